@@ -33,7 +33,9 @@ def kafka(scale: float) -> Iterator[Table]:
     env = {_packages.JARS: str(jars("spark"))}
     given = ",".join(map(str, jars("spark").glob("*.jar")))
     hand = env | {
-        "PYSPARK_SUBMIT_ARGS": f"--properties-file {properties('local')} --jars {given} pyspark-shell"
+        "PYSPARK_SUBMIT_ARGS": (
+            f"--properties-file {properties('local')} --jars {given} pyspark-shell"
+        )
     }
     timed = str(max(200, int(TIMED * scale)))
 
@@ -46,7 +48,9 @@ def kafka(scale: float) -> Iterator[Table]:
             broker.topic(),
             *how,
         )
-        return Program(name, command, env=env if file == "kit.py" else hand, **{"runs": 1, **more})
+        return Program(
+            name, command, env=env if file == "kit.py" else hand, **{"runs": 1, **more}
+        )
 
     modes = {"real-time mode": "realTime", "micro-batches": "processingTime"}
     yield Table(
@@ -81,7 +85,9 @@ def kafka(scale: float) -> Iterator[Table]:
             program("plain PySpark", "plain.py", backlog, "copy"),
             program("kit, row_id=", "kit.py", backlog, "copy", "row_id"),
             program("kit", "kit.py", backlog, "copy"),
-            program("kit, exactly_once=True", "kit.py", backlog, "copy", "exactly_once"),
+            program(
+                "kit, exactly_once=True", "kit.py", backlog, "copy", "exactly_once"
+            ),
         ],
         truth=rows,
         runs=1,
@@ -93,9 +99,10 @@ def kafka(scale: float) -> Iterator[Table]:
 def arrival(scale: float) -> Iterator[Table]:
     """From a record's send, or a file's rename, to the moment at which a reader of the target sees the row.
 
-    The JVM has 20 seconds to warm up. The topic has one partition, which one core reads and parses: at 20,000
-    rows a second, with the check of each value, that core is busy all the time. *First tenth* and *last
-    tenth* are the medians of these parts of the time.
+    The JVM has 20 seconds to warm up. The topic has one partition, which one core reads
+    and parses: at 20,000 rows a second, with the check of each value, that core is busy
+    all the time. *First tenth* and *last tenth* are the medians of these parts of the
+    time.
     """
     sys.path.insert(0, str(ROOT / "tests"))
     from systems import kafka as brokers
@@ -112,7 +119,11 @@ def arrival(scale: float) -> Iterator[Table]:
         return Program(
             name,
             (HERE / "arrival" / file, *words),
-            env=hand if name.endswith("by hand") else {_packages.JARS: str(jars("spark"))},
+            env=(
+                hand
+                if name.endswith("by hand")
+                else {_packages.JARS: str(jars("spark"))}
+            ),
             figure=lambda run: float(run.result["p50"]),
             limit=seconds + 200,
         )
@@ -121,11 +132,31 @@ def arrival(scale: float) -> Iterator[Table]:
         yield Table(
             f"{rate:,} rows a second for {seconds} s, to a reader: p50 of a row",
             [
-                program("Kafka to Delta, kit (delta-rs)", rate, "kafka", "delta", "{work}/table"),
-                program("the same, plain PySpark, tuned by hand", rate, "kafka", "delta", "{work}/table"),
-                program("the same, plain PySpark", rate, "kafka", "delta", "{work}/table"),
+                program(
+                    "Kafka to Delta, kit (delta-rs)",
+                    rate,
+                    "kafka",
+                    "delta",
+                    "{work}/table",
+                ),
+                program(
+                    "the same, plain PySpark, tuned by hand",
+                    rate,
+                    "kafka",
+                    "delta",
+                    "{work}/table",
+                ),
+                program(
+                    "the same, plain PySpark", rate, "kafka", "delta", "{work}/table"
+                ),
                 program("Kafka to PostgreSQL, kit", rate, "kafka", "sql", database),
-                program("files to SQLite, kit", rate, "files", "sql", "sqlite:///{work}/rows.db"),
+                program(
+                    "files to SQLite, kit",
+                    rate,
+                    "files",
+                    "sql",
+                    "sqlite:///{work}/rows.db",
+                ),
             ],
             truth=rate * (seconds + 20),
             unit="ms",

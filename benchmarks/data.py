@@ -22,11 +22,14 @@ from sparkstream_kit.feeds.datasets import DATASETS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-HOME = Path(os.environ.get("BENCH_DIR") or Path.home() / ".cache" / "sparkstream-kit" / "bench").resolve()
+HOME = Path(
+    os.environ.get("BENCH_DIR") or Path.home() / ".cache" / "sparkstream-kit" / "bench"
+).resolve()
 
 FILES = 100  # a folder has so many …
 _DISTINCT = 10  # … of which so many differ: generating is slower than reading
-_START = 1_706_745_600_000  # of the events, in milliseconds since 1970: a full 10 seconds
+# Of the events, in milliseconds since 1970: a full 10 seconds
+_START = 1_706_745_600_000
 _PER_SECOND = 10_000
 _WINDOW = 10_000  # milliseconds
 
@@ -54,7 +57,9 @@ def small_sales(files: int, rows: int) -> tuple[Path, list[list[Any]]]:
         for name, text in feeds.sales_files(files, rows=rows, seed=1):
             (folder / "csv" / name).write_text(text, "utf-8")
         totals = feeds.sales_totals(feeds.sales_rows(files * rows, seed=1))
-        _write_truth(folder, [[product, f"{total:.2f}"] for product, _, total in totals])
+        _write_truth(
+            folder, [[product, f"{total:.2f}"] for product, _, total in totals]
+        )
 
     folder = _made(f"sales-{files}x{rows}", make)
     return folder / "csv", json.loads((folder / "truth.json").read_text())
@@ -63,8 +68,8 @@ def small_sales(files: int, rows: int) -> tuple[Path, list[list[Any]]]:
 def events(count: int) -> tuple[Path, list[list[Any]]]:
     """Return a folder with events of the Yahoo streaming benchmark, and the truth.
 
-    The folder holds json/, parquet/ and ads.json (1,000 ads of 100 campaigns). The truth is
-    [campaign, start of the window in milliseconds, number of views].
+    The folder holds json/, parquet/ and ads.json (1,000 ads of 100 campaigns). The
+    truth is [campaign, start of the window in milliseconds, number of views].
     """
     folder = _made(f"events-{count}", lambda folder: _make_events(folder, count))
     return folder, json.loads((folder / "truth.json").read_text())
@@ -114,7 +119,9 @@ def _make_sales(folder: Path, rows: int) -> None:
                    zip(_SALES, zip(*part, strict=True), strict=True)]  # fmt: skip
         table = pa.table(columns, names=[name for name, _ in _SALES])
         money = pa.decimal128(12, 2)
-        table = table.set_column(5, "SaleAmount", table.column("SaleAmount").cast(money))
+        table = table.set_column(
+            5, "SaleAmount", table.column("SaleAmount").cast(money)
+        )
         objects = "".join(map(_sale_as_json, part))
         for copy in range(number, FILES, _DISTINCT):
             (folder / "csv" / f"{copy:03}.csv").write_text(text.getvalue(), "utf-8")
@@ -122,7 +129,11 @@ def _make_sales(folder: Path, rows: int) -> None:
             parquet.write_table(table, folder / "parquet" / f"{copy:03}.parquet")
     copies = FILES // _DISTINCT
     _write_truth(
-        folder, [[product, f"{Decimal(cents * copies) / 100:.2f}"] for product, cents in totals.items()]
+        folder,
+        [
+            [product, f"{Decimal(cents * copies) / 100:.2f}"]
+            for product, cents in totals.items()
+        ],
     )
 
 
@@ -147,31 +158,49 @@ def _make_events(folder: Path, count: int) -> None:
     pick = random.Random(1)  # noqa: S311 - sample data, not secrets
     (folder / "json").mkdir()
     (folder / "parquet").mkdir()
-    campaigns, ads, users, pages = (_ids(pick, number) for number in (100, 1000, 100_000, 100))
-    campaign_of = {ad: campaigns[index % len(campaigns)] for index, ad in enumerate(ads)}
+    campaigns, ads, users, pages = (
+        _ids(pick, number) for number in (100, 1000, 100_000, 100)
+    )
+    campaign_of = {
+        ad: campaigns[index % len(campaigns)] for index, ad in enumerate(ads)
+    }
     with (folder / "ads.json").open("w") as out:
-        out.writelines(json.dumps({"ad_id": ad, "campaign_id": of}) + "\n" for ad, of in campaign_of.items())
+        out.writelines(
+            json.dumps({"ad_id": ad, "campaign_id": of}) + "\n"
+            for ad, of in campaign_of.items()
+        )
     each = count // FILES
     made = [_some_events(pick, each, users, pages, ads) for _ in range(_DISTINCT)]
     truth: Counter[tuple[str, int]] = Counter()
     for number in range(FILES):
         columns = made[number % _DISTINCT]
-        times = [_START + index * 1000 // _PER_SECOND for index in range(number * each, (number + 1) * each)]
+        times = [
+            _START + index * 1000 // _PER_SECOND
+            for index in range(number * each, (number + 1) * each)
+        ]
         with (folder / "json" / f"{number:03}.json").open("w") as out:
             out.writelines(
-                f'{{"user_id": "{user}", "page_id": "{page}", "ad_id": "{ad}", "ad_type": "{kind}", '
-                f'"event_type": "{event}", "event_time": {time}, "ip_address": "{address}"}}\n'
-                for user, page, ad, kind, event, address, time in zip(*columns.values(), times, strict=True)
+                f'{{"user_id": "{user}", "page_id": "{page}", "ad_id": "{ad}",'
+                f' "ad_type": "{kind}", "event_type": "{event}", "event_time": {time},'
+                f' "ip_address": "{address}"}}\n'
+                for user, page, ad, kind, event, address, time in zip(
+                    *columns.values(), times, strict=True
+                )
             )
         parquet.write_table(
-            pa.table({**columns, "event_time": times}), folder / "parquet" / f"{number:03}.parquet"
+            pa.table({**columns, "event_time": times}),
+            folder / "parquet" / f"{number:03}.parquet",
         )
         truth.update(
             (campaign_of[ad], time - time % _WINDOW)
-            for ad, event, time in zip(columns["ad_id"], columns["event_type"], times, strict=True)
+            for ad, event, time in zip(
+                columns["ad_id"], columns["event_type"], times, strict=True
+            )
             if event == "view"
         )
-    _write_truth(folder, [[campaign, start, views] for (campaign, start), views in truth.items()])
+    _write_truth(
+        folder, [[campaign, start, views] for (campaign, start), views in truth.items()]
+    )
 
 
 def _ids(pick: random.Random, number: int) -> list[str]:
@@ -190,5 +219,7 @@ def _some_events(
         "ad_id": some(ads),
         "ad_type": some(["banner", "modal", "sponsored-search", "mail", "mobile"]),
         "event_type": some(["view", "click", "purchase"]),
-        "ip_address": some(f"10.0.{high}.{low}" for high in range(16) for low in range(256)),
+        "ip_address": some(
+            f"10.0.{high}.{low}" for high in range(16) for low in range(256)
+        ),
     }

@@ -19,17 +19,25 @@ def delta(scale: float) -> Iterator[Table]:
     def program(name: str, *command: str, **more: Any) -> Program:
         file, *words = command
         path = (str(HERE / "delta" / file), *words, "{work}/table")
-        return Program(name, path, figure=lambda run: float(run.result["seconds"]), **more)
+        return Program(
+            name, path, figure=lambda run: float(run.result["seconds"]), **more
+        )
 
     yield Table(
         "An upsert into a Delta table, exactly once",
         [
             program("kit, delta-rs", "kit.py", "delta-rs"),
             program("kit, Delta's writer for Spark", "kit.py", "spark"),
-            program("by hand, with the kit's settings", "by_hand.py", env=tuned("local")),
+            program(
+                "by hand, with the kit's settings", "by_hand.py", env=tuned("local")
+            ),
         ],
         truth=[10, True],
-        limits=(Limit("kit, Delta's writer for Spark", 1.2, "by hand, with the kit's settings"),),
+        limits=(
+            Limit(
+                "kit, Delta's writer for Spark", 1.2, "by hand, with the kit's settings"
+            ),
+        ),
     )
 
 
@@ -55,10 +63,16 @@ def iceberg(scale: float) -> Iterator[Table]:
     def after(batches: int) -> Program:
         command = (str(HERE / "iceberg" / "many.py"), str(batches), "{work}/lake")
         figure = lambda run: float(run.result["seconds"])  # noqa: E731
-        return Program(f"after {batches:,} batches", command, figure=figure, runs=1, limit=1800)
+        return Program(
+            f"after {batches:,} batches", command, figure=figure, runs=1, limit=1800
+        )
 
     yield Table(
         "One row appended to an Iceberg table, without Spark",
         [*map(after, (50, 500, 5_000) if scale >= 1 else (50, 500))],
-        limits=(Limit("after 5,000 batches", 1.2, "after 50 batches"),) if scale >= 1 else (),
+        limits=(
+            (Limit("after 5,000 batches", 1.2, "after 50 batches"),)
+            if scale >= 1
+            else ()
+        ),
     )

@@ -16,7 +16,17 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import data
-from running import HERE, ROOT, Limit, Measured, Program, ProgramError, Table, properties, tuned
+from running import (
+    HERE,
+    ROOT,
+    Limit,
+    Measured,
+    Program,
+    ProgramError,
+    Table,
+    properties,
+    tuned,
+)
 
 from sparkstream_kit import server
 from sparkstream_kit._java import release, version
@@ -38,23 +48,34 @@ NEWER = (25, 0, 3)  # the first Java with a cache of linked classes
 def start(scale: float) -> Iterator[Table]:
     """First result of `sales_totals` (one file of 500 rows) from process start, archive warm.
 
-    The job checks each value of each line, which the programs written by hand do not do; `same.py` leaves
-    that out, and so shows what the kit itself costs.
+    The job checks each value of each line, which the programs written by hand do not
+    do; `same.py` leaves that out, and so shows what the kit itself costs.
     """
     del scale
     subprocess.run(["sparkstream", "warm"], stdout=sys.stderr, check=True)
     folder, truth = data.small_sales(1, 500)
 
     def program(
-        name: str, *command: str | Path, env: dict[str, str] | None = None, runs: int = 100
+        name: str,
+        *command: str | Path,
+        env: dict[str, str] | None = None,
+        runs: int = 100,
     ) -> Program:
-        return Program(name, command, env=env or {}, figure=first_result, runs=runs, reads=totals_printed)
+        return Program(
+            name,
+            command,
+            env=env or {},
+            figure=first_result,
+            runs=runs,
+            reads=totals_printed,
+        )
 
     kit = (TOTALS, folder, "--available-now", "--format", "csv")
     plain = (HERE / "start" / "plain.py", folder)
     same = (HERE / "start" / "same.py", folder)
     submit, with_file = "spark-submit", "--properties-file"
-    with suppress(ProgramError):  # the first one after the archive reads it from the disk
+    # The first one after the archive reads it from the disk
+    with suppress(ProgramError):
         program("to warm", *kit).run()
     yield Table(
         "First result from process start, under python",
@@ -70,7 +91,8 @@ def start(scale: float) -> Iterator[Table]:
         truth,
         runs=3,
         limits=(
-            Limit("kit, local", 4.5 / 15, "naive"),  # seconds on a machine on which naive takes 15
+            # Seconds on a machine on which naive takes 15
+            Limit("kit, local", 4.5 / 15, "naive"),
             Limit(f"{SAME}, local", 1.1, LOCAL),
             Limit("kit, test", 3.5 / 15, "naive"),
             Limit(f"{SAME}, test", 1.1, TEST),
@@ -80,8 +102,18 @@ def start(scale: float) -> Iterator[Table]:
         "First result from process start, under spark-submit with the properties file",
         [
             program("kit, local", submit, with_file, properties("local"), *kit),
-            program("kit, test", submit, with_file, properties("test"), *kit, "--profile", "test"),
-            program(f"{SAME}, local", submit, with_file, properties("local"), *same, "local"),
+            program(
+                "kit, test",
+                submit,
+                with_file,
+                properties("test"),
+                *kit,
+                "--profile",
+                "test",
+            ),
+            program(
+                f"{SAME}, local", submit, with_file, properties("local"), *same, "local"
+            ),
             program(LOCAL, submit, with_file, properties("local"), *plain),
             program("naive", submit, *plain),
         ],
@@ -98,8 +130,16 @@ def start(scale: float) -> Iterator[Table]:
         attached = program("kit, attached", *kit, env=remote)
         same_attached = program(f"{SAME}, attached", *same, "local", env=remote)
         one_test, plain_test = (
-            under_pytest(f"one streaming test, {name}", HERE / "start" / file, tests=1, env=remote)
-            for name, file in (("kit", "one_test.py"), ("plain PySpark", "plain_test.py"))
+            under_pytest(
+                f"one streaming test, {name}",
+                HERE / "start" / file,
+                tests=1,
+                env=remote,
+            )
+            for name, file in (
+                ("kit", "one_test.py"),
+                ("plain PySpark", "plain_test.py"),
+            )
         )
         for program_to_warm in (attached, same_attached, one_test, plain_test):
             with suppress(ProgramError):  # the table will say it
@@ -110,7 +150,10 @@ def start(scale: float) -> Iterator[Table]:
             [attached, same_attached, program(by_hand, *plain, env=remote)],
             truth,
             runs=7,
-            limits=(Limit(same_attached.name, 1.0, by_hand), Limit(same_attached.name, 1.2)),
+            limits=(
+                Limit(same_attached.name, 1.0, by_hand),
+                Limit(same_attached.name, 1.2),
+            ),
         )
         yield Table(
             "pytest, attached to a warm server",
@@ -128,36 +171,68 @@ def by_java(
     truth: object,
 ) -> Iterator[Table]:
     """The same with this Java and with a newer one, if there is one in /usr/lib/jvm, one test, and phases."""
-    newer = [home for home in Path("/usr/lib/jvm").glob("*") if version(release(home / "bin/java")) >= NEWER]
-    homes = {"": os.environ["JAVA_HOME"], **{f", Java {NEWER[0]}": str(home) for home in newer[:1]}}
+    newer = [
+        home
+        for home in Path("/usr/lib/jvm").glob("*")
+        if version(release(home / "bin/java")) >= NEWER
+    ]
+    homes = {
+        "": os.environ["JAVA_HOME"],
+        **{f", Java {NEWER[0]}": str(home) for home in newer[:1]},
+    }
     rows: list[Program] = []
     tests: list[Program] = []
     for name, home in homes.items():
         env = {"JAVA_HOME": home}
-        subprocess.run(["sparkstream", "warm"], env=os.environ | env, stdout=sys.stderr, check=True)
+        subprocess.run(
+            ["sparkstream", "warm"], env=os.environ | env, stdout=sys.stderr, check=True
+        )
         rows += [
             program(f"{SAME}{name}", *same, "local", env=env),
             program(f"{LOCAL}{name}", *plain, env=env | tuned("local", home)),
         ]
         by_hand = env | tuned("test", home)
         tests += [
-            under_pytest(f"one test, kit{name}", HERE / "start" / "one_test.py", tests=1, env=env),
-            under_pytest(f"one test, {TEST}{name}", HERE / "start" / "plain_test.py", tests=1, env=by_hand),
+            under_pytest(
+                f"one test, kit{name}", HERE / "start" / "one_test.py", tests=1, env=env
+            ),
+            under_pytest(
+                f"one test, {TEST}{name}",
+                HERE / "start" / "plain_test.py",
+                tests=1,
+                env=by_hand,
+            ),
         ]
     rows.append(program(BARE, *plain, env=settings_by_hand()))
     goals = [Limit(rows[0].name, 1.0, LOCAL)]
     if newer:
-        goals += [Limit(rows[2].name, 0.75, LOCAL), Limit(rows[2].name, 0.8, rows[3].name)]
-    yield Table("First result from process start, by Java", rows, truth, runs=7, limits=goals)
-    goals = [Limit(each.name, 0.75, other.name) for each, other in zip(tests[::2], tests[1::2], strict=True)]
-    yield Table("One test from the start of pytest, by Java", tests, runs=7, limits=goals)
+        goals += [
+            Limit(rows[2].name, 0.75, LOCAL),
+            Limit(rows[2].name, 0.8, rows[3].name),
+        ]
+    yield Table(
+        "First result from process start, by Java", rows, truth, runs=7, limits=goals
+    )
+    goals = [
+        Limit(each.name, 0.75, other.name)
+        for each, other in zip(tests[::2], tests[1::2], strict=True)
+    ]
+    yield Table(
+        "One test from the start of pytest, by Java", tests, runs=7, limits=goals
+    )
     yield by_phase(homes, folder)
 
 
 def settings_by_hand() -> dict[str, str]:
     """Return the environment that gives plain PySpark the settings of `local`, without options of Java."""
-    settings = {key: value for key, value in read_profile("local").items() if "JavaOptions" not in key}
-    flags = " ".join(f"--conf {shlex.quote(f'{key}={value}')}" for key, value in settings.items())
+    settings = {
+        key: value
+        for key, value in read_profile("local").items()
+        if "JavaOptions" not in key
+    }
+    flags = " ".join(
+        f"--conf {shlex.quote(f'{key}={value}')}" for key, value in settings.items()
+    )
     return {"PYSPARK_SUBMIT_ARGS": f"{flags} pyspark-shell"}
 
 
@@ -169,7 +244,9 @@ def by_phase(homes: Mapping[str, str], folder: Path) -> Table:
         programs += [
             Program(f"{SAME}{name}", (command, "kit", folder), env={"JAVA_HOME": home}),
             Program(
-                f"{LOCAL}{name}", (command, "hand", folder), env={"JAVA_HOME": home} | tuned("local", home)
+                f"{LOCAL}{name}",
+                (command, "hand", folder),
+                env={"JAVA_HOME": home} | tuned("local", home),
             ),
         ]
     phases = ["imports", "session", "query", "batch", "result"]
@@ -205,15 +282,19 @@ def _total(text: str) -> list[str] | None:
 @contextmanager
 def warm_server() -> Iterator[dict[str, str]]:
     """Give the environment that attaches to a server of the kit."""
-    with socket.create_server(("127.0.0.1", 0)) as free:  # one that runs already is somebody's
+    # One that runs already is somebody's
+    with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     serve, at = ["sparkstream", "serve"], ["--port", str(port)]
-    said = subprocess.run([*serve, "start", *at], stdout=subprocess.PIPE, text=True, check=True).stdout
+    said = subprocess.run(
+        [*serve, "start", *at], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
     try:
         found = re.search(r"SPARK_REMOTE=[\"']?([^\s\"']+)", said)
         if found is None:
             raise RuntimeError(f"sparkstream serve said no SPARK_REMOTE: {said}")
-        token = (server.folder_of(port) / "token").read_text("utf-8")  # the kit finds it by itself
+        # The kit finds it by itself
+        token = (server.folder_of(port) / "token").read_text("utf-8")
         yield {"SPARK_REMOTE": found[1], "SPARK_CONNECT_AUTHENTICATE_TOKEN": token}
     finally:
         subprocess.run([*serve, "stop", *at], stdout=sys.stderr, check=True)
@@ -223,7 +304,10 @@ def batch(scale: float) -> Iterator[Table]:
     """A micro-batch of twelve rows from a CSV file: the median after the first third (the JVM warms up)."""
     batches = 60 if scale >= 1 else 30
     bounds = {"sum": (115, 80), "stateless": (75, 45)}
-    for kind, title in (("sum", "Micro-batch, sum by key"), ("stateless", "Micro-batch, stateless")):
+    for kind, title in (
+        ("sum", "Micro-batch, sum by key"),
+        ("stateless", "Micro-batch, stateless"),
+    ):
 
         def kit(profile: str) -> Program:
             return small_batches(f"kit, {profile}", kind, batches, profile)  # noqa: B023 - used at once
@@ -251,13 +335,17 @@ def batch(scale: float) -> Iterator[Table]:
         )
 
 
-def small_batches(name: str, kind: str, batches: int, profile: str = "", **more: Any) -> Program:
+def small_batches(
+    name: str, kind: str, batches: int, profile: str = "", **more: Any
+) -> Program:
     """Return a program of so many batches: the kit's with a profile, else plain PySpark's."""
     folder, _ = data.small_sales(batches, 12)
     folder_and_more = (profile, folder, str(batches)) if profile else (folder,)
     file = HERE / "batch" / ("kit.py" if profile else "plain.py")
     return Program(
-        name, (file, kind, *folder_and_more), **{"figure": usual_batch, "reads": rows_a_batch, **more}
+        name,
+        (file, kind, *folder_and_more),
+        **{"figure": usual_batch, "reads": rows_a_batch, **more},
     )
 
 
@@ -284,7 +372,12 @@ def overhead(scale: float) -> Iterator[Table]:
     yield Table(
         f"{rows:,} CSV rows in 20 batches, sum by key",
         [
-            Program("hand-tuned", (HERE / "throughput" / "tuned.py", *args), env=tuned("local"), figure=cpu),
+            Program(
+                "hand-tuned",
+                (HERE / "throughput" / "tuned.py", *args),
+                env=tuned("local"),
+                figure=cpu,
+            ),
             Program("kit", (HERE / "throughput" / "kit.py", *args), figure=cpu),
         ],
         truth,
@@ -308,7 +401,8 @@ def overhead(scale: float) -> Iterator[Table]:
 def listener(scale: float) -> Iterator[Table]:
     """What the kit's listener takes a batch, timed in the callback, beside one that does nothing.
 
-    PySpark brings each value of a progress from the JVM by a call of its own; the kit brings it as one text.
+    PySpark brings each value of a progress from the JVM by a call of its own; the kit
+    brings it as one text.
     """
     del scale
     folder, _ = data.small_sales(60, 12)
@@ -358,7 +452,9 @@ def monitoring(scale: float) -> Iterator[Table]:
         limits=(Limit("board alone", 100), Limit("--ui, nobody watches", 100)),
         more=more,
     )
-    yield Table("A scrape of /metrics", [program("--metrics", "scrape")], truth=count, unit="µs")
+    yield Table(
+        "A scrape of /metrics", [program("--metrics", "scrape")], truth=count, unit="µs"
+    )
 
 
 def suite(scale: float) -> Iterator[Table]:
@@ -370,10 +466,19 @@ def suite(scale: float) -> Iterator[Table]:
         [
             under_pytest("kit's harness", HERE / "suite" / "kit.py", tests=30),
             under_pytest(TEST, plain, tests=30, env=tuned("test")),
-            under_pytest("naive (3 run, 27 more of the last one's time)", plain, tests=3, of=30, runs=1),
+            under_pytest(
+                "naive (3 run, 27 more of the last one's time)",
+                plain,
+                tests=3,
+                of=30,
+                runs=1,
+            ),
         ],
         runs=2,
-        limits=(Limit("kit's harness", 18), Limit("kit's harness", 0.5, TEST, seconds=True)),
+        limits=(
+            Limit("kit's harness", 18),
+            Limit("kit's harness", 0.5, TEST, seconds=True),
+        ),
     )
 
 
@@ -393,7 +498,8 @@ def under_pytest(
         more = (of or tests) - tests
         return run.seconds + (more * (passed[-1] - passed[-2]) if more else 0)
 
-    # Hypothesis is there for the project's own tests: half a second of import that no user of the kit has.
+    # Hypothesis is there for the project's own tests: half a second of import that no
+    # user of the kit has.
     without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
     command = (sys.executable, "-m", "pytest", file, "-v", *without, "--rootdir", ROOT)
     return Program(
@@ -417,7 +523,10 @@ def waiting(scale: float) -> Iterator[Table]:
             [
                 Program("kit", (HERE / "waiting" / "kit.py", *args), figure=longest),
                 Program(
-                    "hand-tuned", (HERE / "waiting" / "plain.py", *args), env=tuned("local"), figure=longest
+                    "hand-tuned",
+                    (HERE / "waiting" / "plain.py", *args),
+                    env=tuned("local"),
+                    figure=longest,
                 ),
             ],
             truth=8,
@@ -429,12 +538,15 @@ def waiting(scale: float) -> Iterator[Table]:
 def history(scale: float) -> Iterator[Table]:
     """What the past costs: CPU seconds of Python and the JVM, from a start through 40 batches of one file.
 
-    The log of the file source lists the files of the past. The first start of the kit takes them out of the
-    log; the second start finds it short.
+    The log of the file source lists the files of the past. The first start of the kit
+    takes them out of the log; the second start finds it short.
     """
     cpu = lambda run: float(run.result["cpu"])  # noqa: E731
     for files in (0, 100_000, 1_000_000) if scale >= 1 else (0, 100_000):
-        kit, plain = HERE / "history" / "past_kit.py", HERE / "history" / "past_plain.py"
+        kit, plain = (
+            HERE / "history" / "past_kit.py",
+            HERE / "history" / "past_plain.py",
+        )
         yield Table(
             f"{files:,} files read before, CPU of a start and 40 batches",
             [

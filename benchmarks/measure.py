@@ -1,9 +1,9 @@
 """Run a command and account for all of its processes: what was printed and when, and their CPU time.
 
-Python starts Spark's JVM and does not wait for it: this process becomes the parent of what is orphaned,
-and adds up the kernel's own account of each child. The kernel keeps none of PySpark's workers, since their
-parent ignores SIGCHLD (pyspark/daemon.py): of these counts what they had taken at the last look, of two a
-second.
+Python starts Spark's JVM and does not wait for it: this process becomes the parent of
+what is orphaned, and adds up the kernel's own account of each child. The kernel keeps
+none of PySpark's workers, since their parent ignores SIGCHLD (pyspark/daemon.py): of
+these counts what they had taken at the last look, of two a second.
 Run: python benchmarks/measure.py LIMIT_SECONDS STDERR_FILE COMMAND …
 """
 
@@ -39,7 +39,11 @@ def main() -> int:
     started, busy = time.monotonic(), _cpu_of_machine()
     with Path(errors).open("wb") as stderr:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,
         )
     watchdog = threading.Timer(float(limit), _kill, (process.pid,))
     watchdog.start()
@@ -50,7 +54,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         lines = [
-            (time.monotonic() - started, _cpu_of_session(process.pid), line.decode().rstrip("\n"))
+            (
+                time.monotonic() - started,
+                _cpu_of_session(process.pid),
+                line.decode().rstrip("\n"),
+            )
             for line in process.stdout or ()
         ]
         cpu, code = _account(process.pid, workers)
@@ -64,7 +72,9 @@ def main() -> int:
     cpu += sum(workers.values()) / _TICK
     others = _cpu_of_machine() - busy - cpu
     part = others / (time.monotonic() - started) / (os.cpu_count() or 1)
-    sys.stdout.write(json.dumps({"lines": lines, "cpu": cpu, "code": code, "others": max(part, 0.0)}))
+    sys.stdout.write(
+        json.dumps({"lines": lines, "cpu": cpu, "code": code, "others": max(part, 0.0)})
+    )
     return 0
 
 
@@ -89,13 +99,18 @@ def _look(session: int, workers: dict[int, int], done: threading.Event) -> None:
     while not done.wait(0.5):
         of = {pid: fields for pid, fields in _stats() if int(fields[3]) == session}
         for pid, (_, parent, *fields) in of.items():
-            if int(parent) in of and _SIGCHLD & int(_status(int(parent)).get("SigIgn", "0"), 16):
+            if int(parent) in of and _SIGCHLD & int(
+                _status(int(parent)).get("SigIgn", "0"), 16
+            ):
                 workers[pid] = int(fields[9]) + int(fields[10])
 
 
 def _status(pid: int) -> dict[str, str]:
     with suppress(FileNotFoundError, ProcessLookupError):
-        return dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        return dict(
+            line.split(":\t", 1)
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        )
     return {}
 
 
@@ -103,7 +118,9 @@ def _stats() -> Iterator[tuple[int, list[str]]]:
     """Yield each process with the fields of its `stat` from its state on, the third one."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-            fields = stat.read_text("utf-8", errors="replace").rpartition(")")[2].split()
+            fields = (
+                stat.read_text("utf-8", errors="replace").rpartition(")")[2].split()
+            )
             yield int(stat.parent.name), fields
 
 

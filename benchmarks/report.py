@@ -25,8 +25,9 @@ _BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
     """Return an interval that holds the true median with at least 95 %, or None for too few values.
 
-    It is the one between order statistics, which assumes nothing of the distribution: the number of values
-    below the median is binomial (Conover, Practical Nonparametric Statistics, 3.2).
+    It is the one between order statistics, which assumes nothing of the distribution:
+    the number of values below the median is binomial (Conover, Practical Nonparametric
+    Statistics, 3.2).
     """
     count = len(values)
     cut = -1
@@ -39,9 +40,18 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 def markdown(table: dict[str, Any]) -> str:
     """Return a table with medians, spread and the ratio to its first program, pair by pair."""
     rated = any(row["rates"] for row in table["rows"])
-    head = ["", f"median, {table['unit']}", "min–max", "runs", "ratio to the first", "CPU, s"]
+    head = [
+        "",
+        f"median, {table['unit']}",
+        "min–max",
+        "runs",
+        "ratio to the first",
+        "CPU, s",
+    ]
     head += ["million rows/s/core"] if rated else []
-    more = list(dict.fromkeys(name for row in table["rows"] for name in row.get("more", ())))
+    more = list(
+        dict.fromkeys(name for row in table["rows"] for name in row.get("more", ()))
+    )
     head += more
     head += ["goal", "met"] if table.get("limits") else []
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
@@ -49,16 +59,30 @@ def markdown(table: dict[str, Any]) -> str:
     for row in table["rows"]:
         figures = row["figures"]
         if not figures:
-            lines.append(f"| {row['name']} | {row['note'].replace('|', '/')} {'|' * (len(head) - 1)}")
+            lines.append(
+                f"| {row['name']} | {row['note'].replace('|', '/')}"
+                f" {'|' * (len(head) - 1)}"
+            )
             continue
-        cells = [row["name"], _number(median(figures)), f"{_number(min(figures))}–{_number(max(figures))}"]
-        cells += [str(len(figures)), _ratio(figures, first), f"{median(row['cpu']):.1f}"]
+        cells = [
+            row["name"],
+            _number(median(figures)),
+            f"{_number(min(figures))}–{_number(max(figures))}",
+        ]
+        cells += [
+            str(len(figures)),
+            _ratio(figures, first),
+            f"{median(row['cpu']):.1f}",
+        ]
         if rated:
             cells.append(f"{median(row['rates']) / 1e6:.2f}" if row["rates"] else "")
         cells += [_number(median(row["more"][name])) for name in more]
         cells += _goals(row, table) if table.get("limits") else []
         lines.append(f"| {' | '.join(cells)} |")
-    disturbed = f"\nOther processes took up to {table['others']:.0%} of the machine meanwhile.\n"
+    disturbed = (
+        f"\nOther processes took up to {table['others']:.0%} of the machine"
+        " meanwhile.\n"
+    )
     noise = disturbed if table["others"] > _QUIET else ""
     return f"**{table['title']}**\n\n" + "\n".join(lines) + f"\n{noise}"
 
@@ -68,7 +92,9 @@ def _goals(row: dict[str, Any], table: dict[str, Any]) -> list[str]:
     figures = {each["name"]: each["figures"] for each in table["rows"]}
     asked, met = [], []
     for limit in table["limits"]:
-        if limit["row"] != row["name"] or not figures.get(limit["beside"], row["figures"]):
+        if limit["row"] != row["name"] or not figures.get(
+            limit["beside"], row["figures"]
+        ):
             continue
         at_least = table["higher"] or limit["rate"]
         unit, beside = f" {table['unit']}", ""
@@ -77,13 +103,20 @@ def _goals(row: dict[str, Any], table: dict[str, Any]) -> list[str]:
         elif limit["beside"]:
             pairs = list(zip(row["figures"], figures[limit["beside"]], strict=False))
             apart = limit["seconds"]
-            found = median(one - other if apart else one / other for one, other in pairs)
+            found = median(
+                one - other if apart else one / other for one, other in pairs
+            )
             unit, beside = (
-                (unit, f" more than {limit['beside']}") if apart else ("", f" times {limit['beside']}")
+                (unit, f" more than {limit['beside']}")
+                if apart
+                else ("", f" times {limit['beside']}")
             )
         else:
             found = median(row["figures"])
-        asked.append(f"{'at least' if at_least else 'at most'} {_number(limit['bound'])}{unit}{beside}")
+        asked.append(
+            f"{'at least' if at_least else 'at most'}"
+            f" {_number(limit['bound'])}{unit}{beside}"
+        )
         kept = found >= limit["bound"] if at_least else found <= limit["bound"]
         met.append("yes" if kept else f"**no**, {_number(found)}")
     return ["; ".join(asked), "; ".join(met)]
@@ -107,13 +140,17 @@ def machine() -> str:
     """Return a paragraph: the machine and the versions."""
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())
-    java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
-    pins = ", ".join(" ".join(pin.split("==")) for pins in ENGINES.values() for pin in pins)
+    java = subprocess.run(
+        ["java", "-version"], capture_output=True, text=True, check=False
+    ).stderr
+    pins = ", ".join(
+        " ".join(pin.split("==")) for pins in ENGINES.values() for pin in pins
+    )
     return (
-        f"{os.cpu_count()} cores of {model[1] if model else platform.machine()}, "
-        f"{int(memory[1]) >> 20 if memory else '?'} GiB; {platform.system()} {platform.release()}; Python "
-        f"{platform.python_version()}, PySpark {version('pyspark')}, "
-        f"{java.splitlines()[0] if java else 'no Java'}; {pins}."
+        f"{os.cpu_count()} cores of {model[1] if model else platform.machine()},"
+        f" {int(memory[1]) >> 20 if memory else '?'} GiB; {platform.system()}"
+        f" {platform.release()}; Python {platform.python_version()}, PySpark"
+        f" {version('pyspark')}, {java.splitlines()[0] if java else 'no Java'}; {pins}."
     )
 
 
@@ -121,13 +158,18 @@ def write_page(page: Path, results: Sequence[dict[str, Any]], chart: Path) -> No
     """Put the figures between the page's markers, and the chart beside it."""
     parts = [f"![Medians of the benchmarks]({chart.name})"]
     for result in results:
-        parts.append(f"### {result['name']}\n\n`{result['command']}`, {result['date']}: {result['about']}")
+        parts.append(
+            f"### {result['name']}\n\n`{result['command']}`, {result['date']}:"
+            f" {result['about']}"
+        )
         parts.append(result["machine"])
         parts += [markdown(table).rstrip() for table in result["tables"]]
     text = page.read_text("utf-8")
     before, rest = text.split(_BEGIN)
     after = rest.split(_END)[1]
-    page.write_text(f"{before}{_BEGIN}\n\n" + "\n\n".join(parts) + f"\n\n{_END}{after}", "utf-8")
+    page.write_text(
+        f"{before}{_BEGIN}\n\n" + "\n\n".join(parts) + f"\n\n{_END}{after}", "utf-8"
+    )
     draw([table for result in results for table in result["tables"]], chart)
 
 
@@ -138,7 +180,8 @@ def draw(tables: Sequence[dict[str, Any]], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    mpl.rcParams["svg.hashsalt"] = "sparkstream-kit"  # the same figures give the same file
+    # The same figures give the same file
+    mpl.rcParams["svg.hashsalt"] = "sparkstream-kit"
     mpl.rcParams["svg.fonttype"] = "none"
     drawn = [table for table in tables if any(row["figures"] for row in table["rows"])]
     # Of two bars a table says all.
@@ -152,20 +195,35 @@ def draw(tables: Sequence[dict[str, Any]], path: Path) -> None:
         rows = [row for row in table["rows"] if row["figures"]][::-1]
         middles = [median(row["figures"]) for row in rows]
         spread = [
-            [middle - min(row["figures"]) for middle, row in zip(middles, rows, strict=True)],
-            [max(row["figures"]) - middle for middle, row in zip(middles, rows, strict=True)],
+            [
+                middle - min(row["figures"])
+                for middle, row in zip(middles, rows, strict=True)
+            ],
+            [
+                max(row["figures"]) - middle
+                for middle, row in zip(middles, rows, strict=True)
+            ],
         ]
-        colors = ["tab:orange" if re.search(r"(^|, )kit\b", row["name"]) else "tab:gray" for row in rows]
+        colors = [
+            "tab:orange" if re.search(r"(^|, )kit\b", row["name"]) else "tab:gray"
+            for row in rows
+        ]
         names = [textwrap.fill(row["name"], 30) for row in rows]
-        bars = axis.barh(names, middles, xerr=spread, color=colors, height=0.7, ecolor="black")
+        bars = axis.barh(
+            names, middles, xerr=spread, color=colors, height=0.7, ecolor="black"
+        )
         axis.bar_label(bars, [f" {_number(middle)}" for middle in middles], padding=4)
         unit = f"{table['unit']}, more is better" if table["higher"] else table["unit"]
-        axis.set_title(textwrap.fill(f"{table['title']} ({unit})", 50), loc="left", fontsize=10)
+        axis.set_title(
+            textwrap.fill(f"{table['title']} ({unit})", 50), loc="left", fontsize=10
+        )
         axis.locator_params(axis="x", nbins=3)
         axis.margins(x=0.15)
         axis.set_xlim(left=0)
         axis.spines[["top", "right"]].set_visible(False)
     for axis in list(axes.flat)[len(shown) :]:
         axis.set_visible(False)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=100)
+    figure.savefig(
+        path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=100
+    )
     plt.close(figure)

@@ -42,7 +42,8 @@ class Measured:
     """One run of one program.
 
     Attributes:
-        lines: what it printed: (seconds since its start, CPU seconds of all its processes, text).
+        lines: what it printed: (seconds since its start, CPU seconds of all its
+            processes, text).
         cpu: CPU seconds of all its processes, to their end.
         others: the part of the machine's time that went to other processes meanwhile.
     """
@@ -86,8 +87,10 @@ class Program:
         command: its arguments; `{work}` becomes an empty folder of this run.
         engine: whose environment its Python is from; the kit's own when empty.
         env: added to the environment.
-        figure: what the table is about; the seconds to the result unless another is given.
-        runs: at most so many; what takes a minute is not repeated like what takes a second.
+        figure: what the table is about; the seconds to the result unless another is
+            given.
+        runs: at most so many; what takes a minute is not repeated like what takes a
+            second.
         reads: the result, to compare with the truth.
         limit: seconds for one run.
     """
@@ -107,12 +110,23 @@ class Program:
         Raises:
             ProgramError: it failed, took too long, or its environment cannot be made.
         """
-        python = [python_of(self.engine)] if str(self.command[0]).endswith(".py") else []
+        python = (
+            [python_of(self.engine)] if str(self.command[0]).endswith(".py") else []
+        )
         with tempfile.TemporaryDirectory(prefix="bench-") as work:
-            command = [*python, *(str(part).replace("{work}", work) for part in self.command)]
+            command = [
+                *python,
+                *(str(part).replace("{work}", work) for part in self.command),
+            ]
             errors = Path(work, "stderr")
             done = subprocess.run(
-                [sys.executable, str(HERE / "measure.py"), str(self.limit), str(errors), *command],
+                [
+                    sys.executable,
+                    str(HERE / "measure.py"),
+                    str(self.limit),
+                    str(errors),
+                    *command,
+                ],
                 env={**os.environ, **self.env},
                 cwd=work,
                 stdout=subprocess.PIPE,
@@ -121,10 +135,22 @@ class Program:
             )
             found = json.loads(done.stdout)
             if found["code"] or not found["lines"]:
-                said = [line for line in errors.read_text("utf-8", "replace").splitlines() if line.strip()]
+                said = [
+                    line
+                    for line in errors.read_text("utf-8", "replace").splitlines()
+                    if line.strip()
+                ]
                 said = said or [text for _, _, text in found["lines"][-3:]]
-                raise ProgramError(f"exit code {found['code']}: {said[-1] if said else 'no word'}"[:300])
-        return Measured([(at, cpu, text) for at, cpu, text in found["lines"]], found["cpu"], found["others"])
+                raise ProgramError(
+                    f"exit code {found['code']}: {said[-1] if said else 'no word'}"[
+                        :300
+                    ]
+                )
+        return Measured(
+            [(at, cpu, text) for at, cpu, text in found["lines"]],
+            found["cpu"],
+            found["others"],
+        )
 
 
 @dataclass(frozen=True)
@@ -134,9 +160,11 @@ class Limit:
     Attributes:
         row: the program.
         bound: at most this, or at least this where a higher figure is the better one.
-        beside: the program that it is held against, round by round; without one, the bound is of the figure.
+        beside: the program that it is held against, round by round; without one, the
+            bound is of the figure.
         seconds: the bound is of the difference to `beside`, and not of the ratio.
-        rate: it is of the million rows that a core takes in a second, of which more is better.
+        rate: it is of the million rows that a core takes in a second, of which more is
+            better.
     """
 
     row: str
@@ -156,8 +184,10 @@ class Table:
         truth: the expected result; None: that of the first program.
         unit: of the figures.
         runs: how often each program runs.
-        rows: input rows, for the rate a core: over the seconds from the session's start to the result.
-        inputs: a folder that is read once before each run, so that nobody pays for a cold disk.
+        rows: input rows, for the rate a core: over the seconds from the session's start
+            to the result.
+        inputs: a folder that is read once before each run, so that nobody pays for a
+            cold disk.
         limits: what was asked of the programs.
         higher: a higher figure is the better one.
         more: further columns, each a number of a run.
@@ -175,14 +205,22 @@ class Table:
     more: Mapping[str, Callable[[Measured], float]] = field(default_factory=dict)
 
 
-def measure(table: Table, runs: int | None, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(
+    table: Table, runs: int | None, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Run a table's programs in turn, every second round backwards, and return its figures as JSON has them.
 
     A program that fails once is not run again, and has a note instead of figures.
     """
     truth = table.truth
     rows: dict[str, dict[str, Any]] = {
-        program.name: {"name": program.name, "figures": [], "cpu": [], "rates": [], "note": ""}
+        program.name: {
+            "name": program.name,
+            "figures": [],
+            "cpu": [],
+            "rates": [],
+            "note": "",
+        }
         for program in table.programs
     }
     others = 0.0
@@ -209,7 +247,10 @@ def measure(table: Table, runs: int | None, say: Callable[[str], None]) -> dict[
             if table.rows and any(text == UP for _, _, text in run.lines):
                 row["rates"].append(table.rows / run.query[0] / (os.cpu_count() or 1))
             figure = f"{row['figures'][-1]:.3g} {table.unit}"
-            say(f"  {program.name}: {figure}, CPU {run.cpu:.1f} s, others {run.others:.0%}")
+            say(
+                f"  {program.name}: {figure}, CPU {run.cpu:.1f} s, others"
+                f" {run.others:.0%}"
+            )
     kept = {key: getattr(table, key) for key in ("title", "unit", "higher")}
     kept["limits"] = [asdict(limit) for limit in table.limits]
     return {**kept, "others": others, "rows": list(rows.values())}
@@ -236,8 +277,19 @@ def python_of(engine: str) -> str:
     if not stamp.exists() or stamp.read_text().split() != ENGINES[engine]:
         shutil.rmtree(folder, ignore_errors=True)
         python = str(folder / "bin" / "python")
-        install = [python, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
-        for command in ([sys.executable, "-m", "venv", str(folder)], [*install, *ENGINES[engine]]):
+        install = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-input",
+            "--disable-pip-version-check",
+        ]
+        for command in (
+            [sys.executable, "-m", "venv", str(folder)],
+            [*install, *ENGINES[engine]],
+        ):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 last = (done.stderr.strip().splitlines() or ["no word"])[-1]
@@ -250,11 +302,19 @@ def properties(profile: str, java: str | None = None) -> str:
     """Return the file that gives plain PySpark the settings of a profile, for a Java by its home."""
     env = os.environ | ({"JAVA_HOME": java} if java else {})
     made = subprocess.run(
-        ["sparkstream", "conf", profile], env=env, stdout=subprocess.PIPE, text=True, check=True
+        ["sparkstream", "conf", profile],
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return made.stdout.strip()
 
 
 def tuned(profile: str, java: str | None = None) -> dict[str, str]:
     """Return the environment that gives plain PySpark under `python` the settings of a profile."""
-    return {"PYSPARK_SUBMIT_ARGS": f"--properties-file {properties(profile, java)} pyspark-shell"}
+    return {
+        "PYSPARK_SUBMIT_ARGS": (
+            f"--properties-file {properties(profile, java)} pyspark-shell"
+        )
+    }

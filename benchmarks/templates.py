@@ -28,7 +28,8 @@ class Job:
 
     Attributes:
         data: the dataset that it reads.
-        args: after its input folder; `{work}` is an empty folder, and `{model}` that of a model.
+        args: after its input folder; `{work}` is an empty folder, and `{model}` that of
+            a model.
         train: it needs a model, which it makes itself from a part of its input.
     """
 
@@ -47,7 +48,8 @@ RUNS = {
     "ad_join": Job("ads", OUT),
     "score_posts": Job("messages", ("{model}", *OUT), train=True),
     "events_to_postgres": Job(
-        "events", ("--database", "sqlite:///{work}/shop.db", "--checkpoint", "{work}/ckpt")
+        "events",
+        ("--database", "sqlite:///{work}/shop.db", "--checkpoint", "{work}/ckpt"),
     ),
 }
 
@@ -65,7 +67,8 @@ def of_job(name: str, job: Job, count: int) -> Table:
         return count / run.query[0]
 
     def read(run: Measured) -> bool:
-        # A job that joins its input with itself, or has a query for what is bad, reads it more than once.
+        # A job that joins its input with itself, or has a query for what is bad, reads
+        # it more than once.
         return bool(run.result["rows"]) and run.result["rows"] % count == 0
 
     folder = data.lines(job.data, count, BATCHES)
@@ -73,7 +76,13 @@ def of_job(name: str, job: Job, count: int) -> Table:
     if job.train and not model.exists():
         train(data.lines(job.data, BATCHES * 100, BATCHES), model)
     args = [part.replace("{model}", str(model)) for part in job.args]
-    command: list[str | Path] = [HERE / "jobs" / "job.py", name, folder, *args, "--available-now"]
+    command: list[str | Path] = [
+        HERE / "jobs" / "job.py",
+        name,
+        folder,
+        *args,
+        "--available-now",
+    ]
     # The job of trends has no such flag: it reads all files in one batch.
     by_file = () if name == "hashtag_trends" else ("--max-files-per-trigger", "1")
     return Table(

@@ -21,18 +21,30 @@ def throughput(scale: float) -> Iterator[Table]:
     rows = int(ROWS * scale)
     folder, truth = data.sales(rows)
 
-    def program(name: str, file: str, engine: str = "", *, only: str = "", **more: Any) -> Program | None:
+    def program(
+        name: str, file: str, engine: str = "", *, only: str = "", **more: Any
+    ) -> Program | None:
         if only and kind not in only:
             return None
-        return Program(name, (HERE / "throughput" / file, kind, folder / kind), engine, **more)
+        return Program(
+            name, (HERE / "throughput" / file, kind, folder / kind), engine, **more
+        )
 
     for kind in ("csv", "json", "parquet"):
         programs = [
             program("kit", "kit.py"),
             program("hand-tuned", "tuned.py", env=tuned("local")),
             program("naive", "naive.py", runs=1),
-            program("PyFlink", "with_flink.py", "flink", only="csv json", runs=2 if kind == "csv" else 1),
-            program("bytewax, one core", "with_bytewax.py", "bytewax", only="csv", runs=2),
+            program(
+                "PyFlink",
+                "with_flink.py",
+                "flink",
+                only="csv json",
+                runs=2 if kind == "csv" else 1,
+            ),
+            program(
+                "bytewax, one core", "with_bytewax.py", "bytewax", only="csv", runs=2
+            ),
             program("Pathway", "with_pathway.py", "pathway", only="json", runs=1),
             program("DuckDB", "with_duckdb.py", "duckdb"),
             program("Polars", "with_polars.py", "polars"),
@@ -41,7 +53,8 @@ def throughput(scale: float) -> Iterator[Table]:
         if kind == "csv":
             limits += [Limit("kit", 0.55, rate=True), Limit("kit", 1, "PyFlink")]
         yield Table(
-            f"{rows:,} sales, {kind.upper() if kind != 'parquet' else 'Parquet'}, sum by key",
+            f"{rows:,} sales, {kind.upper() if kind != 'parquet' else 'Parquet'}, sum"
+            " by key",
             [found for found in programs if found],
             truth,
             rows=rows,
@@ -59,16 +72,28 @@ def yahoo(scale: float) -> Iterator[Table]:
     for kind, rate in (("json", 0.4), ("parquet", 0.9)):
         args = (kind, folder / kind, ads)
         programs = [
-            Program("kit", (HERE / "yahoo" / "kit.py", folder / kind, ads, "--format", kind)),
-            Program("hand-tuned", (HERE / "yahoo" / "tuned.py", *args), env=tuned("local")),
+            Program(
+                "kit", (HERE / "yahoo" / "kit.py", folder / kind, ads, "--format", kind)
+            ),
+            Program(
+                "hand-tuned", (HERE / "yahoo" / "tuned.py", *args), env=tuned("local")
+            ),
             Program("naive", (HERE / "yahoo" / "naive.py", *args), runs=1),
         ]
         if kind == "json":
             flink = (HERE / "yahoo" / "with_flink.py",)
             programs += [
-                Program("PyFlink, joined first", (*flink, "join", folder / kind, ads), "flink", runs=1),
                 Program(
-                    "PyFlink, counted by ad first", (*flink, "count", folder / kind, ads), "flink", runs=1
+                    "PyFlink, joined first",
+                    (*flink, "join", folder / kind, ads),
+                    "flink",
+                    runs=1,
+                ),
+                Program(
+                    "PyFlink, counted by ad first",
+                    (*flink, "count", folder / kind, ads),
+                    "flink",
+                    runs=1,
                 ),
             ]
         yield Table(
@@ -77,7 +102,10 @@ def yahoo(scale: float) -> Iterator[Table]:
             truth,
             rows=count,
             inputs=folder / kind,
-            limits=(Limit("kit", rate, rate=True), Limit("kit", 0.5, "hand-tuned", seconds=True)),
+            limits=(
+                Limit("kit", rate, rate=True),
+                Limit("kit", 0.5, "hand-tuned", seconds=True),
+            ),
         )
 
 
@@ -92,11 +120,19 @@ def sql(scale: float) -> Iterator[Table]:
 
     def program(name: str, file: str, target: str, url: str) -> Program:
         env = tuned("local") if file == "tuned.py" else {}
-        return Program(name, (HERE / "sql" / file, target, files), env=env, figure=rate, reads=table_in(url))
+        return Program(
+            name,
+            (HERE / "sql" / file, target, files),
+            env=env,
+            figure=rate,
+            reads=table_in(url),
+        )
 
     def table(where: str, programs: list[Program], *limits: Limit) -> Table:
         title = f"{rows:,} rows into {where}"
-        return Table(title, programs, truth, unit="rows/s", runs=2, limits=limits, higher=True)
+        return Table(
+            title, programs, truth, unit="rows/s", runs=2, limits=limits, higher=True
+        )
 
     data.HOME.mkdir(parents=True, exist_ok=True)
     path = str(data.HOME / "sales.db")
@@ -142,7 +178,10 @@ def table_in(url: str) -> Callable[[Measured], object]:
         query = 'SELECT "ProductKey", SUM("SaleAmount") FROM sales GROUP BY 1'
         engine = sa.create_engine(url)
         with engine.connect() as connection:
-            found = sorted([key, f"{float(total):.2f}"] for key, total in connection.execute(sa.text(query)))
+            found = sorted(
+                [key, f"{float(total):.2f}"]
+                for key, total in connection.execute(sa.text(query))
+            )
         engine.dispose()
         forget(url)
         return found
@@ -168,10 +207,17 @@ def quarantine(scale: float) -> Iterator[Table]:
     """
     rows = int(ROWS * scale)
     folder, truth = data.sales(rows)
-    for which, title in (("all", "all twelve columns used"), ("two", "two of twelve columns used")):
+    for which, title in (
+        ("all", "all twelve columns used"),
+        ("two", "two of twelve columns used"),
+    ):
 
         def program(name: str, file: str, **more: Any) -> Program:
-            command = (HERE / "quarantine" / file, folder / "csv", which)  # noqa: B023 - used at once
+            command = (
+                HERE / "quarantine" / file,
+                folder / "csv",
+                which,  # noqa: B023 - used at once
+            )
             return Program(name, command, figure=lambda run: run.query[1], **more)
 
         yield Table(
@@ -187,6 +233,10 @@ def quarantine(scale: float) -> Iterator[Table]:
             runs=3 if which == "all" else 1,
             limits=(
                 Limit("sources.csv", 1.05, "plain readStream.csv"),
-                *([Limit("kit", 1.3, "plain readStream.csv")] if which == "all" else []),
+                *(
+                    [Limit("kit", 1.3, "plain readStream.csv")]
+                    if which == "all"
+                    else []
+                ),
             ),
         )

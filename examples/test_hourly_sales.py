@@ -12,7 +12,11 @@ import pytest
 from hourly_sales import SALES, sales, transform
 
 from sparkstream_kit import quarantine, sinks, windows
-from sparkstream_kit.testing import assert_exactly_once, assert_stream_equals_batch, run_script
+from sparkstream_kit.testing import (
+    assert_exactly_once,
+    assert_stream_equals_batch,
+    run_script,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -34,7 +38,11 @@ def totals(rows: DataFrame) -> DataFrame:
 
 def test_a_line_that_cannot_be_read_has_a_reason(stream: Streams) -> None:
     lines = stream("value STRING")
-    rows = stream.query(sales(lines.to_df(), "10 minutes").select("product", "amount", quarantine.REASON))
+    rows = stream.query(
+        sales(lines.to_df(), "10 minutes").select(
+            "product", "amount", quarantine.REASON
+        )
+    )
     sale = '{"time": "2024-01-01T08:10:00Z", "product": "tea", "amount": %s}'
     lines.add_data([(sale % 2,), (sale % '"two"',)])
     assert rows.step()[0].rows == [("tea", 2, None), (None, None, "amount: not an int")]
@@ -60,7 +68,8 @@ def test_a_restart_loses_nothing_and_late_sales_are_dropped(stream: Streams) -> 
     query = stream.query(totals(rows.to_df()))
     rows.add_data([(at("08:10"), "tea", 2)])
     rows.add_data([(at("09:30"), "ink", 1)])
-    *_, closed = query.step()  # the watermark has passed 09:00: the hour of the tea is final
+    # The watermark has passed 09:00: the hour of the tea is final
+    *_, closed = query.step()
     assert closed.rows == [(EIGHT, NINE, "tea", 2)]
     query.kill_before_commit()
     rows.add_data([(at("08:20"), "tea", 3)])
@@ -70,24 +79,36 @@ def test_a_restart_loses_nothing_and_late_sales_are_dropped(stream: Streams) -> 
 
 
 def test_the_stream_gives_what_a_batch_run_gives(spark: SparkSession) -> None:
-    rows = [(at(f"{8 + n // 6:02}:{n % 6}5"), "tea" if n % 2 else "ink", n) for n in range(12)]
-    assert_stream_equals_batch(totals, spark.createDataFrame(rows, SALES), watermark=("time", "10 minutes"))
+    rows = [
+        (at(f"{8 + n // 6:02}:{n % 6}5"), "tea" if n % 2 else "ink", n)
+        for n in range(12)
+    ]
+    assert_stream_equals_batch(
+        totals, spark.createDataFrame(rows, SALES), watermark=("time", "10 minutes")
+    )
 
 
 def into_files(rows: DataFrame, folder: Path) -> tuple[DataFrame, Sink]:
-    return totals(rows), sinks.batch_files(folder / "totals", format="json")  # as the job does
+    # As the job does
+    return totals(rows), sinks.batch_files(folder / "totals", format="json")
 
 
 def from_files(folder: Path) -> list[tuple[str, int]]:
     lines = [
-        line for file in folder.glob("totals/batch=*/part-*.json") for line in file.read_text().splitlines()
+        line
+        for file in folder.glob("totals/batch=*/part-*.json")
+        for line in file.read_text().splitlines()
     ]
     return [(row["product"], row["total"]) for row in map(json.loads, lines)]
 
 
-@pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="Spark Connect writes in another process")
+@pytest.mark.skipif(
+    "SPARK_REMOTE" in os.environ, reason="Spark Connect writes in another process"
+)
 def test_every_crash_leaves_each_total_once(spark: SparkSession) -> None:
     rows = [(at("08:10"), "tea", 2), (at("08:20"), "tea", 3), (at("09:30"), "ink", 1)]
     given = spark.createDataFrame(rows, SALES)
     # Without `most` it tries 200 crashes. The hour of the ink is not over.
-    assert_exactly_once(into_files, given, read=from_files, expected=[("tea", 5)], most=5)
+    assert_exactly_once(
+        into_files, given, read=from_files, expected=[("tea", 5)], most=5
+    )

@@ -1,16 +1,26 @@
 """Views of ads, each with its first click in time, or none, in OUT_DIR/views; bad lines in OUT_DIR/bad.
 
-The files are JSON lines with the fields of the Yahoo streaming benchmark; a showing has its own ad_id. A view
-is written when the watermark is ten minutes past it, or by --drain. Late rows are only counted.
-Guarantee: every view exactly once, also where it or its click comes twice, for every reader, over stops and
-restarts on the same OUT_DIR.
+The files are JSON lines with the fields of the Yahoo streaming benchmark; a showing has
+its own ad_id. A view is written when the watermark is ten minutes past it, or by
+--drain. Late rows are only counted.
+Guarantee: every view exactly once, also where it or its click comes twice, for every
+reader, over stops and restarts on the same OUT_DIR.
 Run: spark-submit jobs/ad_join.py INPUT_DIR OUT_DIR
 """
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkstream_kit import jobflags, joins, quarantine, run, sinks, spark_session, start, windows
+from sparkstream_kit import (
+    jobflags,
+    joins,
+    quarantine,
+    run,
+    sinks,
+    spark_session,
+    start,
+    windows,
+)
 
 EVENTS = """user_id STRING, page_id STRING, ad_id STRING NOT NULL, ad_type STRING,
     event_type STRING NOT NULL, event_time TIMESTAMP NOT NULL, ip_address STRING"""
@@ -22,35 +32,57 @@ def parse(lines: DataFrame, delay: str) -> DataFrame:
     return windows.with_watermark(events, "event_time", delay)
 
 
-def transform(lines: DataFrame, *, delay: str = "10 minutes", within: str = "10 minutes") -> DataFrame:
+def transform(
+    lines: DataFrame, *, delay: str = "10 minutes", within: str = "10 minutes"
+) -> DataFrame:
     """Return each view: ad_id, user_id, page_id, ad_type, shown_at, and clicked_at, null without a click."""
     events = quarantine.good_rows(parse(lines, delay))
 
     def of(kind: str) -> DataFrame:
-        # With the time in it, the filter stays above the watermark: on Spark Connect each side has its own.
-        return events.where(F.when(F.col("event_type") == kind, F.col("event_time")).isNotNull())
+        # With the time in it, the filter stays above the watermark: on Spark Connect
+        # each side has its own.
+        return events.where(
+            F.when(F.col("event_type") == kind, F.col("event_time")).isNotNull()
+        )
 
-    views = of("view").withColumnRenamed("event_time", "shown_at").drop("event_type", "ip_address")
+    views = (
+        of("view")
+        .withColumnRenamed("event_time", "shown_at")
+        .drop("event_type", "ip_address")
+    )
     clicks = of("click").select("ad_id", F.col("event_time").alias("clicked_at"))
     times = {"left_time": "shown_at", "right_time": "clicked_at"}
     pairs = joins.within(views, clicks, on="ad_id", how="left", within=within, **times)
-    # An event that comes twice, and a second click, give further pairs of the same view.
+    # An event that comes twice, and a second click, give further pairs of the same
+    # view.
     return pairs.groupBy(*views.columns).agg(F.min("clicked_at").alias("clicked_at"))
 
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
-    flags = (*jobflags.LINES, *jobflags.FOLDER, "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
+    flags = (
+        *jobflags.LINES,
+        *jobflags.FOLDER,
+        "--max-bad",
+        *jobflags.EVENT_TIME,
+        *jobflags.RUN,
+    )
     args = jobflags.parser(__doc__, *flags, max_files_per_trigger=1).parse_args(argv)
 
     with spark_session("ad-join", **jobflags.for_session(args)) as spark:
         lines = jobflags.lines(spark, args)
         views = transform(lines, delay=args.watermark)
         bad = quarantine.bad_rows(parse(lines, args.watermark))
-        written, aside = (sinks.batch_files(f"{args.out_dir}/{name}") for name in ("views", "bad"))
-        first = start(views, written, name="ad_join_views", **jobflags.for_start(args, "views"))
-        second = start(bad, aside, name="ad_join_bad", **jobflags.for_start(args, "bad"))
+        written, aside = (
+            sinks.batch_files(f"{args.out_dir}/{name}") for name in ("views", "bad")
+        )
+        first = start(
+            views, written, name="ad_join_views", **jobflags.for_start(args, "views")
+        )
+        second = start(
+            bad, aside, name="ad_join_bad", **jobflags.for_start(args, "bad")
+        )
         return jobflags.finish(args, run(first, second, **jobflags.for_run(args)))
 
 

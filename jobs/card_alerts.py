@@ -1,7 +1,9 @@
 """Alerts on card payments: many in a minute, far from the card's own mean, impossible travel.
 
-The files are CSV: card,time,merchant,category,amount,lat,lon. Bad lines and late payments are counted.
-Guarantee: every alert exactly once in OUT_DIR, over stops and restarts on the same OUT_DIR.
+The files are CSV: card,time,merchant,category,amount,lat,lon. Bad lines and late
+payments are counted.
+Guarantee: every alert exactly once in OUT_DIR, over stops and restarts on the same
+OUT_DIR.
 Run: spark-submit jobs/card_alerts.py INPUT_DIR OUT_DIR
 """
 
@@ -10,7 +12,16 @@ from math import asin, cos, radians, sin
 
 from pyspark.sql import DataFrame
 
-from sparkstream_kit import display, jobflags, quarantine, run, sinks, spark_session, start, windows
+from sparkstream_kit import (
+    display,
+    jobflags,
+    quarantine,
+    run,
+    sinks,
+    spark_session,
+    start,
+    windows,
+)
 from sparkstream_kit.state import Alert, Often, ZScore, alert_when
 
 PAYMENTS = """card STRING NOT NULL, time TIMESTAMP NOT NULL, merchant STRING, category STRING,
@@ -25,14 +36,21 @@ class Travel:
     class state:  # noqa: D106, N801 - when and where a card has paid last: in seconds, and in radians
         last: list[float] = field(default_factory=list)
 
-    def step(self, state: state, time: float, value: dict[str, float]) -> tuple[state, Alert | None]:
+    def step(
+        self, state: state, time: float, value: dict[str, float]
+    ) -> tuple[state, Alert | None]:
         """Return the new place, and an alert if it is too far from the last one."""
         here = [time, radians(value["lat"]), radians(value["lon"])]
         then, lat, lon = state.last or here
-        half = sin((here[1] - lat) / 2) ** 2 + cos(lat) * cos(here[1]) * sin((here[2] - lon) / 2) ** 2
+        half = (
+            sin((here[1] - lat) / 2) ** 2
+            + cos(lat) * cos(here[1]) * sin((here[2] - lon) / 2) ** 2
+        )
         km = 2 * 6371 * asin(min(half, 1) ** 0.5)
         hours = max(time - then, 180) / 3600  # within a city one needs no time
-        alert = Alert(km / hours, f"{km:,.0f} km in {hours:.1f} hours: {km / hours:,.0f} km/h")
+        alert = Alert(
+            km / hours, f"{km:,.0f} km in {hours:.1f} hours: {km / hours:,.0f} km/h"
+        )
         return self.state(here), alert if alert.score > 1000 else None  # noqa: PLR2004
 
 
@@ -41,16 +59,28 @@ def transform(lines: DataFrame, watermark: str = "10 minutes") -> DataFrame:
     rows = quarantine.expect(quarantine.parse_csv(lines, PAYMENTS), ON_EARTH)
     rows = windows.with_watermark(rows, "time", watermark)
     paid = quarantine.good_rows(rows).selectExpr("card", "time", "struct(*) AS payment")
-    rules = Often(most=4, within="1 minute"), Travel(), ZScore(sigmas=8, warmup=10, of="amount")
+    rules = (
+        Often(most=4, within="1 minute"),
+        Travel(),
+        ZScore(sigmas=8, warmup=10, of="amount"),
+    )
     return alert_when(paid, "card", "time", "payment", rules)
 
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the alerts go to standard output and OUT_DIR, everything else to standard error."""
-    flags = (*jobflags.LINES, "OUT_DIR", "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
+    flags = (
+        *jobflags.LINES,
+        "OUT_DIR",
+        "--max-bad",
+        *jobflags.EVENT_TIME,
+        *jobflags.RUN,
+    )
     args = jobflags.parser(__doc__, *flags, max_files_per_trigger=1).parse_args(argv)
-    sink = sinks.fan_out(sinks.batch_files(args.out_dir), sinks.foreach_batch(display.show))
+    sink = sinks.fan_out(
+        sinks.batch_files(args.out_dir), sinks.foreach_batch(display.show)
+    )
     with spark_session("card-alerts", **jobflags.for_session(args)) as spark:
         alerts = transform(jobflags.lines(spark, args), args.watermark)
         query = start(alerts, sink, name="card_alerts", **jobflags.for_start(args))

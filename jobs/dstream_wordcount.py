@@ -1,8 +1,10 @@
 """Count words with the older DStream API: by batch, since the beginning, and over a sliding window.
 
-Guarantee: at most once, because a socket cannot send again; with --checkpoint the running counts continue
-from the last batch of the run before. Spark reconnects by itself when the server comes back.
-Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit jobs/dstream_wordcount.py localhost 9999
+Guarantee: at most once, because a socket cannot send again; with --checkpoint the
+running counts continue from the last batch of the run before. Spark reconnects by
+itself when the server comes back.
+Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit
+jobs/dstream_wordcount.py localhost 9999
 """
 
 import sys
@@ -12,7 +14,10 @@ from pyspark.streaming import DStream
 from sparkstream_kit import dstreams, jobflags, spark_session
 
 TIMES = {
-    "--batch-interval": (2.0, "Seconds from one batch to the next. Default: %(default)g."),
+    "--batch-interval": (
+        2.0,
+        "Seconds from one batch to the next. Default: %(default)g.",
+    ),
     "--window": (20.0, "Length of the window in seconds. Default: %(default)g."),
     "--slide": (10.0, "Seconds from one window to the next. Default: %(default)g."),
 }
@@ -25,16 +30,22 @@ def transform(lines: DStream[str]) -> DStream[tuple[str, int]]:
 
 def most_frequent(counts: DStream[tuple[str, int]]) -> DStream[tuple[str, int]]:
     """Return the same counts, biggest first, as pprint shows only the first ten."""
-    return counts.transform(lambda rdd: rdd.sortBy(lambda pair: (-pair[1], pair[0]), numPartitions=1))
+    return counts.transform(
+        lambda rdd: rdd.sortBy(lambda pair: (-pair[1], pair[0]), numPartitions=1)
+    )
 
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the counts go to standard output, everything else to standard error."""
     limits = ("--run-for", "--stop-file")
-    parser = jobflags.parser(__doc__, *jobflags.SERVER, "--profile", "--checkpoint", *limits)
+    parser = jobflags.parser(
+        __doc__, *jobflags.SERVER, "--profile", "--checkpoint", *limits
+    )
     for flag, (default, says) in TIMES.items():
-        parser.add_argument(flag, metavar="SECONDS", type=jobflags.seconds, default=default, help=says)
+        parser.add_argument(
+            flag, metavar="SECONDS", type=jobflags.seconds, default=default, help=says
+        )
     says = "Process everything received before stopping; this can take long."
     parser.add_argument("--graceful", action="store_true", help=says)
     args = parser.parse_args(argv)
@@ -46,11 +57,15 @@ def main(argv: list[str] | None = None) -> int:
         dstreams.streaming_context(spark, args.batch_interval) as ssc,
     ):
         words = transform(ssc.socketTextStream(args.host, args.port))
-        total = dstreams.running_counts(words, snapshot=args.checkpoint and f"{args.checkpoint}/counts.json")
+        total = dstreams.running_counts(
+            words, snapshot=args.checkpoint and f"{args.checkpoint}/counts.json"
+        )
         windowed = dstreams.windowed_counts(words, args.window, args.slide)
         most_frequent(words.reduceByKey(lambda a, b: a + b)).pprint()
         most_frequent(total).map(lambda pair: ("since the beginning", *pair)).pprint()
-        most_frequent(windowed).map(lambda pair: (f"in {args.window:g} s", *pair)).pprint()
+        most_frequent(windowed).map(
+            lambda pair: (f"in {args.window:g} s", *pair)
+        ).pprint()
         ended_by = dstreams.run(ssc, graceful=args.graceful, **jobflags.for_run(args))
         print(f"ended by: {ended_by}", file=sys.stderr)
     return 0

@@ -1,8 +1,9 @@
 """Events of a shop from CSV files into a table: checked, each once, and all of a batch or nothing of it.
 
-The columns are event_id, time, user, product, type and price. What cannot be read, has an unknown type, a
-price below 0 or a time ahead of the clock is a row of the table events_bad, with the reason. An event that
-comes again within an hour of the first is left out; late events are kept.
+The columns are event_id, time, user, product, type and price. What cannot be read, has
+an unknown type, a price below 0 or a time ahead of the clock is a row of the table
+events_bad, with the reason. An event that comes again within an hour of the first is
+left out; late events are kept.
 Guarantee: every event exactly once, over stops and restarts on the same --checkpoint.
 Run: spark-submit jobs/events_to_postgres.py INPUT_DIR --database URL --checkpoint DIR
 """
@@ -10,7 +11,16 @@ Run: spark-submit jobs/events_to_postgres.py INPUT_DIR --database URL --checkpoi
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkstream_kit import jobflags, quarantine, run, sinks, spark_session, start, state, windows
+from sparkstream_kit import (
+    jobflags,
+    quarantine,
+    run,
+    sinks,
+    spark_session,
+    start,
+    state,
+    windows,
+)
 
 EVENTS = """event_id STRING NOT NULL, time TIMESTAMP NOT NULL, user STRING NOT NULL, product STRING NOT NULL,
     type STRING NOT NULL, price DECIMAL(10,2) NOT NULL"""
@@ -18,7 +28,11 @@ TYPES = ["view", "cart", "purchase"]
 
 
 def transform(
-    lines: DataFrame, *, watermark: str = "10 minutes", within: str = "1 hour", header: bool = False
+    lines: DataFrame,
+    *,
+    watermark: str = "10 minutes",
+    within: str = "1 hour",
+    header: bool = False,
 ) -> DataFrame:
     """Return the events, each once, and the columns of `quarantine` that say why a line is bad."""
     rows = quarantine.parse_csv(lines, EVENTS, header=header)
@@ -36,19 +50,36 @@ def main(argv: list[str] | None = None) -> int:
     """Run the job: the rows go to the database, and how many they were to standard error."""
     flags = (flag for flag in jobflags.RUN if flag != "--checkpoint")
     parser = jobflags.parser(__doc__, *jobflags.INPUT, "--watermark", *flags)
-    says = "Add the rows to sqlite:///shop.db, postgresql+psycopg://user@host/name, or the URL in env:NAME."
-    parser.add_argument("--database", metavar="URL", type=jobflags.database, required=True, help=says)
+    says = (
+        "Add the rows to sqlite:///shop.db, postgresql+psycopg://user@host/name, or the"
+        " URL in env:NAME."
+    )
+    parser.add_argument(
+        "--database", metavar="URL", type=jobflags.database, required=True, help=says
+    )
     says = "Keep progress in this folder and resume from it."
     parser.add_argument(
-        "--checkpoint", metavar="DIR", type=jobflags.checkpoint_folder, required=True, help=says
+        "--checkpoint",
+        metavar="DIR",
+        type=jobflags.checkpoint_folder,
+        required=True,
+        help=says,
     )
     args = parser.parse_args(argv)
-    jobflags.check_apart(args.input_dir, {"--database": args.database, "--checkpoint": args.checkpoint})
+    jobflags.check_apart(
+        args.input_dir, {"--database": args.database, "--checkpoint": args.checkpoint}
+    )
 
-    good, bad = (sinks.sql_table(args.database, name) for name in ("events", "events_bad"))
+    good, bad = (
+        sinks.sql_table(args.database, name) for name in ("events", "events_bad")
+    )
     with spark_session("events-to-postgres", **jobflags.for_session(args)) as spark:
-        rows = transform(jobflags.lines(spark, args), watermark=args.watermark, header=args.header)
-        query = start(rows, quarantine.split(good, bad), name="events", **jobflags.for_start(args))
+        rows = transform(
+            jobflags.lines(spark, args), watermark=args.watermark, header=args.header
+        )
+        query = start(
+            rows, quarantine.split(good, bad), name="events", **jobflags.for_start(args)
+        )
         return jobflags.finish(args, run(query, **jobflags.for_run(args)))
 
 

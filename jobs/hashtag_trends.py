@@ -1,33 +1,64 @@
 """The hashtags that most posts of the last minutes have, window by window, as the windows close.
 
-The posts are lines of JSON: statuses of Mastodon, or {"data": {"id", "text", "created_at"}} of the X API v2.
-A post that comes again counts once. The summary counts posts that came too late, and lines that are no posts.
-Guarantee: every post counts exactly once in --database, over restarts on the same --checkpoint.
+The posts are lines of JSON: statuses of Mastodon, or {"data": {"id", "text",
+"created_at"}} of the X API v2. A post that comes again counts once. The summary counts
+posts that came too late, and lines that are no posts.
+Guarantee: every post counts exactly once in --database, over restarts on the same
+--checkpoint.
 Run: spark-submit jobs/hashtag_trends.py INPUT_DIR      or in its place: --url URL --spool DIR
 """
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkstream_kit import display, jobflags, quarantine, run, sinks, spark_session, start, windows
+from sparkstream_kit import (
+    display,
+    jobflags,
+    quarantine,
+    run,
+    sinks,
+    spark_session,
+    start,
+    windows,
+)
 
-POSTS = "id STRING NOT NULL, created_at TIMESTAMP NOT NULL, text STRING, tags ARRAY<STRUCT<name: STRING>>"
-# The rules of twitter-text: letters, marks, digits and underscores, of which one is a letter or a mark.
+POSTS = (
+    "id STRING NOT NULL, created_at TIMESTAMP NOT NULL, text STRING, tags"
+    " ARRAY<STRUCT<name: STRING>>"
+)
+# The rules of twitter-text: letters, marks, digits and underscores, of which one is a
+# letter or a mark.
 TAG = r"""(?x) (?<! [\p{L}\p{M}\p{Nd}_&/] ) [\#\uFF03] (?! [\uFE0F\u20E3] )
     (?= [\p{Nd}_]*+ [\p{L}\p{M}] ) ( [\p{L}\p{M}\p{Nd}_]++ ) (?! [\#\uFF03] | :// )"""
 
 
 def transform(
-    lines: DataFrame, *, window: str = "10 minutes", slide: str = "1 minute", watermark: str = "10 minutes"
+    lines: DataFrame,
+    *,
+    window: str = "10 minutes",
+    slide: str = "1 minute",
+    watermark: str = "10 minutes",
 ) -> DataFrame:
     """Return start, end (timestamp), tag (string) and posts (bigint) of each tag in each window."""
-    inner = F.when(F.get_json_object("value", "$.id").isNull(), F.get_json_object("value", "$.data"))
-    posts = quarantine.parse_json(lines.select(F.coalesce(inner, "value").alias("value")), POSTS)
-    posts = windows.with_watermark(posts, "created_at", watermark).where(F.col(quarantine.REASON).isNull())
-    found = F.coalesce(F.col("tags")["name"], F.regexp_extract_all("text", F.lit(TAG), F.lit(1)))
-    # In two steps, as lower alone leaves "straße" and "STRASSE" apart, and Spark takes lower(upper()) for it.
+    inner = F.when(
+        F.get_json_object("value", "$.id").isNull(),
+        F.get_json_object("value", "$.data"),
+    )
+    posts = quarantine.parse_json(
+        lines.select(F.coalesce(inner, "value").alias("value")), POSTS
+    )
+    posts = windows.with_watermark(posts, "created_at", watermark).where(
+        F.col(quarantine.REASON).isNull()
+    )
+    found = F.coalesce(
+        F.col("tags")["name"], F.regexp_extract_all("text", F.lit(TAG), F.lit(1))
+    )
+    # In two steps, as lower alone leaves "straße" and "STRASSE" apart, and Spark takes
+    # lower(upper()) for it.
     tags = F.array_distinct(F.transform(F.transform(found, F.upper), F.lower))
-    once = posts.dropDuplicates(["id", "created_at"]).select("created_at", F.explode(tags).alias("tag"))
+    once = posts.dropDuplicates(["id", "created_at"]).select(
+        "created_at", F.explode(tags).alias("tag")
+    )
     groups = once.groupBy(windows.sliding("created_at", window, slide), "tag")
     return windows.flatten(groups.agg(F.count("*").alias("posts")))
 
@@ -35,8 +66,15 @@ def transform(
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the trends go to standard output, everything else to standard error."""
-    run_flags = (flag for flag in jobflags.RUN if flag != "--idle")  # a stream of posts may be quiet
-    flags = ("INPUT_DIR", *jobflags.POSTS, "--max-bad", *jobflags.EVENT_TIME, *run_flags)
+    # A stream of posts may be quiet
+    run_flags = (flag for flag in jobflags.RUN if flag != "--idle")
+    flags = (
+        "INPUT_DIR",
+        *jobflags.POSTS,
+        "--max-bad",
+        *jobflags.EVENT_TIME,
+        *run_flags,
+    )
     parser = jobflags.parser(__doc__, *flags, "--database", table="hashtag_trends")
     says = "The length of a window. Default: %(default)s."
     parser.add_argument("--window", metavar="DURATION", default="10 minutes", help=says)
@@ -46,10 +84,14 @@ def main(argv: list[str] | None = None) -> int:
 
     top = windows.top(10, by="posts", each=["start", "end"])
     tables = [sinks.sql_table(args.database, "hashtag_trends")] if args.database else []
-    sink = sinks.fan_out(*(each.taking(top) for each in (*tables, sinks.foreach_batch(display.show))))
+    sink = sinks.fan_out(
+        *(each.taking(top) for each in (*tables, sinks.foreach_batch(display.show)))
+    )
     with spark_session("hashtag-trends", **jobflags.for_session(args)) as spark:
         posts = jobflags.lines(spark, args)
-        trends = transform(posts, window=args.window, slide=args.slide, watermark=args.watermark)
+        trends = transform(
+            posts, window=args.window, slide=args.slide, watermark=args.watermark
+        )
         query = start(trends, sink, name="hashtag_trends", **jobflags.for_start(args))
         return jobflags.finish(args, run(query, **jobflags.for_run(args)))
 

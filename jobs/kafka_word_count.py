@@ -1,9 +1,12 @@
 """Count the words of a Kafka topic; each count that has changed is printed, or written to the topic --to.
 
-In --to a record has the word as its key and {"word": …, "count": …} as its value, and the last record of a
-word has its count. A record that comes twice after a crash has the same headers (see `sinks.kafka`).
-Guarantee: every record counts exactly once, over stops and restarts on the same --checkpoint.
-Run: spark-submit $(sparkstream connectors kafka) jobs/kafka_word_count.py --kafka HOST:9092 --topic lines
+In --to a record has the word as its key and {"word": …, "count": …} as its value, and
+the last record of a word has its count. A record that comes twice after a crash has the
+same headers (see `sinks.kafka`).
+Guarantee: every record counts exactly once, over stops and restarts on the same
+--checkpoint.
+Run: spark-submit $(sparkstream connectors kafka) jobs/kafka_word_count.py --kafka
+HOST:9092 --topic lines
 """
 
 from pyspark.sql import DataFrame
@@ -14,7 +17,9 @@ from sparkstream_kit import display, jobflags, run, sinks, spark_session, start
 
 def transform(lines: DataFrame) -> DataFrame:
     """Return word (string) and count (bigint) of the column `value`."""
-    words = lines.select(F.explode(F.split("value", r"\s+")).alias("word")).where("word != ''")
+    words = lines.select(F.explode(F.split("value", r"\s+")).alias("word")).where(
+        "word != ''"
+    )
     return words.groupBy("word").count()
 
 
@@ -26,13 +31,20 @@ def most_frequent_first(counts: DataFrame) -> DataFrame:
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the counts go to standard output or to a topic, everything else to standard error."""
-    flags = (flag for flag in jobflags.LINES if flag not in ("INPUT_DIR", "--max-files-per-trigger"))
+    flags = (
+        flag
+        for flag in jobflags.LINES
+        if flag not in ("INPUT_DIR", "--max-files-per-trigger")
+    )
     parser = jobflags.parser(__doc__, *flags, *jobflags.RUN)
     says = "Write the counts to this topic, and do not print them; needs --checkpoint."
     parser.add_argument("--to", metavar="TOPIC", help=says)
     args = parser.parse_args(argv)
     if args.to and not args.checkpoint:
-        parser.error("--to needs --checkpoint: without one, every start would write all counts again")
+        parser.error(
+            "--to needs --checkpoint: without one, every start would write all counts"
+            " again"
+        )
     if args.to == args.topic:
         parser.error(f"--to {args.to} is the topic that is read; give another one")
 
@@ -41,7 +53,13 @@ def main(argv: list[str] | None = None) -> int:
         sink = sinks.kafka(args.kafka, args.to, key="word")
     with spark_session("kafka-word-count", **jobflags.for_session(args)) as spark:
         counts = transform(jobflags.lines(spark, args))
-        query = start(counts, sink, name="kafka_word_count", mode="update", **jobflags.for_start(args))
+        query = start(
+            counts,
+            sink,
+            name="kafka_word_count",
+            mode="update",
+            **jobflags.for_start(args),
+        )
         return jobflags.finish(args, run(query, **jobflags.for_run(args)))
 
 

@@ -1,16 +1,27 @@
 """Web server logs: errors and response sizes by path and minute, or the sessions of each host.
 
-The files hold common or combined log lines, as Apache and many others write them. The report grows in
-OUT_DIR/errors or OUT_DIR/sessions as minutes or sessions end; lines that cannot be read, or that are dated an
-hour ahead, are in OUT_DIR/bad with the reason. The summary has the least number that came too late.
-Guarantee: every line is read exactly once for the report and for OUT_DIR/bad, over stops and restarts.
-Run: spark-submit jobs/log_errors.py INPUT_DIR OUT_DIR --report errors --available-now --drain
+The files hold common or combined log lines, as Apache and many others write them. The
+report grows in OUT_DIR/errors or OUT_DIR/sessions as minutes or sessions end; lines
+that cannot be read, or that are dated an hour ahead, are in OUT_DIR/bad with the
+reason. The summary has the least number that came too late.
+Guarantee: every line is read exactly once for the report and for OUT_DIR/bad, over
+stops and restarts.
+Run: spark-submit jobs/log_errors.py INPUT_DIR OUT_DIR --report errors --available-now
+--drain
 """
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkstream_kit import jobflags, quarantine, run, sinks, spark_session, start, windows
+from sparkstream_kit import (
+    jobflags,
+    quarantine,
+    run,
+    sinks,
+    spark_session,
+    start,
+    windows,
+)
 
 
 def requests(lines: DataFrame, watermark: str) -> DataFrame:
@@ -21,25 +32,38 @@ def requests(lines: DataFrame, watermark: str) -> DataFrame:
 def transform(rows: DataFrame, report: str = "errors") -> DataFrame:
     """Return start, end, path, requests, errors and p95 of the bytes; or of sessions the host and the sum.
 
-    p95 is off by at most a thousandth of the group's rows, in their order (approx_percentile). A sum beyond
-    the range of BIGINT is null.
+    p95 is off by at most a thousandth of the group's rows, in their order
+    (approx_percentile). A sum beyond the range of BIGINT is null.
     """
-    counts = F.count("*").alias("requests"), F.count_if(F.col("status") >= 400).alias("errors")  # noqa: PLR2004
+    counts = (
+        F.count("*").alias("requests"),
+        F.count_if(F.col("status") >= 400).alias("errors"),  # noqa: PLR2004
+    )
     if report == "sessions":
         sessions = rows.groupBy(windows.session("time", "30 minutes"), "host")
-        return windows.flatten(sessions.agg(*counts, F.try_sum("bytes").alias("bytes")), "session_window")
+        return windows.flatten(
+            sessions.agg(*counts, F.try_sum("bytes").alias("bytes")), "session_window"
+        )
     path = F.regexp_replace("request", r"(?s)^\S+ ([^ ?]+).*$", "$1").alias("path")
     minutes = rows.groupBy(windows.tumbling("time", "1 minute"), path)
-    return windows.flatten(minutes.agg(*counts, F.approx_percentile("bytes", 0.95, 1000).alias("p95")))
+    return windows.flatten(
+        minutes.agg(*counts, F.approx_percentile("bytes", 0.95, 1000).alias("p95"))
+    )
 
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the report goes to OUT_DIR, and how many lines it read to standard error."""
-    flags = (*jobflags.EVENT_TIME, *(flag for flag in jobflags.RUN if flag != "--checkpoint"), "--max-bad")
+    flags = (
+        *jobflags.EVENT_TIME,
+        *(flag for flag in jobflags.RUN if flag != "--checkpoint"),
+        "--max-bad",
+    )
     parser = jobflags.parser(__doc__, *jobflags.LINES, *jobflags.FOLDER, *flags)
     says = "What to report. Default: %(default)s."
-    parser.add_argument("--report", choices=["errors", "sessions"], default="errors", help=says)
+    parser.add_argument(
+        "--report", choices=["errors", "sessions"], default="errors", help=says
+    )
     args = parser.parse_args(argv)
     out = args.out_dir
     jobflags.check_apart(args.input_dir, {"OUT_DIR/bad": f"{out}/bad"})
@@ -50,7 +74,12 @@ def main(argv: list[str] | None = None) -> int:
         first = start(rows, bad, name="log_bad", **jobflags.for_start(args, "bad"))
         counts = transform(rows, args.report)
         report = sinks.batch_files(f"{out}/{args.report}")
-        second = start(counts, report, name=f"log_{args.report}", **jobflags.for_start(args, args.report))
+        second = start(
+            counts,
+            report,
+            name=f"log_{args.report}",
+            **jobflags.for_start(args, args.report),
+        )
         return jobflags.finish(args, run(first, second, **jobflags.for_run(args)))
 
 

@@ -1,9 +1,10 @@
 """Sales files in, typed rows out: good rows in OUT_DIR/good, bad lines with the reason in OUT_DIR/bad.
 
-The files are CSV of the twelve sales columns, without headers or with --header. Each batch becomes one
-directory of Parquet in either folder, put in place whole; every line is a row in one of them, and nothing is
-rounded or nulled.
-Guarantee: every line exactly once, for every reader, over stops and restarts on the same OUT_DIR.
+The files are CSV of the twelve sales columns, without headers or with --header. Each
+batch becomes one directory of Parquet in either folder, put in place whole; every line
+is a row in one of them, and nothing is rounded or nulled.
+Guarantee: every line exactly once, for every reader, over stops and restarts on the
+same OUT_DIR.
 Run: spark-submit jobs/sales_clean.py INPUT_DIR OUT_DIR
 """
 
@@ -12,14 +13,25 @@ from collections.abc import Sequence
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkstream_kit import errors, jobflags, quarantine, run, schemas, sinks, spark_session, start
+from sparkstream_kit import (
+    errors,
+    jobflags,
+    quarantine,
+    run,
+    schemas,
+    sinks,
+    spark_session,
+    start,
+)
 
 SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
     SaleAmount DECIMAL(12,2) NOT NULL, CustomerName STRING, State STRING, Region STRING,
     ProductKey STRING NOT NULL, RowCount INT, ProfitMargin DECIMAL(9,4)"""
 
 
-def transform(lines: DataFrame, dedupe: Sequence[str] = (), *, header: bool = False) -> DataFrame:
+def transform(
+    lines: DataFrame, dedupe: Sequence[str] = (), *, header: bool = False
+) -> DataFrame:
     """Return the sales columns, and the columns of `quarantine` that say why a line is bad."""
     rows = quarantine.parse_csv(lines, SALES, date_format="M/d/yy", header=header)
     if not dedupe:
@@ -27,7 +39,9 @@ def transform(lines: DataFrame, dedupe: Sequence[str] = (), *, header: bool = Fa
     # In a bad row all columns are null: it is the line that must not come twice.
     line = F.coalesce(quarantine.BYTES, F.col(quarantine.RAW).cast("binary"))
     line = F.when(F.col(quarantine.REASON).isNotNull(), line)
-    return rows.withColumn("_line", line).dropDuplicates([*dedupe, "_line"]).drop("_line")
+    return (
+        rows.withColumn("_line", line).dropDuplicates([*dedupe, "_line"]).drop("_line")
+    )
 
 
 @jobflags.exit_codes
@@ -35,17 +49,30 @@ def main(argv: list[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
     parser = jobflags.parser(__doc__, *jobflags.INPUT, *jobflags.FOLDER, *jobflags.RUN)
     says = (
-        "Keep one of the rows that are equal in these columns, such as OrderID,ProductKey, and one of equal "
-        "bad lines. The state then keeps each of them in memory, without end."
+        "Keep one of the rows that are equal in these columns, such as"
+        " OrderID,ProductKey, and one of equal bad lines. The state then keeps each of"
+        " them in memory, without end."
     )
-    parser.add_argument("--dedupe", metavar="A,B", type=lambda text: text.split(","), default=[], help=says)
+    parser.add_argument(
+        "--dedupe",
+        metavar="A,B",
+        type=lambda text: text.split(","),
+        default=[],
+        help=says,
+    )
     args = parser.parse_args(argv)
     out = args.out_dir
-    jobflags.check_apart(args.input_dir, {"OUT_DIR/good": f"{out}/good", "OUT_DIR/bad": f"{out}/bad"})
+    jobflags.check_apart(
+        args.input_dir, {"OUT_DIR/good": f"{out}/good", "OUT_DIR/bad": f"{out}/bad"}
+    )
 
-    sink = quarantine.split(sinks.batch_files(f"{out}/good"), sinks.batch_files(f"{out}/bad"))
+    sink = quarantine.split(
+        sinks.batch_files(f"{out}/good"), sinks.batch_files(f"{out}/bad")
+    )
     with spark_session("sales-clean", **jobflags.for_session(args)) as spark:
-        errors.reject_unknown("column of --dedupe", args.dedupe, schemas.from_ddl(SALES).names)
+        errors.reject_unknown(
+            "column of --dedupe", args.dedupe, schemas.from_ddl(SALES).names
+        )
         rows = transform(jobflags.lines(spark, args), args.dedupe, header=args.header)
         query = start(rows, sink, name="sales_clean", **jobflags.for_start(args))
         return jobflags.finish(args, run(query, **jobflags.for_run(args)))

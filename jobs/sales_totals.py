@@ -1,7 +1,9 @@
 """Totals by product of a folder of sales files, kept up to date as files arrive.
 
-The files are CSV of the twelve sales columns. Lines that cannot be read are counted, by reason.
-Guarantee: every line counts exactly once, over stops and restarts on the same --checkpoint.
+The files are CSV of the twelve sales columns. Lines that cannot be read are counted, by
+reason.
+Guarantee: every line counts exactly once, over stops and restarts on the same
+--checkpoint.
 Run: spark-submit jobs/sales_totals.py INPUT_DIR
 """
 
@@ -10,7 +12,15 @@ import sys
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkstream_kit import display, jobflags, quarantine, run, sinks, spark_session, start
+from sparkstream_kit import (
+    display,
+    jobflags,
+    quarantine,
+    run,
+    sinks,
+    spark_session,
+    start,
+)
 
 SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
     SaleAmount DECIMAL(12,2) NOT NULL, CustomerName STRING, State STRING, Region STRING,
@@ -21,12 +31,15 @@ def transform(lines: DataFrame, *, header: bool = False) -> DataFrame:
     """Return Orders and TotalSales of each ProductKey, and Orders of each Problem that lines have."""
     sales = quarantine.parse_csv(lines, SALES, date_format="M/d/yy", header=header)
     groups = sales.groupBy("ProductKey", F.col(quarantine.REASON).alias("Problem"))
-    return groups.agg(F.count("*").alias("Orders"), F.sum("SaleAmount").alias("TotalSales"))
+    return groups.agg(
+        F.count("*").alias("Orders"), F.sum("SaleAmount").alias("TotalSales")
+    )
 
 
 def totals(counted: DataFrame) -> DataFrame:
     """Return the result: ProductKey (string), Orders (bigint) and TotalSales (decimal), biggest first."""
-    # One task sorts these few rows; over several partitions Spark runs a job to sample them first.
+    # One task sorts these few rows; over several partitions Spark runs a job to sample
+    # them first.
     good = counted.where("Problem IS NULL").drop("Problem").coalesce(1)
     return good.orderBy("TotalSales", "ProductKey", ascending=[False, True])
 
@@ -34,19 +47,29 @@ def totals(counted: DataFrame) -> DataFrame:
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the totals go to standard output, everything else to standard error."""
-    run_flags = (flag for flag in jobflags.RUN if flag != "--show")  # a terminal always shows the run
+    # A terminal always shows the run
+    run_flags = (flag for flag in jobflags.RUN if flag != "--show")
     flags = (*jobflags.INPUT, *jobflags.OUTPUT, *run_flags)
-    parser = jobflags.parser(__doc__, *flags, table="sales_totals", max_files_per_trigger=1)
+    parser = jobflags.parser(
+        __doc__, *flags, table="sales_totals", max_files_per_trigger=1
+    )
     parser.set_defaults(show=sys.stderr.isatty())
     args = parser.parse_args(argv)
 
-    views = sinks.latest("totals").taking(totals), sinks.latest("counted")  # a terminal shows the first
+    # A terminal shows the first
+    views = sinks.latest("totals").taking(totals), sinks.latest("counted")
     sink = sinks.fan_out(*views, *jobflags.outputs(args, part=totals))
     with spark_session("sales-totals", **jobflags.for_session(args)) as spark:
         rows = transform(jobflags.lines(spark, args), header=args.header)
-        query = start(rows, sink, name="sales_totals", mode="complete", **jobflags.for_start(args))
+        query = start(
+            rows, sink, name="sales_totals", mode="complete", **jobflags.for_start(args)
+        )
         summary = run(query, **jobflags.for_run(args))
-        problems = spark.table("counted").where("Problem IS NOT NULL").select("Problem", "Orders")
+        problems = (
+            spark.table("counted")
+            .where("Problem IS NOT NULL")
+            .select("Problem", "Orders")
+        )
         for problem, lines in sorted(problems.collect()):
             print(f"bad lines: {lines:,} ({problem})", file=sys.stderr)
         print(display.render(spark.table("totals"), args.format), end="")

@@ -1,16 +1,27 @@
 """Posts scored by a model as they arrive, in OUT_DIR/scored; bad lines with the reason in OUT_DIR/bad.
 
-The files are JSON lines: id, time, text and, if known, label (ham or spam). MODEL is a folder of versions,
-to which train_posts.py adds one.
-Guarantee: every post exactly once, for every reader; one that comes again is scored by the same version.
+The files are JSON lines: id, time, text and, if known, label (ham or spam). MODEL is a
+folder of versions, to which train_posts.py adds one.
+Guarantee: every post exactly once, for every reader; one that comes again is scored by
+the same version.
 Run: spark-submit jobs/score_posts.py INPUT_DIR MODEL OUT_DIR
 """
 
 from pyspark.sql import DataFrame
 
-from sparkstream_kit import jobflags, models, quarantine, run, sinks, spark_session, start
+from sparkstream_kit import (
+    jobflags,
+    models,
+    quarantine,
+    run,
+    sinks,
+    spark_session,
+    start,
+)
 
-POSTS = "id STRING NOT NULL, time TIMESTAMP NOT NULL, label STRING, text STRING NOT NULL"
+POSTS = (
+    "id STRING NOT NULL, time TIMESTAMP NOT NULL, label STRING, text STRING NOT NULL"
+)
 
 
 def transform(lines: DataFrame) -> DataFrame:
@@ -23,19 +34,35 @@ def main(argv: list[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
     flags = ("--profile", "--available-now", "--run-for", "--dry-run", *jobflags.SHOW)
     parser = jobflags.parser(__doc__, *jobflags.LINES, *flags)
-    parser.add_argument("model", metavar="MODEL", help="A local folder of versions of a model.")
+    parser.add_argument(
+        "model", metavar="MODEL", help="A local folder of versions of a model."
+    )
     parser.add_argument("out", metavar="OUT_DIR", help="For this job's rows alone.")
-    parser.add_argument("--checkpoint", metavar="DIR", help="Resume from it. Default: OUT_DIR/_checkpoint.")
-    parser.add_argument("--learn", action="store_true", help="Learn from each batch too (scikit-learn).")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="DIR",
+        help="Resume from it. Default: OUT_DIR/_checkpoint.",
+    )
+    parser.add_argument(
+        "--learn", action="store_true", help="Learn from each batch too (scikit-learn)."
+    )
     args = parser.parse_args(argv)
 
     with spark_session("score-posts", **jobflags.for_session(args)) as spark:
-        scored = sinks.batch_files(f"{args.out}/scored").taking(models.scorer(args.model, features="text"))
-        learned = models.learner(args.model, features="text", label="label", classes=["ham", "spam"])
+        scored = sinks.batch_files(f"{args.out}/scored").taking(
+            models.scorer(args.model, features="text")
+        )
+        learned = models.learner(
+            args.model, features="text", label="label", classes=["ham", "spam"]
+        )
         good = sinks.fan_out(scored, *([learned] if args.learn else []))
         sink = quarantine.split(good, sinks.batch_files(f"{args.out}/bad"))
-        how = jobflags.for_start(args) | {"checkpoint": args.checkpoint or f"{args.out}/_checkpoint"}
-        query = start(transform(jobflags.lines(spark, args)), sink, name="score_posts", **how)
+        how = jobflags.for_start(args) | {
+            "checkpoint": args.checkpoint or f"{args.out}/_checkpoint"
+        }
+        query = start(
+            transform(jobflags.lines(spark, args)), sink, name="score_posts", **how
+        )
         return jobflags.finish(args, run(query, **jobflags.for_run(args)))
 
 

@@ -1,15 +1,26 @@
 """Alerts on temperatures: far from a device's moving mean, or a device that is silent for ten minutes.
 
-The files are JSON lines with device, time and temperature. Alerts are printed and kept in OUT_DIR/alerts,
-other lines in OUT_DIR/bad. Readings are looked at in the order of their times, once the watermark has passed
-them; readings that come later are dropped and counted. A feed that ends is no silence: see --idle.
-Guarantee: every alert exactly once in OUT_DIR, over stops and restarts on the same OUT_DIR.
+The files are JSON lines with device, time and temperature. Alerts are printed and kept
+in OUT_DIR/alerts, other lines in OUT_DIR/bad. Readings are looked at in the order of
+their times, once the watermark has passed them; readings that come later are dropped
+and counted. A feed that ends is no silence: see --idle.
+Guarantee: every alert exactly once in OUT_DIR, over stops and restarts on the same
+OUT_DIR.
 Run: spark-submit jobs/sensor_alerts.py INPUT_DIR OUT_DIR
 """
 
 from pyspark.sql import DataFrame
 
-from sparkstream_kit import display, jobflags, quarantine, run, sinks, spark_session, start, windows
+from sparkstream_kit import (
+    display,
+    jobflags,
+    quarantine,
+    run,
+    sinks,
+    spark_session,
+    start,
+    windows,
+)
 from sparkstream_kit.state import Ewma, Silent, alert_when
 
 READINGS = "device STRING NOT NULL, time TIMESTAMP NOT NULL, temperature DOUBLE"
@@ -17,11 +28,17 @@ READINGS = "device STRING NOT NULL, time TIMESTAMP NOT NULL, temperature DOUBLE"
 
 def parse(lines: DataFrame, watermark: str) -> DataFrame:
     """Return the readings, with a watermark, and the columns of `quarantine` that say why a line is bad."""
-    return windows.with_watermark(quarantine.parse_json(lines, READINGS), "time", watermark)
+    return windows.with_watermark(
+        quarantine.parse_json(lines, READINGS), "time", watermark
+    )
 
 
 def transform(
-    lines: DataFrame, *, watermark: str = "2 minutes", silent: str = "10 minutes", sigmas: float = 8
+    lines: DataFrame,
+    *,
+    watermark: str = "2 minutes",
+    silent: str = "10 minutes",
+    sigmas: float = 8,
 ) -> DataFrame:
     """Return the alerts: device, time, temperature, rule, score and reason."""
     readings = quarantine.good_rows(parse(lines, watermark))
@@ -41,11 +58,15 @@ def main(argv: list[str] | None = None) -> int:
     with spark_session("sensor-alerts", **jobflags.for_session(args)) as spark:
         lines = jobflags.lines(spark, args)
         alerts = transform(lines, watermark=args.watermark)
-        told = sinks.fan_out(sinks.batch_files(f"{out}/alerts"), sinks.foreach_batch(display.show))
+        told = sinks.fan_out(
+            sinks.batch_files(f"{out}/alerts"), sinks.foreach_batch(display.show)
+        )
         bad = quarantine.bad_rows(parse(lines, args.watermark))
         kept = sinks.batch_files(f"{out}/bad")
         first = start(alerts, told, name="alerts", **jobflags.for_start(args, "alerts"))
-        second = start(bad, kept, name="bad_readings", **jobflags.for_start(args, "bad"))
+        second = start(
+            bad, kept, name="bad_readings", **jobflags.for_start(args, "bad")
+        )
         return jobflags.finish(args, run(first, second, **jobflags.for_run(args)))
 
 

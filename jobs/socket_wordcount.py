@@ -1,8 +1,11 @@
 """Count the words of the lines that a TCP server sends, most frequent first.
 
-The counts are printed after each batch; with --snapshot or --database they go to a file or a table instead.
-Guarantee: at most once, because a socket cannot send again. It ends when the server closes the connection.
-Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit jobs/socket_wordcount.py localhost 9999
+The counts are printed after each batch; with --snapshot or --database they go to a file
+or a table instead.
+Guarantee: at most once, because a socket cannot send again. It ends when the server
+closes the connection.
+Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit
+jobs/socket_wordcount.py localhost 9999
 """
 
 from pyspark.sql import DataFrame
@@ -13,26 +16,50 @@ from sparkstream_kit import display, jobflags, run, sinks, sources, spark_sessio
 
 def transform(lines: DataFrame) -> DataFrame:
     """Return word (string) and count (bigint) of the column `value`, most frequent first."""
-    words = lines.select(F.explode(F.split("value", r"\s+")).alias("word")).where("word != ''")
-    # Over several partitions Spark would count each batch twice: once to find out how to sort it.
-    return words.groupBy("word").count().coalesce(1).orderBy("count", "word", ascending=[False, True])
+    words = lines.select(F.explode(F.split("value", r"\s+")).alias("word")).where(
+        "word != ''"
+    )
+    # Over several partitions Spark would count each batch twice: once to find out how
+    # to sort it.
+    return (
+        words.groupBy("word")
+        .count()
+        .coalesce(1)
+        .orderBy("count", "word", ascending=[False, True])
+    )
 
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the counts of each batch go to standard output, everything else to standard error."""
-    left_out = ("--checkpoint", "--available-now", "--continues", "--shadow")  # a socket cannot send again
-    flags = (*(flag for flag in jobflags.RUN if flag not in left_out), "--snapshot", "--database")
-    args = jobflags.parser(__doc__, *jobflags.SERVER, *flags, table="word_counts").parse_args(argv)
+    # A socket cannot send again
+    left_out = ("--checkpoint", "--available-now", "--continues", "--shadow")
+    flags = (
+        *(flag for flag in jobflags.RUN if flag not in left_out),
+        "--snapshot",
+        "--database",
+    )
+    args = jobflags.parser(
+        __doc__, *jobflags.SERVER, *flags, table="word_counts"
+    ).parse_args(argv)
 
-    # A socket cannot be read again, so that each run is a new query: it takes the table over.
+    # A socket cannot be read again, so that each run is a new query: it takes the table
+    # over.
     outputs = jobflags.outputs(args, take_over=True)
     sink = sinks.console()
     if outputs or args.ui is not None:  # a page shows the rows of `latest`
-        sink = sinks.fan_out(sinks.latest("counts"), *(outputs or [sinks.foreach_batch(display.show)]))
+        sink = sinks.fan_out(
+            sinks.latest("counts"), *(outputs or [sinks.foreach_batch(display.show)])
+        )
     with spark_session("socket-wordcount", **jobflags.for_session(args)) as spark:
         counts = transform(sources.socket_lines(spark, args.host, args.port))
-        query = start(counts, sink, name="socket_wordcount", mode="complete", **jobflags.for_start(args))
+        query = start(
+            counts,
+            sink,
+            name="socket_wordcount",
+            mode="complete",
+            **jobflags.for_start(args),
+        )
         return jobflags.finish(args, run(query, **jobflags.for_run(args)))
 
 

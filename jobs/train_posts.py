@@ -1,6 +1,7 @@
 """A model of spam, trained on labelled posts: a new version in the folder MODEL, for score_posts.py.
 
-The files are JSON lines: id, time, text and label (ham or spam); other lines and other labels are left out.
+The files are JSON lines: id, time, text and label (ham or spam); other lines and other
+labels are left out.
 Run: spark-submit jobs/train_posts.py LABELLED_DIR MODEL --library spark
 """
 
@@ -12,8 +13,13 @@ from pyspark.sql import DataFrame
 from sparkstream_kit import jobflags, models, quarantine, spark_session
 from sparkstream_kit.connectors import need
 
-POSTS = "id STRING NOT NULL, time TIMESTAMP NOT NULL, label STRING, text STRING NOT NULL"
-NAMED = "SELECT id, time, label, text, if(index = 1, 'spam', 'ham') AS prediction FROM __THIS__"
+POSTS = (
+    "id STRING NOT NULL, time TIMESTAMP NOT NULL, label STRING, text STRING NOT NULL"
+)
+NAMED = (
+    "SELECT id, time, label, text, if(index = 1, 'spam', 'ham') AS prediction FROM"
+    " __THIS__"
+)
 
 
 def train(posts: DataFrame, library: str) -> Any:
@@ -21,37 +27,56 @@ def train(posts: DataFrame, library: str) -> Any:
     if library == "sklearn":
         from sklearn import feature_extraction, linear_model, pipeline
 
-        words = feature_extraction.text.HashingVectorizer(n_features=4096, alternate_sign=False)
-        model = pipeline.make_pipeline(words, linear_model.SGDClassifier(loss="log_loss", random_state=0))
+        words = feature_extraction.text.HashingVectorizer(
+            n_features=4096, alternate_sign=False
+        )
+        model = pipeline.make_pipeline(
+            words, linear_model.SGDClassifier(loss="log_loss", random_state=0)
+        )
         return model.fit(*zip(*posts.select("text", "label").collect(), strict=True))
     from pyspark.ml import Pipeline, classification, feature  # here, as it needs numpy
 
     words = feature.RegexTokenizer(inputCol="text", outputCol="words")
     counts = feature.HashingTF(inputCol="words", outputCol="features", numFeatures=1024)
-    bayes = classification.NaiveBayes(labelCol="answer", predictionCol="index", smoothing=0.1)
+    bayes = classification.NaiveBayes(
+        labelCol="answer", predictionCol="index", smoothing=0.1
+    )
     stages: Any = [words, counts, bayes, feature.SQLTransformer(statement=NAMED)]
-    return Pipeline(stages=stages).fit(posts.selectExpr("*", "double(label = 'spam') AS answer"))
+    return Pipeline(stages=stages).fit(
+        posts.selectExpr("*", "double(label = 'spam') AS answer")
+    )
 
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the model goes to MODEL, and what it has learned from to standard error."""
     parser = jobflags.parser(__doc__, "INPUT_DIR", "--profile")
-    parser.add_argument("model", metavar="MODEL", help="A local folder of versions of a model.")
     parser.add_argument(
-        "--library", choices=["spark", "sklearn"], default="spark", help="Default: %(default)s."
+        "model", metavar="MODEL", help="A local folder of versions of a model."
+    )
+    parser.add_argument(
+        "--library",
+        choices=["spark", "sklearn"],
+        default="spark",
+        help="Default: %(default)s.",
     )
     args = parser.parse_args(argv)
     need("train_posts", "sklearn", "sklearn" if args.library == "sklearn" else "numpy")
 
     with spark_session("train-posts", **jobflags.for_session(args)) as spark:
-        posts = quarantine.good_rows(quarantine.parse_json(spark.read.text(args.input_dir), POSTS))
+        posts = quarantine.good_rows(
+            quarantine.parse_json(spark.read.text(args.input_dir), POSTS)
+        )
         known = posts.where("label IN ('ham', 'spam')")
         if len(counted := known.groupBy("label").count().collect()) < 2:  # noqa: PLR2004
-            parser.error(f"{args.input_dir} has no posts with the label ham, or none with spam")
+            parser.error(
+                f"{args.input_dir} has no posts with the label ham, or none with spam"
+            )
         told = " and ".join(f"{number:,} {label}" for label, number in sorted(counted))
         print(
-            f"learned from {told}: {models.publish(train(known, args.library), args.model)}", file=sys.stderr
+            f"learned from {told}:"
+            f" {models.publish(train(known, args.library), args.model)}",
+            file=sys.stderr,
         )
     return 0
 

@@ -1,7 +1,7 @@
 """Draw the map in docs/architecture.md from the code: levels, what each room is, which box uses which.
 
-A room is a module or a folder at the top of the package; the first line of its docstring says its level. A
-box has the rooms that belong together.
+A room is a module or a folder at the top of the package; the first line of its
+docstring says its level. A box has the rooms that belong together.
 
 Run: python scripts/architecture.py [--check]    # --check: exit code 1 if the page is not up to date
 """
@@ -17,15 +17,20 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 _BEGIN, _END = "<!-- map: begin -->", "<!-- map: end -->"
 
-# The levels, as docstrings name them, and what each may import. The package's own module is of the second.
+# The levels, as docstrings name them, and what each may import. The package's own
+# module is of the second.
 THIN, START_AND_RUN, EXTRA = "Thin", "Start and run", "Extra"
 LEVELS = {
-    THIN: "PySpark, the standard library, itself; small questions to `_spark` and `_files`",
+    THIN: (
+        "PySpark, the standard library, itself; small questions to `_spark` and"
+        " `_files`"
+    ),
     START_AND_RUN: "thin, and itself",
     EXTRA: "both, and other extras",
 }
 
-# The boxes, and their rooms; those of the extras come first. What is in no box is a small thing.
+# The boxes, and their rooms; those of the extras come first. What is in no box is a
+# small thing.
 EXTRAS = {
     "commands": ("cli", "jobflags", "_exits"),
     "operators": ("operate",),
@@ -36,7 +41,14 @@ EXTRAS = {
 }
 CORE = {
     "queries": ("queries", "runs"),
-    "streams in and out": ("sources", "schemas", "quarantine", "windows", "joins", "sinks"),
+    "streams in and out": (
+        "sources",
+        "schemas",
+        "quarantine",
+        "windows",
+        "joins",
+        "sinks",
+    ),
     "reports": ("progress", "verdicts"),
     "checkpoints": ("checkpoints",),
     "sessions": ("session", "server"),
@@ -61,26 +73,43 @@ def _imported(node: ast.AST, package: Path) -> set[str]:
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return set()
     found = set()
-    if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == package.name:
+    if (
+        isinstance(node, ast.ImportFrom)
+        and str(node.module).partition(".")[0] == package.name
+    ):
         parts = str(node.module).split(".")
         names = [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
-        found = {name for name in names if (package / name).is_dir() or (package / f"{name}.py").exists()}
-    return found.union(*(_imported(child, package) for child in ast.iter_child_nodes(node)))
+        found = {
+            name
+            for name in names
+            if (package / name).is_dir() or (package / f"{name}.py").exists()
+        }
+    return found.union(
+        *(_imported(child, package) for child in ast.iter_child_nodes(node))
+    )
 
 
 def _named(tree: ast.Module, package: Path) -> set[str]:
     """Return the rooms that a module imports by their names, when one of its attributes is asked for."""
     if "attributes(__name__" not in ast.unparse(tree):
         return set()
-    texts = {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)} | lazily(tree)
-    texts |= {f"{package.name}.connectors" for _ in texts & {"sink", "source"}}  # `sinks` has each system's
+    texts = {
+        str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)
+    } | lazily(tree)
+    # `sinks` has each system's
+    texts |= {f"{package.name}.connectors" for _ in texts & {"sink", "source"}}
     return {text.split(".")[1] for text in texts if text.startswith(f"{package.name}.")}
 
 
 def lazily(tree: ast.Module) -> set[str]:
     """Return the modules of the names that a package imports as themselves, for `attributes`."""
     imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
-    return {str(node.module) for node in imports for each in node.names if each.name == each.asname}
+    return {
+        str(node.module)
+        for node in imports
+        for each in node.names
+        if each.name == each.asname
+    }
 
 
 def purposes(package: Path) -> list[tuple[str, str, str]]:
@@ -105,7 +134,10 @@ def said(path: Path) -> tuple[str, str] | None:
 def level_of(path: Path) -> str:
     """Return a module's level: the one that its own docstring says, or that of its room."""
     ways = [path, *(folder / "__init__.py" for folder in path.parents)]
-    return next((found[0] for each in ways if each.exists() and (found := said(each))), START_AND_RUN)
+    return next(
+        (found[0] for each in ways if each.exists() and (found := said(each))),
+        START_AND_RUN,
+    )
 
 
 def code_lines(path: Path, node: ast.AST) -> int:
@@ -114,11 +146,15 @@ def code_lines(path: Path, node: ast.AST) -> int:
     docs = {
         number
         for part in ast.walk(node)
-        if isinstance(part, documented) and ast.get_docstring(part, clean=False) is not None
+        if isinstance(part, documented)
+        and ast.get_docstring(part, clean=False) is not None
         for number in range(part.body[0].lineno, (part.body[0].end_lineno or 0) + 1)
     }
     lines = path.read_text("utf-8").split("\n")
-    first, last = getattr(node, "lineno", 1), getattr(node, "end_lineno", None) or len(lines)
+    first, last = (
+        getattr(node, "lineno", 1),
+        getattr(node, "end_lineno", None) or len(lines),
+    )
     return sum(
         number not in docs and bool(text.strip()) and not text.lstrip().startswith("#")
         for number, text in enumerate(lines[first - 1 : last], first)
@@ -132,21 +168,30 @@ def levels(package: Path) -> list[str]:
         level, inside = level_of(path), path.relative_to(package)
         name = str(inside.with_suffix("")).removesuffix("/__init__")
         is_room = "/" not in name and not name.startswith("__")
-        if is_room or ("/" in name and level != level_of(package / inside.parts[0] / "__init__.py")):
+        if is_room or (
+            "/" in name and level != level_of(package / inside.parts[0] / "__init__.py")
+        ):
             names[level].append(f"`{name}`")
     return [
         "| level | rooms | what it may import |",
         "| --- | --- | --- |",
-        *(f"| {level} | {', '.join(names[level])} | {may} |" for level, may in LEVELS.items()),
+        *(
+            f"| {level} | {', '.join(names[level])} | {may} |"
+            for level, may in LEVELS.items()
+        ),
     ]
 
 
 def box_of(room: str) -> str:
     """Return the box that a room is in."""
-    return next((box for box, members in (EXTRAS | CORE).items() if room in members), SMALL)
+    return next(
+        (box for box, members in (EXTRAS | CORE).items() if room in members), SMALL
+    )
 
 
-def boxes(graph: dict[str, set[str]]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+def boxes(
+    graph: dict[str, set[str]],
+) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
     """Return for each box which others it imports, and which of the extras it opens on demand."""
     uses: dict[str, set[str]] = {box: set() for box in (*EXTRAS, *CORE, SMALL)}
     opens: dict[str, set[str]] = {box: set() for box in uses}
@@ -167,9 +212,12 @@ def shortest(graph: dict[str, set[str]]) -> list[tuple[str, str]]:
     found = []
     for here in TopologicalSorter(graph).static_order():  # what is imported comes first
         by_others = {
-            there: set().union(*(reached[each] for each in graph[here] - {there})) for there in graph[here]
+            there: set().union(*(reached[each] for each in graph[here] - {there}))
+            for there in graph[here]
         }
-        found += [(here, there) for there, seen in by_others.items() if there not in seen]
+        found += [
+            (here, there) for there, seen in by_others.items() if there not in seen
+        ]
         reached[here] = graph[here].union(*(reached[each] for each in graph[here]))
     return sorted(found)
 
@@ -180,12 +228,17 @@ def page() -> str:
     uses, opens = boxes(rooms(package))
     number = {box: f"b{count}" for count, box in enumerate(uses)}
     table = [
-        f"| {box_of(room)} | `{room}` | {level} | {purpose} |" for room, level, purpose in purposes(package)
+        f"| {box_of(room)} | `{room}` | {level} | {purpose} |"
+        for room, level, purpose in purposes(package)
     ]
     picture = [
         *(f'    {number[box]}["{box}"]' for box in uses),
         *(f"    {number[here]} --> {number[there]}" for here, there in shortest(uses)),
-        *(f"    {number[here]} -.-> {number[there]}" for here in opens for there in sorted(opens[here])),
+        *(
+            f"    {number[here]} -.-> {number[there]}"
+            for here in opens
+            for there in sorted(opens[here])
+        ),
     ]
     head = ["| box | room | level | what it is |", "| --- | --- | --- | --- |"]
     map_of_boxes = ["```mermaid", "flowchart TD", *picture, "```"]
@@ -197,5 +250,8 @@ def page() -> str:
 if __name__ == "__main__":
     text = page()
     if "--check" in sys.argv and text != PAGE.read_text("utf-8"):
-        sys.exit("docs/architecture.md is not up to date; run: python scripts/architecture.py")
+        sys.exit(
+            "docs/architecture.md is not up to date; run: python"
+            " scripts/architecture.py"
+        )
     PAGE.write_text(text, "utf-8")

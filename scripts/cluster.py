@@ -39,17 +39,24 @@ The folder of input is one that all workers see, as they are on this machine; a 
 
 def main() -> int:
     """Start the servers, say what to type next, and wait for the end."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background has the first one ignored
+    # A shell's background has the first one ignored
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     home = Path(tempfile.mkdtemp(prefix="sparkstream-cluster-"))
-    os.environ["PATH"] = f"{sys.prefix}/bin:{os.environ['PATH']}"  # the workers' Python is this one
+    # The workers' Python is this one
+    os.environ["PATH"] = f"{sys.prefix}/bin:{os.environ['PATH']}"
     hdfs = Hdfs(home / "hdfs", sorted(jars("hadoop").glob("*.jar")))
     cluster = Cluster(home / "spark")
     try:
         print("starting HDFS, a Spark master and two workers", file=sys.stderr)
         hdfs.start()
         cluster.start()
-        facts = {"master": cluster.url, "web": cluster.web, "hdfs": hdfs.url, "hdfs_web": hdfs.web}
+        facts = {
+            "master": cluster.url,
+            "web": cluster.web,
+            "hdfs": hdfs.url,
+            "hdfs_web": hdfs.web,
+        }
         print(NEXT.format(home=home, **facts), flush=True)
         signal.pause()
     except KeyboardInterrupt:

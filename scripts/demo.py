@@ -21,8 +21,9 @@ def main() -> int:
         incoming, result = Path(folder, "incoming"), Path(folder, "totals.csv")
         incoming.mkdir()
         print(
-            f"{FILES} files of {ROWS} sales each are landing in {incoming}, one a second.\n"
-            "jobs/sales_totals.py sums them up by product, exactly once each, and ends when no more come.\n",
+            f"{FILES} files of {ROWS} sales each are landing in {incoming}, one a"
+            " second.\njobs/sales_totals.py sums them up by product, exactly once"
+            " each, and ends when no more come.\n",
             file=sys.stderr,
         )
         stop = threading.Event()
@@ -34,7 +35,8 @@ def main() -> int:
         feeder.start()
         try:
             code = subprocess.run(
-                [sys.executable, job, incoming, "--idle", "6", "--snapshot", result], check=False
+                [sys.executable, job, incoming, "--idle", "6", "--snapshot", result],
+                check=False,
             ).returncode
         except KeyboardInterrupt:
             return 130
@@ -44,19 +46,25 @@ def main() -> int:
         landed = len(list(incoming.glob("*.csv")))
         if code == 0 and landed == FILES:
             return compare(result)
-        print(f"\nStopped early, after {landed} of {FILES} files: nothing to compare.", file=sys.stderr)
+        print(
+            f"\nStopped early, after {landed} of {FILES} files: nothing to compare.",
+            file=sys.stderr,
+        )
     return code
 
 
 def compare(result: Path) -> int:
     """Say whether the job's totals equal the true ones, row by row and cent by cent."""
-    truth = [(k, str(n), str(t)) for k, n, t in feeds.sales_totals(feeds.sales_rows(FILES * ROWS, seed=SEED))]
+    truth = [
+        (k, str(n), str(t))
+        for k, n, t in feeds.sales_totals(feeds.sales_rows(FILES * ROWS, seed=SEED))
+    ]
     with result.open(newline="", encoding="utf-8") as file:
         rows = [tuple(row) for row in csv.reader(file)][1:]
     same = rows == truth
     print(
-        f"\n{'These are' if same else 'THESE ARE NOT'} the true totals of all {FILES * ROWS:,} sales, "
-        "computed without Spark.",
+        f"\n{'These are' if same else 'THESE ARE NOT'} the true totals of all"
+        f" {FILES * ROWS:,} sales, computed without Spark.",
         file=sys.stderr,
     )
     return 0 if same else 1

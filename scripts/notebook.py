@@ -14,6 +14,8 @@ if __name__ == "__main__":
     for path in sorted(EXAMPLES.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         with tempfile.TemporaryDirectory() as folder:
-            client = NotebookClient(notebook, record_timing=False, resources={"metadata": {"path": folder}})
+            client = NotebookClient(
+                notebook, record_timing=False, resources={"metadata": {"path": folder}}
+            )
             client.execute()
         nbformat.write(notebook, path)

@@ -1,6 +1,7 @@
 """Draw docs/page.png and its dark and narrow sisters: the page of a run, in a real browser.
 
-The queries are recorded ones (tests/recorded/progress.jsonl), as if their last batches had just ended.
+The queries are recorded ones (tests/recorded/progress.jsonl), as if their last batches
+had just ended.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ from sparkstream_kit.monitoring.page import Page, Server
 from sparkstream_kit.monitoring.pictures import Result, Results, bars
 
 ROOT = Path(__file__).parent.parent
-PICTURES = {"page": (1280, "light"), "page-dark": (1280, "dark"), "page-narrow": (390, "light")}
+PICTURES = {
+    "page": (1280, "light"),
+    "page-dark": (1280, "dark"),
+    "page-narrow": (390, "light"),
+}
 RESULT = [
     ("2026-11-21 01:15:50", "Close", "6532"),
     ("2026-11-21 01:15:50", "Look", "6534"),
@@ -43,14 +48,20 @@ class Shown(Results):
             return None
         numeric = [False, False, True]
         return Result(
-            "view actions", ["start", "action", "count"], numeric, RESULT, bars=bars(numeric, RESULT)
+            "view actions",
+            ["start", "action", "count"],
+            numeric,
+            RESULT,
+            bars=bars(numeric, RESULT),
         )
 
 
 def main() -> int:
     """Draw the three pictures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", metavar="DIR", nargs="?", type=Path, default=ROOT / "docs")
+    parser.add_argument(
+        "folder", metavar="DIR", nargs="?", type=Path, default=ROOT / "docs"
+    )
     args = parser.parse_args()
     page = Page(recorded(ROOT / "tests/recorded/progress.jsonl"), Shown({}), print)
     with Server(0, page) as server:
@@ -81,7 +92,9 @@ def recorded(path: Path) -> Board:
     for each in told:
         for of, key in ((each, "timestamp"), (each.get("eventTime", {}), "watermark")):
             if key in of and not of[key].startswith("1970"):
-                of[key] = (datetime.fromisoformat(of[key]) + by).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+                of[key] = (datetime.fromisoformat(of[key]) + by).strftime(
+                    "%Y-%m-%dT%H:%M:%S.%fZ"
+                )
         board.add(StreamingQueryProgress.fromJson(each))
     return board
 
@@ -89,11 +102,19 @@ def recorded(path: Path) -> Board:
 def draw(address: str, path: Path, width: int, scheme: str) -> None:
     """Draw the whole page, as a browser of a width and a colour scheme shows it."""
     options = webdriver.ChromeOptions()
-    for word in ("--headless=new", "--no-sandbox", "--hide-scrollbars", "--disable-dev-shm-usage"):
+    for word in (
+        "--headless=new",
+        "--no-sandbox",
+        "--hide-scrollbars",
+        "--disable-dev-shm-usage",
+    ):
         options.add_argument(word)
-    with webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver")) as browser:
+    with webdriver.Chrome(
+        options, webdriver.ChromeService("/usr/bin/chromedriver")
+    ) as browser:
         browser.execute_cdp_cmd(
-            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+            "Emulation.setEmulatedMedia",
+            {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
         )
         size = {
             "width": width,
@@ -103,14 +124,21 @@ def draw(address: str, path: Path, width: int, scheme: str) -> None:
         }
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         browser.get(address)
-        WebDriverWait(browser, 30).until(lambda page: page.find_elements(By.CSS_SELECTOR, "canvas"))
         WebDriverWait(browser, 30).until(
-            lambda page: page.execute_script("return document.querySelectorAll('.bars b').length")
+            lambda page: page.find_elements(By.CSS_SELECTOR, "canvas")
         )
-        size["height"] = browser.execute_script("return document.documentElement.scrollHeight")
+        WebDriverWait(browser, 30).until(
+            lambda page: page.execute_script(
+                "return document.querySelectorAll('.bars b').length"
+            )
+        )
+        size["height"] = browser.execute_script(
+            "return document.documentElement.scrollHeight"
+        )
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         browser.execute_script(
-            "return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+            "return new Promise(done => requestAnimationFrame(() =>"
+            " requestAnimationFrame(done)))"
         )
         browser.save_screenshot(str(path))
     print(path)

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))  # whose fixtures start the same servers
+# Whose fixtures start the same servers
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from systems.conftest import jars
 from systems.daemons import listens
@@ -44,7 +45,8 @@ Ctrl-C here ends the server, and removes its data.
 @contextmanager
 def kafka() -> Iterator[tuple[Send, dict[str, str]]]:
     """Run a Kafka broker; give what sends a sale to it, and what to type to read them."""
-    broker = Broker(jars("kafka"), port=0 if _in_use(9092) else 9092)  # Kafka's own, as the pages have it
+    # Kafka's own, as the pages have it
+    broker = Broker(jars("kafka"), port=0 if _in_use(9092) else 9092)
     try:
         for topic in ("sales", "lines"):
             broker.topic(topic, 2)
@@ -59,12 +61,14 @@ def kafka() -> Iterator[tuple[Send, dict[str, str]]]:
                 "what": f"Kafka runs at {broker.servers}",
                 "where": "topic",
                 "more": ", and their products into its topic lines",
-                "job": f"""
+                "job": (
+                    f"""
 Or run a job on them:
 
   python jobs/sales_totals.py --kafka {broker.servers} --topic sales --run-for 30
   python jobs/kafka_word_count.py --kafka {broker.servers} --topic lines --run-for 30
-""",
+"""
+                ),
                 "exports": f"SPARKSTREAM_JARS={jars('spark')}",
                 "session": '"sales", connectors=["kafka"]',
                 "source": f'sources.kafka(spark, "{broker.servers}", "sales")',
@@ -90,7 +94,9 @@ def kinesis() -> Iterator[tuple[Send, dict[str, str]]]:
                 "where": "stream",
                 "more": "",
                 "job": "",
-                "exports": f"{login} AWS_DEFAULT_REGION={REGION} AWS_ENDPOINT_URL={server.url}",
+                "exports": (
+                    f"{login} AWS_DEFAULT_REGION={REGION} AWS_ENDPOINT_URL={server.url}"
+                ),
                 "session": '"sales"',
                 "source": 'sources.kinesis(spark, "sales")',
             },

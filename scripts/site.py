@@ -1,7 +1,8 @@
 """Build the site of the documentation in build/site/: the pages of docs/, and a reference of the docstrings.
 
-`make docs` runs it. A link or anchor that leads nowhere, or a page outside of the menu, ends it with 1.
-For agents the site has each page as Markdown, too, and llms.txt, a list of all pages.
+`make docs` runs it. A link or anchor that leads nowhere, or a page outside of the menu,
+ends it with 1. For agents the site has each page as Markdown, too, and llms.txt, a list
+of all pages.
 """
 
 from __future__ import annotations
@@ -19,17 +20,61 @@ from urllib.parse import unquote
 from sparkstream_kit import connectors
 
 ROOT = Path(__file__).resolve().parent.parent
-SYSTEMS = [name for name in connectors.systems() if (ROOT / "docs" / f"{name}.md").exists()]
+SYSTEMS = [
+    name for name in connectors.systems() if (ROOT / "docs" / f"{name}.md").exists()
+]
 SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
 MENU = {
     "Start": [
-        *("index", "readme", "install", "start", "testing", "wrong", "words", "beside", "versions"),
+        *(
+            "index",
+            "readme",
+            "install",
+            "start",
+            "testing",
+            "wrong",
+            "words",
+            "beside",
+            "versions",
+        ),
     ],
     "Guides": [
-        *("files", "bad-lines", "watermarks", "postgresql", "kafka-to-delta", "kafka-to-iceberg"),
-        *("kafka-to-kafka", "many-targets", "joins", "days", "silence", "model", "exactly-once"),
-        *("change-a-job", "find-out", "change-what-you-read", "do-it-again", "tuning", "secrets", "service"),
-        *("from-pyspark", "production", "clusters", "monitoring", "checkpoints", "server", "json", "skill"),
+        *(
+            "files",
+            "bad-lines",
+            "watermarks",
+            "postgresql",
+            "kafka-to-delta",
+            "kafka-to-iceberg",
+        ),
+        *(
+            "kafka-to-kafka",
+            "many-targets",
+            "joins",
+            "days",
+            "silence",
+            "model",
+            "exactly-once",
+        ),
+        *(
+            "change-a-job",
+            "find-out",
+            "change-what-you-read",
+            "do-it-again",
+            "tuning",
+            "secrets",
+            "service",
+        ),
+        *(
+            "from-pyspark",
+            "production",
+            "clusters",
+            "monitoring",
+            "checkpoints",
+            "server",
+            "json",
+            "skill",
+        ),
     ],
     "Jobs and systems": ["jobs", *SYSTEMS, "flume"],
     "Promises and faults": ["promises", "faults", "security"],
@@ -38,11 +83,32 @@ MENU = {
 }
 # In the order in which a new user needs them; the first is the package itself.
 ROOMS = (
-    *("", "sources", "sinks", "quarantine", "windows", "schemas", "joins", "state", "models", "testing"),
-    *("checkpoints", "monitoring", "verdicts", "progress", "errors", "display", "feeds", "dstreams"),
+    *(
+        "",
+        "sources",
+        "sinks",
+        "quarantine",
+        "windows",
+        "schemas",
+        "joins",
+        "state",
+        "models",
+        "testing",
+    ),
+    *(
+        "checkpoints",
+        "monitoring",
+        "verdicts",
+        "progress",
+        "errors",
+        "display",
+        "feeds",
+        "dstreams",
+    ),
     "jobflags",
 )
-# Tables of figures have eight columns: the theme gives each column too much for a screen of 1280.
+# Tables of figures have eight columns: the theme gives each column too much for a
+# screen of 1280.
 STYLE = """\
 .md-typeset table:not([class]) :is(th, td) { padding: .6em .8em; }
 .md-typeset table:not([class]) th code { word-break: normal; }
@@ -55,13 +121,20 @@ def pages() -> None:
     """Write the pages that there are, with links as they lie beside each other on the site."""
     docs = ROOT / "docs"
     linked = ROOT.glob("examples/**/*.conf")
-    for path in [*ROOT.glob("*.md"), *docs.glob("*.*"), *docs.glob("*/**/*.md"), *linked]:
+    for path in [
+        *ROOT.glob("*.md"),
+        *docs.glob("*.*"),
+        *docs.glob("*/**/*.md"),
+        *linked,
+    ]:
         name = path.name.lower()
         if path.suffix != ".md":
             shutil.copy(path, SOURCE / name)
             continue
         text = path.read_text("utf-8")
-        (SOURCE / name).write_text(_LINK.sub(lambda link: link[1] + _on_site(link[2]), text), "utf-8")
+        (SOURCE / name).write_text(
+            _LINK.sub(lambda link: link[1] + _on_site(link[2]), text), "utf-8"
+        )
 
 
 def _on_site(target: str) -> str:
@@ -75,15 +148,26 @@ def reference() -> list[str]:
     written = []
     for room in ROOMS:
         module = importlib.import_module(f"sparkstream_kit.{room}".rstrip("."))
-        names = [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
-        level = r"\A(Thin|Start and run|Extra): (.)"  # which says what the room may import
-        text = re.sub(level, lambda found: found[2].upper(), inspect.getdoc(module) or "")
+        names = [
+            name
+            for name in module.__all__
+            if not inspect.ismodule(getattr(module, name))
+        ]
+        # Which says what the room may import
+        level = r"\A(Thin|Start and run|Extra): (.)"
+        text = re.sub(
+            level, lambda found: found[2].upper(), inspect.getdoc(module) or ""
+        )
         paragraphs = text.split("\n\n")
         parts = [f"# {room or 'sparkstream_kit'}\n", *map(_paragraph, paragraphs)]
         for name in names:
             found = getattr(module, name)
             own = callable(found) and hasattr(found, "__qualname__")
-            where = f"{found.__module__}.{found.__qualname__}" if own else f"{module.__name__}.{name}"
+            where = (
+                f"{found.__module__}.{found.__qualname__}"
+                if own
+                else f"{module.__name__}.{name}"
+            )
             parts.append(f"::: {where}\n")
         page = f"reference/{room or 'package'}.md"
         (SOURCE / page).write_text("\n".join(parts), "utf-8")
@@ -93,13 +177,18 @@ def reference() -> list[str]:
 
 def _paragraph(text: str) -> str:
     """Return a paragraph of a module's docstring; of calls alone as code."""
-    calls = all(re.match(r"(from \w|\w[\w.]*( = |\())", line) for line in text.splitlines())
+    calls = all(
+        re.match(r"(from \w|\w[\w.]*( = |\())", line) for line in text.splitlines()
+    )
     return f"```python\n{text}\n```\n" if calls else f"{text}\n"
 
 
 def settings() -> str:
     """Write a page with each profile, which says what its lines are for; return the page."""
-    parts = ["# Settings\n", "[How a profile is chosen](../install.md#settings), and what wins over it.\n"]
+    parts = [
+        "# Settings\n",
+        "[How a profile is chosen](../install.md#settings), and what wins over it.\n",
+    ]
     parts += [
         f"## {path.stem}\n\n```properties\n{path.read_text('utf-8').strip()}\n```\n"
         for path in sorted((ROOT / "conf").glob("*.conf"))
@@ -140,7 +229,9 @@ def commands() -> str:
             check=True,
             env={"COLUMNS": "100", "PATH": ""},
         )
-        parts.append(f"## sparkstream {' '.join(words)}\n\n```text\n{done.stdout.strip()}\n```\n")
+        parts.append(
+            f"## sparkstream {' '.join(words)}\n\n```text\n{done.stdout.strip()}\n```\n"
+        )
         for name, inner in getattr(command, "commands", {}).items():
             add(inner, [*words, name])
 
@@ -157,7 +248,9 @@ def llms(menu: dict[str, list[str]]) -> str:
         parts.append(f"\n## {title}\n")
         for name in names:
             heading, sentence = _begins(name)
-            shown = name.replace(".md", ".html") if name.startswith("reference/") else name
+            shown = (
+                name.replace(".md", ".html") if name.startswith("reference/") else name
+            )
             parts.append(f"- [{heading}]({shown}): {sentence}")
     return "\n".join(parts) + "\n"
 
@@ -165,13 +258,19 @@ def llms(menu: dict[str, list[str]]) -> str:
 def _begins(page: str) -> tuple[str, str]:
     """Return the title of a page and its first sentence on the subject, without links."""
     aside = r"\A---\n.*?\n---\n|^```.*?^```|^<!--.*?-->|!?\[([^]]*)\]\([^)]*\)"
-    text = re.sub(aside, r"\1", (SOURCE / page).read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(
+        aside, r"\1", (SOURCE / page).read_text("utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
     blocks = [" ".join(block.split()) for block in text.split("\n\n") if block.strip()]
     prose = (block for block in blocks if block[0] not in "#|-<:")
-    sentences = [each for block in prose for each in re.split(r"(?<=\.) (?=[A-Z`])", block)]
+    sentences = [
+        each for block in prose for each in re.split(r"(?<=\.) (?=[A-Z`])", block)
+    ]
     aside = r"^([a-z]|It needs)|\b(is|was|were) (run|executed|used)\b"
     title = blocks[0].lstrip("# ")
-    return title, next((each for each in sentences if not re.search(aside, each)), title)
+    return title, next(
+        (each for each in sentences if not re.search(aside, each)), title
+    )
 
 
 def configuration(menu: dict[str, list[str]]) -> str:
@@ -244,7 +343,9 @@ class _Built(HTMLParser):
         """Note the names and the links of an element."""
         del tag
         self.names |= {value for key, value in attrs if key in ("id", "name") and value}
-        self.links += [value for key, value in attrs if key in ("href", "src") and value]
+        self.links += [
+            value for key, value in attrs if key in ("href", "src") and value
+        ]
 
 
 def dead_links() -> list[str]:
@@ -258,7 +359,9 @@ def dead_links() -> list[str]:
                 SITE if target[:1] == "/" else path.parent
             )  # the page for missing addresses begins at the root
             file = (base / target.lstrip("/")).resolve() if target else path
-            if re.match(r"[a-z]+:", link) or (file in built and name in built[file].names):
+            if re.match(r"[a-z]+:", link) or (
+                file in built and name in built[file].names
+            ):
                 continue
             if file in built or not file.exists():
                 dead.append(f"{path.relative_to(SITE)}: {link}")
@@ -277,11 +380,22 @@ def main() -> int:
     there = {str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.md")}
     listed = {page for part in menu.values() for page in part}
     if there != listed:
-        sys.stderr.write(f"pages that are not in the menu, or not there: {sorted(there ^ listed)}\n")
+        sys.stderr.write(
+            f"pages that are not in the menu, or not there: {sorted(there ^ listed)}\n"
+        )
         return 1
     config = SOURCE.parent / "zensical.toml"
     config.write_text(configuration(menu), "utf-8")
-    build = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", str(config)]
+    build = [
+        sys.executable,
+        "-m",
+        "zensical",
+        "build",
+        "--strict",
+        "--clean",
+        "--config-file",
+        str(config),
+    ]
     if failed := subprocess.run(build, check=False, cwd=config.parent).returncode:
         return failed
     if dead := dead_links():

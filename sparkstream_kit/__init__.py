@@ -1,9 +1,11 @@
 """Helpers for Spark streams in Python: native Spark objects go in, native Spark objects come out.
 
-`start` starts a streaming query and `run` waits for queries and ends them; `get_session` and `spark_session`
-start Spark. Everything else is in the submodules, such as `sources`, `sinks` and `checkpoints`.
+`start` starts a streaming query and `run` waits for queries and ends them;
+`get_session` and `spark_session` start Spark. Everything else is in the submodules,
+such as `sources`, `sinks` and `checkpoints`.
 
-`import sparkstream_kit` alone loads none of them, nor PySpark: a name is imported when it is first used.
+`import sparkstream_kit` alone loads none of them, nor PySpark: a name is imported when
+it is first used.
 """
 
 from __future__ import annotations
@@ -18,7 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["get_session", "run", "spark_session", "start"]
 
-_HOMES = {"get_session": "session", "run": "runs", "spark_session": "session", "start": "queries"}
+_HOMES = {
+    "get_session": "session",
+    "run": "runs",
+    "spark_session": "session",
+    "start": "queries",
+}
 
 
 def __getattr__(name: str) -> object:
@@ -34,12 +41,23 @@ def __getattr__(name: str) -> object:
                 raise
     from sparkstream_kit._arguments import missing
 
-    raise missing(__name__, name, __all__, (known for known in __dir__() if not known.startswith("_")))
+    raise missing(
+        __name__,
+        name,
+        __all__,
+        (known for known in __dir__() if not known.startswith("_")),
+    )
 
 
 def __dir__() -> list[str]:
     """Return the names in `__all__` and the submodules, for completion, without importing any of them."""
     from pkgutil import iter_modules
 
-    modules = (module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
-    return sorted({*(name for name in globals() if name.startswith("__")), *__all__, *modules})
+    modules = (
+        module.name
+        for module in iter_modules(__path__)
+        if not module.name.startswith("_")
+    )
+    return sorted(
+        {*(name for name in globals() if name.startswith("__")), *__all__, *modules}
+    )

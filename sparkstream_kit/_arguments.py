@@ -1,9 +1,10 @@
 """Thin: what callers give, checked by the types that a call's signature names, and names of a package.
 
-`check` compares the arguments of a call with the types in its signature, so no second list of types has to be
-kept up to date. Classes of Spark are recognized by their names: Spark Connect has other classes of the same
-names, and some callers must not import pyspark. `attributes` makes the lazy imports of a package, `missing`
-its error for an unknown name, and `said` describes a value in a message.
+`check` compares the arguments of a call with the types in its signature, so no second
+list of types has to be kept up to date. Classes of Spark are recognized by their names:
+Spark Connect has other classes of the same names, and some callers must not import
+pyspark. `attributes` makes the lazy imports of a package, `missing` its error for an
+unknown name, and `said` describes a value in a message.
 """
 
 from __future__ import annotations
@@ -20,18 +21,25 @@ from functools import cache, partial
 from numbers import Integral, Real
 from typing import Any
 
-from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, without_secrets
+from sparkstream_kit.errors import (
+    InvalidInputError,
+    hint,
+    reject_unknown,
+    without_secrets,
+)
 
 
 def attributes(package: str, part: str = "") -> Callable[[str], Any]:
     """Return a `__getattr__` that imports a package's names on first use, and has them as `__all__`.
 
-    The names are those that the package's source imports as themselves (`import start as start`), below `if
-    TYPE_CHECKING`: type checkers and editors read the same lines. `dir()` lists them, for completion.
+    The names are those that the package's source imports as themselves (`import start
+    as start`), below `if TYPE_CHECKING`: type checkers and editors read the same lines.
+    `dir()` lists them, for completion.
 
     Args:
         package: the full name of the package.
-        part: "source" or "sink": the package also has this function of each system in `connectors`.
+        part: "source" or "sink": the package also has this function of each system in
+            `connectors`.
     """
     systems = "sparkstream_kit.connectors"  # opened for `sinks` and `sources`
 
@@ -39,16 +47,35 @@ def attributes(package: str, part: str = "") -> Callable[[str], Any]:
     def homes() -> dict[str, str]:
         # In a file or a zip, also under pytest.
         tree = ast.walk(ast.parse(pkgutil.get_data(package, "__init__.py") or b""))
-        imports = [(str(node.module), node.names) for node in tree if isinstance(node, ast.ImportFrom)]
-        ours = [each for each in imports if not (part and re.match(rf"{systems}\.[^_]", each[0]))]
-        return {to.name: module for module, names in ours for to in names if to.name == to.asname}
+        imports = [
+            (str(node.module), node.names)
+            for node in tree
+            if isinstance(node, ast.ImportFrom)
+        ]
+        ours = [
+            each
+            for each in imports
+            if not (part and re.match(rf"{systems}\.[^_]", each[0]))
+        ]
+        return {
+            to.name: module
+            for module, names in ours
+            for to in names
+            if to.name == to.asname
+        }
 
     def known() -> list[str]:
-        return [*homes(), *(importlib.import_module(systems).names(part) if part else ())]
+        return [
+            *homes(),
+            *(importlib.import_module(systems).names(part) if part else ()),
+        ]
 
     def __getattr__(name: str) -> Any:  # noqa: N807 - what Python calls
         if name == "__all__":  # constants, classes, functions
-            return sorted(known(), key=lambda each: (not each.isupper(), not each[0].isupper(), each))
+            return sorted(
+                known(),
+                key=lambda each: (not each.isupper(), not each[0].isupper(), each),
+            )
         if part and importlib.util.find_spec(f"{package}.{name}"):
             raise missing(package, name)  # a module, which Python imports next
         if name in homes():
@@ -59,10 +86,13 @@ def attributes(package: str, part: str = "") -> Callable[[str], Any]:
             found = importlib.import_module(systems).call(part, name)
         else:
             raise missing(package, name, known())
-        setattr(sys.modules[package], name, found)  # so that Python does not call __getattr__ for it again
+        # So that Python does not call __getattr__ for it again
+        setattr(sys.modules[package], name, found)
         return found
 
-    vars(sys.modules[package])["__dir__"] = lambda: sorted({*vars(sys.modules[package]), *known()})
+    vars(sys.modules[package])["__dir__"] = lambda: sorted(
+        {*vars(sys.modules[package]), *known()}
+    )
     return __getattr__
 
 
@@ -74,44 +104,66 @@ def missing(package: str, name: str, *known: Iterable[str]) -> AttributeError:
         name: the unknown name.
         *known: names that the package has, in groups; the likelier groups come first.
     """
-    near = "" if name.startswith("_") else next(filter(None, (hint(name, names) for names in known)), "")
+    near = (
+        ""
+        if name.startswith("_")
+        else next(filter(None, (hint(name, names) for names in known)), "")
+    )
     return AttributeError(f"module {package!r} has no attribute {name!r}{near}")
 
 
-_MISNAMED = {"allowNumericLeadingZero": "allowNumericLeadingZeros"}  # by PySpark, to which Spark is deaf
+# By PySpark, to which Spark is deaf
+_MISNAMED = {"allowNumericLeadingZero": "allowNumericLeadingZeros"}
 _SHOWN = 60  # characters of a string that a message shows
 _MODES = ("append", "complete", "update")
 _PATHS = {"Path", "PathLike"}
-_EVERYDAY = ("queries.", "runs.", "session.")  # modules whose functions are used from the package itself
+# Modules whose functions are used from the package itself
+_EVERYDAY = ("queries.", "runs.", "session.")
 
 
 def _is(*types: type) -> Callable[[Any], bool]:
     """Return a test for the types of a value; True and False do not count as numbers."""
-    return lambda value: isinstance(value, types) and (not isinstance(value, bool) or bool in types)
+    return lambda value: (
+        isinstance(value, types) and (not isinstance(value, bool) or bool in types)
+    )
 
 
 def is_a(name: str, value: object) -> bool:
     """Return whether a value is an instance of the class of Spark or of the kit that has this name."""
     homes = ("pyspark.sql.", "pyspark.streaming.", "sparkstream_kit.")
-    return any(each.__name__ == name and each.__module__.startswith(homes) for each in type(value).__mro__)
+    return any(
+        each.__name__ == name and each.__module__.startswith(homes)
+        for each in type(value).__mro__
+    )
 
 
 def _is_strings(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is(str), value))
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and all(map(_is(str), value))
+    )
 
 
-# Classes of Spark and of the kit, which are compared by their names, and what to give, for the message.
+# Classes of Spark and of the kit, which are compared by their names, and what to give,
+# for the message.
 _CLASSES = {
-    **dict.fromkeys(("Column", "DStream", "DataFrame", "DataStreamWriter", "DataType"), "a {}"),
+    **dict.fromkeys(
+        ("Column", "DStream", "DataFrame", "DataStreamWriter", "DataType"), "a {}"
+    ),
     **dict.fromkeys(("Part", "Query", "StreamingContext"), "a {}"),
     "Sink": "a sink, such as sinks.console()",
     "SparkSession": "a session, such as get_session('name')",
     "StreamingQuery": "a query that start(…) returned",
     "StructType": "a StructType, such as schemas.from_ddl('name STRING, amount INT')",
 }
-# For each type name in a signature: what to give, for the message, and a test of the value.
+# For each type name in a signature: what to give, for the message, and a test of the
+# value.
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "Callable": ("a function", lambda value: callable(value) and not is_a("Sink", value)),
+    "Callable": (
+        "a function",
+        lambda value: callable(value) and not is_a("Sink", value),
+    ),
     "Mapping": ("a dict", _is(Mapping)),
     "None": ("None", _is(type(None))),
     **dict.fromkeys(_PATHS, ("a path", _is(os.PathLike))),
@@ -120,14 +172,20 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "float": ("a number", _is(Real)),
     "int": ("a whole number", _is(Integral)),
     "str": ("a string", _is(str)),
-    **{name: (words.format(name), partial(is_a, name)) for name, words in _CLASSES.items()},
+    **{
+        name: (words.format(name), partial(is_a, name))
+        for name, words in _CLASSES.items()
+    },
 }
 
 # Known fixes, by the wanted type and the type that was given.
 _FIXES = {
     ("DataFrame", "DataStreamReader"): "end it with .load(…)",
     ("DataFrame", "GroupedData"): "end it with an aggregation, such as .count()",
-    ("DataFrame", "pandas.DataFrame"): "make it a DataFrame of Spark's: spark.createDataFrame(…)",
+    (
+        "DataFrame",
+        "pandas.DataFrame",
+    ): "make it a DataFrame of Spark's: spark.createDataFrame(…)",
     ("StructType", "type"): "a dataclass is read by schemas.from_dataclass",
     ("str", "Column"): "give the column's name",
 }
@@ -141,8 +199,8 @@ def check(call: Callable[..., Any], given: Mapping[str, Any]) -> None:
         given: the arguments, by name.
 
     Raises:
-        InvalidInputError: an argument does not match. The message is one line: which argument is wrong, what
-            was given, and the fix.
+        InvalidInputError: an argument does not match. The message is one line: which
+            argument is wrong, what was given, and the fix.
 
     Examples:
         >>> from sparkstream_kit.feeds import text_lines
@@ -155,26 +213,32 @@ def check(call: Callable[..., Any], given: Mapping[str, Any]) -> None:
         for value in _values(parameter, given[name]) if kinds and name in given else ():
             if not _fits(value, kinds):
                 fix = _fix(parameter, value, kinds)
-                raise InvalidInputError(f"{_name(call)}(): {name} is {said(value)}; {fix}")
+                raise InvalidInputError(
+                    f"{_name(call)}(): {name} is {said(value)}; {fix}"
+                )
             if name == "mode" and value is not None:
                 reject_unknown("output mode", [value], _MODES)
 
 
-def check_options(call: Callable[..., Any], given: Iterable[str], spark: Any = None, *never: str) -> None:
+def check_options(
+    call: Callable[..., Any], given: Iterable[str], spark: Any = None, *never: str
+) -> None:
     """Refuse a misspelt option: a name that is a letter off a keyword of the call or of Spark's own function.
 
-    Any other name is passed to Spark unchecked, because it can be an option of a format, of Hadoop or of
-    Kafka's client.
+    Any other name is passed to Spark unchecked, because it can be an option of a
+    format, of Hadoop or of Kafka's client.
 
     Args:
         call: the public function that takes the options.
         given: the names of the options that the user gave.
         spark: Spark's own function of the same kind, whose parameters are options.
-        *never: parameters of Spark's functions that are not options: Spark would ignore them.
+        *never: parameters of Spark's functions that are not options: Spark would ignore
+            them.
 
     Raises:
-        InvalidInputError: a name is misspelt, has underscores in place of upper-case letters, or is one of
-            `never`. The message has the right name, or else the keywords of the call.
+        InvalidInputError: a name is misspelt, has underscores in place of upper-case
+            letters, or is one of `never`. The message has the right name, or else the
+            keywords of the call.
 
     Examples:
         >>> from sparkstream_kit.sources import rate
@@ -183,9 +247,18 @@ def check_options(call: Callable[..., Any], given: Iterable[str], spark: Any = N
         ...
         sparkstream_kit.errors.InvalidInputError: unknown keyword of sources.rate() rowPerSecond; did you ...
     """
-    ours = [name for name, each, _ in _parameters(call) if each.kind is not each.VAR_KEYWORD]
-    sparks = [_MISNAMED.get(name, name) for name in (inspect.signature(spark).parameters if spark else ())]
-    known = {name.lower().replace("_", ""): name for name in [*sparks, *ours] if name not in never}
+    ours = [
+        name for name, each, _ in _parameters(call) if each.kind is not each.VAR_KEYWORD
+    ]
+    sparks = [
+        _MISNAMED.get(name, name)
+        for name in (inspect.signature(spark).parameters if spark else ())
+    ]
+    known = {
+        name.lower().replace("_", ""): name
+        for name in [*sparks, *ours]
+        if name not in never
+    }
     for name in given:
         plain = name.lower().replace("_", "")
         camel = re.sub("_(.)", lambda found: found[1].upper(), name)
@@ -193,7 +266,11 @@ def check_options(call: Callable[..., Any], given: Iterable[str], spark: Any = N
         # No option of Spark's has an underscore: they are written as maxFileAge.
         if "." not in name and (near or "_" in name or camel in never):
             meant = known.get(near or plain, None if camel in never else camel)
-            fix = f"did you mean {meant}?" if meant else f"known: {', '.join(sorted(ours))}"
+            fix = (
+                f"did you mean {meant}?"
+                if meant
+                else f"known: {', '.join(sorted(ours))}"
+            )
             raise InvalidInputError(f"unknown keyword of {_name(call)}() {name}; {fix}")
 
 
@@ -215,7 +292,8 @@ def said(value: object) -> str:
     if value is None or isinstance(value, bool | Real):
         return str(value)
     if isinstance(value, str):
-        text = without_secrets(value)  # before it is shortened: half a password is still a secret
+        # Before it is shortened: half a password is still a secret
+        text = without_secrets(value)
         shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
         return f"the string {shown!r}" if text else "an empty string"
     if isinstance(value, type):
@@ -227,15 +305,23 @@ def said(value: object) -> str:
 
 
 @cache
-def _parameters(call: Callable[..., Any]) -> list[tuple[str, inspect.Parameter, list[str]]]:
+def _parameters(
+    call: Callable[..., Any],
+) -> list[tuple[str, inspect.Parameter, list[str]]]:
     """Return the parameters of a call, with the type names that each accepts."""
-    return [(name, each, _kinds(each)) for name, each in inspect.signature(call).parameters.items()]
+    return [
+        (name, each, _kinds(each))
+        for name, each in inspect.signature(call).parameters.items()
+    ]
 
 
 def _kinds(parameter: inspect.Parameter) -> list[str]:
     """Return the type names that a parameter accepts; an empty list (no check) if one of them is unknown."""
     parts = re.split(r" \| (?![^[]*\])", str(parameter.annotation))
-    kinds = [part if part in _KINDS else part.partition("[")[0].rpartition(".")[2] for part in parts]
+    kinds = [
+        part if part in _KINDS else part.partition("[")[0].rpartition(".")[2]
+        for part in parts
+    ]
     return kinds if all(kind in _KINDS for kind in kinds) else []
 
 
@@ -259,11 +345,14 @@ def _fix(parameter: inspect.Parameter, value: object, kinds: list[str]) -> str:
         return f"call it: {_name(value)}(…)"
     if str(value).startswith("~"):
         return f"Python does not expand ~: give os.path.expanduser({str(value)!r})"
-    if known := [_FIXES[kind, _type(value)] for kind in kinds if (kind, _type(value)) in _FIXES]:
+    if known := [
+        _FIXES[kind, _type(value)] for kind in kinds if (kind, _type(value)) in _FIXES
+    ]:
         return known[0]
     left_unsaid = {"None"} if _PATHS.isdisjoint(kinds) else {"None", "str"}
     words = {_KINDS[kind][0] for kind in kinds if kind not in left_unsaid}
-    return "give " + " or ".join(sorted(words, key=lambda word: (len(word), word)))  # examples last
+    # Examples last
+    return "give " + " or ".join(sorted(words, key=lambda word: (len(word), word)))
 
 
 def _name(call: Callable[..., Any]) -> str:

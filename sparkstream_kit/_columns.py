@@ -1,8 +1,8 @@
 """Thin: columns by their names, whatever is in a name, their types, and which have a watermark.
 
-`column` and `quoted` refer to a column whose name has dots or backticks, and `number` converts one of text.
-`find_column`, `refuse_taken` and `event_time` check a caller's columns and raise an error that suggests the
-fix.
+`column` and `quoted` refer to a column whose name has dots or backticks, and `number`
+converts one of text. `find_column`, `refuse_taken` and `event_time` check a caller's
+columns and raise an error that suggests the fix.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-# The prefixes of the observations of `quarantine`: counts of parsed rows, of files without a header, and of
-# broken rules. `progress` finds them by these.
+# The prefixes of the observations of `quarantine`: counts of parsed rows, of files
+# without a header, and of broken rules. `progress` finds them by these.
 OBSERVED = "sparkstream_quarantine"
 HEADERS = "sparkstream_headers"
 RULES = "sparkstream_rules"
-# Time zones without daylight saving time. Most sessions have one of them, and there every local time exists.
+# Time zones without daylight saving time. Most sessions have one of them, and there
+# every local time exists.
 STEADY = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
-_JAVA_FLOAT = r"(?i)[\d.][df]\s*$|0x"  # texts that a cast takes for numbers: Java's 1d, 1f and 0x1p3
-WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: Spark's metadata of an event-time column
+# Texts that a cast takes for numbers: Java's 1d, 1f and 0x1p3
+_JAVA_FLOAT = r"(?i)[\d.][df]\s*$|0x"
+# EventTimeWatermark.delayKey: Spark's metadata of an event-time column
+WATERMARK = "spark.watermarkDelayMs"
 
 
 def quoted(name: str) -> str:
@@ -61,28 +64,37 @@ def find_column(frame: DataFrame, name: str, caller: str = "") -> str:
     Args:
         frame: static or streaming.
         name: the name that the caller gave.
-        caller: the function that was called, such as "once()", or which of its frames this is, for the
-            message.
+        caller: the function that was called, such as "once()", or which of its frames
+            this is, for the message.
 
     Raises:
-        InvalidInputError: there is no such column, or two names differ only in case and neither is `name`.
+        InvalidInputError: there is no such column, or two names differ only in case and
+            neither is `name`.
     """
     same = [each for each in frame.columns if each.lower() == name.lower()]
     if name in same:
         return name
     if len(same) != 1:
-        near = hint(name, frame.columns) or f"; the columns are: {', '.join(frame.columns)}"
-        raise InvalidInputError(f"{caller and caller + ': '}there is no column {name}{near}")
+        near = (
+            hint(name, frame.columns)
+            or f"; the columns are: {', '.join(frame.columns)}"
+        )
+        raise InvalidInputError(
+            f"{caller and caller + ': '}there is no column {name}{near}"
+        )
     return same[0]
 
 
 def refuse_taken(names: Iterable[str], added: Sequence[str], caller: str) -> None:
     """Refuse a frame that already has a column the caller adds, or two of a name; as Spark, ignore case."""
     refuse_twice(f"{caller}: column", list(map(str.lower, added)))
-    taken = next((name for name in names if name.lower() in map(str.lower, added)), None)
+    taken = next(
+        (name for name in names if name.lower() in map(str.lower, added)), None
+    )
     if taken is not None:
         raise InvalidInputError(
-            f"column {taken} exists already; rename or drop it, because {caller} adds {' and '.join(added)}"
+            f"column {taken} exists already; rename or drop it, because {caller} adds"
+            f" {' and '.join(added)}"
         )
 
 
@@ -119,16 +131,26 @@ def holds(kind: T.DataType, *types: type[T.DataType]) -> bool:
     return any(isinstance(each, types) for each in types_in(kind))
 
 
-def changed_inside(value: Column, kind: Any, change: Callable[[Column, T.DataType], Column]) -> Column:
+def changed_inside(
+    value: Column, kind: Any, change: Callable[[Column, T.DataType], Column]
+) -> Column:
     """Return an array, a map or a struct with each value in it changed by a function of value and type."""
     if isinstance(kind, T.ArrayType):
         return F.transform(value, lambda one: change(one, kind.elementType))
     if isinstance(kind, T.MapType):
-        # A text is never changed as a key, and JSON may have one twice, at which a new map would fail.
+        # A text is never changed as a key, and JSON may have one twice, at which a new
+        # map would fail.
         is_text = isinstance(kind.keyType, T.StringType)
-        keys = value if is_text else F.transform_keys(value, lambda key, _: change(key, kind.keyType))
+        keys = (
+            value
+            if is_text
+            else F.transform_keys(value, lambda key, _: change(key, kind.keyType))
+        )
         return F.transform_values(keys, lambda _, one: change(one, kind.valueType))
-    parts = [change(value.getField(each.name), each.dataType).alias(each.name) for each in kind.fields]
+    parts = [
+        change(value.getField(each.name), each.dataType).alias(each.name)
+        for each in kind.fields
+    ]
     return F.when(value.isNotNull(), F.struct(*parts))
 
 
@@ -137,11 +159,15 @@ def type_with(kind: Any, change: Callable[[T.DataType], T.DataType]) -> T.DataTy
     if isinstance(kind, T.ArrayType):
         return T.ArrayType(type_with(kind.elementType, change))
     if isinstance(kind, T.MapType):
-        return T.MapType(type_with(kind.keyType, change), type_with(kind.valueType, change))
+        return T.MapType(
+            type_with(kind.keyType, change), type_with(kind.valueType, change)
+        )
     if isinstance(kind, T.StructType):
         changed = T.StructType()
         for each in kind:
-            changed.add(each.name, type_with(each.dataType, change), metadata=each.metadata)
+            changed.add(
+                each.name, type_with(each.dataType, change), metadata=each.metadata
+            )
         return changed
     return change(kind)
 
@@ -151,12 +177,14 @@ def number(text: Column, kind: T.DataType) -> Column:
     value = text.try_cast(kind)
     fits = F.lit(True)
     if isinstance(kind, T.DecimalType):
-        # A cast rounds to the scale, so a text with more digits must not become a value. (One regular
-        # expression for this check would take as long as the cast.)
+        # A cast rounds to the scale, so a text with more digits must not become a
+        # value. (One regular expression for this check would take as long as the cast.)
         point = F.instr(text, ".")
         short = (point == 0) | (F.octet_length(F.rtrim(text)) - point <= kind.scale)
         # Spark's own writers write 0.00000000 as 0E-8, and 0.00000015 as 1.5E-7.
-        powers = [rf"[1-9]\.?\d{{0,{kind.scale - n}}}E-{n}" for n in range(7, kind.scale + 1)]
+        powers = [
+            rf"[1-9]\.?\d{{0,{kind.scale - n}}}E-{n}" for n in range(7, kind.scale + 1)
+        ]
         written = rf"^\s*-?({'|'.join(['0E-[0-9]+', *powers])})\s*$"
         fits = (short & ~text.contains("e") & ~text.contains("E")) | text.rlike(written)
     elif isinstance(kind, (T.DoubleType, T.FloatType)):
@@ -176,7 +204,12 @@ def columns_with_watermark(frame: DataFrame) -> list[str]:
 
 
 def event_time(
-    frame: DataFrame, name: str, caller: str, *, watermark: bool = True, without_zone: bool = False
+    frame: DataFrame,
+    name: str,
+    caller: str,
+    *,
+    watermark: bool = True,
+    without_zone: bool = False,
 ) -> str:
     """Check an event-time column and return its name as the frame spells it.
 
@@ -184,11 +217,13 @@ def event_time(
         frame: static or streaming.
         name: the name that the caller gave.
         caller: the function that was called, for the message.
-        watermark: whether a streaming frame must have a watermark on the column; a static frame needs none.
+        watermark: whether a streaming frame must have a watermark on the column; a
+            static frame needs none.
         without_zone: whether a timestamp without a time zone is allowed, too.
 
     Raises:
-        InvalidInputError: there is no such column, it is not a timestamp, or it has no watermark.
+        InvalidInputError: there is no such column, it is not a timestamp, or it has no
+            watermark.
     """
     name = find_column(frame, name, caller)
     kind = frame.schema[name].dataType.simpleString()
@@ -197,6 +232,10 @@ def event_time(
     marked = columns_with_watermark(frame)
     if watermark and frame.isStreaming and name not in marked:
         other = f" (column {marked[0]} has it)" if marked else ""
-        fix = f"give it one first: windows.with_watermark(frame, {name!r}, '10 minutes')"
-        raise InvalidInputError(f"{caller}: column {name} has no watermark{other}; {fix}")
+        fix = (
+            f"give it one first: windows.with_watermark(frame, {name!r}, '10 minutes')"
+        )
+        raise InvalidInputError(
+            f"{caller}: column {name} has no watermark{other}; {fix}"
+        )
     return name

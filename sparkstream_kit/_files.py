@@ -1,9 +1,10 @@
 """Start and run: the kit's own files, replaced whole or as lines of JSON, and what Spark makes of names.
 
-`replace` writes a file so that a reader sees the old or the new one, `private_folder` and `private_file` keep
-others out, and `open_missing_streams` opens standard streams that are closed. `is_hidden`, `is_pattern`,
-`matching`, `escaped` and others repeat Spark's rules for paths and file names in Python. `in_conf` finds a
-file of `conf/`, `cache_folder` the folder of the cache.
+`replace` writes a file so that a reader sees the old or the new one, `private_folder`
+and `private_file` keep others out, and `open_missing_streams` opens standard streams
+that are closed. `is_hidden`, `is_pattern`, `matching`, `escaped` and others repeat
+Spark's rules for paths and file names in Python. `in_conf` finds a file of `conf/`,
+`cache_folder` the folder of the cache.
 """
 
 from __future__ import annotations
@@ -27,40 +28,50 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 
-# Appended to a folder, this pattern makes Spark list the folder's files by name; `sources` describes when.
+# Appended to a folder, this pattern makes Spark list the folder's files by name;
+# `sources` describes when.
 IN_ORDER = "/{[^._]*,_*=*}"
 
 LONGEST_NAME = 255  # of a file name, on every local file system
 # Errors of a file that this user may not use, or that has no room.
 NOT_USABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
-_OWN = "sparkstream-kit"  # the name of the kit's folder in the user's cache, and in an environment
+# The name of the kit's folder in the user's cache, and in an environment
+_OWN = "sparkstream-kit"
 
 
-def replace(target: Path, parts: Iterable[str | bytes], *, private: bool = False) -> None:
+def replace(
+    target: Path, parts: Iterable[str | bytes], *, private: bool = False
+) -> None:
     """Replace a file as a whole: write a temporary file beside it, flush it to the disk, and rename it.
 
-    The new file has the permissions of the file that it replaces; with `private`, only this user can read it.
+    The new file has the permissions of the file that it replaces; with `private`, only
+    this user can read it.
     """
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        opener = _private if private else None  # open() and not Path.open(), which has no opener
+        # open() and not Path.open(), which has no opener
+        opener = _private if private else None
         with open(temporary, "wb", opener=opener) as file:
             if not private:
                 with suppress(FileNotFoundError):
                     os.fchmod(file.fileno(), target.stat().st_mode)
-            file.writelines(part.encode() if isinstance(part, str) else part for part in parts)
+            file.writelines(
+                part.encode() if isinstance(part, str) else part for part in parts
+            )
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
     except BaseException:
-        temporary.unlink(missing_ok=True)  # each retry of a supervisor would leave a file on a full disk
+        # Each retry of a supervisor would leave a file on a full disk
+        temporary.unlink(missing_ok=True)
         raise
 
 
 def open_missing_streams() -> None:
     """Open standard output and standard error where a supervisor or `>&-` has closed them.
 
-    Python has no stream then, and what a program writes would fail only because nobody reads it.
+    Python has no stream then, and what a program writes would fail only because nobody
+    reads it.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -79,8 +90,9 @@ def as_json(value: object) -> str:
 def csv_record(values: Iterable[object]) -> str:
     r"""Return values as a record of CSV by RFC 4180, without its line end.
 
-    None is an empty field, and an empty text is "". Python's csv writes both as an empty field, and does not
-    quote a carriage return or a line feed that is not in its own line end.
+    None is an empty field, and an empty text is "". Python's csv writes both as an
+    empty field, and does not quote a carriage return or a line feed that is not in its
+    own line end.
 
     Examples:
         >>> csv_record([7, None, "", "a\rb", "c, d"])
@@ -99,7 +111,11 @@ def _csv_field(text: str) -> str:
 
 def _fields(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.repr}
+        return {
+            each.name: getattr(value, each.name)
+            for each in dataclasses.fields(value)
+            if each.repr
+        }
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
@@ -107,7 +123,8 @@ def check_writable(what: str, path: str | os.PathLike[str]) -> None:
     """Refuse a file that cannot be written, before the work rather than after the last row; make none.
 
     Raises:
-        InvalidInputError: the file cannot be opened for appending; the message contains `what`.
+        InvalidInputError: the file cannot be opened for appending; the message contains
+            `what`.
     """
     is_new = not os.path.lexists(path)
     try:
@@ -115,7 +132,9 @@ def check_writable(what: str, path: str | os.PathLike[str]) -> None:
         if is_new:
             Path(path).unlink()
     except OSError as err:
-        raise InvalidInputError(f"cannot write {what} {path} ({err.strerror}); give another file") from err
+        raise InvalidInputError(
+            f"cannot write {what} {path} ({err.strerror}); give another file"
+        ) from err
 
 
 def private_folder(path: Path) -> Path:
@@ -147,7 +166,8 @@ def plain(path: str) -> str | None:
         ('/data/in', 'in-10:00', None)
     """
     text = re.sub(r"^file:(//)?(?=/)", "", path)
-    # Of the schemes that are known, also without a slash: s3a:bucket is misspelt, and no folder.
+    # Of the schemes that are known, also without a slash: s3a:bucket is misspelt, and
+    # no folder.
     scheme = re.match(r"[a-z][a-z0-9+.-]*:/|(file|hdfs|s3[an]?):", text, re.IGNORECASE)
     return None if scheme else text
 
@@ -156,8 +176,8 @@ def refuse_misspelt(path: str) -> None:
     """Refuse a path whose scheme lacks its slashes, or which no text in UTF-8 can hold.
 
     Raises:
-        InvalidInputError: the path is one such as `s3a:bucket`, which Hadoop cannot read; or Python could not
-            read its name in this locale.
+        InvalidInputError: the path is one such as `s3a:bucket`, which Hadoop cannot
+            read; or Python could not read its name in this locale.
 
     Examples:
         >>> refuse_misspelt("s3a:bucket/in")
@@ -168,12 +188,15 @@ def refuse_misspelt(path: str) -> None:
     shown = path.encode(errors="backslashreplace").decode()
     if shown != path:
         raise InvalidInputError(
-            f"path {shown} is not UTF-8 here; set LC_ALL=C.UTF-8, or give it another name"
+            f"path {shown} is not UTF-8 here; set LC_ALL=C.UTF-8, or give it another"
+            " name"
         )
     scheme, _, rest = path.partition(":")
     if plain(path) is None and not rest.startswith("/"):
         slashes = "///" if scheme.lower() == "file" else "//"
-        raise InvalidInputError(f"path {path} is misspelt; write {scheme}:{slashes}{rest}")
+        raise InvalidInputError(
+            f"path {path} is misspelt; write {scheme}:{slashes}{rest}"
+        )
 
 
 def spelt(path: str) -> str:
@@ -217,7 +240,9 @@ def local(what: str, path: str | os.PathLike[str]) -> Path:
     """
     text = plain(str(path))
     if text is None:
-        raise InvalidInputError(f"{what} {path} is not on this machine; give a local path")
+        raise InvalidInputError(
+            f"{what} {path} is not on this machine; give a local path"
+        )
     return Path(text)
 
 
@@ -270,25 +295,36 @@ def is_hidden(name: str) -> bool:
         >>> [is_hidden(name) for name in ("a.csv", ".a.csv", "_a.csv", "a.csv._COPYING_", "_day=1")]
         [False, True, True, True, False]
     """
-    return name.startswith(".") or (name.startswith("_") and "=" not in name) or name.endswith("._COPYING_")
+    return (
+        name.startswith(".")
+        or (name.startswith("_") and "=" not in name)
+        or name.endswith("._COPYING_")
+    )
 
 
 def below(top: str, *, recursive: bool = False) -> Iterator[os.DirEntry[str]]:
     """Yield the files and folders in a folder; a subfolder that Spark reads is replaced by its contents.
 
-    An entry that disappears meanwhile is skipped, and so is a link to itself. A link to a missing file is
-    yielded.
+    An entry that disappears meanwhile is skipped, and so is a link to itself. A link to
+    a missing file is yielded.
     """
     tops = [top]
     while tops:
-        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(tops.pop()) as entries:
+        with (
+            suppress(FileNotFoundError, NotADirectoryError),
+            os.scandir(tops.pop()) as entries,
+        ):
             for entry in entries:
                 try:
                     is_folder = entry.is_dir()
                 except OSError:  # a link to itself
                     continue
                 # Spark reads a subfolder such as day=1 always.
-                if is_folder and (recursive or "=" in entry.name) and not is_hidden(entry.name):
+                if (
+                    is_folder
+                    and (recursive or "=" in entry.name)
+                    and not is_hidden(entry.name)
+                ):
                     tops.append(entry.path)
                 else:
                     yield entry
@@ -329,7 +365,9 @@ def matches(pattern: str, path: str) -> bool:
     names = path.split("/")
     parts = [] if local is None else os.path.abspath(local).split("/")  # noqa: PTH100 - a pattern
     above = zip(parts, names, strict=False)
-    return 0 < len(parts) <= len(names) and all(as_regex(part).fullmatch(name) for part, name in above)
+    return 0 < len(parts) <= len(names) and all(
+        as_regex(part).fullmatch(name) for part, name in above
+    )
 
 
 def is_pattern(path: str) -> bool:
@@ -348,7 +386,9 @@ def as_regex(pattern: str) -> re.Pattern[str]:
     parts = {"*": ".*", "?": ".", "{": "(?:", ",": "|", "}": ")"}
     at = 0
     made = ""
-    for found in re.finditer(rf"{deep}|\\(.)|\[((?:\\.|[^]])*)\]|.", pattern, re.DOTALL):
+    for found in re.finditer(
+        rf"{deep}|\\(.)|\[((?:\\.|[^]])*)\]|.", pattern, re.DOTALL
+    ):
         at += (found[0] == "{") - (found[0] == "}")
         if found[1]:
             made += f"{found[1]}*"
@@ -357,14 +397,20 @@ def as_regex(pattern: str) -> re.Pattern[str]:
         elif found[3]:
             made += f"[{re.sub('^!', '^', found[3])}]"
         else:
-            made += "," if found[0] == "," and not at else parts.get(found[0], re.escape(found[0]))
+            made += (
+                ","
+                if found[0] == "," and not at
+                else parts.get(found[0], re.escape(found[0]))
+            )
     return re.compile(made, re.DOTALL)
 
 
 def in_conf(name: str) -> Traversable:
     """Return a file of `conf/`: from the wheel or zip if it is there, otherwise from the checkout."""
     packaged = resources.files("sparkstream_kit") / "conf" / name
-    return packaged if packaged.is_file() else Path(__file__).parent.parent / "conf" / name
+    return (
+        packaged if packaged.is_file() else Path(__file__).parent.parent / "conf" / name
+    )
 
 
 def cache_folder() -> Path:
@@ -391,8 +437,8 @@ def unreached(cause: str) -> type[InvalidInputError]:
         (<class 'sparkstream_kit.errors.TransientError'>, <class 'sparkstream_kit.errors.InvalidInputError'>)
     """
     away = re.search(
-        "Connect(ion)?(Exception|Error)|NoRouteTo|UnknownHost|Time(d ?)?out|Unavailable|Standby|"
-        "Connection refused|database is locked",  # as those of a catalog in SQL say
+        "Connect(ion)?(Exception|Error)|NoRouteTo|UnknownHost|Time(d"
+        " ?)?out|Unavailable|Standby|Connection refused|database is locked",  # as those of a catalog in SQL say
         cause,
     )
     return TransientError if away else InvalidInputError

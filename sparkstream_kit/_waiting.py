@@ -1,7 +1,8 @@
 """Start and run: what ends a wait of `run` and `dstreams.run`: a time, a stop file, a signal, an event.
 
-An `Inbox` collects the events of all threads for the one thread that waits, and also checks the time limit
-and the stop file. `signals_posted_to` and `signals_to` handle SIGINT and SIGTERM.
+An `Inbox` collects the events of all threads for the one thread that waits, and also
+checks the time limit and the stop file. `signals_posted_to` and `signals_to` handle
+SIGINT and SIGTERM.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-# Seconds between two checks of a stop file or of a socket's reader: neither can wake the waiting thread.
+# Seconds between two checks of a stop file or of a socket's reader: neither can wake
+# the waiting thread.
 LOOK_EVERY = 0.5
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -36,16 +38,23 @@ class Inbox:
         stop_file: a local path; `next` returns a stop once a file exists there.
 
     Raises:
-        InvalidInputError: `run_for` is not positive, or `stop_file` is not on this machine.
+        InvalidInputError: `run_for` is not positive, or `stop_file` is not on this
+            machine.
     """
 
-    def __init__(self, *, run_for: float | None = None, stop_file: str | Path | None = None) -> None:
+    def __init__(
+        self, *, run_for: float | None = None, stop_file: str | Path | None = None
+    ) -> None:
         if run_for is not None and not run_for > 0:
-            raise InvalidInputError(f"run_for must be a positive number of seconds, not {run_for}")
+            raise InvalidInputError(
+                f"run_for must be a positive number of seconds, not {run_for}"
+            )
         self.posts: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.started = time.monotonic()
         self._deadline = math.inf if run_for is None else self.started + run_for
-        self._stop_file = None if stop_file is None else _files.local("stop_file", stop_file)
+        self._stop_file = (
+            None if stop_file is None else _files.local("stop_file", stop_file)
+        )
 
     def post(self, kind: str, what: Any = None) -> None:
         """Post an event and wake the reader; safe in a signal handler, as SimpleQueue.put is reentrant."""
@@ -58,14 +67,17 @@ class Inbox:
             wake_after: seconds after which to return although nothing has happened.
 
         Returns:
-            The next post; or `("stop", reason)` if the time is over or the stop file exists, even if posts
-            are waiting; or `("look", None)`, after `wake_after` seconds at most.
+            The next post; or `("stop", reason)` if the time is over or the stop file
+            exists, even if posts are waiting; or `("look", None)`, after `wake_after`
+            seconds at most.
         """
         if self._stop_file is not None and self._stop_file.exists():
             return "stop", f"stop file {self._stop_file}"
         if (left := self._deadline - time.monotonic()) <= 0:
             return "stop", "run_for is over"
-        return self.get(min(left, wake_after, math.inf if self._stop_file is None else LOOK_EVERY))
+        return self.get(
+            min(left, wake_after, math.inf if self._stop_file is None else LOOK_EVERY)
+        )
 
     def get(self, timeout: float = math.inf) -> tuple[str, Any]:
         """Return the next post, or `("look", None)` after `timeout` seconds."""
@@ -100,24 +112,31 @@ def in_thread(name: str, function: Callable[[], object]) -> threading.Thread:
 class signals_to:  # noqa: N801 - a context manager, used as a function
     """Within a `with` block, call `handle` with "SIGINT" or "SIGTERM" when such a signal arrives.
 
-    The former handlers are restored at the end of the block. A second signal goes to `again`, by default to
-    the former handler, so that a second Ctrl-C takes effect at once.
+    The former handlers are restored at the end of the block. A second signal goes to
+    `again`, by default to the former handler, so that a second Ctrl-C takes effect at
+    once.
 
-    A signal within a second of the previous one is ignored, because programs such as `timeout` signal both a
-    process and its group. This also holds if the previous signal arrived in a block inside this one. Outside
-    the main thread, where Python allows no handlers, the block changes nothing.
+    A signal within a second of the previous one is ignored, because programs such as
+    `timeout` signal both a process and its group. This also holds if the previous
+    signal arrived in a block inside this one. Outside the main thread, where Python
+    allows no handlers, the block changes nothing.
 
     Args:
         handle: called with the name of the first signal.
         again: called with the name of each further signal; None for the former handler.
     """
 
-    def __init__(self, handle: Callable[[str], object], again: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self,
+        handle: Callable[[str], object],
+        again: Callable[[str], object] | None = None,
+    ) -> None:
         self._handle = handle
         self._again = again
         self._former: dict[int, Any] = {}
         self._handled = False
-        self.heard = -math.inf  # the time of the last signal that was not ignored, by the monotonic clock
+        # The time of the last signal that was not ignored, by the monotonic clock
+        self.heard = -math.inf
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():

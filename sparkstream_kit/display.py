@@ -1,10 +1,12 @@
 """Extra: a small result for people: a table or bars.
 
-`table` and `bars` return text; `show` shows a DataFrame in a terminal or a notebook; `render` returns one as
-a table, CSV or JSON. `explain` is the text of `windows.explain`; it needs no Spark.
+`table` and `bars` return text; `show` shows a DataFrame in a terminal or a notebook;
+`render` returns one as a table, CSV or JSON. `explain` is the text of
+`windows.explain`; it needs no Spark.
 
-In a notebook a table has bars. Its HTML contains no script, and every value is escaped. Its colours are of
-medium brightness and all else has the colours of the page, so that it suits light and dark notebooks.
+In a notebook a table has bars. Its HTML contains no script, and every value is escaped.
+Its colours are of medium brightness and all else has the colours of the page, so that
+it suits light and dark notebooks.
 """
 
 from __future__ import annotations
@@ -47,19 +49,38 @@ def explain(
     """
     try:
         row = _moment(at)
-        delay = None if watermark is None else timedelta(microseconds=delay_of("watermark", watermark))
-        size, step, shift = (timedelta(microseconds=each) for each in sizes(length, slide, offset))
+        delay = (
+            None
+            if watermark is None
+            else timedelta(microseconds=delay_of("watermark", watermark))
+        )
+        size, step, shift = (
+            timedelta(microseconds=each) for each in sizes(length, slide, offset)
+        )
         count, windows = _windows(row, size, step, shift)
         drawn = _drawn(row, windows, delay)
     except OverflowError:
         fix = "give shorter ones, or another time"
-        raise InvalidInputError(f"windows of {length} reach out of the years 1 to 9999; {fix}") from None
+        raise InvalidInputError(
+            f"windows of {length} reach out of the years 1 to 9999; {fix}"
+        ) from None
     every = "" if slide is None else f" that start every {slide}"
-    lines = [*_wrapped(f"A row of {row} in windows of {length}{every}:"), "", *drawn, ""]
+    lines = [
+        *_wrapped(f"A row of {row} in windows of {length}{every}:"),
+        "",
+        *drawn,
+        "",
+    ]
     lines += [*_listed(count, windows, delay), "", *_rules(row, delay, watermark)]
     if not step % _WEEK and not shift:
         why = "Spark counts windows from 1970-01-01, a Thursday"
-        lines += ["", *_wrapped(f"{why}: weeks start on Thursdays, and with an offset of 4 days on Mondays.")]
+        lines += [
+            "",
+            *_wrapped(
+                f"{why}: weeks start on Thursdays, and with an offset of 4 days on"
+                " Mondays."
+            ),
+        ]
     return "\n".join(lines)
 
 
@@ -76,7 +97,9 @@ def _windows(
     return count, [(start, start + size) for start in starts]
 
 
-def _drawn(row: datetime, windows: Sequence[tuple[datetime, datetime]], delay: timedelta | None) -> list[str]:
+def _drawn(
+    row: datetime, windows: Sequence[tuple[datetime, datetime]], delay: timedelta | None
+) -> list[str]:
     """Draw a row, and below it its windows, each up to the time that closes it if that is not far away."""
     first = windows[0][0]
     end = windows[-1][1]
@@ -84,13 +107,17 @@ def _drawn(row: datetime, windows: Sequence[tuple[datetime, datetime]], delay: t
     gutter = max(len(_window(*each)) for each in windows) + 2
 
     def place(moment: datetime) -> int:
-        return round((_WIDTH - gutter - 2) * ((min(moment, last) - first) / (last - first)))
+        return round(
+            (_WIDTH - gutter - 2) * ((min(moment, last) - first) / (last - first))
+        )
 
     lines = [f"{'row':<{gutter}}{' ' * place(row)}x"]
     for start, stop in windows:
         drawn = " " * place(start) + "[" + "-" * (place(stop) - place(start) - 1) + ")"
         if delay is not None:
-            drawn = drawn.ljust(place(stop + delay), ".") + ("|" if stop + delay <= last else ">")
+            drawn = drawn.ljust(place(stop + delay), ".") + (
+                "|" if stop + delay <= last else ">"
+            )
         lines.append(f"{_window(start, stop):<{gutter}}{drawn}")
     return lines
 
@@ -100,12 +127,17 @@ def _window(start: datetime, end: datetime) -> str:
     return f"{start} to {end.time() if start.date() == end.date() else end}"
 
 
-def _listed(count: int, windows: Sequence[tuple[datetime, datetime]], delay: timedelta | None) -> list[str]:
+def _listed(
+    count: int, windows: Sequence[tuple[datetime, datetime]], delay: timedelta | None
+) -> list[str]:
     """Return the lines that list the windows and when each closes."""
     falls = f"It falls in {count:,} windows" if count > 1 else "It falls in 1 window"
     head = f"{falls}:"
     if delay is not None:
-        head = f"{falls}. {'Each' if count > 1 else 'It'} closes when the query has seen a row this new:"
+        head = (
+            f"{falls}. {'Each' if count > 1 else 'It'} closes when the query has seen a"
+            " row this new:"
+        )
     listed = []
     for start, end in windows:
         window = _window(start, end)
@@ -117,19 +149,23 @@ def _listed(count: int, windows: Sequence[tuple[datetime, datetime]], delay: tim
     return [head, *listed]
 
 
-def _rules(row: datetime, delay: timedelta | None, watermark: Duration | None) -> list[str]:
+def _rules(
+    row: datetime, delay: timedelta | None, watermark: Duration | None
+) -> list[str]:
     """Return lines about what Spark does with windows and late rows."""
     if delay is None:
         return _wrapped(
-            "Without a watermark no window ever closes and no row is late: Spark keeps all of them in its "
-            "state, and refuses mode append. Times are in UTC; a window's end belongs to the next one."
+            "Without a watermark no window ever closes and no row is late: Spark keeps"
+            " all of them in its state, and refuses mode append. Times are in UTC; a"
+            " window's end belongs to the next one."
         )
     return _wrapped(
-        f"The watermark of a batch is the newest time that earlier batches saw, less {watermark}. "
-        "When it reaches a window's end, the window closes: mode append writes its result, and Spark drops "
-        f"rows that come for it later. A row of {row} is late once a row of {row + delay} has been seen; "
-        "until its windows close it still counts in them. In mode complete no window closes and no row is "
-        "late. Times are in UTC; a window's end belongs to the next one."
+        "The watermark of a batch is the newest time that earlier batches saw, less"
+        f" {watermark}. When it reaches a window's end, the window closes: mode append"
+        " writes its result, and Spark drops rows that come for it later. A row of"
+        f" {row} is late once a row of {row + delay} has been seen; until its windows"
+        " close it still counts in them. In mode complete no window closes and no row"
+        " is late. Times are in UTC; a window's end belongs to the next one."
     )
 
 
@@ -142,7 +178,9 @@ def _moment(at: str | datetime | None) -> datetime:
     given = at or "12:47"
     if isinstance(given, str):
         try:
-            given = datetime.fromisoformat(f"2026-01-14 {given}" if given[2:3] == ":" else given)
+            given = datetime.fromisoformat(
+                f"2026-01-14 {given}" if given[2:3] == ":" else given
+            )
         except ValueError:
             fix = "write it like '12:47' or '2026-01-14 12:47:30'"
             raise InvalidInputError(f"cannot read the time {at!r}; {fix}") from None
@@ -174,7 +212,11 @@ def text(value: str) -> str:
     return escape(printable(value))
 
 
-def html_table(columns: Sequence[str], numeric: Sequence[bool], rows: Sequence[Sequence[str | None]]) -> str:
+def html_table(
+    columns: Sequence[str],
+    numeric: Sequence[bool],
+    rows: Sequence[Sequence[str | None]],
+) -> str:
     """Return rows as an HTML table, with a bar for the last numeric column.
 
     Args:
@@ -189,9 +231,12 @@ def html_table(columns: Sequence[str], numeric: Sequence[bool], rows: Sequence[S
     lengths = _lengths(numeric, rows)
     head = _row("th", numeric, columns) + ("<th></th>" if any(lengths) else "")
     pairs = zip(rows, lengths, strict=True)
-    body = "</tr><tr>".join(_row("td", numeric, row) + _bar(length) for row, length in pairs)
+    body = "</tr><tr>".join(
+        _row("td", numeric, row) + _bar(length) for row, length in pairs
+    )
     return (
-        '<table style="border-collapse:collapse;font-variant-numeric:tabular-nums"><thead>'
+        "<table"
+        ' style="border-collapse:collapse;font-variant-numeric:tabular-nums"><thead>'
         f"<tr>{head}</tr></thead><tbody><tr>{body}</tr></tbody></table>"
     )
 
@@ -206,7 +251,9 @@ def _row(tag: str, numeric: Sequence[bool], values: Sequence[str | None]) -> str
     return "".join(cells)
 
 
-def _lengths(numeric: Sequence[bool], rows: Sequence[Sequence[str | None]]) -> list[float]:
+def _lengths(
+    numeric: Sequence[bool], rows: Sequence[Sequence[str | None]]
+) -> list[float]:
     """Return the length of each row's bar, from 0 to 1; all are 0 if no column is numeric."""
     place = last_number(numeric)
     if place is None:
@@ -229,7 +276,14 @@ def _bar(length: float) -> str:
     return f'<td style="{_CELL}"><svg width="{_BAR}" height="10">{bar}</svg></td>'
 
 
-def line(values: Sequence[float], top: float, colour: str, *, width: int = 120, height: int = 24) -> str:
+def line(
+    values: Sequence[float],
+    top: float,
+    colour: str,
+    *,
+    width: int = 120,
+    height: int = 24,
+) -> str:
     """Return a small line chart (SVG) of the last values.
 
     Args:
@@ -249,9 +303,10 @@ def line(values: Sequence[float], top: float, colour: str, *, width: int = 120, 
         for number, value in enumerate(values)
     )
     return (
-        f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
-        f'<polygon points="0,{height} {points} {width},{height}" fill="{colour}" opacity=".15"/>'
-        f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/></svg>'
+        f'<svg width="{width}" height="{height}" viewBox="0 0 {width}'
+        f' {height}"><polygon points="0,{height} {points} {width},{height}"'
+        f' fill="{colour}" opacity=".15"/><polyline points="{points}" fill="none"'
+        f' stroke="{colour}" stroke-width="1.5"/></svg>'
     )
 
 
@@ -263,9 +318,10 @@ def render(frame: DataFrame, form: str) -> str:
 
     Args:
         frame: a static DataFrame whose rows fit in the driver's memory.
-        form: `table` (aligned columns), `csv` (with a header line) or `json` (an array of objects). Control
-            characters in the data are escaped in a table and in JSON. CSV has no escape for them, so there
-            they are escaped only if standard output is a terminal.
+        form: `table` (aligned columns), `csv` (with a header line) or `json` (an array
+            of objects). Control characters in the data are escaped in a table and in
+            JSON. CSV has no escape for them, so there they are escaped only if standard
+            output is a terminal.
 
     Raises:
         InvalidInputError: an unknown form, or a streaming frame.
@@ -280,8 +336,9 @@ def render(frame: DataFrame, form: str) -> str:
 
     if frame.isStreaming:
         raise InvalidInputError(
-            "render() shows a static DataFrame, and this one is streaming; show the table of its query: "
-            "start(frame, sinks.latest('name'), mode='complete'), then render(spark.table('name'), 'table')"
+            "render() shows a static DataFrame, and this one is streaming; show the"
+            " table of its query: start(frame, sinks.latest('name'), mode='complete'),"
+            " then render(spark.table('name'), 'table')"
         )
     reject_unknown("form", [form], ["csv", "json", "table"])
     if form == "csv":
@@ -295,12 +352,13 @@ def render(frame: DataFrame, form: str) -> str:
 def show(frame: DataFrame, batch_id: int | None = None) -> None:
     """Show the first 50 rows of a DataFrame: as a table with bars in a notebook, as text elsewhere.
 
-    `sinks.foreach_batch(display.show)` prints all rows of each batch, one per line and without a header.
+    `sinks.foreach_batch(display.show)` prints all rows of each batch, one per line and
+    without a header.
 
     Args:
         frame: a static DataFrame; use `monitoring.live` for a streaming one.
-        batch_id: the number of a batch if `frame` is one. The number is not shown, and the rows must fit in
-            the driver's memory.
+        batch_id: the number of a batch if `frame` is one. The number is not shown, and
+            the rows must fit in the driver's memory.
 
     Raises:
         InvalidInputError: the frame is streaming.
@@ -318,7 +376,9 @@ def show(frame: DataFrame, batch_id: int | None = None) -> None:
         return
     if frame.isStreaming:
         fix = "monitoring.live(frame, run_for=20) starts it and shows what comes"
-        raise InvalidInputError(f"display.show() shows a static DataFrame, and this one streams; {fix}")
+        raise InvalidInputError(
+            f"display.show() shows a static DataFrame, and this one streams; {fix}"
+        )
     from sparkstream_kit.sinks import builtin
 
     found = builtin.cells(frame.limit(_SHOWN + 1))
@@ -329,18 +389,29 @@ def show(frame: DataFrame, batch_id: int | None = None) -> None:
     if not in_notebook():
         print(text, end="", flush=True)
         return
-    made = html_table(frame.columns, [i in right for i in range(len(frame.columns))], rows)
-    show_html({"text/plain": text, "text/html": f"{made}<small>{said}</small>"}, raw=True)
+    made = html_table(
+        frame.columns, [i in right for i in range(len(frame.columns))], rows
+    )
+    show_html(
+        {"text/plain": text, "text/html": f"{made}<small>{said}</small>"}, raw=True
+    )
 
 
 def _numeric(frame: DataFrame) -> set[int]:
     from pyspark.sql.types import NumericType
 
-    return {i for i, field in enumerate(frame.schema.fields) if isinstance(field.dataType, NumericType)}
+    return {
+        i
+        for i, field in enumerate(frame.schema.fields)
+        if isinstance(field.dataType, NumericType)
+    }
 
 
 def table(
-    columns: Sequence[str], rows: Sequence[Sequence[str | None]], *, right: Collection[int] = ()
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str | None]],
+    *,
+    right: Collection[int] = (),
 ) -> str:
     """Draw rows as a plain text table, one line per row; control characters are escaped.
 
@@ -356,10 +427,15 @@ def table(
         a    1
         bb  20
     """
-    cells = [[printable("NULL" if v is None else str(v)) for v in row] for row in (columns, *rows)]
+    cells = [
+        [printable("NULL" if v is None else str(v)) for v in row]
+        for row in (columns, *rows)
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     cells.insert(1, ["-" * width for width in widths])
-    line = "  ".join(f"{{:{'>' if i in right else '<'}{width}}}" for i, width in enumerate(widths))
+    line = "  ".join(
+        f"{{:{'>' if i in right else '<'}{width}}}" for i, width in enumerate(widths)
+    )
     return "".join(line.format(*row).rstrip() + "\n" for row in cells)
 
 
@@ -384,5 +460,7 @@ def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
     for label, value in values:
         eighths = round(max(value, 0) / most * room * 8) if math.isfinite(value) else 0
         bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
-        lines.append(f"{label:<{label_width}}  {bar:<{room}}  {value:>{number_width}.2f}")
+        lines.append(
+            f"{label:<{label_width}}  {bar:<{room}}  {value:>{number_width}.2f}"
+        )
     return "\n".join(lines)

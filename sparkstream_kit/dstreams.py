@@ -1,8 +1,9 @@
 """Extra: the older DStream API with the same care: contexts that end, counts that survive a restart.
 
-Spark deprecates DStreams; new work belongs in Structured Streaming. Only classic sessions have DStreams,
-Spark Connect has none. `streaming_context` makes a context and always stops it, `run` runs it,
-`running_counts` and `windowed_counts` count by key, and `foreach_partition` sends records to another system.
+Spark deprecates DStreams; new work belongs in Structured Streaming. Only classic
+sessions have DStreams, Spark Connect has none. `streaming_context` makes a context and
+always stops it, `run` runs it, `running_counts` and `windowed_counts` count by key, and
+`foreach_partition` sends records to another system.
 """
 
 from __future__ import annotations
@@ -46,32 +47,46 @@ if TYPE_CHECKING:
     from pyspark import RDD
     from pyspark.streaming import DStream
 
-__all__ = ["foreach_partition", "run", "running_counts", "streaming_context", "windowed_counts"]
+__all__ = [
+    "foreach_partition",
+    "run",
+    "running_counts",
+    "streaming_context",
+    "windowed_counts",
+]
 
 _log = logging.getLogger(__name__)
-_BATCH_LIMIT = 5.0  # seconds to wait for a batch that is still running after its context was stopped
+# Seconds to wait for a batch that is still running after its context was stopped
+_BATCH_LIMIT = 5.0
 _SHORTEST_INTERVAL = 0.001  # seconds: Spark counts the interval in milliseconds
-_locks: WeakKeyDictionary[StreamingContext, list[Lock]] = WeakKeyDictionary()  # of a context's snapshots
-_JVM_LIMIT = 3600  # seconds the JVM waits for a graceful stop, which may be long; a second signal ends it
+# Of a context's snapshots
+_locks: WeakKeyDictionary[StreamingContext, list[Lock]] = WeakKeyDictionary()
+# Seconds the JVM waits for a graceful stop, which may be long; a second signal ends it
+_JVM_LIMIT = 3600
 
 
 @contextmanager
-def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[StreamingContext]:
+def streaming_context(
+    spark: SparkSession, batch_interval: float
+) -> Iterator[StreamingContext]:
     """Make a StreamingContext that is always stopped at the end of the `with` block.
 
-    A JVM runs one StreamingContext at a time. If another one is still active, left over from an interrupted
-    notebook cell or test, it is stopped first, with a warning. The session stays active.
+    A JVM runs one StreamingContext at a time. If another one is still active, left over
+    from an interrupted notebook cell or test, it is stopped first, with a warning. The
+    session stays active.
 
     Args:
         spark: a classic session.
         batch_interval: seconds between batches.
 
     Yields:
-        Spark's own StreamingContext. Its checkpoint, which stateful operators need, is a temporary folder. On
-        a cluster, call `ssc.checkpoint(…)` with a folder that all nodes share.
+        Spark's own StreamingContext. Its checkpoint, which stateful operators need, is
+        a temporary folder. On a cluster, call `ssc.checkpoint(…)` with a folder that
+        all nodes share.
 
     Raises:
-        InvalidInputError: the interval is shorter than a millisecond, or `spark` is a Spark Connect session.
+        InvalidInputError: the interval is shorter than a millisecond, or `spark` is a
+            Spark Connect session.
 
     Examples:
         In a session::
@@ -84,14 +99,19 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
     refuse_dstreams(spark)
     if batch_interval < _SHORTEST_INTERVAL:
         raise InvalidInputError(
-            f"streaming_context(): batch_interval is {batch_interval:g} s; give 0.001 or more"
+            f"streaming_context(): batch_interval is {batch_interval:g} s; give 0.001"
+            " or more"
         )
     leftover = StreamingContext.getActive()
     if leftover is not None:
-        _log.warning("stopping a StreamingContext that was still active: only one may run in a JVM")
+        _log.warning(
+            "stopping a StreamingContext that was still active: only one may run in"
+            " a JVM"
+        )
         leftover.stop(stopSparkContext=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of the deprecation, which our docstring states
+        # Of the deprecation, which our docstring states
+        warnings.simplefilter("ignore", FutureWarning)
         # Spark's type hint is int, but it accepts fractions of a second.
         ssc = StreamingContext(spark.sparkContext, batch_interval)  # type: ignore[arg-type]
     checkpoint = tempfile.mkdtemp(prefix="sparkstream-dstream-")
@@ -106,13 +126,16 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
 def _end(ssc: StreamingContext, *, graceful: bool = False) -> None:
     """Stop a context, wait for the rest of its batch, and release the locks of its snapshots.
 
-    A batch goes on after the stop with its jobs, its output, and the counts that it saves. Spark itself waits
-    for two seconds and then continues as if the batch had ended. Counts that are saved later than that could
-    overwrite those of the next context.
+    A batch goes on after the stop with its jobs, its output, and the counts that it
+    saves. Spark itself waits for two seconds and then continues as if the batch had
+    ended. Counts that are saved later than that could overwrite those of the next
+    context.
     """
     ssc.stop(stopSparkContext=False, stopGraceFully=graceful)
     tracker = ssc.sparkContext.statusTracker()
-    _waiting.until(lambda: not (tracker.getActiveJobsIds() or queries.runs_batch()), _BATCH_LIMIT)
+    _waiting.until(
+        lambda: not (tracker.getActiveJobsIds() or queries.runs_batch()), _BATCH_LIMIT
+    )
     _release_locks(ssc)
 
 
@@ -125,26 +148,30 @@ def run(
 ) -> str:
     """Start a StreamingContext, wait until it ends, and stop it; call this function in the main thread.
 
-    The run ends after `run_for` seconds, when the stop file appears, or on SIGINT or SIGTERM. The context is
-    always stopped afterwards.
+    The run ends after `run_for` seconds, when the stop file appears, or on SIGINT or
+    SIGTERM. The context is always stopped afterwards.
 
     Args:
         ssc: a context whose streams are set up but not started.
         run_for: seconds after which the run ends. Default: no limit.
-        stop_file: a path; the run ends within about half a second after a file appears there.
-        graceful: before stopping, process all records that have been received, which can take long while a
-            peer keeps sending. Otherwise the batch in progress is the last one, and records received for
-            later batches are lost.
+        stop_file: a path; the run ends within about half a second after a file appears
+            there.
+        graceful: before stopping, process all records that have been received, which
+            can take long while a peer keeps sending. Otherwise the batch in progress is
+            the last one, and records received for later batches are lost.
 
     Returns:
-        Why the run ended: "run_for is over", "stop file PATH", "SIGINT", "SIGTERM", "a signal to the JVM", or
-        "stopped" if something else stopped the context. If batches were left, the text says so, as in
-        "run_for is over; not processed: 4 batches with 40 records". Records received after the last batch was
-        formed are lost, too, and not counted.
+        Why the run ended: "run_for is over", "stop file PATH", "SIGINT", "SIGTERM", "a
+        signal to the JVM", or "stopped" if something else stopped the context. If
+        batches were left, the text says so, as in "run_for is over; not processed: 4
+        batches with 40 records". Records received after the last batch was formed are
+        lost, too, and not counted.
 
     Raises:
-        InvalidInputError: there are so many receivers that `local[…]` has no core left for batches.
-        InputUnavailable: the address of a socket stream refuses the connection, or its host is unknown.
+        InvalidInputError: there are so many receivers that `local[…]` has no core left
+            for batches.
+        InputUnavailable: the address of a socket stream refuses the connection, or its
+            host is unknown.
         QueryFailed: a batch failed, or the JVM ended by itself.
 
     Examples:
@@ -161,7 +188,10 @@ def run(
         inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
         ssc.addStreamingListener(_Receivers(inbox))
         ssc.start()
-        with shutdown.jvm_waits_for(inbox, _JVM_LIMIT), _waiting.signals_posted_to(inbox):
+        with (
+            shutdown.jvm_waits_for(inbox, _JVM_LIMIT),
+            _waiting.signals_posted_to(inbox),
+        ):
             _waiting.in_thread("await", partial(_await, ssc, inbox))
             while kind == "look":
                 kind, what = inbox.next()
@@ -174,31 +204,38 @@ def run(
     if what == shutdown.BY_ITSELF:
         raise QueryFailed("DStream", shutdown.ENDED)
     batches, records = queries.unprocessed(ssc)
-    left = f"; not processed: {count(batches, 'batch')} with {count(records, 'record')}" if batches else ""
+    left = (
+        f"; not processed: {count(batches, 'batch')} with {count(records, 'record')}"
+        if batches
+        else ""
+    )
     return f"{what}{left}"
 
 
-def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | None = None) -> DStream[Any]:
+def running_counts(
+    pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | None = None
+) -> DStream[Any]:
     """Sum the values by key since the beginning, with `updateStateByKey`.
 
-    Delivery: with a snapshot, the next run continues from its counts. A socket cannot send again, so what it
-    sent after the last snapshot is lost: at most once.
+    Delivery: with a snapshot, the next run continues from its counts. A socket cannot
+    send again, so what it sent after the last snapshot is lost: at most once.
 
     Args:
-        pairs: keys and whole numbers. With a snapshot a key must be a string. Any other key fails the batch
-            and leaves the file as it was.
-        snapshot: a local file for the counts, an object in JSON. It is read when this function is called, and
-            replaced atomically after each batch, before the batch is shown. Until the context has stopped,
-            the file belongs to this driver: a lock in the folder `SNAPSHOT.lock` beside it refuses others.
-            Spark's own recovery (`StreamingContext.getOrCreate`) would also restore the old host, interval
-            and globals.
+        pairs: keys and whole numbers. With a snapshot a key must be a string. Any other
+            key fails the batch and leaves the file as it was.
+        snapshot: a local file for the counts, an object in JSON. It is read when this
+            function is called, and replaced atomically after each batch, before the
+            batch is shown. Until the context has stopped, the file belongs to this
+            driver: a lock in the folder `SNAPSHOT.lock` beside it refuses others.
+            Spark's own recovery (`StreamingContext.getOrCreate`) would also restore the
+            old host, interval and globals.
 
     Returns:
         A DStream of (key, count) with all keys in every batch.
 
     Raises:
-        InvalidInputError: the snapshot is damaged, was not written by the kit, is not on this machine, or
-            cannot be locked.
+        InvalidInputError: the snapshot is damaged, was not written by the kit, is not
+            on this machine, or cannot be locked.
         TransientError: another driver uses the snapshot.
 
     Examples:
@@ -206,8 +243,8 @@ def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | No
 
             with dstreams.streaming_context(spark, batch_interval=1) as ssc:
                 words = ssc.socketTextStream("localhost", 9999).flatMap(str.split)
-                dstreams.running_counts(words.map(lambda word: (word, 1)), snapshot="counts.json").pprint()
-                dstreams.run(ssc, run_for=20)
+                dstreams.running_counts(words.map(lambda word: (word, 1)),
+                snapshot="counts.json").pprint() dstreams.run(ssc, run_for=20)
     """
     check(running_counts, locals())
     kept = None if snapshot is None else _files.local("snapshot", snapshot)
@@ -217,22 +254,28 @@ def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | No
         if kept.exists():
             initial = _read_counts(kept)
     first = pairs.context().sparkContext.parallelize(initial) if initial else None
-    counts = pairs.updateStateByKey(lambda new, total: (total or 0) + sum(new), initialRDD=first)
+    counts = pairs.updateStateByKey(
+        lambda new, total: (total or 0) + sum(new), initialRDD=first
+    )
     if kept is not None:
-        counts.foreachRDD(lambda rdd: _keep_counts(kept, rdd))  # not partial(): Spark needs its __code__
+        # Not partial(): Spark needs its __code__
+        counts.foreachRDD(lambda rdd: _keep_counts(kept, rdd))
     return counts
 
 
-def windowed_counts(pairs: DStream[tuple[Any, int]], window: float, slide: float) -> DStream[Any]:
+def windowed_counts(
+    pairs: DStream[tuple[Any, int]], window: float, slide: float
+) -> DStream[Any]:
     """Sum the values by key over a sliding window, with `reduceByKeyAndWindow` and its inverse.
 
-    Each slide adds the batches that enter the window and subtracts those that leave it. A key whose sum is
-    zero is dropped from the output and the state.
+    Each slide adds the batches that enter the window and subtracts those that leave it.
+    A key whose sum is zero is dropped from the output and the state.
 
     Args:
         pairs: keys and whole numbers of at least 1.
         window: the length of the window in seconds; a multiple of the batch interval.
-        slide: the seconds from one result to the next; a multiple of the batch interval.
+        slide: the seconds from one result to the next; a multiple of the batch
+            interval.
 
     Returns:
         A DStream of (key, sum), with one result every `slide`.
@@ -245,14 +288,20 @@ def windowed_counts(pairs: DStream[tuple[Any, int]], window: float, slide: float
 
             with dstreams.streaming_context(spark, batch_interval=1) as ssc:
                 words = ssc.socketTextStream("localhost", 9999).flatMap(str.split)
-                dstreams.windowed_counts(words.map(lambda word: (word, 1)), window=10, slide=2).pprint()
-                dstreams.run(ssc, run_for=20)
+                dstreams.windowed_counts(words.map(lambda word: (word, 1)), window=10,
+                slide=2).pprint() dstreams.run(ssc, run_for=20)
     """
     check(windowed_counts, locals())
     # The type hints of this method say int, but it accepts fractions of a second.
     reduce: Callable[..., DStream[Any]] = pairs.reduceByKeyAndWindow
     try:
-        return reduce(operator.add, operator.sub, window, slide, filterFunc=lambda pair: pair[1] != 0)
+        return reduce(
+            operator.add,
+            operator.sub,
+            window,
+            slide,
+            filterFunc=lambda pair: pair[1] != 0,
+        )
     except ValueError as err:
         given = f"window is {window:g} s and slide is {slide:g} s"
         fix = f"give multiples of the batch interval ({err})"
@@ -266,13 +315,15 @@ def foreach_partition(
 ) -> None:
     """Send each record from the worker that holds it, over one connection for each partition.
 
-    Delivery: at least once for receivers that can replay, because Spark retries a failed task.
+    Delivery: at least once for receivers that can replay, because Spark retries a
+    failed task.
 
     Args:
         stream: the records to send.
-        connect: opens a connection, on the worker, as a context manager that closes it. It is not called for
-            an empty partition. `connect` and `send` are pickled: open the connection inside `connect`, do not
-            refer to one that is already open.
+        connect: opens a connection, on the worker, as a context manager that closes it.
+            It is not called for an empty partition. `connect` and `send` are pickled:
+            open the connection inside `connect`, do not refer to one that is already
+            open.
         send: called with the connection and a record.
 
     Examples:
@@ -283,8 +334,8 @@ def foreach_partition(
 
             with dstreams.streaming_context(spark, batch_interval=1) as ssc:
                 lines = ssc.socketTextStream("localhost", 9999)
-                dstreams.foreach_partition(lines, connect, lambda file, line: file.write(line))
-                dstreams.run(ssc, run_for=20)
+                dstreams.foreach_partition(lines, connect, lambda file, line:
+                file.write(line)) dstreams.run(ssc, run_for=20)
     """
     check(foreach_partition, locals())
 
@@ -312,7 +363,9 @@ class _Receivers(StreamingListener):
         address = message.rpartition("Error connecting to ")[2]
         if self._first and address != message:
             self._inbox.post("refused", nobody_listens(address))
-        elif self._first and (unknown := re.search(r"UnknownHostException: ([^\s:]+)", info.lastError())):
+        elif self._first and (
+            unknown := re.search(r"UnknownHostException: ([^\s:]+)", info.lastError())
+        ):
             self._inbox.post("refused", unknown_host(unknown[1]))
         self._first = False
 
@@ -347,8 +400,12 @@ def _lock(ssc: StreamingContext, snapshot: Path) -> None:
     user = user_of(folder)
     if user is not None:
         fix = f"{user}, or give another file"
-        raise TransientError(f"running_counts(): snapshot {snapshot} is in use by {fix}")
-    held = lock(SparkSession.builder.getOrCreate(), Here(str(folder), folder), "running_counts")
+        raise TransientError(
+            f"running_counts(): snapshot {snapshot} is in use by {fix}"
+        )
+    held = lock(
+        SparkSession.builder.getOrCreate(), Here(str(folder), folder), "running_counts"
+    )
     if held is not None:  # always so for a folder of this machine
         _locks.setdefault(ssc, []).append(held)
 
@@ -366,8 +423,12 @@ def _read_counts(path: Path) -> list[tuple[Any, int]]:
     try:
         counts = json.loads(path.read_bytes())
     except (OSError, ValueError) as err:
-        raise InvalidInputError(f"snapshot {path} does not hold counts ({err}); {_RESTORE}") from err
-    if not isinstance(counts, dict) or not all(type(each) is int for each in counts.values()):
+        raise InvalidInputError(
+            f"snapshot {path} does not hold counts ({err}); {_RESTORE}"
+        ) from err
+    if not isinstance(counts, dict) or not all(
+        type(each) is int for each in counts.values()
+    ):
         raise InvalidInputError(f"snapshot {path} does not hold counts; {_RESTORE}")
     return list(counts.items())
 
@@ -378,6 +439,9 @@ def _keep_counts(path: Path, rdd: RDD[tuple[Any, int]]) -> None:
     for key, total in counts.items():
         if not isinstance(key, str) or type(total) is not int:
             fix = "a key must be a string, such as str(key), and a count a whole number"
-            raise InvalidInputError(f"running_counts() cannot keep the count {total!r} of key {key!r}; {fix}")
+            raise InvalidInputError(
+                f"running_counts() cannot keep the count {total!r} of key {key!r};"
+                f" {fix}"
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
     _files.replace(path, [json.dumps(counts)])

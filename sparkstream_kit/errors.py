@@ -1,10 +1,11 @@
 """Thin: the kit's exceptions, the hints in their messages, and the one-line cause of a failure in Spark.
 
-Each message says what was wrong, what was given, and how to fix it. The name of an exception about the
-caller's arguments or environment ends in `Error`, as Python's own do. The name of an exception about a query
-says what happened to the query: `QueryFailed`. A job ends with the `exit_code` of its exception. The
-functions below build messages: `hint` suggests a name, `printable` and `without_secrets` make text safe to
-show, and `innermost_cause` finds the cause in an error of Spark.
+Each message says what was wrong, what was given, and how to fix it. The name of an
+exception about the caller's arguments or environment ends in `Error`, as Python's own
+do. The name of an exception about a query says what happened to the query:
+`QueryFailed`. A job ends with the `exit_code` of its exception. The functions below
+build messages: `hint` suggests a name, `printable` and `without_secrets` make text safe
+to show, and `innermost_cause` finds the cause in an error of Spark.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ __all__ = [
 class KitError(Exception):
     """Base of every error that the kit raises on purpose; the message is for the user.
 
-    Passwords, tokens and keys in the message are hidden, and control characters are escaped.
+    Passwords, tokens and keys in the message are hidden, and control characters are
+    escaped.
     """
 
     exit_code = 1
@@ -59,7 +61,8 @@ class InvalidInputError(KitError, ValueError):
 class TransientError(InvalidInputError):
     """What may pass: a database, a broker or a server that is away, or what another process has locked.
 
-    A job ends with exit code 75 (EX_TEMPFAIL), by which a supervisor knows that a later start may succeed.
+    A job ends with exit code 75 (EX_TEMPFAIL), by which a supervisor knows that a later
+    start may succeed.
     """
 
     exit_code = 75
@@ -71,13 +74,17 @@ class MissingExtraError(KitError, ImportError):
     exit_code = 2
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an optional library; run: pip install 'sparkstream-kit[{extra}]'")
+        super().__init__(
+            f"{what} needs an optional library; run: pip install"
+            f" 'sparkstream-kit[{extra}]'"
+        )
 
 
 class DryRun(KitError):  # noqa: N818 - the rule above
     """Raised by a dry run where its queries would start; a job prints what would run.
 
-    A job ends with exit code 0; after a comparison with an earlier version that found a difference, with 3.
+    A job ends with exit code 0; after a comparison with an earlier version that found a
+    difference, with 3.
     """
 
     exit_code = 0
@@ -111,9 +118,11 @@ class CheckpointDamaged(QueryFailed):
 
 # --- messages
 
-# Control characters, Unicode line separators, characters that reverse the direction of text, and lone
-# surrogates, which cannot be encoded for a terminal.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters, Unicode line separators, characters that reverse the direction of
+# text, and lone surrogates, which cannot be encoded for a terminal.
+_CONTROLS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -121,8 +130,9 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 def printable(text: str, *, lines: bool = False) -> str:
     r"""Escape a text so that no input can control a terminal or forge a line of output.
 
-    All text from the input passes through this function before it is shown in a terminal, on a page or in a
-    notebook. The escapes are those of JSON, so text within JSON keeps its meaning.
+    All text from the input passes through this function before it is shown in a
+    terminal, on a page or in a notebook. The escapes are those of JSON, so text within
+    JSON keeps its meaning.
 
     Args:
         text: any text.
@@ -137,42 +147,56 @@ def printable(text: str, *, lines: bool = False) -> str:
     """
 
     def shown(found: re.Match[str]) -> str:
-        return found[0] if lines and found[0] in "\n\t" else _SHORT.get(found[0], f"\\u{ord(found[0]):04x}")
+        return (
+            found[0]
+            if lines and found[0] in "\n\t"
+            else _SHORT.get(found[0], f"\\u{ord(found[0]):04x}")
+        )
 
     return _CONTROLS.sub(shown, text)
 
 
 # The name of a secret; it may be the end of a longer name, such as `fs.s3a.secret.key`.
 _NAMED = (
-    r"(?:pass(?:word|wd|phrase)|pwd|(?<![a-z])(?:pass|sig)|token|secret(?:[._ -]?key)?|signature|credential|"
-    r"authorization|cookie|(?:access|account|api|private|encryption)[._ -]?key(?:\.[\w.-]+)?)"
+    r"(?:pass(?:word|wd|phrase)|pwd|(?<![a-z])(?:pass|sig)|token|secret(?:[._"
+    r" -]?key)?|signature|credential|"
+    r"authorization|cookie|(?:access|account|api|private|encryption)[._"
+    r" -]?key(?:\.[\w.-]+)?)"
 )
-# How a name is followed by its secret: --password x; token: x, as a line of YAML (elsewhere a column may have
-# that name); .option("password", "x"); XML; SQL; password=x or a Scala map; JSON and YAML.
+# How a name is followed by its secret: --password x; token: x, as a line of YAML
+# (elsewhere a column may have that name); .option("password", "x"); XML; SQL;
+# password=x or a Scala map; JSON and YAML.
 _BEFORE = (
     rf"""(?:--[\w.-]*{_NAMED}\s+|^[ \t-]*token:[ \t]+|"""
     rf"""(?:option|config|set\w*)\(\\*["'][\w.-]*{_NAMED}\\*["'],\s*|"""
     rf"""<[\w.-]*{_NAMED}>|{_NAMED}</\w+>\s*<value>|(?:password|identified by)\s+(?=["'])|"""
     rf"""{_NAMED}\\*["']?[ \t]*(?:=>?|->)[ \t]*|{_NAMED}\\*(?:["']|(?<!\btoken))[ \t]*:[ \t]*)"""
 )
-# A pattern for each form of a secret, and what is shown in its place. To hide too much does no harm. In a URL
-# match up to the last @, although an @ in a password should be written %40. A port before a path is not a
-# password. One slash may be missing: a URL used as a path loses it.
+# A pattern for each form of a secret, and what is shown in its place. To hide too much
+# does no harm. In a URL match up to the last @, although an @ in a password should be
+# written %40. A port before a path is not a password. One slash may be missing: a URL
+# used as a path loses it.
 _SECRETS = {
     r"(?s)(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?=-----END|\Z)": r"\1***",
     r"(:/{1,2}[^\s/:@]*:)(?!\d{1,5}[/?#])\S*@": r"\1***@",
-    r"(?i)(\bhttps?:/{1,2}|thin:[^\s/:@]*/(?=[^\s/]))[^\s/:@?#]+@": r"\1***@",  # Oracle: user/password@
+    # Oracle: user/password@
+    r"(?i)(\bhttps?:/{1,2}|thin:[^\s/:@]*/(?=[^\s/]))[^\s/:@?#]+@": r"\1***@",
     r"(?i)(\bbearer\s+|\bbasic\s+(?=\S*[\d+/=]))[\w.~+/=-]+": r"\1***",
     rf"""(?im)({_BEFORE}(?:(?:basic|bearer|digest|token) +)?)"""
-    r"""(?:(\\*["'])(?:(?!\2)(?:\\.|[^\n]))*|[^\s&;"'<>]*[^\s&;"'<>,.:)\]}])""": r"\1\2***",
-    r"\b(?:(?:AKIA|ASIA)[A-Z\d]{16}|gh[a-z]_\w{30,}|eyJ[\w-]+\.eyJ[\w-]+\.[\w-]*)": "***",
+    r"""(?:(\\*["'])(?:(?!\2)(?:\\.|[^\n]))*|[^\s&;"'<>]*[^\s&;"'<>,.:)\]}])""": (
+        r"\1\2***"
+    ),
+    r"\b(?:(?:AKIA|ASIA)[A-Z\d]{16}|gh[a-z]_\w{30,}|eyJ[\w-]+\.eyJ[\w-]+\.[\w-]*)": (
+        "***"
+    ),
 }
 
 
 def without_secrets(text: str) -> str:
     """Hide passwords, tokens and keys in a text before it is printed.
 
-    A secret is found by its name, its place in a URL or a header, or its form, as of a private key.
+    A secret is found by its name, its place in a URL or a header, or its form, as of a
+    private key.
 
     Examples:
         >>> without_secrets("unknown argument postgresql://kit:hush@host/db")
@@ -196,7 +220,11 @@ def hint(name: str, known: Iterable[str]) -> str:
     """
     lowered = {k.lower(): k for k in known}
     near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
-    near = near or [each for each in lowered if len(each) > 3 and name.lower().endswith(each)]  # noqa: PLR2004
+    near = near or [
+        each
+        for each in lowered
+        if len(each) > 3 and name.lower().endswith(each)  # noqa: PLR2004
+    ]
     return f"; did you mean {lowered[near[0]]}?" if near else ""
 
 
@@ -221,7 +249,9 @@ def reject_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
     for name in given:
         if name not in names:
             near = hint(name, names)
-            raise InvalidInputError(f"unknown {what} {name}{near or '; known: ' + ', '.join(names)}")
+            raise InvalidInputError(
+                f"unknown {what} {name}{near or '; known: ' + ', '.join(names)}"
+            )
 
 
 # --- causes: why something in Spark failed, on one line
@@ -232,77 +262,109 @@ _ERROR_CLASS = r"\[[A-Z_][A-Z\d_.]+\]"  # such as [PARSE_SYNTAX_ERROR]
 _TRACEBACK = "Traceback (most recent call last):"
 _DEEPEST = 100  # the longest chain of causes to follow
 _LONGEST = 2000  # characters of one message: a record of the input may be long
-# What stands before each error of Java but the first in a text; a line of a plan begins with two more blanks.
+# What stands before each error of Java but the first in a text; a line of a plan begins
+# with two more blanks.
 _INNER = re.compile(r"\n(?:: (?=\S)|Caused by: )")
-# What follows a message in the text of an error: a stack, a plan, or the query with an arrow below it.
+# What follows a message in the text of an error: a stack, a plan, or the query with an
+# arrow below it.
 _END = re.compile(
-    r"\n\s*(?:at \S|\.\.\. \d+ more|Driver stacktrace:|JVM stacktrace:|=== Streaming Query ===|== SQL ==\n|"
+    r"\n\s*(?:at \S|\.\.\. \d+ more|Driver stacktrace:|JVM stacktrace:|=== Streaming"
+    r" Query ===|== SQL ==\n|"
     r'== DataFrame ==\n".*" was called from\njava\.|\^+\s*$)|;\n',
     re.MULTILINE,
 )
 # `run` knows errors of Kafka by their whole names.
-_PACKAGE = re.compile(r"(?<![\w.$])(?!org\.apache\.kafka)(?:[a-z]\w*\.)+(?=[A-Z][\w$]*(?:Error|Exception)\b)")
-# A file (without the slashes before it), a column or a record that an error of Spark's own names.
+_PACKAGE = re.compile(
+    r"(?<![\w.$])(?!org\.apache\.kafka)(?:[a-z]\w*\.)+(?=[A-Z][\w$]*(?:Error|Exception)\b)"
+)
+# A file (without the slashes before it), a column or a record that an error of Spark's
+# own names.
 _THING = re.compile(r"(?<=:/)/*([^\s:].*?)(?=[.,;:)]*(?:\s|$))|(`[^`]+`)|(\[[^\]]+\])")
 _CLASS = re.compile(rf"^.*?{_ERROR_CLASS} ")
 _STATE = re.compile(r"\.?\s+SQLSTATE: \w+;?")
-_FRAGMENT = re.compile(r" == SQL \(.*?\) == ")  # before the expression in SQL that has failed
+# Before the expression in SQL that has failed
+_FRAGMENT = re.compile(r" == SQL \(.*?\) == ")
 _RAISED_IN_SQL = re.compile(r"^[\w.$]+: (?:\(\w+\) )?\[USER_RAISED_EXCEPTION\] ")
-_OF_THE_KIT = re.compile(r"^sparkstream_kit\.[\w.]+: ")  # cut off: the kit's messages need no class name
+# Cut off: the kit's messages need no class name
+_OF_THE_KIT = re.compile(r"^sparkstream_kit\.[\w.]+: ")
 _MEANS = {  # errors of Spark that do not say what has happened, and what has
-    # Spark gives a new Python process ten seconds to call back, and has no setting for that.
+    # Spark gives a new Python process ten seconds to call back, and has no setting for
+    # that.
     r"Timed out while waiting for the Python worker to connect back": (
-        r"\g<0>, as on a busy machine; run it again: a query goes on from its checkpoint"
+        r"\g<0>, as on a busy machine; run it again: a query goes on from its"
+        r" checkpoint"
     ),
-    # Two drivers share a checkpoint, and the other one has already written this file of it: a plan, a commit
-    # or a list of input files. Spark replaces none of them.
-    r"\[FAILED_RENAME_PATH\].* to \S+/(?:offsets|commits|sources/[^/]+)/\d+(?:\.compact)? as|"
+    # Two drivers share a checkpoint, and the other one has already written this file of
+    # it: a plan, a commit or a list of input files. Spark replaces none of them.
+    r"\[FAILED_RENAME_PATH\].* to"
+    r" \S+/(?:offsets|commits|sources/[^/]+)/\d+(?:\.compact)? as|"
     r"Multiple streaming jobs detected": (
-        "another driver is using this checkpoint (a local checkpoint names it in sparkstream-kit/lock); "
-        "this one ends"
+        "another driver is using this checkpoint (a local checkpoint names it in"
+        " sparkstream-kit/lock); this one ends"
     ),
     r"assertion failed: Invalid batch: (.*?)(?:,_metadata#\d+)? != (.*?)(?:,_metadata#\d+)?$": (
-        r"the input had the columns \1 when the query started, and has \2 now: the name of a folder such as "
-        "day=01 is a column; start the query again to read it, or move that folder out of the input"
+        r"the input had the columns \1 when the query started, and has \2 now: the name"
+        r" of a folder such as "
+        "day=01 is a column; start the query again to read it, or move that folder out"
+        " of the input"
     ),
-    r"Malformed CSV record: (?:[^\"]*\"[^\"]*\")*[^\"]*\"[^\"]*$": (  # an odd number of quotes
+    # An odd number of quotes
+    r"Malformed CSV record: (?:[^\"]*\"[^\"]*\")*[^\"]*\"[^\"]*$": (
         r"\g<0>; multiLine=True reads values with line feeds"
     ),
     r".*INT64 .TIMESTAMP.NANOS.*|column: .*, physicalType: INT64, logicalType: timestamp": (
-        r"\g<0>; if they are nanoseconds, write with coerce_timestamps='us'; if numbers, declare BIGINT"
+        r"\g<0>; if they are nanoseconds, write with coerce_timestamps='us'; if"
+        r" numbers, declare BIGINT"
     ),
-    r"CSV header does not conform to the schema.*": r"\g<0>; enforceSchema=True ignores the names in headers",
+    r"CSV header does not conform to the schema.*": (
+        r"\g<0>; enforceSchema=True ignores the names in headers"
+    ),
     r"Number of column in CSV header .*Header length: 1, .*": (
         r"\g<0>; if a semicolon or a tab separates the names, give sep=';' or sep='\\t'"
     ),
-    r"Malformed CSV record: [^,;|\t]*([;|]).*": r"\g<0>; if \1 separates its values, give sep='\1'",
-    r"Malformed CSV record: [^,;|\t]*\t.*": r"\g<0>; if a tab separates its values, give sep='\\t'",
-    r'For input string: "[^"\d]+"$': r"\g<0>; if it is the name of a column, give header=True",
+    r"Malformed CSV record: [^,;|\t]*([;|]).*": (
+        r"\g<0>; if \1 separates its values, give sep='\1'"
+    ),
+    r"Malformed CSV record: [^,;|\t]*\t.*": (
+        r"\g<0>; if a tab separates its values, give sep='\\t'"
+    ),
+    r'For input string: "[^"\d]+"$': (
+        r"\g<0>; if it is the name of a column, give header=True"
+    ),
     r"(For input string|CSV header|Malformed CSV record).*\\r(?=[\"']|$).*": (
         r"\g<0>; if lines end with \\r\\n, give lineSep='\\r\\n'"
     ),
     r"(Unexpected end-of-input: expected close marker for \w+).*": (
-        r"\1; if the file is one array or object over several lines, give multiLine=True"
+        r"\1; if the file is one array or object over several lines, give"
+        r" multiLine=True"
     ),
-    r"Unexpected character \('{3}.*": r"\g<0>; allowSingleQuotes=True reads names and texts in single quotes",
+    r"Unexpected character \('{3}.*": (
+        r"\g<0>; allowSingleQuotes=True reads names and texts in single quotes"
+    ),
     r".*\[FAILED_READ_FILE\.NO_HINT\].*": (
-        r"\g<0>; Spark does not say why: the file may be damaged, or have an encoding or a compression that "
+        r"\g<0>; Spark does not say why: the file may be damaged, or have an encoding"
+        r" or a compression that "
         "Spark does not read; write it again, or move it out of the input"
     ),
     r".*_SCHEMA_NOT_COMPATIBLE.*(Existing .*)\. If you want to force .*": (
-        r"the state has other columns or types; start on a new checkpoint, with continues= this one (\1)"
+        r"the state has other columns or types; start on a new checkpoint, with"
+        r" continues= this one (\1)"
     ),
     r"FileNotFoundException: (?:file:)?(.*)/_spark_metadata/(\d+)\S* doesn't exist.*": (
-        r"folder \1 lacks batch \2 of this query: it was removed, emptied or made again while the query "
-        "wrote to it; restore it, or start anew with another folder and another checkpoint"
+        r"folder \1 lacks batch \2 of this query: it was removed, emptied or made again"
+        r" while the query "
+        "wrote to it; restore it, or start anew with another folder and another"
+        " checkpoint"
     ),
     r"OutOfMemoryError.*": (
         r"\g<0>; give Spark's JVM more memory (spark-submit --driver-memory 4g, or "
-        "conf={'spark.driver.memory': '4g'} in a new process), or less at once: one very long line, and a "
+        "conf={'spark.driver.memory': '4g'} in a new process), or less at once: one"
+        " very long line, and a "
         "file that is unpacked as a whole, must fit"
     ),
     r"Unescaped quote character.*content parsed=(.*)": (
-        r"a quote within a value in quotes is not doubled, behind \1; escape='\\\\' reads quotes with a "
+        r"a quote within a value in quotes is not doubled, behind \1; escape='\\\\'"
+        r" reads quotes with a "
         "backslash, and quarantine.parse_csv sets such lines aside"
     ),
 }
@@ -318,22 +380,31 @@ _TEMPORARY = re.compile(
 # The names in a header of CSV that differ.
 _NAMES = re.compile(r"(?<=\n)Expected: (.*) but found: ([^\n]*)(?=\nCSV file: )")
 # Spark's advice at a record that does not fit, and the kit's.
-_ADVICE = re.compile(r"Parse Mode: FAILFAST\. To process malformed records .* as 'PERMISSIVE'")
-_WAYS_ON = "quarantine.parse_csv and parse_json set such lines aside, mode='PERMISSIVE' reads NULL instead"
+_ADVICE = re.compile(
+    r"Parse Mode: FAILFAST\. To process malformed records .* as 'PERMISSIVE'"
+)
+_WAYS_ON = (
+    "quarantine.parse_csv and parse_json set such lines aside, mode='PERMISSIVE' reads"
+    " NULL instead"
+)
 
 
 def innermost_cause(error: BaseException) -> str:
     """Find why a query or a batch failed, on one line: the innermost cause, and in brackets what it concerns.
 
-    The innermost error often does not name the file or the record. Errors of Spark around it do.
+    The innermost error often does not name the file or the record. Errors of Spark
+    around it do.
 
     Examples:
         >>> innermost_cause(ValueError("no such shop"))
         'ValueError: no such shop'
     """
     texts = [*_texts(error)]
-    said = list(dict.fromkeys(reversed([text for each in texts for text in _errors_in(each)])))
-    cause = next((each for each in said if ": " in each), said[0])  # Java's may have no message
+    said = list(
+        dict.fromkeys(reversed([text for each in texts for text in _errors_in(each)]))
+    )
+    # Java's may have no message
+    cause = next((each for each in said if ": " in each), said[0])
     reason = cause.partition(": ")[2]
     line = _RAISED_IN_SQL.sub("", _OF_THE_KIT.sub("", cause))
     for text, words in _MEANS.items():
@@ -344,8 +415,14 @@ def innermost_cause(error: BaseException) -> str:
     if _NO_ROOM.search(line):
         line += f"; {_room_for(texts)}"
     around = ""
-    for message in (_CLASS.sub("", each) for each in said if _CLASS.match(each) and reason not in each):
-        if any("".join(thing) not in line + around for thing in _THING.findall(message)):
+    for message in (
+        _CLASS.sub("", each)
+        for each in said
+        if _CLASS.match(each) and reason not in each
+    ):
+        if any(
+            "".join(thing) not in line + around for thing in _THING.findall(message)
+        ):
             around += f"; {_ADVICE.sub(_WAYS_ON, message.rstrip('.;'))}"
     return _PACKAGE.sub("", f"{line} ({around[2:]})" if around else line)
 
@@ -353,15 +430,22 @@ def innermost_cause(error: BaseException) -> str:
 def _raised_at(texts: list[str], cause: str) -> str:
     """Return the function, file and line where a user's function failed that Spark has called; else nothing.
 
-    It is a function of rows, or of a batch. Of a traceback these are the last ones that are neither PySpark's
-    nor a library's.
+    It is a function of rows, or of a batch. Of a traceback these are the last ones that
+    are neither PySpark's nor a library's.
     """
     reason = _on_one_line(cause.partition(": ")[2] or cause)
-    tracebacks = (each for text in texts for each in reversed(text.split(_TRACEBACK)[1:]))
-    for traceback in tracebacks:  # of the worker, and of the function of a batch that has called it
+    tracebacks = (
+        each for text in texts for each in reversed(text.split(_TRACEBACK)[1:])
+    )
+    # Of the worker, and of the function of a batch that has called it
+    for traceback in tracebacks:
         if reason not in _on_one_line(traceback):
             continue
-        own = [each for each in _FRAME.findall(traceback) if not _OF_LIBRARIES.search(each[0])]
+        own = [
+            each
+            for each in _FRAME.findall(traceback)
+            if not _OF_LIBRARIES.search(each[0])
+        ]
         if own:
             file, number, function = own[-1]
             first = own[0][2]
@@ -384,14 +468,18 @@ def _room_for(texts: list[str]) -> str:
 
 def _texts(error: BaseException) -> Iterator[str]:
     """Yield the texts of an error and its causes, the outermost first."""
-    # PySpark keeps the cause in `_cause`, and the Java exception in `_origin`; py4j in `java_exception`.
+    # PySpark keeps the cause in `_cause`, and the Java exception in `_origin`; py4j in
+    # `java_exception`.
     for each in _chain(error, lambda each: getattr(each, "_cause", None)):
-        java: Any = getattr(each, "_origin", None) or getattr(each, "java_exception", None)
+        java: Any = getattr(each, "_origin", None) or getattr(
+            each, "java_exception", None
+        )
         if java is not None:
             for inner in _chain(java, lambda each: each.getCause()):
                 yield f"{inner.getClass().getSimpleName()}: {inner.getMessage() or ''}"
             return
-        # If PySpark has no class for a Java exception, its text already begins with Java's class name.
+        # If PySpark has no class for a Java exception, its text already begins with
+        # Java's class name.
         text = str(each)
         named = re.match(r"[\w.$]+(Error|Exception)(:|$)", text, re.MULTILINE)
         yield text if named else f"{type(each).__name__}: {text}"
@@ -420,12 +508,19 @@ def _errors_in(text: str) -> list[str]:
     """
     if _TRACEBACK in text:  # the error stands below the indented lines of the last one
         lines = text.rpartition(_TRACEBACK)[2].splitlines()
-        text = "\n".join(dropwhile(lambda line: not line.strip() or line[0].isspace(), lines))
+        text = "\n".join(
+            dropwhile(lambda line: not line.strip() or line[0].isspace(), lines)
+        )
     # A blank or a carriage return at the end of a name cannot be seen.
-    text = _NAMES.sub(lambda found: f"Expected: {found[1]!r} but found: {found[2]!r}", text)
+    text = _NAMES.sub(
+        lambda found: f"Expected: {found[1]!r} but found: {found[2]!r}", text
+    )
     text = re.sub(r"\r(?!\n)", r"\\r", text)
     messages = [_END.split(each, maxsplit=1)[0] for each in _INNER.split(text)]
-    said = [" ".join(filter(None, map(str.strip, each.splitlines())))[:_LONGEST] for each in messages]
+    said = [
+        " ".join(filter(None, map(str.strip, each.splitlines())))[:_LONGEST]
+        for each in messages
+    ]
     return [_FRAGMENT.sub("; SQL: ", _STATE.sub("", each)) for each in said]
 
 
@@ -438,13 +533,20 @@ def said_by_spark(error: Exception) -> str:
         >>> said_by_spark(ValueError("\n[PARSE_SYNTAX_ERROR] Syntax error at 'b'. SQLSTATE: 42601 (line 1)"))
         "Syntax error at 'b' (line 1)"
     """
-    name = r"\w+" if hasattr(error, "_origin") else type(error).__name__  # `_origin`: of the Java exception
-    return _CLASS.sub("", re.sub(rf"^{name}: ", "", innermost_cause(error))).rstrip(".;")
+    # `_origin`: of the Java exception
+    name = r"\w+" if hasattr(error, "_origin") else type(error).__name__
+    return _CLASS.sub("", re.sub(rf"^{name}: ", "", innermost_cause(error))).rstrip(
+        ".;"
+    )
 
 
 def no_timestamp(column: str, kind: str) -> str:
     """Explain that an event-time column is not a timestamp, and how to convert it."""
-    name = column if re.fullmatch(r"\w+", column) else "`" + column.replace("`", "``") + "`"
+    name = (
+        column
+        if re.fullmatch(r"\w+", column)
+        else "`" + column.replace("`", "``") + "`"
+    )
     if _NUMBER.fullmatch(kind):
         made = f"F.timestamp_seconds({name!r})"
     elif kind == "string":
@@ -454,7 +556,10 @@ def no_timestamp(column: str, kind: str) -> str:
     fix = f"frame.withColumn({column!r}, {made})"
     if kind == "bigint":
         fix += "  # or timestamp_millis"
-    return f"event-time column {column} is {kind}, not a timestamp; make it one first: {fix}"
+    return (
+        f"event-time column {column} is {kind}, not a timestamp; make it one first:"
+        f" {fix}"
+    )
 
 
 def count(number: int, what: str) -> str:
@@ -462,10 +567,14 @@ def count(number: int, what: str) -> str:
 
     Args:
         number: the number.
-        what: the noun in the singular. Its plural ends with "s", or with "es" after "ch".
+        what: the noun in the singular. Its plural ends with "s", or with "es" after
+            "ch".
 
     Examples:
         >>> count(1, "file"), count(2000, "file"), count(2, "batch")
         ('1 file', '2,000 files', '2 batches')
     """
-    return f"{number:,} {what}{'' if number == 1 else 'es' if what.endswith('ch') else 's'}"
+    return (
+        f"{number:,}"
+        f" {what}{'' if number == 1 else 'es' if what.endswith('ch') else 's'}"
+    )

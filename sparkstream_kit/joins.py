@@ -1,7 +1,8 @@
 """Thin: joins of a stream with a table, and of two streams within a time bound; batch and streaming alike.
 
-The rules are those of the Structured Streaming guide, "Join Operations". `with_table` and `within` take two
-DataFrames and return one. `reloading` joins each batch with a table that changes while the stream runs.
+The rules are those of the Structured Streaming guide, "Join Operations". `with_table`
+and `within` take two DataFrames and return one. `reloading` joins each batch with a
+table that changes while the stream runs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["reloading", "with_table", "within"]
 
-# The joins that Spark supports for a stream with a table, and for two streams in append mode.
+# The joins that Spark supports for a stream with a table, and for two streams in append
+# mode.
 _WITH_TABLE = ("inner", "left", "left_anti", "left_semi")
 _WITHIN = ("full", "inner", "left", "left_semi", "right")
 
@@ -38,24 +40,29 @@ def with_table(
 ) -> DataFrame:
     """Add the columns of a table to each row of a stream, by equal keys.
 
-    The join keeps no state and does not delay rows. A row whose key is null matches nothing. A key that
-    occurs twice in the table gives two rows. Spark may use only the files that the table had when it was
-    first read: for a table that changes while the stream runs, use `reloading`.
+    The join keeps no state and does not delay rows. A row whose key is null matches
+    nothing. A key that occurs twice in the table gives two rows. Spark may use only the
+    files that the table had when it was first read: for a table that changes while the
+    stream runs, use `reloading`.
 
     Args:
         stream: static or streaming.
         table: static.
-        on: the key column or a list of key columns. Both frames have them by the same names and with the same
-            types (whole numbers and decimals may differ; Spark rounds what has more than 38 digits in all).
-        how: "left" keeps rows that match nothing, with nulls; "inner" leaves them out; "left_semi" and
-            "left_anti" return the rows that match, or do not match, without the table's columns.
+        on: the key column or a list of key columns. Both frames have them by the same
+            names and with the same types (whole numbers and decimals may differ; Spark
+            rounds what has more than 38 digits in all).
+        how: "left" keeps rows that match nothing, with nulls; "inner" leaves them out;
+            "left_semi" and "left_anti" return the rows that match, or do not match,
+            without the table's columns.
 
     Returns:
-        The columns of `stream`, then (for "left" and "inner") those of `table` without the keys.
+        The columns of `stream`, then (for "left" and "inner") those of `table` without
+        the keys.
 
     Raises:
-        InvalidInputError: `table` is a stream, a key is not in both frames or has different types in them,
-            another column is in both (for "left" and "inner"), or `how` is none of these.
+        InvalidInputError: `table` is a stream, a key is not in both frames or has
+            different types in them, another column is in both (for "left" and "inner"),
+            or `how` is none of these.
 
     Examples:
         In a session::
@@ -86,43 +93,54 @@ def within(
 ) -> DataFrame:
     """Join rows of two streams with equal keys if the right row is at most `within` later.
 
-    A pair has `left_time - before <= right_time <= left_time + within`. Spark keeps the rows of both sides in
-    the state until the watermark shows that no partner can come, and drops rows that are later than the
-    watermark. A pair is emitted in the batch that completes it. In an outer join, a row without a partner is
-    emitted only when the watermark has passed its bound *and* a further batch runs: at the end of an input
-    the last of these rows stay in the state, unless the query is drained (`run(query, drain=True)`).
+    A pair has `left_time - before <= right_time <= left_time + within`. Spark keeps the
+    rows of both sides in the state until the watermark shows that no partner can come,
+    and drops rows that are later than the watermark. A pair is emitted in the batch
+    that completes it. In an outer join, a row without a partner is emitted only when
+    the watermark has passed its bound *and* a further batch runs: at the end of an
+    input the last of these rows stay in the state, unless the query is drained
+    (`run(query, drain=True)`).
 
-    If both sides are parts of one stream that has a watermark, this watermark moves with the rows of both.
+    If both sides are parts of one stream that has a watermark, this watermark moves
+    with the rows of both.
 
-    A row whose key is null matches nothing. A row whose time is null is left out, also in outer joins: no
-    watermark would ever pass it, so it would stay in the state for ever. An outer join needs append mode.
+    A row whose key is null matches nothing. A row whose time is null is left out, also
+    in outer joins: no watermark would ever pass it, so it would stay in the state for
+    ever. An outer join needs append mode.
 
     Args:
         left: a stream with a watermark on `left_time`, or a static DataFrame.
-        right: a stream with a watermark on `right_time`, or a static DataFrame if `left` is static.
-        on: the key column or a list of key columns. Both frames have them by the same names and with the same
-            types (whole numbers and decimals may differ; Spark rounds what has more than 38 digits in all).
-        left_time: the time column of `left` (timestamp; in a static frame also one without a time zone).
+        right: a stream with a watermark on `right_time`, or a static DataFrame if
+            `left` is static.
+        on: the key column or a list of key columns. Both frames have them by the same
+            names and with the same types (whole numbers and decimals may differ; Spark
+            rounds what has more than 38 digits in all).
+        left_time: the time column of `left` (timestamp; in a static frame also one
+            without a time zone).
         right_time: the time column of `right`, as `left_time`.
-        within: how much later than the left time the right time may be: "10 minutes" or a `timedelta`.
+        within: how much later than the left time the right time may be: "10 minutes" or
+            a `timedelta`.
         before: how much earlier than the left time the right time may be.
-        how: "inner" returns pairs alone; "left", "right" and "full" also keep the rows of that side, or of
-            both, that have no partner, with nulls; "left_semi" returns the left rows that have a partner.
+        how: "inner" returns pairs alone; "left", "right" and "full" also keep the rows
+            of that side, or of both, that have no partner, with nulls; "left_semi"
+            returns the left rows that have a partner.
 
     Returns:
-        The columns of `left`, then (unless `how` is "left_semi") those of `right` without the keys. Both time
-        columns keep their watermarks. Before a window over one of them, drop the other, because Spark allows
-        only one.
+        The columns of `left`, then (unless `how` is "left_semi") those of `right`
+        without the keys. Both time columns keep their watermarks. Before a window over
+        one of them, drop the other, because Spark allows only one.
 
     Raises:
-        InvalidInputError: only one side is a stream, a stream has no watermark on its time column, a time
-            column is not a timestamp, a key is not in both frames or has different types in them, another
-            column is in both, a duration cannot be read or is below zero, or `how` is none of these.
+        InvalidInputError: only one side is a stream, a stream has no watermark on its
+            time column, a time column is not a timestamp, a key is not in both frames
+            or has different types in them, another column is in both, a duration cannot
+            be read or is below zero, or `how` is none of these.
 
     Examples:
         In a session::
 
-            within(views, clicks, on="ad_id", left_time="shown_at", right_time="clicked_at",
+            within(views, clicks, on="ad_id", left_time="shown_at",
+            right_time="clicked_at",
                    within="10 minutes", how="left")  # every view, with its click if one came in time
     """
     check(globals()["within"], locals())  # in here the name `within` is the argument
@@ -137,7 +155,9 @@ def within(
     left_time = event_time(left, left_time, "left", without_zone=True)
     right_time = event_time(right, right_time, "right", without_zone=True)
     if how == "left_semi":  # of the right side it needs these alone
-        right = right.select(*map(column, dict.fromkeys([*(theirs for _, theirs in keys), right_time])))
+        right = right.select(
+            *map(column, dict.fromkeys([*(theirs for _, theirs in keys), right_time]))
+        )
     _refuse_clash({"left": left, "right": right}, keys)
     ours = column(left_time)
     theirs = column(right_time)
@@ -149,82 +169,121 @@ def within(
 
 
 def reloading(
-    name: str, read: Callable[[SparkSession], DataFrame], *, on: str | Sequence[str], how: str = "left"
+    name: str,
+    read: Callable[[SparkSession], DataFrame],
+    *,
+    on: str | Sequence[str],
+    how: str = "left",
 ) -> Part:
     """Join each batch with the current rows of a table, for tables that change while the stream runs.
 
-    `sink.taking(joins.reloading(…))` joins the batches before a sink that works batch by batch. The table is
-    read again for each batch. Its rows are copied to a folder in the checkpoint, and the batch is joined with
-    the copy, so a batch replayed after a crash is joined with the same rows. There is a copy for each batch
-    whose commit Spark keeps (`spark.sql.streaming.minBatchesToRetain`, 100 by default), so this suits tables
-    of some thousand rows.
+    `sink.taking(joins.reloading(…))` joins the batches before a sink that works batch
+    by batch. The table is read again for each batch. Its rows are copied to a folder in
+    the checkpoint, and the batch is joined with the copy, so a batch replayed after a
+    crash is joined with the same rows. There is a copy for each batch whose commit
+    Spark keeps (`spark.sql.streaming.minBatchesToRetain`, 100 by default), so this
+    suits tables of some thousand rows.
 
-    A query without a checkpoint copies nothing, because none of its batches can be replayed.
+    A query without a checkpoint copies nothing, because none of its batches can be
+    replayed.
 
     Args:
-        name: the name of the table, used for its folder of copies; different for each table of a query.
+        name: the name of the table, used for its folder of copies; different for each
+            table of a query.
         read: a function that takes the session and reads the table:
             `lambda spark: spark.read.csv("merchants.csv", header=True)`.
         on: the key column or columns, as in `with_table`.
         how: the kind of join, as in `with_table`.
 
     Returns:
-        The argument for `Sink.taking`. Batches get the same columns as from `with_table`.
+        The argument for `Sink.taking`. Batches get the same columns as from
+        `with_table`.
 
     Raises:
-        InvalidInputError: `name` cannot name a folder, or `how` is unknown. When the query starts: any error
-            of `with_table`, or the checkpoint is not on a local path.
+        InvalidInputError: `name` cannot name a folder, or `how` is unknown. When the
+            query starts: any error of `with_table`, or the checkpoint is not on a local
+            path.
 
     Examples:
         In a session::
 
-            merchants = joins.reloading("merchants", read, on="merchant")
-            start(sales, sinks.batch_files("out").taking(merchants), name="sales", checkpoint="ckpt")
+            merchants = joins.reloading("merchants", read, on="merchant") start(sales,
+            sinks.batch_files("out").taking(merchants), name="sales", checkpoint="ckpt")
     """
     check(reloading, locals())
     reject_unknown("how of joins.reloading()", [how], _WITH_TABLE)
     if not re.fullmatch(r"\w[\w.-]*", name):
         fix = "use letters, digits, - and _"
-        raise InvalidInputError(f"joins.reloading(): name {name!r} names a folder; {fix}")
+        raise InvalidInputError(
+            f"joins.reloading(): name {name!r} names a folder; {fix}"
+        )
     from sparkstream_kit.state.pins import copies_of  # few joins need it
 
     return copies_of(name, read, partial(with_table, on=on, how=how))
 
 
 def _joined(
-    left: DataFrame, right: DataFrame, keys: list[tuple[str, str]], how: str, *more: Column
+    left: DataFrame,
+    right: DataFrame,
+    keys: list[tuple[str, str]],
+    how: str,
+    *more: Column,
 ) -> DataFrame:
     """Join by keys that are renamed on the right, so that no two columns have the same name."""
-    inner = {theirs: f"_right_{number}_{theirs}" for number, (_, theirs) in enumerate(keys)}
-    renamed = right.select(*(column(name).alias(inner.get(name, name)) for name in right.columns))
+    inner = {
+        theirs: f"_right_{number}_{theirs}" for number, (_, theirs) in enumerate(keys)
+    }
+    renamed = right.select(
+        *(column(name).alias(inner.get(name, name)) for name in right.columns)
+    )
     equal = [column(ours) == column(inner[theirs]) for ours, theirs in keys]
     if how == "full" and left.isStreaming:
-        equal += [column(ours).isNotNull() for ours, _ in keys]  # Spark 4.2 matches null keys in this join
-    both = left.join(renamed, reduce(lambda one, other: one & other, [*equal, *more]), how)
+        # Spark 4.2 matches null keys in this join
+        equal += [column(ours).isNotNull() for ours, _ in keys]
+    both = left.join(
+        renamed, reduce(lambda one, other: one & other, [*equal, *more]), how
+    )
     if how in ("left_semi", "left_anti"):
         return both
     chosen = {name: column(name) for name in left.columns}
     for ours, theirs in keys:  # in an outer join either side of a row may be missing
         one = column(ours)
         other = column(inner[theirs])
-        chosen[ours] = {"right": other, "full": F.coalesce(one, other)}.get(how, one).alias(ours)
-    return both.select(*chosen.values(), *(column(name) for name in right.columns if name not in inner))
+        chosen[ours] = {"right": other, "full": F.coalesce(one, other)}.get(
+            how, one
+        ).alias(ours)
+    return both.select(
+        *chosen.values(), *(column(name) for name in right.columns if name not in inner)
+    )
 
 
-def _keys(sides: dict[str, DataFrame], on: str | Sequence[str]) -> list[tuple[str, str]]:
+def _keys(
+    sides: dict[str, DataFrame], on: str | Sequence[str]
+) -> list[tuple[str, str]]:
     """Return the names of each key, as the left and the right frame spell it."""
     names = [on] if isinstance(on, str) else list(on)
     if not names:
-        raise InvalidInputError("on is an empty list; give the name of a column that both sides have")
+        raise InvalidInputError(
+            "on is an empty list; give the name of a column that both sides have"
+        )
     (first, left), (second, right) = sides.items()
-    found = [(find_column(left, name, first), find_column(right, name, second)) for name in names]
+    found = [
+        (find_column(left, name, first), find_column(right, name, second))
+        for name in names
+    ]
     for ours, theirs in found:
         one = dict(left.dtypes)[ours]
         other = dict(right.dtypes)[theirs]
-        exact = [re.fullmatch(r"(tiny|small|big)?int|decimal.*", each) for each in (one, other)]
-        if one != other and not all(exact):  # Spark compares a long as a double, which rounds it
+        exact = [
+            re.fullmatch(r"(tiny|small|big)?int|decimal.*", each)
+            for each in (one, other)
+        ]
+        # Spark compares a long as a double, which rounds it
+        if one != other and not all(exact):
             kinds = f"{one} in {first} and {other} in {second}"
-            raise InvalidInputError(f"key {ours} is {kinds}; cast one of them to the type of the other")
+            raise InvalidInputError(
+                f"key {ours} is {kinds}; cast one of them to the type of the other"
+            )
     return found
 
 
@@ -238,4 +297,6 @@ def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> N
             fix = f"rename one of them: {renamed}, or add it to on"
             if name == REASON:  # added by quarantine or by windows.with_watermark
                 fix = f"join the good rows: quarantine.good_rows({second})"
-            raise InvalidInputError(f"column {name} is in {first} and in {second}; {fix}")
+            raise InvalidInputError(
+                f"column {name} is in {first} and in {second}; {fix}"
+            )

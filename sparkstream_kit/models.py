@@ -1,9 +1,9 @@
 """Extra: models that score streams, each by its version, of `pyspark.ml` or of scikit-learn.
 
-A model is a folder to which a `pyspark.ml.PipelineModel` was saved, or a file that `joblib.dump` wrote, as
-scikit-learn's guide "Model persistence" describes. Such a file is a pickle, which runs code when it is read:
-read no file from a place that you do not trust, and read it with the versions of Python and scikit-learn that
-wrote it.
+A model is a folder to which a `pyspark.ml.PipelineModel` was saved, or a file that
+`joblib.dump` wrote, as scikit-learn's guide "Model persistence" describes. Such a file
+is a pickle, which runs code when it is read: read no file from a place that you do not
+trust, and read it with the versions of Python and scikit-learn that wrote it.
 
 Models that change are kept in a folder of versions, which `publish` makes:
 
@@ -11,8 +11,9 @@ models/spam/1            a folder of pyspark.ml, or 1.joblib
 models/spam/2            the next version; versions never change
 models/spam/current      the name of the version in use
 
-Use `score` for a fixed version. If the version may change while a query runs, use `scorer`, which records the
-version of each batch beside the checkpoint. `learner` makes a new version from each batch.
+Use `score` for a fixed version. If the version may change while a query runs, use
+`scorer`, which records the version of each batch beside the checkpoint. `learner` makes
+a new version from each batch.
 """
 
 from __future__ import annotations
@@ -59,15 +60,15 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
     Args:
         model: a fitted `pyspark.ml.PipelineModel`, or a model of scikit-learn.
         path: a folder of versions on a local path; it is created if it does not exist.
-        version: the name of the version, such as "2". An existing version is never replaced. Default: the
-            current time (UTC).
+        version: the name of the version, such as "2". An existing version is never
+            replaced. Default: the current time (UTC).
 
     Returns:
         The file or folder of the version.
 
     Raises:
-        InvalidInputError: the path is not local, the version exists or cannot name a file, or `model` is not
-            a model.
+        InvalidInputError: the path is not local, the version exists or cannot name a
+            file, or `model` is not a model.
         MissingExtraError: scikit-learn is not installed.
 
     Examples:
@@ -79,13 +80,18 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
     check(publish, locals())
     folder = _folder_of(path)
     version = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}" if version is None else version
-    if not re.fullmatch(r"\w[\w.-]*", version) or version == _CURRENT or version.endswith(_FILE):
+    if (
+        not re.fullmatch(r"\w[\w.-]*", version)
+        or version == _CURRENT
+        or version.endswith(_FILE)
+    ):
         fix = "use letters, digits, - and _, such as '2'"
         raise InvalidInputError(f"version {version!r} cannot name a file; {fix}")
     if version in _versions_in(folder):
         fix = "give another name, or models.switch to make it current"
         raise InvalidInputError(
-            f"version {version} of {folder} exists, and replayed batches are scored by it; {fix}"
+            f"version {version} of {folder} exists, and replayed batches are scored by"
+            f" it; {fix}"
         )
     if type(model).__name__ == "PipelineModel" and hasattr(model, "write"):
         target = folder / version
@@ -136,7 +142,11 @@ def _folder_of(path: str | Path) -> Path:
 
 def _versions_in(folder: Path) -> list[str]:
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(name.removesuffix(_FILE) for name in names if name != _CURRENT and name[0] != ".")
+    return sorted(
+        name.removesuffix(_FILE)
+        for name in names
+        if name != _CURRENT and name[0] != "."
+    )
 
 
 def _current(folder: Path) -> str:
@@ -146,7 +156,10 @@ def _current(folder: Path) -> str:
         fix = "publish one by models.publish, as the job train_posts does"
         there = _versions_in(folder)
         if there:
-            fix = f"make one so by models.switch({str(folder)!r}, …) with one of: {', '.join(there)}"
+            fix = (
+                f"make one so by models.switch({str(folder)!r}, …) with one of:"
+                f" {', '.join(there)}"
+            )
         raise InvalidInputError(f"no model of {folder} is current; {fix}")
     return file.read_text("utf-8").strip()
 
@@ -165,7 +178,8 @@ def _learned(version: str, query: str) -> int:
 def _without(batch_id: int, query: str, folder: Path) -> str:
     """Return the version in use or, if it has learned this batch, the query's last version that has not.
 
-    The version in use has learned the batch already if the query's checkpoint is older than the models.
+    The version in use has learned the batch already if the query's checkpoint is older
+    than the models.
 
     Raises:
         InvalidInputError: the query has no version left from before the batch.
@@ -173,18 +187,28 @@ def _without(batch_id: int, query: str, folder: Path) -> str:
     now = _current(folder)
     if _learned(now, query) < batch_id:
         return now
-    earlier = [name for name in _versions_in(folder) if -1 < _learned(name, query) < batch_id]
+    earlier = [
+        name for name in _versions_in(folder) if -1 < _learned(name, query) < batch_id
+    ]
     if not earlier:
         why = f"no version is left that has not learned batch {batch_id} of this query"
-        fix = f"make one current that has not: models.switch({str(folder)!r}, 'VERSION')"
+        fix = (
+            f"make one current that has not: models.switch({str(folder)!r}, 'VERSION')"
+        )
         raise InvalidInputError(f"models {folder}: {why}; {fix}")
     return max(earlier, key=lambda name: _learned(name, query))
 
 
-def _version_for(query: str, batch_id: int, folder: Path, location: Place | None) -> str:
+def _version_for(
+    query: str, batch_id: int, folder: Path, location: Place | None
+) -> str:
     """Return the version by which to score and learn a batch; a replayed batch gets the same one."""
     choose = partial(_without, batch_id, query, folder)
-    return choose() if location is None else pinned(location, batch_id, f"model {folder}", choose)
+    return (
+        choose()
+        if location is None
+        else pinned(location, batch_id, f"model {folder}", choose)
+    )
 
 
 def _refuse_unknown(folder: Path, version: str) -> None:
@@ -195,7 +219,9 @@ def _refuse_unknown(folder: Path, version: str) -> None:
         raise InvalidInputError(f"{folder} has no version {version!r}{near}")
 
 
-def _find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[Path | str, str]:
+def _find(
+    spark: SparkSession, path: str | Path, version: str | None
+) -> tuple[Path | str, str]:
     """Return a model and its version: a `Path` for a file of scikit-learn, a path for Spark as text."""
     local = plain(str(path))
     if local is not None and Path(local).is_file():
@@ -212,7 +238,9 @@ def _find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[P
     if version is None:
         there = ", ".join(_versions_in(folder)) or "none"
         fix = "give version=, or use models.scorer for the one that is current"
-        raise InvalidInputError(f"{path} is no model but a folder of versions ({there}); {fix}")
+        raise InvalidInputError(
+            f"{path} is no model but a folder of versions ({there}); {fix}"
+        )
     _refuse_unknown(folder, version)
     file = folder / f"{version}{_FILE}"
     return (file, version) if file.is_file() else (for_spark(folder / version), version)
@@ -221,7 +249,14 @@ def _find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[P
 _VERSION = "model_version"
 _PREDICTION = "prediction"
 # The SQL types of predictions, by the kind of NumPy's type.
-_TYPES = {"U": "string", "O": "string", "S": "string", "i": "bigint", "u": "bigint", "b": "boolean"}
+_TYPES = {
+    "U": "string",
+    "O": "string",
+    "S": "string",
+    "i": "bigint",
+    "u": "bigint",
+    "b": "boolean",
+}
 
 
 def score(
@@ -233,29 +268,32 @@ def score(
 ) -> DataFrame:
     """Score each row with a fixed version of a model; a plain transform, for batch and streaming alike.
 
-    A model of scikit-learn is read here and sent to Spark's workers with the query. The workers need
-    scikit-learn, but not the file.
+    A model of scikit-learn is read here and sent to Spark's workers with the query. The
+    workers need scikit-learn, but not the file.
 
     Args:
         frame: static or streaming.
-        path: a folder of versions, or a model itself. Where this process cannot read the disk, as on HDFS, it
-            is the model itself, such as "hdfs://nn/models/spam/3".
-        version: the version to use from a folder of versions. For a model itself, the name to show as its
-            version (default: the name of its file or folder).
-        features: for scikit-learn, either one column, whose values the model takes as a sequence, such as
-            texts (if a value is null, the prediction is null), or a list of columns, which the model takes as
-            a table (a null becomes NaN). Default: the columns that the model was fitted with, if it knows
-            them. A pipeline of `pyspark.ml` knows its columns.
+        path: a folder of versions, or a model itself. Where this process cannot read
+            the disk, as on HDFS, it is the model itself, such as
+            "hdfs://nn/models/spam/3".
+        version: the version to use from a folder of versions. For a model itself, the
+            name to show as its version (default: the name of its file or folder).
+        features: for scikit-learn, either one column, whose values the model takes as a
+            sequence, such as texts (if a value is null, the prediction is null), or a
+            list of columns, which the model takes as a table (a null becomes NaN).
+            Default: the columns that the model was fitted with, if it knows them. A
+            pipeline of `pyspark.ml` knows its columns.
 
     Returns:
-        The rows with the columns that the pipeline of `pyspark.ml` adds or, for scikit-learn, with
-        `prediction` (string, bigint, boolean or double, depending on the model's classes), and with
-        `model_version` (string).
+        The rows with the columns that the pipeline of `pyspark.ml` adds or, for
+        scikit-learn, with `prediction` (string, bigint, boolean or double, depending on
+        the model's classes), and with `model_version` (string).
 
     Raises:
-        InvalidInputError: there is no such model or version, it cannot be read, `features` are not the
-            columns that it was fitted with, the frame has a column that scoring adds or lacks one that the
-            model needs, or Spark Connect cannot run the model.
+        InvalidInputError: there is no such model or version, it cannot be read,
+            `features` are not the columns that it was fitted with, the frame has a
+            column that scoring adds or lacks one that the model needs, or Spark Connect
+            cannot run the model.
         MissingExtraError: scikit-learn is not installed.
 
     Examples:
@@ -271,10 +309,11 @@ def score(
 def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> Part:
     """Score each batch with the version that is current when the batch first runs.
 
-    `sink.taking(models.scorer(path))` scores the batches before a sink that works batch by batch. The version
-    is recorded beside the checkpoint before the batch is scored, so a batch replayed after a crash is scored
-    by the same version. Several scorers of one path in a query score a batch with the same version. A query
-    without a checkpoint records nothing, because none of its batches can be replayed.
+    `sink.taking(models.scorer(path))` scores the batches before a sink that works batch
+    by batch. The version is recorded beside the checkpoint before the batch is scored,
+    so a batch replayed after a crash is scored by the same version. Several scorers of
+    one path in a query score a batch with the same version. A query without a
+    checkpoint records nothing, because none of its batches can be replayed.
 
     Args:
         path: a folder of versions on a local path, which `publish` makes.
@@ -284,20 +323,23 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
         The argument for `Sink.taking`. Batches get the same columns as from `score`.
 
     Raises:
-        InvalidInputError: the path is not local. When the query starts: any error of `score`, no version
-            is current, or the checkpoint is on a Spark Connect server elsewhere.
+        InvalidInputError: the path is not local. When the query starts: any error of
+            `score`, no version is current, or the checkpoint is on a Spark Connect
+            server elsewhere.
         MissingExtraError: scikit-learn is not installed.
 
     Examples:
         In a session::
 
-            scored = sinks.batch_files("scored").taking(models.scorer("models/spam", features="text"))
-            start(posts, scored, name="score", checkpoint="ckpt")
+            scored = sinks.batch_files("scored").taking(models.scorer("models/spam",
+            features="text")) start(posts, scored, name="score", checkpoint="ckpt")
     """
     check(scorer, locals())
     folder = _folder_of(path)
 
-    def open_part(location: Place | None) -> Callable[[DataFrame, int | None], DataFrame]:
+    def open_part(
+        location: Place | None,
+    ) -> Callable[[DataFrame, int | None], DataFrame]:
         kept = _Kept()
         if location is not None and not location.is_in_reach:
             raise out_of_reach(location, f"model {folder}")
@@ -306,10 +348,14 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
             if location is None or batch_id is None:
                 version = _current(folder)
             else:
-                version = _version_for(id_of_batch(batch, location), batch_id, folder, location)
+                version = _version_for(
+                    id_of_batch(batch, location), batch_id, folder, location
+                )
             if version not in kept:
                 kept.clear()
-                kept[version] = _loaded(batch.sparkSession, for_spark(folder), version, features)
+                kept[version] = _loaded(
+                    batch.sparkSession, for_spark(folder), version, features
+                )
             return kept[version](batch)
 
         return take
@@ -325,10 +371,17 @@ class _Kept(dict[str, "Callable[[DataFrame], DataFrame]"]):
 
 
 def _loaded(
-    spark: SparkSession, path: str | Path, version: str | None, features: str | Sequence[str] | None
+    spark: SparkSession,
+    path: str | Path,
+    version: str | None,
+    features: str | Sequence[str] | None,
 ) -> Callable[[DataFrame], DataFrame]:
     model, name = _find(spark, path, version)
-    transform = _of_sklearn(model, features) if isinstance(model, Path) else _of_spark(spark, model)
+    transform = (
+        _of_sklearn(model, features)
+        if isinstance(model, Path)
+        else _of_spark(spark, model)
+    )
 
     def scored(frame: DataFrame) -> DataFrame:
         refuse_taken(frame.columns, [_VERSION], "scoring")
@@ -343,15 +396,23 @@ def _of_spark(spark: SparkSession, path: str) -> Callable[[DataFrame], DataFrame
     try:
         model = PipelineModel.read().session(spark).load(escaped(path))
     except Exception as err:
-        fix = "give a folder that a PipelineModel was saved to: pipeline.fit(frame).write().save(folder)"
-        raise InvalidInputError(f"cannot read the model in {path} ({innermost_cause(err)}); {fix}") from err
+        fix = (
+            "give a folder that a PipelineModel was saved to:"
+            " pipeline.fit(frame).write().save(folder)"
+        )
+        raise InvalidInputError(
+            f"cannot read the model in {path} ({innermost_cause(err)}); {fix}"
+        ) from err
 
     def transform(frame: DataFrame) -> DataFrame:
         try:
             result: DataFrame = model.transform(frame)
             result.schema  # noqa: B018 - Connect resolves the columns only here
         except Exception as err:
-            why = f"the model in {path} cannot score these columns ({innermost_cause(err)})"
+            why = (
+                f"the model in {path} cannot score these columns"
+                f" ({innermost_cause(err)})"
+            )
             fix = "give it those that it was fitted with, and none that it adds"
             raise InvalidInputError(f"{why}; {fix}") from err
         return result
@@ -359,7 +420,9 @@ def _of_spark(spark: SparkSession, path: str) -> Callable[[DataFrame], DataFrame
     return transform
 
 
-def _of_sklearn(file: Path, features: str | Sequence[str] | None) -> Callable[[DataFrame], DataFrame]:
+def _of_sklearn(
+    file: Path, features: str | Sequence[str] | None
+) -> Callable[[DataFrame], DataFrame]:
     from collections.abc import Iterator as Many
 
     import pandas as pd  # type: ignore[import-untyped]
@@ -384,13 +447,17 @@ def _of_sklearn(file: Path, features: str | Sequence[str] | None) -> Callable[[D
     takes: Any = pd.Series if one else pd.DataFrame
     predict.__annotations__ = {"batches": Many[takes], "return": Many[pd.Series]}
     made: Any = pandas_udf  # its overloads name no iterators without their types
-    function = made(predict, _TYPES.get(kind.kind, "double") if kind is not None else "double")
+    function = made(
+        predict, _TYPES.get(kind.kind, "double") if kind is not None else "double"
+    )
 
     def transform(frame: DataFrame) -> DataFrame:
         for name in columns:
             find_column(frame, name)
         refuse_taken(frame.columns, [_PREDICTION], "scoring")
-        given = column(columns[0]) if one else F.struct(*(column(name) for name in columns))
+        given = (
+            column(columns[0]) if one else F.struct(*(column(name) for name in columns))
+        )
         return frame.withColumn(_PREDICTION, function(given))
 
     return transform
@@ -403,7 +470,11 @@ def _predictions(data: bytes, batches: Iterator[Any]) -> Iterator[Any]:
     model = _unpickled(data)
     for batch in batches:
         found: Any = pd.Series([None] * len(batch), index=batch.index, dtype=object)
-        known = batch.notna() if batch.ndim == 1 else pd.Series(data=True, index=batch.index)
+        known = (
+            batch.notna()
+            if batch.ndim == 1
+            else pd.Series(data=True, index=batch.index)
+        )
         if known.any():
             found[known] = model.predict(batch[known]).tolist()
         yield found
@@ -411,7 +482,8 @@ def _predictions(data: bytes, batches: Iterator[Any]) -> Iterator[Any]:
 
 def _joblib() -> Any:
     """Return joblib, the library that reads and writes models of scikit-learn."""
-    need("a model of scikit-learn", "sklearn", "joblib", "sklearn")  # the pickles name the second one
+    # The pickles name the second one
+    need("a model of scikit-learn", "sklearn", "joblib", "sklearn")
     import joblib
 
     return joblib
@@ -434,16 +506,22 @@ def _sklearn_model(file: Path | str) -> Any:
     """Read a model of scikit-learn, not from the cache: a learner changes it, which nobody else may see."""
     if not isinstance(file, Path):
         fix = "give one of scikit-learn"
-        raise InvalidInputError(f"{file} is a model of pyspark.ml, which cannot learn; {fix}")
+        raise InvalidInputError(
+            f"{file} is a model of pyspark.ml, which cannot learn; {fix}"
+        )
     joblib = _joblib()
     try:
         model = joblib.load(file)
     except Exception as err:
         fix = "write it by models.publish, or by joblib.dump(model, file)"
-        raise InvalidInputError(f"cannot read the model in {file} ({innermost_cause(err)}); {fix}") from err
+        raise InvalidInputError(
+            f"cannot read the model in {file} ({innermost_cause(err)}); {fix}"
+        ) from err
     if not hasattr(model, "predict"):
         fix = "give a model of scikit-learn"
-        raise InvalidInputError(f"{file} holds {said(model)}, which cannot predict; {fix}")
+        raise InvalidInputError(
+            f"{file} holds {said(model)}, which cannot predict; {fix}"
+        )
     return model
 
 
@@ -452,7 +530,9 @@ def _last_step(model: Any) -> tuple[Any, Any]:
     steps, last = (model[:-1], model[-1]) if hasattr(model, "steps") else ((), model)
     if not hasattr(last, "partial_fit"):
         fix = "choose one that has, such as SGDClassifier"
-        raise InvalidInputError(f"{said(last)} has no partial_fit and cannot learn from batches; {fix}")
+        raise InvalidInputError(
+            f"{said(last)} has no partial_fit and cannot learn from batches; {fix}"
+        )
     return steps, last
 
 
@@ -466,74 +546,99 @@ def learner(
 ) -> Sink:
     """Learn from each batch with scikit-learn's `partial_fit`; each batch makes a new current version.
 
-    A batch continues from the version that was current when the batch first ran, which is recorded beside the
-    checkpoint, and makes a version named after the query and the batch. So a batch replayed after a crash
-    makes the same version again and is not learned twice. If a checkpoint is older than the models, as after
-    a restore from a backup, a batch continues from the query's last version that has not learned it. In a
-    `fan_out` with a sink that takes a `scorer` of the same path, a batch is scored by the model that has not
-    learned it yet, whichever of the two sinks comes first.
+    A batch continues from the version that was current when the batch first ran, which
+    is recorded beside the checkpoint, and makes a version named after the query and the
+    batch. So a batch replayed after a crash makes the same version again and is not
+    learned twice. If a checkpoint is older than the models, as after a restore from a
+    backup, a batch continues from the query's last version that has not learned it. In
+    a `fan_out` with a sink that takes a `scorer` of the same path, a batch is scored by
+    the model that has not learned it yet, whichever of the two sinks comes first.
 
-    Rows without a label, or without a value in a single column of features, are not learned. All other rows
-    pass through the driver's memory. For a replay to make the same model, rows must come in the same order,
-    as from files, and the model must not draw random numbers without a seed. Learned versions are removed as
-    Spark removes its commits, so about 100 of them are kept.
+    Rows without a label, or without a value in a single column of features, are not
+    learned. All other rows pass through the driver's memory. For a replay to make the
+    same model, rows must come in the same order, as from files, and the model must not
+    draw random numbers without a seed. Learned versions are removed as Spark removes
+    its commits, so about 100 of them are kept.
 
     Delivery: each batch is learned once.
 
     Args:
-        path: a folder of versions on a local path, for models of scikit-learn whose last step has
-            `partial_fit`. The steps before it are not fitted further.
-        features: one column of values, such as texts, or a list of columns; as in `score`.
+        path: a folder of versions on a local path, for models of scikit-learn whose
+            last step has `partial_fit`. The steps before it are not fitted further.
+        features: one column of values, such as texts, or a list of columns; as in
+            `score`.
         label: the column with the true answer.
-        classes: for a classifier, all labels that can ever occur. Default: those that the model knows.
+        classes: for a classifier, all labels that can ever occur. Default: those that
+            the model knows.
         first: a model to begin with if the folder has no current version.
 
     Returns:
         A sink for queries in append mode, with a checkpoint on a local path.
 
     Raises:
-        InvalidInputError: the path is not local. When the query starts: there is no model, the model has no
-            `partial_fit`, or a column is missing.
+        InvalidInputError: the path is not local. When the query starts: there is no
+            model, the model has no `partial_fit`, or a column is missing.
         MissingExtraError: scikit-learn is not installed.
 
     Examples:
         In a session::
 
-            learned = models.learner("models/spam", features="text", label="label", classes=["ham", "spam"])
-            scored = sinks.batch_files("scored").taking(models.scorer("models/spam", features="text"))
-            start(posts, sinks.fan_out(scored, learned), name="posts", checkpoint="ckpt")
+            learned = models.learner("models/spam", features="text", label="label",
+            classes=["ham", "spam"]) scored =
+            sinks.batch_files("scored").taking(models.scorer("models/spam",
+            features="text")) start(posts, sinks.fan_out(scored, learned), name="posts",
+            checkpoint="ckpt")
     """
     check(learner, locals())
     folder = _folder_of(path)
     columns = [features] if isinstance(features, str) else list(features)
 
-    def open_learner(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+    def open_learner(
+        frame: DataFrame, location: Place | None, opening: Opening
+    ) -> Write:
         if first is not None and not (folder / _CURRENT).exists():
             if not opening.makes:
                 return lambda *_: None
-            if (folder / f"first{_FILE}").exists():  # an earlier start was killed before it made it current
+            # An earlier start was killed before it made it current
+            if (folder / f"first{_FILE}").exists():
                 switch(folder, "first")
             else:
                 publish(first, folder, "first")
         for name in (*columns, label):
             find_column(frame, name)
-        _last_step(_sklearn_model(_find(frame.sparkSession, for_spark(folder), _current(folder))[0]))
+        _last_step(
+            _sklearn_model(
+                _find(frame.sparkSession, for_spark(folder), _current(folder))[0]
+            )
+        )
 
         def write(batch: DataFrame, batch_id: int) -> None:
             query = id_of_batch(batch, location)
             spark = batch.sparkSession
             now = _current(folder)
             base = _version_for(query, batch_id, folder, location)
-            rows: Any = batch.select(*map(column, dict.fromkeys([*columns, label]))).toPandas()
-            rows = rows.dropna(subset=[label, features] if isinstance(features, str) else [label])
+            rows: Any = batch.select(
+                *map(column, dict.fromkeys([*columns, label]))
+            ).toPandas()
+            rows = rows.dropna(
+                subset=[label, features] if isinstance(features, str) else [label]
+            )
             if rows.empty:
                 return
             model = _sklearn_model(_find(spark, for_spark(folder), base)[0])
-            _learn(model, rows[features if isinstance(features, str) else columns], rows[label], classes)
+            _learn(
+                model,
+                rows[features if isinstance(features, str) else columns],
+                rows[label],
+                classes,
+            )
             version = f"{_name_of(query)}{batch_id:06}"
             replace(folder / f"{version}{_FILE}", [_pickled(model)])
-            # Do not switch if somebody has published another version meanwhile: that one is to stay current.
-            if _current(folder) == now and (now == base or _learned(now, query) >= batch_id):
+            # Do not switch if somebody has published another version meanwhile: that
+            # one is to stay current.
+            if _current(folder) == now and (
+                now == base or _learned(now, query) >= batch_id
+            ):
                 switch(folder, version)
             if location is not None:
                 _remove_old(folder, query, location)
@@ -547,14 +652,17 @@ def learner(
         after_rewind="learns from the model as it was before the replayed batch",
         advice="a row is to be learned once: use append",
         needs_checkpoint=True,
-        writes_to=(Target("folder", os.path.realpath(folder), os.path.realpath(folder)),),
+        writes_to=(
+            Target("folder", os.path.realpath(folder), os.path.realpath(folder)),
+        ),
         open=open_learner,
     )
 
 
 def _remove_old(folder: Path, query: str, location: Place) -> None:
     """Remove versions that a query learned before any batch that can be replayed, except those in use."""
-    # Batches without labels make no version, so the version a replay needs may be older than all the others.
+    # Batches without labels make no version, so the version a replay needs may be older
+    # than all the others.
     used = {_current(folder), *versions_in_use(location, f"model {folder}")}
     first = first_kept(location) - 1
     for old in folder.glob(f"{_name_of(query)}*{_FILE}"):
@@ -566,4 +674,6 @@ def _learn(model: Any, rows: Any, labels: Any, classes: Sequence[str] | None) ->
     steps, last = _last_step(model)
     known = classes if classes is not None else getattr(last, "classes_", None)
     given = steps.transform(rows) if len(steps) else rows
-    last.partial_fit(given, labels.to_numpy(), **({} if known is None else {"classes": known}))
+    last.partial_fit(
+        given, labels.to_numpy(), **({} if known is None else {"classes": known})
+    )

@@ -1,8 +1,9 @@
 """Start and run: the profiles in `conf/`, settings in spark-defaults format for each way of running.
 
-A profile is `local`, `test` or `cluster`, or a file of the user's. `session.get_session` applies one with
-`read_profile`, and `submit_properties` writes one as a properties file for spark-submit. Nothing here needs a
-running Spark or imports PySpark.
+A profile is `local`, `test` or `cluster`, or a file of the user's.
+`session.get_session` applies one with `read_profile`, and `submit_properties` writes
+one as a properties file for spark-submit. Nothing here needs a running Spark or imports
+PySpark.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError, hint
 
-__all__ = ["PROFILES", "is_local", "parse_properties", "read_profile", "submit_properties"]
+__all__ = [
+    "PROFILES",
+    "is_local",
+    "parse_properties",
+    "read_profile",
+    "submit_properties",
+]
 
 PROFILES = ("cluster", "local", "test")
 
@@ -27,8 +34,12 @@ STATE_STORE = "spark.sql.streaming.stateStore.providerClass"
 # State stores by their common names; the values are Spark's provider classes:
 # https://spark.apache.org/docs/latest/structured-streaming-programming-guide.html
 STATE_STORES = {
-    "memory": "org.apache.spark.sql.execution.streaming.state.HDFSBackedStateStoreProvider",
-    "rocksdb": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
+    "memory": (
+        "org.apache.spark.sql.execution.streaming.state.HDFSBackedStateStoreProvider"
+    ),
+    "rocksdb": (
+        "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+    ),
 }
 
 _opened = ExitStack()
@@ -39,7 +50,8 @@ atexit.register(_opened.close)
 def log4j2_file() -> Path:
     """Return the path of the kit's log4j2.properties.
 
-    If the kit runs from a zip, the path is that of one extracted copy, which is deleted at exit.
+    If the kit runs from a zip, the path is that of one extracted copy, which is deleted
+    at exit.
     """
     return _opened.enter_context(resources.as_file(_files.in_conf("log4j2.properties")))
 
@@ -79,7 +91,8 @@ def parse_properties(text: str, origin: str) -> dict[str, str]:
         found = re.fullmatch(r"(spark\.[^\s=:]+)(?>\s*[=:]\s*|\s+)(\S.*)", line)
         if not found:
             raise InvalidInputError(
-                f"profile {origin}, line {number}: {line!r} is not a setting; write: spark.some.key value"
+                f"profile {origin}, line {number}: {line!r} is not a setting; write:"
+                " spark.some.key value"
             )
         settings[found[1]] = found[2]
     return settings
@@ -89,13 +102,15 @@ def read_profile(profile: str | Path) -> dict[str, str]:
     """Read the settings of a profile.
 
     Args:
-        profile: `local`, `test`, `cluster`, or the path of a file in spark-defaults format.
+        profile: `local`, `test`, `cluster`, or the path of a file in spark-defaults
+            format.
 
     Returns:
         The settings by key, in the order of the file's lines.
 
     Raises:
-        InvalidInputError: the profile is unknown, its file cannot be read, or a line is not a setting.
+        InvalidInputError: the profile is unknown, its file cannot be read, or a line is
+            not a setting.
 
     Examples:
         >>> read_profile("local")["spark.sql.shuffle.partitions"]
@@ -109,27 +124,31 @@ def read_profile(profile: str | Path) -> dict[str, str]:
     name = str(profile)
     if name not in PROFILES and not Path(name).exists():
         known = f"; known: {', '.join(PROFILES)}, or the path of a file"
-        raise InvalidInputError(f"unknown profile {name}{hint(name, PROFILES) or known}")
+        raise InvalidInputError(
+            f"unknown profile {name}{hint(name, PROFILES) or known}"
+        )
     file = _files.in_conf(f"{name}.conf") if name in PROFILES else Path(name)
     try:
         return parse_properties(file.read_text("utf-8"), name)
     except (OSError, UnicodeDecodeError) as err:
         raise InvalidInputError(
-            f"profile {name} cannot be read: {err}; give a text file in spark-defaults format"
+            f"profile {name} cannot be read: {err}; give a text file in spark-defaults"
+            " format"
         ) from err
 
 
 def submit_properties(profile: str, folder: Path) -> Path:
     """Write a profile as a file for `spark-submit --properties-file`, with quiet logs and a fast start.
 
-    Under spark-submit the JVM starts before Python, so settings that the JVM needs at its start can only
-    come from such a file: the log settings, and the class-data archive of this machine's Java and Spark. The
-    profile `cluster` gets neither.
+    Under spark-submit the JVM starts before Python, so settings that the JVM needs at
+    its start can only come from such a file: the log settings, and the class-data
+    archive of this machine's Java and Spark. The profile `cluster` gets neither.
 
     Args:
         profile: as for `read_profile`.
-        folder: the folder for the file, which is created if it is missing. The same settings are always
-            written to the same file. Only this user can read it, because a profile may contain keys.
+        folder: the folder for the file, which is created if it is missing. The same
+            settings are always written to the same file. Only this user can read it,
+            because a profile may contain keys.
 
     Returns:
         The path of the file.
@@ -141,15 +160,21 @@ def submit_properties(profile: str, folder: Path) -> Path:
     settings = read_profile(profile)
     _files.private_folder(folder)
     if profile != "cluster":
-        from sparkstream_kit._java import java_options  # for a session of this process's own JVM
+        # For a session of this process's own JVM
+        from sparkstream_kit._java import java_options
 
         log4j2 = folder / "log4j2.properties"
         # Replace the file atomically, because a JVM may be reading it.
         _files.replace(log4j2, [log4j2_file().read_text("utf-8")], private=True)
         flag = f'"-Dlog4j2.configurationFile={log4j2.resolve().as_uri()}"'
         given = settings.get("spark.driver.extraJavaOptions", "")
-        settings["spark.driver.extraJavaOptions"] = " ".join(filter(None, (java_options(), given, flag)))
+        settings["spark.driver.extraJavaOptions"] = " ".join(
+            filter(None, (java_options(), given, flag))
+        )
     body = "".join(f"{key} {value}\n" for key, value in settings.items())
-    path = folder / f"{Path(profile).stem}-{hashlib.sha256(body.encode()).hexdigest()[:8]}.conf"
+    path = (
+        folder
+        / f"{Path(profile).stem}-{hashlib.sha256(body.encode()).hexdigest()[:8]}.conf"
+    )
     _files.replace(path, [body], private=True)
     return path

@@ -1,11 +1,12 @@
 """Start and run: what a run did, query by query, with the rows that came too late.
 
-`run` adds up the progress of each batch in a `QuerySummary` and returns a `RunSummary` of all its queries.
-Printing either gives a report.
+`run` adds up the progress of each batch in a `QuerySummary` and returns a `RunSummary`
+of all its queries. Printing either gives a report.
 
-Spark does not count all late rows. An operator that handles rows one by one, such as a deduplication, counts
-the rows that it drops. An aggregation counts groups instead, and a group may contain any number of rows; for
-such a query the summary has the least and the largest number of rows that were dropped (`_spark.late`).
+Spark does not count all late rows. An operator that handles rows one by one, such as a
+deduplication, counts the rows that it drops. An aggregation counts groups instead, and
+a group may contain any number of rows; for such a query the summary has the least and
+the largest number of rows that were dropped (`_spark.late`).
 """
 
 from __future__ import annotations
@@ -18,21 +19,28 @@ from sparkstream_kit._columns import HEADERS, OBSERVED, RULES
 from sparkstream_kit._spark.batch import rows_set_aside
 from sparkstream_kit._spark.late import EPOCH, Dropping, dropping, moment, rows_late
 from sparkstream_kit._spark.plan import analyzed_plan
-from sparkstream_kit._spark.queries import records_behind, seconds_behind, times_computed
+from sparkstream_kit._spark.queries import (
+    records_behind,
+    seconds_behind,
+    times_computed,
+)
 from sparkstream_kit.errors import count, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
+    from pyspark.sql.streaming.listener import (
+        StateOperatorProgress,
+        StreamingQueryProgress,
+    )
 
     from sparkstream_kit._spark.queries import Started
 
 __all__ = ["QuerySummary", "RunSummary"]
 
-# Operators, by the beginning of their names, whose rows wait to be written in some plans only, and what such
-# a plan has.
+# Operators, by the beginning of their names, whose rows wait to be written in some
+# plans only, and what such a plan has.
 _MAY_WAIT = {
     "dedupe": r"(?!)",  # which keeps rows only to recognise later duplicates
     "symmetricHashJoin": r"Join (Left|Right|Full)Outer",
@@ -44,7 +52,11 @@ def first_summary(name: str, id_: str, known: Started) -> QuerySummary:
     """Return the summary of a query that has run no batch yet; one that `start` has not begun has no plan."""
     text = "" if known.frame is None else analyzed_plan(known.frame)
     drops = dropping(text) if text else Dropping()
-    keep = tuple(each for each, sign in _MAY_WAIT.items() if not re.search(sign, text, re.MULTILINE))
+    keep = tuple(
+        each
+        for each, sign in _MAY_WAIT.items()
+        if not re.search(sign, text, re.MULTILINE)
+    )
     return QuerySummary(name, id_, mode=known.mode, drops=drops, keep_only=keep)
 
 
@@ -57,11 +69,11 @@ class Verdict:
     """A finding about a query, from its last batches; printing it gives the text.
 
     Attributes:
-        level: `bad` if the query gets worse without intervention, or waits for ever; `warn` if it could do
-            better.
+        level: `bad` if the query gets worse without intervention, or waits for ever;
+            `warn` if it could do better.
         text: the finding, with numbers, and what to do about it.
-        kind: what the finding is about, such as "backlog". It stays the same while the numbers in the text
-            change.
+        kind: what the finding is about, such as "backlog". It stays the same while the
+            numbers in the text change.
     """
 
     level: str
@@ -79,50 +91,63 @@ class QuerySummary:
 
     Attributes:
         name: the query's name.
-        query_id: Spark's id of the query, which stays the same across restarts on one checkpoint.
+        query_id: Spark's id of the query, which stays the same across restarts on one
+            checkpoint.
         batches: the number of batches committed in this run.
-        input_rows: the number of rows read in these batches, after any filters that the source itself
-            applies.
-        last_batch: the id of the last batch committed in this run; None if there was none.
-        output_rows: the number of rows written; None if the sink does not report it (any `foreachBatch`).
-        late_rows: the number of rows that were dropped because the watermark had passed their event time;
-            None without a watermark. Spark counts the groups that an aggregation drops, not their rows, so
-            for such a query this is the least possible number of rows.
+        input_rows: the number of rows read in these batches, after any filters that the
+            source itself applies.
+        last_batch: the id of the last batch committed in this run; None if there was
+            none.
+        output_rows: the number of rows written; None if the sink does not report it
+            (any `foreachBatch`).
+        late_rows: the number of rows that were dropped because the watermark had passed
+            their event time; None without a watermark. Spark counts the groups that an
+            aggregation drops, not their rows, so for such a query this is the least
+            possible number of rows.
         late_rows_exact: whether `late_rows` is exact.
-        late_rows_at_most: the largest possible number of these rows; None if there is no upper bound, and
-            without a watermark.
+        late_rows_at_most: the largest possible number of these rows; None if there is
+            no upper bound, and without a watermark.
         late_batches: the number of batches that dropped rows.
-        late_seconds: how many seconds the earliest row of these batches was behind the watermark.
-        late_before_1970: whether a batch dropped rows before the watermark had moved from its initial value,
-            1970-01-01.
-        rows_set_aside: the number of late rows that `sinks.by_watermark` wrote to its second sink; None
-            without that sink, and on Spark Connect, where the count stays on the server.
-        parsed_rows: the number of rows, good and bad, that `quarantine` returned; None without `quarantine`.
-            A batch that is computed twice counts twice, here and in the next four attributes.
-        bad_rows: the bad rows among `parsed_rows`.
-        header_rows: the number of lines that `quarantine` skipped as headers; not part of `parsed_rows`.
-        like_header_rows: the rows among `bad_rows` that look like a header and were parsed without
-            `header=True`.
-        files_without_header: the number of files that `quarantine.parse_csv` read with `header=True` and
-            whose first line is not the header of the schema; None without it, and for lines that come from no
-            files.
-        mode: the output mode; None for a query that `start` has not started.
-        state_rows: the number of rows in the state store after the last batch; None without state.
-        waiting_rows: how many of `state_rows` at most wait for the watermark before they are written, such as
-            open windows and unmatched rows of a join; None in other modes than append, and without a
+        late_seconds: how many seconds the earliest row of these batches was behind the
             watermark.
-        records_behind: the number of Kafka records, over all partitions, that no batch had read yet when the
-            last batch was planned; None for a query without Kafka. Without `max_offsets_per_trigger`, each
-            batch reads all of them.
-        seconds_behind: for how many seconds at most an unread record had been in a Kinesis stream when the
-            last batch was planned; None without Kinesis, and before Spark 4.2.
-        files_waiting: the number of files in the input folders that no committed batch had read; counted
-            after the last batch, and once more when `run` ends. None for a query that reads no files, with
-            the option `fileNameOnly`, and if this process cannot reach the checkpoint and the folders (on
-            Spark Connect it can only with a server on this machine).
+        late_before_1970: whether a batch dropped rows before the watermark had moved
+            from its initial value, 1970-01-01.
+        rows_set_aside: the number of late rows that `sinks.by_watermark` wrote to its
+            second sink; None without that sink, and on Spark Connect, where the count
+            stays on the server.
+        parsed_rows: the number of rows, good and bad, that `quarantine` returned; None
+            without `quarantine`. A batch that is computed twice counts twice, here and
+            in the next four attributes.
+        bad_rows: the bad rows among `parsed_rows`.
+        header_rows: the number of lines that `quarantine` skipped as headers; not part
+            of `parsed_rows`.
+        like_header_rows: the rows among `bad_rows` that look like a header and were
+            parsed without `header=True`.
+        files_without_header: the number of files that `quarantine.parse_csv` read with
+            `header=True` and whose first line is not the header of the schema; None
+            without it, and for lines that come from no files.
+        mode: the output mode; None for a query that `start` has not started.
+        state_rows: the number of rows in the state store after the last batch; None
+            without state.
+        waiting_rows: how many of `state_rows` at most wait for the watermark before
+            they are written, such as open windows and unmatched rows of a join; None in
+            other modes than append, and without a watermark.
+        records_behind: the number of Kafka records, over all partitions, that no batch
+            had read yet when the last batch was planned; None for a query without
+            Kafka. Without `max_offsets_per_trigger`, each batch reads all of them.
+        seconds_behind: for how many seconds at most an unread record had been in a
+            Kinesis stream when the last batch was planned; None without Kinesis, and
+            before Spark 4.2.
+        files_waiting: the number of files in the input folders that no committed batch
+            had read; counted after the last batch, and once more when `run` ends. None
+            for a query that reads no files, with the option `fileNameOnly`, and if this
+            process cannot reach the checkpoint and the folders (on Spark Connect it can
+            only with a server on this machine).
         busy_seconds: the total duration of the batches.
-        broken: for each rule of `quarantine.expect`, the number of rows that broke it; empty without rules.
-        verdicts: findings about the query if something is wrong (`verdicts.verdicts` lists the rules).
+        broken: for each rule of `quarantine.expect`, the number of rows that broke it;
+            empty without rules.
+        verdicts: findings about the query if something is wrong (`verdicts.verdicts`
+            lists the rules).
     """
 
     name: str
@@ -152,8 +177,10 @@ class QuerySummary:
     busy_seconds: float = 0.0
     broken: Mapping[str, int] = field(default_factory=dict, hash=False)
     verdicts: tuple[Verdict, ...] = ()
-    drops: Dropping = field(default_factory=Dropping, repr=False)  # how its plan drops late rows
-    keep_only: tuple[str, ...] = field(default=("dedupe",), repr=False)  # operators whose rows never wait
+    # How its plan drops late rows
+    drops: Dropping = field(default_factory=Dropping, repr=False)
+    # Operators whose rows never wait
+    keep_only: tuple[str, ...] = field(default=("dedupe",), repr=False)
     watermark: datetime | None = field(default=None, repr=False)  # of the last batch
 
     @property
@@ -175,20 +202,42 @@ class QuerySummary:
             "batches": self.batches + 1,
             "input_rows": self.input_rows + progress.numInputRows,
             "last_batch": progress.batchId,
-            "busy_seconds": self.busy_seconds + progress.durationMs.get("triggerExecution", 0) / 1000,
+            "busy_seconds": (
+                self.busy_seconds
+                + progress.durationMs.get("triggerExecution", 0) / 1000
+            ),
         }
         if progress.sink.numOutputRows >= 0:  # -1: the sink does not report it
-            counted["output_rows"] = (self.output_rows or 0) + progress.sink.numOutputRows
-        if operators := [(operator, times_computed(operator)) for operator in progress.stateOperators]:
-            counted["state_rows"] = sum(operator.numRowsTotal // times for operator, times in operators)
+            counted["output_rows"] = (
+                self.output_rows or 0
+            ) + progress.sink.numOutputRows
+        if operators := [
+            (operator, times_computed(operator)) for operator in progress.stateOperators
+        ]:
+            counted["state_rows"] = sum(
+                operator.numRowsTotal // times for operator, times in operators
+            )
         if "watermark" in progress.eventTime:
             counted |= self._late(progress)
-            if self.mode == "append":  # in other modes the open windows have been written already
-                waits = (each.numRowsTotal // times for each, times in operators if self._waits(each))
+            # In other modes the open windows have been written already
+            if self.mode == "append":
+                waits = (
+                    each.numRowsTotal // times
+                    for each, times in operators
+                    if self._waits(each)
+                )
                 counted["waiting_rows"] = sum(waits)
-        if behind := [found for source in progress.sources if (found := records_behind(source)) is not None]:
+        if behind := [
+            found
+            for source in progress.sources
+            if (found := records_behind(source)) is not None
+        ]:
             counted["records_behind"] = sum(behind)
-        if ages := [age for source in progress.sources if (age := seconds_behind(source)) is not None]:
+        if ages := [
+            age
+            for source in progress.sources
+            if (age := seconds_behind(source)) is not None
+        ]:
             counted["seconds_behind"] = max(ages)
         counted |= self._observed(progress)
         return replace(self, **counted).waiting_in(files)
@@ -200,15 +249,24 @@ class QuerySummary:
     def _waits(self, operator: StateOperatorProgress) -> bool:
         """Return whether an operator's rows in state wait to be written."""
         if operator.operatorName.startswith("transformWithState"):
-            # Those of `state` that hold rows back keep them in a list, and the time of a timer beside it.
-            return all(operator.customMetrics.get(f"num{kind}StateVars") for kind in ("List", "Value"))
+            # Those of `state` that hold rows back keep them in a list, and the time of
+            # a timer beside it.
+            return all(
+                operator.customMetrics.get(f"num{kind}StateVars")
+                for kind in ("List", "Value")
+            )
         return not operator.operatorName.startswith(self.keep_only)
 
     def _late(self, progress: StreamingQueryProgress) -> dict[str, Any]:
         """Return the attributes about late rows, with one more batch added."""
-        first, own = (moment(progress.eventTime.get(name)) for name in ("min", "watermark"))
-        follows = self.last_batch is not None and progress.batchId == self.last_batch + 1
-        # Spark drops late rows by the watermark of the previous batch; use it if that batch was counted.
+        first, own = (
+            moment(progress.eventTime.get(name)) for name in ("min", "watermark")
+        )
+        follows = (
+            self.last_batch is not None and progress.batchId == self.last_batch + 1
+        )
+        # Spark drops late rows by the watermark of the previous batch; use it if that
+        # batch was counted.
         former = self.watermark if follows else None
         mark = (own if former is None else former) or EPOCH
         least, most = rows_late(progress, self.drops, mark, is_known=former is not None)
@@ -225,7 +283,9 @@ class QuerySummary:
             counted["late_batches"] = self.late_batches + 1
             counted["late_before_1970"] = self.late_before_1970 or mark == EPOCH
             if first is not None:
-                counted["late_seconds"] = max(self.late_seconds or 0, (mark - first).total_seconds())
+                counted["late_seconds"] = max(
+                    self.late_seconds or 0, (mark - first).total_seconds()
+                )
         if (aside := rows_set_aside(str(progress.id), progress.batchId)) is not None:
             counted["rows_set_aside"] = (self.rows_set_aside or 0) + aside
         return counted
@@ -244,18 +304,25 @@ class QuerySummary:
         """Return the attributes that `quarantine` counts, with one more batch added."""
         counted: dict[str, Any] = {}
         for name, metrics in progress.observedMetrics.items():
-            # On Connect the Row may have the fields of the protobuf message, with the counts in `values`.
+            # On Connect the Row may have the fields of the protobuf message, with the
+            # counts in `values`.
             alone = metrics["values"] if "values" in metrics else None  # noqa: SIM401 - a Row has no get
             if name.startswith(OBSERVED):
                 for kind, rows in zip(_PARSED, alone or metrics, strict=True):
                     counted[kind] = counted.get(kind, getattr(self, kind) or 0) + rows
             elif name.startswith(HEADERS):
                 [files] = alone or metrics
-                known = counted.get("files_without_header", self.files_without_header or 0)
+                known = counted.get(
+                    "files_without_header", self.files_without_header or 0
+                )
                 counted["files_without_header"] = known + files
             elif name.startswith(RULES):
                 broken = counted.setdefault("broken", dict(self.broken))
-                named = metrics.asDict() if alone is None else {f"rule {at}": n for at, n in enumerate(alone)}
+                named = (
+                    metrics.asDict()
+                    if alone is None
+                    else {f"rule {at}": n for at, n in enumerate(alone)}
+                )
                 for rule, rows in named.items():
                     broken[rule] = broken.get(rule, 0) + rows
         return counted
@@ -274,7 +341,11 @@ class QuerySummary:
             *_counted(self.state_rows, "row", " in state"),
             *_counted(self.records_behind, "record", " behind"),
             *_counted(self.files_waiting or None, "file", " waiting"),
-            *([] if self.seconds_behind is None else [f"{self.seconds_behind:,.0f} s behind"]),
+            *(
+                []
+                if self.seconds_behind is None
+                else [f"{self.seconds_behind:,.0f} s behind"]
+            ),
             *_counted(None if rate is None else round(rate), "row", "/s"),
         ]
         last = "none in this run" if self.last_batch is None else self.last_batch
@@ -286,14 +357,17 @@ class RunSummary:
     """What a run did, query by query; printing it gives a report with hints.
 
     Attributes:
-        ended_by: the reason why the run ended: "end of input", "run_for is over", "max_batches are through",
-            "N s without a row", "stop file PATH", "the web page", "SIGINT", "SIGTERM", "a signal to the
-            JVM", "the end of the JVM by itself", "query.stop()" (other code has stopped a query before it had
-            read all of its input) or "failure".
-        seconds: the duration of the run, from the call of `run`; Spark's start is before that.
-        queries: one summary for each query, in the order in which the queries were given.
-        warnings: one line for each problem that a source did not report, such as lost or ignored files (see
-            `checkpoints.lost`).
+        ended_by: the reason why the run ended: "end of input", "run_for is over",
+            "max_batches are through", "N s without a row", "stop file PATH", "the web
+            page", "SIGINT", "SIGTERM", "a signal to the JVM", "the end of the JVM by
+            itself", "query.stop()" (other code has stopped a query before it had read
+            all of its input) or "failure".
+        seconds: the duration of the run, from the call of `run`; Spark's start is
+            before that.
+        queries: one summary for each query, in the order in which the queries were
+            given.
+        warnings: one line for each problem that a source did not report, such as lost
+            or ignored files (see `checkpoints.lost`).
     """
 
     ended_by: str
@@ -310,25 +384,50 @@ class RunSummary:
         for query in self.queries:
             if query.waiting_rows and self.ended_by == "end of input":
                 kept = count(query.waiting_rows, "row")
-                what = "rows that wait for the watermark, as in open windows, are not in the output"
-                fix = "to write them, and end this input for good: run(…, drain=True) (of a job: --drain)"
-                lines.append(f"hint: query {query.name} has {kept} in state; {what}; {fix}")
+                what = (
+                    "rows that wait for the watermark, as in open windows, are not in"
+                    " the output"
+                )
+                fix = (
+                    "to write them, and end this input for good: run(…, drain=True) (of"
+                    " a job: --drain)"
+                )
+                lines.append(
+                    f"hint: query {query.name} has {kept} in state; {what}; {fix}"
+                )
             if query.files_without_header:
                 lacking = query.files_without_header
                 files = count((query.header_rows or 0) + lacking, "file")
                 had = (
-                    f"header=True, but {lacking} of {files} of query {query.name} had no header of the schema"
+                    f"header=True, but {lacking} of {files} of query {query.name} had"
+                    " no header of the schema"
                 )
-                then = "such a file is read if its first line is a row of data, else its lines are bad"
+                then = (
+                    "such a file is read if its first line is a row of data, else its"
+                    " lines are bad"
+                )
                 lines.append(f"hint: {had}; {then}")
             if query.like_header_rows:
                 found = count(query.like_header_rows, "bad row")
-                looks = "looks like a header" if query.like_header_rows == 1 else "look like headers"
+                looks = (
+                    "looks like a header"
+                    if query.like_header_rows == 1
+                    else "look like headers"
+                )
                 fix = "parse with header=True (of a job: --header)"
                 lines.append(f"hint: {found} of query {query.name} {looks}; {fix}")
-            elif query.bad_rows and query.bad_rows >= max(query.input_rows, query.parsed_rows or 0):
-                far = "; a time of another zone can be too far ahead" if query.watermark else ""
-                lines.append(f"hint: each row of query {query.name} is bad: its column _reason says why{far}")
+            elif query.bad_rows and query.bad_rows >= max(
+                query.input_rows, query.parsed_rows or 0
+            ):
+                far = (
+                    "; a time of another zone can be too far ahead"
+                    if query.watermark
+                    else ""
+                )
+                lines.append(
+                    f"hint: each row of query {query.name} is bad: its column _reason"
+                    f" says why{far}"
+                )
         lines.append(f"the run ended after {self.seconds:.1f} s by: {self.ended_by}")
         return "\n".join(map(printable, lines))
 

@@ -1,8 +1,9 @@
 """Start and run: `start`, one named query, checked before Spark sees it; a dry run is the check alone.
 
-`start` checks the arguments, guards the checkpoint (`checkpoints.guard`), opens the sink, starts Spark's
-query and notes what `runs.run` needs to know about it later. Of this module only `start` is public; the
-private functions are its steps. A dry run makes a `Planned` in place of a query (`operate.shadow.planned`).
+`start` checks the arguments, guards the checkpoint (`checkpoints.guard`), opens the
+sink, starts Spark's query and notes what `runs.run` needs to know about it later. Of
+this module only `start` is public; the private functions are its steps. A dry run makes
+a `Planned` in place of a query (`operate.shadow.planned`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.batch import begin, hand_over, keep_printed
 from sparkstream_kit._spark.place import locate
-from sparkstream_kit._spark.queries import SAYS_END, Started, note, running, stop_unknown
+from sparkstream_kit._spark.queries import (
+    SAYS_END,
+    Started,
+    note,
+    running,
+    stop_unknown,
+)
 from sparkstream_kit._spark.session import settings_id
 from sparkstream_kit.checkpoints.drain import is_being_drained
 from sparkstream_kit.checkpoints.guard import Query, guard
@@ -49,11 +56,14 @@ __all__ = ["start"]
 
 _log = logging.getLogger(__name__)
 
-_TRIGGERS = [*inspect.signature(DataStreamWriter.trigger).parameters][1:]  # realTime from Spark 4.2 on
+# RealTime from Spark 4.2 on
+_TRIGGERS = [*inspect.signature(DataStreamWriter.trigger).parameters][1:]
 _FLAGS = ("availableNow", "once")  # triggers whose value is True instead of a duration
-# Kinds of targets that hold the rows of one query: those of a second one would replace or hide them.
+# Kinds of targets that hold the rows of one query: those of a second one would replace
+# or hide them.
 _OF_ONE_QUERY = ("file", "folder", "memory", "view")
-_VIEWS = ("memory", "view")  # of these, the kinds that each session has for itself, under one name or another
+# Of these, the kinds that each session has for itself, under one name or another
+_VIEWS = ("memory", "view")
 
 
 def start(
@@ -71,51 +81,57 @@ def start(
 ) -> StreamingQuery:
     """Start one named streaming query, after checks that name the fix for what is wrong.
 
-    The query's state store is that of the session (`spark.sql.streaming.stateStore.providerClass`), except
-    for a query with `transformWithState`: this gets RocksDB, which Spark requires for it. If no other
-    operator of that query keeps state, its state is encoded in Avro, so that a later version of the job can
-    add fields. A checkpoint keeps the state store with which it was created.
+    The query's state store is that of the session
+    (`spark.sql.streaming.stateStore.providerClass`), except for a query with
+    `transformWithState`: this gets RocksDB, which Spark requires for it. If no other
+    operator of that query keeps state, its state is encoded in Avro, so that a later
+    version of the job can add fields. A checkpoint keeps the state store with which it
+    was created.
 
     Args:
         frame: a streaming DataFrame.
         sink: from `sparkstream_kit.sinks`; its docstring states the delivery promise.
-        name: the query's name in progress, errors and Spark's UI. May be left out for `sinks.memory`, which
-            names the query after its table.
+        name: the query's name in progress, errors and Spark's UI. May be left out for
+            `sinks.memory`, which names the query after its table.
         mode: the output mode: `append`, `update` or `complete`.
-        checkpoint: the folder that keeps the query's progress, from which a restart resumes. No other query
-            may use it. Default: a temporary folder, which Spark removes when the query ends (with the kit's
-            profiles after a failure, too).
-        continues: the checkpoint of an earlier version of this query. If `checkpoint` does not exist yet, it
-            is created so that this query continues exactly where the earlier one has stopped: its state is
-            built from the input that the earlier version has read, and nothing is written meanwhile. All
-            sources must be files, Kafka topics or Delta tables, and both checkpoints must be on a local path.
-        allow_changed_query: accept a checkpoint that a different query wrote, or this one under another
-            name, and keep its state; or one that has read other folders, in which case the new folders are
-            read from the start.
-        moved: folders of input files that have moved since the checkpoint was written, as {old: new}. The
-            checkpoint is changed to the new paths, so that no file is read again; with `continues`, the new
-            checkpoint gets them.
-        dry_run: make all checks, start nothing and leave nothing behind. On Spark Connect, whether Spark
-            allows the plan in this output mode is only found out at a real start. `"compare"`: run the query
-            over what the checkpoint (that of `continues`, if given) has read, and compare what it would write
-            with what its targets hold, as `checkpoints.shadow` does.
-        **trigger: one of Spark's own trigger keywords: `processingTime="5 seconds"` (or a `timedelta`),
-            `availableNow=True`, …, but not `continuous`, which has no batches. Default: each batch begins as
-            soon as the previous one has ended.
+        checkpoint: the folder that keeps the query's progress, from which a restart
+            resumes. No other query may use it. Default: a temporary folder, which Spark
+            removes when the query ends (with the kit's profiles after a failure, too).
+        continues: the checkpoint of an earlier version of this query. If `checkpoint`
+            does not exist yet, it is created so that this query continues exactly where
+            the earlier one has stopped: its state is built from the input that the
+            earlier version has read, and nothing is written meanwhile. All sources must
+            be files, Kafka topics or Delta tables, and both checkpoints must be on a
+            local path.
+        allow_changed_query: accept a checkpoint that a different query wrote, or this
+            one under another name, and keep its state; or one that has read other
+            folders, in which case the new folders are read from the start.
+        moved: folders of input files that have moved since the checkpoint was written,
+            as {old: new}. The checkpoint is changed to the new paths, so that no file
+            is read again; with `continues`, the new checkpoint gets them.
+        dry_run: make all checks, start nothing and leave nothing behind. On Spark
+            Connect, whether Spark allows the plan in this output mode is only found out
+            at a real start. `"compare"`: run the query over what the checkpoint (that
+            of `continues`, if given) has read, and compare what it would write with
+            what its targets hold, as `checkpoints.shadow` does.
+        **trigger: one of Spark's own trigger keywords: `processingTime="5 seconds"` (or
+            a `timedelta`), `availableNow=True`, …, but not `continuous`, which has no
+            batches. Default: each batch begins as soon as the previous one has ended.
 
     Returns:
-        Spark's own StreamingQuery, running. A dry run returns a description to print instead: mode, sink and
-        its promise, checkpoint, input and trigger. If it is passed to `run`, `run` raises it as
-        `errors.DryRun`.
+        Spark's own StreamingQuery, running. A dry run returns a description to print
+        instead: mode, sink and its promise, checkpoint, input and trigger. If it is
+        passed to `run`, `run` raises it as `errors.DryRun`.
 
     Raises:
-        InvalidInputError: an argument has a wrong type; the DataFrame does not stream; the trigger cannot be
-            read; the sink does not support the output mode; the name or a required checkpoint is missing; a
-            query of this name already runs; the sink writes into a folder that the query reads, or to the
-            view, file or folder of a query that runs; or the checkpoint is in use, damaged, of a different
-            query, or out of reach of the cluster's nodes.
-        KitError: the Python process of a Spark Connect server does not start, or this version of Spark
-            prints plans in an unknown form.
+        InvalidInputError: an argument has a wrong type; the DataFrame does not stream;
+            the trigger cannot be read; the sink does not support the output mode; the
+            name or a required checkpoint is missing; a query of this name already runs;
+            the sink writes into a folder that the query reads, or to the view, file or
+            folder of a query that runs; or the checkpoint is in use, damaged, of a
+            different query, or out of reach of the cluster's nodes.
+        KitError: the Python process of a Spark Connect server does not start, or this
+            version of Spark prints plans in an unknown form.
 
     Examples:
         >>> from sparkstream_kit import sinks
@@ -129,17 +145,19 @@ def start(
     _check_sink(sink, mode, checkpoint, trigger)
     if not frame.isStreaming:
         raise InvalidInputError(
-            f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
+            f"query {name or sink.kind}: the DataFrame does not stream; read it with"
+            " spark.readStream"
         )
     _check_realtime(frame, trigger)
     if continues is not None and allow_changed_query:
         raise InvalidInputError(
-            "start(): allow_changed_query=True keeps the old state, and continues= builds a new one; leave "
-            "one of them out"
+            "start(): allow_changed_query=True keeps the old state, and continues="
+            " builds a new one; leave one of them out"
         )
     query = Query(frame, name or "query", mode, allow_changed_query, moved or {})
     if isinstance(dry_run, str):
-        from sparkstream_kit.operate import compared  # imported here, because few starts need it
+        # Imported here, because few starts need it
+        from sparkstream_kit.operate import compared
 
         with _starting(query):  # the query that runs may have the same name
             return compared(query, sink, dry_run, continues or checkpoint)  # type: ignore[return-value]
@@ -153,9 +171,12 @@ def start(
             from sparkstream_kit.operate.evolve import evolve
 
             old = locate(frame.sparkSession, continues)
-            carried = evolve(asked.query, sink, location, old, asked.opening, dry_run=dry_run)
+            carried = evolve(
+                asked.query, sink, location, old, asked.opening, dry_run=dry_run
+            )
         if dry_run:
-            from sparkstream_kit.operate.shadow import planned  # imported here, because few starts need it
+            # Imported here, because few starts need it
+            from sparkstream_kit.operate.shadow import planned
 
             given = asked.query, sink, location, trigger, carried
             return planned(*given, asked.opening(makes=False), _of_systems)  # type: ignore[return-value]
@@ -174,8 +195,8 @@ class _Asked:
         """Return what the sinks of one start share.
 
         Raises:
-            InvalidInputError: the checkpoint lies in a folder that the query reads or writes, or a query of
-                this name already runs.
+            InvalidInputError: the checkpoint lies in a folder that the query reads or
+                writes, or a query of this name already runs.
         """
         from sparkstream_kit.sinks.batches import same_as
 
@@ -185,9 +206,18 @@ class _Asked:
             has = f"query {self.query.name} has checkpoint"
             written = _written(self.sink)
             _refuse_within(has, [self.location.text], "input folder", paths)
-            _refuse_within(has, [self.location.text], "output folder", [*map(_files.escaped, written)])
-        targets = dict.fromkeys(map(same_as, self.sink.writes_to), "another sink of the query")
-        allows = partial(_allow, self.query.name, settings_id(self.query.spark), paths, targets)
+            _refuse_within(
+                has,
+                [self.location.text],
+                "output folder",
+                [*map(_files.escaped, written)],
+            )
+        targets = dict.fromkeys(
+            map(same_as, self.sink.writes_to), "another sink of the query"
+        )
+        allows = partial(
+            _allow, self.query.name, settings_id(self.query.spark), paths, targets
+        )
         return Opening(makes=makes, allows=allows, targets=targets)
 
     def drain(self) -> StreamingQuery | None:
@@ -211,29 +241,38 @@ def _starting(query: Query) -> Iterator[None]:
     try:
         yield
     except Exception as err:
-        from sparkstream_kit.connectors._packages import missing_source  # only then is it needed
+        # Only then is it needed
+        from sparkstream_kit.connectors._packages import missing_source
 
         if known := missing_source(err) or plan.wrong_event_time(err):
             raise InvalidInputError(known) from None
         if isinstance(err, AnalysisException):
-            raise InvalidInputError(f"query {query.name}: {plan.refused(err, query.mode)}") from err
+            raise InvalidInputError(
+                f"query {query.name}: {plan.refused(err, query.mode)}"
+            ) from err
         if isinstance(err, OSError) and err.errno in _files.NOT_USABLE:
             raise InvalidInputError(
-                f"query {query.name}: {err.filename or 'a file'} cannot be written or read: {err.strerror}; "
-                "make room, or correct its rights"
+                f"query {query.name}: {err.filename or 'a file'} cannot be written or"
+                f" read: {err.strerror}; make room, or correct its rights"
             ) from err
-        if isinstance(err, Py4JJavaError):  # of Java, such as a full disk, for which PySpark has no class
-            raise InvalidInputError(f"query {query.name}: {innermost_cause(err)}") from err
+        # Of Java, such as a full disk, for which PySpark has no class
+        if isinstance(err, Py4JJavaError):
+            raise InvalidInputError(
+                f"query {query.name}: {innermost_cause(err)}"
+            ) from err
         raise
 
 
-def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> StreamingQuery:
+def _start(
+    asked: _Asked, trigger: dict[str, Any], *, drain: bool = False
+) -> StreamingQuery:
     """Guard the checkpoint, open the sink, start Spark's query, and note it for `run`.
 
     Args:
         asked: the query.
         trigger: its trigger, as Spark takes it.
-        drain: plan the last batch, which reads nothing and closes every window, and run only that.
+        drain: plan the last batch, which reads nothing and closes every window, and run
+            only that.
     """
     frame = asked.query.frame
     name = asked.query.name
@@ -243,10 +282,17 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
     spark = asked.query.spark
     columns = [list(each) for each in frame.dtypes]
     after = [*dict.fromkeys(f"{each.kind} {each.after_rewind}" for each in inner(sink))]
-    writes = {"sinks": after, "targets": [*map(str, sink.writes_to)], "columns": columns}
+    writes = {
+        "sinks": after,
+        "targets": [*map(str, sink.writes_to)],
+        "columns": columns,
+    }
     # A query that another thread stops must not look as if it had read all input.
     settings = SAYS_END if "availableNow" in trigger else {}
-    with asked.query.in_force(settings), guard(asked.query, location, _of_systems, writes=writes) as guarded:
+    with (
+        asked.query.in_force(settings),
+        guard(asked.query, location, _of_systems, writes=writes) as guarded,
+    ):
         if guarded.logs is not None:
             trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
         realtime = sink.realtime if "realTime" in trigger else None
@@ -254,7 +300,9 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
         opening.know({} if guarded.logs is None else guarded.logs.noted)
         opening.allows(sink)  # once more: no other query starts meanwhile
         write = None if realtime else begun(sink, frame, location, opening)
-        writer = sink.checked(frame).writeStream if realtime is None else realtime(frame)
+        writer = (
+            sink.checked(frame).writeStream if realtime is None else realtime(frame)
+        )
         writer = writer.queryName(name).outputMode(mode)
         if write is not None:
             writer = hand_over(writer, keep_printed(write, spark, name))
@@ -270,7 +318,8 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
             guarded.note()
             watch = sink.claim(spark, location)
         except BaseException:
-            # The query may run although its start has failed. Stop it before `guard` releases the lock.
+            # The query may run although its start has failed. Stop it before `guard`
+            # releases the lock.
             stop_unknown(spark, name)
             raise
         known = _known(asked, trigger, opening, prints=write is not None)
@@ -282,7 +331,9 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
     return query
 
 
-def _known(asked: _Asked, trigger: Mapping[str, Any], opening: Opening, *, prints: bool) -> Started:
+def _known(
+    asked: _Asked, trigger: Mapping[str, Any], opening: Opening, *, prints: bool
+) -> Started:
     """Return what `run` needs to know about a query that has started.
 
     Args:
@@ -293,7 +344,10 @@ def _known(asked: _Asked, trigger: Mapping[str, Any], opening: Opening, *, print
     """
     from sparkstream_kit.connectors import hearers
 
-    interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
+    interval = (
+        to_microseconds("processingTime", trigger.get("processingTime", "0 seconds"))
+        / 1_000_000
+    )
     return Started(
         frame=asked.query.frame,
         mode=asked.query.mode,
@@ -316,11 +370,13 @@ def _of_systems(query: Query) -> list[Question]:
     return questions({each.kind for each in query.inputs})
 
 
-def _trigger_for(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: bool) -> dict[str, Any]:
+def _trigger_for(
+    asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: bool
+) -> dict[str, Any]:
     """Return the trigger to start with: `once` if only the last batch is to run, else the given one.
 
-    With `drain` the last batch is planned in the checkpoint. If an earlier drain was cut off, the last batch
-    is planned already, and a start finishes it.
+    With `drain` the last batch is planned in the checkpoint. If an earlier drain was
+    cut off, the last batch is planned already, and a start finishes it.
     """
     if drain:
         from sparkstream_kit.operate import plan_last_batch
@@ -329,7 +385,10 @@ def _trigger_for(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: b
     elif not is_being_drained(logs):
         return trigger
     elif "once" not in trigger:  # with it, one batch is all that was asked for
-        _log.warning("query %s: its drain was interrupted; finishing it now, then stopping", asked.query.name)
+        _log.warning(
+            "query %s: its drain was interrupted; finishing it now, then stopping",
+            asked.query.name,
+        )
     return {"once": True}
 
 
@@ -339,21 +398,31 @@ def _trigger(given: dict[str, Any]) -> dict[str, Any]:
     Spark itself would report some wrong keywords and values only after the start.
 
     Raises:
-        InvalidInputError: an unknown keyword, more than one trigger, or a value that cannot be used.
+        InvalidInputError: an unknown keyword, more than one trigger, or a value that
+            cannot be used.
     """
-    reject_unknown("keyword of start()", given, [*(start.__kwdefaults__ or ()), *_TRIGGERS])
+    reject_unknown(
+        "keyword of start()", given, [*(start.__kwdefaults__ or ()), *_TRIGGERS]
+    )
     if "continuous" in given:
         raise InvalidInputError(
-            "start() takes no trigger continuous: Spark calls it experimental, and it has no batches that "
-            "`run` could count; give processingTime='0 seconds'"
+            "start() takes no trigger continuous: Spark calls it experimental, and it"
+            " has no batches that `run` could count; give processingTime='0 seconds'"
         )
     if len(given) > 1:
-        raise InvalidInputError(f"start() takes one trigger, not {' and '.join(given)}; leave out the others")
+        raise InvalidInputError(
+            f"start() takes one trigger, not {' and '.join(given)}; leave out the"
+            " others"
+        )
     for word, value in given.items():
         if word in _FLAGS and value is not True:
-            raise InvalidInputError(f"start(): {word} is {said(value)}; give {word}=True, or leave it out")
+            raise InvalidInputError(
+                f"start(): {word} is {said(value)}; give {word}=True, or leave it out"
+            )
         if word not in _FLAGS and (microseconds := to_microseconds(word, value)) < 0:
-            raise InvalidInputError(f"start(): {word} is {value}; give 0 seconds or more")
+            raise InvalidInputError(
+                f"start(): {word} is {value}; give 0 seconds or more"
+            )
         if isinstance(value, timedelta):
             return {word: f"{microseconds} microseconds"}
     return given
@@ -366,31 +435,43 @@ def _check_realtime(frame: DataFrame, trigger: Mapping[str, Any]) -> None:
         raise InvalidInputError(f"trigger realTime runs no function with memory; {fix}")
 
 
-def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None, trigger: Mapping[str, Any]) -> None:
+def _check_sink(
+    sink: Sink, mode: str, checkpoint: str | Path | None, trigger: Mapping[str, Any]
+) -> None:
     """Refuse an output mode or a trigger that the sink does not support, and a checkpoint that is missing.
 
-    Spark itself refuses most of what does not run in real time: it is not the same in all versions.
+    Spark itself refuses most of what does not run in real time: it is not the same in
+    all versions.
     """
     if mode not in sink.modes:
         raise InvalidInputError(
-            f"sink {sink.kind} supports output mode {' and '.join(sink.modes)}, not {mode}; {sink.advice}"
+            f"sink {sink.kind} supports output mode {' and '.join(sink.modes)}, not"
+            f" {mode}; {sink.advice}"
         )
     if "realTime" in trigger and sink.realtime is None:
         raise InvalidInputError(
-            f"trigger realTime cannot write to {sink.kind}: it has no batches to hand over; give "
-            "sinks.kafka without exactly_once, or processingTime='0 seconds'"
+            f"trigger realTime cannot write to {sink.kind}: it has no batches to hand"
+            " over; give sinks.kafka without exactly_once, or processingTime='0"
+            " seconds'"
         )
-    if "realTime" in trigger and mode != "update":  # Spark would say it after the start, and a dry run never
-        raise InvalidInputError(f"trigger realTime writes in mode update, not {mode}; give mode='update'")
+    # Spark would say it after the start, and a dry run never
+    if "realTime" in trigger and mode != "update":
+        raise InvalidInputError(
+            f"trigger realTime writes in mode update, not {mode}; give mode='update'"
+        )
     if sink.needs_checkpoint and checkpoint is None:
         raise InvalidInputError(
-            f"sink {sink.kind} needs a checkpoint: without one a restart would write every row again; "
-            "give start(…, checkpoint='folder')"
+            f"sink {sink.kind} needs a checkpoint: without one a restart would write"
+            " every row again; give start(…, checkpoint='folder')"
         )
 
 
 def _allow(
-    name: str, session: str, inputs: Sequence[str], targets: Mapping[tuple[str, str], str], sink: Sink
+    name: str,
+    session: str,
+    inputs: Sequence[str],
+    targets: Mapping[tuple[str, str], str],
+    sink: Sink,
 ) -> None:
     """Refuse a sink that a query must not write to.
 
@@ -398,16 +479,22 @@ def _allow(
         name: the name of the query.
         session: the id of its session, as `settings_id` has it.
         inputs: the folders that it reads.
-        targets: what it writes to, as in `Opening.targets`; so it is known which running query it is itself.
+        targets: what it writes to, as in `Opening.targets`; so it is known which
+            running query it is itself.
         sink: the sink, or one inside it.
 
     Raises:
-        InvalidInputError: the sink writes into an input folder, or to a target of another running query.
+        InvalidInputError: the sink writes into an input folder, or to a target of
+            another running query.
     """
     from sparkstream_kit.sinks.batches import same_as
 
     _refuse_own_input(name, inputs, sink)
-    mine = {_unshared(session, same_as(each)): each for each in sink.writes_to if each.kind in _OF_ONE_QUERY}
+    mine = {
+        _unshared(session, same_as(each)): each
+        for each in sink.writes_to
+        if each.kind in _OF_ONE_QUERY
+    }
     for other, known in running() if mine else ():
         if known.frame is None or known.writes is targets:
             continue
@@ -415,8 +502,9 @@ def _allow(
         for theirs in list(known.writes):
             if (target := mine.get(_unshared(of_other, theirs))) is not None:
                 raise InvalidInputError(
-                    f"query {name}: sink {sink.kind} writes to {target}, as query {other.name} does, which "
-                    "runs; end that query first, or give each query a target of its own"
+                    f"query {name}: sink {sink.kind} writes to {target}, as query"
+                    f" {other.name} does, which runs; end that query first, or give"
+                    " each query a target of its own"
                 )
 
 
@@ -428,7 +516,12 @@ def _unshared(session: str, target: tuple[str, str]) -> tuple[str, ...]:
 
 def _refuse_own_input(name: str, inputs: Sequence[str], sink: Sink) -> None:
     """Refuse a sink that writes into an input folder: the query would read its own output."""
-    _refuse_within(f"query {name}: sink {sink.kind} writes to", _written(sink), "input folder", inputs)
+    _refuse_within(
+        f"query {name}: sink {sink.kind} writes to",
+        _written(sink),
+        "input folder",
+        inputs,
+    )
 
 
 def _written(sink: Sink) -> list[str]:
@@ -436,21 +529,32 @@ def _written(sink: Sink) -> list[str]:
     return [each.path for each in sink.writes_to if each.path]
 
 
-def _refuse_within(who: str, paths: Sequence[str], what: str, folders: Sequence[str]) -> None:
+def _refuse_within(
+    who: str, paths: Sequence[str], what: str, folders: Sequence[str]
+) -> None:
     """Refuse a path that is one of the folders or lies in it, unless a name there begins with _ or a dot.
 
     Readers of a folder pass over such names, as over OUT_DIR/_checkpoint.
     """
     for given in folders if paths else ():
-        there = {_files.spelt(each).rstrip("/") for each in [given, *_files.matching(given)]}
+        there = {
+            _files.spelt(each).rstrip("/") for each in [given, *_files.matching(given)]
+        }
         for path, spelt in ((path, _files.spelt(path)) for path in paths):
-            rests = [spelt[len(each) + 1 :] for each in there if f"{spelt}/".startswith(f"{each}/")]
-            if _files.matches(given, spelt):  # a folder that is made later, which Spark then finds
+            rests = [
+                spelt[len(each) + 1 :]
+                for each in there
+                if f"{spelt}/".startswith(f"{each}/")
+            ]
+            # A folder that is made later, which Spark then finds
+            if _files.matches(given, spelt):
                 depth = len(Path(_files.plain(given) or "").absolute().parts)
                 rests.append("/".join(Path(spelt).parts[depth:]))
             if any(not any(map(_files.is_hidden, rest.split("/"))) for rest in rests):
                 at = "is" if spelt in there else "lies in"
-                raise InvalidInputError(f"{who} {path}, which {at} the {what} {given}; put it elsewhere")
+                raise InvalidInputError(
+                    f"{who} {path}, which {at} the {what} {given}; put it elsewhere"
+                )
 
 
 def _name(sink: Sink, name: str | None) -> str:
@@ -461,8 +565,9 @@ def _name(sink: Sink, name: str | None) -> str:
     """
     if sink.query_name and name not in (None, sink.query_name):
         raise InvalidInputError(
-            f"sink {sink.kind} names its query {sink.query_name}, because Spark names the table after the "
-            f"query; leave name={name} out, or use it for the table"
+            f"sink {sink.kind} names its query {sink.query_name}, because Spark names"
+            f" the table after the query; leave name={name} out, or use it for the"
+            " table"
         )
     chosen = sink.query_name or name
     if not chosen:

@@ -1,8 +1,9 @@
 """Start and run: `run` waits for any number of queries, and ends them well.
 
-`run` is the only public function. It creates a `_Run`, which listens to the progress of its queries, waits
-until one of the limits ends the run, lets the batch in flight commit, and stops every query. A `_Watched`
-holds one query of the run and what the run has counted of it; its `summary` becomes part of the `RunSummary`.
+`run` is the only public function. It creates a `_Run`, which listens to the progress of
+its queries, waits until one of the limits ends the run, lets the batch in flight
+commit, and stops every query. A `_Watched` holds one query of the run and what the run
+has counted of it; its `summary` becomes part of the `RunSummary`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ from sparkstream_kit.checkpoints.damage import READ_IN_PART
 from sparkstream_kit.checkpoints.guard import explained
 from sparkstream_kit.checkpoints.logs import Logs, local
 from sparkstream_kit.checkpoints.lost import Files
-from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, InvalidInputError, QueryFailed
+from sparkstream_kit.errors import (
+    CheckpointDamaged,
+    InputUnavailable,
+    InvalidInputError,
+    QueryFailed,
+)
 from sparkstream_kit.progress import QuerySummary, RunSummary, first_summary
 from sparkstream_kit.verdicts import KEPT, Record, of_query, record
 
@@ -50,8 +56,8 @@ __all__ = ["run"]
 
 _log = logging.getLogger(__name__)
 
-# Exit codes of a run that a signal ended and in which a query then failed. A signal to the JVM counts as
-# SIGTERM: a JVM that Python has started ignores SIGINT.
+# Exit codes of a run that a signal ended and in which a query then failed. A signal to
+# the JVM counts as SIGTERM: a JVM that Python has started ignores SIGINT.
 _CUT = {"SIGINT": 130, "SIGTERM": 143, shutdown.SIGNALLED: 143}
 # In the text of a failure: something is away, and the next start may succeed.
 _AWAY = re.compile(r"\berrors\.TransientError\b|no Kafka broker has answered")
@@ -70,11 +76,14 @@ class _Watched:
         known: what `start` knows about it.
         done: its summary so far.
         records: its last batches, for the verdicts.
-        sockets: host and port of each socket that it reads; None before its first batch.
+        sockets: host and port of each socket that it reads; None before its first
+            batch.
         endless: whether it ends only when it is stopped.
         ended: whether it has ended.
-        lost: the error of a query whose session was stopped, of which Spark says nothing; None for others.
-        last: its last progress; one without a batch, too, as of a start that has found no new input.
+        lost: the error of a query whose session was stopped, of which Spark says
+            nothing; None for others.
+        last: its last progress; one without a batch, too, as of a start that has found
+            no new input.
     """
 
     def __init__(self, query: StreamingQuery, before: QuerySummary | None) -> None:
@@ -83,8 +92,8 @@ class _Watched:
         self.known = spark_queries.started(query)
         self.done = before or first_summary(self.name, query.id, self.known)
         self.records = deque[Record](maxlen=KEPT)
-        # Spark connects to a socket in the first batch. Before that a missing reader does not mean that the
-        # socket has closed.
+        # Spark connects to a socket in the first batch. Before that a missing reader
+        # does not mean that the socket has closed.
         self.sockets: list[tuple[str, int]] | None = None
         self.endless = spark_queries.is_endless(query)
         self.ended = False
@@ -127,7 +136,11 @@ class _Watched:
         """
         last = self.query.lastProgress
         seen = self.done.last_batch
-        recorded = last is None or last.numInputRows == 0 or (seen is not None and last.batchId <= seen)
+        recorded = (
+            last is None
+            or last.numInputRows == 0
+            or (seen is not None and last.batchId <= seen)
+        )
         return not recorded or spark_queries.in_batch(self.query)
 
     def count_waiting(self) -> None:
@@ -150,12 +163,14 @@ class _Watched:
             return
 
         def stop() -> None:
-            # Spark's own time limit may raise here, or the JVM has ended. `has_stopped` shows the result.
+            # Spark's own time limit may raise here, or the JVM has ended. `has_stopped`
+            # shows the result.
             with suppress(Exception):
                 self.query.stop()
 
         if self._files is not None:
-            self._files.read_logs()  # now: Spark deletes a temporary checkpoint when the query stops
+            # Now: Spark deletes a temporary checkpoint when the query stops
+            self._files.read_logs()
         self._stops_until = time.monotonic() + _STOP_LIMIT
         self._stopping = _waiting.in_thread("stop", stop)
 
@@ -171,7 +186,9 @@ class _Watched:
 
     def summary(self) -> QuerySummary:
         """Return the summary of the query, with all verdicts on it."""
-        found = of_query(self.done, list(self.records), self.known.interval, self.known.ends)
+        found = of_query(
+            self.done, list(self.records), self.known.interval, self.known.ends
+        )
         return replace(self.done, verdicts=tuple(found))
 
     def failure(self, error: Exception, summary: RunSummary) -> QueryFailed:
@@ -184,17 +201,25 @@ class _Watched:
         name = f"query {self.name}"
         cause = errors.innermost_cause(error)
         if spark_queries.session_was_stopped(self.query):
-            cause = "its session was stopped while it ran; end the query first, then call spark.stop()"
+            cause = (
+                "its session was stopped while it ran; end the query first, then call"
+                " spark.stop()"
+            )
             return QueryFailed(name, cause, summary)
         text = f"{cause}\n{error}"
         if said := plan.unavailable(text):
             return InputUnavailable(name, said, summary)
         checkpoint = spark_queries.checkpoint(self.query)
         root = checkpoint and local(checkpoint)
-        # The start has checked only the checkpoint files that are quickly read. If Spark failed before the
-        # first batch, check all of them now, as Spark's own message does not say what to do.
+        # The start has checked only the checkpoint files that are quickly read. If
+        # Spark failed before the first batch, check all of them now, as Spark's own
+        # message does not say what to do.
         looked_at = self.done.batches or READ_IN_PART in cause
-        if damaged := root and root.is_dir() and explained(Logs(root), text, only_cause=bool(looked_at)):
+        if (
+            damaged := root
+            and root.is_dir()
+            and explained(Logs(root), text, only_cause=bool(looked_at))
+        ):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
         from sparkstream_kit.connectors import meaning  # only a failure needs it
 
@@ -222,7 +247,8 @@ class _Run:
         idle: as for `run`.
         max_batches: as for `run`.
         keep: keeps the summary if a function of `told` or `looks` raises.
-        before: the summary to continue, for the last batch of a query that has been run before.
+        before: the summary to continue, for the last batch of a query that has been run
+            before.
     """
 
     queries: tuple[StreamingQuery, ...]
@@ -236,7 +262,9 @@ class _Run:
 
     def __post_init__(self) -> None:
         self._raised: BaseException | None = None  # by a function of `told` or `looks`
-        self._by_run_id = {str(query.runId): _Watched(query, self.before) for query in self.queries}
+        self._by_run_id = {
+            str(query.runId): _Watched(query, self.before) for query in self.queries
+        }
         self._queries = list(self._by_run_id.values())
         self._last_row = self._next_look = self.inbox.started
         self._warnings: dict[str, str] = {}  # each warning, and the name of its query
@@ -250,7 +278,8 @@ class _Run:
 
         Raises:
             QueryFailed: a query failed or did not stop, or the JVM ended by itself.
-            BaseException: what a function of `told` or `looks` has raised, once the queries have stopped.
+            BaseException: what a function of `told` or `looks` has raised, once the
+                queries have stopped.
         """
         run_ids = set(self._by_run_id)
         listeners = [
@@ -259,11 +288,14 @@ class _Run:
         ]
         try:
             limit = grace + _STOP_LIMIT + _END_LIMIT
-            with shutdown.jvm_waits_for(self.inbox, limit), _waiting.signals_posted_to(self.inbox):
+            with (
+                shutdown.jvm_waits_for(self.inbox, limit),
+                _waiting.signals_posted_to(self.inbox),
+            ):
                 for manager, listener in listeners:
                     spark_queries.listen(manager, listener)
-                # Count the batches from before the listener first: once a later one is counted, earlier ones
-                # look like duplicates.
+                # Count the batches from before the listener first: once a later one is
+                # counted, earlier ones look like duplicates.
                 self._catch_up()
                 for each in self._queries:
                     _waiting.in_thread("await", partial(each.post_end, self.inbox))
@@ -274,7 +306,8 @@ class _Run:
             for manager, listener in listeners:
                 spark_queries.stop_listening(manager, listener)
         while (post := self.inbox.get(timeout=0))[0] != "look":
-            # If `on_batch` was slow, the inbox has more batches than `recentProgress` remembers.
+            # If `on_batch` was slow, the inbox has more batches than `recentProgress`
+            # remembers.
             if post[0] == "progress":
                 self._record(post[1])
         self._catch_up()
@@ -282,14 +315,15 @@ class _Run:
         self._look_at_files()
         for each in self._queries:
             each.count_waiting()
-            spark_queries.bring_printed(each.query)  # a batch that failed has printed, too
+            # A batch that failed has printed, too
+            spark_queries.bring_printed(each.query)
         close_ended()
         summary = self._summarise(ended_by)
         if stuck:
             raise QueryFailed(
                 f"query {', '.join(each.name for each in stuck)}",
-                "it did not stop; the function of its batch still runs, or a source does not answer; it ends "
-                "with this process",
+                "it did not stop; the function of its batch still runs, or a source"
+                " does not answer; it ends with this process",
                 summary,
             )
         return summary
@@ -301,7 +335,9 @@ class _Run:
             if reason:
                 return reason
             looks = self.looks or any(each.sockets for each in self._queries)
-            wake_after = min(_waiting.LOOK_EVERY if looks else _LOOK_AT_SESSIONS, wake_after)
+            wake_after = min(
+                _waiting.LOOK_EVERY if looks else _LOOK_AT_SESSIONS, wake_after
+            )
             kind, what = self.inbox.next(wake_after=wake_after)
             if kind == "stop":
                 return str(what)
@@ -317,7 +353,11 @@ class _Run:
                 return "failure"
             self._end_read_sockets()
             self._tell(self.looks)
-        return "query.stop()" if any(each.was_stopped() for each in self._queries) else "end of input"
+        return (
+            "query.stop()"
+            if any(each.was_stopped() for each in self._queries)
+            else "end of input"
+        )
 
     def _has_failure(self, were_open: list[_Watched]) -> bool:
         """Return whether one of the queries that were open has ended with an error."""
@@ -329,7 +369,8 @@ class _Run:
         """Check the limits `max_batches` and `idle`.
 
         Returns:
-            The reason why the run is over, or None; and the seconds after which to check again.
+            The reason why the run is over, or None; and the seconds after which to
+            check again.
         """
         limit = self.max_batches
         idle = self.idle
@@ -339,7 +380,9 @@ class _Run:
             return None, math.inf
         left = self._last_row + idle - time.monotonic()
         if left <= 0:
-            if any(spark_queries.looks_for_first_rows(each.query) for each in self._queries):
+            if any(
+                spark_queries.looks_for_first_rows(each.query) for each in self._queries
+            ):
                 return None, _waiting.LOOK_EVERY
             if any(each.has_rows_on_their_way() for each in self._queries):
                 self._last_row = time.monotonic()
@@ -349,10 +392,14 @@ class _Run:
     def _end_read_sockets(self) -> None:
         """End the queries whose sockets have closed; Spark itself would go on waiting for input."""
         for each in self._queries:
-            if each.sockets and not plan.is_being_read(spark_queries.session(each.query), each.sockets):
+            if each.sockets and not plan.is_being_read(
+                spark_queries.session(each.query), each.sockets
+            ):
                 each.sockets = []
                 each.endless = False
-                _waiting.in_thread("last-lines", partial(spark_queries.finish_input, each.query))
+                _waiting.in_thread(
+                    "last-lines", partial(spark_queries.finish_input, each.query)
+                )
 
     def _look_at_files(self) -> None:
         """Log the new findings about files that the sources lose or ignore, which Spark does not report."""
@@ -365,10 +412,17 @@ class _Run:
 
     def _let_batches_commit(self, deadline: float) -> None:
         """Stop each query once its batch in flight has committed, or at the deadline."""
-        before = {each: spark_queries.last_batch(each.query) for each in self._queries if not each.ended}
+        before = {
+            each: spark_queries.last_batch(each.query)
+            for each in self._queries
+            if not each.ended
+        }
         while before:
             for each, last in list(before.items()):
-                waits = spark_queries.in_batch(each.query) and spark_queries.last_batch(each.query) == last
+                waits = (
+                    spark_queries.in_batch(each.query)
+                    and spark_queries.last_batch(each.query) == last
+                )
                 if not waits or time.monotonic() >= deadline:
                     del before[each]
                     each.begin_stop()
@@ -387,7 +441,8 @@ class _Run:
     def _record(self, progress: StreamingQueryProgress) -> None:
         """Count a batch once, print what its function printed, and tell those who want to know."""
         each = self._by_run_id.get(str(progress.runId))
-        if each is None or each.done.has(progress):  # None: a late event of the run before a drain
+        # None: a late event of the run before a drain
+        if each is None or each.done.has(progress):
             return
         each.files().look_for(progress)
         files = each.files().counted(progress)
@@ -397,7 +452,9 @@ class _Run:
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
         if each.sockets is None:
-            each.sockets = plan.sockets_in(" ".join(source.description for source in progress.sources))
+            each.sockets = plan.sockets_in(
+                " ".join(source.description for source in progress.sources)
+            )
         spark_queries.bring_printed(each.query)
         self._tell(list(each.known.hearers), progress)
         self._tell(self.told, progress, files)
@@ -425,8 +482,9 @@ class _Run:
         """Return the summary of the run.
 
         Raises:
-            QueryFailed: a query failed, or the JVM ended by itself. If several queries failed, the error is
-                that of the one that ended the run; the others are logged.
+            QueryFailed: a query failed, or the JVM ended by itself. If several queries
+                failed, the error is that of the one that ended the run; the others are
+                logged.
         """
         summary = RunSummary(
             ended_by,
@@ -434,10 +492,16 @@ class _Run:
             tuple(each.summary() for each in self._queries),
             tuple(f"query {name}: {line}" for line, name in self._warnings.items()),
         )
-        failed = [(each, error) for each in self._queries if (error := each.error()) is not None]
+        failed = [
+            (each, error)
+            for each in self._queries
+            if (error := each.error()) is not None
+        ]
         failed.sort(key=lambda found: found[0] is not self._failed)
         for each, error in failed if self._raised else failed[1:]:
-            _log.error("query %s failed, too: %s", each.name, errors.innermost_cause(error))
+            _log.error(
+                "query %s failed, too: %s", each.name, errors.innermost_cause(error)
+            )
         if self._raised is not None:
             self.keep(summary, errors.innermost_cause(self._raised))
             raise self._raised
@@ -468,64 +532,79 @@ def run(
 ) -> RunSummary:
     """Wait for queries and end them well; call it in the main thread, where signals arrive.
 
-    The run ends at the end of input, after `run_for` or `idle` seconds, after `max_batches`, when the stop
-    file appears, on SIGINT or SIGTERM, or when a query fails. The input ends when every query has ended, as
-    with `availableNow`; a query that reads a socket ends when the peer has closed the connection and all
-    lines have been processed. If other code stops a query before, as another thread may, that is not the
-    end of input.
+    The run ends at the end of input, after `run_for` or `idle` seconds, after
+    `max_batches`, when the stop file appears, on SIGINT or SIGTERM, or when a query
+    fails. The input ends when every query has ended, as with `availableNow`; a query
+    that reads a socket ends when the peer has closed the connection and all lines have
+    been processed. If other code stops a query before, as another thread may, that is
+    not the end of input.
 
-    In another thread than the main one `run` does the same, but hears no signals, which Python gives to the
-    main thread only: end it there by a stop file.
+    In another thread than the main one `run` does the same, but hears no signals, which
+    Python gives to the main thread only: end it there by a stop file.
 
-    At the end, the batch in flight is committed first. A batch that begins while its query is being stopped
-    may be cut off; it is replayed as a whole when the query is restarted on its checkpoint. After `run` no
-    query of the run is active, unless a batch function hangs, which raises QueryFailed; and the former signal
-    handlers are restored.
+    At the end, the batch in flight is committed first. A batch that begins while its
+    query is being stopped may be cut off; it is replayed as a whole when the query is
+    restarted on its checkpoint. After `run` no query of the run is active, unless a
+    batch function hangs, which raises QueryFailed; and the former signal handlers are
+    restored.
 
-    Files that the file sources of a query lose or ignore silently (see `checkpoints.lost`) are logged as
-    warnings and listed in the summary. This needs a query that `start` has started, and files on this
-    machine; on Spark Connect also a checkpoint and a server that `sparkstream serve` has started here.
+    Files that the file sources of a query lose or ignore silently (see
+    `checkpoints.lost`) are logged as warnings and listed in the summary. This needs a
+    query that `start` has started, and files on this machine; on Spark Connect also a
+    checkpoint and a server that `sparkstream serve` has started here.
 
     Args:
         *queries: running queries, also of several sessions.
         run_for: seconds after which the run ends. Default: no limit.
         idle: seconds without an input row after which the run ends. Default: no limit.
-        max_batches: the run ends when each query has committed this number of batches since its start, or
-            one more, because Spark begins the next batch by itself. Default: no limit.
-        stop_file: a local path; the run ends within about half a second after a file appears there.
+        max_batches: the run ends when each query has committed this number of batches
+            since its start, or one more, because Spark begins the next batch by itself.
+            Default: no limit.
+        stop_file: a local path; the run ends within about half a second after a file
+            appears there.
         grace: seconds that the batch in flight may take to commit before it is cut off.
-        on_batch: a function to call in this thread after each batch, with Spark's StreamingQueryProgress.
-        on_verdict: a function to call in this thread with a `monitoring.Alert` when a verdict on a query
-            begins, and when it has ended: when neither the last 10 batches of the query nor the last minute
-            had it, so that a verdict that comes and goes calls once. What has not ended when the run ends,
-            and verdicts on late rows and broken rules, only begin. Or the URL of a server that answers HTTP,
-            to which each alert is posted as JSON, once, by another thread; at its end the run waits up to 10
-            seconds for that.
-        drain: at the end of input, run one more batch of each query, which reads nothing and closes every
-            window, so that rows that wait for the watermark are written. Afterwards `start` refuses the
-            checkpoint, because its input has ended, unless the checkpoint is rewound.
-        show: `terminal` shows the queries' progress and its diagnosis on standard error; `notebook` shows
-            both, and the results, beneath the cell (`monitoring.live` starts the query, too).
-        ui: the port of a web page on this machine that shows the same; 0 for a free port.
-        record: a file to which each batch is written as a line of JSON; `sparkstream watch FILE` shows it.
-        metrics: host:port at which the run serves metrics for Prometheus, to all who reach that address,
-            such as "0.0.0.0:9108"; needs the extra `metrics`.
-        summary_json: a file to which the summary is appended as a line of JSON, after a failure, too:
-            `version` (1), the fields of `RunSummary`, and `error`, the failure's message or null.
+        on_batch: a function to call in this thread after each batch, with Spark's
+            StreamingQueryProgress.
+        on_verdict: a function to call in this thread with a `monitoring.Alert` when a
+            verdict on a query begins, and when it has ended: when neither the last 10
+            batches of the query nor the last minute had it, so that a verdict that
+            comes and goes calls once. What has not ended when the run ends, and
+            verdicts on late rows and broken rules, only begin. Or the URL of a server
+            that answers HTTP, to which each alert is posted as JSON, once, by another
+            thread; at its end the run waits up to 10 seconds for that.
+        drain: at the end of input, run one more batch of each query, which reads
+            nothing and closes every window, so that rows that wait for the watermark
+            are written. Afterwards `start` refuses the checkpoint, because its input
+            has ended, unless the checkpoint is rewound.
+        show: `terminal` shows the queries' progress and its diagnosis on standard
+            error; `notebook` shows both, and the results, beneath the cell
+            (`monitoring.live` starts the query, too).
+        ui: the port of a web page on this machine that shows the same; 0 for a free
+            port.
+        record: a file to which each batch is written as a line of JSON; `sparkstream
+            watch FILE` shows it.
+        metrics: host:port at which the run serves metrics for Prometheus, to all who
+            reach that address, such as "0.0.0.0:9108"; needs the extra `metrics`.
+        summary_json: a file to which the summary is appended as a line of JSON, after a
+            failure, too:
+            `version` (1), the fields of `RunSummary`, and `error`, the failure's
+            message or null.
 
     Returns:
         What each query has done during the run; printing it gives a readable report.
 
     Raises:
-        QueryFailed: a query failed, or did not stop, or Spark's JVM ended; the other queries have been
-            stopped. The exception carries the summary, or None if the JVM ended before there was one.
+        QueryFailed: a query failed, or did not stop, or Spark's JVM ended; the other
+            queries have been stopped. The exception carries the summary, or None if the
+            JVM ended before there was one.
         InputUnavailable: a query could not connect to its socket.
         DryRun: a query was started with `dry_run=True`; the others have been stopped.
-        CheckpointDamaged: a query could not resume from its checkpoint; the message names the file.
-        InvalidInputError: there are no queries; a limit is not positive or `grace` is negative; `show`, `ui`,
-            `metrics` or a file cannot be used; or `drain` is given for a query that `start` has not started
-            with a checkpoint, or that runs on a Spark Connect server elsewhere. The queries have been
-            stopped.
+        CheckpointDamaged: a query could not resume from its checkpoint; the message
+            names the file.
+        InvalidInputError: there are no queries; a limit is not positive or `grace` is
+            negative; `show`, `ui`, `metrics` or a file cannot be used; or `drain` is
+            given for a query that `start` has not started with a checkpoint, or that
+            runs on a Spark Connect server elsewhere. The queries have been stopped.
 
     Examples:
         In a session::
@@ -537,7 +616,9 @@ def run(
         try:
             with ExitStack() as refused:
                 refused.callback(_stop, queries)
-                planned: list[Any] = [query for query in queries if is_a("Planned", query)]
+                planned: list[Any] = [
+                    query for query in queries if is_a("Planned", query)
+                ]
                 check(run, locals() | ({"queries": ()} if planned else {}))
                 _check(queries, idle, max_batches, grace)
                 inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
@@ -548,13 +629,22 @@ def run(
                 if summary_json is not None:
                     check_writable("the summary", summary_json)
                 drained = _draining(queries) if drain else None
-                told = [] if on_batch is None else [lambda progress, _files: on_batch(progress)]
+                told = (
+                    []
+                    if on_batch is None
+                    else [lambda progress, _files: on_batch(progress)]
+                )
                 looks: list[Callable[..., None]] = []
                 if [show, ui, record, metrics, on_verdict] != [None] * 5:
                     from sparkstream_kit.monitoring import watching
 
                     end = partial(inbox.post, "stop")
-                    asked = {"show": show, "ui": ui, "record": record, "metrics": metrics}
+                    asked = {
+                        "show": show,
+                        "ui": ui,
+                        "record": record,
+                        "metrics": metrics,
+                    }
                     views: Any = watching(queries, end, **asked, on_verdict=on_verdict)  # type: ignore[arg-type]
                     tell, looks = faces.enter_context(views)
                     told.insert(0, tell)
@@ -572,12 +662,15 @@ def run(
 
 def _draining(queries: tuple[StreamingQuery, ...]) -> Callable[..., RunSummary]:
     """Return the function that runs the last batches of the queries, as `operate.draining` does."""
-    from sparkstream_kit.operate import draining  # imported here, because few runs need it
+    # Imported here, because few runs need it
+    from sparkstream_kit.operate import draining
 
     return draining(queries)
 
 
-def _keeping(path: str | Path | None) -> AbstractContextManager[Callable[..., RunSummary]]:
+def _keeping(
+    path: str | Path | None,
+) -> AbstractContextManager[Callable[..., RunSummary]]:
     """Yield a function that keeps a summary for `summary_json`, and returns the summary."""
     if path is None:
         return nullcontext(lambda summary, _error=None: summary)
@@ -589,19 +682,31 @@ def _keeping(path: str | Path | None) -> AbstractContextManager[Callable[..., Ru
 def _stop(queries: tuple[StreamingQuery, ...]) -> None:
     """Stop the queries, so that none keeps running after `run` was refused."""
     for query in queries:
-        if is_a("StreamingQuery", query):  # a wrong argument, such as a session, may have a `stop`, too
+        # A wrong argument, such as a session, may have a `stop`, too
+        if is_a("StreamingQuery", query):
             query.stop()
 
 
 def _check(
-    queries: tuple[StreamingQuery, ...], idle: float | None, max_batches: int | None, grace: float
+    queries: tuple[StreamingQuery, ...],
+    idle: float | None,
+    max_batches: int | None,
+    grace: float,
 ) -> None:
     """Refuse a run of no query, and limits that cannot be; `Inbox` checks `run_for`."""
     if not queries:
-        raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")
+        raise InvalidInputError(
+            "run() needs at least one query: run(start(frame, sink, name='totals'))"
+        )
     if idle is not None and not idle > 0:
-        raise InvalidInputError(f"run(): idle must be a positive number of seconds, not {idle}")
+        raise InvalidInputError(
+            f"run(): idle must be a positive number of seconds, not {idle}"
+        )
     if not grace >= 0:
-        raise InvalidInputError(f"run(): grace must be a number of seconds from 0, not {grace}")
+        raise InvalidInputError(
+            f"run(): grace must be a number of seconds from 0, not {grace}"
+        )
     if max_batches is not None and max_batches < 1:
-        raise InvalidInputError(f"run(): max_batches must be a whole number from 1, not {max_batches}")
+        raise InvalidInputError(
+            f"run(): max_batches must be a whole number from 1, not {max_batches}"
+        )

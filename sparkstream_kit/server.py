@@ -3,13 +3,14 @@
 from sparkstream_kit import server
 server.serve(15002, "local").url  # 'sc://localhost'
 
-The server is Spark's own Connect server, and listens on the loopback interface of this machine. `serve`,
-`status` and `stop` manage it for the command `sparkstream serve`. `get_session` calls `attach` to get a
-session on the server that SPARK_REMOTE names, also on a Connect server that the kit did not start.
+The server is Spark's own Connect server, and listens on the loopback interface of this
+machine. `serve`, `status` and `stop` manage it for the command `sparkstream serve`.
+`get_session` calls `attach` to get a session on the server that SPARK_REMOTE names,
+also on a Connect server that the kit did not start.
 
-Each server of the kit has a folder of its own in the user's cache folder, which only the user can enter. The
-folder holds the access token, the log, the warehouse, the note on the process (`server.json`) and a lock file
-for each attached client. Linux only.
+Each server of the kit has a folder of its own in the user's cache folder, which only
+the user can enter. The folder holds the access token, the log, the warehouse, the note
+on the process (`server.json`) and a lock file for each attached client. Linux only.
 """
 
 from __future__ import annotations
@@ -43,7 +44,12 @@ from sparkstream_kit import _files, _java, _waiting, profiles
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import FOLDER_KEY, KIT_KEY
 from sparkstream_kit.connectors import _packages
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, TransientError, said_by_spark
+from sparkstream_kit.errors import (
+    InvalidInputError,
+    MissingExtraError,
+    TransientError,
+    said_by_spark,
+)
 from sparkstream_kit.profiles import is_local, read_profile
 
 if TYPE_CHECKING:
@@ -56,7 +62,8 @@ __all__ = ["PORT", "Server", "folder_of", "reach", "serve", "status", "stop"]
 
 PORT = 15002  # Spark's own default
 
-_KIT = Path(__file__).parent  # the folder of the package; its path identifies the kit that a server imports
+# The folder of the package; its path identifies the kit that a server imports
+_KIT = Path(__file__).parent
 _MAIN_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
 _TOKEN = "SPARK_CONNECT_AUTHENTICATE_TOKEN"  # noqa: S105 - the name of Spark's variable
 _START_LIMIT = 120.0  # seconds that a server may take to answer after its start
@@ -74,8 +81,8 @@ class Server:
         port: the port on which the server listens, on the loopback interface only.
         profile: the settings profile with which it was started.
         pid: the id of its process.
-        started: the start time of that process from the kernel, with the id of the boot. It tells the process
-            from a later one with the same pid.
+        started: the start time of that process from the kernel, with the id of the
+            boot. It tells the process from a later one with the same pid.
         connectors: the names of the connectors whose packages the server loaded.
     """
 
@@ -89,7 +96,8 @@ class Server:
     def url(self) -> str:
         """The value for SPARK_REMOTE.
 
-        It names `localhost`, because Spark's client sends a token without TLS to that name only.
+        It names `localhost`, because Spark's client sends a token without TLS to that
+        name only.
         """
         return "sc://localhost" if self.port == PORT else f"sc://localhost:{self.port}"
 
@@ -102,7 +110,8 @@ class Server:
 def folder_of(port: int) -> Path:
     """Return the folder of the server on a port of this machine.
 
-    The name of the folder contains the host name, because machines may share a home folder.
+    The name of the folder contains the host name, because machines may share a home
+    folder.
     """
     check(folder_of, locals())
     return _files.cache_folder() / f"connect-{socket.gethostname()}-{port}"
@@ -119,27 +128,36 @@ def status(port: int = PORT) -> Server | None:
     return server if server.started and _started(server.pid) == server.started else None
 
 
-def serve(port: int = PORT, profile: str = "local", connectors: Sequence[str] = ()) -> Server:
+def serve(
+    port: int = PORT, profile: str = "local", connectors: Sequence[str] = ()
+) -> Server:
     """Start a server in the background and wait until it answers, or return the server that already runs.
 
-    The server starts in the current folder and with this Python, so its workers can import modules from the
-    folder. It requires a token from every client; `get_session` reads the token from a file that only this
-    user can read.
+    The server starts in the current folder and with this Python, so its workers can
+    import modules from the folder. It requires a token from every client; `get_session`
+    reads the token from a file that only this user can read.
 
     Args:
         port: the port to listen on, from 1024 to 65535, on the loopback interface.
-        profile: the settings profile, as for `get_session`; sessions that name no profile use it, too.
-        connectors: the names of connectors to load, such as "kafka", as for `get_session`.
+        profile: the settings profile, as for `get_session`; sessions that name no
+            profile use it, too.
+        connectors: the names of connectors to load, such as "kafka", as for
+            `get_session`.
 
     Raises:
-        InvalidInputError: a server with another profile or without these connectors runs on the port, the
-            port is taken or not allowed, the server does not start within 2 minutes, or this is not Linux.
+        InvalidInputError: a server with another profile or without these connectors
+            runs on the port, the port is taken or not allowed, the server does not
+            start within 2 minutes, or this is not Linux.
     """
     check(serve, locals())
     if not sys.platform.startswith("linux"):
-        raise InvalidInputError("sparkstream serve needs Linux, where /proc shows whether its server runs")
+        raise InvalidInputError(
+            "sparkstream serve needs Linux, where /proc shows whether its server runs"
+        )
     if not _FIRST_PORT <= port <= _LAST_PORT:
-        raise InvalidInputError(f"port must be from {_FIRST_PORT} to {_LAST_PORT}, not {port}")
+        raise InvalidInputError(
+            f"port must be from {_FIRST_PORT} to {_LAST_PORT}, not {port}"
+        )
     settings = profiles.read_profile(profile)
     if connectors:
         import pyspark
@@ -153,19 +171,26 @@ def serve(port: int = PORT, profile: str = "local", connectors: Sequence[str] = 
             if running.profile != profile or lacks:
                 without = f" and without connector {lacks[0]}" if lacks else ""
                 raise InvalidInputError(
-                    f"a server with profile {running.profile}{without} runs on port {port}; end it first "
-                    f"(sparkstream serve stop --port {port}), or give another port"
+                    f"a server with profile {running.profile}{without} runs on port"
+                    f" {port}; end it first (sparkstream serve stop --port {port}), or"
+                    " give another port"
                 )
             return running
         if running is not None:
-            _end(running)  # the process that started it was killed before the server answered
+            # The process that started it was killed before the server answered
+            _end(running)
         _clear(folder)
         with _reserved(port) as reserved:
             process = _launch(folder, port, settings, reserved)
-        server = Server(port, profile, process.pid, _started(process.pid), tuple(connectors))
+        server = Server(
+            port, profile, process.pid, _started(process.pid), tuple(connectors)
+        )
         try:
-            # Write the note before waiting, so that `stop` can end the server if this process is killed.
-            _files.replace(folder / "server.json", [json.dumps(asdict(server))], private=True)
+            # Write the note before waiting, so that `stop` can end the server if this
+            # process is killed.
+            _files.replace(
+                folder / "server.json", [json.dumps(asdict(server))], private=True
+            )
             _await(process, port)
         except BaseException:
             _end(server)
@@ -222,17 +247,20 @@ def _alone(port: int) -> Iterator[Path]:
 def _reserved(port: int) -> Iterator[list[int]]:
     """Bind the port on the IPv6 loopback address, so that no other program can receive the token there.
 
-    A client must use the name `localhost` to send its token without TLS, and may try the IPv6 address first,
-    on which the server does not listen. The server inherits the bound socket, so the port stays taken while
-    it runs.
+    A client must use the name `localhost` to send its token without TLS, and may try
+    the IPv6 address first, on which the server does not listen. The server inherits the
+    bound socket, so the port stays taken while it runs.
 
     Yields:
-        The file descriptor of the socket for the server to inherit; an empty list without IPv6.
+        The file descriptor of the socket for the server to inherit; an empty list
+        without IPv6.
 
     Raises:
         InvalidInputError: another program has the port.
     """
-    taken = InvalidInputError(f"port {port} is taken by another program; give another port")
+    taken = InvalidInputError(
+        f"port {port} is taken by another program; give another port"
+    )
     if _answers(port):
         raise taken
     with ExitStack() as held:
@@ -260,8 +288,8 @@ def _launch(
 ) -> subprocess.Popen[bytes]:
     """Start the process of the server.
 
-    Its log is for this user only: Spark's Python processes print the address that they attach to, which has
-    the token.
+    Its log is for this user only: Spark's Python processes print the address that they
+    attach to, which has the token.
 
     Args:
         folder: the folder of the server.
@@ -275,7 +303,10 @@ def _launch(
     _files.replace(folder / "token", [token], private=True)
     for name in ("clients", "warehouse", "tmp"):
         _files.private_folder(folder / name)
-    settings = {"spark.master": "local[*]", "spark.app.name": "sparkstream serve"} | profile
+    settings = {
+        "spark.master": "local[*]",
+        "spark.app.name": "sparkstream serve",
+    } | profile
     settings |= {
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": str(port),
@@ -285,33 +316,56 @@ def _launch(
         KIT_KEY: str(_KIT),
     }
     conf = folder / "server.conf"
-    _files.replace(conf, (f"{key} {value}\n" for key, value in settings.items()), private=True)
+    _files.replace(
+        conf, (f"{key} {value}\n" for key, value in settings.items()), private=True
+    )
     more = [_java.PARALLEL, *shlex.split(_java.java_options(java))]
-    arguments = ["--properties-file", str(conf), "--class", _MAIN_CLASS, "spark-internal"]
+    arguments = [
+        "--properties-file",
+        str(conf),
+        "--class",
+        _MAIN_CLASS,
+        "spark-internal",
+    ]
     with _files.private_file(folder / "server.log") as log:
         try:
-            command = _java.command(arguments, env, more, archive=None, stderr=log.fileno())
+            command = _java.command(
+                arguments, env, more, archive=None, stderr=log.fileno()
+            )
         except subprocess.CalledProcessError as err:
             _clear(folder)
             raise _failed("ended at its start", folder / "server.log") from err
-        said: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(command, env=env, **said, start_new_session=True, pass_fds=inherited)
+        said: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": log,
+            "stderr": subprocess.STDOUT,
+        }
+        return subprocess.Popen(
+            command, env=env, **said, start_new_session=True, pass_fds=inherited
+        )
 
 
 def _environment(token: str, folder: Path) -> dict[str, str]:
     """Return the environment of the server and of its Python workers.
 
-    The token is in the environment, because other users of the machine cannot read it there.
+    The token is in the environment, because other users of the machine cannot read it
+    there.
     """
     of_client = ("SPARK_REMOTE", "SPARK_CONNECT_MODE_ENABLED", "PYSPARK_GATEWAY")
-    env = {key: value for key, value in _java.environment().items() if not key.startswith(of_client)}
-    # The current folder by its path, because Spark starts the Python of a UDF in a folder of its session.
+    env = {
+        key: value
+        for key, value in _java.environment().items()
+        if not key.startswith(of_client)
+    }
+    # The current folder by its path, because Spark starts the Python of a UDF in a
+    # folder of its session.
     path = [str(_KIT.parent), str(Path.cwd()), env.get("PYTHONPATH", "")]
     log4j2 = f"-Dlog4j2.configurationFile={profiles.log4j2_file().as_uri()}"
     temporary = f'"-Djava.io.tmpdir={folder / "tmp"}"'
     options = [env.get("SPARK_SUBMIT_OPTS", ""), log4j2, temporary]
     return env | {
-        "SPARK_LOCAL_IP": "127.0.0.1",  # keeps Spark's web UI, which needs no token, on this machine
+        # Keeps Spark's web UI, which needs no token, on this machine
+        "SPARK_LOCAL_IP": "127.0.0.1",
         "PYSPARK_PYTHON": sys.executable,
         "PYTHONPATH": ":".join(filter(None, path)),
         "SPARK_SUBMIT_OPTS": " ".join(options),
@@ -323,11 +377,15 @@ def _await(server: subprocess.Popen[bytes], port: int) -> None:
     """Wait until the server accepts connections.
 
     Raises:
-        InvalidInputError: the server ended, or did not answer within 2 minutes; the message has the cause
-            from its log.
+        InvalidInputError: the server ended, or did not answer within 2 minutes; the
+            message has the cause from its log.
     """
     _waiting.until(lambda: _answers(port) or server.poll() is not None, _START_LIMIT)
-    what = "ended at its start" if server.poll() is not None else f"did not answer in {_START_LIMIT:g} s"
+    what = (
+        "ended at its start"
+        if server.poll() is not None
+        else f"did not answer in {_START_LIMIT:g} s"
+    )
     if server.poll() is not None or not _answers(port):
         raise _failed(what, folder_of(port) / "server.log")
 
@@ -335,7 +393,9 @@ def _await(server: subprocess.Popen[bytes], port: int) -> None:
 def _failed(what: str, log: Path) -> InvalidInputError:
     from sparkstream_kit._spark.launch import cause_in_log
 
-    return InvalidInputError(f"the server {what}: {cause_in_log(log.read_text(errors='replace'))}; see {log}")
+    return InvalidInputError(
+        f"the server {what}: {cause_in_log(log.read_text(errors='replace'))}; see {log}"
+    )
 
 
 def _answers(port: int) -> bool:
@@ -353,9 +413,12 @@ def _gone(group: int, limit: float) -> bool:
     """
 
     def is_gone() -> bool:
-        with suppress(ChildProcessError):  # only the process that started the server can reap it
+        # Only the process that started the server can reap it
+        with suppress(ChildProcessError):
             os.waitpid(group, os.WNOHANG)
-        return not any(_holds(process, group) for process in Path("/proc").glob("[0-9]*"))
+        return not any(
+            _holds(process, group) for process in Path("/proc").glob("[0-9]*")
+        )
 
     return _waiting.until(is_gone, limit)
 
@@ -366,8 +429,12 @@ def _holds(process: Path, group: int) -> bool:
     A process whose main thread is dead (state Z) still runs if it has other threads.
     """
     try:
-        state, _, its_group = (process / "stat").read_text("utf-8").rpartition(")")[2].split()[:3]
-        return its_group == str(group) and (state != "Z" or len(list((process / "task").iterdir())) > 1)
+        state, _, its_group = (
+            (process / "stat").read_text("utf-8").rpartition(")")[2].split()[:3]
+        )
+        return its_group == str(group) and (
+            state != "Z" or len(list((process / "task").iterdir())) > 1
+        )
     except OSError:  # the process has just ended
         return False
 
@@ -386,25 +453,33 @@ _log = logging.getLogger(__name__)
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _ANSWER_LIMIT = 5.0  # seconds that a server may take to accept a connection
-_TRIES = 5  # attempts to reach a server that has ended; with PySpark's pauses, these take half a minute
+# Attempts to reach a server that has ended; with PySpark's pauses, these take half a
+# minute
+_TRIES = 5
 
 
-def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[str, str]) -> SparkSession:
+def attach(
+    url: str, app_name: str, profile: str | Path | None, conf: Mapping[str, str]
+) -> SparkSession:
     """Open a session on a Spark Connect server, with the settings of a profile that can apply to one session.
 
-    The master, the memory and the static settings are those of the server: such settings of the profile are
-    left out. If this process already has a session on the server, that session is returned.
+    The master, the memory and the static settings are those of the server: such
+    settings of the profile are left out. If this process already has a session on the
+    server, that session is returned.
 
     Args:
         url: the address of the server, such as "sc://localhost".
         app_name: the name of the application.
-        profile: the settings profile of the session; by default that of the server, or for a server that the
-            kit did not start, `local` or `cluster`, depending on its master.
-        conf: settings that win over those of the profile. The caller applies them (see `of_session`).
+        profile: the settings profile of the session; by default that of the server, or
+            for a server that the kit did not start, `local` or `cluster`, depending on
+            its master.
+        conf: settings that win over those of the profile. The caller applies them (see
+            `of_session`).
 
     Raises:
-        InvalidInputError: no server listens at the address, it rejects the token, a session of this process
-            or on another server runs, or Spark cannot read a setting of the profile or of the server.
+        InvalidInputError: no server listens at the address, it rejects the token, a
+            session of this process or on another server runs, or Spark cannot read a
+            setting of the profile or of the server.
         MissingExtraError: the client libraries of Spark Connect are not installed.
     """
     from sparkstream_kit._spark.session import runs_here, server_folder
@@ -416,29 +491,38 @@ def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[st
     settings: dict[str, Any] | None = None if profile is None else read_profile(profile)
     if runs_here():
         raise InvalidInputError(
-            f"a session of this process runs, and {url.partition('/;')[0]} is asked for; call spark.stop() "
-            "first, or unset SPARK_REMOTE"
+            f"a session of this process runs, and {url.partition('/;')[0]} is asked"
+            " for; call spark.stop() first, or unset SPARK_REMOTE"
         )
     if (running := _running(url, host, port)) is not None:
         return cast("SparkSession", running)
     own = _own_url(url, host, port)
     try:
-        spark: SparkSession = SparkSession.builder.remote(own or url).appName(app_name).getOrCreate()
+        spark: SparkSession = (
+            SparkSession.builder.remote(own or url).appName(app_name).getOrCreate()
+        )
     except PySparkException as err:
         if (left := SparkSession.getActiveSession()) is not None:
             left.stop()
         if "UNAUTHENTICATED" not in str(err):
             raise
         raise InvalidInputError(
-            f"the Spark Connect server at {url.partition('/;')[0]} takes only clients with its token; set "
-            "SPARK_CONNECT_AUTHENTICATE_TOKEN, or start a server of your own (sparkstream serve start)"
+            f"the Spark Connect server at {url.partition('/;')[0]} takes only clients"
+            " with its token; set SPARK_CONNECT_AUTHENTICATE_TOKEN, or start a server"
+            " of your own (sparkstream serve start)"
         ) from err
     if own is not None:
         _register(spark, own, port)
         _notice_an_end(spark)
     if settings is None and server_folder(spark) is None:
-        settings = read_profile("local" if is_local(str(spark.conf.get("spark.master", None))) else "cluster")
-    if settings := {key: value for key, value in (settings or {}).items() if key not in conf}:
+        settings = read_profile(
+            "local"
+            if is_local(str(spark.conf.get("spark.master", None)))
+            else "cluster"
+        )
+    if settings := {
+        key: value for key, value in (settings or {}).items() if key not in conf
+    }:
         _apply(spark, SparkSession.builder.remote(own or url), settings)
     if server_folder(spark) is None or spark.conf.get(KIT_KEY, None) != str(_KIT):
         _send_kit(spark)
@@ -454,25 +538,29 @@ def _apply(spark: SparkSession, builder: Any, profile: Mapping[str, str]) -> Non
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         builder.config(map=profile).getOrCreate()
-    # Spark warns about settings that only a server's start can set, and about unreadable values.
+    # Spark warns about settings that only a server's start can set, and about
+    # unreadable values.
     for each in said:
         if re.match("(?is)failed to set (?!.*cannot.modify)", str(each.message)):
             spark.stop()  # so that a call with a corrected profile gets a new session
-            raise InvalidInputError(f"{said_by_spark(UserWarning(each.message))}; correct that setting")
+            raise InvalidInputError(
+                f"{said_by_spark(UserWarning(each.message))}; correct that setting"
+            )
 
 
 def of_session(conf: Mapping[str, str]) -> dict[str, str]:
     """Return the entries of `conf` that apply to a session, those of `spark.sql.*`.
 
-    Log a warning for each other entry, because the server has its own value; `spark.remote` is left out
-    silently.
+    Log a warning for each other entry, because the server has its own value;
+    `spark.remote` is left out silently.
     """
     from sparkstream_kit._spark.session import shown_setting
 
     for key, value in conf.items():
         if not key.startswith(("spark.sql.", "spark.remote")):
             _log.warning(
-                "conf %s is not in force: the Spark Connect server has its own", shown_setting(key, value)
+                "conf %s is not in force: the Spark Connect server has its own",
+                shown_setting(key, value),
             )
     return {key: value for key, value in conf.items() if key.startswith("spark.sql.")}
 
@@ -485,8 +573,11 @@ def _notice_an_end(spark: Any) -> None:
     from pyspark.sql.connect.client.retries import DefaultPolicy
 
     spark.client.set_retry_policies([DefaultPolicy(max_retries=_TRIES)])
-    # Threads of PySpark also notice the end of the server, and would print warnings with a stack trace.
-    warnings.filterwarnings("ignore", r"\[RETRIES_EXCEEDED\]|StreamingQueryListenerBus Handler", UserWarning)
+    # Threads of PySpark also notice the end of the server, and would print warnings
+    # with a stack trace.
+    warnings.filterwarnings(
+        "ignore", r"\[RETRIES_EXCEEDED\]|StreamingQueryListenerBus Handler", UserWarning
+    )
 
 
 def _address(url: str) -> tuple[str, int]:
@@ -496,8 +587,8 @@ def _address(url: str) -> tuple[str, int]:
         if parts.scheme == "sc" and parts.hostname:
             return parts.hostname, parts.port or PORT
     raise InvalidInputError(
-        f"SPARK_REMOTE={url.partition('/;')[0]} is no address of a Connect server; give one such as "
-        "sc://localhost, or unset SPARK_REMOTE"
+        f"SPARK_REMOTE={url.partition('/;')[0]} is no address of a Connect server; give"
+        " one such as sc://localhost, or unset SPARK_REMOTE"
     )
 
 
@@ -514,8 +605,8 @@ def _running(url: str, host: str, port: int) -> Any:
     of = _address(f"sc://{endpoint(running)}")
     if of[1] != port or (of[0] != host and not {of[0], host} <= _LOOPBACK):
         raise InvalidInputError(
-            f"a session of the server at {of[0]} port {of[1]} runs, and {url.partition('/;')[0]} is asked "
-            "for; call spark.stop() first"
+            f"a session of the server at {of[0]} port {of[1]} runs, and"
+            f" {url.partition('/;')[0]} is asked for; call spark.stop() first"
         )
     return running
 
@@ -542,15 +633,18 @@ def reach(url: str) -> tuple[str, int]:
         sparkstream_kit.errors.TransientError: no Spark Connect server answers at localhost port 1 ...
     """
     check(reach, locals())
-    if any(importlib.util.find_spec(name) is None for name in ("pandas", "pyarrow", "grpc")):
+    if any(
+        importlib.util.find_spec(name) is None for name in ("pandas", "pyarrow", "grpc")
+    ):
         raise MissingExtraError("Spark Connect", "connect")
     host, port = _address(url)
     try:
         socket.create_connection((host, port), timeout=_ANSWER_LIMIT).close()
     except OSError as err:
         raise TransientError(
-            f"no Spark Connect server answers at {host} port {port} ({err.strerror or err}); start it "
-            "(on this machine: sparkstream serve start), or unset SPARK_REMOTE for a session of this process"
+            f"no Spark Connect server answers at {host} port {port}"
+            f" ({err.strerror or err}); start it (on this machine: sparkstream serve"
+            " start), or unset SPARK_REMOTE for a session of this process"
         ) from err
     return host, port
 
@@ -561,7 +655,12 @@ def _own_url(url: str, host: str, port: int) -> str | None:
     None also if the address has a token already.
     """
     file = folder_of(port) / "token"
-    if host not in _LOOPBACK or "token=" in url or status(port) is None or not file.exists():
+    if (
+        host not in _LOOPBACK
+        or "token=" in url
+        or status(port) is None
+        or not file.exists()
+    ):
         return None
     token = file.read_text("utf-8")
     options = url.removeprefix("sc://").partition("/")[2].strip(";")
@@ -572,7 +671,8 @@ def _own_url(url: str, host: str, port: int) -> str | None:
 def left_running(said: bytes) -> str | None:
     """Return which query a killed client has left running in its server, and how to end it; None if none.
 
-    The killed client no longer holds the lock of its checkpoint, but its text is still in the lock file.
+    The killed client no longer holds the lock of its checkpoint, but its text is still
+    in the lock file.
 
     Args:
         said: the content of the lock file.
@@ -584,8 +684,8 @@ def left_running(said: bytes) -> str | None:
         if client.exists() and _started(noted["pid"]) == noted["started"]:
             where = f"in the Spark Connect server (process {noted['pid']})"
             return (
-                f"query {holder['query']}, which runs on {where} although its client was killed; end it: run "
-                "any job there, or sparkstream serve stop"
+                f"query {holder['query']}, which runs on {where} although its client"
+                " was killed; end it: run any job there, or sparkstream serve stop"
             )
     return None
 
@@ -593,9 +693,10 @@ def left_running(said: bytes) -> str | None:
 def _register(spark: SparkSession, url: str, port: int) -> None:
     """Register this client at a local server, and end the sessions of clients that were killed.
 
-    Without that, the server would run the queries of a killed client forever. Each client holds a lock on a
-    file with the id of its session. A file without a lock belongs to a client that has died. At the exit of
-    this process, the session is stopped and its file removed.
+    Without that, the server would run the queries of a killed client forever. Each
+    client holds a lock on a file with the id of its session. A file without a lock
+    belongs to a client that has died. At the exit of this process, the session is
+    stopped and its file removed.
     """
     from pyspark.sql.connect.client import SparkConnectClient
 
@@ -606,21 +707,23 @@ def _register(spark: SparkSession, url: str, port: int) -> None:
     if not clients.is_dir():
         return
     for left in clients.glob("[!.]*"):
-        with suppress(OSError), left.open() as file:  # locking the file of a living client raises an OSError
+        # Locking the file of a living client raises an OSError
+        with suppress(OSError), left.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             gone = SparkConnectClient(connection=f"{url};session_id={left.name}")
             with suppress(Exception):  # the session may have ended by itself
                 gone.release_session()
             gone.close()
             left.unlink(missing_ok=True)
-    # Lock the file under a hidden name first: without the lock, another client would take this one for dead.
+    # Lock the file under a hidden name first: without the lock, another client would
+    # take this one for dead.
     mine = clients / session
     held = _files.private_file(mine.with_name(f".{session}"))
     fcntl.flock(held, fcntl.LOCK_EX)
     mine.with_name(f".{session}").rename(mine)
 
-    # Close the file in forked children. A child would otherwise keep the lock after this client has died, and
-    # end the session of this client when the child exits.
+    # Close the file in forked children. A child would otherwise keep the lock after
+    # this client has died, and end the session of this client when the child exits.
     os.register_at_fork(after_in_child=held.close)
 
     def leave() -> None:
@@ -636,8 +739,8 @@ def _register(spark: SparkSession, url: str, port: int) -> None:
 def _send_kit(spark: Any) -> None:
     """Send the code of the kit to the server's Python workers, which run the functions of the kit's sinks.
 
-    The name of the archive contains a hash of the code, so that after an edit the next session runs the new
-    code.
+    The name of the archive contains a hash of the code, so that after an edit the next
+    session runs the new code.
     """
     sources = _own_sources()
     digest = hashlib.sha256(b"".join(sources.values()))
@@ -653,7 +756,12 @@ def _own_sources() -> dict[str, bytes]:
     """Return the source of each module of the kit by its path, from its folder or from a `--py-files` zip."""
     zipped = getattr(__spec__.loader, "archive", None)
     if zipped is None:
-        return {str(path.relative_to(_KIT.parent)): path.read_bytes() for path in sorted(_KIT.rglob("*.py"))}
+        return {
+            str(path.relative_to(_KIT.parent)): path.read_bytes()
+            for path in sorted(_KIT.rglob("*.py"))
+        }
     with zipfile.ZipFile(zipped) as archive:
-        names = [name for name in archive.namelist() if name.startswith(f"{_KIT.name}/")]
+        names = [
+            name for name in archive.namelist() if name.startswith(f"{_KIT.name}/")
+        ]
         return {name: archive.read(name) for name in names if name.endswith(".py")}

@@ -1,9 +1,9 @@
 """Start and run: `get_session`, a session with a profile's settings, quiet, with the driver's Python.
 
-`spark_session` is the same as a context manager, which also stops the session, unless others use it. A
-classic session is started here, with the help of `_spark.launch`; a session on Spark Connect comes from
-`server.attach`. If a session already runs, `_adjust` applies the runtime settings to it and refuses static
-ones that differ.
+`spark_session` is the same as a context manager, which also stops the session, unless
+others use it. A classic session is started here, with the help of `_spark.launch`; a
+session on Spark Connect comes from `server.attach`. If a session already runs,
+`_adjust` applies the runtime settings to it and refuses static ones that differ.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class _Users:
 
     Attributes:
         blocks: the thread of each block that is in force.
-        others: the threads that have got the session by `get_session` outside of a block.
+        others: the threads that have got the session by `get_session` outside of a
+            block.
     """
 
     def __init__(self) -> None:
@@ -74,11 +75,14 @@ class _Users:
     def leave(self, thread: threading.Thread) -> bool:
         """Note that a block has ended, and return whether nobody uses the session any more."""
         self.blocks.remove(thread)
-        self.others = {each for each in self.others if each is not thread and each.is_alive()}
+        self.others = {
+            each for each in self.others if each is not thread and each.is_alive()
+        }
         return not self.blocks and not self.others
 
 
-_users: dict[str, _Users] = {}  # by the session's id, for each session that a block has started
+# By the session's id, for each session that a block has started
+_users: dict[str, _Users] = {}
 
 
 def get_session(
@@ -90,39 +94,47 @@ def get_session(
 ) -> SparkSession:
     """Start a Spark session with settings that suit streaming, or return the one that already runs.
 
-    If a setting is given more than once, the first of these wins: the launch (spark-submit's flags, a
-    properties file, spark-defaults.conf, PYSPARK_SUBMIT_ARGS), `conf`, the profile, Spark's defaults. An
-    entry of `conf` that the launch overrides is logged as a warning. In a session that already runs, only the
-    runtime settings of `conf` are applied; a profile other than the session's own is logged as a warning.
+    If a setting is given more than once, the first of these wins: the launch
+    (spark-submit's flags, a properties file, spark-defaults.conf, PYSPARK_SUBMIT_ARGS),
+    `conf`, the profile, Spark's defaults. An entry of `conf` that the launch overrides
+    is logged as a warning. In a session that already runs, only the runtime settings of
+    `conf` are applied; a profile other than the session's own is logged as a warning.
 
-    A session on a local master can be reached from this machine only: both its ports and Spark's web page,
-    which has no login. Set SPARK_LOCAL_IP in the environment to serve the page on another address.
+    A session on a local master can be reached from this machine only: both its ports
+    and Spark's web page, which has no login. Set SPARK_LOCAL_IP in the environment to
+    serve the page on another address.
 
-    It can be called in any thread, and the session be used in all of them. Spark reads the texts of types
-    (`cast("timestamp")`) with the settings of the thread's active session, which is the one that is returned,
-    unless the thread has another one; so call it in each thread.
+    It can be called in any thread, and the session be used in all of them. Spark reads
+    the texts of types (`cast("timestamp")`) with the settings of the thread's active
+    session, which is the one that is returned, unless the thread has another one; so
+    call it in each thread.
 
-    With SPARK_REMOTE in the environment, or `spark.remote` in `conf`, the session runs on that Spark Connect
-    server. The server's own settings then take the place of the launch, and only the runtime settings of a
-    profile are applied.
+    With SPARK_REMOTE in the environment, or `spark.remote` in `conf`, the session runs
+    on that Spark Connect server. The server's own settings then take the place of the
+    launch, and only the runtime settings of a profile are applied.
 
     Args:
         app_name: the application's name in Spark's UI and logs.
-        profile: `local`, `test`, `cluster` or the path of a file in spark-defaults format. Default: `local`
-            on a local master and `cluster` on any other.
-        conf: further settings by Spark's own keys; True and False become `true` and `false`.
-        connectors: external systems that Spark must support, such as `kafka` and `delta` (`sparkstream
-            connectors` lists them); the settings that they need are added. Spark downloads their packages in
-            its own version, or takes their jars from the folder in SPARKSTREAM_JARS. Both are possible only
-            when the JVM starts, so spark-submit or a Connect server must have been started with them.
+        profile: `local`, `test`, `cluster` or the path of a file in spark-defaults
+            format. Default: `local` on a local master and `cluster` on any other.
+        conf: further settings by Spark's own keys; True and False become `true` and
+            `false`.
+        connectors: external systems that Spark must support, such as `kafka` and
+            `delta` (`sparkstream connectors` lists them); the settings that they need
+            are added. Spark downloads their packages in its own version, or takes their
+            jars from the folder in SPARKSTREAM_JARS. Both are possible only when the
+            JVM starts, so spark-submit or a Connect server must have been started with
+            them.
 
     Returns:
-        A plain `pyspark.sql.SparkSession`. Use `spark_session` to stop it at the end of a `with` block.
+        A plain `pyspark.sql.SparkSession`. Use `spark_session` to stop it at the end of
+        a `with` block.
 
     Raises:
-        InvalidInputError: the profile or a connector is unknown, there is no usable Java, no Connect server
-            answers at the address, Spark cannot read a value, a static setting differs from that of the
-            running session, or Spark lacks a connector.
+        InvalidInputError: the profile or a connector is unknown, there is no usable
+            Java, no Connect server answers at the address, Spark cannot read a value, a
+            static setting differs from that of the running session, or Spark lacks a
+            connector.
         KitError: Spark did not start for another reason.
         MissingExtraError: the libraries of the Spark Connect client are not installed.
 
@@ -141,13 +153,20 @@ def get_session(
 
 
 def _checked(
-    app_name: str, profile: str | Path | None, conf: Mapping[str, Any] | None, connectors: Sequence[str]
+    app_name: str,
+    profile: str | Path | None,
+    conf: Mapping[str, Any] | None,
+    connectors: Sequence[str],
 ) -> SparkSession:
     """Start or find the session, check that it has the connectors, and make it this thread's active one."""
-    explicit = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in (conf or {}).items()}
+    explicit = {
+        k: str(v).lower() if isinstance(v, bool) else str(v)
+        for k, v in (conf or {}).items()
+    }
     session = _session(app_name, profile, explicit, connectors)
     if connectors:
-        from sparkstream_kit.connectors._packages import check_session  # only then is it needed
+        # Only then is it needed
+        from sparkstream_kit.connectors._packages import check_session
 
         check_session(session, connectors)
     activate(session)
@@ -155,7 +174,10 @@ def _checked(
 
 
 def _session(
-    app_name: str, profile: str | Path | None, explicit: dict[str, str], connectors: Sequence[str]
+    app_name: str,
+    profile: str | Path | None,
+    explicit: dict[str, str],
+    connectors: Sequence[str],
 ) -> SparkSession:
     """Start or find the session for `get_session`, without checking that Spark has the connectors."""
     ran = runs()
@@ -173,7 +195,9 @@ def _session(
     if connectors and not jvm_runs():
         from sparkstream_kit.connectors._packages import needed
 
-        explicit = explicit | needed(connectors, pyspark.__version__, (profiled or {}) | explicit)
+        explicit = explicit | needed(
+            connectors, pyspark.__version__, (profiled or {}) | explicit
+        )
     named = {**(profiled or {}), **explicit}
     with launch.starting(named, profile):
         given = _given_by_launch()
@@ -181,11 +205,18 @@ def _session(
         if profiled is None:
             profile = "local" if is_local(master) else "cluster"
             profiled = read_profile(profile)
-        chosen = {"spark.app.name": app_name, "spark.master": master, **profiled, **explicit}
+        chosen = {
+            "spark.app.name": app_name,
+            "spark.master": master,
+            **profiled,
+            **explicit,
+        }
         if is_local(master):
             _prepare_local(given, chosen)
         applied: dict[str, Any] = {
-            key: chosen[key] for key in chosen if key not in given and not key.startswith(launch.LAUNCH_KEYS)
+            key: chosen[key]
+            for key in chosen
+            if key not in given and not key.startswith(launch.LAUNCH_KEYS)
         }
         with launch.web_page_on_loopback() if is_local(master) else nullcontext():
             spark = _start(applied)
@@ -204,10 +235,11 @@ def spark_session(
 ) -> Iterator[SparkSession]:
     """Start a session as `get_session` does, and stop it at the end of the `with` block, its queries first.
 
-    A session that was running before the block, such as a notebook's, is yielded and not stopped. Blocks in
-    several threads share the session that the first of them has started, and the last one to end stops it;
-    it is left running for a thread that has got it by `get_session` outside of a block and has not ended. On
-    Spark Connect, the session's queries and views end with the session, and the server keeps running.
+    A session that was running before the block, such as a notebook's, is yielded and
+    not stopped. Blocks in several threads share the session that the first of them has
+    started, and the last one to end stops it; it is left running for a thread that has
+    got it by `get_session` outside of a block and has not ended. On Spark Connect, the
+    session's queries and views end with the session, and the server keeps running.
 
     The arguments and errors are those of `get_session`.
 
@@ -241,12 +273,14 @@ def _stop(spark: SparkSession) -> None:
     """Stop a session that runs, and first all queries, also those of its `newSession()`."""
     if has_ended(spark):  # PySpark would forget the session that may run since
         return
-    # Spark prints a Java stack trace for a query that still runs when its context stops.
+    # Spark prints a Java stack trace for a query that still runs when its context
+    # stops.
     with suppress(Exception):  # the JVM may have ended
         ours = [(query, known.frame) for query, known in running()]
         theirs = [(query, None) for query in spark.streams.active]
         for query, frame in () if on_server(spark) else [*ours, *theirs]:
-            of = spark if frame is None else frame.sparkSession  # which may have come from `newSession()`
+            # Which may have come from `newSession()`
+            of = spark if frame is None else frame.sparkSession
             of.conf.set("spark.sql.streaming.stopTimeout", "5s")
             with suppress(Exception):  # the function of a batch may hang
                 query.stop()
@@ -258,14 +292,18 @@ def _prepare_local(given: Mapping[str, str], chosen: dict[str, str]) -> None:
 
     Args:
         given: the settings of the launch.
-        chosen: the settings for the session. The driver's host and bind address are added as 127.0.0.1,
-            unless `given` or `chosen` has one of them.
+        chosen: the settings for the session. The driver's host and bind address are
+            added as 127.0.0.1, unless `given` or `chosen` has one of them.
     """
     launch.silence_jvm(has_level="spark.log.level" in given)
     if not {"spark.driver.host", "spark.driver.bindAddress"} & {*given, *chosen}:
-        chosen |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+        chosen |= {
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+        }
     if "spark.pyspark.python" not in {*given, *chosen}:
-        # By default Spark starts the first python3 on PATH; if that one does not work, it fails after 10 s.
+        # By default Spark starts the first python3 on PATH; if that one does not work,
+        # it fails after 10 s.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 
@@ -273,13 +311,17 @@ def _start(conf: dict[str, Any]) -> SparkSession:
     """Start the context and the session; keep a SIGINT handler that the program has installed."""
     interrupt = signal.getsignal(signal.SIGINT)
     context = SparkContext.getOrCreate(SparkConf().setAll(list(conf.items())))
-    # PySpark installs a SIGINT handler that cancels running jobs. Keep it only if there was no handler
-    # before.
-    if interrupt is not signal.default_int_handler and threading.current_thread() is threading.main_thread():
+    # PySpark installs a SIGINT handler that cancels running jobs. Keep it only if there
+    # was no handler before.
+    if (
+        interrupt is not signal.default_int_handler
+        and threading.current_thread() is threading.main_thread()
+    ):
         signal.signal(signal.SIGINT, interrupt)
     try:
         spark: SparkSession = SparkSession.builder.config(map=conf).getOrCreate()
-        _ = spark.conf  # only here does Spark check the values; the context accepts any text
+        # Only here does Spark check the values; the context accepts any text
+        _ = spark.conf
     except PySparkException:
         context.stop()  # otherwise the next session would get the bad values, too
         raise
@@ -298,24 +340,36 @@ def _given_by_launch() -> dict[str, str]:
         "spark.app.name": {script, "pyspark-shell"},
         "spark.ui.showConsoleProgress": {"true"},
     }
-    return {key: value for key, value in given.items() if value not in filled_in.get(key, ())}
+    return {
+        key: value
+        for key, value in given.items()
+        if value not in filled_in.get(key, ())
+    }
 
 
-def _adjust(spark: SparkSession, profile: str | Path | None, explicit: Mapping[str, str]) -> SparkSession:
+def _adjust(
+    spark: SparkSession, profile: str | Path | None, explicit: Mapping[str, str]
+) -> SparkSession:
     """Apply the runtime settings of `explicit` to a running session.
 
     Raises:
-        InvalidInputError: a static setting differs from the session's, or Spark cannot read a value. Then no
-            setting has been changed.
+        InvalidInputError: a static setting differs from the session's, or Spark cannot
+            read a value. Then no setting has been changed.
     """
     of_profile, before = _asked.get(identity(spark), (None, {}))
     if profile not in (None, of_profile):
         other = f" with profile {of_profile}" if of_profile else ""
-        _log.warning("profile %s is not applied: a session%s runs; call spark.stop() first", profile, other)
-    runtime = {key: value for key, value in explicit.items() if spark.conf.isModifiable(key)}
+        _log.warning(
+            "profile %s is not applied: a session%s runs; call spark.stop() first",
+            profile,
+            other,
+        )
+    runtime = {
+        key: value for key, value in explicit.items() if spark.conf.isModifiable(key)
+    }
     for key, value in explicit.items():
-        # A value that was given at the session's start, too, has been handled then. This happens, for
-        # example, when a notebook cell runs twice.
+        # A value that was given at the session's start, too, has been handled then.
+        # This happens, for example, when a notebook cell runs twice.
         if key in runtime or before.get(key) == value:
             continue
         current = spark.conf.get(key, None)
@@ -325,18 +379,21 @@ def _adjust(spark: SparkSession, profile: str | Path | None, explicit: Mapping[s
             has = "none" if current is None else shown_value(key, current)
             again = "call spark.stop() first, then get_session again"
             raise InvalidInputError(
-                f"{shown_setting(key, value)} cannot be set in the running session, which has {has}; "
-                f"{'start the Connect server with it' if on_server(spark) else again}"
+                f"{shown_setting(key, value)} cannot be set in the running session,"
+                f" which has {has};"
+                f" {'start the Connect server with it' if on_server(spark) else again}"
             )
     put_settings(spark, runtime)
     return spark
 
 
-def _report_losers(spark: SparkSession, explicit: Mapping[str, str], given: Mapping[str, str]) -> None:
+def _report_losers(
+    spark: SparkSession, explicit: Mapping[str, str], given: Mapping[str, str]
+) -> None:
     """Log a warning for each entry of `conf` without effect, and for misspelt `spark.sql` keys.
 
-    An entry has no effect if the launch overrides it, or if the JVM, which was running already, would have
-    needed it at its start.
+    An entry has no effect if the launch overrides it, or if the JVM, which was running
+    already, would have needed it at its start.
     """
     for key, value in explicit.items():
         actual = given.get(key)
@@ -348,20 +405,31 @@ def _report_losers(spark: SparkSession, explicit: Mapping[str, str], given: Mapp
                 lost,
             )
         elif actual is not None and not same_setting(key, value, actual):
-            _log.warning("%s: the launch gave %s, which wins", lost, shown_value(key, actual))
-    for unknown in _unknown(spark, [key for key in explicit if not spark.conf.isModifiable(key)]):
+            _log.warning(
+                "%s: the launch gave %s, which wins", lost, shown_value(key, actual)
+            )
+    for unknown in _unknown(
+        spark, [key for key in explicit if not spark.conf.isModifiable(key)]
+    ):
         _log.warning(unknown)
 
 
-# Static settings that many sessions are given: to ask Spark for all that it knows takes half a second.
+# Static settings that many sessions are given: to ask Spark for all that it knows takes
+# half a second.
 _STATIC = re.compile(r"spark\.sql\.(extensions|warehouse\.dir|catalog\.spark_catalog)")
 
 
 def _unknown(spark: SparkSession, keys: list[str]) -> list[str]:
     """Return a line for each unknown `spark.sql` key that resembles a known one, with that one as a hint."""
-    sql_keys = [key for key in keys if key.startswith("spark.sql.") and not _STATIC.fullmatch(key)]
+    sql_keys = [
+        key
+        for key in keys
+        if key.startswith("spark.sql.") and not _STATIC.fullmatch(key)
+    ]
     if not sql_keys:
         return []
     known = {row[0] for row in spark.sql("SET -v").select("key").collect()}
     hints = {key: hint(key, known) for key in sql_keys if key not in known}
-    return [f"Spark knows no setting {key}{near}" for key, near in hints.items() if near]
+    return [
+        f"Spark knows no setting {key}{near}" for key, near in hints.items() if near
+    ]

@@ -1,9 +1,10 @@
 """Start and run: what a query's batches mean, in words: whether it keeps up, and what is wrong if not.
 
-`record` turns Spark's progress of a batch into a `Record`, and `verdicts` diagnoses a query from its last
-records. Both use nothing but Spark's progress, so they give the same result for a running query and for one
-whose progress was saved to a file. `of_late` and `of_rules` turn the counts of a `QuerySummary`
-into verdicts, too. `run` puts all of them into its summary, and the live monitoring shows them.
+`record` turns Spark's progress of a batch into a `Record`, and `verdicts` diagnoses a
+query from its last records. Both use nothing but Spark's progress, so they give the
+same result for a running query and for one whose progress was saved to a file.
+`of_late` and `of_rules` turn the counts of a `QuerySummary` into verdicts, too. `run`
+puts all of them into its summary, and the live monitoring shows them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
 
     from pyspark.sql.streaming.listener import StreamingQueryProgress
 
-__all__ = ["KEPT", "LEVELS", "Record", "Verdict", "of_late", "of_rules", "record", "verdicts"]
+__all__ = [
+    "KEPT",
+    "LEVELS",
+    "Record",
+    "Verdict",
+    "of_late",
+    "of_rules",
+    "record",
+    "verdicts",
+]
 
 LEVELS = ("bad", "warn")  # the levels of a verdict, the worst first
 KEPT = 40  # the number of last batches that verdicts consider
@@ -33,9 +43,12 @@ _ROOM = 0.8  # the share of the trigger interval that batches may take before a 
 # Growth counts from this factor on: over all batches, and over the last third of them.
 _GROWN = 1.2
 _STILL_GROWN = 1.05
-_BUSY = 0.9  # the share of the time that counts as busy all the time; Spark needs some time between batches
+# The share of the time that counts as busy all the time; Spark needs some time between
+# batches
+_BUSY = 0.9
 _PARTITIONS = 16  # up to this number, the cost of partitions is negligible
-_AHEAD = timedelta(minutes=1)  # tolerated, because the clocks of other machines may differ by that much
+# Tolerated, because the clocks of other machines may differ by that much
+_AHEAD = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -47,15 +60,18 @@ class Record:
         at: the time when the batch began.
         seconds: the duration of the batch.
         rows: the number of rows that the batch read.
-        files_waiting: the number of files that no batch had read when this batch had ended; None if it is not
-            known.
-        state_rows: the number of rows in the state store after the batch; None without state.
+        files_waiting: the number of files that no batch had read when this batch had
+            ended; None if it is not known.
+        state_rows: the number of rows in the state store after the batch; None without
+            state.
         partitions: the number of partitions of that state; None without state.
-        watermark: the watermark in force during the batch; None without a watermark, and before it has moved.
+        watermark: the watermark in force during the batch; None without a watermark,
+            and before it has moved.
         has_watermark: whether the query has a watermark.
-        files: the number of files that the query has read in all of its batches; None if it is not known.
-        records_behind: the number of Kafka records that were unread when the batch was planned; None for a
-            query without Kafka.
+        files: the number of files that the query has read in all of its batches; None
+            if it is not known.
+        records_behind: the number of Kafka records that were unread when the batch was
+            planned; None for a query without Kafka.
     """
 
     batch: int
@@ -76,12 +92,16 @@ class Record:
         return self.records_behind if self.files_waiting is None else self.files_waiting
 
 
-def record(progress: StreamingQueryProgress, files: tuple[int, int] | None = None) -> Record:
+def record(
+    progress: StreamingQueryProgress, files: tuple[int, int] | None = None
+) -> Record:
     """Extract the values that verdicts need from Spark's progress of a batch.
 
     Args:
-        progress: from `query.lastProgress`, `query.recentProgress`, a listener or `on_batch` of `run`.
-        files: how many files wait, and how many the query has read, if that is known: Spark counts neither.
+        progress: from `query.lastProgress`, `query.recentProgress`, a listener or
+            `on_batch` of `run`.
+        files: how many files wait, and how many the query has read, if that is known:
+            Spark counts neither.
 
     Examples:
         In a session::
@@ -92,7 +112,11 @@ def record(progress: StreamingQueryProgress, files: tuple[int, int] | None = Non
     """
     check(record, locals())
     watermark = moment(progress.eventTime.get("watermark"))
-    behind = [number for source in progress.sources if (number := records_behind(source)) is not None]
+    behind = [
+        number
+        for source in progress.sources
+        if (number := records_behind(source)) is not None
+    ]
     states = progress.stateOperators
     return Record(
         batch=progress.batchId,
@@ -100,8 +124,14 @@ def record(progress: StreamingQueryProgress, files: tuple[int, int] | None = Non
         seconds=progress.durationMs.get("triggerExecution", 0) / 1000,
         rows=progress.numInputRows,
         files_waiting=files[0] if files else None,
-        state_rows=sum(state.numRowsTotal // times_computed(state) for state in states) if states else None,
-        partitions=max(state.numShufflePartitions for state in states) if states else None,
+        state_rows=(
+            sum(state.numRowsTotal // times_computed(state) for state in states)
+            if states
+            else None
+        ),
+        partitions=(
+            max(state.numShufflePartitions for state in states) if states else None
+        ),
         watermark=watermark if watermark and watermark > EPOCH else None,
         has_watermark=watermark is not None,
         files=files[1] if files else None,
@@ -110,36 +140,45 @@ def record(progress: StreamingQueryProgress, files: tuple[int, int] | None = Non
 
 
 def verdicts(
-    records: Sequence[Record], *, interval: float | None = None, ends: bool = False, mode: str | None = None
+    records: Sequence[Record],
+    *,
+    interval: float | None = None,
+    ends: bool = False,
+    mode: str | None = None,
 ) -> list[Verdict]:
     """Diagnose a running query from its last batches, the worst finding first.
 
     Args:
-        records: the query's batches, in order. Of the last 40, the ones with rows count. With fewer than ten
-            of these there are no verdicts.
-        interval: seconds between batches that the trigger asks for; None if each batch begins as soon as the
-            previous one has ended.
-        ends: whether the query ends by itself, as with `availableNow`. Such a query is meant to be busy.
-        mode: the output mode, if known. In mode `complete` no watermark makes the state smaller,
-            and no row is late.
+        records: the query's batches, in order. Of the last 40, the ones with rows
+            count. With fewer than ten of these there are no verdicts.
+        interval: seconds between batches that the trigger asks for; None if each batch
+            begins as soon as the previous one has ended.
+        ends: whether the query ends by itself, as with `availableNow`. Such a query is
+            meant to be busy.
+        mode: the output mode, if known. In mode `complete` no watermark makes the state
+            smaller, and no row is late.
 
     Returns:
-        The findings, empty if all is well. The rules, by the kind of their verdict (`Verdict.kind`):
+        The findings, empty if all is well. The rules, by the kind of their verdict
+        (`Verdict.kind`):
 
-        - `backlog`: the query falls behind: the backlog of its files, or that of its Kafka records, has grown
-            by more than a fifth; that of files also by at least the number of files that a batch reads.
-            (Spark's rates do not show this: if a limit restricts each batch, rows are read as fast as they
-            are processed.)
-        - `backlog`: the query is busy all the time: batches follow one another without a pause, and a backlog
-            of two batches or more does not shrink.
-        - `trigger`: the query is slower than its trigger: batches take longer than `interval`; or it has
-            little room: they take more than 80% of it.
-        - `state`: the state grows without a watermark: it never shrinks, and has grown by more than a fifth,
-            and by more than a twentieth in the last third of the batches.
+        - `backlog`: the query falls behind: the backlog of its files, or that of its
+            Kafka records, has grown by more than a fifth; that of files also by at
+            least the number of files that a batch reads. (Spark's rates do not show
+            this: if a limit restricts each batch, rows are read as fast as they are
+            processed.)
+        - `backlog`: the query is busy all the time: batches follow one another without
+            a pause, and a backlog of two batches or more does not shrink.
+        - `trigger`: the query is slower than its trigger: batches take longer than
+            `interval`; or it has little room: they take more than 80% of it.
+        - `state`: the state grows without a watermark: it never shrinks, and has grown
+            by more than a fifth, and by more than a twentieth in the last third of the
+            batches.
         - `watermark`: the watermark is ahead of the clock by more than a minute.
-        - `watermark`: the watermark has not moved for ten or more batches with rows, and the query has state.
-        - `partitions`: the state has more than 16 partitions, and at least four times as many partitions as
-            rows.
+        - `watermark`: the watermark has not moved for ten or more batches with rows,
+          and the query has state.
+        - `partitions`: the state has more than 16 partitions, and at least four times
+            as many partitions as rows.
 
     Examples:
         >>> from datetime import datetime, timedelta
@@ -154,7 +193,10 @@ def verdicts(
     if len(last) < _FEWEST:
         return []
     found = {
-        "backlog": _falling_behind(last) or (None if interval or ends else _busy(records[-KEPT:], last)),
+        "backlog": (
+            _falling_behind(last)
+            or (None if interval or ends else _busy(records[-KEPT:], last))
+        ),
         "trigger": _slow(last, interval),
         "state": _growing_state(last, mode),
         "watermark": None if mode == "complete" else _watermark(last),
@@ -179,7 +221,8 @@ def of_rules(broken: Mapping[str, int]) -> list[Verdict]:
         broken: for each rule, the number of rows that broke it (`QuerySummary.broken`).
 
     Returns:
-        One verdict of level `warn` for each rule that at least one row broke, of the kind `rule RULE`.
+        One verdict of level `warn` for each rule that at least one row broke, of the
+        kind `rule RULE`.
 
     Examples:
         >>> [str(each) for each in of_rules({"amount > 0": 3, "shop IS NOT NULL": 0})]
@@ -187,7 +230,11 @@ def of_rules(broken: Mapping[str, int]) -> list[Verdict]:
     """
     check(of_rules, locals())
     return [
-        Verdict("warn", f"rule {rule}: {count(rows, 'row')} break{'s' * (rows == 1)} it", f"rule {rule}")
+        Verdict(
+            "warn",
+            f"rule {rule}: {count(rows, 'row')} break{'s' * (rows == 1)} it",
+            f"rule {rule}",
+        )
         for rule, rows in sorted(broken.items(), key=lambda each: -each[1])
         if rows
     ]
@@ -211,16 +258,27 @@ def of_late(query: QuerySummary) -> list[Verdict]:
     check(of_late, locals())
     if not query.late_rows:
         return []
-    text = f"{query.late_rows_said} dropped, in {query.late_batches:,} of {count(query.batches, 'batch')}"
+    text = (
+        f"{query.late_rows_said} dropped, in {query.late_batches:,} of"
+        f" {count(query.batches, 'batch')}"
+    )
     if query.late_before_1970:
-        why = "Spark's watermark begins at 1970, so that rows dated before 1970 are late from the first batch"
+        why = (
+            "Spark's watermark begins at 1970, so that rows dated before 1970 are late"
+            " from the first batch"
+        )
         other = "or, without session windows, in mode complete"
-        return [Verdict("warn", f"{text}; {why}: count them in a batch query, {other}", "late")]
+        return [
+            Verdict(
+                "warn", f"{text}; {why}: count them in a batch query, {other}", "late"
+            )
+        ]
     if query.late_seconds:
         text += f", the earliest {_time(query.late_seconds)} behind the watermark"
     text += (
-        "; to count such rows, give the watermark a longer delay (of a job: --watermark); to keep them, use "
-        "sinks.by_watermark; after a backlog of files, see docs/watermarks.md"
+        "; to count such rows, give the watermark a longer delay (of a job:"
+        " --watermark); to keep them, use sinks.by_watermark; after a backlog of files,"
+        " see docs/watermarks.md"
     )
     return [Verdict("warn", text, "late")]
 
@@ -245,8 +303,9 @@ def _falling_behind(last: list[Record]) -> Verdict | None:
         if now > _GROWN * before and now >= 1 and now - before >= of_a_batch:
             return Verdict(
                 "bad",
-                f"falling behind: over {len(waits)} batches, its backlog has grown from {before:,.0f} "
-                f"to {now:,.0f} {unit}; give it more cores, or allow more in a batch",
+                f"falling behind: over {len(waits)} batches, its backlog has grown from"
+                f" {before:,.0f} to {now:,.0f} {unit}; give it more cores, or allow"
+                " more in a batch",
             )
     return None
 
@@ -259,10 +318,13 @@ def _slow(last: list[Record], interval: float | None) -> Verdict | None:
     if work > interval:
         return Verdict(
             "bad",
-            f"slower than its trigger: batches take {work:.1f} s, and the trigger asks for one every "
-            f"{interval:g} s; give it more cores, or a longer interval",
+            f"slower than its trigger: batches take {work:.1f} s, and the trigger asks"
+            f" for one every {interval:g} s; give it more cores, or a longer interval",
         )
-    return Verdict("warn", f"busy for {work / interval:.0%} of the time: little room is left for a peak")
+    return Verdict(
+        "warn",
+        f"busy for {work / interval:.0%} of the time: little room is left for a peak",
+    )
 
 
 def _busy(records: Sequence[Record], last: list[Record]) -> Verdict | None:
@@ -276,12 +338,14 @@ def _busy(records: Sequence[Record], last: list[Record]) -> Verdict | None:
     time = (records[-1].at - records[0].at).total_seconds() + records[-1].seconds
     for waits, unit, of_a_batch in _backlogs(last) if work >= _BUSY * time else ():
         before, now = _thirds(waits)
-        if now >= before and waits[-1] >= 2 * (of_a_batch or median(each.rows for each in last)):
+        if now >= before and waits[-1] >= 2 * (
+            of_a_batch or median(each.rows for each in last)
+        ):
             return Verdict(
                 "warn",
-                f"busy all the time: over {len(last)} batches, each began when the one before had ended, and "
-                f"{waits[-1]:,} {unit} wait, no fewer than before; give it more cores, or allow more in a "
-                "batch",
+                f"busy all the time: over {len(last)} batches, each began when the one"
+                f" before had ended, and {waits[-1]:,} {unit} wait, no fewer than"
+                " before; give it more cores, or allow more in a batch",
             )
     return None
 
@@ -296,7 +360,8 @@ def _backlogs(last: list[Record]) -> Iterator[tuple[list[int], str, float]]:
     """Yield the backlog in files, and that in Kafka records, if it is known of enough batches.
 
     Yields:
-        The values; their unit; and how many of it a batch reads on average, 0 if that is not known.
+        The values; their unit; and how many of it a batch reads on average, 0 if that
+        is not known.
     """
     read = [each.files for each in last if each.files is not None]
     files = (read[-1] - read[0]) / (len(read) - 1) if len(read) > 1 else 0
@@ -321,8 +386,8 @@ def _growing_state(last: list[Record], mode: str | None) -> Verdict | None:
         fix = f"mode complete keeps all keys; give mode='update' and, {fix}"
     return Verdict(
         "warn",
-        f"its state grows without a watermark, over {len(rows)} batches from {rows[0]:,} to {rows[-1]:,} "
-        f"rows; new keys will exhaust memory: {fix}",
+        f"its state grows without a watermark, over {len(rows)} batches from"
+        f" {rows[0]:,} to {rows[-1]:,} rows; new keys will exhaust memory: {fix}",
     )
 
 
@@ -335,17 +400,26 @@ def _watermark(last: list[Record]) -> Verdict | None:
     if now is not None and now > last[-1].at + _AHEAD:
         return Verdict(
             "bad",
-            f"its watermark is at {now:%Y-%m-%d %H:%M} UTC, ahead of the clock: a row is dated in the "
-            "future, and all others count as late until then; windows.with_watermark sets such rows aside",
+            f"its watermark is at {now:%Y-%m-%d %H:%M} UTC, ahead of the clock: a row"
+            " is dated in the future, and all others count as late until then;"
+            " windows.with_watermark sets such rows aside",
         )
-    still = next((number for number, mark in enumerate(reversed(marks)) if mark != now), len(marks))
+    still = next(
+        (number for number, mark in enumerate(reversed(marks)) if mark != now),
+        len(marks),
+    )
     if still < _FEWEST or last[-1].state_rows is None:
         return None  # without state, no result depends on the watermark
-    since = "has not moved yet" if now is None else f"has stood still at {now:%Y-%m-%d %H:%M:%S} UTC"
+    since = (
+        "has not moved yet"
+        if now is None
+        else f"has stood still at {now:%Y-%m-%d %H:%M:%S} UTC"
+    )
     return Verdict(
         "warn",
-        f"its watermark {since}, over {still} batches with rows: no window closes, and no state is dropped; "
-        "the times of the rows do not advance, or one of several sources sends none",
+        f"its watermark {since}, over {still} batches with rows: no window closes, and"
+        " no state is dropped; the times of the rows do not advance, or one of several"
+        " sources sends none",
     )
 
 
@@ -357,6 +431,7 @@ def _partitions(last: list[Record]) -> Verdict | None:
         return None
     return Verdict(
         "warn",
-        f"{partitions} partitions for {rows:,} rows of state: each batch starts {partitions} tasks; set "
-        "spark.sql.shuffle.partitions to the number of cores, and start on a new checkpoint",
+        f"{partitions} partitions for {rows:,} rows of state: each batch starts"
+        f" {partitions} tasks; set spark.sql.shuffle.partitions to the number of cores,"
+        " and start on a new checkpoint",
     )

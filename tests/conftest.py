@@ -31,14 +31,19 @@ from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES, read_profile
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("PART", "SHARE")  # choose a part of the tests; see pytest_collection_modifyitems
-HANGS = 600.0  # seconds: what has not come by then hangs. On two busy cores a driver has taken minutes
+# Choose a part of the tests; see pytest_collection_modifyitems
+PARTS = ("PART", "SHARE")
+# Seconds: what has not come by then hangs. On two busy cores a driver has taken minutes
+HANGS = 600.0
 
-# What is started in the background (`make ci &`) begins with SIGINT ignored, and all that it starts.
+# What is started in the background (`make ci &`) begins with SIGINT ignored, and all
+# that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Every JVM that a test starts lives for seconds: the quick compiler alone will do.
-os.environ["SPARK_SUBMIT_OPTS"] = f"{read_profile('test')['spark.driver.extraJavaOptions']} {java_options()}"
+os.environ["SPARK_SUBMIT_OPTS"] = (
+    f"{read_profile('test')['spark.driver.extraJavaOptions']} {java_options()}"
+)
 
 
 @pytest.fixture(scope="session")
@@ -81,26 +86,36 @@ def pytest_runtest_makereport(item, call):
         reason = str(call.excinfo.value)
         if not reason.startswith(skips.ALLOWED):
             report.outcome = "failed"
-            report.longrepr = f"skipped, which CI does not allow (tests/support/skips.py): {reason}"
+            report.longrepr = (
+                f"skipped, which CI does not allow (tests/support/skips.py): {reason}"
+            )
     return report
 
 
 def pytest_collection_modifyitems(config, items):
     """Mark what is slow and what Connect cannot run; ORDER=7 is a random order.
 
-    PART=1/4 leaves a quarter of the slow tests, SHARE=1/3 the tests of a third of the files.
+    PART=1/4 leaves a quarter of the slow tests, SHARE=1/3 the tests of a third of the
+    files.
     """
     _mark_slow(config, items)
     if share := os.environ.get("SHARE"):
         number, parts = map(int, share.split("/"))
         shared = {*sorted({item.path for item in items})[number - 1 :: parts]}
-        config.hook.pytest_deselected(items=[item for item in items if item.path not in shared])
+        config.hook.pytest_deselected(
+            items=[item for item in items if item.path not in shared]
+        )
         items[:] = [item for item in items if item.path in shared]
     if part := os.environ.get("PART"):
         number, parts = map(int, part.split("/"))
-        # Every sixteenth, say, and not by a hash: no part is empty, and pytest never says that no tests ran.
-        mine = [item for item in items if item.get_closest_marker("slow")][number - 1 :: parts]
-        config.hook.pytest_deselected(items=[item for item in items if item not in mine])
+        # Every sixteenth, say, and not by a hash: no part is empty, and pytest never
+        # says that no tests ran.
+        mine = [item for item in items if item.get_closest_marker("slow")][
+            number - 1 :: parts
+        ]
+        config.hook.pytest_deselected(
+            items=[item for item in items if item not in mine]
+        )
         items[:] = mine
     if order := os.environ.get("ORDER"):
         random.Random(order).shuffle(items)  # noqa: S311 - the same in each worker
@@ -116,13 +131,19 @@ def _mark_slow(config, items):
         for mark in item.iter_markers("fast"):
             case = getattr(item, "callspec").id  # noqa: B009 - of a test with cases alone
             fast = any(fnmatchcase(case, pattern) for pattern in mark.args)
-            of_test.setdefault((item.path, getattr(item, "originalname", "")), {})[item.nodeid] = fast
+            of_test.setdefault((item.path, getattr(item, "originalname", "")), {})[
+                item.nodeid
+            ] = fast
             if not fast:
                 item.add_marker("slow")
     if not any("[" in argument for argument in config.args):
-        without = [name for (_, name), cases in of_test.items() if not any(cases.values())]
+        without = [
+            name for (_, name), cases in of_test.items() if not any(cases.values())
+        ]
         if without:
-            raise pytest.UsageError(f"no case of {', '.join(without)} is one that its mark `fast` names")
+            raise pytest.UsageError(
+                f"no case of {', '.join(without)} is one that its mark `fast` names"
+            )
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +161,9 @@ def nothing_left_running(request):
             group = spark.sparkContext.getLocalProperty("spark.jobGroup.id")
             assert group is None, f"job group left: {group}"
     started = {thread.name for thread in set(threading.enumerate()) - before}
-    assert "sparkstream-feeder" not in started, "a feeder of a posts' source left running"
+    assert "sparkstream-feeder" not in started, (
+        "a feeder of a posts' source left running"
+    )
 
 
 @pytest.fixture
@@ -186,19 +209,26 @@ def folder(tmp_path):
     return path
 
 
-# Of Spark's versions that the kit supports; `scripts/versions.sh` runs the tests on them.
+# Of Spark's versions that the kit supports; `scripts/versions.sh` runs the tests on
+# them.
 BEFORE_4_2 = pyspark.__version__.startswith("4.1.")
 
 Job = Callable[..., subprocess.CompletedProcess[str]]
 # The jobs that are queries of Structured Streaming.
 JOBS = sorted(
-    path.stem for path in (ROOT / "jobs").glob("*.py") if not path.stem.startswith(("dstream", "train"))
+    path.stem
+    for path in (ROOT / "jobs").glob("*.py")
+    if not path.stem.startswith(("dstream", "train"))
 )
 
 
 def command(launcher, job, *args):
     """Return the command line of a job of this checkout, as a user would type it."""
-    return [shutil.which(launcher) or launcher, str(ROOT / "jobs" / f"{job}.py"), *map(str, args)]
+    return [
+        shutil.which(launcher) or launcher,
+        str(ROOT / "jobs" / f"{job}.py"),
+        *map(str, args),
+    ]
 
 
 @pytest.fixture
@@ -209,7 +239,9 @@ def job(tmp_path):
 
     def run_job(launcher, name, *args, code=0, **env):
         env = {**os.environ, **env}
-        done = process(command(launcher, name, *args), cwd=home, env=env, stdin=subprocess.DEVNULL)
+        done = process(
+            command(launcher, name, *args), cwd=home, env=env, stdin=subprocess.DEVNULL
+        )
         assert done.returncode == code, done.stderr
         return done
 
@@ -218,8 +250,13 @@ def job(tmp_path):
 
 def environment(**changes):
     """Return this environment without what Spark reads, a session here has left, and chooses tests."""
-    kept = {key: value for key, value in os.environ.items() if "SPARK" not in key and key not in PARTS}
-    # Where a machine does not know its own name, no JVM of Spark starts without this one.
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if "SPARK" not in key and key not in PARTS
+    }
+    # Where a machine does not know its own name, no JVM of Spark starts without this
+    # one.
     if "SPARK_LOCAL_IP" in os.environ:
         kept["SPARK_LOCAL_IP"] = os.environ["SPARK_LOCAL_IP"]
     kept["PATH"] = f"{Path(sys.executable).parent}:{kept['PATH']}"
@@ -232,8 +269,24 @@ def self_signed(folder):
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl")
     key, certificate, both = folder / "key", folder / "certificate", folder / "both"
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
-    made += ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=localhost",
+    ]
+    made += [
+        "-addext",
+        "subjectAltName=DNS:localhost",
+        "-keyout",
+        key,
+        "-out",
+        certificate,
+    ]
     process(made, check=True)
     both.write_text(key.read_text() + certificate.read_text())
     return certificate, both
@@ -241,7 +294,11 @@ def self_signed(folder):
 
 def built_wheel(folder):
     """Build the wheel of this checkout in a folder."""
-    process([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True)
+    process(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
+        cwd=ROOT,
+        check=True,
+    )
     return next(folder.glob("*.whl"))
 
 
@@ -291,7 +348,10 @@ def _one_line(error, call, /, *given, **named):
 
 def cases(text):
     """Return what each call is told, from a text of calls with indented lines below each."""
-    return {call: " ".join(told.split()) for call, told in re.findall(r"(?m)^(\S.*)\n((?:    .*\n)+)", text)}
+    return {
+        call: " ".join(told.split())
+        for call, told in re.findall(r"(?m)^(\S.*)\n((?:    .*\n)+)", text)
+    }
 
 
 @pytest.fixture
@@ -315,16 +375,27 @@ def temporary(tmp_path):
 def left_behind(temporary):
     """Return the checkpoints that a job left in such an environment."""
     checkpoints = ("temporary-", "sparkstream-dstream-")
-    return [path.name for path in Path(temporary["TMPDIR"]).iterdir() if path.name.startswith(checkpoints)]
+    return [
+        path.name
+        for path in Path(temporary["TMPDIR"]).iterdir()
+        if path.name.startswith(checkpoints)
+    ]
 
 
 @pytest.fixture
 def no_pyspark(tmp_path, monkeypatch):
     """An environment in which importing pyspark fails: what runs there never needed it."""
-    monkeypatch.delenv("SPARK_REMOTE", raising=False)  # a server would have to say whether a folder is there
+    # A server would have to say whether a folder is there
+    monkeypatch.delenv("SPARK_REMOTE", raising=False)
     (tmp_path / "fake").mkdir()
-    (tmp_path / "fake" / "pyspark.py").write_text("raise SystemExit('pyspark was imported')")
-    return {"PYTHONPATH": f"{tmp_path / 'fake'}:{Path(sparkstream_kit.__file__).parent.parent}"}
+    (tmp_path / "fake" / "pyspark.py").write_text(
+        "raise SystemExit('pyspark was imported')"
+    )
+    return {
+        "PYTHONPATH": (
+            f"{tmp_path / 'fake'}:{Path(sparkstream_kit.__file__).parent.parent}"
+        )
+    }
 
 
 # Runs a job once for each list of arguments of its standard input; no process for each.
@@ -354,7 +425,8 @@ def refused(job, tmp_path, monkeypatch):
         done = subprocess.run(
             [sys.executable, "-c", f"import sys; sys.argv = [{script!r}]\n{_EACH}"],
             cwd=tmp_path / "home",
-            # Without a JVM, and without a server, which would have to say whether a folder is there.
+            # Without a JVM, and without a server, which would have to say whether a
+            # folder is there.
             env={**os.environ, "PYTHONPATH": str(ROOT), "JAVA_HOME": "/none"},
             input=json.dumps([args for args, _ in cases]),
             capture_output=True,
@@ -384,14 +456,22 @@ def sales_log(request, tmp_path):
     feeds.drip(feeds.sales_files(42, rows=100, seed=9), tmp_path / "log")
     truth = feeds.sales_totals(feeds.sales_rows(4200, seed=9))
     head = ("ProductKey", "Orders", "TotalSales")
-    return tmp_path / "log", "".join(feeds.csv_line(row) + "\n" for row in (head, *truth))
+    return tmp_path / "log", "".join(
+        feeds.csv_line(row) + "\n" for row in (head, *truth)
+    )
 
 
 @pytest.fixture(params=[("memory", 1), ("rocksdb", 3)], ids=["memory-1", "rocksdb-3"])
 def keeping(request, spark):
     """Run with each state store, in one partition and in three."""
     store, partitions = request.param
-    with in_force(spark, {STATE_STORE: STATE_STORES[store], "spark.sql.shuffle.partitions": str(partitions)}):
+    with in_force(
+        spark,
+        {
+            STATE_STORE: STATE_STORES[store],
+            "spark.sql.shuffle.partitions": str(partitions),
+        },
+    ):
         yield
 
 
@@ -409,5 +489,9 @@ def pretend_master(spark, monkeypatch, master):
     conf = type(spark.conf)
     former = conf.get
     monkeypatch.setattr(
-        conf, "get", lambda of, key, *default: master if key == "spark.master" else former(of, key, *default)
+        conf,
+        "get",
+        lambda of, key, *default: (
+            master if key == "spark.master" else former(of, key, *default)
+        ),
     )

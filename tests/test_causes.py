@@ -62,17 +62,23 @@ def raising(error):
     return fail
 
 
-@case(r"EOFException: Unexpected end of input stream \(.* file file:/+\S+/in/a\.txt\.gz\)")
+@case(
+    r"EOFException: Unexpected end of input stream \(.* file file:/+\S+/in/a\.txt\.gz\)"
+)
 def a_torn_archive(spark, home):
     return torn(spark, home)
 
 
-@case(r"EOFException: Unexpected end of input stream \(.* file file:/+\S+/in/a\.txt\.gz\)")
+@case(
+    r"EOFException: Unexpected end of input stream \(.* file file:/+\S+/in/a\.txt\.gz\)"
+)
 def a_torn_archive_in_a_batch(spark, home):
     return torn(spark, home), sinks.batch_files(home / "out")
 
 
-@case(r".*column: \[n\], physicalType: INT64.* file file:/+\S+/in/part-0\S+\.parquet\. .*")
+@case(
+    r".*column: \[n\], physicalType: INT64.* file file:/+\S+/in/part-0\S+\.parquet\. .*"
+)
 def a_parquet_column_of_another_type(spark, home):
     spark.range(3).withColumnRenamed("id", "n").write.parquet(str(home / "in"))
     return sources.parquet(spark, str(home / "in"), schema="n STRING")
@@ -80,26 +86,35 @@ def a_parquet_column_of_another_type(spark, home):
 
 @case(r"ChecksumException: Checksum error: file:/+\S+/in/part-0\S+\.parquet at 0 .*")
 def a_file_that_changed_under_its_checksum(spark, home):
-    spark.range(3).withColumnRenamed("id", "n").coalesce(1).write.parquet(str(home / "in"))
+    spark.range(3).withColumnRenamed("id", "n").coalesce(1).write.parquet(
+        str(home / "in")
+    )
     for file in (home / "in").glob("part-*"):
         file.write_bytes(file.read_bytes().replace(b"n", b"m", 1))
     return sources.parquet(spark, str(home / "in"), schema="n LONG")
 
 
-@case(r".*Failed to cast value 'A12' to data type \"INT\" for partition column `store`.*")
+@case(
+    r".*Failed to cast value 'A12' to data type \"INT\" for partition column `store`.*"
+)
 def a_folder_whose_name_is_no_number(spark, home):
-    frame = sources.csv(spark, put(home, "store=7/a.csv", "a,1\n"), schema=f"{ROWS}, store INT")
+    frame = sources.csv(
+        spark, put(home, "store=7/a.csv", "a,1\n"), schema=f"{ROWS}, store INT"
+    )
     put(home, "store=A12/a.csv", "a,1\n")
     return frame
 
 
 @case(r"\S+: file:/+\S+/in/a\.parquet is not a Parquet file\. .*")
 def a_file_that_is_no_parquet(spark, home):
-    return sources.parquet(spark, put(home, "a.parquet", b"PAR1 nothing PAR0"), schema="n INT")
+    return sources.parquet(
+        spark, put(home, "a.parquet", b"PAR1 nothing PAR0"), schema="n INT"
+    )
 
 
 @case(
-    r"FileNotFoundException: File file:/+\S+/in/a\.txt does not exist \(in write, \S+test_causes\.py line \d+\)"
+    r"FileNotFoundException: File file:/+\S+/in/a\.txt does not exist \(in write,"
+    r" \S+test_causes\.py line \d+\)"
 )
 def a_file_that_goes_while_it_is_read(spark, home):
     def write(batch, _batch_id):
@@ -111,7 +126,9 @@ def a_file_that_goes_while_it_is_read(spark, home):
 
 @case(r"SparkException: Python worker exited unexpectedly \(crashed\)\. .*")
 def a_worker_that_is_killed(spark, home):
-    return lines(spark, home).select(F.udf(lambda _: os.kill(os.getpid(), signal.SIGKILL))("value"))
+    return lines(spark, home).select(
+        F.udf(lambda _: os.kill(os.getpid(), signal.SIGKILL))("value")
+    )
 
 
 @case(r".*\[DIVIDE_BY_ZERO\] .*; SQL: 1 / length\(substr\(value, 9\)\)")
@@ -127,15 +144,24 @@ def a_cast_that_fails(spark, home):
     return lines(spark, home).selectExpr("cast(value as int)")
 
 
-@case(r".*INT64, logicalType: timestamp; if they are nanoseconds, .* coerce_timestamps='us'; .*a\.parquet.*")
+@case(
+    r".*INT64, logicalType: timestamp; if they are nanoseconds, .*"
+    r" coerce_timestamps='us'; .*a\.parquet.*"
+)
 def times_in_nanoseconds(spark, home):
-    nanoseconds = pd.DataFrame({"t": pd.Series([0], dtype="datetime64[ns]")}).to_parquet()
-    return sources.parquet(spark, put(home, "a.parquet", nanoseconds), schema="t TIMESTAMP")
+    nanoseconds = pd.DataFrame(
+        {"t": pd.Series([0], dtype="datetime64[ns]")}
+    ).to_parquet()
+    return sources.parquet(
+        spark, put(home, "a.parquet", nanoseconds), schema="t TIMESTAMP"
+    )
 
 
 @case(r"bad shop a")
 def an_error_raised_in_sql(spark, home):
-    return rows(spark, home).selectExpr("if(n > 0, raise_error(concat('bad shop ', k)), k) AS k")
+    return rows(spark, home).selectExpr(
+        "if(n > 0, raise_error(concat('bad shop ', k)), k) AS k"
+    )
 
 
 @case(r"database sqlite\S*/t\.db: database is locked")
@@ -143,19 +169,27 @@ def a_table_that_is_locked(spark, home):
     file, held = str(home / "t.db"), []
 
     def lock(_batch, _batch_id):
-        held.append(sqlite3.connect(file, isolation_level=None, check_same_thread=False))
+        held.append(
+            sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+        )
         held[0].execute("BEGIN EXCLUSIVE")
 
     sink = sinks.sql_table(f"sqlite:///{home}/t.db?timeout=0", "t")
     return rows(spark, home), sinks.fan_out(sinks.foreach_batch(lock), sink)
 
 
-@case(r"batch_files: folder /sys/out cannot be used: Operation not permitted; correct the path, or its .*")
+@case(
+    r"batch_files: folder /sys/out cannot be used: Operation not permitted; correct the"
+    r" path, or its .*"
+)
 def a_folder_that_the_kit_may_not_make(spark, home):
     return lines(spark, home), sinks.batch_files("/sys/out")
 
 
-@case(r"the input had the columns k,n when the query started, and has k,n,day now: .* start the query .*")
+@case(
+    r"the input had the columns k,n when the query started, and has k,n,day now: .*"
+    r" start the query .*"
+)
 def a_folder_that_adds_a_column(spark, home):
     frame = rows(spark, home)
     shutil.rmtree(home / "in")
@@ -165,7 +199,10 @@ def a_folder_that_adds_a_column(spark, home):
 
 @case(r"checkpoint \S+/ckpt is damaged: .*/state/0/\d+/\d+\.\w+ .*")
 def a_state_that_is_damaged(spark, home):
-    sink, more = sinks.foreach_batch(lambda batch, _: batch.foreach(print)), {"mode": "update"}
+    sink, more = (
+        sinks.foreach_batch(lambda batch, _: batch.foreach(print)),
+        {"mode": "update"},
+    )
     run(begin(rows(spark, home).groupBy("k").count(), sink, home, **more))
     for file in (home / "ckpt" / "state").rglob("[0-9]*.*"):
         file.write_bytes(b"nothing")
@@ -174,7 +211,9 @@ def a_state_that_is_damaged(spark, home):
 
 
 def begin(frame, sink, home, **more):
-    return start(frame, sink, name="failing", checkpoint=home / "ckpt", availableNow=True, **more)
+    return start(
+        frame, sink, name="failing", checkpoint=home / "ckpt", availableNow=True, **more
+    )
 
 
 @pytest.mark.fast("a_torn_archive", "a_cast_that_fails", "a_batch_that_divides_by_zero")
@@ -183,10 +222,14 @@ def test_the_line_of_a_failure_names_what_the_user_has(spark, tmp_path, what):
     make, words = CASES[what]
     with pytest.raises(Exception, match=r".") as failed:
         made = make(spark, tmp_path)
-        made = made if isinstance(made, tuple) else (made, sinks.files(tmp_path / "out"))
+        made = (
+            made if isinstance(made, tuple) else (made, sinks.files(tmp_path / "out"))
+        )
         frame, sink, more = (*made, {})[:3]
         run(begin(frame, sink, tmp_path, **more))
     assert isinstance(failed.value, KitError)
     said = str(failed.value).removeprefix("query failing failed: ")
     assert re.fullmatch(words, said), said
-    assert not re.search(r"java\.|py4j|#\d|\bat \w+\.\w+\(|Traceback|SQLSTATE|\n", said), said
+    assert not re.search(
+        r"java\.|py4j|#\d|\bat \w+\.\w+\(|Traceback|SQLSTATE|\n", said
+    ), said

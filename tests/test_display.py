@@ -18,7 +18,9 @@ from sparkstream_kit.sinks.base import JSON
 
 
 def test_a_table_aligns_and_shows_null():
-    assert table(["key", "n"], [["a", "1"], [None, "20"], ["long one", None]], right={1}).splitlines() == [
+    assert table(
+        ["key", "n"], [["a", "1"], [None, "20"], ["long one", None]], right={1}
+    ).splitlines() == [
         "key          n",
         "--------  ----",
         "a            1",
@@ -40,7 +42,12 @@ def test_the_longest_bar_fills_the_width_and_the_others_are_in_proportion(width)
 def test_bars_of_nothing_and_of_zeros():
     assert bars([]) == ""
     assert bars([("a", 0), ("b", -5)], width=20).split() == ["a", "0.00", "b", "-5.00"]
-    assert bars([("a", float("nan")), ("b", float("inf"))]).split() == ["a", "nan", "b", "inf"]
+    assert bars([("a", float("nan")), ("b", float("inf"))]).split() == [
+        "a",
+        "nan",
+        "b",
+        "inf",
+    ]
 
 
 # --- a frame as text
@@ -49,21 +56,33 @@ def test_bars_of_nothing_and_of_zeros():
 @pytest.fixture
 def frame(spark):
     rows = [
-        ("a,b", Decimal("12345678901234567890.10"), datetime(2024, 1, 31, 10, 30)),  # noqa: DTZ001
+        (
+            "a,b",
+            Decimal("12345678901234567890.10"),
+            datetime(2024, 1, 31, 10, 30),  # noqa: DTZ001
+        ),
         (None, Decimal("-0.05"), None),
     ]
-    return spark.createDataFrame(rows, "`a key` string, amount decimal(38,2), at timestamp")
+    return spark.createDataFrame(
+        rows, "`a key` string, amount decimal(38,2), at timestamp"
+    )
 
 
 def test_csv_is_exact(frame):
-    assert render(frame, "csv") == (
-        'a key,amount,at\n"a,b",12345678901234567890.10,2024-01-31 10:30:00\n,-0.05,\n'
+    assert (
+        render(frame, "csv")
+        == 'a key,amount,at\n"a,b",12345678901234567890.10,2024-01-31'
+        " 10:30:00\n,-0.05,\n"
     )
 
 
 def test_json_is_exact(frame):
     assert json.loads(render(frame, "json"), parse_float=Decimal) == [
-        {"a key": "a,b", "amount": Decimal("12345678901234567890.10"), "at": "2024-01-31T10:30:00.000000Z"},
+        {
+            "a key": "a,b",
+            "amount": Decimal("12345678901234567890.10"),
+            "at": "2024-01-31T10:30:00.000000Z",
+        },
         {"a key": None, "amount": Decimal("-0.05"), "at": None},
     ]
     assert json.loads(render(frame.where("false"), "json")) == []
@@ -81,9 +100,15 @@ def test_a_table_of_a_frame_has_its_numbers_on_the_right(frame):
 def test_the_hour_that_comes_twice_is_two_windows(spark):
     texts = [("2024-10-27 02:30:00+02:00",), ("2024-10-27 02:30:00+01:00",)]
     with in_force(spark, {"spark.sql.session.timeZone": "Europe/Berlin"}):
-        rows = spark.createDataFrame(texts, "text STRING").select(F.col("text").cast("timestamp").alias("t"))
-        counts = windows.flatten(rows.groupBy(windows.tumbling("t", "1 hour")).count()).orderBy("start")
-        shown = render(counts.select("start", F.array("end").alias("ends")), "csv").splitlines()
+        rows = spark.createDataFrame(texts, "text STRING").select(
+            F.col("text").cast("timestamp").alias("t")
+        )
+        counts = windows.flatten(
+            rows.groupBy(windows.tumbling("t", "1 hour")).count()
+        ).orderBy("start")
+        shown = render(
+            counts.select("start", F.array("end").alias("ends")), "csv"
+        ).splitlines()
     assert shown[1:] == [
         "2024-10-27 02:00:00+02:00,[2024-10-27 02:00:00+01:00]",
         "2024-10-27 02:00:00+01:00,[2024-10-27 03:00:00+01:00]",
@@ -99,4 +124,6 @@ def test_an_offset_with_seconds_is_written_whole(spark):
 
 
 def test_an_unknown_form_is_refused(frame):
-    assert re.search(r"^unknown form jsn; did you mean json\?$", refusal(render, frame, "jsn"))
+    assert re.search(
+        r"^unknown form jsn; did you mean json\?$", refusal(render, frame, "jsn")
+    )

@@ -26,8 +26,15 @@ def lines(spark, folder):
 @pytest.mark.connect
 def test_it_says_what_would_run_and_run_ends_with_it(lines, folder, tmp_path):
     counts, before = lines.groupBy("value").count(), contents(tmp_path)
-    how: Any = {"name": "counts", "mode": "complete", "checkpoint": tmp_path / "ckpt", "dry_run": True}
-    planned = start(counts, sinks.snapshot(tmp_path / "t.csv"), processingTime="5 seconds", **how)
+    how: Any = {
+        "name": "counts",
+        "mode": "complete",
+        "checkpoint": tmp_path / "ckpt",
+        "dry_run": True,
+    }
+    planned = start(
+        counts, sinks.snapshot(tmp_path / "t.csv"), processingTime="5 seconds", **how
+    )
     said = f"""query counts
   mode       complete
   sink       snapshot to file {tmp_path}/t.csv: the last batch's result, whole
@@ -37,7 +44,10 @@ def test_it_says_what_would_run_and_run_ends_with_it(lines, folder, tmp_path):
     assert str(planned) == said
     with pytest.raises(DryRun) as end:
         run(planned, run_for=5)
-    assert str(end.value) == f"a dry run: all checks have passed, and nothing is started\n{said}"
+    assert (
+        str(end.value)
+        == f"a dry run: all checks have passed, and nothing is started\n{said}"
+    )
     assert end.value.exit_code == 0
     assert lines.sparkSession.streams.active == []
     assert contents(tmp_path) == before
@@ -56,13 +66,24 @@ def test_it_goes_on_where_the_checkpoint_stands_and_leaves_it_as_it_is(lines, tm
     run(start(lines, sink, **how))  # the lock is free
 
 
-def test_a_file_that_has_moved_is_found_and_no_log_is_rewritten(spark, lines, folder, tmp_path):
+def test_a_file_that_has_moved_is_found_and_no_log_is_rewritten(
+    spark, lines, folder, tmp_path
+):
     how: Any = {"name": "lines", "checkpoint": tmp_path / "ckpt"}
     run(start(lines, sinks.batch_files(tmp_path / "out"), availableNow=True, **how))
     moved, before = folder.rename(tmp_path / "moved"), contents(tmp_path)
     again = sources.text(spark, str(moved))
-    planned = start(again, sinks.batch_files(tmp_path / "out"), moved={folder: moved}, dry_run=True, **how)
-    assert f"  change     the files that source 0 has read are named under {moved}\n" in str(planned)
+    planned = start(
+        again,
+        sinks.batch_files(tmp_path / "out"),
+        moved={folder: moved},
+        dry_run=True,
+        **how,
+    )
+    assert (
+        f"  change     the files that source 0 has read are named under {moved}\n"
+        in str(planned)
+    )
     assert contents(tmp_path) == before
 
 
@@ -77,7 +98,9 @@ def targets(folder):
 
 
 @pytest.mark.connect
-@pytest.mark.parametrize("kind", ["batch_files", "delta", "iceberg", "latest", "sql_table"])
+@pytest.mark.parametrize(
+    "kind", ["batch_files", "delta", "iceberg", "latest", "sql_table"]
+)
 def test_a_sink_makes_nothing(kind, lines, tmp_path):
     before = contents(tmp_path)
     counts, sink = lines.groupBy("value").count(), targets(tmp_path)[kind]
@@ -90,12 +113,19 @@ def test_a_sink_makes_nothing(kind, lines, tmp_path):
 def test_each_sink_says_where_its_rows_would_go(lines, tmp_path):
     for sink, where in (
         (sinks.files(tmp_path / "out"), f"folder {tmp_path}/out"),
-        (sinks.table("only_planned", path=str(tmp_path / "rows")), "table only_planned"),
+        (
+            sinks.table("only_planned", path=str(tmp_path / "rows")),
+            "table only_planned",
+        ),
         (sinks.batch_files(tmp_path / "new"), f"folder {tmp_path}/new"),
         (sinks.snapshot(tmp_path / "all.csv"), f"file {tmp_path}/all.csv"),
         (sinks.memory("kept"), "memory kept"),
     ):
-        how: Any = {"name": sink.query_name or "q", "mode": sink.modes[0], "dry_run": True}
+        how: Any = {
+            "name": sink.query_name or "q",
+            "mode": sink.modes[0],
+            "dry_run": True,
+        }
         frame = lines.groupBy("value").count() if sink.modes == ("complete",) else lines
         needed: Any = {"checkpoint": tmp_path / "ckpt"} if sink.needs_checkpoint else {}
         assert where in str(start(frame, sink, **how, **needed))
@@ -125,14 +155,27 @@ def refused(lines, folder):
         "table": {"sink": sinks.sql_table(f"sqlite:///{folder}/t.db", "rows")},
         "folder": {"sink": sinks.batch_files(folder / "mine")},
         "checkpoint": {"sink": rows, "checkpoint": folder / "file/ckpt"},
-        "another query": {"sink": rows, "frame": lines.groupBy("value").count(), "mode": "update"},
+        "another query": {
+            "sink": rows,
+            "frame": lines.groupBy("value").count(),
+            "mode": "update",
+        },
         "trigger": {"sink": rows, "processingTime": "-1 second"},
         "no stream": {"sink": rows, "frame": lines.sparkSession.range(1)},
         "by Spark": {"sink": rows, "frame": lines.groupBy("value").count()},
     }
 
 
-WHAT = ["mode", "no checkpoint", "table", "folder", "checkpoint", "another query", "trigger", "no stream"]
+WHAT = [
+    "mode",
+    "no checkpoint",
+    "table",
+    "folder",
+    "checkpoint",
+    "another query",
+    "trigger",
+    "no stream",
+]
 
 
 @pytest.mark.parametrize("what", [*WHAT, "by Spark"])
@@ -150,9 +193,17 @@ def test_it_refuses_what_a_start_refuses(what, lines, tmp_path):
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_a_checkpoint_in_use_is_refused_in_the_same_words(lines, tmp_path, *, dry_run):
     running = start(lines, sinks.console(), name="first", checkpoint=tmp_path)
-    assert refusal(start, lines, sinks.console(), name="second", checkpoint=tmp_path, dry_run=dry_run) == (
-        f"checkpoint {tmp_path} is in use by query first of this process; end it first, or give this query a "
-        "checkpoint of its own"
+    assert (
+        refusal(
+            start,
+            lines,
+            sinks.console(),
+            name="second",
+            checkpoint=tmp_path,
+            dry_run=dry_run,
+        )
+        == f"checkpoint {tmp_path} is in use by query first of this process; end it"
+        " first, or give this query a checkpoint of its own"
     )
     assert running.isActive
     running.stop()
@@ -194,43 +245,64 @@ QUERIES = {
 
 
 def arguments(name, folder, tmp_path):
-    places = {"IN": folder, "OUT": tmp_path / "out", "MODEL": tmp_path / "model", "TMP": tmp_path}
+    places = {
+        "IN": folder,
+        "OUT": tmp_path / "out",
+        "MODEL": tmp_path / "model",
+        "TMP": tmp_path,
+    }
     words = GIVEN[name].split()
     for place, path in places.items():
-        words = [str(path) if word == place else word.replace(f"{place}/", f"{path}/") for word in words]
+        words = [
+            str(path) if word == place else word.replace(f"{place}/", f"{path}/")
+            for word in words
+        ]
     return [word.replace("5_s", "5 s") for word in words]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", JOBS)
-def test_each_job_says_what_would_run_and_leaves_nothing(name, spark, folder, tmp_path, capsys):
+def test_each_job_says_what_would_run_and_leaves_nothing(
+    name, spark, folder, tmp_path, capsys
+):
     if name == "score_posts":
         posts = spark.createDataFrame(
             [tuple(row.values()) for row in feeds.messages_rows(50, seed=1)],
             "id STRING, time STRING, label STRING, text STRING",
         )
-        models.publish(import_module("train_posts").train(posts, "sklearn"), tmp_path / "model")
+        models.publish(
+            import_module("train_posts").train(posts, "sklearn"), tmp_path / "model"
+        )
     main, before = import_module(name).main, contents(tmp_path)
     code = main([*arguments(name, folder, tmp_path), "--dry-run"])
     out, err = capsys.readouterr()
     assert contents(tmp_path) == before
-    if name == "kafka_word_count":  # the session of the tests has no connector: as in a run
+    # The session of the tests has no connector: as in a run
+    if name == "kafka_word_count":
         assert (code, out) == (2, "")
         assert err.strip().endswith(missing("kafka"))
         return
     assert (code, err) == (0, "")
-    said = [line.removeprefix("query ") for line in out.splitlines() if line.startswith("query ")]
+    said = [
+        line.removeprefix("query ")
+        for line in out.splitlines()
+        if line.startswith("query ")
+    ]
     assert said == QUERIES.get(name, [name])
     assert out.startswith("a dry run: all checks have passed, and nothing is started\n")
     assert spark.streams.active == []
 
 
-def test_a_refused_input_ends_a_dry_run_as_it_ends_a_run(spark, folder, tmp_path, capsys):
+def test_a_refused_input_ends_a_dry_run_as_it_ends_a_run(
+    spark, folder, tmp_path, capsys
+):
     (tmp_path / "out/good").mkdir(parents=True)
     (tmp_path / "out/good/file").write_text("of somebody")
 
     def end(flag):
-        code: int = import_module("sales_clean").main([str(folder), f"{tmp_path}/out", flag])
+        code: int = import_module("sales_clean").main(
+            [str(folder), f"{tmp_path}/out", flag]
+        )
         return code, *capsys.readouterr()
 
     code, out, err = end("--dry-run")
@@ -240,18 +312,32 @@ def test_a_refused_input_ends_a_dry_run_as_it_ends_a_run(spark, folder, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*GIVEN} & {*LIKE} - {"action_windows", "score_posts", *ELSEWHERE}))
+@pytest.mark.parametrize(
+    "name", sorted({*GIVEN} & {*LIKE} - {"action_windows", "score_posts", *ELSEWHERE})
+)
 def test_each_job_is_equal_to_what_it_has_written(name, folder, tmp_path, capsys):
     known, main = LIKE[name], import_module(name).main
-    for number, (_, text) in enumerate(feeds.line_files(known.lines(200, 1), rows=50, name="{}")):
+    for number, (_, text) in enumerate(
+        feeds.line_files(known.lines(200, 1), rows=50, name="{}")
+    ):
         (folder / known.file.replace(".", f"-{number}.")).write_text(text)
     words = arguments(name, folder, tmp_path)
     if not {"OUT", "--checkpoint"} & {*GIVEN[name].split()}:
         words += ["--checkpoint", f"{tmp_path}/ckpt"]
     words = [word for word in words if word not in ("--trigger", "5 seconds")]
-    assert main([*words, "--available-now", *(["--drain"] if "--drain" in known.run else [])]) == 0
+    assert (
+        main(
+            [
+                *words,
+                "--available-now",
+                *(["--drain"] if "--drain" in known.run else []),
+            ]
+        )
+        == 0
+    )
     before, _ = contents(tmp_path), capsys.readouterr()
     code, said = main([*words, "--shadow"]), capsys.readouterr().out
     assert (code, contents(tmp_path)) == (0, before), said
-    some = r"\d+" if name == "card_alerts" else r"[1-9]\d*"  # 200 payments without an alert
+    # 200 payments without an alert
+    some = r"\d+" if name == "card_alerts" else r"[1-9]\d*"
     assert re.search(rf" {some} equal, 0 differ, 0 only new, 0 only old", said), said

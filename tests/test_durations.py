@@ -10,7 +10,13 @@ from sparkstream_kit._durations import to_microseconds
 
 @pytest.mark.parametrize(
     "duration",
-    ["999999999999 days", "-999999999999 days", "9999999999999999999 seconds", timedelta.max, "3652060 days"],
+    [
+        "999999999999 days",
+        "-999999999999 days",
+        "9999999999999999999 seconds",
+        timedelta.max,
+        "3652060 days",
+    ],
 )
 def test_a_duration_that_no_timestamp_of_spark_has_is_refused(duration):
     said = refusal(to_microseconds, "delay", duration)

@@ -8,7 +8,13 @@ import pytest
 
 from sparkstream_kit import errors
 from sparkstream_kit.checkpoints.logs import DamagedError
-from sparkstream_kit.errors import DryRun, InputUnavailable, InvalidInputError, KitError, QueryFailed
+from sparkstream_kit.errors import (
+    DryRun,
+    InputUnavailable,
+    InvalidInputError,
+    KitError,
+    QueryFailed,
+)
 from sparkstream_kit.progress import RunSummary
 
 
@@ -29,7 +35,10 @@ def test_each_error_has_its_exit_code_and_is_what_python_calls_it(error, code, a
 
 
 ERRORS = [
-    *(kind("x") for kind in (KitError, InvalidInputError, errors.TransientError, DryRun)),
+    *(
+        kind("x")
+        for kind in (KitError, InvalidInputError, errors.TransientError, DryRun)
+    ),
     errors.MissingExtraError("Avro", "avro"),
     *(
         kind("totals", "no such shop", summary=RunSummary("failure", 1.0, ()))
@@ -48,16 +57,24 @@ def test_an_error_comes_whole_out_of_another_process(error):
 
 def test_each_error_is_sent_to_another_process():
     classes = {
-        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, KitError)
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, KitError)
     }
     assert classes <= {type(error) for error in ERRORS}
 
 
 def test_a_circle_of_causes_has_an_end():
-    first, second, of_java = ValueError("one"), ValueError("two"), ValueError("of PySpark")
+    first, second, of_java = (
+        ValueError("one"),
+        ValueError("two"),
+        ValueError("of PySpark"),
+    )
     vars(first)["_cause"], vars(second)["_cause"] = second, first  # PySpark's own name
     assert errors.innermost_cause(first) in {"ValueError: one", "ValueError: two"}
-    java = SimpleNamespace(getMessage=lambda: "no room", getSimpleName=lambda: "IOException")
+    java = SimpleNamespace(
+        getMessage=lambda: "no room", getSimpleName=lambda: "IOException"
+    )
     java.getClass = java.getCause = lambda: java
     vars(of_java)["_origin"] = java
     assert errors.innermost_cause(of_java) == "IOException: no room"
@@ -87,15 +104,16 @@ SPILL = """Task 0 in stage 3.0 failed: java.io.IOException: No space left on dev
 \tat java.base/sun.nio.ch.FileDispatcherImpl.write0(Native Method)
 \tat org.apache.spark.storage.DiskBlockObjectWriter.commitAndGet(DiskBlockObjectWriter.scala:171)"""
 BOTH = (
-    'Traceback (most recent call last):\n  File "/jobs/shop.py", line 9, in <lambda>\n    rows.collect()\n'
-    f"py4j.protocol.Py4JJavaError: o1.collect\n: {WORKER}"
+    'Traceback (most recent call last):\n  File "/jobs/shop.py", line 9, in <lambda>\n'
+    f"    rows.collect()\npy4j.protocol.Py4JJavaError: o1.collect\n: {WORKER}"
 )
 TEMPORARY = "Spark's temporary folder (spark.local.dir, SPARK_LOCAL_DIRS or TMPDIR)"
 ZERO = "ZeroDivisionError: integer division or modulo by zero (in"
 MEMORY = (
-    "OutOfMemoryError: Java heap space; give Spark's JVM more memory (spark-submit --driver-memory 4g, or "
-    "conf={'spark.driver.memory': '4g'} in a new process), or less at once: one very long line, and a file "
-    "that is unpacked as a whole, must fit"
+    "OutOfMemoryError: Java heap space; give Spark's JVM more memory (spark-submit"
+    " --driver-memory 4g, or conf={'spark.driver.memory': '4g'} in a new process), or"
+    " less at once: one very long line, and a file that is unpacked as a whole,"
+    " must fit"
 )
 NO_ROOM = "IOException: No space left on device; make room"
 CAUSES = {
@@ -103,7 +121,9 @@ CAUSES = {
     WORKER.replace("in helper", "in inv"): f"{ZERO} inv, /jobs/shop.py line 4)",
     PROXY: f"{ZERO} write, /jobs/shop.py line 4)",
     BOTH: f"{ZERO} helper, called by inv, /jobs/shop.py line 4)",
-    WORKER.replace("by zero", "by\n  zero"): f"{ZERO} helper, called by inv, /jobs/shop.py line 4)",
+    WORKER.replace(
+        "by zero", "by\n  zero"
+    ): f"{ZERO} helper, called by inv, /jobs/shop.py line 4)",
     SPILL: f"{NO_ROOM} in {TEMPORARY}, or set it to a larger disk",
     "org.apache.hadoop.fs.FSError: java.io.IOException: No space left on device\n\tat x.Y.z": (
         f"{NO_ROOM} on the disk of the checkpoint, of the target or of {TEMPORARY}"

@@ -33,7 +33,9 @@ def home(tmp_path, monkeypatch):
     for folder in ("spark/jars", "spark/conf", "keeps"):
         (tmp_path / folder).mkdir(parents=True)
     program(tmp_path / "jdk/bin/java", LAUNCHER.format(tmp_path))
-    (tmp_path / "jdk/release").write_text(RELEASE.format("17.0.1", "jdk.incubator.vector"))
+    (tmp_path / "jdk/release").write_text(
+        RELEASE.format("17.0.1", "jdk.incubator.vector")
+    )
     (tmp_path / "asked").touch()
     monkeypatch.setattr(java, "_folder", lambda: tmp_path / "keeps")
     for key in ("SPARK_CONF_DIR", "PYSPARK_SUBMIT_ARGS", "SPARK_SUBMIT_OPTS"):
@@ -47,7 +49,13 @@ def command(*arguments, more=("-Dours=1",)):
     given = java.environment()
     archive = java.known_archive(java.find_java(given))
     path = archive and archive.path
-    return java.command([*arguments, "pyspark-shell"], given, more, archive=path, stderr=subprocess.DEVNULL)
+    return java.command(
+        [*arguments, "pyspark-shell"],
+        given,
+        more,
+        archive=path,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def asked(*arguments):
@@ -59,12 +67,21 @@ def asked(*arguments):
 def test_the_launcher_is_asked_once(home):
     for _ in range(2):
         assert command("--conf", "a=b c") == [
-            *("java", "-Dours=1", "-cp", "conf/:jars/*", "-Xmx1g", "--add-modules=jdk.incubator.vector"),
+            *(
+                "java",
+                "-Dours=1",
+                "-cp",
+                "conf/:jars/*",
+                "-Xmx1g",
+                "--add-modules=jdk.incubator.vector",
+            ),
             *("org.apache.spark.deploy.SparkSubmit", "pyspark-shell"),
         ]
     assert (home / "asked").read_text().count("\n") == 1
     [kept] = (home / "keeps").iterdir()
-    assert kept.stat().st_mode & 0o777 == 0o600, "who can write it can run programs as this user"
+    assert kept.stat().st_mode & 0o777 == 0o600, (
+        "who can write it can run programs as this user"
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,9 +96,14 @@ def test_the_launcher_is_asked_once(home):
     ],
     ids=str,
 )
-def test_a_collector_is_chosen_where_nobody_has_chosen_one_or_another_heap(home, monkeypatch, chosen):
+def test_a_collector_is_chosen_where_nobody_has_chosen_one_or_another_heap(
+    home, monkeypatch, chosen
+):
     given = (java.PARALLEL, "-Dours=1")
-    program(home / "jdk/bin/java", LAUNCHER.format(home).replace(" -cp ", " $SPARK_SUBMIT_OPTS -cp "))
+    program(
+        home / "jdk/bin/java",
+        LAUNCHER.format(home).replace(" -cp ", " $SPARK_SUBMIT_OPTS -cp "),
+    )
     assert command(more=given)[1:3] == [*given]
     (home / "asked").write_text("")  # it answers with the default heap again
     for key, value in chosen.items():
@@ -94,7 +116,12 @@ def test_it_is_asked_anew_where_its_answer_can_be_another(home, monkeypatch):
     assert [asked(), asked("--conf", "spark.driver.memory=2g"), asked()] == [1, 2, 1]
     (home / "spark/conf/spark-defaults.conf").write_text("spark.driver.memory 3g\n")
     assert [asked(), asked()] == [3, 3]
-    for key in ("SPARK_SUBMIT_OPTS", "SPARK_DRIVER_MEMORY", "JAVA_TOOL_OPTIONS", "LD_LIBRARY_PATH"):
+    for key in (
+        "SPARK_SUBMIT_OPTS",
+        "SPARK_DRIVER_MEMORY",
+        "JAVA_TOOL_OPTIONS",
+        "LD_LIBRARY_PATH",
+    ):
         before = asked()
         monkeypatch.setenv(key, "1")
         assert asked() > before, key
@@ -123,15 +150,24 @@ def test_where_nothing_can_be_kept_it_is_asked_each_time(home, monkeypatch, hind
 def test_what_spark_env_sets_is_in_the_environment(home):
     assert "OF_ENV" not in java.environment()
     (home / "spark/bin").mkdir()
-    (home / "spark/bin/load-spark-env.sh").write_text("set -a; . $SPARK_HOME/conf/spark-env.sh; echo words\n")
-    (home / "spark/conf/spark-env.sh").write_text("OF_ENV='of two\nlines'\nJAVA_HOME=/elsewhere\n")
+    (home / "spark/bin/load-spark-env.sh").write_text(
+        "set -a; . $SPARK_HOME/conf/spark-env.sh; echo words\n"
+    )
+    (home / "spark/conf/spark-env.sh").write_text(
+        "OF_ENV='of two\nlines'\nJAVA_HOME=/elsewhere\n"
+    )
     given = java.environment()
-    assert (given["OF_ENV"], given["SPARK_HOME"]) == ("of two\nlines", str(home / "spark"))
+    assert (given["OF_ENV"], given["SPARK_HOME"]) == (
+        "of two\nlines",
+        str(home / "spark"),
+    )
     assert java.find_java(given) is None
     assert "no Java was found" in refusal(command)
 
 
-def test_the_module_for_vectors_is_left_out_without_it_and_with_java_s_newer_cache(home):
+def test_the_module_for_vectors_is_left_out_without_it_and_with_java_s_newer_cache(
+    home,
+):
     assert "--add-modules=jdk.incubator.vector" not in command(more=["-XX:AOTCache=x"])
     (home / "jdk/release").write_text(RELEASE.format("25.0.4", "java.se"))
     assert "--add-modules=jdk.incubator.vector" not in command()
@@ -155,11 +191,16 @@ def test_the_newer_java_is_taken_and_java_home_first(home, monkeypatch):
 
 def test_a_java_that_is_too_old_and_a_spark_home_without_spark_are_one_line(home):
     (home / "jdk/release").write_text(RELEASE.format("11.0.2", ""))
-    assert f"{home}/jdk/bin/java is too old, and Spark needs Java 17 or newer" in refusal(command)
+    assert (
+        f"{home}/jdk/bin/java is too old, and Spark needs Java 17 or newer"
+        in refusal(command)
+    )
     (home / "jdk/release").unlink()  # as beside a wrapper
     shutil.rmtree(home / "spark/jars")
-    assert refusal(command) == (
-        f"Spark cannot be started: no folder {home}/spark/jars; correct or unset SPARK_HOME"
+    assert (
+        refusal(command)
+        == f"Spark cannot be started: no folder {home}/spark/jars; correct or unset"
+        " SPARK_HOME"
     )
 
 
@@ -196,18 +237,27 @@ print(*spark._jvm.java.lang.management.ManagementFactory.getRuntimeMXBean().getI
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", ["", "local"])
 def test_the_options_of_the_profile_come_before_those_of_the_launch(tmp_path, profile):
-    (tmp_path / "of.conf").write_text("spark.driver.extraJavaOptions -Dof.launch=file\n")
+    (tmp_path / "of.conf").write_text(
+        "spark.driver.extraJavaOptions -Dof.launch=file\n"
+    )
     ours = read_profile("local")["spark.driver.extraJavaOptions"]
     for options, arguments, has, lacks in (
         ("", "pyspark-shell", f"{java.PARALLEL} {ours}", "-Dof."),
         ("", "--driver-memory 900m pyspark-shell", ours, java.PARALLEL),
         ("-XX:+UseSerialGC", "pyspark-shell", ours, java.PARALLEL),
         ("", "--properties-file of.conf pyspark-shell", "-Dof.launch=file", ours),
-        ("", "--driver-java-options -Dof.launch=flag pyspark-shell", "-Dof.launch=flag", ours),
+        (
+            "",
+            "--driver-java-options -Dof.launch=flag pyspark-shell",
+            "-Dof.launch=flag",
+            ours,
+        ),
         ("-XX:MetaspaceSize=99m", "pyspark-shell", "-XX:MetaspaceSize=99m", "-Dof."),
     ):
         env = environment(PYSPARK_SUBMIT_ARGS=arguments, SPARK_SUBMIT_OPTS=options)
-        said = process([sys.executable, "-c", OPTIONS, profile], cwd=tmp_path, env=env, check=True).stdout
+        said = process(
+            [sys.executable, "-c", OPTIONS, profile], cwd=tmp_path, env=env, check=True
+        ).stdout
         assert has in said, arguments
         assert lacks not in said, arguments
     assert said.index("=128m") < said.index("=99m"), "the last one wins"
@@ -217,14 +267,27 @@ def test_the_options_of_the_profile_come_before_those_of_the_launch(tmp_path, pr
 def test_all_that_a_launch_may_carry_is_there(tmp_path):
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf/spark-env.sh").write_text("OF_ENV=env\n")
-    (tmp_path / "conf/spark-defaults.conf").write_text('spark.driver.extraJavaOptions "-Dof.launch=a b"\n')
-    (tmp_path / "of.conf").write_text("spark.driver.defaultJavaOptions -Dof.launch=file\n")
+    (tmp_path / "conf/spark-defaults.conf").write_text(
+        'spark.driver.extraJavaOptions "-Dof.launch=a b"\n'
+    )
+    (tmp_path / "of.conf").write_text(
+        "spark.driver.defaultJavaOptions -Dof.launch=file\n"
+    )
     ways = {
         "3 None None 0": {},
         "3 env a b 0": {"SPARK_CONF_DIR": str(tmp_path / "conf")},
-        "3 None flag 0": {"PYSPARK_SUBMIT_ARGS": "--driver-java-options -Dof.launch=flag pyspark-shell"},
-        "3 None file 0": {"PYSPARK_SUBMIT_ARGS": "--properties-file of.conf pyspark-shell"},
-        "3 None opts 0": {"SPARK_SUBMIT_OPTS": "-Dof.launch=opts", "SPARK_HOME": str(java.spark_home())},
+        "3 None flag 0": {
+            "PYSPARK_SUBMIT_ARGS": (
+                "--driver-java-options -Dof.launch=flag pyspark-shell"
+            )
+        },
+        "3 None file 0": {
+            "PYSPARK_SUBMIT_ARGS": "--properties-file of.conf pyspark-shell"
+        },
+        "3 None opts 0": {
+            "SPARK_SUBMIT_OPTS": "-Dof.launch=opts",
+            "SPARK_HOME": str(java.spark_home()),
+        },
     }
     for says, given in ways.items():
         for _ in range(2):  # the second time it is kept
@@ -233,7 +296,9 @@ def test_all_that_a_launch_may_carry_is_there(tmp_path):
             assert (done.returncode, done.stderr) == (0, "")
             first, second = done.stdout.splitlines()
             assert first == says
-            assert second.endswith("False"), "a program that this one starts would take its Java machine"
+            assert second.endswith("False"), (
+                "a program that this one starts would take its Java machine"
+            )
 
 
 AGAIN = """
@@ -251,7 +316,13 @@ def test_the_java_machine_ends_with_python(tmp_path, end):
     command, how = starts(tmp_path, AGAIN)
     pipe = subprocess.PIPE
     started = subprocess.Popen(
-        command, text=True, start_new_session=True, stdin=pipe, stdout=pipe, stderr=pipe, **how
+        command,
+        text=True,
+        start_new_session=True,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        **how,
     )
     assert started.stdin is not None
     assert started.stdout is not None
@@ -271,5 +342,7 @@ def test_the_java_machine_ends_with_python(tmp_path, end):
         assert started.stdout.readline() == "5\n"
         os.killpg(started.pid, signal.SIGINT)
     started.wait(HANGS)
-    assert _waiting.until(lambda: not jvm.exists() or "Z" in (jvm / "stat").read_text(), HANGS)
+    assert _waiting.until(
+        lambda: not jvm.exists() or "Z" in (jvm / "stat").read_text(), HANGS
+    )
     assert "Exception" not in started.stderr.read().replace("KeyboardInterrupt", "")

@@ -43,10 +43,17 @@ def test_a_local_path_may_have_its_scheme(used, scheme, spark, tmp_path):
 
 
 @pytest.mark.parametrize("used", [drip, snapshot, stop_file])
-@pytest.mark.parametrize("path", ["hdfs://namenode/in", "s3a://bucket/in", "s3a:bucket/in"])
-def test_a_path_of_another_file_system_is_refused(used, path, spark, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "path", ["hdfs://namenode/in", "s3a://bucket/in", "s3a:bucket/in"]
+)
+def test_a_path_of_another_file_system_is_refused(
+    used, path, spark, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    assert re.search(f"{path}.* is not on this machine; give a local path", refusal(used, spark, path))
+    assert re.search(
+        f"{path}.* is not on this machine; give a local path",
+        refusal(used, spark, path),
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -54,25 +61,46 @@ def test_a_path_of_another_file_system_is_refused(used, path, spark, tmp_path, m
 def test_a_relative_path_may_have_a_colon(spark, tmp_path, monkeypatch, dot):
     monkeypatch.chdir(tmp_path)
     feeds.drip([("a.txt", "a\n")], "in-10:00")
-    frame, sink = sources.text(spark, f"{dot}in-10:00"), sinks.batch_files(f"{dot}out-10:00")
+    frame, sink = (
+        sources.text(spark, f"{dot}in-10:00"),
+        sinks.batch_files(f"{dot}out-10:00"),
+    )
     run(start(frame, sink, name="q", availableNow=True, checkpoint=f"{dot}ck-10:00"))
-    assert {path.name for path in tmp_path.iterdir()} == {"in-10:00", "out-10:00", "ck-10:00"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "in-10:00",
+        "out-10:00",
+        "ck-10:00",
+    }
 
 
-def test_after_a_change_of_folder_all_relative_paths_are_below_it(spark, tmp_path, monkeypatch):
+def test_after_a_change_of_folder_all_relative_paths_are_below_it(
+    spark, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     feeds.drip([("a.txt", "a\n")], "in")
-    begin = partial(start, sources.text(spark, "in"), sinks.files("out"), name="q", availableNow=True)
-    says = f"query q has checkpoint {tmp_path}/in, which is the input folder {tmp_path}/in; put it elsewhere"
+    begin = partial(
+        start,
+        sources.text(spark, "in"),
+        sinks.files("out"),
+        name="q",
+        availableNow=True,
+    )
+    says = (
+        f"query q has checkpoint {tmp_path}/in, which is the input folder"
+        f" {tmp_path}/in; put it elsewhere"
+    )
     assert refusal(begin, checkpoint="in") == says
     run(begin(checkpoint="ckpt"))
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out", "ckpt"}
 
 
 @pytest.mark.parametrize(
-    ("before", "private", "after"), [(0o600, False, 0o600), (0o640, False, 0o640), (0o644, True, 0o600)]
+    ("before", "private", "after"),
+    [(0o600, False, 0o600), (0o640, False, 0o640), (0o644, True, 0o600)],
 )
-def test_a_file_that_is_replaced_is_for_those_whom_it_was_for(before, *, private, after, tmp_path):
+def test_a_file_that_is_replaced_is_for_those_whom_it_was_for(
+    before, *, private, after, tmp_path
+):
     file = tmp_path / "totals.csv"
     file.write_text("old")
     file.chmod(before)

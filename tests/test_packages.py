@@ -34,19 +34,27 @@ def test_each_spark_has_packages_of_its_own(version):
 def test_what_is_given_stays_and_nothing_comes_twice():
     given = {"spark.sql.extensions": "org.example.Mine", "spark.jars.packages": "a:b:1"}
     found = _packages.needed(["delta", "delta"], "4.2.0", given)
-    assert found["spark.sql.extensions"] == "org.example.Mine,io.delta.sql.DeltaSparkSessionExtension"
+    assert (
+        found["spark.sql.extensions"]
+        == "org.example.Mine,io.delta.sql.DeltaSparkSessionExtension"
+    )
     assert found["spark.jars.packages"] == "a:b:1,io.delta:delta-spark_4.2_2.13:4.4.0"
 
 
-@pytest.mark.parametrize("key", ["spark.sql.catalog.spark_catalog", "spark.delta.logStore.file.impl"])
+@pytest.mark.parametrize(
+    "key", ["spark.sql.catalog.spark_catalog", "spark.delta.logStore.file.impl"]
+)
 def test_a_setting_that_holds_one_value_is_not_made_a_list(key):
     needs = _packages.connectors()["delta"].settings[key]
     assert _packages.needed(["delta"], "4.2.0", {key: needs})[key] == needs
     said = refusal(_packages.needed, ["delta"], "4.2.0", {key: "org.example.Mine"})
-    assert re.search(rf"^connector delta needs {key}={needs}, and not org\.example\.Mine; ", said)
+    assert re.search(
+        rf"^connector delta needs {key}={needs}, and not org\.example\.Mine; ", said
+    )
 
 
-# Jars without a class of Delta's: the session starts, and is refused for the lack of it.
+# Jars without a class of Delta's: the session starts, and is refused for the lack of
+# it.
 LISTS = """
 from pathlib import Path
 from sparkstream_kit import get_session
@@ -76,25 +84,39 @@ def test_a_connector_is_added_to_the_lists_of_the_user(tmp_path):
     assert [re.sub(".*/", "", jar) for jar in jars.split(",")][:3] == names
 
 
-@pytest.mark.parametrize(("older", "later"), [("4.1.2", "4.2.0"), ("3.9.1", "3.10.0"), ("4.2.9", "4.2.10")])
-def test_of_two_versions_in_a_folder_the_later_is_taken(older, later, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("older", "later"), [("4.1.2", "4.2.0"), ("3.9.1", "3.10.0"), ("4.2.9", "4.2.10")]
+)
+def test_of_two_versions_in_a_folder_the_later_is_taken(
+    older, later, tmp_path, monkeypatch
+):
     for name in KAFKA:
         for version in (older, later):
             (tmp_path / f"{name}-{version}.jar").touch()
     monkeypatch.setenv(_packages.JARS, str(tmp_path))
     found = _packages.needed(["kafka"], "4.2.0")
-    assert found == {"spark.jars": ",".join(f"{tmp_path}/{name}-{later}.jar" for name in KAFKA)}
+    assert found == {
+        "spark.jars": ",".join(f"{tmp_path}/{name}-{later}.jar" for name in KAFKA)
+    }
 
 
 def test_what_cannot_be_had_is_one_line():
-    said = "connector delta has no package for Spark 4.9.0; use Spark 4.1 or 4.2, or name a folder"
+    said = (
+        "connector delta has no package for Spark 4.9.0; use Spark 4.1 or 4.2, or name"
+        " a folder"
+    )
     assert said in refusal(_packages.needed, ["delta"], "4.9.0")
 
 
 def test_the_newest_spark_of_a_connector_is_named_by_its_number(monkeypatch):
-    versions = {spark: {"delta": delta} for spark, delta in (("4.9", "1"), ("4.10", "1"), ("4.11", ""))}
+    versions = {
+        spark: {"delta": delta}
+        for spark, delta in (("4.9", "1"), ("4.10", "1"), ("4.11", ""))
+    }
     monkeypatch.setattr(_packages, "versions", lambda: versions)
-    assert "; use Spark 4.9 or 4.10, or name a folder" in refusal(_packages.needed, ["delta"], "5.0.0")
+    assert "; use Spark 4.9 or 4.10, or name a folder" in refusal(
+        _packages.needed, ["delta"], "5.0.0"
+    )
 
 
 def test_a_folder_without_a_jar_is_one_line(tmp_path, monkeypatch):

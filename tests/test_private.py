@@ -11,7 +11,12 @@ SPARKSTREAM = [sys.executable, "-m", "sparkstream_kit"]
 
 def sparkstream(cache, cwd, *args):
     """Run the command where all that is made is open to everyone, and return its output."""
-    done = process([*SPARKSTREAM, *args], cwd=cwd, env=environment(XDG_CACHE_HOME=str(cache)), umask=0)
+    done = process(
+        [*SPARKSTREAM, *args],
+        cwd=cwd,
+        env=environment(XDG_CACHE_HOME=str(cache)),
+        umask=0,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -20,8 +25,16 @@ def open_to_others(folder):
     """Return what others can read, write or enter in a tree; but for what Spark puts in folders of ours."""
     found = []
     for where, folders, files in os.walk(folder):
-        found += [path for path in (where, *(f"{where}/{name}" for name in files)) if _mode(path) & 0o077]
-        folders[:] = [name for name in folders if _mode(f"{where}/{name}") & 0o077 or name not in SPARKS]
+        found += [
+            path
+            for path in (where, *(f"{where}/{name}" for name in files))
+            if _mode(path) & 0o077
+        ]
+        folders[:] = [
+            name
+            for name in folders
+            if _mode(f"{where}/{name}") & 0o077 or name not in SPARKS
+        ]
     return found
 
 
@@ -62,11 +75,15 @@ with spark_session("private") as spark:
 @pytest.mark.slow
 def test_all_that_a_server_keeps_is_private(tmp_path, free_port):
     cache = tmp_path / "cache"
-    said = sparkstream(cache, tmp_path, "serve", "start", "--port", free_port, "--profile", "test")
+    said = sparkstream(
+        cache, tmp_path, "serve", "start", "--port", free_port, "--profile", "test"
+    )
     try:
         done = process(
             [sys.executable, "-c", ATTACHED],
-            env=environment(XDG_CACHE_HOME=str(cache), SPARK_REMOTE=said.partition("=")[2].strip()),
+            env=environment(
+                XDG_CACHE_HOME=str(cache), SPARK_REMOTE=said.partition("=")[2].strip()
+            ),
             umask=0,
         )
         assert done.stdout == "0o100600\n", done.stderr

@@ -30,7 +30,12 @@ from sparkstream_kit._spark import plan
 from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit._waiting import Inbox
-from sparkstream_kit.errors import DryRun, InputUnavailable, InvalidInputError, QueryFailed
+from sparkstream_kit.errors import (
+    DryRun,
+    InputUnavailable,
+    InvalidInputError,
+    QueryFailed,
+)
 from sparkstream_kit.monitoring import terminal
 from sparkstream_kit.progress import QuerySummary, RunSummary
 
@@ -42,7 +47,11 @@ def words(spark, folder):
     """A stream over three files of words, one file a batch."""
     feeds.drip([(f"{n}.txt", "a b\nb c\n") for n in range(3)], folder)
     lines = sources.text(spark, str(folder), max_files_per_trigger=1)
-    return lines.select(F.explode(F.split("value", " ")).alias("word")).groupBy("word").count()
+    return (
+        lines.select(F.explode(F.split("value", " ")).alias("word"))
+        .groupBy("word")
+        .count()
+    )
 
 
 @pytest.fixture
@@ -60,17 +69,26 @@ REFUSED: dict[str, tuple[str, Callable[[DataFrame], DataFrame], str]] = {
     "an aggregation without a watermark": (
         "append",
         lambda rows: rows.groupBy("value").count(),
-        "mode append writes a row once, when it is final, and without a watermark a total is never final",
+        (
+            "mode append writes a row once, when it is final, and without a watermark a"
+            " total is never final"
+        ),
     ),
     "no aggregation": (
         "complete",
         lambda rows: rows,
-        "mode complete writes the whole result after each batch, which only an aggregation has",
+        (
+            "mode complete writes the whole result after each batch, which only an"
+            " aggregation has"
+        ),
     ),
     "a sort": (
         "append",
         lambda rows: rows.orderBy("value"),
-        "mode append cannot sort, as later rows may belong before those that are written",
+        (
+            "mode append cannot sort, as later rows may belong before those that are"
+            " written"
+        ),
     ),
     "a limit": (
         "update",
@@ -79,8 +97,13 @@ REFUSED: dict[str, tuple[str, Callable[[DataFrame], DataFrame], str]] = {
     ),
     "an outer join without watermarks": (
         "append",
-        lambda rows: rows.join(rows.toDF("other"), F.col("value") == F.col("other"), "left"),
-        "Stream-stream LeftOuter join between two streaming DataFrame/Datasets is not supported",
+        lambda rows: rows.join(
+            rows.toDF("other"), F.col("value") == F.col("other"), "left"
+        ),
+        (
+            "Stream-stream LeftOuter join between two streaming DataFrame/Datasets is"
+            " not supported"
+        ),
     ),
 }
 
@@ -89,7 +112,11 @@ REFUSED: dict[str, tuple[str, Callable[[DataFrame], DataFrame], str]] = {
 def test_what_spark_cannot_do_in_a_mode_is_one_line_with_the_fix(spark, what):
     mode, build, said = REFUSED[what]
     assert refusal(
-        start, build(sources.rate(spark).select("value")), sinks.console(), name="q", mode=mode
+        start,
+        build(sources.rate(spark).select("value")),
+        sinks.console(),
+        name="q",
+        mode=mode,
     ).startswith(f"query q: {said}")
 
 
@@ -99,7 +126,9 @@ def test_a_finite_input_is_read_to_its_end_and_every_batch_is_reported(words):
     summary = run(query, on_batch=lambda batch: seen.append(batch.batchId))
     assert seen == [0, 1, 2]
     assert summary.ended_by == "end of input"
-    assert [(q.name, q.batches, q.input_rows, q.last_batch) for q in summary.queries] == [("to_end", 3, 6, 2)]
+    assert [
+        (q.name, q.batches, q.input_rows, q.last_batch) for q in summary.queries
+    ] == [("to_end", 3, 6, 2)]
     assert str(summary).startswith("to_end: 3 batches, 6 rows in, ")
     assert ", last batch committed: 2\nthe run ended after" in str(summary)
 
@@ -107,10 +136,19 @@ def test_a_finite_input_is_read_to_its_end_and_every_batch_is_reported(words):
 def test_finite_inputs_are_read_to_their_end_and_every_batch_is_reported(spark, words):
     told: list[tuple[str | None, int]] = []
     names = ("to_end", "as_well")
-    queries = [start(words, sinks.memory(name), mode="complete", availableNow=True) for name in names]
+    queries = [
+        start(words, sinks.memory(name), mode="complete", availableNow=True)
+        for name in names
+    ]
     never: dict[str, Any] = {"run_for": math.inf, "idle": 1e10, "grace": math.inf}
-    summary = run(*queries, on_batch=lambda batch: told.append((batch.name, batch.batchId)), **never)
-    assert sorted(told) == [(name, number) for name in sorted(names) for number in range(3)]
+    summary = run(
+        *queries,
+        on_batch=lambda batch: told.append((batch.name, batch.batchId)),
+        **never,
+    )
+    assert sorted(told) == [
+        (name, number) for name in sorted(names) for number in range(3)
+    ]
     assert summary.ended_by == "end of input"
     seen = [(q.name, q.batches, q.input_rows, q.last_batch) for q in summary.queries]
     assert seen == [(name, 3, 6, 2) for name in names]
@@ -125,13 +163,17 @@ def test_a_progress_comes_from_the_jvm_as_one_text(words, monkeypatch):
     by_values = StreamingQueryProgress.fromJObject
 
     def ask(given):
-        if threading.current_thread() is not threading.main_thread():  # where the JVM calls listeners
+        # Where the JVM calls listeners
+        if threading.current_thread() is not threading.main_thread():
             asked.append(given)
         return by_values(given)
 
     monkeypatch.setattr(StreamingQueryProgress, "fromJObject", ask)
     seen: list[object] = []
-    run(start(words, sinks.memory("texts"), mode="complete", availableNow=True), on_batch=seen.append)
+    run(
+        start(words, sinks.memory("texts"), mode="complete", availableNow=True),
+        on_batch=seen.append,
+    )
     assert seen
     assert asked == []
 
@@ -152,15 +194,38 @@ def test_run_for_ends_an_endless_input(spark):
 
 
 def test_a_query_that_somebody_stops_is_not_the_end_of_its_input(spark, tmp_path):
-    late = endless(spark).withWatermark("timestamp", "1 minute").dropDuplicatesWithinWatermark(["value"])
-    query = start(late, sinks.batch_files(tmp_path / "out"), name="q", checkpoint=tmp_path / "ckpt")
-    assert run(query, on_batch=lambda _: query.stop(), drain=True).ended_by == "query.stop()"
-    again = start(late, sinks.batch_files(tmp_path / "out"), name="q", checkpoint=tmp_path / "ckpt")
-    assert run(again, max_batches=1).ended_by == "max_batches are through"  # it was not drained
+    late = (
+        endless(spark)
+        .withWatermark("timestamp", "1 minute")
+        .dropDuplicatesWithinWatermark(["value"])
+    )
+    query = start(
+        late,
+        sinks.batch_files(tmp_path / "out"),
+        name="q",
+        checkpoint=tmp_path / "ckpt",
+    )
+    assert (
+        run(query, on_batch=lambda _: query.stop(), drain=True).ended_by
+        == "query.stop()"
+    )
+    again = start(
+        late,
+        sinks.batch_files(tmp_path / "out"),
+        name="q",
+        checkpoint=tmp_path / "ckpt",
+    )
+    # It was not drained
+    assert run(again, max_batches=1).ended_by == "max_batches are through"
 
 
 def test_max_batches_ends_the_run(spark, words):
-    one = start(words, sinks.memory("limited"), mode="complete", processingTime="500 milliseconds")
+    one = start(
+        words,
+        sinks.memory("limited"),
+        mode="complete",
+        processingTime="500 milliseconds",
+    )
     summary = run(one, start(endless(spark), sinks.memory("as_well")), max_batches=2)
     assert summary.ended_by == "max_batches are through"
     assert summary.queries[0].batches in {2, 3}
@@ -170,39 +235,70 @@ def test_max_batches_ends_the_run(spark, words):
 def test_the_summary_counts_what_went_out_what_was_late_and_what_is_kept(spark, folder):
     #  batch 0: 00:10 a  → watermark 00:10   batch 1: 00:11 b   batch 2: 00:05 late, 00:12 c
     for name, lines in enumerate([["00:10,a"], ["00:11,b"], ["00:05,late", "00:12,c"]]):
-        feeds.drip([(f"{name}.csv", "".join(f"2026-01-01 {line}\n" for line in lines))], folder)
-    rows = sources.csv(spark, str(folder), schema="at TIMESTAMP, word STRING", max_files_per_trigger=1)
+        feeds.drip(
+            [(f"{name}.csv", "".join(f"2026-01-01 {line}\n" for line in lines))], folder
+        )
+    rows = sources.csv(
+        spark, str(folder), schema="at TIMESTAMP, word STRING", max_files_per_trigger=1
+    )
     once = rows.withWatermark("at", "0 seconds").dropDuplicates(["at", "word"])
     (counts,) = run(start(once, sinks.memory("once"), availableNow=True)).queries
-    assert (counts.input_rows, counts.output_rows, counts.late_rows, counts.state_rows) == (4, 3, 1, 0)
+    assert (
+        counts.input_rows,
+        counts.output_rows,
+        counts.late_rows,
+        counts.state_rows,
+    ) == (4, 3, 1, 0)
     assert counts.rows_per_second == counts.input_rows / counts.busy_seconds
     assert "4 rows in, 3 rows out, 1 late row dropped, 0 rows in state, " in str(counts)
 
 
 def test_each_number_has_its_word():
     def said(number, **other):
-        names = ["batches", "input_rows", "output_rows", "late_rows", "parsed_rows", "bad_rows"]
+        names = [
+            "batches",
+            "input_rows",
+            "output_rows",
+            "late_rows",
+            "parsed_rows",
+            "bad_rows",
+        ]
         more = ["header_rows", "like_header_rows", "state_rows"]
         counts: dict[str, Any] = dict.fromkeys(names + more, number)
-        query = QuerySummary("q", "id", last_batch=7, busy_seconds=1.0, **counts | other)
+        query = QuerySummary(
+            "q", "id", last_batch=7, busy_seconds=1.0, **counts | other
+        )
         return str(RunSummary("end of input", 1.0, (query,)))
 
-    assert said(1) == (
-        "q: 1 batch, 1 row in, 1 row out, 1 late row dropped, 1 header line, 1 bad row, "
-        "1 row in state, 1 row/s, last batch committed: 7\n"
-        "hint: 1 bad row of query q looks like a header; parse with header=True (of a job: --header)\n"
-        "the run ended after 1.0 s by: end of input"
+    assert (
+        said(1)
+        == "q: 1 batch, 1 row in, 1 row out, 1 late row dropped, 1 header line, 1 bad"
+        " row, 1 row in state, 1 row/s, last batch committed: 7\nhint: 1 bad row of"
+        " query q looks like a header; parse with header=True (of a job:"
+        " --header)\nthe run ended after 1.0 s by: end of input"
     )
-    assert "hint: each row of query q is bad: its column _reason says why" in said(3, like_header_rows=0)
-    assert "q: 2,000 batches, 2,000 rows in, 2,000 rows out, 2,000 late rows dropped" in said(2000)
-    assert "0 late rows dropped, 0 bad rows, 0 rows in state, 0 rows/s, last batch committed: 7\n" in said(0)
+    assert "hint: each row of query q is bad: its column _reason says why" in said(
+        3, like_header_rows=0
+    )
+    assert (
+        "q: 2,000 batches, 2,000 rows in, 2,000 rows out, 2,000 late rows dropped"
+        in said(2000)
+    )
+    assert (
+        "0 late rows dropped, 0 bad rows, 0 rows in state, 0 rows/s, last batch"
+        " committed: 7\n" in said(0)
+    )
 
 
 @pytest.mark.parametrize("sort", [True, False])
-def test_rows_in_state_are_counted_once_also_if_a_sort_computes_them_twice(spark, words, *, sort):
+def test_rows_in_state_are_counted_once_also_if_a_sort_computes_them_twice(
+    spark, words, *, sort
+):
     with in_force(spark, {"spark.sql.shuffle.partitions": "2"}):
         frame = words.orderBy("word") if sort else words
-        (query,) = run(start(frame, sinks.memory("sorted"), mode="complete", availableNow=True)).queries
+        (query,) = run(
+            start(frame, sinks.memory("sorted"), mode="complete", availableNow=True)
+        ).queries
         assert query.state_rows == spark.table("sorted").count()
 
 
@@ -213,11 +309,15 @@ def test_a_batch_that_takes_longer_than_idle_is_no_idleness(words):
         batch.count()
         threading.Event().wait(1.5)
 
-    summary = run(start(words, sinks.foreach_batch(slow), name="slow", mode="complete"), idle=1)
+    summary = run(
+        start(words, sinks.foreach_batch(slow), name="slow", mode="complete"), idle=1
+    )
     assert (summary.ended_by, summary.queries[0].input_rows) == ("1 s without a row", 6)
 
 
-def test_batches_that_spark_has_forgotten_are_counted_if_their_reader_was_slow(spark, words, tmp_path, until):
+def test_batches_that_spark_has_forgotten_are_counted_if_their_reader_was_slow(
+    spark, words, tmp_path, until
+):
     #  batches   0 1 2
     #  on_batch  [ 0 … stop file ]  the run is over, and 1 and 2 are not yet seen
     with in_force(spark, {"spark.sql.streaming.numRecentProgressUpdates": "1"}):
@@ -236,7 +336,8 @@ def test_batches_that_spark_has_forgotten_are_counted_if_their_reader_was_slow(s
 @pytest.mark.classic_only("Spark Connect asks a source in another way, and is as slow")
 def test_a_first_look_that_takes_longer_than_idle_is_no_idleness(spark):
     #  [ where does it begin? 2 s ]  batch 0  1 s without a row: end
-    class Slow(SimpleDataSourceStreamReader):  # in here, so that it is sent to the workers whole
+    # In here, so that it is sent to the workers whole
+    class Slow(SimpleDataSourceStreamReader):
         def initialOffset(self):
             threading.Event().wait(2)
             return {"at": 0}
@@ -273,15 +374,21 @@ def test_a_wait_that_fails_does_not_end_the_run(spark, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_also_repeated_at_once_is_one_stop_and_the_handlers_are_put_back(spark, number):
+def test_a_signal_also_repeated_at_once_is_one_stop_and_the_handlers_are_put_back(
+    spark, number
+):
     before = signal.getsignal(number)
 
     def twice(batch):
-        # After the first batch only: one that ends during the stop must not begin another.
+        # After the first batch only: one that ends during the stop must not begin
+        # another.
         for _again in range(2 if batch.batchId == 0 else 0):
             os.kill(os.getpid(), number)
 
-    assert run(start(endless(spark), sinks.memory("signalled")), on_batch=twice).ended_by == number.name
+    assert (
+        run(start(endless(spark), sinks.memory("signalled")), on_batch=twice).ended_by
+        == number.name
+    )
     assert signal.getsignal(number) is before
 
 
@@ -289,8 +396,12 @@ def test_a_signal_also_repeated_at_once_is_one_stop_and_the_handlers_are_put_bac
 def test_a_query_of_another_session_is_heard_too(spark, folder):
     feeds.drip([("1.txt", "a\n")], folder)
     seen: list[int] = []
-    query = start(sources.text(spark.newSession(), str(folder)), sinks.console(), name="elsewhere")
-    summary = run(query, idle=1, run_for=60, on_batch=lambda batch: seen.append(batch.batchId))
+    query = start(
+        sources.text(spark.newSession(), str(folder)), sinks.console(), name="elsewhere"
+    )
+    summary = run(
+        query, idle=1, run_for=60, on_batch=lambda batch: seen.append(batch.batchId)
+    )
     assert (summary.ended_by, seen) == ("1 s without a row", [0])
 
 
@@ -300,10 +411,13 @@ def test_the_batch_in_flight_is_committed_before_the_stop(line, tmp_path):
 
     def slow(batch, batch_id):
         stop.touch()
-        threading.Event().wait(2)  # the work of a slow batch: the run is asked to stop in the middle of it
+        # The work of a slow batch: the run is asked to stop in the middle of it
+        threading.Event().wait(2)
         written.write_text(f"{batch_id} {batch.count()}")
 
-    query = start(line, sinks.foreach_batch(slow), name="slow", checkpoint=tmp_path / "ckpt")
+    query = start(
+        line, sinks.foreach_batch(slow), name="slow", checkpoint=tmp_path / "ckpt"
+    )
     summary = run(query, stop_file=stop)
     assert summary.ended_by == f"stop file {stop}"
     assert written.read_text() == "0 1"
@@ -312,7 +426,9 @@ def test_the_batch_in_flight_is_committed_before_the_stop(line, tmp_path):
 
 
 @pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
-def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(spark, line, tmp_path, until, monkeypatch):
+def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
+    spark, line, tmp_path, until, monkeypatch
+):
     monkeypatch.setattr("sparkstream_kit.runs._STOP_LIMIT", 0.5)
     stop, release = tmp_path / "stop", tmp_path / "release"
 
@@ -322,10 +438,14 @@ def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(spark, line, tmp_pat
             if release.exists() or threading.Event().wait(0.1):
                 break
 
-    query = start(line, sinks.foreach_batch(stuck), name="stuck", checkpoint=tmp_path / "ckpt")
+    query = start(
+        line, sinks.foreach_batch(stuck), name="stuck", checkpoint=tmp_path / "ckpt"
+    )
     other = start(endless(spark), sinks.memory("beside"))
     began = time.monotonic()
-    with pytest.raises(QueryFailed, match="query stuck failed: it did not stop; the") as failed:
+    with pytest.raises(
+        QueryFailed, match="query stuck failed: it did not stop; the"
+    ) as failed:
         run(query, other, stop_file=stop, grace=0.5)
     assert time.monotonic() - began < 30, "as long as without a grace"
     assert not other.isActive
@@ -346,12 +466,15 @@ def test_queries_are_stopped_side_by_side_and_each_once(line, until, monkeypatch
         stop(query)
 
     monkeypatch.setattr(StreamingQuery, "stop", noted)
-    monkeypatch.setattr("sparkstream_kit.runs._STOP_LIMIT", 3600.0)  # one after the other, it would hang
+    # One after the other, it would hang
+    monkeypatch.setattr("sparkstream_kit.runs._STOP_LIMIT", 3600.0)
 
     def hang(_batch, _batch_id):
         until(lambda: len(begun) >= 2)
 
-    queries = [start(line, sinks.foreach_batch(hang), name=name) for name in ("one", "other")]
+    queries = [
+        start(line, sinks.foreach_batch(hang), name=name) for name in ("one", "other")
+    ]
     until(lambda: all(query.status["isTriggerActive"] for query in queries))
     assert run(*queries, run_for=0.1, grace=0).ended_by == "run_for is over"
     assert sorted(begun) == ["one", "other"]
@@ -359,7 +482,9 @@ def test_queries_are_stopped_side_by_side_and_each_once(line, until, monkeypatch
 
 @pytest.mark.slow
 @pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
-def test_a_query_that_hangs_takes_no_grace_from_another_and_hides_no_failure(spark, line, tmp_path, until):
+def test_a_query_that_hangs_takes_no_grace_from_another_and_hides_no_failure(
+    spark, line, tmp_path, until
+):
     #  stop file:           │                         grace is over │
     #  hangs:   [ begins …                                                 … is released at the end ]
     #  ticks:   [ ] [ ] [ ] [ ]  stopped
@@ -382,7 +507,13 @@ def test_a_query_that_hangs_takes_no_grace_from_another_and_hides_no_failure(spa
     hangs = start(line, sinks.foreach_batch(hang), name="hangs")
     ticks = start(endless(spark), sinks.foreach_batch(tick), name="ticks")
     fails = start(line, sinks.foreach_batch(fail), name="fails")
-    until(lambda: ticks.lastProgress and hangs.status["isTriggerActive"] and fails.status["isTriggerActive"])
+    until(
+        lambda: (
+            ticks.lastProgress
+            and hangs.status["isTriggerActive"]
+            and fails.status["isTriggerActive"]
+        )
+    )
     stop.touch()
     try:
         with pytest.raises(QueryFailed, match="query fails failed: .*no such shop"):
@@ -404,10 +535,14 @@ def fail():
     return fails
 
 
-def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(spark, words, fail):
+def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(
+    spark, words, fail
+):
     other = start(endless(spark), sinks.memory("other"))
     bad = start(words, sinks.foreach_batch(fail), name="bad", mode="complete")
-    with pytest.raises(QueryFailed, match="query bad failed: ValueError: no such shop") as caught:
+    with pytest.raises(
+        QueryFailed, match="query bad failed: ValueError: no such shop"
+    ) as caught:
         run(other, bad)
     assert not other.isActive
     assert "\n" not in str(caught.value)
@@ -415,12 +550,17 @@ def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(spark, wor
     assert [query.name for query in caught.value.summary.queries] == ["other", "bad"]  # type: ignore[attr-defined]
 
 
-@pytest.mark.classic_only("there the function runs in the server's Python, without the kit")
+@pytest.mark.classic_only(
+    "there the function runs in the server's Python, without the kit"
+)
 @pytest.mark.parametrize(
     ("write", "says"),
     [
         (lambda *_: sys.exit("enough"), "SystemExit: enough"),
-        (lambda batch, _: batch.write.format("csv"), "returned a DataFrameWriter; end it with .write….save"),
+        (
+            lambda batch, _: batch.write.format("csv"),
+            "returned a DataFrameWriter; end it with .write….save",
+        ),
     ],
 )
 def test_a_function_that_exits_or_leaves_a_writer_fails_its_query(words, write, says):
@@ -433,8 +573,16 @@ def test_a_function_that_exits_or_leaves_a_writer_fails_its_query(words, write, 
     ("error", "says", "code"),
     [
         # As Delta says it, too: Kafka is named only where a query reads it.
-        (partial(ValueError, "to skip missing data, set failOnDataLoss"), "ValueError: to skip missing", 1),
-        (partial(errors.TransientError, "x cannot be reached; start it"), "x cannot be reached", 75),
+        (
+            partial(ValueError, "to skip missing data, set failOnDataLoss"),
+            "ValueError: to skip missing",
+            1,
+        ),
+        (
+            partial(errors.TransientError, "x cannot be reached; start it"),
+            "x cannot be reached",
+            75,
+        ),
     ],
 )
 def test_the_cause_in_a_batch_and_the_code_for_another_try(words, error, says, code):
@@ -451,20 +599,38 @@ def test_a_summary_is_kept_for_programs_also_that_of_a_failure(words, tmp_path, 
     kept = tmp_path / "runs.jsonl"
     query = start(words, sinks.memory("refused"), mode="complete")
     said = refusal(run, query, summary_json=tmp_path / "none" / "x")
-    assert re.search(r"cannot write the summary .*/none/x \(No such file or directory\); give another", said)
+    assert re.search(
+        r"cannot write the summary .*/none/x \(No such file or directory\); give"
+        r" another",
+        said,
+    )
     query = start(words, sinks.memory("refused"), mode="complete")
-    assert "no checkpoint that can be written" in refusal(run, query, summary_json=kept, drain=True)
+    assert "no checkpoint that can be written" in refusal(
+        run, query, summary_json=kept, drain=True
+    )
     assert not kept.exists(), "a refusal leaves no empty file"
-    run(start(words, sinks.memory("kept"), mode="complete", availableNow=True), summary_json=kept)
+    run(
+        start(words, sinks.memory("kept"), mode="complete", availableNow=True),
+        summary_json=kept,
+    )
     bad = start(words, sinks.foreach_batch(fail), name="bad", mode="complete")
     with pytest.raises(QueryFailed) as failed:
         run(bad, summary_json=kept)
     well, ill = map(json.loads, kept.read_text().splitlines())
     assert well.pop("version") == 1
     assert set(well) == {"ended_by", "seconds", "queries", "warnings", "error"}
-    assert (well["ended_by"], well["error"], well["warnings"]) == ("end of input", None, [])
+    assert (well["ended_by"], well["error"], well["warnings"]) == (
+        "end of input",
+        None,
+        [],
+    )
     [query] = well["queries"]
-    assert (query["name"], query["batches"], query["input_rows"], query["state_rows"]) == ("kept", 3, 6, 3)
+    assert (
+        query["name"],
+        query["batches"],
+        query["input_rows"],
+        query["state_rows"],
+    ) == ("kept", 3, 6, 3)
     assert "drops" not in query  # what the documentation does not have
     assert (ill["ended_by"], ill["error"]) == ("failure", str(failed.value))
     assert ill["queries"][0]["name"] == "bad"
@@ -481,21 +647,34 @@ def test_of_several_failures_the_first_is_told_and_the_others_are_logged(spark, 
 
     def first(_batch, _batch_id):
         begun.wait(60)
-        threading.Timer(1, over.set).start()  # Spark says that a query has ended before `run` has heard of it
+        # Spark says that a query has ended before `run` has heard of it
+        threading.Timer(1, over.set).start()
         raise ValueError("the first")
 
-    # The one that ends the run stands last: the other fails while the run is being ended.
+    # The one that ends the run stands last: the other fails while the run is being
+    # ended.
     other = start(endless(spark), sinks.foreach_batch(after), name="other")
     bad = start(endless(spark), sinks.foreach_batch(first), name="bad")
-    with pytest.raises(QueryFailed, match=r"^query bad failed: ValueError: the first \(in first, .*\)$"):
+    with pytest.raises(
+        QueryFailed, match=r"^query bad failed: ValueError: the first \(in first, .*\)$"
+    ):
         run(other, bad)
     assert "query other failed, too: ValueError: the second" in caplog.text
 
 
 def test_a_failing_udf_is_named_by_its_own_error(spark, words):
     divide = F.udf(lambda word: 1 / (len(word) - 1))
-    with pytest.raises(QueryFailed, match="query udf failed: ZeroDivisionError: division by zero"):
-        run(start(words.select(divide("word")), sinks.console(), name="udf", mode="complete"))
+    with pytest.raises(
+        QueryFailed, match="query udf failed: ZeroDivisionError: division by zero"
+    ):
+        run(
+            start(
+                words.select(divide("word")),
+                sinks.console(),
+                name="udf",
+                mode="complete",
+            )
+        )
 
 
 def no_such_method():
@@ -517,13 +696,29 @@ def raising(error):
     ("broken", "raised", "says"),
     [
         (partial(raising, LookupError("mine")), LookupError, "LookupError: mine"),
-        (partial(raising, QueryFailed("query x", "y")), QueryFailed, "QueryFailed: query x failed: y"),
-        (partial(raising, ConnectionRefusedError(111, "no")), ConnectionRefusedError, "[Errno 111] no"),
-        (partial(raising, BrokenPipeError("the page has gone")), BrokenPipeError, "the page has gone"),
+        (
+            partial(raising, QueryFailed("query x", "y")),
+            QueryFailed,
+            "QueryFailed: query x failed: y",
+        ),
+        (
+            partial(raising, ConnectionRefusedError(111, "no")),
+            ConnectionRefusedError,
+            "[Errno 111] no",
+        ),
+        (
+            partial(raising, BrokenPipeError("the page has gone")),
+            BrokenPipeError,
+            "the page has gone",
+        ),
         (partial(open, "/not/there"), FileNotFoundError, "No such file"),
         (no_such_method, Py4JError, "noSuchMethod"),
         (no_such_file, Py4JJavaError, "FileNotFoundException: /not/there"),
-        (partial(raising, Py4JNetworkError("of your own")), Py4JNetworkError, "of your own"),
+        (
+            partial(raising, Py4JNetworkError("of your own")),
+            Py4JNetworkError,
+            "of your own",
+        ),
         (partial(raising, InvalidInputError("yours")), InvalidInputError, "yours"),
         (partial(raising, KeyboardInterrupt()), KeyboardInterrupt, "KeyboardInterrupt"),
         (partial(sys.exit, 7), SystemExit, "SystemExit: 7"),
@@ -532,7 +727,10 @@ def raising(error):
 def test_what_on_batch_raises_is_what_run_raises_with_the_summary_kept_once(
     words, tmp_path, broken, raised, says, capfd
 ):
-    query, kept = start(words, sinks.memory("raises"), mode="complete"), tmp_path / "runs.jsonl"
+    query, kept = (
+        start(words, sinks.memory("raises"), mode="complete"),
+        tmp_path / "runs.jsonl",
+    )
     with pytest.raises(raised) as caught:
         run(query, on_batch=lambda _: broken(), summary_json=kept)
     assert type(caught.value) is raised
@@ -560,37 +758,60 @@ def serve_once(text, *, until_closed=None):
 
 
 @pytest.mark.fast("closes at once")
-@pytest.mark.parametrize("linger", [False, True], ids=["closes at once", "closes later"])
+@pytest.mark.parametrize(
+    "linger", [False, True], ids=["closes at once", "closes later"]
+)
 def test_a_socket_that_its_peer_closes_is_the_end_of_input(spark, *, linger):
     close = threading.Event()
-    port = serve_once(b"first\nlast, without a line end", until_closed=close if linger else None)
-    # A batch every two seconds: the peer is gone long before its lines have been through one.
+    port = serve_once(
+        b"first\nlast, without a line end", until_closed=close if linger else None
+    )
+    # A batch every two seconds: the peer is gone long before its lines have been
+    # through one.
     lines = sources.socket_lines(spark, "127.0.0.1", port)
     query = start(lines, sinks.memory("closed"), processingTime="2 seconds")
     threading.Timer(2, close.set).start()
     assert run(query, run_for=60).ended_by == "end of input"
-    assert [row.value for row in spark.table("closed").collect()] == ["first", "last, without a line end"]
+    assert [row.value for row in spark.table("closed").collect()] == [
+        "first",
+        "last, without a line end",
+    ]
 
 
 @pytest.mark.classic_only("the JVM of this process")
 def test_a_socket_that_closes_ends_a_run_in_another_thread(spark, until):
     port, done = serve_once(b"one\n"), []
-    query = start(sources.socket_lines(spark, "127.0.0.1", port), sinks.memory("elsewhere"))
-    threading.Thread(target=lambda: done.append(run(query, run_for=60).ended_by)).start()
+    query = start(
+        sources.socket_lines(spark, "127.0.0.1", port), sinks.memory("elsewhere")
+    )
+    threading.Thread(
+        target=lambda: done.append(run(query, run_for=60).ended_by)
+    ).start()
     until(lambda: done, 90)
     assert done == ["end of input"]
 
 
 def test_a_refused_connection_says_what_to_start(spark, free_port):
-    query = start(sources.socket_lines(spark, "127.0.0.1", free_port), sinks.console(), name="nobody")
-    with pytest.raises(InputUnavailable, match=f"nothing listens on 127.0.0.1:{free_port}; start") as caught:
+    query = start(
+        sources.socket_lines(spark, "127.0.0.1", free_port),
+        sinks.console(),
+        name="nobody",
+    )
+    with pytest.raises(
+        InputUnavailable, match=f"nothing listens on 127.0.0.1:{free_port}; start"
+    ) as caught:
         run(query)
     assert caught.value.exit_code == 75
 
 
 def test_a_finished_query_goes_on_from_its_checkpoint(spark, words, folder, tmp_path):
     def once():
-        how: Any = {"name": "resumed", "mode": "complete", "checkpoint": tmp_path, "availableNow": True}
+        how: Any = {
+            "name": "resumed",
+            "mode": "complete",
+            "checkpoint": tmp_path,
+            "availableNow": True,
+        }
         run(start(words, sinks.latest("resumed"), **how))
         return {row.word: row["count"] for row in spark.table("resumed").collect()}
 
@@ -602,11 +823,16 @@ def test_a_finished_query_goes_on_from_its_checkpoint(spark, words, folder, tmp_
 def test_what_cannot_be_started_says_so(spark, words):
     unfit = "sink memory supports output mode append and complete, not update; use"
     assert refusal(start, words, sinks.memory("t"), mode="update").startswith(unfit)
-    assert "names its query t, because" in refusal(start, words, sinks.memory("t"), name="other")
-    assert "a query needs a name" in refusal(start, words, sinks.console(), mode="complete")
+    assert "names its query t, because" in refusal(
+        start, words, sinks.memory("t"), name="other"
+    )
+    assert "a query needs a name" in refusal(
+        start, words, sinks.console(), mode="complete"
+    )
     said = refusal(start, spark.range(1), sinks.console(), name="static")
     assert "does not stream; read it with spark.readStream" in said
-    assert "my table" in refusal(start, endless(spark), sinks.memory("my table"))  # Spark has begun it
+    # Spark has begun it
+    assert "my table" in refusal(start, endless(spark), sinks.memory("my table"))
     query = start(endless(spark), sinks.console(), name="it's on")
     said = refusal(start, endless(spark), sinks.console(), name="it's on")
     said, _, code = said.partition("; end it first: ")
@@ -622,7 +848,9 @@ def test_run_refuses_what_cannot_end(spark):
         for value in (-1, math.nan):
             query = start(endless(spark), sinks.memory("refused"))
             said = refusal(run, query, **{wrong: value})
-            assert re.search(rf"{wrong} must be a .*number of seconds.*, not {value}", said)
+            assert re.search(
+                rf"{wrong} must be a .*number of seconds.*, not {value}", said
+            )
             assert not query.isActive
 
 
@@ -642,7 +870,9 @@ def test_no_query_runs_on_whatever_run_fails_of(spark, monkeypatch):
     with pytest.raises(RuntimeError, match="no terminal"):
         run(query, ui=0, show="terminal")
     assert not query.isActive
-    assert not [thread for thread in threading.enumerate() if thread.name == "sparkstream-page"]
+    assert not [
+        thread for thread in threading.enumerate() if thread.name == "sparkstream-page"
+    ]
     planned = start(endless(spark), sinks.memory("planned"), dry_run=True)
     query = start(endless(spark), sinks.memory("runs"))
     with pytest.raises(DryRun):
@@ -650,13 +880,19 @@ def test_no_query_runs_on_whatever_run_fails_of(spark, monkeypatch):
     assert not query.isActive
 
 
-def test_what_a_file_source_hides_is_logged_and_in_the_summary(line, folder, tmp_path, caplog):
+def test_what_a_file_source_hides_is_logged_and_in_the_summary(
+    line, folder, tmp_path, caplog
+):
     def change(_):
         (folder / "0.txt").write_text("a\nb\n")
 
-    query = start(line, sinks.memory("hidden"), checkpoint=tmp_path / "ckpt", availableNow=True)
+    query = start(
+        line, sinks.memory("hidden"), checkpoint=tmp_path / "ckpt", availableNow=True
+    )
     summary = run(query, on_batch=change)
-    expected = f"query hidden: {folder}/0.txt: changed after it was read, and not read again"
+    expected = (
+        f"query hidden: {folder}/0.txt: changed after it was read, and not read again"
+    )
     assert summary.warnings[0].startswith(expected)
     assert f"warning: {expected}" in str(summary)
     assert any(message.startswith(expected) for message in caplog.messages)
@@ -677,8 +913,13 @@ def test_a_batch_from_before_the_run_is_counted(line, folder, until):
 
 def test_a_socket_that_was_read_before_the_run_is_the_end_of_input(spark, until):
     with feeds.LineServer(lambda: iter(["a", "b"]), port=0) as server:
-        query = start(sources.socket_lines(spark, server.host, server.port), sinks.memory("read_before"))
-        until(lambda: sum(progress.numInputRows for progress in query.recentProgress) == 2)
+        query = start(
+            sources.socket_lines(spark, server.host, server.port),
+            sinks.memory("read_before"),
+        )
+        until(
+            lambda: sum(progress.numInputRows for progress in query.recentProgress) == 2
+        )
         server.wait_served(1)
     until(lambda: not plan.is_being_read(spark, [(server.host, server.port)]))
     assert run(query, run_for=60).ended_by == "end of input"
@@ -691,11 +932,22 @@ def test_queries_that_are_only_started_leave_nothing_behind(words, tmp_path, unt
         frame = words.select("*")
         frames.append(weakref.ref(frame))
         checkpoint, sink = tmp_path / str(number), sinks.latest("latest")
-        query = start(frame, sink, name="words", mode="complete", checkpoint=checkpoint, availableNow=True)
+        query = start(
+            frame,
+            sink,
+            name="words",
+            mode="complete",
+            checkpoint=checkpoint,
+            availableNow=True,
+        )
         query.awaitTermination()
-    assert spark_queries.started(query).mode == "complete", "it is known as long as somebody has the query"
+    assert spark_queries.started(query).mode == "complete", (
+        "it is known as long as somebody has the query"
+    )
     del query, frame
-    start(words, sink, name="words", mode="complete", availableNow=True).awaitTermination()
+    start(
+        words, sink, name="words", mode="complete", availableNow=True
+    ).awaitTermination()
 
     def are_gone():  # the thread that unlocks a checkpoint may not have ended yet
         gc.collect()
@@ -710,7 +962,9 @@ def test_events_that_come_while_a_run_ends_do_not_hold_it(spark):
     query = rows.writeStream.format("noop").start()
     try:
         for _ in range(20):
-            listener = spark_queries.ProgressTo(Inbox(run_for=None, stop_file=None), set())
+            listener = spark_queries.ProgressTo(
+                Inbox(run_for=None, stop_file=None), set()
+            )
             spark_queries.listen(spark.streams, listener)
             end = partial(spark_queries.stop_listening, spark.streams, listener)
             ending = threading.Thread(target=end, daemon=True)
@@ -727,8 +981,14 @@ def test_late_rows_of_an_aggregation_are_counted_and_not_its_groups(spark, folde
     for number, text in enumerate(rows):
         feeds.drip([(f"{number}.csv", text)], folder)
         os.utime(folder / f"{number}.csv", (number, number))
-    times = sources.csv(spark, str(folder), schema="at TIMESTAMP", max_files_per_trigger=1)
-    counts = times.withWatermark("at", "0 seconds").groupBy(F.window("at", "1 minute")).count()
+    times = sources.csv(
+        spark, str(folder), schema="at TIMESTAMP", max_files_per_trigger=1
+    )
+    counts = (
+        times.withWatermark("at", "0 seconds")
+        .groupBy(F.window("at", "1 minute"))
+        .count()
+    )
     summary = run(start(counts, sinks.memory("late"), availableNow=True))
     assert "1,002 rows in, " in str(summary)
     assert ", 1,000 late rows dropped, " in str(summary)

@@ -9,14 +9,28 @@ from dataclasses import dataclass, make_dataclass
 from datetime import date, datetime  # from_dataclass reads the annotations at run time
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, List, Optional  # noqa: UP035 - the old spellings are tested
+from typing import (  # noqa: UP035 - the old spellings are tested
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    List,
+    Optional,
+)
 
 import pytest
 from conftest import process, refusal
 from pyspark.sql import types as T
 
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.schemas import diff, from_dataclass, from_ddl, infer, require, schema_of, to_code
+from sparkstream_kit.schemas import (
+    diff,
+    from_dataclass,
+    from_ddl,
+    infer,
+    require,
+    schema_of,
+    to_code,
+)
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -37,7 +51,10 @@ pytestmark = pytest.mark.usefixtures("spark")  # DDL is read by Spark
         "a INT, b DECIMAL(12,2)",
         "a int NOT  null,\n  b: string , c Decimal ( 5 ), d numeric, e dec(38,38)",
         "a INT, A STRING, select string, 1a int",
-        "`x y` INT, b STRING COMMENT 'a, b', c ARRAY<MAP<STRING, DECIMAL(5, 1)>>, d STRUCT<x: INT NOT NULL>",
+        (
+            "`x y` INT, b STRING COMMENT 'a, b', c ARRAY<MAP<STRING, DECIMAL(5, 1)>>, d"
+            " STRUCT<x: INT NOT NULL>"
+        ),
         "struct<a: int>",
     ],
 )
@@ -48,24 +65,33 @@ def test_ddl_reads_as_spark_reads_it(ddl):
 @pytest.mark.parametrize(
     ("ddl", "message"),
     [
-        ("a INT b STRING", "cannot read DDL 'a INT b STRING': Syntax error at or near 'b' (line 1, pos 6)"),
+        (
+            "a INT b STRING",
+            (
+                "cannot read DDL 'a INT b STRING': Syntax error at or near 'b' (line 1,"
+                " pos 6)"
+            ),
+        ),
         (
             "a INTT",
-            "cannot read DDL 'a INTT': Unsupported data type \"INTT\" (line 1, pos 2); did you mean INT?",
+            (
+                "cannot read DDL 'a INTT': Unsupported data type \"INTT\" (line 1, pos"
+                " 2); did you mean INT?"
+            ),
         ),
         (
             "t TIMESTMP",
             (
-                "cannot read DDL 't TIMESTMP': Unsupported data type \"TIMESTMP\" (line 1, pos 2); "
-                "did you mean TIMESTAMP?"
+                "cannot read DDL 't TIMESTMP': Unsupported data type \"TIMESTMP\" (line"
+                " 1, pos 2); did you mean TIMESTAMP?"
             ),
         ),
         (
             "unit price DECIMAL(9,2)",
             (
-                "cannot read DDL 'unit price DECIMAL(9,2)': Syntax error at or near 'DECIMAL' "
-                "(line 1, pos 11); "
-                "write a name with blanks or signs in backticks: `unit price` INT"
+                "cannot read DDL 'unit price DECIMAL(9,2)': Syntax error at or near"
+                " 'DECIMAL' (line 1, pos 11); write a name with blanks or signs in"
+                " backticks: `unit price` INT"
             ),
         ),
         ("int", "DDL 'int' names no columns; write it like 'a INT, b DECIMAL(12,2)'"),
@@ -96,8 +122,12 @@ for call in (lambda: from_ddl("a INT"), lambda: schema_of(a="string"), lambda: t
 
 
 def test_schema_of_takes_type_names_and_data_types():
-    schema = schema_of(a="string", b=T.ArrayType(T.LongType()), c="array<int>", d="struct<x:int>")
-    assert schema == from_ddl("a string, b array<bigint>, c array<int>, d struct<x:int>")
+    schema = schema_of(
+        a="string", b=T.ArrayType(T.LongType()), c="array<int>", d="struct<x:int>"
+    )
+    assert schema == from_ddl(
+        "a string, b array<bigint>, c array<int>, d struct<x:int>"
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,19 +135,28 @@ def test_schema_of_takes_type_names_and_data_types():
     [
         (
             "strng",
-            ("cannot read column a: type 'strng': Unsupported data type \"STRNG\"; did you mean STRING?"),
+            (
+                "cannot read column a: type 'strng': Unsupported data type \"STRNG\";"
+                " did you mean STRING?"
+            ),
         ),
-        (" ", "schema_of(): column a has no type; give a type's name, such as 'string'"),
+        (
+            " ",
+            "schema_of(): column a has no type; give a type's name, such as 'string'",
+        ),
         (
             "int, b string",
             (
-                "schema_of(): column a is 'int, b string', which names several columns; "
-                "give each column a keyword of its own"
+                "schema_of(): column a is 'int, b string', which names several columns;"
+                " give each column a keyword of its own"
             ),
         ),
         (
             str,
-            "schema_of(): column a is the class str; give a type's name, such as 'string', or a DataType",
+            (
+                "schema_of(): column a is the class str; give a type's name, such as"
+                " 'string', or a DataType"
+            ),
         ),
     ],
 )
@@ -154,16 +193,23 @@ class Order:
 
 def test_a_dataclass_becomes_a_schema():
     item = from_ddl("price DECIMAL(8,2) NOT NULL, label STRING")
-    expected = from_ddl("""id BIGINT NOT NULL, customer STRING, paid BOOLEAN NOT NULL, weight DOUBLE NOT NULL,
+    expected = from_ddl(
+        """id BIGINT NOT NULL, customer STRING, paid BOOLEAN NOT NULL, weight DOUBLE NOT NULL,
         raw BINARY NOT NULL, day DATE NOT NULL, at TIMESTAMP, total DECIMAL(12,2), discount DECIMAL(5,4),
-        quantity INT NOT NULL, tags ARRAY<STRING> NOT NULL, notes MAP<STRING, BIGINT> NOT NULL""")
-    expected = expected.add("items", T.ArrayType(item, containsNull=False), nullable=False)
+        quantity INT NOT NULL, tags ARRAY<STRING> NOT NULL, notes MAP<STRING, BIGINT> NOT NULL"""
+    )
+    expected = expected.add(
+        "items", T.ArrayType(item, containsNull=False), nullable=False
+    )
     assert from_dataclass(Order) == expected.add("first", item)
 
 
 def test_rows_of_a_dataclass_go_through_spark(spark):
     item = Item(Decimal("1.50"), None)
-    assert spark.createDataFrame([item], from_dataclass(Item)).first() == (Decimal("1.50"), None)
+    assert spark.createDataFrame([item], from_dataclass(Item)).first() == (
+        Decimal("1.50"),
+        None,
+    )
 
 
 @dataclass
@@ -177,19 +223,32 @@ class Outer:
 
 
 def test_a_field_of_another_type_is_named_with_its_path():
-    assert refusal(from_dataclass, Outer) == (
-        "Outer.inner.element.tags has type set[str]; "
-        "allowed are str, int, float, bool, bytes, date, datetime, "
-        "Annotated[Decimal, (12, 2)], list[T], dict[K, V], dataclasses, Annotated[T, DataType], X | None"
+    assert (
+        refusal(from_dataclass, Outer)
+        == "Outer.inner.element.tags has type set[str]; allowed are str, int, float,"
+        " bool, bytes, date, datetime, Annotated[Decimal, (12, 2)], list[T], dict[K,"
+        " V], dataclasses, Annotated[T, DataType], X | None"
     )
 
 
-ODD = [Path, Any, list, List, dict, int | str, int | str | None, tuple[int, int], None]  # noqa: UP006
+ODD = [
+    Path,
+    Any,
+    list,
+    List,  # noqa: UP006
+    dict,
+    int | str,
+    int | str | None,
+    tuple[int, int],
+    None,
+]
 
 
 @pytest.mark.parametrize("given", ODD)
 def test_other_types_are_refused(given):
-    assert refusal(from_dataclass, make_dataclass("C", [("x", given)])).startswith("C.x has type ")
+    assert refusal(from_dataclass, make_dataclass("C", [("x", given)])).startswith(
+        "C.x has type "
+    )
 
 
 @dataclass
@@ -209,23 +268,38 @@ class Unresolved:
         (Decimal, "C.x has type Decimal; allowed are str, "),
         (Annotated[Decimal, (50, 2)], "C.x has type Decimal; allowed are str, "),
         (int | str, "C.x has type int | str; allowed are str, "),
-        (list[set[str]], "C.x.element has type set[str]; allowed are str, int, float, bool, bytes, date, "),
+        (
+            list[set[str]],
+            (
+                "C.x.element has type set[str]; allowed are str, int, float, bool,"
+                " bytes, date, "
+            ),
+        ),
         (list, "C.x has type list; allowed are str, "),
         (dict[str, Decimal], "C.x.value has type Decimal; allowed are str, "),
-        (Annotated[int, T.IntegerType], "C.x: IntegerType is a class; write a type, such as IntegerType()"),
+        (
+            Annotated[int, T.IntegerType],
+            "C.x: IntegerType is a class; write a type, such as IntegerType()",
+        ),
         (Node, "cannot make a schema of C: maximum recursion depth exceeded"),
         (Unresolved, "cannot make a schema of C: name 'Fraction' is not defined"),
     ],
 )
 def test_a_field_that_cannot_be_says_why(given, message):
-    assert refusal(from_dataclass, make_dataclass("C", [("x", given)])).startswith(message)
+    assert refusal(from_dataclass, make_dataclass("C", [("x", given)])).startswith(
+        message
+    )
     for no_class in (str, Item(Decimal(1), None)):
-        assert refusal(from_dataclass, no_class).startswith("from_dataclass needs a dataclass (the class it")
+        assert refusal(from_dataclass, no_class).startswith(
+            "from_dataclass needs a dataclass (the class it"
+        )
 
 
 @pytest.mark.parametrize("given", [str, Item(Decimal(1), None), list[int]])
 def test_what_is_not_a_dataclass_is_refused(given):
-    assert refusal(from_dataclass, given).startswith("from_dataclass needs a dataclass (the class itself)")
+    assert refusal(from_dataclass, given).startswith(
+        "from_dataclass needs a dataclass (the class itself)"
+    )
 
 
 # --- compare and require
@@ -282,7 +356,10 @@ def test_require_gives_the_frame_back(spark):
 
 
 def test_diff_compares_what_is_asked():
-    actual, expected = from_ddl("a INT, b INT NOT NULL"), from_ddl("a INT NOT NULL, b INT")
+    actual, expected = (
+        from_ddl("a INT, b INT NOT NULL"),
+        from_ddl("a INT NOT NULL, b INT"),
+    )
     assert diff(actual, expected, ignore_nullable=False) == [
         "a is nullable, expected not null",
         "b is not null, expected nullable",
@@ -298,8 +375,8 @@ def test_require_says_all_that_differs(spark):
     assert df.transform(require, df.schema) is df
     with pytest.raises(InvalidInputError) as error:
         require(df, SALES)
-    assert str(error.value) == (
-        "schema differs:\n"
+    assert (
+        str(error.value) == "schema differs:\n"
         "  - ProductKey is int, expected string\n"
         "  - missing SaleAmount decimal(12,2); did you mean saleAmount?\n"
         "  - unexpected saleAmount decimal(12,2)"
@@ -307,8 +384,9 @@ def test_require_says_all_that_differs(spark):
 
 
 def test_require_says_one_difference_on_one_line():
-    assert refusal(require, from_ddl("a INT"), from_ddl("a LONG")) == (
-        "schema differs: a is int, expected bigint"
+    assert (
+        refusal(require, from_ddl("a INT"), from_ddl("a LONG"))
+        == "schema differs: a is int, expected bigint"
     )
 
 
@@ -317,9 +395,10 @@ def test_require_refuses_an_unknown_keyword_and_text():
         "unknown keyword of require() ignore_order; did you mean ignore_"
     )
     text: Any = "a INT"
-    assert refusal(diff, SALES, text) == (
-        "schemas.diff(): expected is the string 'a INT'; give a DataFrame or a StructType, such as "
-        "schemas.from_ddl('name STRING, amount INT')"
+    assert (
+        refusal(diff, SALES, text)
+        == "schemas.diff(): expected is the string 'a INT'; give a DataFrame or a"
+        " StructType, such as schemas.from_ddl('name STRING, amount INT')"
     )
 
 
@@ -329,8 +408,12 @@ def test_require_refuses_an_unknown_keyword_and_text():
 def test_infer_reads_samples_of_each_format(spark, tmp_path, caplog):
     (tmp_path / "a.csv").write_text("key;n\nx;1\ny;2\n")
     (tmp_path / "a.json").write_text('{"key": "x", "n": 1}\n')
-    spark.createDataFrame([("x", 1)], "key string, n int").write.parquet(str(tmp_path / "p"))
-    spark.createDataFrame([("x", 1)], "key string, n int").write.orc(str(tmp_path / "o"))
+    spark.createDataFrame([("x", 1)], "key string, n int").write.parquet(
+        str(tmp_path / "p")
+    )
+    spark.createDataFrame([("x", 1)], "key string, n int").write.orc(
+        str(tmp_path / "o")
+    )
     narrow, wide = schema_of(key="string", n="int"), schema_of(key="string", n="bigint")
     assert infer(spark, tmp_path / "a.csv", header=True, sep=";") == narrow
     assert infer(spark, f"{tmp_path}/*.json", format="json") == wide
@@ -341,9 +424,9 @@ def test_infer_reads_samples_of_each_format(spark, tmp_path, caplog):
     assert "has tabs between its values; read it with sep=" in caplog.text
     assert infer(spark, tmp_path / "p", format="parquet") == narrow
     assert infer(spark, tmp_path / "o", format="orc") == narrow
-    assert infer(spark, tmp_path / "a.csv", header=True, sep=";", inferSchema=False) == from_ddl(
-        "key STRING, n STRING"
-    )
+    assert infer(
+        spark, tmp_path / "a.csv", header=True, sep=";", inferSchema=False
+    ) == from_ddl("key STRING, n STRING")
 
 
 @pytest.mark.parametrize(
@@ -352,23 +435,42 @@ def test_infer_reads_samples_of_each_format(spark, tmp_path, caplog):
         (
             "nope",
             "csv",
-            r"cannot infer a csv schema from .*/nope: Path does not exist: file:.*/nope; correct .*",
+            (
+                r"cannot infer a csv schema from .*/nope: Path does not exist:"
+                r" file:.*/nope; correct .*"
+            ),
         ),
-        ("in{a", "csv", r"cannot infer a csv schema from .*: .*error parsing regexp: Unclosed group.*"),
+        (
+            "in{a",
+            "csv",
+            (
+                r"cannot infer a csv schema from .*: .*error parsing regexp: Unclosed"
+                r" group.*"
+            ),
+        ),
         (
             "empty.csv",
             "csv",
-            r"cannot infer a csv schema from .*/empty.csv: it has no csv rows in its encoding; .*",
+            (
+                r"cannot infer a csv schema from .*/empty.csv: it has no csv rows in"
+                r" its encoding; .*"
+            ),
         ),
         (
             "plain.txt",
             "json",
-            r"cannot infer a json schema from .*/plain.txt: it has no json rows in its encoding; .*",
+            (
+                r"cannot infer a json schema from .*/plain.txt: it has no json rows in"
+                r" its encoding; .*"
+            ),
         ),
         (
             "plain.txt",
             "parquet",
-            r"cannot infer a parquet schema from .*/plain\.txt is not a Parquet file\. .*",
+            (
+                r"cannot infer a parquet schema from .*/plain\.txt is not a Parquet"
+                r" file\. .*"
+            ),
         ),
         ("plain.txt", "xml", r"unknown format xml; known: csv, json, orc, parquet"),
     ],
@@ -383,16 +485,21 @@ NAMES = "has names in line 1; read it with header=True"
 MADE = f"{NAMES}, enforceSchema=True"
 FEEDS = "has quoted values with line feeds; read it with multiLine=True"
 GARBLED = (
-    "may not be UTF-8; if it is windows-1252, as Excel writes on Windows, convert it: iconv -f windows-1252 "
-    r"-t UTF-8 IN > OUT; else give encoding='ISO-8859-1', or 'UTF-16', multiLine=True and lineSep='\r\n'"
+    "may not be UTF-8; if it is windows-1252, as Excel writes on Windows, convert it:"
+    " iconv -f windows-1252 "
+    r"-t UTF-8 IN > OUT; else give encoding='ISO-8859-1', or 'UTF-16', multiLine=True"
+    r" and lineSep='\r\n'"
 )
-ROUNDED = "has numbers that DOUBLE would round, which stay text (DECIMAL(38,30) holds 30 places),"
+ROUNDED = (
+    "has numbers that DOUBLE would round, which stay text (DECIMAL(38,30) holds 30"
+    " places),"
+)
 BROKEN = "has lines that are not JSON, or not UTF-8; the schema is that of the others"
 PARSED = "read its lines (quarantine.parse_csv)"
 TEXT = "is all text; if line 1 has names, read it with header=True"
 LINES = (
-    "has JSON over several lines; write one object per line (jq -c '.[]' for an array, jq -c . otherwise), "
-    "or give multiLine=True if it is one value"
+    "has JSON over several lines; write one object per line (jq -c '.[]' for an array,"
+    " jq -c . otherwise), or give multiLine=True if it is one value"
 )
 
 
@@ -400,10 +507,19 @@ LINES = (
     ("content", "ddl", "said"),
     [
         ("year,carrier\n2013,UA\n2014,AA\n", "year INT, carrier STRING", [NAMES]),
-        (",name\n0,ann\n1,bob\n", "_c0 INT, name STRING", [MADE]),  # as pandas writes its index
+        # As pandas writes its index
+        (",name\n0,ann\n1,bob\n", "_c0 INT, name STRING", [MADE]),
         ("n,n\n0,ann\n", "n0 INT, n1 STRING", [MADE]),
-        ("n;of\n1;x,y\n", "n INT, of STRING", ["has ';' between its values; read it with sep=';'", NAMES]),
-        ("n\tof\n1\tx\n", "n INT, of STRING", [r"has '\t' between its values; read it with sep='\t'", NAMES]),
+        (
+            "n;of\n1;x,y\n",
+            "n INT, of STRING",
+            ["has ';' between its values; read it with sep=';'", NAMES],
+        ),
+        (
+            "n\tof\n1\tx\n",
+            "n INT, of STRING",
+            [r"has '\t' between its values; read it with sep='\t'", NAMES],
+        ),
         ("2013,UA\n2014,AA\n", "_c0 INT, _c1 STRING", []),
         ("1,Z\xfcrich\n", "_c0 INT, _c1 STRING", [GARBLED]),
         ("NA\n1\n", "_c0 INT", ["has NA for NULL in _c0; read it with nulls='NA'"]),
@@ -411,7 +527,10 @@ LINES = (
         (
             "n,on\n?,true\n0.5,\\N\n",
             "n DOUBLE, on BOOLEAN",
-            [NAMES, f"has ?, \\N for NULL in n, on; {PARSED} with nulls=['?', '\\\\N']"],
+            [
+                NAMES,
+                f"has ?, \\N for NULL in n, on; {PARSED} with nulls=['?', '\\\\N']",
+            ],
         ),
         (
             "zip,phone,at,x\n01234,+4930123,9:30,-0.5\n94110,+491,10:30,NA\n",
@@ -419,7 +538,10 @@ LINES = (
             [
                 NAMES,
                 "has NA for NULL in x; read it with nulls='NA'",
-                "has codes (01234, +49, 1E5) or times of a day, which stay text, in zip, phone, at",
+                (
+                    "has codes (01234, +49, 1E5) or times of a day, which stay text, in"
+                    " zip, phone, at"
+                ),
             ],
         ),
         (
@@ -436,7 +558,11 @@ LINES = (
                 f"{ROUNDED} in price",
             ],
         ),
-        ('id,note,n\n1,"{""a"": 1, ""b"": 2}",3\n', "id INT, note STRING, n INT", [NAMES]),
+        (
+            'id,note,n\n1,"{""a"": 1, ""b"": 2}",3\n',
+            "id INT, note STRING, n INT",
+            [NAMES],
+        ),
         ('id,note,n\n1,"two\nlines",3\n', "id INT, note STRING, n INT", [NAMES, FEEDS]),
         (
             'id,note,n\r\n1,"two\nlines",3\r\n',
@@ -446,7 +572,9 @@ LINES = (
         ('id,note\n\n1,5" disk\n   \n2,6" disk\n', "id INT, note STRING", [NAMES]),
     ],
 )
-def test_infer_says_what_a_source_of_csv_files_needs(spark, tmp_path, caplog, content, ddl, said):
+def test_infer_says_what_a_source_of_csv_files_needs(
+    spark, tmp_path, caplog, content, ddl, said
+):
     (tmp_path / "a.csv").write_text(content, "latin-1")
     assert infer(spark, tmp_path / "a.csv") == from_ddl(ddl)
     assert caplog.messages == [f"{tmp_path}/a.csv {each}" for each in said]
@@ -454,10 +582,16 @@ def test_infer_says_what_a_source_of_csv_files_needs(spark, tmp_path, caplog, co
 
 def test_infer_takes_what_is_given_and_says_no_more(spark, tmp_path, caplog):
     (tmp_path / "a.csv").write_text("n,m\nNA,-\n2,3\n")
-    assert infer(spark, tmp_path / "a.csv", header=True, nullValue="NA") == from_ddl("n INT, m STRING")
-    assert infer(spark, tmp_path / "a.csv", HEADER=True, nullvalue="NA") == from_ddl("n INT, m STRING")
+    assert infer(spark, tmp_path / "a.csv", header=True, nullValue="NA") == from_ddl(
+        "n INT, m STRING"
+    )
+    assert infer(spark, tmp_path / "a.csv", HEADER=True, nullvalue="NA") == from_ddl(
+        "n INT, m STRING"
+    )
     (tmp_path / "b.tsv").write_text("n;m\n1;3\n")
-    assert infer(spark, tmp_path / "b.tsv", Header=True, delimiter=";") == from_ddl("n INT, m INT")
+    assert infer(spark, tmp_path / "b.tsv", Header=True, delimiter=";") == from_ddl(
+        "n INT, m INT"
+    )
     assert infer(spark, tmp_path / "a.csv", header=False).names == ["_c0", "_c1"]
     assert caplog.messages == []
 
@@ -465,52 +599,95 @@ def test_infer_takes_what_is_given_and_says_no_more(spark, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("content", "ddl", "said"),
     [
-        ('[\n{"a": 1, "B": "x"},\n{"a": 2, "B": "y"}\n]\n', "B STRING, a BIGINT", [LINES]),
-        ('{\n  "a": 1,\n  "of": [\n    {"x": 1}\n  ]\n}\n', "a BIGINT, of ARRAY<STRUCT<x: BIGINT>>", [LINES]),
+        (
+            '[\n{"a": 1, "B": "x"},\n{"a": 2, "B": "y"}\n]\n',
+            "B STRING, a BIGINT",
+            [LINES],
+        ),
+        (
+            '{\n  "a": 1,\n  "of": [\n    {"x": 1}\n  ]\n}\n',
+            "a BIGINT, of ARRAY<STRUCT<x: BIGINT>>",
+            [LINES],
+        ),
         ('[{"a": 1}, {"a": 2}]\n', "a BIGINT", []),
         (
-            '{"at": "2024-01-01T08:10:00Z", "m": "2024-01"}\n{"at": "2024-01-01 08:10:00.5+02:00"}\n',
+            (
+                '{"at": "2024-01-01T08:10:00Z", "m": "2024-01"}\n{"at": "2024-01-01'
+                ' 08:10:00.5+02:00"}\n'
+            ),
             "at TIMESTAMP, m STRING",
             [],
         ),
         ('{"at": "2024-01-01T08:10:00Z"}\n{"at": "soon"}\n', "at STRING", []),
         # No time that a source reads.
-        ('{"at": "2024-01-01T08:10:00Z"}\n{"at": "0000-00-00 00:00:00"}\n', "at STRING", []),
         (
-            '{"a": {"at": "2024-01-01 08:10:00Z", "b.c": [{"t": "2024-01-01T08:10"}]}}\n{"a": {}}\n',
+            '{"at": "2024-01-01T08:10:00Z"}\n{"at": "0000-00-00 00:00:00"}\n',
+            "at STRING",
+            [],
+        ),
+        (
+            (
+                '{"a": {"at": "2024-01-01 08:10:00Z", "b.c": [{"t":'
+                ' "2024-01-01T08:10"}]}}\n{"a": {}}\n'
+            ),
             "a STRUCT<at: TIMESTAMP, `b.c`: ARRAY<STRUCT<t: TIMESTAMP>>>",
             [],
         ),
-        ('[\n{"at": "2024-01-01T08:10:00Z"}\n,{"at":\nnull}]\n', "at TIMESTAMP", [LINES]),
         (
-            '{"p": 0.123456789012345678901234567890, "q": 0.30000000000000004}\n{"p": 1, "q": -1.5}\n',
+            '[\n{"at": "2024-01-01T08:10:00Z"}\n,{"at":\nnull}]\n',
+            "at TIMESTAMP",
+            [LINES],
+        ),
+        (
+            (
+                '{"p": 0.123456789012345678901234567890, "q":'
+                ' 0.30000000000000004}\n{"p": 1, "q": -1.5}\n'
+            ),
             "p DECIMAL(38,30), q DOUBLE",
             ["has numbers that DOUBLE would round, so they are decimal(38,30), in p"],
         ),
         (
-            '{"a": [{"p": 1.5}, {"p": -12345678901234567.25}], "of": {"q": [1e-9, 0.1234567890123456789]}}\n',
+            (
+                '{"a": [{"p": 1.5}, {"p": -12345678901234567.25}], "of": {"q": [1e-9,'
+                " 0.1234567890123456789]}}\n"
+            ),
             "a ARRAY<STRUCT<p: DECIMAL(38,2)>>, of STRUCT<q: ARRAY<DOUBLE>>",
             [
-                "has numbers that DOUBLE would round, so they are decimal(38,2), in a.[].p",
-                "has numbers that DOUBLE rounds, and more digits than a DECIMAL has, in of.q.[]",
+                (
+                    "has numbers that DOUBLE would round, so they are decimal(38,2), in"
+                    " a.[].p"
+                ),
+                (
+                    "has numbers that DOUBLE rounds, and more digits than a DECIMAL"
+                    " has, in of.q.[]"
+                ),
             ],
         ),
         ('{"a": 1\n{"b": 1}\n', "b BIGINT", [BROKEN]),
         ('{"a": 1}\n{"a": \n', "a BIGINT", [BROKEN]),
     ],
 )
-def test_infer_reads_json_over_several_lines(spark, tmp_path, caplog, content, ddl, said):
+def test_infer_reads_json_over_several_lines(
+    spark, tmp_path, caplog, content, ddl, said
+):
     (tmp_path / "a.json").write_text(content)
     assert infer(spark, tmp_path / "a.json") == from_ddl(ddl)
     assert caplog.messages == [f"{tmp_path}/a.json {each}" for each in said]
 
 
-def test_infer_takes_partition_values_as_text_and_leaves_the_session_as_it_is(spark, tmp_path):
+def test_infer_takes_partition_values_as_text_and_leaves_the_session_as_it_is(
+    spark, tmp_path
+):
     (tmp_path / "store=007" / "day=01").mkdir(parents=True)
     (tmp_path / "store=007" / "day=01" / "a.csv").write_text("n,name\n1,ann\n")
-    assert infer(spark, tmp_path) == from_ddl("n INT, name STRING, store STRING, day STRING")
+    assert infer(spark, tmp_path) == from_ddl(
+        "n INT, name STRING, store STRING, day STRING"
+    )
     refusal(infer, spark, tmp_path / "nope")
-    assert spark.conf.get("spark.sql.sources.partitionColumnTypeInference.enabled") == "true"
+    assert (
+        spark.conf.get("spark.sql.sources.partitionColumnTypeInference.enabled")
+        == "true"
+    )
 
 
 # --- to code
@@ -526,7 +703,13 @@ def test_infer_takes_partition_values_as_text_and_leaves_the_session_as_it_is(sp
         .add("a", T.VarcharType(5))
         .add("b", T.DayTimeIntervalType(0, 3))
         .add("c", T.TimestampNTZType()),
-        T.StructType([T.StructField('it\'s "odd"\n\\é', T.StringType(), metadata={"comment": "it's"})]),
+        T.StructType(
+            [
+                T.StructField(
+                    'it\'s "odd"\n\\é', T.StringType(), metadata={"comment": "it's"}
+                )
+            ]
+        ),
         schema_of(s=T.MapType(T.StringType(), SALES)),
     ],
 )
@@ -537,8 +720,8 @@ def test_the_code_makes_an_equal_schema(schema):
 
 
 def test_the_code_has_one_column_a_line():
-    assert to_code(schema_of(key="string", sale=SALES)) == (
-        "SCHEMA = (\n"
+    assert (
+        to_code(schema_of(key="string", sale=SALES)) == "SCHEMA = (\n"
         '    "key STRING, "\n'
         '    "sale STRUCT<ProductKey: STRING, SaleAmount: DECIMAL(12,2)>"\n'
         ")\n"
@@ -566,7 +749,9 @@ def test_infer_takes_the_format_from_the_files(spark, tmp_path, name, content, n
 def test_infer_refuses_a_header_alone(spark, tmp_path):
     (tmp_path / "a.csv").write_text("x,y\n")
     said = refusal(infer, spark, tmp_path / "a.csv", header=True)
-    assert said.endswith("it has no csv rows in its encoding; give a file that has some")
+    assert said.endswith(
+        "it has no csv rows in its encoding; give a file that has some"
+    )
 
 
 def test_ddl_takes_no_default_and_two_columns_of_one_name_as_sparks_parser_does():

@@ -67,7 +67,8 @@ def run(command, folder, body, **env):
     return json.loads(done.stdout.splitlines()[-1]), done.stderr.splitlines()
 
 
-# --- python, with settings of the launch in PYSPARK_SUBMIT_ARGS and in spark-defaults.conf
+# --- python, with settings of the launch in PYSPARK_SUBMIT_ARGS and in
+# spark-defaults.conf
 
 LAUNCHED = """
 spark = get_session("mine", profile="mine.conf", conf={
@@ -119,7 +120,10 @@ def test_launch_beats_conf_beats_profile_beats_defaults(tmp_path):
     (tmp_path / "mine.conf").write_text(MINE)
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "spark-defaults.conf").write_text(DEFAULTS)
-    arguments = "--driver-memory 600m --conf spark.sql.shuffle.partitions=7 --master local[1] pyspark-shell"
+    arguments = (
+        "--driver-memory 600m --conf spark.sql.shuffle.partitions=7 --master local[1]"
+        " pyspark-shell"
+    )
     given = {"PYSPARK_SUBMIT_ARGS": arguments, "SPARK_CONF_DIR": str(tmp_path / "conf")}
     launched, _ = run([sys.executable], tmp_path, LAUNCHED, **given)
     assert launched["first"] == {
@@ -140,9 +144,13 @@ def test_launch_beats_conf_beats_profile_beats_defaults(tmp_path):
         lost.format("spark.sql.shuffle.partitions=5", "7"),
         lost.format("spark.sql.session.timeZone=Asia/Tokyo", "Europe/Berlin"),
         lost.format("spark.driver.memory=500m", "600m"),
-        f"WARNING Spark knows no setting spark.sql.shufle.partitions; did you mean {SHUFFLE}?",
+        (
+            "WARNING Spark knows no setting spark.sql.shufle.partitions; did you mean"
+            f" {SHUFFLE}?"
+        ),
     ]
-    # A session after stop() has nothing of the one before, and what only a starting JVM takes is not claimed.
+    # A session after stop() has nothing of the one before, and what only a starting JVM
+    # takes is not claimed.
     assert "kit.test=2" not in launched["second"].pop("spark.driver.extraJavaOptions")
     assert launched["second"] == {
         "spark.app.name": "second",
@@ -171,7 +179,8 @@ seen["local"] = settings(spark, "spark.master", "spark.app.name", "spark.sql.shu
     + NOISE
 )
 
-# A cluster's log says which executors were lost, and its workers have a Python of their own.
+# A cluster's log says which executors were lost, and its workers have a Python of their
+# own.
 OWN_FILE = """
 import os
 os.environ.pop("PYSPARK_PYTHON", None)
@@ -184,7 +193,9 @@ seen["workers"] = os.environ.get("PYSPARK_PYTHON")
 
 @pytest.mark.slow
 def test_a_master_in_a_profile_of_one_s_own_counts_as_any_other(tmp_path):
-    (tmp_path / "own.conf").write_text("spark.master local-cluster[1,1,1024]\nspark.ui.enabled false\n")
+    (tmp_path / "own.conf").write_text(
+        "spark.master local-cluster[1,1,1024]\nspark.ui.enabled false\n"
+    )
     seen, _ = run([sys.executable], tmp_path, OWN_FILE)
     assert seen["cluster"]["spark.master"] == "local-cluster[1,1,1024]"
     assert (seen["log"], seen["workers"]) == (None, None)
@@ -209,8 +220,12 @@ seen["partitions"] = spark.conf.get("spark.sql.shuffle.partitions")
 def test_a_local_master_of_the_launch_has_the_profile_local_and_a_quiet_log(
     tmp_path, where, master, partitions, *, quiet
 ):
-    (tmp_path / "spark-defaults.conf").write_text(f"spark.master = {master}\n" if where == "defaults" else "")
-    arguments = f"--master {master} pyspark-shell" if where == "arguments" else "pyspark-shell"
+    (tmp_path / "spark-defaults.conf").write_text(
+        f"spark.master = {master}\n" if where == "defaults" else ""
+    )
+    arguments = (
+        f"--master {master} pyspark-shell" if where == "arguments" else "pyspark-shell"
+    )
     given = {"PYSPARK_SUBMIT_ARGS": arguments, "SPARK_CONF_DIR": str(tmp_path)}
     seen, _ = run([sys.executable], tmp_path, MASTER_BY_LAUNCH, **given)
     assert (seen["log"] is not None) == quiet
@@ -219,8 +234,11 @@ def test_a_local_master_of_the_launch_has_the_profile_local_and_a_quiet_log(
 
 @pytest.mark.slow
 def test_python_is_quiet_and_has_the_profile_local_and_its_own_python(tmp_path):
-    program(tmp_path / "python3", "#!/bin/sh\nexit 1\n")  # first on PATH, and no Python for a worker
-    seen, lines = run([sys.executable], tmp_path, PLAIN, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    # First on PATH, and no Python for a worker
+    program(tmp_path / "python3", "#!/bin/sh\nexit 1\n")
+    seen, lines = run(
+        [sys.executable], tmp_path, PLAIN, PATH=f"{tmp_path}:{os.environ['PATH']}"
+    )
     assert seen["local"] == {
         "spark.master": "local[*]",
         "spark.app.name": "plain",
@@ -250,8 +268,14 @@ seen["settings"] = settings(
 
 
 @pytest.mark.slow
-def test_under_spark_submit_launch_beats_conf_beats_profile_and_python_is_quiet(tmp_path):
-    seen, lines = run(["spark-submit", "--conf", "spark.sql.shuffle.partitions=7"], tmp_path, SUBMITTED)
+def test_under_spark_submit_launch_beats_conf_beats_profile_and_python_is_quiet(
+    tmp_path,
+):
+    seen, lines = run(
+        ["spark-submit", "--conf", "spark.sql.shuffle.partitions=7"],
+        tmp_path,
+        SUBMITTED,
+    )
     begin = lines.index("python begins")
     assert seen["division"] == "DIVIDE_BY_ZERO"
     assert lines[begin:] == ["python begins", "python ends"]
@@ -269,26 +293,43 @@ def test_under_spark_submit_launch_beats_conf_beats_profile_and_python_is_quiet(
     assert partitions.startswith(
         "WARNING conf spark.sql.shuffle.partitions=5 is not in force: the launch gave 7"
     )
-    assert memory.startswith("WARNING conf spark.driver.memory=700m is not in force: the JVM must know it")
+    assert memory.startswith(
+        "WARNING conf spark.driver.memory=700m is not in force: the JVM must know it"
+    )
     assert seen["worker"] == [seen["python"]]
 
 
 def test_a_machine_without_java_is_told_what_to_install(tmp_path):
-    for tool in ("bash", "cat", "dirname", "env", "ls", "ps", "sed", "sh", "tr", "uname"):
+    for tool in (
+        "bash",
+        "cat",
+        "dirname",
+        "env",
+        "ls",
+        "ps",
+        "sed",
+        "sh",
+        "tr",
+        "uname",
+    ):
         found = shutil.which(tool)
         if found:
             (tmp_path / tool).symlink_to(found)
     env = environment(PATH=str(tmp_path))
     env.pop("JAVA_HOME", None)
     script = "import sparkstream_kit.jobflags as j\n@j.exit_codes\ndef main(argv):\n"
-    script += "    import sparkstream_kit\n    sparkstream_kit.get_session('no-java')\nexit(main())"
+    script += (
+        "    import sparkstream_kit\n   "
+        " sparkstream_kit.get_session('no-java')\nexit(main())"
+    )
     done = process([sys.executable, "-c", script], env=env)
     assert done.returncode == 2
-    assert done.stderr == (
-        "-c: Spark's Java machine did not start: no Java was found, and Spark needs Java 17 or newer; "
-        "install one (Debian: apt-get install openjdk-17-jre-headless; PyPI: "
-        "pip install 'sparkstream-kit[java]') "
-        "or set JAVA_HOME\n"
+    assert (
+        done.stderr
+        == "-c: Spark's Java machine did not start: no Java was found, and Spark needs"
+        " Java 17 or newer; install one (Debian: apt-get install"
+        " openjdk-17-jre-headless; PyPI: pip install 'sparkstream-kit[java]') or set"
+        " JAVA_HOME\n"
     )
 
 
@@ -346,7 +387,9 @@ seen["right"] = settings(spark, "spark.app.name", "spark.sql.shuffle.partitions"
 
 
 @pytest.mark.slow
-def test_a_value_that_spark_cannot_read_is_one_line_and_the_next_session_is_without_it(tmp_path):
+def test_a_value_that_spark_cannot_read_is_one_line_and_the_next_session_is_without_it(
+    tmp_path,
+):
     seen, _ = run([sys.executable], tmp_path, UNREADABLE)
     values = ("None", "fuor", "maybe", "nonsense")
     keys = [SHUFFLE] * 2 + ["spark.ui.enabled", "Master"]
@@ -381,9 +424,12 @@ with spark_session("refused", profile=sys.argv[1]) as spark:
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", ["local", "test"])
 def test_a_block_that_fails_stops_its_queries_before_their_context(profile, tmp_path):
-    done = process([sys.executable, "-c", REFUSED, profile], cwd=tmp_path, env=environment())
+    done = process(
+        [sys.executable, "-c", REFUSED, profile], cwd=tmp_path, env=environment()
+    )
     assert (done.returncode, done.stdout) == (1, "False\n")
-    assert done.stderr == "the second query was refused\n"  # and no stack trace of a query without a context
+    # And no stack trace of a query without a context
+    assert done.stderr == "the second query was refused\n"
 
 
 HANGING = """
@@ -437,7 +483,10 @@ for profile in (None, "local", "cluster"):
 @pytest.mark.slow
 def test_the_profile_that_is_taken_by_itself_is_no_other_one_when_it_is_named(tmp_path):
     done = process([sys.executable, "-c", AGAIN], cwd=tmp_path, env=environment())
-    says = "profile cluster is not applied: a session with profile local runs; call spark.stop() first"
+    says = (
+        "profile cluster is not applied: a session with profile local runs; call"
+        " spark.stop() first"
+    )
     assert (done.returncode, done.stdout) == (0, f"{says}\n")
 
 
@@ -456,7 +505,10 @@ def test_a_second_call_applies_runtime_settings_and_no_profile(spark, keys, capl
     assert caplog.messages == []
     assert get_session("again", profile="cluster") is spark
     assert caplog.messages == [
-        "profile cluster is not applied: a session with profile test runs; call spark.stop() first"
+        (
+            "profile cluster is not applied: a session with profile test runs; call"
+            " spark.stop() first"
+        )
     ]
     assert spark.conf.get(keys) == "3"  # the user's own; the profile has 200
     assert get_session("again", conf={keys: 4}) is spark
@@ -464,23 +516,38 @@ def test_a_second_call_applies_runtime_settings_and_no_profile(spark, keys, capl
     assert spark.conf.get("spark.sql.session.timeZone") == zone
 
 
-def test_a_second_call_refuses_a_static_setting_that_differs_and_changes_nothing(spark, keys):
-    get_session("again", conf={"spark.ui.enabled": False, "spark.master": "local[2]"})  # as they are
+def test_a_second_call_refuses_a_static_setting_that_differs_and_changes_nothing(
+    spark, keys
+):
+    # As they are
+    get_session("again", conf={"spark.ui.enabled": False, "spark.master": "local[2]"})
     before = spark.conf.get(keys)
-    assert refusal(get_session, "again", conf={keys: 9, "spark.master": "local[7]"}) == (
-        "spark.master=local[7] cannot be set in the running session, which has local[2]; "
-        "call spark.stop() first, then get_session again"
+    assert (
+        refusal(get_session, "again", conf={keys: 9, "spark.master": "local[7]"})
+        == "spark.master=local[7] cannot be set in the running session, which has"
+        " local[2]; call spark.stop() first, then get_session again"
     )
-    misspelt = refusal(get_session, "again", conf={keys: 9, "spark.sql.shufle.partitions": 2})
+    misspelt = refusal(
+        get_session, "again", conf={keys: 9, "spark.sql.shufle.partitions": 2}
+    )
     assert misspelt.endswith("; did you mean spark.sql.shuffle.partitions?")
-    assert (spark.conf.get("spark.master"), spark.conf.get(keys)) == ("local[2]", before)
+    assert (spark.conf.get("spark.master"), spark.conf.get(keys)) == (
+        "local[2]",
+        before,
+    )
 
 
-@pytest.mark.parametrize(("key", "value"), [("spark.sql.session.timeZone", "Nowhere"), (SHUFFLE, None)])
-def test_a_second_call_with_a_value_that_spark_cannot_read_changes_nothing(spark, keys, key, value):
+@pytest.mark.parametrize(
+    ("key", "value"), [("spark.sql.session.timeZone", "Nowhere"), (SHUFFLE, None)]
+)
+def test_a_second_call_with_a_value_that_spark_cannot_read_changes_nothing(
+    spark, keys, key, value
+):
     wanted = {keys: 9, "spark.sql.ansi.enabled": False, key: value}
     before = {key: spark.conf.get(key) for key in wanted}
-    with pytest.raises(InvalidInputError, match=rf"^[^\n]*{value}[^\n]*; correct that setting$"):
+    with pytest.raises(
+        InvalidInputError, match=rf"^[^\n]*{value}[^\n]*; correct that setting$"
+    ):
         get_session("again", conf=wanted)
     assert {key: spark.conf.get(key) for key in wanted} == before
 

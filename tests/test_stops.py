@@ -18,7 +18,9 @@ Signal = signal.Signals
 def begun(command, **how):
     """Start a command whose output is read, in a group of its own."""
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, start_new_session=True, stdout=pipe, stderr=pipe, text=True, **how)
+    return subprocess.Popen(
+        command, start_new_session=True, stdout=pipe, stderr=pipe, text=True, **how
+    )
 
 
 def ended_cleanly(started):
@@ -29,7 +31,8 @@ def ended_cleanly(started):
     return output, errors
 
 
-# `tests/faults/test_signals.py` sends each signal to a run, to each process, under both launchers.
+# `tests/faults/test_signals.py` sends each signal to a run, to each process, under both
+# launchers.
 
 
 # Under spark-submit the JVM answers a signal in this time by itself: with 130 or 143.
@@ -40,10 +43,14 @@ def ended_cleanly(started):
         pytest.param(Signal.SIGTERM, "pyspark.sql.session", marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_before_the_run_ends_the_job_at_once(number, reached, folder, tmp_path, until):
+def test_a_signal_before_the_run_ends_the_job_at_once(
+    number, reached, folder, tmp_path, until
+):
     # The job says when it has got there, by a profile hook of Python's own.
     script, function = tmp_path / "job.py", WATCHED_FUNCTIONS[reached]
-    script.write_text(WATCHED.format(jobs=str(ROOT / "jobs"), module=reached, function=function))
+    script.write_text(
+        WATCHED.format(jobs=str(ROOT / "jobs"), module=reached, function=function)
+    )
     started = begun([sys.executable, str(script), str(folder)], env=environment())
     assert started.stdout.readline() == "reached\n"
     os.killpg(started.pid, number)
@@ -76,7 +83,8 @@ sys.exit(code)
 
 @pytest.mark.slow
 def test_the_jvm_of_spark_submit_ends_a_start_of_a_session_by_itself(tmp_path, until):
-    # If it waited for Python, it would interrupt what it is doing, and could end with an exit code for that.
+    # If it waited for Python, it would interrupt what it is doing, and could end with
+    # an exit code for that.
     (tmp_path / "job.py").write_text(STARTING)
     said = tmp_path / "said"
     done = process(["spark-submit", tmp_path / "job.py", said], env=environment())
@@ -113,7 +121,10 @@ def test_a_run_that_begins_while_the_jvm_ends_is_stopped_as_the_one_before(tmp_p
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
 
 
-WATCHED_FUNCTIONS = {"sparkstream_kit._spark.launch": "_launch", "pyspark.sql.session": "__init__"}
+WATCHED_FUNCTIONS = {
+    "sparkstream_kit._spark.launch": "_launch",
+    "pyspark.sql.session": "__init__",
+}
 WATCHED = """
 import sys, threading
 sys.path.insert(0, {jobs!r})
@@ -186,7 +197,8 @@ sys.exit(code)
 
 @pytest.mark.slow
 def test_a_jvm_that_goes_is_no_error_to_show():
-    # What it has not read makes the system reset the connection; without that, its end is an empty answer.
+    # What it has not read makes the system reset the connection; without that, its end
+    # is an empty answer.
     ended = process([sys.executable, "-c", RESET])
     assert ended.stdout == "('stop', 'a signal to the JVM')\nit has gone\n"
     assert [line for line in ended.stderr.splitlines() if "incubator" not in line] == []
@@ -228,7 +240,8 @@ sys.exit(main())
 
 
 def test_what_py4j_logs_of_a_jvm_that_was_killed_is_not_shown():
-    # Its first log makes a handler of the root logger, which wrote what other threads of py4j log then.
+    # Its first log makes a handler of the root logger, which wrote what other threads
+    # of py4j log then.
     ended = process([sys.executable, "-c", LOST])
     assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", "Py4JError\n!x\n")
 
@@ -247,12 +260,21 @@ def test_a_signal_to_the_group_ends_a_dstream_cleanly(tmp_path):
     assert (tmp_path / "counts.json").exists()
 
 
-# `tests/faults/test_signals.py` sends each signal, to each process, under both launchers.
+# `tests/faults/test_signals.py` sends each signal, to each process, under both
+# launchers.
 @pytest.mark.slow
-def test_a_signal_ends_a_query_cleanly_and_its_result_is_printed(folder, tmp_path, temporary, until):
+def test_a_signal_ends_a_query_cleanly_and_its_result_is_printed(
+    folder, tmp_path, temporary, until
+):
     feeds.drip(feeds.sales_files(2, rows=5, seed=1), folder)
     job = command(
-        "spark-submit", "sales_totals", folder, "--checkpoint", tmp_path / "ckpt", "--format", "csv"
+        "spark-submit",
+        "sales_totals",
+        folder,
+        "--checkpoint",
+        tmp_path / "ckpt",
+        "--format",
+        "csv",
     )
     started = begun(job, env={**os.environ, **temporary})
     until((tmp_path / "ckpt" / "commits" / "1").exists)

@@ -21,7 +21,18 @@ from pyspark import InheritableThread, SparkContext
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit import joins, quarantine, run, schemas, session, sinks, sources, start, state, windows
+from sparkstream_kit import (
+    joins,
+    quarantine,
+    run,
+    schemas,
+    session,
+    sinks,
+    sources,
+    start,
+    state,
+    windows,
+)
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.plan import analyzed_plan
 from sparkstream_kit._spark.session import in_force, java
@@ -29,7 +40,8 @@ from sparkstream_kit.checkpoints.fingerprint import fingerprint
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 CLASSIC = pytest.mark.classic_only("the server of Spark Connect has threads of its own")
-ODD = {  # settings by which Spark reads a text as another type, or a name as another column
+# Settings by which Spark reads a text as another type, or a name as another column
+ODD = {
     "spark.sql.timestampType": "TIMESTAMP_NTZ",
     "spark.sql.session.timeZone": "Europe/Berlin",
     "spark.sql.caseSensitive": "true",
@@ -60,7 +72,9 @@ WAYS: dict[str, Any] = {
     "Thread": in_class(threading.Thread),
     "InheritableThread": in_class(InheritableThread),
     "ThreadPoolExecutor": in_pool,
-    "asyncio.to_thread": lambda function: asyncio.run(asyncio.to_thread(outcome, function)),
+    "asyncio.to_thread": lambda function: asyncio.run(
+        asyncio.to_thread(outcome, function)
+    ),
 }
 in_thread = WAYS["Thread"]
 
@@ -106,26 +120,47 @@ def landed(folder):
 
 
 def readings(spark, folder):
-    frame = sources.json(spark, folder, schema=schemas.schema_of(t=T.TimestampType(), k="string", n="bigint"))
+    frame = sources.json(
+        spark,
+        folder,
+        schema=schemas.schema_of(t=T.TimestampType(), k="string", n="bigint"),
+    )
     return windows.with_watermark(frame, "t", "10 minutes")
 
 
 HELPERS: dict[str, Any] = {
-    "sources.csv": lambda spark, at: sources.csv(spark, at, schema="t TIMESTAMP, n INT"),
-    "sources.json": lambda spark, at: sources.json(spark, at, schema="t TIMESTAMP, k STRING"),
-    "sources.parquet": lambda spark, at: sources.parquet(spark, at, schema="t TIMESTAMP, n TINYINT"),
-    "sources.orc": lambda spark, at: sources.orc(spark, at, schema="t ARRAY<TIMESTAMP>"),
+    "sources.csv": lambda spark, at: sources.csv(
+        spark, at, schema="t TIMESTAMP, n INT"
+    ),
+    "sources.json": lambda spark, at: sources.json(
+        spark, at, schema="t TIMESTAMP, k STRING"
+    ),
+    "sources.parquet": lambda spark, at: sources.parquet(
+        spark, at, schema="t TIMESTAMP, n TINYINT"
+    ),
+    "sources.orc": lambda spark, at: sources.orc(
+        spark, at, schema="t ARRAY<TIMESTAMP>"
+    ),
     "partitions": lambda spark, at: sources.text(spark, at, partitions="day TIMESTAMP"),
-    "parse_csv": lambda spark, at: quarantine.parse_csv(sources.text(spark, at), "t TIMESTAMP, n INT"),
-    "parse_json": lambda spark, at: quarantine.parse_json(sources.text(spark, at), "t TIMESTAMP, n INT"),
+    "parse_csv": lambda spark, at: quarantine.parse_csv(
+        sources.text(spark, at), "t TIMESTAMP, n INT"
+    ),
+    "parse_json": lambda spark, at: quarantine.parse_json(
+        sources.text(spark, at), "t TIMESTAMP, n INT"
+    ),
     "expect": lambda spark, at: quarantine.expect(
-        readings(spark, at), {"t > TIMESTAMP '2026-01-01'": "warn", "cast(k AS INT) > 0": "quarantine"}
+        readings(spark, at),
+        {"t > TIMESTAMP '2026-01-01'": "warn", "cast(k AS INT) > 0": "quarantine"},
     ),
     "infer": schemas.infer,
     "tumbling": lambda spark, at: (
-        readings(spark, at).groupBy(windows.tumbling("t", "1 hour")).agg(F.sum("n").alias("n"))
+        readings(spark, at)
+        .groupBy(windows.tumbling("t", "1 hour"))
+        .agg(F.sum("n").alias("n"))
     ),
-    "calendar": lambda spark, at: windows.calendar(readings(spark, at), "t", "month", zone="Europe/Berlin"),
+    "calendar": lambda spark, at: windows.calendar(
+        readings(spark, at), "t", "month", zone="Europe/Berlin"
+    ),
     "within": lambda spark, at: joins.within(
         readings(spark, at),
         readings(spark, at).select(F.col("t").alias("u"), "k"),
@@ -135,12 +170,23 @@ HELPERS: dict[str, Any] = {
         within="1 hour",
     ),
     "as_of": lambda spark, at: state.as_of(
-        readings(spark, at).select("t", "k"), readings(spark, at).select("t", "k", "n"), "k", "t"
+        readings(spark, at).select("t", "k"),
+        readings(spark, at).select("t", "k", "n"),
+        "k",
+        "t",
     ),
     "once": lambda spark, at: state.once(readings(spark, at), "k", "t", "1 hour"),
-    "fingerprint": lambda spark, at: fingerprint(readings(spark, at).groupBy("k").count(), "update"),
+    "fingerprint": lambda spark, at: fingerprint(
+        readings(spark, at).groupBy("k").count(), "update"
+    ),
     "dry run": lambda spark, at: str(
-        start(readings(spark, at), sinks.batch_files("out"), name="q", checkpoint="ckpt", dry_run=True)
+        start(
+            readings(spark, at),
+            sinks.batch_files("out"),
+            name="q",
+            checkpoint="ckpt",
+            dry_run=True,
+        )
     ),
 }
 
@@ -155,7 +201,9 @@ def shown(given):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.fast("Thread")
-def test_each_helper_gives_in_a_thread_what_it_gives_in_the_main_thread(spark, odd, landed, way):
+def test_each_helper_gives_in_a_thread_what_it_gives_in_the_main_thread(
+    spark, odd, landed, way
+):
     for name, helper in HELPERS.items():
         for of in (spark, odd):
             here = outcome(lambda of=of, helper=helper: shown(helper(of, landed)))
@@ -168,10 +216,17 @@ def test_each_helper_gives_in_a_thread_what_it_gives_in_the_main_thread(spark, o
 def test_a_type_in_a_text_is_that_of_the_session_that_is_given(spark, odd, landed, way):
     def given(of):
         frame = sources.json(of, landed, schema="t TIMESTAMP")
-        parsed = outcome(lambda: quarantine.parse_json(sources.text(of, landed), "t TIMESTAMP").schema["t"])
+        parsed = outcome(
+            lambda: quarantine.parse_json(
+                sources.text(of, landed), "t TIMESTAMP"
+            ).schema["t"]
+        )
         return frame.schema["t"].dataType, getattr(parsed, "dataType", parsed)
 
-    none = "refused: column t: JSON cannot hold timestamp_ntz; read it as a string or as VARIANT"
+    none = (
+        "refused: column t: JSON cannot hold timestamp_ntz; read it as a string or as"
+        " VARIANT"
+    )
     for run_in in (outcome, WAYS[way]):
         assert run_in(lambda: given(spark)) == (T.TimestampType(), T.TimestampType())
         assert run_in(lambda: given(odd)) == (T.TimestampNTZType(), none)
@@ -180,7 +235,9 @@ def test_a_type_in_a_text_is_that_of_the_session_that_is_given(spark, odd, lande
 @CLASSIC
 def test_without_a_session_a_text_has_the_types_of_the_first_one(spark):
     with in_force(spark, ODD):
-        assert in_thread(lambda: schemas.from_ddl("t TIMESTAMP")) == schemas.from_ddl("t TIMESTAMP_NTZ")
+        assert in_thread(lambda: schemas.from_ddl("t TIMESTAMP")) == schemas.from_ddl(
+            "t TIMESTAMP_NTZ"
+        )
 
 
 @CLASSIC
@@ -202,7 +259,12 @@ def test_a_helper_leaves_the_active_session_of_a_thread_as_it_was(spark, odd, la
 def test_get_session_gives_a_thread_the_types_of_its_session(spark):
     def kind():
         session.get_session("pytest")
-        return spark.range(1).select(F.lit("2026-01-01").cast("timestamp").alias("t")).schema["t"].dataType
+        return (
+            spark.range(1)
+            .select(F.lit("2026-01-01").cast("timestamp").alias("t"))
+            .schema["t"]
+            .dataType
+        )
 
     with in_force(spark, ODD):
         assert in_thread(kind) == kind() == T.TimestampNTZType()
@@ -217,7 +279,9 @@ def wide(spark, folder, *, times=1, sums=30):
     columns[-1] = columns[-1] * times
     schema = ", ".join(f"c{number} INT" for number in range(sums))
     frame = sources.json(spark, str(folder), schema=schema)
-    return frame.groupBy("c0").agg(*(F.max(each).alias(f"m{at}") for at, each in enumerate(columns)))
+    return frame.groupBy("c0").agg(
+        *(F.max(each).alias(f"m{at}") for at, each in enumerate(columns))
+    )
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -234,24 +298,33 @@ def test_a_plan_is_printed_whole_in_any_thread(spark, odd, folder, way):
 
 @pytest.mark.slow
 def test_a_changed_query_is_refused_in_any_thread(spark, folder, tmp_path):
-    (folder / "1.json").write_text(json.dumps({f"c{number}": 1 for number in range(30)}))
+    (folder / "1.json").write_text(
+        json.dumps({f"c{number}": 1 for number in range(30)})
+    )
 
     def job(times=1):
         sink = sinks.snapshot(tmp_path / "out.json")
         given = {"name": "wide", "mode": "complete", "checkpoint": tmp_path / "ckpt"}
-        query = start(wide(spark, folder, times=times), sink, **given, availableNow=True)
+        query = start(
+            wide(spark, folder, times=times), sink, **given, availableNow=True
+        )
         return run(query).queries[0].batches
 
     assert in_thread(job) == 1
     assert job() == 0
     for run_in in (*WAYS.values(), outcome):
         said = run_in(lambda: job(1000))
-        assert "was written by a different query: wide computes max((c29 * 1000))" in str(said)
+        assert (
+            "was written by a different query: wide computes max((c29 * 1000))"
+            in str(said)
+        )
         assert run_in(job) == 0
 
 
 @CLASSIC
-def test_a_plan_that_spark_would_cut_is_never_taken_for_a_plan(spark, folder, monkeypatch):
+def test_a_plan_that_spark_would_cut_is_never_taken_for_a_plan(
+    spark, folder, monkeypatch
+):
     # As where a thread of Python has none of its own in the JVM.
     monkeypatch.setattr(plan, "active", lambda _: nullcontext())
     frame = wide(spark, folder)
@@ -278,7 +351,10 @@ def test_settings_of_overlapping_blocks_are_put_back(spark):
     spark.conf.set(KEY, "mine")
     try:
         with ThreadPoolExecutor(2) as pool:
-            first, second = pool.submit(block, waits=False), pool.submit(block, waits=True)
+            first, second = (
+                pool.submit(block, waits=False),
+                pool.submit(block, waits=True),
+            )
             inside.wait()
             assert first.result() == "ours"  # the other block still needs it
             left.set()
@@ -339,12 +415,20 @@ def test_starts_and_plans_in_threads_leave_no_setting(spark, landed):
 
 def many(folder, spark, files=6):
     for number in range(files):
-        (folder / f"{number}.json").write_text(f'{{"t": "2026-01-01T00:0{number}:00Z", "n": {number}}}\n')
-    return sources.json(spark, str(folder), schema="t TIMESTAMP, n INT", max_files_per_trigger=1)
+        (folder / f"{number}.json").write_text(
+            f'{{"t": "2026-01-01T00:0{number}:00Z", "n": {number}}}\n'
+        )
+    return sources.json(
+        spark, str(folder), schema="t TIMESTAMP, n INT", max_files_per_trigger=1
+    )
 
 
-@pytest.mark.parametrize("who", [pytest.param("on_batch", marks=pytest.mark.slow), "a thread"])
-def test_a_stop_by_other_code_is_no_end_of_input_and_drains_nothing(spark, folder, tmp_path, who):
+@pytest.mark.parametrize(
+    "who", [pytest.param("on_batch", marks=pytest.mark.slow), "a thread"]
+)
+def test_a_stop_by_other_code_is_no_end_of_input_and_drains_nothing(
+    spark, folder, tmp_path, who
+):
     timely = windows.with_watermark(many(folder, spark), "t", "1 second")
     counts = timely.groupBy(windows.tumbling("t", "1 minute")).count().select("count")
     given = {"name": "stopped", "checkpoint": tmp_path / "ckpt", "availableNow": True}
@@ -369,10 +453,16 @@ def test_a_stop_before_the_first_batch_is_no_end_of_input(spark, folder):
 
 def test_of_two_queries_one_that_is_stopped_ends_no_input(spark, folder, tmp_path):
     frame = many(folder, spark)
-    one, other = (start(frame, sinks.memory(name), availableNow=True) for name in ("one", "other"))
-    summary = run(one, other, on_batch=lambda batch: one.stop() if batch.name == "one" else None)
+    one, other = (
+        start(frame, sinks.memory(name), availableNow=True) for name in ("one", "other")
+    )
+    summary = run(
+        one, other, on_batch=lambda batch: one.stop() if batch.name == "one" else None
+    )
     assert summary.queries[1].input_rows == 6
-    assert (summary.ended_by, summary.queries[0].input_rows) in {("query.stop()", n) for n in range(1, 6)}
+    assert (summary.ended_by, summary.queries[0].input_rows) in {
+        ("query.stop()", n) for n in range(1, 6)
+    }
 
 
 @pytest.mark.parametrize("trigger", ["availableNow", "once"])
@@ -393,25 +483,37 @@ def test_an_endless_query_of_plain_pyspark_that_is_stopped_is_no_end_of_input(sp
 
 def test_a_run_hears_the_batches_of_each_session(spark, odd, folder):
     many(folder, spark)
-    frames = [sources.json(of, str(folder), schema="n INT", max_files_per_trigger=1) for of in (spark, odd)]
-    queries = [start(frame, sinks.memory(f"of_{at}"), availableNow=True) for at, frame in enumerate(frames)]
+    frames = [
+        sources.json(of, str(folder), schema="n INT", max_files_per_trigger=1)
+        for of in (spark, odd)
+    ]
+    queries = [
+        start(frame, sinks.memory(f"of_{at}"), availableNow=True)
+        for at, frame in enumerate(frames)
+    ]
     heard: list[str | None] = []
     summary = run(*queries, on_batch=lambda batch: heard.append(batch.name))
     assert [each.batches for each in summary.queries] == [6, 6]
     assert [heard.count(name) for name in ("of_0", "of_1")] == [6, 6]
 
 
-def test_of_queries_of_one_name_that_start_at_once_one_runs_and_the_others_are_refused(spark, tmp_path):
+def test_of_queries_of_one_name_that_start_at_once_one_runs_and_the_others_are_refused(
+    spark, tmp_path
+):
     def begin(number):
         rows = sources.rate(spark)
-        return lambda: start(rows, sinks.console(), name="same", checkpoint=tmp_path / str(number))
+        return lambda: start(
+            rows, sinks.console(), name="same", checkpoint=tmp_path / str(number)
+        )
 
     given = all_at_once(*map(begin, range(3)))
     refused = [each for each in given if isinstance(each, str)]
     (query,) = [each for each in given if not isinstance(each, str)]
     query.stop()
     assert len(refused) == 2
-    assert all("a query named same already runs; end it first" in each for each in refused)
+    assert all(
+        "a query named same already runs; end it first" in each for each in refused
+    )
 
 
 @pytest.mark.slow
@@ -457,21 +559,34 @@ with spark_session("second", profile="test") as spark:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("of", ["of its session", "of another session", "that waits for files"])
+@pytest.mark.parametrize(
+    "of", ["of its session", "of another session", "that waits for files"]
+)
 @CLASSIC
 def test_a_session_that_is_stopped_while_its_query_runs_is_named(of, folder):
     (folder / "1.txt").write_text("a\n")
     command = [sys.executable, "-c", STOPS_ITS_SESSION, of, str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     said, after = done.stdout.splitlines()
-    stopped = "its session was stopped while it ran; end the query first, then call spark.stop()"
+    stopped = (
+        "its session was stopped while it ran; end the query first, then call"
+        " spark.stop()"
+    )
     assert said in {"query.stop()", f"query q failed: {stopped}"}
     assert after == "max_batches are through"
 
 
 TARGETS = {
-    "latest": (lambda _: sinks.latest("shared"), lambda _: sinks.latest("SHARED"), "view shared"),
-    "memory": (lambda _: sinks.latest("shared"), lambda _: sinks.memory("Shared"), "memory Shared"),
+    "latest": (
+        lambda _: sinks.latest("shared"),
+        lambda _: sinks.latest("SHARED"),
+        "view shared",
+    ),
+    "memory": (
+        lambda _: sinks.latest("shared"),
+        lambda _: sinks.memory("Shared"),
+        "memory Shared",
+    ),
     "snapshot": (
         lambda at: sinks.snapshot(at / "s.csv"),
         lambda at: sinks.snapshot(at / "in" / ".." / "s.csv"),
@@ -484,7 +599,9 @@ TARGETS = {
     ),
     "fan_out": (
         lambda at: sinks.batch_files(at / "out"),
-        lambda at: sinks.fan_out(sinks.foreach_batch(print), sinks.batch_files(at / "out")),
+        lambda at: sinks.fan_out(
+            sinks.foreach_batch(print), sinks.batch_files(at / "out")
+        ),
         "folder ",
     ),
 }
@@ -499,7 +616,9 @@ def catalog_table(spark):
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_two_running_queries_do_not_share_a_view_a_file_or_a_folder(spark, odd, folder, tmp_path, kind):
+def test_two_running_queries_do_not_share_a_view_a_file_or_a_folder(
+    spark, odd, folder, tmp_path, kind
+):
     first, second, target = TARGETS[kind]
     frame = sources.rate(spark)
 
@@ -512,7 +631,11 @@ def test_two_running_queries_do_not_share_a_view_a_file_or_a_folder(spark, odd, 
     query = begin(first(tmp_path), "one")
     try:
         said = refusal(begin, second(tmp_path), "two")
-        assert re.search(f"writes to {target}.*, as query one does, which runs; end that query first", said)
+        assert re.search(
+            f"writes to {target}.*, as query one does, which runs; end that query"
+            " first",
+            said,
+        )
         if target.startswith(("view", "memory")):  # each session has its own
             begin(second(tmp_path), "two", sources.rate(odd)).stop()
     finally:
@@ -531,18 +654,24 @@ def test_two_running_queries_do_not_share_a_table_of_files_by_any_of_its_names(
 
     query = begin(catalog_table, "one")
     try:
-        for spelling in (catalog_table, catalog_table.upper(), f"default.`{catalog_table}`"):
+        for spelling in (
+            catalog_table,
+            catalog_table.upper(),
+            f"default.`{catalog_table}`",
+        ):
             said = refusal(begin, spelling, "two")
             assert said.endswith(
-                "is written by query one, which runs; end that query first, or give each "
-                "query a target of its own"
+                "is written by query one, which runs; end that query first, or give"
+                " each query a target of its own"
             )
     finally:
         query.stop()
 
 
 def test_the_trigger_continuous_is_refused(spark):
-    said = refusal(start, sources.rate(spark), sinks.console(), name="q", continuous="1 second")
+    said = refusal(
+        start, sources.rate(spark), sinks.console(), name="q", continuous="1 second"
+    )
     assert said.startswith("start() takes no trigger continuous: ")
 
 
@@ -653,7 +782,10 @@ def levels(spark, temporary):
     jvm.System.gc()
     gateway: Any = SparkContext._gateway  # noqa: SLF001 - has the objects that the JVM calls back
     of_jvm = Path(f"/proc/{jvm.ProcessHandle.current().pid()}/fd")
-    names = [type(each).__name__ for each in list(gateway.gateway_property.pool.dict.values())]
+    names = [
+        type(each).__name__
+        for each in list(gateway.gateway_property.pool.dict.values())
+    ]
     return {
         "threads": threading.active_count(),
         "Java's threads": jvm.Thread.activeCount(),
@@ -669,7 +801,9 @@ def levels(spark, temporary):
 
 @pytest.mark.parametrize("starts", [8, pytest.param(1000, marks=pytest.mark.slow)])
 @CLASSIC
-def test_a_service_keeps_nothing_of_a_query_that_has_ended(spark, folder, temporary, until, starts):
+def test_a_service_keeps_nothing_of_a_query_that_has_ended(
+    spark, folder, temporary, until, starts
+):
     (folder / "1.json").write_text('{"n": 1}\n')
     frame = sources.json(spark, str(folder), schema="n INT")
 

@@ -33,7 +33,10 @@ def at(text):
 def shown(text):
     """Return the windows that a text lists, as start and end."""
     listed = re.findall(r"^  (\S.*?) to (\S.*?)(?:   .*)?$", text, re.MULTILINE)
-    return [(start, end if len(end) > 15 or " " in end else start[:11] + end) for start, end in listed]
+    return [
+        (start, end if len(end) > 15 or " " in end else start[:11] + end)
+        for start, end in listed
+    ]
 
 
 @pytest.mark.slow
@@ -47,16 +50,28 @@ def test_the_windows_are_those_that_spark_gives(spark):
         row = at("1990-01-01") + timedelta(seconds=random.random() * 1e9)
         text = windows.explain(length=length, slide=slide, offset=shift, at=row)
         window = windows.sliding("row", length, slide, offset=shift).alias("window")
-        found = spark.createDataFrame([(row,)], "row TIMESTAMP").select(window).select("window.*").collect()
-        assert {(at(start), at(end)) for start, end in shown(text)} == {tuple(each) for each in found}, text
+        found = (
+            spark.createDataFrame([(row,)], "row TIMESTAMP")
+            .select(window)
+            .select("window.*")
+            .collect()
+        )
+        assert {(at(start), at(end)) for start, end in shown(text)} == {
+            tuple(each) for each in found
+        }, text
 
 
 @pytest.mark.slow
 def test_a_window_closes_by_the_time_that_is_said_and_not_a_millisecond_before(stream):
-    text = windows.explain(length="1 hour", watermark="10 minutes", at="2026-01-14 12:47")
+    text = windows.explain(
+        length="1 hour", watermark="10 minutes", at="2026-01-14 12:47"
+    )
     [closes] = re.findall(r"12:00:00 to 13:00:00   (.*)", text)
     [late] = re.findall(r"is late once a\srow of\s(\S+\s\S+)\shas", text)
-    assert (closes, " ".join(late.split())) == ("2026-01-14 13:10:00", "2026-01-14 12:57:00")
+    assert (closes, " ".join(late.split())) == (
+        "2026-01-14 13:10:00",
+        "2026-01-14 12:57:00",
+    )
     seen, row = datetime.fromisoformat(closes), at("2026-01-14 12:47")
 
     source = stream("time TIMESTAMP")
@@ -65,7 +80,8 @@ def test_a_window_closes_by_the_time_that_is_said_and_not_a_millisecond_before(s
     source.add_data([(row,), (seen - timedelta(milliseconds=1),)])
     source.add_data([(row,)])
     assert [batch.rows for batch in query.step() if batch.rows] == []
-    source.add_data([(seen,), (row,)])  # in one batch with what closes the window, a row still counts
+    # In one batch with what closes the window, a row still counts
+    source.add_data([(seen,), (row,)])
     [[(window, count)]] = [batch.rows for batch in query.step() if batch.rows]
     assert (window["start"], count) == (at("2026-01-14 12:00"), 3)
     source.add_data([(row,)])  # too late
@@ -85,16 +101,27 @@ def test_no_line_is_wider_than_80_columns(length, slide, watermark):
 
 
 def test_a_time_without_a_day_is_of_a_day_that_is_shown():
-    text = windows.explain(length="1 hour", slide="30 minutes", watermark="30 minutes", at="23:47")
-    assert "  2026-01-14 23:00:00 to 2026-01-15 00:00:00   2026-01-15 00:30:00\n" in text
+    text = windows.explain(
+        length="1 hour", slide="30 minutes", watermark="30 minutes", at="23:47"
+    )
+    assert (
+        "  2026-01-14 23:00:00 to 2026-01-15 00:00:00   2026-01-15 00:30:00\n" in text
+    )
     assert text == windows.explain(
-        length="1 hour", slide="30 minutes", watermark="30 minutes", at="2026-01-14 23:47"
+        length="1 hour",
+        slide="30 minutes",
+        watermark="30 minutes",
+        at="2026-01-14 23:47",
     )
 
 
 def test_of_many_windows_both_ends_are_listed():
     text = windows.explain(length="1 day", slide="1 minute", at="2026-01-14 12:47")
-    _, *listed = text[text.index("It falls in 1,440 windows:") :].partition("\n\n")[0].splitlines()
+    _, *listed = (
+        text[text.index("It falls in 1,440 windows:") :]
+        .partition("\n\n")[0]
+        .splitlines()
+    )
     assert listed[0] == "  2026-01-13 12:48:00 to 2026-01-14 12:48:00"
     assert listed[4] == "  … 1,432 more"
     assert listed[8] == "  2026-01-14 12:47:00 to 2026-01-15 12:47:00"
@@ -108,18 +135,41 @@ def test_weeks_that_start_on_thursdays_are_told():
 
 def test_a_time_with_a_zone_is_told_in_utc():
     for given in (datetime(2026, 1, 14, 12, 47, tzinfo=UTC), "2026-01-14 14:47+02:00"):
-        assert windows.explain(length="1 hour", at=given).startswith("A row of 2026-01-14 12:47:00 in ")
+        assert windows.explain(length="1 hour", at=given).startswith(
+            "A row of 2026-01-14 12:47:00 in "
+        )
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"length": "1 hr"}, "cannot read length '1 hr'; write it like '10 seconds'"),
-    ({"slide": "2 hours"}, "slide 2 hours is longer than length 1 hour: rows between windows would be lost"),
-    ({"offset": "1 hour"}, "offset 1 hour must be shorter than length 1 hour; subtract"),
-    ({"watermark": "0 seconds"}, "watermark is 0 seconds; with less than a millisecond Spark drops"),
-    ({"at": "25:00"}, "cannot read the time '25:00'; write it like '12:47' or '2026-01-14 12:47:30'"),
+    (
+        {"slide": "2 hours"},
+        (
+            "slide 2 hours is longer than length 1 hour: rows between windows would be"
+            " lost"
+        ),
+    ),
+    (
+        {"offset": "1 hour"},
+        "offset 1 hour must be shorter than length 1 hour; subtract",
+    ),
+    (
+        {"watermark": "0 seconds"},
+        "watermark is 0 seconds; with less than a millisecond Spark drops",
+    ),
+    (
+        {"at": "25:00"},
+        "cannot read the time '25:00'; write it like '12:47' or '2026-01-14 12:47:30'",
+    ),
     ({"at": "noon"}, "cannot read the time 'noon'"),
-    ({"length": "3000000 days"}, "windows of 3000000 days reach out of the years 1 to 9999; give shorter"),
-    ({"at": "0001-01-01 00:30", "length": "1 week"}, "windows of 1 week reach out of the years 1 to 9999"),
+    (
+        {"length": "3000000 days"},
+        "windows of 3000000 days reach out of the years 1 to 9999; give shorter",
+    ),
+    (
+        {"at": "0001-01-01 00:30", "length": "1 week"},
+        "windows of 1 week reach out of the years 1 to 9999",
+    ),
     ({"watermark": "3000000 days"}, "reach out of the years 1 to 9999"),
 ]
 
@@ -127,7 +177,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("given", "message"), WRONG)
 def test_what_cannot_be_drawn_is_one_line(given, message, capsys):
     assert message in refusal(windows.explain, **{"length": "1 hour", **given})
-    flags = [word for name, value in {"length": "1 hour", **given}.items() for word in (f"--{name}", value)]
+    flags = [
+        word
+        for name, value in {"length": "1 hour", **given}.items()
+        for word in (f"--{name}", value)
+    ]
     assert main(["windows", "explain", *flags]) == 2
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
@@ -135,9 +189,20 @@ def test_what_cannot_be_drawn_is_one_line(given, message, capsys):
 
 
 def test_the_command_prints_the_same_without_importing_pyspark(no_pyspark):
-    flags = ["--length", "1 hour", "--slide", "30 minutes", "--watermark", "10 minutes", "--at", "12:47"]
+    flags = [
+        "--length",
+        "1 hour",
+        "--slide",
+        "30 minutes",
+        "--watermark",
+        "10 minutes",
+        "--at",
+        "12:47",
+    ]
     command = [sys.executable, "-m", "sparkstream_kit", "windows", "explain", *flags]
     done = process(command, env={**os.environ, **no_pyspark})
     assert (done.returncode, done.stderr) == (0, "")
-    said = windows.explain(length="1 hour", slide="30 minutes", watermark="10 minutes", at="12:47")
+    said = windows.explain(
+        length="1 hour", slide="30 minutes", watermark="10 minutes", at="12:47"
+    )
     assert done.stdout == said + "\n"

@@ -23,7 +23,9 @@ def events(spark, *clocks):
 
 def starts_and_ends(df):
     rows = flatten(df, df.columns[0]).orderBy("start").collect()
-    return [(f"{r['start']:%H:%M:%S}", f"{r['end']:%H:%M:%S}", r["count"]) for r in rows]
+    return [
+        (f"{r['start']:%H:%M:%S}", f"{r['end']:%H:%M:%S}", r["count"]) for r in rows
+    ]
 
 
 # time      00    05    10    15    20
@@ -31,10 +33,19 @@ def starts_and_ends(df):
 # windows   [----------)[----------)
 
 
-@pytest.mark.parametrize("length", ["10 seconds", timedelta(seconds=10), "interval 10 SECONDS"])
+@pytest.mark.parametrize(
+    "length", ["10 seconds", timedelta(seconds=10), "interval 10 SECONDS"]
+)
 def test_tumbling_windows_touch_and_an_end_belongs_to_the_next(spark, length):
-    counts = events(spark, "00:00:00", "00:00:05", "00:00:10").groupBy(tumbling("time", length)).count()
-    assert starts_and_ends(counts) == [("00:00:00", "00:00:10", 2), ("00:00:10", "00:00:20", 1)]
+    counts = (
+        events(spark, "00:00:00", "00:00:05", "00:00:10")
+        .groupBy(tumbling("time", length))
+        .count()
+    )
+    assert starts_and_ends(counts) == [
+        ("00:00:00", "00:00:10", 2),
+        ("00:00:10", "00:00:20", 1),
+    ]
 
 
 # time     -05   00    05    10    15    20
@@ -67,7 +78,11 @@ def test_an_offset_moves_the_windows_either_way(spark, offset, first, second):
 
 
 def test_sliding_windows_overlap(spark):
-    counts = events(spark, "00:00:00", "00:00:10").groupBy(sliding("time", "10 seconds", "5 seconds")).count()
+    counts = (
+        events(spark, "00:00:00", "00:00:10")
+        .groupBy(sliding("time", "10 seconds", "5 seconds"))
+        .count()
+    )
     assert starts_and_ends(counts) == [
         ("23:59:55", "00:00:05", 1),
         ("00:00:00", "00:00:10", 1),
@@ -79,7 +94,10 @@ def test_sliding_windows_overlap(spark):
 def test_sliding_windows_take_an_offset(spark):
     window = sliding("time", "10 seconds", timedelta(seconds=5), offset="1 second")
     counts = events(spark, "00:00:00").groupBy(window).count()
-    assert starts_and_ends(counts) == [("23:59:51", "00:00:01", 1), ("23:59:56", "00:00:06", 1)]
+    assert starts_and_ends(counts) == [
+        ("23:59:51", "00:00:01", 1),
+        ("23:59:56", "00:00:06", 1),
+    ]
 
 
 # time      00    05    10    15    20.000001 30
@@ -90,14 +108,23 @@ def test_sliding_windows_take_an_offset(spark):
 def test_a_session_ends_one_gap_after_its_last_row(spark):
     rows = events(spark, "00:00:00", "00:00:10", "00:00:20.000001")
     counts = rows.groupBy(session("time", "10 seconds")).count()
-    assert starts_and_ends(counts) == [("00:00:00", "00:00:20", 2), ("00:00:20", "00:00:30", 1)]
+    assert starts_and_ends(counts) == [
+        ("00:00:00", "00:00:20", 2),
+        ("00:00:20", "00:00:30", 1),
+    ]
 
 
 def test_the_columns_keep_spark_s_names(spark):
     df = events(spark, "00:00:00")
     assert df.groupBy(tumbling("time", "1 hour")).count().columns == ["window", "count"]
-    assert df.groupBy(sliding("time", "1 hour", "1 minute")).count().columns == ["window", "count"]
-    assert df.groupBy(session("time", "1 hour")).count().columns == ["session_window", "count"]
+    assert df.groupBy(sliding("time", "1 hour", "1 minute")).count().columns == [
+        "window",
+        "count",
+    ]
+    assert df.groupBy(session("time", "1 hour")).count().columns == [
+        "session_window",
+        "count",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +145,12 @@ def test_durations_mean_what_they_mean_to_spark_to_the_microsecond(spark, text):
 
 def test_a_timedelta_is_exact_where_a_float_of_seconds_is_not(spark):
     length = timedelta(days=40_000, microseconds=1)
-    window = events(spark, "00:00:00").select(tumbling("time", length)).select("window.*").first()
+    window = (
+        events(spark, "00:00:00")
+        .select(tumbling("time", length))
+        .select("window.*")
+        .first()
+    )
     assert window
     assert window["end"] - window["start"] == length
 
@@ -132,14 +164,16 @@ def hourly(spark):
 
 def test_flatten_puts_start_and_end_in_the_window_s_place(spark):
     expected = spark.createDataFrame(
-        [("a", at("00:00:00"), at("01:00:00"), 1)], "key string, start timestamp, end timestamp, count long"
+        [("a", at("00:00:00"), at("01:00:00"), 1)],
+        "key string, start timestamp, end timestamp, count long",
     )
     assert_df_equality(flatten(hourly(spark)), expected, ignore_nullable=True)
 
 
 def test_flatten_takes_timestamps_without_a_zone_and_odd_names(spark):
     local = events(spark, "00:10:00").select(
-        tumbling(F.col("time").cast("timestamp_ntz"), "1 hour").alias("w.x"), F.lit(1).alias("a.b`c")
+        tumbling(F.col("time").cast("timestamp_ntz"), "1 hour").alias("w.x"),
+        F.lit(1).alias("a.b`c"),
     )
     flat = flatten(local, "w.x")
     assert flat.columns == ["start", "end", "a.b`c"]
@@ -155,13 +189,23 @@ def test_flatten_takes_timestamps_without_a_zone_and_odd_names(spark):
             "window",
             "no column window; the columns are: key,",
         ),
-        (lambda df: df, "count", "flatten(): column count is bigint, not a window; give the column of"),
         (
-            lambda df: df.select(F.struct(F.lit(1).alias("start"), F.lit(2).alias("end")).alias("w")),
+            lambda df: df,
+            "count",
+            "flatten(): column count is bigint, not a window; give the column of",
+        ),
+        (
+            lambda df: df.select(
+                F.struct(F.lit(1).alias("start"), F.lit(2).alias("end")).alias("w")
+            ),
             "w",
             "not a window",
         ),
-        (lambda df: df.withColumnRenamed("key", "END"), "window", "column END exists already; rename"),
+        (
+            lambda df: df.withColumnRenamed("key", "END"),
+            "window",
+            "column END exists already; rename",
+        ),
     ],
 )
 def test_flatten_says_what_is_wrong(spark, change, column, message):
@@ -203,7 +247,17 @@ def test_a_wrong_window_says_what_is_wrong(wrong):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "10", "10 s", "10seconds", "1.5 hours", "1.0000005 seconds", "PT10S", "1 day 2"]
+    "text",
+    [
+        "",
+        "10",
+        "10 s",
+        "10seconds",
+        "1.5 hours",
+        "1.0000005 seconds",
+        "PT10S",
+        "1 day 2",
+    ],
 )
 def test_text_that_spark_cannot_read_or_would_round_is_refused(text):
     assert f"cannot read length {text!r}" in refusal(tumbling, "time", text)
@@ -215,7 +269,9 @@ def test_text_that_spark_cannot_read_or_would_round_is_refused(text):
 def stream(spark, folder, *clocks):
     """One file a batch, in this order, with a watermark of a minute."""
     for number, clock in enumerate(clocks):
-        batch = spark.createDataFrame([(f"2024-01-01 {clock}", "a")], "time string, key string")
+        batch = spark.createDataFrame(
+            [(f"2024-01-01 {clock}", "a")], "time string, key string"
+        )
         batch.coalesce(1).write.csv(str(folder / f"batch={number}"))
     reader = spark.readStream.schema(EVENTS).option("maxFilesPerTrigger", 1)
     return reader.csv(str(folder / "batch=*")).withWatermark("time", "1 minute")
@@ -236,12 +292,18 @@ def in_append_mode(df, table):
 @pytest.mark.parametrize(
     ("window", "expected"),
     [
-        (lambda: tumbling("time", "10 minutes"), [("00:00", "00:10", 2), ("00:10", "00:20", 1)]),
+        (
+            lambda: tumbling("time", "10 minutes"),
+            [("00:00", "00:10", 2), ("00:10", "00:20", 1)],
+        ),
         (
             lambda: sliding("time", "20 minutes", "10 minutes"),
             [("23:50", "00:10", 2), ("00:00", "00:20", 3), ("00:10", "00:30", 1)],
         ),
-        (lambda: session("time", "5 minutes"), [("00:01", "00:08", 2), ("00:12", "00:17", 1)]),
+        (
+            lambda: session("time", "5 minutes"),
+            [("00:01", "00:08", 2), ("00:12", "00:17", 1)],
+        ),
     ],
     ids=["tumbling", "sliding", "session"],
 )
@@ -259,5 +321,7 @@ def test_a_stream_can_aggregate_again_over_the_flattened_end(spark, tmp_path):
         tumbling("time", "10 minutes"), "key"
     )
     flat = flatten(counts.agg(F.count("*").alias("n")))
-    rows = in_append_mode(flat.groupBy("end", "start").agg(F.sum("n").alias("n")), "aggregated_again")
+    rows = in_append_mode(
+        flat.groupBy("end", "start").agg(F.sum("n").alias("n")), "aggregated_again"
+    )
     assert [(f"{r['end']:%H:%M}", r["n"]) for r in rows] == [("00:10", 1), ("00:20", 1)]

@@ -17,7 +17,8 @@ from sparkstream_kit.testing import assert_stream_equals_batch
 from sparkstream_kit.windows import calendar, flatten
 
 UNITS = ["day", "week", "month", "quarter", "year"]
-# Days on which the clock changes: on the first ones in Havana, Cairo and São Paulo it skips midnight.
+# Days on which the clock changes: on the first ones in Havana, Cairo and São Paulo it
+# skips midnight.
 CHANGES = {
     "Europe/Berlin": [date(2026, 3, 29), date(2026, 10, 25)],
     "America/New_York": [date(2026, 3, 8), date(2026, 11, 1)],
@@ -51,7 +52,8 @@ def window_of(moment, unit, zone):
     while first_of(day, unit) == first:
         day += timedelta(days=1)
     return tuple(
-        datetime.combine(each, time(), place).astimezone(UTC).replace(tzinfo=None) for each in (first, day)
+        datetime.combine(each, time(), place).astimezone(UTC).replace(tzinfo=None)
+        for each in (first, day)
     )
 
 
@@ -60,7 +62,9 @@ def moments(zone):
     place, found = ZoneInfo(zone), set()
     for change in CHANGES[zone]:
         for day in range(-2, 3):
-            midnight = datetime.combine(change + timedelta(days=day), time(), place).astimezone(UTC)
+            midnight = datetime.combine(
+                change + timedelta(days=day), time(), place
+            ).astimezone(UTC)
             found |= {midnight + timedelta(minutes=30 * half) for half in range(48)}
             found |= {midnight + timedelta(microseconds=beside) for beside in (-1, 1)}
     return sorted(moment.replace(tzinfo=None) for moment in found)
@@ -68,7 +72,9 @@ def moments(zone):
 
 def by_each_unit(frame, zone):
     for unit in UNITS:
-        frame = calendar(frame, "time", unit, zone=zone).withColumnRenamed("window", unit)
+        frame = calendar(frame, "time", unit, zone=zone).withColumnRenamed(
+            "window", unit
+        )
     return frame
 
 
@@ -81,7 +87,9 @@ def by_each_unit(frame, zone):
 @pytest.mark.parametrize("zone", CHANGES)
 def test_windows_are_those_of_zoneinfo(spark, zone):
     given = moments(zone)
-    rows = by_each_unit(spark.createDataFrame([(each,) for each in given], "time TIMESTAMP"), zone).collect()
+    rows = by_each_unit(
+        spark.createDataFrame([(each,) for each in given], "time TIMESTAMP"), zone
+    ).collect()
     for row, moment in zip(sorted(rows), given, strict=True):
         expected = {unit: window_of(moment, unit, zone) for unit in UNITS}
         assert {unit: tuple(row[unit]) for unit in UNITS} == expected, moment
@@ -90,9 +98,14 @@ def test_windows_are_those_of_zoneinfo(spark, zone):
 def test_days_are_as_long_as_on_a_clock(spark):
     def hours(*dates, zone):
         times = [(utc(f"{each} 16:00"),) for each in dates]
-        days = calendar(spark.createDataFrame(times, "time TIMESTAMP"), "time", "day", zone=zone)
+        days = calendar(
+            spark.createDataFrame(times, "time TIMESTAMP"), "time", "day", zone=zone
+        )
         length = F.unix_micros("window.end") - F.unix_micros("window.start")
-        return [row[0] for row in days.orderBy("time").select(length / 3_600_000_000).collect()]
+        return [
+            row[0]
+            for row in days.orderBy("time").select(length / 3_600_000_000).collect()
+        ]
 
     assert hours("2026-03-28", "2026-03-29", "2026-10-25", zone=BERLIN) == [24, 23, 25]
     assert hours("2026-04-04", "2026-10-03", zone="Australia/Lord_Howe") == [24.5, 23.5]
@@ -100,11 +113,17 @@ def test_days_are_as_long_as_on_a_clock(spark):
 
 @pytest.mark.slow
 def test_the_session_s_time_zone_makes_no_difference(spark):
-    frame = spark.createDataFrame([(each,) for each in moments(BERLIN)], "time TIMESTAMP")
-    shown = [F.unix_micros(f"{unit}.{side}") for unit in UNITS for side in ("start", "end")]
+    frame = spark.createDataFrame(
+        [(each,) for each in moments(BERLIN)], "time TIMESTAMP"
+    )
+    shown = [
+        F.unix_micros(f"{unit}.{side}") for unit in UNITS for side in ("start", "end")
+    ]
 
     def found():
-        return sorted(by_each_unit(frame, BERLIN).select(F.unix_micros("time"), *shown).collect())
+        return sorted(
+            by_each_unit(frame, BERLIN).select(F.unix_micros("time"), *shown).collect()
+        )
 
     in_utc = found()
     with in_force(spark, {"spark.sql.session.timeZone": BERLIN}):
@@ -121,15 +140,23 @@ EVENTS = "time TIMESTAMP, key STRING"
 def test_a_stream_counts_as_a_static_frame_does(spark, mode):
     def days(events):
         timed = windows.with_watermark(events, "time", "1 hour", ahead=None)
-        return flatten(calendar(timed, "time", "day", zone=BERLIN).groupBy("window").count())
+        return flatten(
+            calendar(timed, "time", "day", zone=BERLIN).groupBy("window").count()
+        )
 
-    rows = spark.createDataFrame([(each,) for each in moments(BERLIN)[::16]], "time TIMESTAMP")
+    rows = spark.createDataFrame(
+        [(each,) for each in moments(BERLIN)[::16]], "time TIMESTAMP"
+    )
     keys = ["start", "end"] if mode == "update" else []
-    assert_stream_equals_batch(days, rows, mode=mode, keys=keys, watermark=("time", "1 hour"), examples=3)
+    assert_stream_equals_batch(
+        days, rows, mode=mode, keys=keys, watermark=("time", "1 hour"), examples=3
+    )
 
 
 def test_rows_without_a_time_are_left_out(spark):
-    rows = spark.createDataFrame([(None,), (utc("2026-03-29 12:00"),)], "time TIMESTAMP")
+    rows = spark.createDataFrame(
+        [(None,), (utc("2026-03-29 12:00"),)], "time TIMESTAMP"
+    )
     (row,) = calendar(rows, "time", "day", zone=BERLIN).collect()
     assert row["window"] == (utc("2026-03-28 23:00"), utc("2026-03-29 22:00"))
 
@@ -137,17 +164,26 @@ def test_rows_without_a_time_are_left_out(spark):
 @pytest.mark.slow
 def test_a_checkpoint_of_another_zone_or_unit_is_refused(spark, tmp_path, folder):
     (folder / "1.csv").write_text("2026-03-29 12:00:00,a\n")
-    rows = windows.with_watermark(sources.csv(spark, folder, schema=EVENTS), "time", "1 hour")
+    rows = windows.with_watermark(
+        sources.csv(spark, folder, schema=EVENTS), "time", "1 hour"
+    )
 
     def begin(unit, zone):
         days = calendar(rows, "time", unit, zone=zone).groupBy("window").count()
-        how: dict[str, Any] = {"name": "days", "checkpoint": tmp_path / "ckpt", "availableNow": True}
+        how: dict[str, Any] = {
+            "name": "days",
+            "checkpoint": tmp_path / "ckpt",
+            "availableNow": True,
+        }
         run(start(days, sinks.batch_files(tmp_path / "out"), **how))
 
     begin("day", BERLIN)
     begin("day", BERLIN)
     for unit, zone in [("week", BERLIN), ("day", "Europe/Paris")]:
-        told = f"the {unit} in {zone} of time; the checkpoint's query computes the day in {BERLIN} of time"
+        told = (
+            f"the {unit} in {zone} of time; the checkpoint's query computes the day in"
+            f" {BERLIN} of time"
+        )
         assert told in refusal(begin, unit, zone)
 
 
@@ -159,23 +195,39 @@ def test_a_checkpoint_of_another_zone_or_unit_is_refused(spark, tmp_path, folder
     [
         ({"unit": "days"}, "unknown unit days; did you mean day?"),
         ({"unit": "hour"}, "unknown unit hour; known: day, month, quarter, week, year"),
-        ({"zone": "Europe/Berln"}, "unknown time zone 'Europe/Berln'; did you mean Europe/Berlin?"),
-        ({"zone": "europe/berlin"}, "unknown time zone 'europe/berlin'; did you mean Europe/Berlin?"),
+        (
+            {"zone": "Europe/Berln"},
+            "unknown time zone 'Europe/Berln'; did you mean Europe/Berlin?",
+        ),
+        (
+            {"zone": "europe/berlin"},
+            "unknown time zone 'europe/berlin'; did you mean Europe/Berlin?",
+        ),
         ({"zone": "Pluto"}, "unknown time zone 'Pluto'; write it like Europe/Berlin"),
         ({"time": "tme"}, "calendar(): there is no column tme; did you mean time?"),
         (
             {"time": "key"},
-            "calendar(): event-time column key is string, not a timestamp; make it one first: ",
+            (
+                "calendar(): event-time column key is string, not a timestamp; make it"
+                " one first: "
+            ),
         ),
         (
             {"time": "window"},
-            "column window exists already; rename or drop it, because calendar() adds window",
+            (
+                "column window exists already; rename or drop it, because calendar()"
+                " adds window"
+            ),
         ),
     ],
 )
 def test_a_wrong_calendar_says_what_is_wrong(spark, given, message):
-    frame = spark.createDataFrame([], "window TIMESTAMP" if given.get("time") == "window" else EVENTS)
-    assert message in refusal(calendar, frame, **{"time": "time", "unit": "day", "zone": BERLIN, **given})
+    frame = spark.createDataFrame(
+        [], "window TIMESTAMP" if given.get("time") == "window" else EVENTS
+    )
+    assert message in refusal(
+        calendar, frame, **{"time": "time", "unit": "day", "zone": BERLIN, **given}
+    )
 
 
 #  St. John's, 29 October 2006: at one minute past midnight the clock goes back to 23:01 of the 28th.
@@ -188,10 +240,19 @@ def test_a_wrong_calendar_says_what_is_wrong(spark, given, message):
 def test_a_day_that_the_clock_goes_back_to_stays_open(stream):
     source = stream(EVENTS)
     timed = windows.with_watermark(source.to_df(), "time", "10 minutes")
-    days = calendar(timed, "time", "day", zone="America/St_Johns").groupBy("window", "key").count()
+    days = (
+        calendar(timed, "time", "day", zone="America/St_Johns")
+        .groupBy("window", "key")
+        .count()
+    )
     query = stream.query(flatten(days))
-    for batch in [{"02:29": "28", "02:30": "29", "03:20": "28"}, {"03:29": "28", "03:30": "29"}]:
-        source.add_data([(utc(f"2006-10-29 {clock}"), key) for clock, key in batch.items()])
+    for batch in [
+        {"02:29": "28", "02:30": "29", "03:20": "28"},
+        {"03:29": "28", "03:30": "29"},
+    ]:
+        source.add_data(
+            [(utc(f"2006-10-29 {clock}"), key) for clock, key in batch.items()]
+        )
         query.step()
     source.add_data([(utc("2006-11-02 00:00"), "end")])
     query.step()
@@ -202,7 +263,8 @@ def test_a_day_that_the_clock_goes_back_to_stays_open(stream):
     ]
 
 
-MEMORY, ROCKSDB = ("memory", 1), ("rocksdb", 3)  # the state store, and in how many partitions
+# The state store, and in how many partitions
+MEMORY, ROCKSDB = ("memory", 1), ("rocksdb", 3)
 
 
 MODES = ["append", "update", "complete"]
@@ -211,7 +273,9 @@ MODES = ["append", "update", "complete"]
 def batches_of(given):
     """Cut rows into batches, each row up to 40 minutes before or after its place."""
     random = Random(5)  # noqa: S311 - test data
-    shaken = sorted(given, key=lambda each: each + timedelta(minutes=random.uniform(-20, 20)))
+    shaken = sorted(
+        given, key=lambda each: each + timedelta(minutes=random.uniform(-20, 20))
+    )
     size = -(-len(shaken) // 5)
     return [shaken[at : at + size] for at in range(0, len(shaken), size)]
 
@@ -224,7 +288,9 @@ def counted(query, mode):
     found: dict[Any, int] = {}
     for _, rows in sorted(written.items()):
         for row in rows:
-            assert mode == "update" or tuple(row)[:2] not in found, "append writes a window once"
+            assert mode == "update" or tuple(row)[:2] not in found, (
+                "append writes a window once"
+            )
             found[tuple(row)[:2]] = row["count"]
     return found
 
@@ -233,20 +299,32 @@ def counted(query, mode):
 @pytest.mark.parametrize(
     ("mode", "keeping", "zone", "unit"),
     [
-        *((mode, keeping, BERLIN, "day") for mode in MODES for keeping in (MEMORY, ROCKSDB)),
+        *(
+            (mode, keeping, BERLIN, "day")
+            for mode in MODES
+            for keeping in (MEMORY, ROCKSDB)
+        ),
         *(("append", ROCKSDB, zone, "day") for zone in CHANGES if zone != BERLIN),
         *((mode, ROCKSDB, BERLIN, "week") for mode in MODES),
         *((mode, MEMORY, "America/New_York", "month") for mode in MODES),
     ],
 )
-def test_a_stream_counts_as_zoneinfo_does_over_restarts(spark, stream, mode, keeping, zone, unit):
+def test_a_stream_counts_as_zoneinfo_does_over_restarts(
+    spark, stream, mode, keeping, zone, unit
+):
     store, partitions = keeping
     given = moments(zone)
     end = given[-1] + timedelta(days=200)
     source = stream(EVENTS)
     timed = windows.with_watermark(source.to_df(), "time", "1 hour", ahead=None)
     counts = flatten(calendar(timed, "time", unit, zone=zone).groupBy("window").count())
-    with in_force(spark, {STATE_STORE: STATE_STORES[store], "spark.sql.shuffle.partitions": str(partitions)}):
+    with in_force(
+        spark,
+        {
+            STATE_STORE: STATE_STORES[store],
+            "spark.sql.shuffle.partitions": str(partitions),
+        },
+    ):
         query = stream.query(counts, mode=mode)
         for number, batch in enumerate(batches_of(given)):
             source.add_data([(each, "a") for each in batch])
@@ -263,14 +341,26 @@ def test_a_stream_counts_as_zoneinfo_does_over_restarts(spark, stream, mode, kee
 
 
 def test_microseconds_count_in_any_year(spark):
-    given = [utc(f"{year}-06-30 23:59:59.999999") for year in ("0900", "1900", "2300", "9998")]
+    given = [
+        utc(f"{year}-06-30 23:59:59.999999")
+        for year in ("0900", "1900", "2300", "9998")
+    ]
     days = calendar(
-        spark.createDataFrame([(each,) for each in given], "time TIMESTAMP"), "time", "day", zone="UTC"
+        spark.createDataFrame([(each,) for each in given], "time TIMESTAMP"),
+        "time",
+        "day",
+        zone="UTC",
     )
     ends = [row["window"]["end"] for row in days.orderBy("time").collect()]
     assert ends == [each + timedelta(microseconds=1) for each in given]
 
 
 def test_without_a_watermark_append_mode_is_refused_in_one_line(stream):
-    days = calendar(stream(EVENTS).to_df(), "time", "day", zone=BERLIN).groupBy("window").count()
-    assert "watermark" in refusal(start, days, sinks.memory("no_watermark"), availableNow=True)
+    days = (
+        calendar(stream(EVENTS).to_df(), "time", "day", zone=BERLIN)
+        .groupBy("window")
+        .count()
+    )
+    assert "watermark" in refusal(
+        start, days, sinks.memory("no_watermark"), availableNow=True
+    )

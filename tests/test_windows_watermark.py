@@ -36,7 +36,11 @@ def test_a_row_of_2099_does_not_move_the_watermark_and_keeps_its_values(stream, 
     first, second = query.step()
     assert query.frame.columns == [time, "key", "_reason"]
     reason = f"{time}: 2099-01-01 00:00:00 is more than 1 hour ahead"
-    assert first.rows == [(at("12:00"), "a", None), (None, "far", reason), (None, "none", None)]
+    assert first.rows == [
+        (at("12:00"), "a", None),
+        (None, "far", reason),
+        (None, "none", None),
+    ]
     assert second.rows == [(at("11:55"), "b", None), (at("12:20"), "c", None)]
     assert second.watermark == at("11:50")
 
@@ -51,19 +55,25 @@ def test_windows_close_by_the_rows_of_the_present_alone(stream):
     #  batch 2                          c 13:20, watermark 13:10 → it closes
     source = stream("time TIMESTAMP, key STRING")
     rows = windows.with_watermark(source.to_df(), "time", "10 minutes")
-    query = stream.query(windows.flatten(rows.groupBy(windows.tumbling("time", "1 hour"), "key").count()))
+    query = stream.query(
+        windows.flatten(rows.groupBy(windows.tumbling("time", "1 hour"), "key").count())
+    )
     source.add_data([(at("12:00"), "a"), (FAR, "a")])
     source.add_data([(at("12:30"), "a")])
     assert [row for batch in query.step() for row in batch.rows] == []
     query.kill_before_commit()
     source.add_data([(at("13:20"), "a")])
-    assert [row for batch in query.step() for row in batch.rows] == [(at("12:00"), at("13:00"), "a", 2)]
+    assert [row for batch in query.step() for row in batch.rows] == [
+        (at("12:00"), at("13:00"), "a", 2)
+    ]
 
 
 def test_a_filter_after_the_watermark_lets_no_far_row_move_it(stream):
     source = stream("time TIMESTAMP, key STRING")
     rows = windows.with_watermark(source.to_df(), "time", "10 minutes")
-    query = stream.query(rows.where("_reason IS NOT NULL OR key = 'a'").select("time", "key"))
+    query = stream.query(
+        rows.where("_reason IS NOT NULL OR key = 'a'").select("time", "key")
+    )
     source.add_data([(FAR, "far"), (at("12:00"), "a")])
     source.add_data([(at("12:01"), "a")])
     query.step()
@@ -72,7 +82,11 @@ def test_a_filter_after_the_watermark_lets_no_far_row_move_it(stream):
 
 def test_without_a_bound_every_row_moves_the_watermark_and_no_column_is_added(stream):
     source = stream("time TIMESTAMP, key STRING")
-    query = stream.query(windows.with_watermark(source.to_df(), "time", timedelta(minutes=10), ahead=None))
+    query = stream.query(
+        windows.with_watermark(
+            source.to_df(), "time", timedelta(minutes=10), ahead=None
+        )
+    )
     source.add_data([(FAR, "far")])
     source.add_data([(at("12:00"), "a")])
     assert query.frame.columns == ["time", "key"]
@@ -85,14 +99,19 @@ def test_the_reason_of_the_quarantine_wins_and_far_rows_are_bad_rows(spark, stre
     schema = schemas.from_ddl("time TIMESTAMP, key STRING")
 
     def transform(rows):
-        return windows.with_watermark(quarantine.parse_csv(rows, schema), "time", "1 minute")
+        return windows.with_watermark(
+            quarantine.parse_csv(rows, schema), "time", "1 minute"
+        )
 
     once = transform(spark.createDataFrame(lines, "value STRING"))
     assert once.columns[:3] == ["time", "key", "_reason"]
     assert quarantine.good_rows(once).collect() == [(at("12:00"), "a")]
     assert quarantine.bad_rows(once).select("_reason", "_raw").collect() == [
         ("not 2 fields", "junk"),
-        ("time: 2099-01-01 00:00:00 is more than 1 hour ahead", "2099-01-01 00:00:00,far"),
+        (
+            "time: 2099-01-01 00:00:00 is more than 1 hour ahead",
+            "2099-01-01 00:00:00,far",
+        ),
     ]
     source = stream("value STRING")
     source.add_data(lines)
@@ -115,36 +134,64 @@ def _values(metrics):
 def test_a_row_just_within_the_bound_stays(spark):
     rows = spark.range(1).select(
         (F.current_timestamp() + F.expr("INTERVAL 1 HOUR")).alias("at_the_bound"),
-        (F.current_timestamp() + F.expr("INTERVAL 3600.000001 SECOND")).alias("past_it"),
+        (F.current_timestamp() + F.expr("INTERVAL 3600.000001 SECOND")).alias(
+            "past_it"
+        ),
     )
     for name, expected in (("at_the_bound", True), ("past_it", False)):
-        kept = windows.with_watermark(rows, name, "1 minute").select(F.col(name).isNotNull()).first()
+        kept = (
+            windows.with_watermark(rows, name, "1 minute")
+            .select(F.col(name).isNotNull())
+            .first()
+        )
         assert kept == (expected,)
 
 
 def test_a_static_frame_gets_the_same_rows(spark):
-    rows = spark.createDataFrame([(at("12:00"), "a"), (FAR, "far")], "time TIMESTAMP, key STRING")
+    rows = spark.createDataFrame(
+        [(at("12:00"), "a"), (FAR, "far")], "time TIMESTAMP, key STRING"
+    )
     noted = windows.with_watermark(rows, "time", "10 minutes", ahead="2 days")
     assert quarantine.good_rows(noted).collect() == [(at("12:00"), "a")]
     reason = "time: 2099-01-01 00:00:00 is more than 2 days ahead"
     assert quarantine.bad_rows(noted).collect() == [(None, "far", reason)]
-    assert_df_equality(windows.with_watermark(rows, "time", "1 minute", ahead=None), rows)
+    assert_df_equality(
+        windows.with_watermark(rows, "time", "1 minute", ahead=None), rows
+    )
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"delay": "0 seconds"}, "newest; give '1 millisecond', or how late rows may be, such as '10 minutes'"),
+    (
+        {"delay": "0 seconds"},
+        "newest; give '1 millisecond', or how late rows may be, such as '10 minutes'",
+    ),
     ({"delay": "-10 minutes"}, "delay is -10 minutes; with less than a millisecond"),
-    ({"delay": timedelta(microseconds=999)}, "with less than a millisecond Spark drops"),
+    (
+        {"delay": timedelta(microseconds=999)},
+        "with less than a millisecond Spark drops",
+    ),
     ({"delay": "10 min"}, "cannot read delay '10 min'; write it like '10 seconds'"),
     ({"ahead": "-1 hour"}, "ahead must be zero or longer, not -1 hour"),
     ({"ahead": "soon"}, "cannot read ahead 'soon'"),
     ({"time": "tme"}, "there is no column tme; did you mean time?"),
-    ({"time": "zzz"}, "there is no column zzz; the columns are: time, number, text, local, day, a.b"),
-    ({"time": "number"}, "column number is bigint, not a timestamp; make it one first: frame.withColumn("),
+    (
+        {"time": "zzz"},
+        "there is no column zzz; the columns are: time, number, text, local, day, a.b",
+    ),
+    (
+        {"time": "number"},
+        (
+            "column number is bigint, not a timestamp; make it one first:"
+            " frame.withColumn("
+        ),
+    ),
     ({"time": "number"}, "F.timestamp_seconds('number'))  # or timestamp_millis"),
     (
         {"time": "text"},
-        "column text is string, not a timestamp; make it one first: frame.withColumn('text',",
+        (
+            "column text is string, not a timestamp; make it one first:"
+            " frame.withColumn('text',"
+        ),
     ),
     ({"time": "local"}, "frame.withColumn('local', F.col('local').cast('timestamp'))"),
     ({"time": "day"}, "frame.withColumn('day', F.col('day').cast('timestamp'))"),
@@ -153,7 +200,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 def typed(spark):
-    columns = "time TIMESTAMP, number BIGINT, text STRING, local TIMESTAMP_NTZ, day DATE, `a.b` DOUBLE"
+    columns = (
+        "time TIMESTAMP, number BIGINT, text STRING, local TIMESTAMP_NTZ, day DATE,"
+        " `a.b` DOUBLE"
+    )
     return spark.createDataFrame([], columns)
 
 
@@ -176,19 +226,32 @@ def test_the_fixes_in_the_messages_work(spark):
 @pytest.mark.parametrize("column", ["number", "a.b"])
 def test_a_window_of_no_timestamp_is_told_with_its_fix(spark, column):
     quoted = f"`{column}`"
-    for window in (windows.tumbling(quoted, "1 hour"), windows.session(F.col(quoted), "1 hour")):
+    for window in (
+        windows.tumbling(quoted, "1 hour"),
+        windows.session(F.col(quoted), "1 hour"),
+    ):
         with pytest.raises(AnalysisException) as error:
             _ = typed(spark).groupBy(window).count().schema  # where Spark finds it
         line = wrong_event_time(error.value)
         assert line is not None
         assert f"event-time column {column} is " in line
-        fixed = eval(line.partition("make it one first: ")[2], {"frame": typed(spark), "F": F})  # noqa: S307
+        fixed = eval(  # noqa: S307
+            line.partition("make it one first: ")[2], {"frame": typed(spark), "F": F}
+        )
         assert fixed.groupBy(windows.tumbling(quoted, "1 hour")).count().collect() == []
 
 
 def test_a_query_that_cannot_start_without_a_watermark_says_how_to_get_one(stream):
-    hourly = stream("time TIMESTAMP").to_df().groupBy(windows.tumbling("time", "1 hour")).count()
-    with pytest.raises(InvalidInputError, match="after windows.with_watermark.frame, 'time', '10 minutes'"):
+    hourly = (
+        stream("time TIMESTAMP")
+        .to_df()
+        .groupBy(windows.tumbling("time", "1 hour"))
+        .count()
+    )
+    with pytest.raises(
+        InvalidInputError,
+        match="after windows.with_watermark.frame, 'time', '10 minutes'",
+    ):
         start(hourly, sinks.foreach_batch(print), name="hourly")
 
 
@@ -197,16 +260,29 @@ def test_a_second_watermark_is_refused_at_the_call(stream):
     source = stream("time TIMESTAMP, other TIMESTAMP, `_reason` STRING, n INT")
     once = windows.with_watermark(source.to_df(), "time", "1 minute")
     for time in ("time", "other"):
-        with pytest.raises(InvalidInputError, match="already has a watermark, on column time; call it once"):
+        with pytest.raises(
+            InvalidInputError,
+            match="already has a watermark, on column time; call it once",
+        ):
             windows.with_watermark(once, time, "1 minute")
     wrong = source.to_df().drop("_reason").withColumnRenamed("n", "_REASON")
-    with pytest.raises(InvalidInputError, match="column _reason is not a string, and the kit writes its rea"):
+    with pytest.raises(
+        InvalidInputError,
+        match="column _reason is not a string, and the kit writes its rea",
+    ):
         windows.with_watermark(wrong, "time", "1 minute")
 
 
 # --- top
 
-WORDS = [("x", "ka", 5), ("x", "lo", 7), ("x", "mi", 5), ("y", "ka", 1), ("y", "zu", None), ("y", "lo", 9)]
+WORDS = [
+    ("x", "ka", 5),
+    ("x", "lo", 7),
+    ("x", "mi", 5),
+    ("y", "ka", 1),
+    ("y", "zu", None),
+    ("y", "lo", 9),
+]
 COLUMNS = "`a.b` STRING, `the ``word`` ` STRING, n INT"
 
 
@@ -214,7 +290,8 @@ COLUMNS = "`a.b` STRING, `the ``word`` ` STRING, n INT"
     ("n", "each", "expected"),
     [
         (1, [], [5]),
-        (3, [], [5, 1, 0]),  # of two that are equal, the one whose other columns come first
+        # Of two that are equal, the one whose other columns come first
+        (3, [], [5, 1, 0]),
         (9, [], [5, 1, 0, 2, 3, 4]),
         (1, ["a.b"], [1, 5]),
         (2, ["a.b"], [1, 0, 5, 3]),
@@ -224,13 +301,18 @@ COLUMNS = "`a.b` STRING, `the ``word`` ` STRING, n INT"
 )
 def test_top_keeps_the_highest_rows_in_one_order(spark, n, each, expected):
     for rows in (WORDS, WORDS[::-1]):
-        kept = windows.top(n, by="n", each=each)(spark.createDataFrame(rows, COLUMNS).repartition(3))
+        kept = windows.top(n, by="n", each=each)(
+            spark.createDataFrame(rows, COLUMNS).repartition(3)
+        )
         assert kept.columns == ["a.b", "the `word` ", "n"]
         assert kept.collect() == [WORDS[number] for number in expected]
 
 
 def test_top_orders_by_what_has_an_order(spark):
-    rows = spark.sql("SELECT 1 AS n, map('a', 1) AS m, named_struct('v', parse_json('1')) AS s, 2 AS o")
+    rows = spark.sql(
+        "SELECT 1 AS n, map('a', 1) AS m, named_struct('v', parse_json('1')) AS s, 2"
+        " AS o"
+    )
     assert windows.top(1, by="n")(rows).select("o").collect() == [(2,)]
     named_so = rows.select("o", F.struct(F.col("n").alias("variant")).alias("t"))
     assert windows.top(1, by="t")(named_so).select("o").collect() == [(2,)]
@@ -243,13 +325,16 @@ def test_top_orders_by_what_has_an_order(spark):
 def test_top_of_a_running_count_with_its_batch_read_whole(stream, tmp_path):
     source = stream("tag STRING")
     shown = sinks.snapshot(tmp_path / "top.csv").taking(windows.top(2, by="count"))
-    query = stream.query(source.to_df().groupBy("tag").count(), mode="complete", sink=shown)
+    query = stream.query(
+        source.to_df().groupBy("tag").count(), mode="complete", sink=shown
+    )
     source.add_data([(tag,) for tag in "aabbbc"])
     assert len(query.step()[0].rows) == 3
     assert (tmp_path / "top.csv").read_text() == "tag,count\nb,3\na,2\n"
     source.add_data([(tag,) for tag in "cc"])
     query.step()
-    for _ in range(2):  # c is as frequent as b: the name decides, also when the batch comes again
+    # C is as frequent as b: the name decides, also when the batch comes again
+    for _ in range(2):
         assert (tmp_path / "top.csv").read_text() == "tag,count\nb,3\nc,3\n"
         query.replay()
 
@@ -258,8 +343,14 @@ def test_top_of_a_running_count_with_its_batch_read_whole(stream, tmp_path):
     ("call", "message"),
     [
         (lambda _: windows.top(0, by="n"), "n is 0; give 1 or more"),
-        (windows.top(1, by="m"), "there is no column m; the columns are: a.b, the `word` , n"),
-        (windows.top(1, by="n", each=["a.c"]), "there is no column a.c; did you mean a.b?"),
+        (
+            windows.top(1, by="m"),
+            "there is no column m; the columns are: a.b, the `word` , n",
+        ),
+        (
+            windows.top(1, by="n", each=["a.c"]),
+            "there is no column a.c; did you mean a.b?",
+        ),
         (lambda _: windows.top(1, by="n", each="a.b"), "give a list of strings"),
     ],
 )

@@ -1,6 +1,7 @@
 """Sends numbered rows at a rate, and looks when each can be read from the target of a stream.
 
-Run: clock.py kafka|files SERVERS_OR_FOLDER TOPIC delta|sql TARGET ROWS_A_SECOND SECONDS; prints JSON.
+Run: clock.py kafka|files SERVERS_OR_FOLDER TOPIC delta|sql TARGET ROWS_A_SECOND
+SECONDS; prints JSON.
 """
 
 from __future__ import annotations
@@ -28,12 +29,18 @@ def to_kafka(servers: str, topic: str) -> Callable[[range], None]:
     from confluent_kafka import Producer
 
     producer = Producer(
-        {"bootstrap.servers": servers, "linger.ms": 0, "queue.buffering.max.messages": 500_000}
+        {
+            "bootstrap.servers": servers,
+            "linger.ms": 0,
+            "queue.buffering.max.messages": 500_000,
+        }
     )
 
     def send(numbers: range) -> None:
         for number in numbers:
-            producer.produce(topic, b'{"id": %d, "amount": %d}' % (number, number % 100))
+            producer.produce(
+                topic, b'{"id": %d, "amount": %d}' % (number, number % 100)
+            )
         producer.poll(0)
 
     return send
@@ -44,7 +51,9 @@ def to_files(folder: str) -> Callable[[range], None]:
 
     def send(numbers: range) -> None:
         hidden = Path(folder, f".{numbers.start:012}.json")
-        hidden.write_text("".join(f'{{"id": {n}, "amount": {n % 100}}}\n' for n in numbers))
+        hidden.write_text(
+            "".join(f'{{"id": {n}, "amount": {n % 100}}}\n' for n in numbers)
+        )
         hidden.rename(Path(folder, hidden.name[1:]))
 
     return send
@@ -57,9 +66,20 @@ def in_delta(folder: str) -> Callable[[], int]:
     def read() -> int:
         nonlocal version, seen
         while (entry := Path(folder, "_delta_log", f"{version:020}.json")).exists():
-            added = [json.loads(line).get("add") for line in entry.read_text().splitlines()]
+            added = [
+                json.loads(line).get("add") for line in entry.read_text().splitlines()
+            ]
             stats = [json.loads(each["stats"]) for each in added if each]
-            seen = max([seen, *(each["maxValues"]["id"] + 1 for each in stats if each["numRecords"])])
+            seen = max(
+                [
+                    seen,
+                    *(
+                        each["maxValues"]["id"] + 1
+                        for each in stats
+                        if each["numRecords"]
+                    ),
+                ]
+            )
             version += 1
         return seen
 
@@ -107,7 +127,9 @@ def main() -> None:
         time.sleep(0.002)
     counted = took[rate * WARM :] * 1000
     curve = [round(float(np.median(part))) for part in np.array_split(counted, 10)]
-    p50, p95, p99 = (round(float(value)) for value in np.percentile(counted, [50, 95, 99]))
+    p50, p95, p99 = (
+        round(float(value)) for value in np.percentile(counted, [50, 95, 99])
+    )
     result = {
         "rows": total,
         "p50": p50,

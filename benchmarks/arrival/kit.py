@@ -21,15 +21,24 @@ if kind == "sql":
     with sa.create_engine(target).begin() as made:
         for table in ("arrivals", "sparkstream_ledger"):
             made.execute(sa.text(f"DROP TABLE IF EXISTS {table}"))
-        made.execute(sa.text("CREATE TABLE arrivals (id BIGINT PRIMARY KEY, amount INTEGER)"))
+        made.execute(
+            sa.text("CREATE TABLE arrivals (id BIGINT PRIMARY KEY, amount INTEGER)")
+        )
 connectors = ["kafka"] if source == "kafka" else []
-with get_session("arrival", connectors=connectors) as spark, tempfile.TemporaryDirectory() as checkpoint:
+with (
+    get_session("arrival", connectors=connectors) as spark,
+    tempfile.TemporaryDirectory() as checkpoint,
+):
     shape = schemas.from_ddl("id BIGINT NOT NULL, amount INT")
     if source == "kafka":
-        rows = good_rows(parse_json(sources.kafka(spark, place, topic).select("value"), shape))
+        rows = good_rows(
+            parse_json(sources.kafka(spark, place, topic).select("value"), shape)
+        )
     else:
         rows = sources.json(spark, place, schema=shape)
-    sink = sinks.delta(target) if kind == "delta" else sinks.sql_table(target, "arrivals")
+    sink = (
+        sinks.delta(target) if kind == "delta" else sinks.sql_table(target, "arrivals")
+    )
     query = start(rows, sink, name="arrival", checkpoint=checkpoint)
     clock = [sys.executable, str(Path(__file__).with_name("clock.py")), *sys.argv[1:]]
     subprocess.run(clock, check=True)

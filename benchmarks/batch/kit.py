@@ -20,8 +20,13 @@ noop = sinks.Sink(
     promise="none",
     configure=lambda writer: writer.format("noop"),
 )
-with get_session("batch", profile=profile) as spark, tempfile.TemporaryDirectory() as checkpoint:
-    sales = sources.csv(spark, folder, schema=SALES, max_files_per_trigger=1, escape='"')
+with (
+    get_session("batch", profile=profile) as spark,
+    tempfile.TemporaryDirectory() as checkpoint,
+):
+    sales = sources.csv(
+        spark, folder, schema=SALES, max_files_per_trigger=1, escape='"'
+    )
     frame, mode = sales.where("SaleAmount > 0"), "append"
     if kind == "sum":
         frame, mode = sales.groupBy("ProductKey").agg({"SaleAmount": "sum"}), "update"
@@ -32,7 +37,9 @@ print(
     json.dumps(
         {
             "rows": sum(progress.numInputRows for progress in done),
-            "milliseconds": [progress.durationMs["triggerExecution"] for progress in done],
+            "milliseconds": [
+                progress.durationMs["triggerExecution"] for progress in done
+            ],
         }
     )
 )

@@ -17,12 +17,20 @@ SALES = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct DOUBLE, R
 kind, folder = sys.argv[1:]
 spark = SparkSession.builder.appName("batch").getOrCreate()
 with tempfile.TemporaryDirectory() as checkpoint:
-    reader = spark.readStream.schema(SALES).option("maxFilesPerTrigger", 1).option("escape", '"')
+    reader = (
+        spark.readStream.schema(SALES)
+        .option("maxFilesPerTrigger", 1)
+        .option("escape", '"')
+    )
     sales = reader.csv(folder)
     frame, mode = sales.where("SaleAmount > 0"), "append"
     if kind == "sum":
         frame, mode = sales.groupBy("ProductKey").agg({"SaleAmount": "sum"}), "update"
-    writer = frame.writeStream.format("noop").outputMode(mode).option("checkpointLocation", checkpoint)
+    writer = (
+        frame.writeStream.format("noop")
+        .outputMode(mode)
+        .option("checkpointLocation", checkpoint)
+    )
     query = writer.start()
     query.processAllAvailable()
     done = query.recentProgress
@@ -32,7 +40,9 @@ print(
     json.dumps(
         {
             "rows": sum(progress.numInputRows for progress in done),
-            "milliseconds": [progress.durationMs["triggerExecution"] for progress in done],
+            "milliseconds": [
+                progress.durationMs["triggerExecution"] for progress in done
+            ],
         }
     )
 )

@@ -18,14 +18,29 @@ with (
     get_session("delta", connectors=["delta"] if writer == "spark" else []) as spark,
     tempfile.TemporaryDirectory() as checkpoint,
 ):
-    rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", BATCH).load()
-    totals = rate.groupBy((F.col("value") % 10).alias("key")).agg(F.sum("value").alias("total"))
+    rate = (
+        spark.readStream.format("rate-micro-batch").option("rowsPerBatch", BATCH).load()
+    )
+    totals = rate.groupBy((F.col("value") % 10).alias("key")).agg(
+        F.sum("value").alias("total")
+    )
     sink = sinks.delta(folder, how="upsert", keys=["key"], writer=writer)
     query = start(totals, sink, name="delta", mode="update", checkpoint=checkpoint)
-    while query.isActive and (query.lastProgress is None or query.lastProgress.batchId < BATCHES):
+    while query.isActive and (
+        query.lastProgress is None or query.lastProgress.batchId < BATCHES
+    ):
         query.awaitTermination(1)
     query.stop()
-    took = [each.batchDuration for each in query.recentProgress if WARM <= each.batchId < BATCHES]
-    # Not as the last thing: Python must not end while Arrow's threads still close the files.
+    took = [
+        each.batchDuration
+        for each in query.recentProgress
+        if WARM <= each.batchId < BATCHES
+    ]
+    # Not as the last thing: Python must not end while Arrow's threads still close the
+    # files.
     table = DeltaTable(folder).to_pyarrow_table().to_pydict()
-print(json.dumps({"seconds": statistics.median(took) / 1000, "rows": whole(table["total"])}))
+print(
+    json.dumps(
+        {"seconds": statistics.median(took) / 1000, "rows": whole(table["total"])}
+    )
+)

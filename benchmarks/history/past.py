@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-BEFORE, BATCHES = 21, 40  # batches before the past is written into the log, and batches that are measured
+# Batches before the past is written into the log, and batches that are measured
+BEFORE, BATCHES = 21, 40
 LONG_AGO, TODAY = 1_600_000_000, 1_750_000_000  # seconds since 1970
-SHORT = {"spark.sql.streaming.minBatchesToRetain": "2"}  # as after many batches: few plans are kept
+# As after many batches: few plans are kept
+SHORT = {"spark.sql.streaming.minBatchesToRetain": "2"}
 
 
 def land(folder: Path, numbers: range) -> None:
@@ -37,7 +39,10 @@ def write(log: Path, folder: Path, files: int) -> None:
         for number in range(files):
             name = f"file://{folder}/2020/{number // 3600:05}/part-{number:09}-c000.csv"
             at = LONG_AGO * 1000 + number
-            entry = json.dumps(first | {"path": name, "timestamp": at, "batchId": 0}, separators=(",", ":"))
+            entry = json.dumps(
+                first | {"path": name, "timestamp": at, "batchId": 0},
+                separators=(",", ":"),
+            )
             file.write(f"\n{entry}")
         file.writelines(f"\n{line}" for line in lines)
     newest.with_name(f".{newest.name}.crc").unlink(missing_ok=True)
@@ -63,4 +68,9 @@ def measure(spark: SparkSession, go: Callable[[], int]) -> None:
     rows = go()
     after = used(jvm)
     taken = {name: round(after[name] - before[name], 2) for name in before}
-    print(json.dumps({"rows": rows, "cpu": round(taken["python"] + taken["jvm"], 2), **taken}), flush=True)
+    print(
+        json.dumps(
+            {"rows": rows, "cpu": round(taken["python"] + taken["jvm"], 2), **taken}
+        ),
+        flush=True,
+    )

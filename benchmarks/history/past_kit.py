@@ -14,9 +14,15 @@ with get_session("history", conf=SHORT) as spark, tempfile.TemporaryDirectory() 
 
     def go() -> int:
         """Read what there is, a file in each batch; return the number of rows."""
-        rows = sources.csv(spark, work / "in", schema="k INT, v STRING", max_files_per_trigger=1)
+        rows = sources.csv(
+            spark, work / "in", schema="k INT, v STRING", max_files_per_trigger=1
+        )
         query = start(
-            rows, sinks.batch_files(work / "out"), name="h", checkpoint=work / "ckpt", availableNow=True
+            rows,
+            sinks.batch_files(work / "out"),
+            name="h",
+            checkpoint=work / "ckpt",
+            availableNow=True,
         )
         return run(query).queries[0].input_rows
 

@@ -21,8 +21,16 @@ with tempfile.TemporaryDirectory() as made:
 
     def go() -> int:
         """Read what there is, a file in each batch; return the number of rows."""
-        rows = spark.readStream.schema("k INT, v STRING").option("maxFilesPerTrigger", 1).csv(f"{work}/in")
-        writer = rows.writeStream.foreachBatch(keep).queryName("h").trigger(availableNow=True)
+        rows = (
+            spark.readStream.schema("k INT, v STRING")
+            .option("maxFilesPerTrigger", 1)
+            .csv(f"{work}/in")
+        )
+        writer = (
+            rows.writeStream.foreachBatch(keep)
+            .queryName("h")
+            .trigger(availableNow=True)
+        )
         query = writer.option("checkpointLocation", f"{work}/ckpt").start()
         query.awaitTermination()
         return sum(progress.numInputRows for progress in query.recentProgress)

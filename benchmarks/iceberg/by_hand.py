@@ -30,12 +30,28 @@ def write(batch: DataFrame, _: int) -> None:
 builder = SparkSession.builder.appName("iceberg").config("spark.driver.memory", "2g")
 spark = builder.config("spark.driver.maxResultSize", "0").getOrCreate()
 rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", BATCH).load()
-rows = rate.select("value", (F.col("value") % 1000).alias("key"), F.col("value").cast("string").alias("text"))
+rows = rate.select(
+    "value",
+    (F.col("value") % 1000).alias("key"),
+    F.col("value").cast("string").alias("text"),
+)
 with tempfile.TemporaryDirectory() as checkpoint:
-    query = rows.writeStream.foreachBatch(write).option("checkpointLocation", checkpoint).start()
-    while query.isActive and (query.lastProgress is None or query.lastProgress.batchId < BATCHES):
+    query = (
+        rows.writeStream.foreachBatch(write)
+        .option("checkpointLocation", checkpoint)
+        .start()
+    )
+    while query.isActive and (
+        query.lastProgress is None or query.lastProgress.batchId < BATCHES
+    ):
         query.awaitTermination(1)
     query.stop()
-took = [each.batchDuration for each in query.recentProgress if WARM <= each.batchId < BATCHES]
+took = [
+    each.batchDuration
+    for each in query.recentProgress
+    if WARM <= each.batchId < BATCHES
+]
 spark.stop()
-print(json.dumps({"seconds": statistics.median(took) / 1000, "rows": whole(str(folder))}))
+print(
+    json.dumps({"seconds": statistics.median(took) / 1000, "rows": whole(str(folder))})
+)

@@ -14,13 +14,28 @@ BATCHES, WARM = 6, 2
 
 (folder,) = sys.argv[1:]
 with get_session("iceberg") as spark, tempfile.TemporaryDirectory() as checkpoint:
-    rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", BATCH).load()
-    rows = rate.select(
-        "value", (F.col("value") % 1000).alias("key"), F.col("value").cast("string").alias("text")
+    rate = (
+        spark.readStream.format("rate-micro-batch").option("rowsPerBatch", BATCH).load()
     )
-    query = start(rows, sinks.iceberg("shop.t", catalog=folder), name="iceberg", checkpoint=checkpoint)
-    while query.isActive and (query.lastProgress is None or query.lastProgress.batchId < BATCHES):
+    rows = rate.select(
+        "value",
+        (F.col("value") % 1000).alias("key"),
+        F.col("value").cast("string").alias("text"),
+    )
+    query = start(
+        rows,
+        sinks.iceberg("shop.t", catalog=folder),
+        name="iceberg",
+        checkpoint=checkpoint,
+    )
+    while query.isActive and (
+        query.lastProgress is None or query.lastProgress.batchId < BATCHES
+    ):
         query.awaitTermination(1)
     query.stop()
-    took = [each.batchDuration for each in query.recentProgress if WARM <= each.batchId < BATCHES]
+    took = [
+        each.batchDuration
+        for each in query.recentProgress
+        if WARM <= each.batchId < BATCHES
+    ]
 print(json.dumps({"seconds": statistics.median(took) / 1000, "rows": whole(folder)}))

@@ -1,7 +1,7 @@
 """What a small batch into an Iceberg table costs after many, without Spark. Run: many.py BEFORE FOLDER.
 
-The kit's writer makes BEFORE commits of one row, and then the 40 that are measured: two rounds of the merging
-of manifests, which comes with every twentieth.
+The kit's writer makes BEFORE commits of one row, and then the 40 that are measured: two
+rounds of the merging of manifests, which comes with every twentieth.
 """
 
 import json
@@ -19,12 +19,19 @@ from sparkstream_kit.sinks.base import Target
 from sparkstream_kit.sinks.ledger import Batch
 
 MEASURED = 40
-COLUMNS = T.StructType([T.StructField("key", T.StringType()), T.StructField("n", T.LongType())])
+COLUMNS = T.StructType(
+    [T.StructField("key", T.StringType()), T.StructField("n", T.LongType())]
+)
 
 before, folder = int(sys.argv[1]), sys.argv[2]
 where = Target("Iceberg table", "shop.t")
 table = IcebergTable("shop.t", folder, 20)
-how: dict[str, Any] = {"how": "append", "keys": (), "merge_schema": False, "take_over": False}
+how: dict[str, Any] = {
+    "how": "append",
+    "keys": (),
+    "merge_schema": False,
+    "take_over": False,
+}
 target = _tables.Target(where=where, **how, opened=lambda _: table)
 for number in range(before + MEASURED):
     if number == before:
@@ -33,6 +40,8 @@ for number in range(before + MEASURED):
     _tables.is_written(target, table, COLUMNS, batch)
     table.commit(pa.table({"key": ["a"], "n": [number]}), target, batch)
 took, cpu = time.perf_counter() - begun, time.process_time() - cpu
-made = load_catalog("default", type="sql", uri=f"sqlite:///{folder}/catalog.db").load_table("shop.t")
+made = load_catalog(
+    "default", type="sql", uri=f"sqlite:///{folder}/catalog.db"
+).load_table("shop.t")
 found = made.scan().count() - before
 print(json.dumps({"rows": found, "seconds": took / MEASURED, "cpu": cpu / MEASURED}))

@@ -1,7 +1,8 @@
 """Run one of the project's jobs, and say what it took: job.py NAME [ARGUMENT …].
 
-The last line is a JSON object: rows (that the job read), state (rows that its queries kept at the most) and
-memory (MiB that Python, its workers and the JVM had at the most, as the kernel counts them).
+The last line is a JSON object: rows (that the job read), state (rows that its queries
+kept at the most) and memory (MiB that Python, its workers and the JVM had at the most,
+as the kernel counts them).
 """
 
 from __future__ import annotations
@@ -30,14 +31,18 @@ def memory() -> float:
     pages = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has just ended
-            fields = stat.read_text("utf-8", errors="replace").rpartition(")")[2].split()
+            fields = (
+                stat.read_text("utf-8", errors="replace").rpartition(")")[2].split()
+            )
             if int(fields[3]) == os.getsid(0):
                 pages += int(fields[21])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 @contextlib.contextmanager
-def announced(make: Callable[..., Any], out: Any, *args: Any, **more: Any) -> Iterator[Any]:
+def announced(
+    make: Callable[..., Any], out: Any, *args: Any, **more: Any
+) -> Iterator[Any]:
     """Say when the session is up, as every program of a benchmark does."""
     with make(*args, **more) as spark:
         out.write("session is up\n")
@@ -46,14 +51,20 @@ def announced(make: Callable[..., Any], out: Any, *args: Any, **more: Any) -> It
 
 
 def counted(
-    run: Callable[..., Any], rows: dict[str, int], state: dict[str, int], *queries: Any, **more: Any
+    run: Callable[..., Any],
+    rows: dict[str, int],
+    state: dict[str, int],
+    *queries: Any,
+    **more: Any,
 ) -> Any:
     """Add up what each query reads, and keep the most rows that it had in state."""
     own = more.pop("on_batch", None)
 
     def on_batch(batch: Any) -> None:
         rows[batch.name] += batch.numInputRows
-        state[batch.name] = max(state[batch.name], sum(part.numRowsTotal for part in batch.stateOperators))
+        state[batch.name] = max(
+            state[batch.name], sum(part.numRowsTotal for part in batch.stateOperators)
+        )
         if own:
             own(batch)
 
@@ -86,7 +97,11 @@ def main() -> int:
         ended.set()
         watching.join()
     # A job that reads its input in two queries reads it twice.
-    result = {"rows": max(rows.values(), default=0), "state": sum(state.values()), "memory": max(found)}
+    result = {
+        "rows": max(rows.values(), default=0),
+        "state": sum(state.values()),
+        "memory": max(found),
+    }
     out.write(json.dumps(result) + "\n")
     out.flush()
     return code

@@ -19,7 +19,13 @@ folder, batches = sys.argv[1:]
 with get_session("listener") as spark, tempfile.TemporaryDirectory() as checkpoint:
     lines = sources.text(spark, folder, max_files_per_trigger=1)
     noop = sinks.Sink(
-        kind="noop", modes=("append",), promise="none", configure=lambda writer: writer.format("noop")
+        kind="noop",
+        modes=("append",),
+        promise="none",
+        configure=lambda writer: writer.format("noop"),
     )
-    run(start(lines, noop, name="listener", checkpoint=checkpoint), max_batches=int(batches))
+    run(
+        start(lines, noop, name="listener", checkpoint=checkpoint),
+        max_batches=int(batches),
+    )
 print(json.dumps({"rows": len(milliseconds), "milliseconds": milliseconds}))

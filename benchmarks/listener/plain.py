@@ -10,7 +10,10 @@ import time
 
 from clock import milliseconds, timed
 from pyspark.sql import SparkSession
-from pyspark.sql.streaming.listener import JStreamingQueryListener, StreamingQueryListener
+from pyspark.sql.streaming.listener import (
+    JStreamingQueryListener,
+    StreamingQueryListener,
+)
 
 
 class Nothing(StreamingQueryListener):
@@ -35,7 +38,11 @@ spark = SparkSession.builder.appName("listener").getOrCreate()
 with tempfile.TemporaryDirectory() as checkpoint:
     spark.streams.addListener(Nothing())
     lines = spark.readStream.option("maxFilesPerTrigger", 1).text(folder)
-    query = lines.writeStream.format("noop").option("checkpointLocation", checkpoint).start()
+    query = (
+        lines.writeStream.format("noop")
+        .option("checkpointLocation", checkpoint)
+        .start()
+    )
     while len(milliseconds) < int(batches):
         time.sleep(0.1)
     query.stop()

@@ -1,7 +1,8 @@
 """What a face of a run takes a batch: face.py FACE BATCHES PROGRESS.jsonl.
 
-Recorded batches come a hundred a second. Timed are the call in the run's own thread, and the CPU of this
-process, in which the page answers; its browser is a process of its own.
+Recorded batches come a hundred a second. Timed are the call in the run's own thread,
+and the CPU of this process, in which the page answers; its browser is a process of its
+own.
 """
 
 import json
@@ -41,16 +42,22 @@ face, count, recorded = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 told = [json.loads(line) for line in recorded.read_text("utf-8").splitlines()]
 told = [each for each in told if each["name"] == "action_windows"]
 batches = [
-    StreamingQueryProgress.fromJson(told[number % len(told)] | {"batchId": number}) for number in range(count)
+    StreamingQueryProgress.fromJson(told[number % len(told)] | {"batchId": number})
+    for number in range(count)
 ]
 times: list[float] = []
 scrapes: list[float] = []
 with tempfile.TemporaryDirectory() as folder, redirect_stderr(StringIO()) as said:
     asked: dict[str, Any] = {
-        key: f"{folder}/{value}" if key == "record" else value for key, value in FACES[face].items()
+        key: f"{folder}/{value}" if key == "record" else value
+        for key, value in FACES[face].items()
     }
     with watching([], print, **asked) as (tell, _):
-        port = said.getvalue().split(":")[3].split("/")[0] if {"ui", "metrics"} & {*asked} else ""
+        port = (
+            said.getvalue().split(":")[3].split("/")[0]
+            if {"ui", "metrics"} & {*asked}
+            else ""
+        )
         browser = None
         if face == "browser":
             browser = subprocess.Popen(

@@ -16,10 +16,26 @@ folder, which = sys.argv[1:]
 with get_session("quarantine") as spark, tempfile.TemporaryDirectory() as checkpoint:
     print("session is up", flush=True)
     schema = schemas.from_ddl(SALES)
-    parsed = quarantine.parse_csv(sources.text(spark, folder), schema, date_format="M/d/yy")
-    used = [F.max(name).cast("string") for name in schema.names] if which == "all" else []
-    good = quarantine.good_rows(parsed).groupBy("ProductKey").agg(F.sum("SaleAmount"), *used)
-    query = start(good, sinks.memory("good"), mode="complete", checkpoint=checkpoint, availableNow=True)
+    parsed = quarantine.parse_csv(
+        sources.text(spark, folder), schema, date_format="M/d/yy"
+    )
+    used = (
+        [F.max(name).cast("string") for name in schema.names] if which == "all" else []
+    )
+    good = (
+        quarantine.good_rows(parsed)
+        .groupBy("ProductKey")
+        .agg(F.sum("SaleAmount"), *used)
+    )
+    query = start(
+        good,
+        sinks.memory("good"),
+        mode="complete",
+        checkpoint=checkpoint,
+        availableNow=True,
+    )
     run(query)
-    rows = [[row[0], f"{row[1]:.2f}", *row[2:]] for row in spark.table("good").collect()]
+    rows = [
+        [row[0], f"{row[1]:.2f}", *row[2:]] for row in spark.table("good").collect()
+    ]
     print(json.dumps({"rows": sorted(rows)}), flush=True)

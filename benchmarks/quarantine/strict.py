@@ -16,9 +16,19 @@ folder, which = sys.argv[1:]
 with get_session("strict") as spark, tempfile.TemporaryDirectory() as checkpoint:
     print("session is up", flush=True)
     sales = sources.csv(spark, folder, schema=SALES, dateFormat="M/d/yy")
-    used = [F.max(name).cast("string") for name in sales.columns] if which == "all" else []
+    used = (
+        [F.max(name).cast("string") for name in sales.columns] if which == "all" else []
+    )
     good = sales.groupBy("ProductKey").agg(F.sum("SaleAmount"), *used)
-    query = start(good, sinks.memory("good"), mode="complete", checkpoint=checkpoint, availableNow=True)
+    query = start(
+        good,
+        sinks.memory("good"),
+        mode="complete",
+        checkpoint=checkpoint,
+        availableNow=True,
+    )
     run(query)
-    rows = [[row[0], f"{row[1]:.2f}", *row[2:]] for row in spark.table("good").collect()]
+    rows = [
+        [row[0], f"{row[1]:.2f}", *row[2:]] for row in spark.table("good").collect()
+    ]
     print(json.dumps({"rows": sorted(rows)}), flush=True)

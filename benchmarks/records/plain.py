@@ -16,15 +16,29 @@ spark = SparkSession.builder.appName("records").getOrCreate()
 print("session is up", flush=True)
 broker = {"kafka.bootstrap.servers": servers}
 records = (
-    spark.readStream.format("kafka").options(**broker, subscribe=given, startingOffsets="earliest").load()
+    spark.readStream.format("kafka")
+    .options(**broker, subscribe=given, startingOffsets="earliest")
+    .load()
 )
 with tempfile.TemporaryDirectory() as checkpoint:
     if what == "sum":
-        parsed = records.select(F.from_json(F.col("value").cast("string"), "id INT, amount INT").alias("r"))
-        totals = parsed.agg(F.count("r.id").alias("n"), F.sum("r.amount").alias("amount"))
-        writer = totals.writeStream.format("memory").queryName("total").outputMode("complete")
+        parsed = records.select(
+            F.from_json(F.col("value").cast("string"), "id INT, amount INT").alias("r")
+        )
+        totals = parsed.agg(
+            F.count("r.id").alias("n"), F.sum("r.amount").alias("amount")
+        )
+        writer = (
+            totals.writeStream.format("memory")
+            .queryName("total")
+            .outputMode("complete")
+        )
     else:
-        out = records.select("key", "value").writeStream.format("kafka").options(**broker, topic=made)
+        out = (
+            records.select("key", "value")
+            .writeStream.format("kafka")
+            .options(**broker, topic=made)
+        )
         writer = out.outputMode("update" if how[:1] == ["realTime"] else "append")
     writer = writer.option("checkpointLocation", checkpoint)
     if what == "latency":
@@ -32,7 +46,9 @@ with tempfile.TemporaryDirectory() as checkpoint:
 
         mode, count = how
         trigger: dict[str, Any] = (
-            {"realTime": "5 seconds"} if mode == "realTime" else {"processingTime": "0 seconds"}
+            {"realTime": "5 seconds"}
+            if mode == "realTime"
+            else {"processingTime": "0 seconds"}
         )
         query = writer.trigger(**trigger).start()
         took = milliseconds(servers, given, made, int(count))
@@ -43,6 +59,13 @@ with tempfile.TemporaryDirectory() as checkpoint:
         if what == "sum":
             result = {"rows": [list(row) for row in spark.table("total").collect()]}
         else:
-            result = {"rows": spark.read.format("kafka").options(**broker, subscribe=made).load().count()}
+            result = {
+                "rows": (
+                    spark.read.format("kafka")
+                    .options(**broker, subscribe=made)
+                    .load()
+                    .count()
+                )
+            }
     spark.stop()
 print(json.dumps(result))

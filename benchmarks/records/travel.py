@@ -18,11 +18,14 @@ def milliseconds(servers: str, given: str, made: str, count: int) -> list[float]
         count: how many records to time.
     """
     producer = Producer({"bootstrap.servers": servers, "linger.ms": 0})
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "bench", "fetch.wait.max.ms": 5})
+    consumer = Consumer(
+        {"bootstrap.servers": servers, "group.id": "bench", "fetch.wait.max.ms": 5}
+    )
     consumer.assign([TopicPartition(made, 0, 0)])
     sent: dict[bytes, float] = {}
     took: dict[bytes, float] = {}
-    first: int | None = None  # of the records that are timed: sent a while after one has come out
+    # Of the records that are timed: sent a while after one has come out
+    first: int | None = None
     begun, deadline = time.perf_counter(), time.monotonic() + 200
     warm = float("inf")
     while first is None or len(took) < first + count:

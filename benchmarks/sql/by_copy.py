@@ -14,11 +14,19 @@ from pyarrow import csv, parquet
 
 url, folder = sys.argv[1:]
 text = io.BytesIO()
-sales = parquet.read_table(folder, columns=["OrderID", "State", "ProductKey", "SaleAmount"])
+sales = parquet.read_table(
+    folder, columns=["OrderID", "State", "ProductKey", "SaleAmount"]
+)
 csv.write_csv(sales, text, csv.WriteOptions(include_header=False))
 started = time.monotonic()
-with psycopg.connect(url.replace("+psycopg", "")) as connection, connection.cursor() as cursor:
-    columns = '("OrderID" BIGINT, "State" TEXT, "ProductKey" TEXT, "SaleAmount" NUMERIC(12,2))'
+with (
+    psycopg.connect(url.replace("+psycopg", "")) as connection,
+    connection.cursor() as cursor,
+):
+    columns = (
+        '("OrderID" BIGINT, "State" TEXT, "ProductKey" TEXT, "SaleAmount"'
+        " NUMERIC(12,2))"
+    )
     cursor.execute(f"CREATE TABLE sales {columns}".encode())
     cursor.execute(f"CREATE TEMPORARY TABLE stage {columns} ON COMMIT DROP".encode())
     with cursor.copy("COPY stage FROM STDIN (FORMAT CSV)") as copy:

@@ -11,6 +11,12 @@ SALES = "OrderID BIGINT, State STRING, ProductKey STRING, SaleAmount DECIMAL(12,
 url, folder = sys.argv[1:]
 with get_session("sql") as spark, tempfile.TemporaryDirectory() as checkpoint:
     sales = sources.parquet(spark, folder, schema=SALES)
-    query = start(sales, sinks.sql_table(url, "sales"), name="sql", checkpoint=checkpoint, availableNow=True)
+    query = start(
+        sales,
+        sinks.sql_table(url, "sales"),
+        name="sql",
+        checkpoint=checkpoint,
+        availableNow=True,
+    )
     summary = run(query)
 print(json.dumps({"seconds": summary.queries[0].busy_seconds}))

@@ -14,7 +14,9 @@ def write(batch: DataFrame, batch_id: int) -> None:  # noqa: ARG001 - Spark's ow
     """Append a batch."""
     rows: Any = batch.toPandas()
     connection = sqlite3.connect(path)
-    rows.astype({"SaleAmount": "float"}).to_sql("sales", connection, if_exists="append", index=False)
+    rows.astype({"SaleAmount": "float"}).to_sql(
+        "sales", connection, if_exists="append", index=False
+    )
     connection.close()
 
 
@@ -23,5 +25,14 @@ schema = "OrderID BIGINT, State STRING, ProductKey STRING, SaleAmount DECIMAL(12
 sales = spark.readStream.schema(schema).parquet(folder)
 query = sales.writeStream.foreachBatch(write).trigger(availableNow=True).start()
 query.awaitTermination()
-print(json.dumps({"seconds": sum(p.durationMs["triggerExecution"] for p in query.recentProgress) / 1000}))
+print(
+    json.dumps(
+        {
+            "seconds": (
+                sum(p.durationMs["triggerExecution"] for p in query.recentProgress)
+                / 1000
+            )
+        }
+    )
+)
 spark.stop()

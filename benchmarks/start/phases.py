@@ -22,7 +22,8 @@ def reached(phase: str) -> None:
 def totals_of(sales: DataFrame) -> DataFrame:
     """Return Orders and TotalSales of each product, the biggest first."""
     totals = sales.groupBy("ProductKey").agg(
-        F.count("*").alias("Orders"), F.sum(F.col("SaleAmount").cast("double")).alias("TotalSales")
+        F.count("*").alias("Orders"),
+        F.sum(F.col("SaleAmount").cast("double")).alias("TotalSales"),
     )
     return totals.orderBy(F.desc("TotalSales"))
 
@@ -35,7 +36,13 @@ def kit(folder: str) -> SparkSession:
     spark = get_session("sales-totals", profile="local")
     reached("session")
     totals = totals_of(sources.csv(spark, folder, schema=schemas.from_ddl(SCHEMA)))
-    query = start(totals, sinks.memory("totals"), name="totals", mode="complete", availableNow=True)
+    query = start(
+        totals,
+        sinks.memory("totals"),
+        name="totals",
+        mode="complete",
+        availableNow=True,
+    )
     reached("query")
     run(query)
     return spark
@@ -46,8 +53,15 @@ def hand(folder: str) -> SparkSession:
     reached("imports")
     spark = SparkSession.builder.appName("sales-totals").getOrCreate()
     reached("session")
-    writer = totals_of(spark.readStream.schema(SCHEMA).csv(folder)).writeStream.format("memory")
-    query = writer.queryName("totals").outputMode("complete").trigger(availableNow=True).start()
+    writer = totals_of(spark.readStream.schema(SCHEMA).csv(folder)).writeStream.format(
+        "memory"
+    )
+    query = (
+        writer.queryName("totals")
+        .outputMode("complete")
+        .trigger(availableNow=True)
+        .start()
+    )
     reached("query")
     query.awaitTermination()
     return spark

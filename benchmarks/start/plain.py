@@ -17,7 +17,10 @@ spark = SparkSession.builder.appName("sales-totals").getOrCreate()
 sales = spark.readStream.schema(SCHEMA).csv(sys.argv[1])
 totals = (
     sales.groupBy("ProductKey")
-    .agg(F.count("*").alias("Orders"), F.sum(F.col("SaleAmount").cast("double")).alias("TotalSales"))
+    .agg(
+        F.count("*").alias("Orders"),
+        F.sum(F.col("SaleAmount").cast("double")).alias("TotalSales"),
+    )
     .orderBy(F.desc("TotalSales"))
 )
 query = (

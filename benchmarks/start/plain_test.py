@@ -12,9 +12,16 @@ def test_totals(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     rows = [{"product": "tea", "amount": 2}, {"product": "ink", "amount": 1}]
     (tmp_path / "in" / "1.json").write_text("\n".join(map(json.dumps, rows)))
-    sales = spark.readStream.schema("product STRING, amount INT").json(str(tmp_path / "in"))
+    sales = spark.readStream.schema("product STRING, amount INT").json(
+        str(tmp_path / "in")
+    )
     totals = sales.groupBy("product").agg(F.sum("amount").alias("total"))
-    query = totals.writeStream.format("memory").queryName("totals").outputMode("complete").start()
+    query = (
+        totals.writeStream.format("memory")
+        .queryName("totals")
+        .outputMode("complete")
+        .start()
+    )
     query.processAllAvailable()
     delivered = spark.table("totals").collect()
     query.stop()

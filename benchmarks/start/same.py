@@ -16,9 +16,20 @@ with spark_session("sales-totals", profile=sys.argv[2]) as spark:
     sales = sources.csv(spark, Path(sys.argv[1]), schema=schemas.from_ddl(SCHEMA))
     totals = (
         sales.groupBy("ProductKey")
-        .agg(F.count("*").alias("Orders"), F.sum(F.col("SaleAmount").cast("double")).alias("TotalSales"))
+        .agg(
+            F.count("*").alias("Orders"),
+            F.sum(F.col("SaleAmount").cast("double")).alias("TotalSales"),
+        )
         .orderBy(F.desc("TotalSales"))
     )
-    run(start(totals, sinks.memory("totals"), name="totals", mode="complete", availableNow=True))
+    run(
+        start(
+            totals,
+            sinks.memory("totals"),
+            name="totals",
+            mode="complete",
+            availableNow=True,
+        )
+    )
     csv.writer(sys.stdout).writerows(spark.sql("SELECT * FROM totals").collect())
     sys.stdout.flush()

@@ -10,7 +10,8 @@ from sparkstream_kit.testing import Streams
 def test_totals(stream: Streams, number: int) -> None:
     sales = stream("product STRING, amount INT")
     query = stream.query(
-        sales.to_df().groupBy("product").agg(F.sum("amount").alias("total")), mode="complete"
+        sales.to_df().groupBy("product").agg(F.sum("amount").alias("total")),
+        mode="complete",
     )
     for batch in range(3):
         sales.add_data([("tea", number), ("ink", batch)])

@@ -26,10 +26,17 @@ def test_totals(session: SparkSession, tmp_path: Path, number: int) -> None:
     folder.mkdir()
     sales = session.readStream.schema("product STRING, amount INT").json(str(folder))
     totals = sales.groupBy("product").agg(F.sum("amount").alias("total"))
-    writer = totals.writeStream.format("memory").queryName(f"totals_{number}").outputMode("complete")
+    writer = (
+        totals.writeStream.format("memory")
+        .queryName(f"totals_{number}")
+        .outputMode("complete")
+    )
     query = writer.option("checkpointLocation", str(tmp_path / "checkpoint")).start()
     for batch in range(3):
-        rows = [{"product": "tea", "amount": number}, {"product": "ink", "amount": batch}]
+        rows = [
+            {"product": "tea", "amount": number},
+            {"product": "ink", "amount": batch},
+        ]
         hidden = folder / f".{batch}.json"
         hidden.write_text("\n".join(map(json.dumps, rows)))
         hidden.rename(folder / f"{batch}.json")

@@ -26,7 +26,15 @@ with get_session("throughput") as spark, tempfile.TemporaryDirectory() as checkp
         **options,
     )
     totals = sales.groupBy("ProductKey").agg(F.sum("SaleAmount").alias("total"))
-    query = start(totals, sinks.memory("totals"), mode="complete", checkpoint=checkpoint, availableNow=True)
+    query = start(
+        totals,
+        sinks.memory("totals"),
+        mode="complete",
+        checkpoint=checkpoint,
+        availableNow=True,
+    )
     run(query)
-    rows = [[row.ProductKey, f"{row.total:.2f}"] for row in spark.table("totals").collect()]
+    rows = [
+        [row.ProductKey, f"{row.total:.2f}"] for row in spark.table("totals").collect()
+    ]
     print(json.dumps({"rows": sorted(rows)}), flush=True)

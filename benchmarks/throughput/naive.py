@@ -1,6 +1,7 @@
 """Sum by key of a folder of sales, as course notes write it: naive.py csv|json|parquet FOLDER.
 
-No settings, all columns text (Parquet has its own types), all of the folder in one batch.
+No settings, all columns text (Parquet has its own types), all of the folder in one
+batch.
 """
 
 import json
@@ -18,7 +19,9 @@ spark = SparkSession.builder.appName("throughput").getOrCreate()
 print("session is up", flush=True)
 schema = spark.read.parquet(folder).schema if kind == "parquet" else SCHEMA
 sales = spark.readStream.format(kind).schema(schema).load(folder)
-totals = sales.groupBy("ProductKey").agg(F.sum(F.col("SaleAmount").cast("double")).alias("total"))
+totals = sales.groupBy("ProductKey").agg(
+    F.sum(F.col("SaleAmount").cast("double")).alias("total")
+)
 query = (
     totals.writeStream.format("memory")
     .queryName("totals")

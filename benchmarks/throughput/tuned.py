@@ -1,6 +1,7 @@
 """Sum by key of a folder of sales, plain PySpark tuned by hand.
 
-Its settings are those of a properties file at its launch; a batch takes as many bytes as the kit's.
+Its settings are those of a properties file at its launch; a batch takes as many bytes
+as the kit's.
 Run: tuned.py csv|json|parquet FOLDER [FILES_A_BATCH]
 """
 
@@ -27,10 +28,22 @@ with tempfile.TemporaryDirectory() as checkpoint:
         reader = reader.option("maxFilesPerTrigger", files[0])
     else:
         reader = reader.option("maxBytesPerTrigger", 256 * 1024**2)
-    totals = reader.load(folder).groupBy("ProductKey").agg(F.sum("SaleAmount").alias("total"))
-    writer = totals.writeStream.format("memory").queryName("totals").outputMode("complete")
-    query = writer.option("checkpointLocation", checkpoint).trigger(availableNow=True).start()
+    totals = (
+        reader.load(folder)
+        .groupBy("ProductKey")
+        .agg(F.sum("SaleAmount").alias("total"))
+    )
+    writer = (
+        totals.writeStream.format("memory").queryName("totals").outputMode("complete")
+    )
+    query = (
+        writer.option("checkpointLocation", checkpoint)
+        .trigger(availableNow=True)
+        .start()
+    )
     query.awaitTermination()
-    rows = [[row.ProductKey, f"{row.total:.2f}"] for row in spark.table("totals").collect()]
+    rows = [
+        [row.ProductKey, f"{row.total:.2f}"] for row in spark.table("totals").collect()
+    ]
     print(json.dumps({"rows": sorted(rows)}), flush=True)
     spark.stop()

@@ -31,7 +31,9 @@ def lines(path: Path) -> Iterable[str]:
 
 out: list[Any] = []
 flow = Dataflow("throughput")
-sales = op.input("sales", flow, DirSource(Path(folder), glob_pat="*.csv", batch_size=1000))
+sales = op.input(
+    "sales", flow, DirSource(Path(folder), glob_pat="*.csv", batch_size=1000)
+)
 partial = op.flat_map_batch("partial", sales, lambda batch: list(cents(batch)))
 totals = op.reduce_final("total", partial, lambda left, right: left + right)
 op.output("out", totals, TestingSink(out))

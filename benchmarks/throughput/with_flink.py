@@ -22,12 +22,16 @@ for key, value in {
 }.items():
     table.get_config().set(key, value)
 table.execute_sql(
-    f"CREATE TABLE sales ({COLUMNS if kind == 'csv' else NEEDED}) "
-    f"WITH ('connector' = 'filesystem', 'path' = 'file://{folder}', 'format' = '{kind}')"
+    f"CREATE TABLE sales ({COLUMNS if kind == 'csv' else NEEDED}) WITH ('connector' ="
+    f" 'filesystem', 'path' = 'file://{folder}', 'format' = '{kind}')"
 )
 totals = {}
-result = table.execute_sql("SELECT ProductKey, SUM(SaleAmount) AS total FROM sales GROUP BY ProductKey")
+result = table.execute_sql(
+    "SELECT ProductKey, SUM(SaleAmount) AS total FROM sales GROUP BY ProductKey"
+)
 with result.collect() as changes:
     for row in changes:  # of totals: the last one of a key counts
         totals[row[0]] = row[1]
-print(json.dumps({"rows": sorted([key, f"{total:.2f}"] for key, total in totals.items())}))
+print(
+    json.dumps({"rows": sorted([key, f"{total:.2f}"] for key, total in totals.items())})
+)

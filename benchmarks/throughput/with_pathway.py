@@ -16,7 +16,9 @@ class Sale(pw.Schema):  # type: ignore[misc]
 
 
 sales = pw.io.jsonlines.read(f"{folder}/*.json", schema=Sale, mode="static")
-totals = sales.groupby(sales.ProductKey).reduce(sales.ProductKey, total=pw.reducers.sum(sales.SaleAmount))
+totals = sales.groupby(sales.ProductKey).reduce(
+    sales.ProductKey, total=pw.reducers.sum(sales.SaleAmount)
+)
 found: dict[str, float] = {}
 
 
@@ -28,4 +30,6 @@ def keep(key: object, row: dict[str, float], time: int, is_addition: bool) -> No
 
 pw.io.subscribe(totals, keep)
 pw.run(monitoring_level=pw.MonitoringLevel.NONE)
-print(json.dumps({"rows": sorted([key, f"{total:.2f}"] for key, total in found.items())}))
+print(
+    json.dumps({"rows": sorted([key, f"{total:.2f}"] for key, total in found.items())})
+)

@@ -15,5 +15,13 @@ elif kind == "json":
     sales = pl.scan_ndjson(f"{folder}/*.json", schema=schema)
 else:
     sales = pl.scan_parquet(f"{folder}/*.parquet")
-totals = sales.group_by("ProductKey").agg(pl.col("SaleAmount").sum()).collect(engine="streaming")
-print(json.dumps({"rows": sorted([key, f"{total:.2f}"] for key, total in totals.iter_rows())}))
+totals = (
+    sales.group_by("ProductKey")
+    .agg(pl.col("SaleAmount").sum())
+    .collect(engine="streaming")
+)
+print(
+    json.dumps(
+        {"rows": sorted([key, f"{total:.2f}"] for key, total in totals.iter_rows())}
+    )
+)

@@ -8,7 +8,10 @@ from sparkstream_kit import get_session, run, sinks, sources, start
 
 folder, batches = sys.argv[1:]
 noop = sinks.Sink(
-    kind="noop", modes=("append",), promise="none", configure=lambda writer: writer.format("noop")
+    kind="noop",
+    modes=("append",),
+    promise="none",
+    configure=lambda writer: writer.format("noop"),
 )
 with get_session("waiting") as spark, tempfile.TemporaryDirectory() as checkpoint:
     print("session is up", flush=True)

@@ -1,6 +1,7 @@
 """The Yahoo streaming benchmark: views of ads, counted by campaign and window of 10 seconds.
 
-Guarantee: every event counts exactly once, over stops and restarts on the same --checkpoint.
+Guarantee: every event counts exactly once, over stops and restarts on the same
+--checkpoint.
 Run: spark-submit benchmarks/yahoo/kit.py EVENTS_DIR ADS_FILE
 """
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-# Of the seven fields these are needed; a parser that is not asked for the others skips them.
+# Of the seven fields these are needed; a parser that is not asked for the others skips
+# them.
 EVENT = "ad_id STRING, event_type STRING, event_time BIGINT"
 AD = "ad_id STRING, campaign_id STRING"
 
@@ -30,7 +32,9 @@ def transform(events: DataFrame, ads: DataFrame) -> DataFrame:
 
     from sparkstream_kit import windows
 
-    views = events.where("event_type = 'view'").withColumn("time", F.timestamp_millis("event_time"))
+    views = events.where("event_type = 'view'").withColumn(
+        "time", F.timestamp_millis("event_time")
+    )
     counted = views.join(F.broadcast(ads), "ad_id").groupBy(
         "campaign_id", windows.tumbling("time", "10 seconds")
     )
@@ -40,9 +44,13 @@ def transform(events: DataFrame, ads: DataFrame) -> DataFrame:
 def flags() -> argparse.ArgumentParser:
     """Return the job's command line."""
     parser = jobflags.parser(__doc__, "--profile", "--checkpoint")
-    parser.add_argument("events_dir", metavar="EVENTS_DIR", type=jobflags.existing_folder)
+    parser.add_argument(
+        "events_dir", metavar="EVENTS_DIR", type=jobflags.existing_folder
+    )
     parser.add_argument("ads_file", metavar="ADS_FILE")
-    parser.add_argument("--format", choices=["json", "parquet"], default="json", help="of the events")
+    parser.add_argument(
+        "--format", choices=["json", "parquet"], default="json", help="of the events"
+    )
     return parser
 
 
@@ -54,10 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     from sparkstream_kit import get_session, run, sinks, sources, start
 
     read = {"json": sources.json, "parquet": sources.parquet}[args.format]
-    with get_session("yahoo", profile=args.profile) as spark, tempfile.TemporaryDirectory() as temporary:
+    with (
+        get_session("yahoo", profile=args.profile) as spark,
+        tempfile.TemporaryDirectory() as temporary,
+    ):
         print("session is up", flush=True)
         counts = transform(
-            read(spark, args.events_dir, schema=EVENT), spark.read.schema(AD).json(args.ads_file)
+            read(spark, args.events_dir, schema=EVENT),
+            spark.read.schema(AD).json(args.ads_file),
         )
         query = start(
             counts,
@@ -67,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             availableNow=True,
         )
         run(query)
-        found = spark.sql("SELECT campaign_id, unix_millis(start), views FROM counts").collect()
+        found = spark.sql(
+            "SELECT campaign_id, unix_millis(start), views FROM counts"
+        ).collect()
         print(json.dumps({"rows": sorted(map(list, found))}), flush=True)
     return 0
 

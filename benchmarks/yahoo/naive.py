@@ -33,6 +33,8 @@ query = (
     .start()
 )
 query.awaitTermination()
-found = spark.sql("SELECT campaign_id, unix_millis(window.start), count FROM counts").collect()
+found = spark.sql(
+    "SELECT campaign_id, unix_millis(window.start), count FROM counts"
+).collect()
 print(json.dumps({"rows": sorted(map(list, found))}), flush=True)
 spark.stop()

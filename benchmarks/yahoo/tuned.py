@@ -1,6 +1,7 @@
 """The Yahoo streaming benchmark in plain PySpark tuned by hand: tuned.py json|parquet EVENTS_DIR ADS_FILE.
 
-Its settings are those of a properties file at its launch; a batch takes as many bytes as the kit's.
+Its settings are those of a properties file at its launch; a batch takes as many bytes
+as the kit's.
 """
 
 import json
@@ -16,7 +17,11 @@ kind, folder, ads_file = sys.argv[1:]
 spark = SparkSession.builder.appName("yahoo").getOrCreate()
 print("session is up", flush=True)
 ads = spark.read.schema("ad_id STRING, campaign_id STRING").json(ads_file)
-reader = spark.readStream.format(kind).schema(EVENT).option("maxBytesPerTrigger", 256 * 1024**2)
+reader = (
+    spark.readStream.format(kind)
+    .schema(EVENT)
+    .option("maxBytesPerTrigger", 256 * 1024**2)
+)
 events = reader.load(folder)
 counts = (
     events.where("event_type = 'view'")
@@ -26,9 +31,17 @@ counts = (
     .agg(F.count("*").alias("views"))
 )
 with tempfile.TemporaryDirectory() as checkpoint:
-    writer = counts.writeStream.format("memory").queryName("counts").outputMode("complete")
-    query = writer.option("checkpointLocation", checkpoint).trigger(availableNow=True).start()
+    writer = (
+        counts.writeStream.format("memory").queryName("counts").outputMode("complete")
+    )
+    query = (
+        writer.option("checkpointLocation", checkpoint)
+        .trigger(availableNow=True)
+        .start()
+    )
     query.awaitTermination()
-    found = spark.sql("SELECT campaign_id, unix_millis(window.start), views FROM counts").collect()
+    found = spark.sql(
+        "SELECT campaign_id, unix_millis(window.start), views FROM counts"
+    ).collect()
     print(json.dumps({"rows": sorted(map(list, found))}), flush=True)
     spark.stop()

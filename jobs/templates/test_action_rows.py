@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 def test_a_line_is_a_row_or_has_a_reason(stream: Streams) -> None:
     lines = stream("value STRING")
-    query = stream.query(transform(lines.to_df(), "10 minutes").select("time", "action", "_reason"))
+    query = stream.query(
+        transform(lines.to_df(), "10 minutes").select("time", "action", "_reason")
+    )
     lines.add_data([('{"time": 1469520600, "action": "Open"}',), ("{}",)])
     opened = (datetime.fromisoformat("2016-07-26 08:10"), "Open", None)
     assert query.step()[0].rows == [opened, (None, None, "time: missing")]

@@ -17,7 +17,13 @@ def at(clock: str) -> datetime:
 
 
 def line(kind: str, ad: str, clock: str) -> tuple[str]:
-    event = {"user_id": "u", "page_id": "p", "ad_id": ad, "ad_type": "mail", "event_type": kind}
+    event = {
+        "user_id": "u",
+        "page_id": "p",
+        "ad_id": ad,
+        "ad_type": "mail",
+        "event_type": kind,
+    }
     return (json.dumps(event | {"event_time": f"2024-01-01T{clock}Z"}),)
 
 
@@ -28,4 +34,5 @@ def test_a_view_has_its_click_in_time_or_none(stream: Streams) -> None:
     lines.add_data([line("view", "a", "08:00:00"), line("view", "b", "08:00:00")])
     lines.add_data([line("click", "a", "08:09:00"), line("click", "b", "08:11:00")])
     found = [row for batch in query.drain() for row in batch.rows]
-    assert found == [("a", at("08:00"), at("08:09")), ("b", at("08:00"), None)]  # b: two minutes too late
+    # B: two minutes too late
+    assert found == [("a", at("08:00"), at("08:09")), ("b", at("08:00"), None)]

@@ -15,14 +15,29 @@ SEATTLE = ("47.6", "-122.3")
 MIAMI = ("25.8", "-80.2")
 
 
-def paid(clock: str, card: str = "c1", amount: str = "20.00", place: tuple[str, str] = SEATTLE) -> tuple[str]:
-    return (PAYMENT.format(card=card, clock=clock, amount=amount, lat=place[0], lon=place[1]),)
+def paid(
+    clock: str,
+    card: str = "c1",
+    amount: str = "20.00",
+    place: tuple[str, str] = SEATTLE,
+) -> tuple[str]:
+    return (
+        PAYMENT.format(
+            card=card, clock=clock, amount=amount, lat=place[0], lon=place[1]
+        ),
+    )
 
 
 def test_travel_that_cannot_be_is_an_alert(stream: Streams) -> None:
     lines = stream("value STRING")
     query = stream.query(transform(lines.to_df()).select("card", "rule", "reason"))
-    lines.add_data([paid("08:00:00"), paid("08:30:00", place=("inf", "0")), paid("09:00:00", place=MIAMI)])
+    lines.add_data(
+        [
+            paid("08:00:00"),
+            paid("08:30:00", place=("inf", "0")),
+            paid("09:00:00", place=MIAMI),
+        ]
+    )
     lines.add_data([paid("08:00:00", "c2"), ("no payment",)])
     found = [row for batch in query.drain() for row in batch.rows]
     assert found == [("c1", "Travel", "4,390 km in 1.0 hours: 4,390 km/h")]

@@ -17,14 +17,18 @@ def at(clock: str) -> datetime:
     return datetime.fromisoformat(f"1995-07-01 {clock}")
 
 
-def log(clock: str, path: str, status: int, size: int, host: str = "a.net") -> tuple[str]:
+def log(
+    clock: str, path: str, status: int, size: int, host: str = "a.net"
+) -> tuple[str]:
     return (LINE.format(host=host, clock=clock, path=path, status=status, size=size),)
 
 
 def test_errors_are_counted_by_path_and_minute(stream: Streams) -> None:
     lines = stream("value STRING")
     query = stream.query(transform(requests(lines.to_df(), "1 minute")))
-    lines.add_data([log("08:00:05", "/tea?n=1", 200, 100), log("08:00:50", "/tea?n=2", 404, 300)])
+    lines.add_data(
+        [log("08:00:05", "/tea?n=1", 200, 100), log("08:00:50", "/tea?n=2", 404, 300)]
+    )
     lines.add_data([log("08:02:00", "/ink", 500, 50)])
     found = [row for batch in query.drain() for row in batch.rows]
     assert sorted(found) == [
@@ -37,7 +41,11 @@ def test_a_session_ends_after_half_an_hour_of_silence(stream: Streams) -> None:
     lines = stream("value STRING")
     query = stream.query(transform(requests(lines.to_df(), "1 minute"), "sessions"))
     lines.add_data(
-        [log("08:00:00", "/", 200, 1), log("08:20:00", "/tea", 404, 2), log("09:00:00", "/", 200, 4)]
+        [
+            log("08:00:00", "/", 200, 1),
+            log("08:20:00", "/tea", 404, 2),
+            log("09:00:00", "/", 200, 4),
+        ]
     )
     found = [row for batch in query.drain() for row in batch.rows]
     assert sorted(found) == [

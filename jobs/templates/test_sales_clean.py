@@ -25,9 +25,16 @@ SALE = "10033,1/2/24,2,0,210,{amount},Lee,Oregon,West,{product},1,0.48"
 
 def test_good_rows_are_typed_and_bad_lines_have_a_reason(stream: Streams) -> None:
     lines = stream("value STRING")
-    rows = transform(lines.to_df()).select("ProductKey", "SaleAmount", quarantine.REASON)
+    rows = transform(lines.to_df()).select(
+        "ProductKey", "SaleAmount", quarantine.REASON
+    )
     query = stream.query(rows)
-    lines.add_data([(SALE.format(product="tea", amount="10.50"),), (SALE.format(product="tea", amount="?"),)])
+    lines.add_data(
+        [
+            (SALE.format(product="tea", amount="10.50"),),
+            (SALE.format(product="tea", amount="?"),),
+        ]
+    )
     lines.add_data([("no sale",)])
     first, second = query.step()
     assert first.rows == [
@@ -42,22 +49,33 @@ def test_a_sale_that_comes_again_counts_once(stream: Streams) -> None:
     rows = transform(lines.to_df(), ["OrderID", "ProductKey"]).select("ProductKey")
     query = stream.query(rows)
     lines.add_data([(SALE.format(product="tea", amount="1"),)])
-    lines.add_data([(SALE.format(product="tea", amount="1"),), (SALE.format(product="ink", amount="1"),)])
+    lines.add_data(
+        [
+            (SALE.format(product="tea", amount="1"),),
+            (SALE.format(product="ink", amount="1"),),
+        ]
+    )
     first, second = query.step()
     assert (first.rows, second.rows) == ([("tea",)], [("ink",)])
 
 
 def into_folders(lines: DataFrame, folder: Path) -> tuple[DataFrame, Sink]:
-    good, bad = (sinks.batch_files(folder / name, format="json") for name in ("good", "bad"))
+    good, bad = (
+        sinks.batch_files(folder / name, format="json") for name in ("good", "bad")
+    )
     return transform(lines), quarantine.split(good, bad)
 
 
 def from_folders(folder: Path) -> list[object]:
     files = folder.glob("*/batch=*/part-*.json")
-    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return [
+        json.loads(line) for file in files for line in file.read_text().splitlines()
+    ]
 
 
-@pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="Spark Connect writes in another process")
+@pytest.mark.skipif(
+    "SPARK_REMOTE" in os.environ, reason="Spark Connect writes in another process"
+)
 def test_every_crash_leaves_each_line_once(spark: SparkSession) -> None:
     lines = [(SALE.format(product="tea", amount="1"),), ("no sale",)]
     given = spark.createDataFrame(lines, "value STRING")

@@ -17,15 +17,32 @@ def test_totals_follow_the_sales_and_bad_lines_are_counted(stream: Streams) -> N
     lines = stream("value STRING")
     query = stream.query(transform(lines.to_df()), mode="complete")
     lines.add_data([(SALE.format(product="tea", amount="10.50"),), ("no sale",)])
-    lines.add_data([(SALE.format(product="tea", amount="4.25"),), (SALE.format(product="ink", amount="99"),)])
+    lines.add_data(
+        [
+            (SALE.format(product="tea", amount="4.25"),),
+            (SALE.format(product="ink", amount="99"),),
+        ]
+    )
     first, second = query.step()
     bad = (None, "not 12 fields", 1, None)
     assert set(first.rows) == {("tea", None, 1, Decimal("10.50")), bad}
-    assert set(second.rows) == {("tea", None, 2, Decimal("14.75")), ("ink", None, 1, Decimal(99)), bad}
+    assert set(second.rows) == {
+        ("tea", None, 2, Decimal("14.75")),
+        ("ink", None, 1, Decimal(99)),
+        bad,
+    }
 
 
 def test_the_biggest_total_comes_first(stream: Streams) -> None:
     lines = stream("value STRING")
     query = stream.query(totals(transform(lines.to_df())), mode="complete")
-    lines.add_data([(SALE.format(product="tea", amount="1.50"),), (SALE.format(product="ink", amount="2"),)])
-    assert query.step()[-1].rows == [("ink", 1, Decimal(2)), ("tea", 1, Decimal("1.50"))]
+    lines.add_data(
+        [
+            (SALE.format(product="tea", amount="1.50"),),
+            (SALE.format(product="ink", amount="2"),),
+        ]
+    )
+    assert query.step()[-1].rows == [
+        ("ink", 1, Decimal(2)),
+        ("tea", 1, Decimal("1.50")),
+    ]

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
 
 def post(number: int, text: str, label: str | None = None) -> tuple[str]:
-    return (json.dumps({"id": str(number), "time": "2024-01-01T00:00:00Z", "label": label, "text": text}),)
+    return (
+        json.dumps(
+            {
+                "id": str(number),
+                "time": "2024-01-01T00:00:00Z",
+                "label": label,
+                "text": text,
+            }
+        ),
+    )
 
 
 def test_posts_are_typed_and_bad_lines_have_a_reason(stream: Streams) -> None:
@@ -29,9 +38,16 @@ def test_posts_are_typed_and_bad_lines_have_a_reason(stream: Streams) -> None:
 
 def test_a_model_learns_the_words_of_spam(spark: SparkSession) -> None:
     known = [
-        post(n, "win prize now" if n % 2 else "dinner tomorrow", "spam" if n % 2 else "ham")
+        post(
+            n,
+            "win prize now" if n % 2 else "dinner tomorrow",
+            "spam" if n % 2 else "ham",
+        )
         for n in range(20)
     ]
     posts = transform(spark.createDataFrame(known, "value STRING"))
     model = train(quarantine.good_rows(posts), "sklearn")
-    assert list(model.predict(["a prize to win", "call me tomorrow"])) == ["spam", "ham"]
+    assert list(model.predict(["a prize to win", "call me tomorrow"])) == [
+        "spam",
+        "ham",
+    ]

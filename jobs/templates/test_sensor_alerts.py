@@ -18,7 +18,9 @@ def reading(minute: int, temperature: float | str, device: str = "d1") -> tuple[
 
 def test_a_jump_of_the_temperature_is_an_alert(stream: Streams) -> None:
     lines = stream("value STRING")
-    query = stream.query(transform(lines.to_df()).select("device", "rule", "temperature"))
+    query = stream.query(
+        transform(lines.to_df()).select("device", "rule", "temperature")
+    )
     steady = [reading(minute, 20 + minute % 2) for minute in range(30)]
     lines.add_data([*steady, reading(30, 99.5), reading(31, 20), reading(31, "hot")])
     found = [row for batch in query.drain() for row in batch.rows]
@@ -26,10 +28,14 @@ def test_a_jump_of_the_temperature_is_an_alert(stream: Streams) -> None:
     assert [row.temperature for row in found if row.rule == "Ewma"] == [99.5]
 
 
-def test_a_device_that_says_nothing_for_ten_minutes_is_an_alert(stream: Streams) -> None:
+def test_a_device_that_says_nothing_for_ten_minutes_is_an_alert(
+    stream: Streams,
+) -> None:
     lines = stream("value STRING")
     query = stream.query(transform(lines.to_df()).select("device", "rule"))
-    lines.add_data([reading(0, 20), *(reading(minute, 20, "d2") for minute in range(0, 30, 5))])
+    lines.add_data(
+        [reading(0, 20), *(reading(minute, 20, "d2") for minute in range(0, 30, 5))]
+    )
     lines.add_data([reading(31, 20, "d2")])
     found = [row for batch in query.step() for row in batch.rows]
     assert found == [("d1", "Silent")]

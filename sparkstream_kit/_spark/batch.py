@@ -1,13 +1,14 @@
 """`foreachBatch` on classic sessions and on Spark Connect: hand over the function, identify a batch, print.
 
-A batch function is the `write(batch, batch_id)` that a sink passes to `foreachBatch`. On a classic session
-the JVM calls it in this process. `hand_over` wraps it there, so that a stop does not look like a failure, and
-`close_ended` closes the py4j connections that Spark leaves open. On Spark Connect the function runs in a
-Python process of the server; `connect` has what that needs.
+A batch function is the `write(batch, batch_id)` that a sink passes to `foreachBatch`.
+On a classic session the JVM calls it in this process. `hand_over` wraps it there, so
+that a stop does not look like a failure, and `close_ended` closes the py4j connections
+that Spark leaves open. On Spark Connect the function runs in a Python process of the
+server; `connect` has what that needs.
 
-`id_of_batch`, `checkpoint_of_batch` and `count_aside` relate a batch to its query. `in_driver` and `none_of`
-create DataFrames from rows in the driver's JVM: reading a DataFrame that was created from Python rows costs
-an extra Spark job.
+`id_of_batch`, `checkpoint_of_batch` and `count_aside` relate a batch to its query.
+`in_driver` and `none_of` create DataFrames from rows in the driver's JVM: reading a
+DataFrame that was created from Python rows costs an extra Spark job.
 """
 
 from __future__ import annotations
@@ -40,14 +41,15 @@ def session_with_views(frame: DataFrame) -> SparkSession:
     """Return the session in which the user reads views; the session of a batch is only a clone of it.
 
     Raises:
-        InvalidInputError: the frame is a batch on Spark Connect, where a batch does not lead to the user's
-            session.
+        InvalidInputError: the frame is a batch on Spark Connect, where a batch does not
+            lead to the user's session.
     """
     if frame.isStreaming:
         return frame.sparkSession
     if is_connect(frame.sparkSession):
         raise InvalidInputError(
-            "a batch on Spark Connect cannot show its client a view; start the query with start(frame, sink)"
+            "a batch on Spark Connect cannot show its client a view; start the query"
+            " with start(frame, sink)"
         )
     query = _query_of(frame)
     if query is None:
@@ -58,15 +60,18 @@ def session_with_views(frame: DataFrame) -> SparkSession:
 def in_driver(spark: SparkSession, batch: DataFrame) -> DataFrame | None:
     """Compute a batch once, keep its rows in the driver's JVM, and return them as a DataFrame of `spark`.
 
-    The batch itself belongs to a clone of the session, and views of a clone are invisible elsewhere.
+    The batch itself belongs to a clone of the session, and views of a clone are
+    invisible elsewhere.
 
     Returns:
-        The DataFrame, or None on Spark Connect, where this process has no access to the driver.
+        The DataFrame, or None on Spark Connect, where this process has no access to the
+        driver.
     """
     if is_connect(spark):
         return None
-    # Collect java.time values: the calendar of Java's older classes lacks ten days of 1582. A DataFrame fixes
-    # this choice when it is created, so change the setting before the select.
+    # Collect java.time values: the calendar of Java's older classes lacks ten days of
+    # 1582. A DataFrame fixes this choice when it is created, so change the setting
+    # before the select.
     batch.sparkSession.conf.set("spark.sql.datetime.java8API.enabled", "true")
     return _of_java(spark, batch.select("*")._jdf.collectAsList(), batch)
 
@@ -99,9 +104,10 @@ def _of_java(spark: SparkSession, rows: Any, like: DataFrame) -> DataFrame:
     return DataFrame(session.createDataFrame(rows, java.schema()), spark)
 
 
-# If the text of a batch's exception has the first of these strings and, after it, one of the others, Spark
-# treats the batch as stopped instead of failed. The regular expression by which Spark checks this overflows
-# the JVM's stack on texts of a few thousand characters (SPARK-48717), so `_called_back` rewrites such texts.
+# If the text of a batch's exception has the first of these strings and, after it, one
+# of the others, Spark treats the batch as stopped instead of failed. The regular
+# expression by which Spark checks this overflows the JVM's stack on texts of a few
+# thousand characters (SPARK-48717), so `_called_back` rewrites such texts.
 _FROM_JAVA = "py4j.protocol.Py4JJavaError: An error occurred while calling"
 _INTERRUPTED = (
     "java.lang.InterruptedException",
@@ -110,11 +116,14 @@ _INTERRUPTED = (
 )
 
 _mutex = threading.Lock()
-# For each query: its JVM thread, and the py4j client and connection through which that thread calls Python.
+# For each query: its JVM thread, and the py4j client and connection through which that
+# thread calls Python.
 _connections: list[tuple[Any, Any, Any]] = []
 _here = threading.local()
-_KEPT = 10_000  # entries of `_aside` over all queries; beyond that the oldest one is dropped
-_aside: dict[tuple[str, int], int] = {}  # by query id and batch id: the number of rows set aside
+# Entries of `_aside` over all queries; beyond that the oldest one is dropped
+_KEPT = 10_000
+# By query id and batch id: the number of rows set aside
+_aside: dict[tuple[str, int], int] = {}
 
 
 class _BatchError(Exception):
@@ -124,14 +133,16 @@ class _BatchError(Exception):
 def hand_over(writer: DataStreamWriter, write: Write) -> DataStreamWriter:
     """Return a writer that calls `write` with each micro-batch and its id, as `foreachBatch` does."""
     if is_connect(writer):
-        return writer.foreachBatch(_without_result(write, RuntimeError))  # the server may lack the kit
+        # The server may lack the kit
+        return writer.foreachBatch(_without_result(write, RuntimeError))
     return writer.foreachBatch(_called_back(_without_result(write, KitError)))
 
 
 def _without_result(write: Write, error: type[Exception]) -> Write:
     """Wrap a batch function: a DataFrame that it returns was not written, and an exit ends its query.
 
-    On Spark Connect the wrapper is pickled, so it uses nothing but the standard library.
+    On Spark Connect the wrapper is pickled, so it uses nothing but the standard
+    library.
 
     Args:
         write: the function.
@@ -142,10 +153,15 @@ def _without_result(write: Write, error: type[Exception]) -> Write:
         try:
             left = cast("Any", write)(batch, batch_id)
         except SystemExit as err:  # Spark would wait for an answer for ever
-            raise error(f"the function of the batch ended with SystemExit: {err}") from None
+            raise error(
+                f"the function of the batch ended with SystemExit: {err}"
+            ) from None
         kind = type(left).__name__
         if kind.startswith("DataFrame"):
-            raise error(f"the function of the batch returned a {kind}; end it with .write….save(…)")
+            raise error(
+                f"the function of the batch returned a {kind}; end it with"
+                " .write….save(…)"
+            )
 
     return call
 
@@ -166,8 +182,9 @@ def begin(writer: DataStreamWriter) -> StreamingQuery:
 def _called_back(write: Write) -> Write:
     """Wrap a batch function for py4j: note its connection, and raise errors that Spark classifies correctly.
 
-    An interrupt, which is how Spark stops a query, becomes a short text that Spark recognises as a stop. Any
-    other error keeps its text, without the words at which Spark's regular expression would begin.
+    An interrupt, which is how Spark stops a query, becomes a short text that Spark
+    recognises as a stop. Any other error keeps its text, without the words at which
+    Spark's regular expression would begin.
     """
     close_ended()
 
@@ -182,9 +199,14 @@ def _called_back(write: Write) -> Write:
                 raise
             for name in _INTERRUPTED:
                 if name in rest:
-                    raise _BatchError(f"{_FROM_JAVA} the function of the batch: {name}") from None
-            # Keep the whole text, but leave nothing in it at which Spark's pattern could begin to match.
-            raise _BatchError(text.replace(_FROM_JAVA, _FROM_JAVA.rpartition(".")[2])) from None
+                    raise _BatchError(
+                        f"{_FROM_JAVA} the function of the batch: {name}"
+                    ) from None
+            # Keep the whole text, but leave nothing in it at which Spark's pattern
+            # could begin to match.
+            raise _BatchError(
+                text.replace(_FROM_JAVA, _FROM_JAVA.rpartition(".")[2])
+            ) from None
 
     return call
 
@@ -194,7 +216,8 @@ def _note_connection() -> None:
     gateway: Any = SparkContext._gateway
     if hasattr(_here, "noted") or not isinstance(gateway, ClientServer):
         return
-    _here.noted = True  # once is enough: py4j serves each JVM thread by one Python thread
+    # Once is enough: py4j serves each JVM thread by one Python thread
+    _here.noted = True
     client = JavaObject("GATEWAY_SERVER", gateway._gateway_client).getCallbackClient()
     thread = gateway.jvm.java.lang.Thread.currentThread()
     with _mutex:
@@ -209,10 +232,12 @@ def close_ended() -> None:
 
 def _closed(thread: Any, client: Any, connection: Any) -> bool:
     """Close a query's connection unless its JVM thread still runs; return whether it is closed."""
-    with suppress(Py4JError, OSError):  # if the JVM has ended, its connections are closed, too
+    # If the JVM has ended, its connections are closed, too
+    with suppress(Py4JError, OSError):
         if thread.isAlive():
             return False
-        client.connectionStopped(connection)  # removes the connection from the client's list
+        # Removes the connection from the client's list
+        client.connectionStopped(connection)
         connection.shutdown()
     return True
 
@@ -222,11 +247,12 @@ def id_of_batch(batch: DataFrame, location: Place | None) -> str:
 
     Args:
         batch: the DataFrame that Spark passes to a batch function.
-        location: the query's checkpoint. Only Spark Connect needs it: the id is read from it there.
+        location: the query's checkpoint. Only Spark Connect needs it: the id is read
+            from it there.
 
     Raises:
-        InvalidInputError: the DataFrame is not a batch of a running query, or on Spark Connect the checkpoint
-            is missing or has no id.
+        InvalidInputError: the DataFrame is not a batch of a running query, or on Spark
+            Connect the checkpoint is missing or has no id.
     """
     spark = batch.sparkSession
     if not is_connect(spark):
@@ -234,9 +260,14 @@ def id_of_batch(batch: DataFrame, location: Place | None) -> str:
         fix = "it writes the batches of a running query"
     else:
         found = None if location is None else id_in_checkpoint(location)
-        fix = "on Spark Connect start the query with start(frame, sink, checkpoint='folder')"
+        fix = (
+            "on Spark Connect start the query with start(frame, sink,"
+            " checkpoint='folder')"
+        )
     if not found:
-        raise InvalidInputError(f"this sink cannot tell which query a batch is of; {fix}")
+        raise InvalidInputError(
+            f"this sink cannot tell which query a batch is of; {fix}"
+        )
     return str(found)
 
 
@@ -244,19 +275,29 @@ def checkpoint_of_batch(batch: DataFrame) -> Place | None:
     """Ask Spark for the checkpoint of the query that a batch belongs to, for callers without its location.
 
     Returns:
-        The checkpoint. None on Spark Connect, and for a DataFrame that is not a batch of a running query.
+        The checkpoint. None on Spark Connect, and for a DataFrame that is not a batch
+        of a running query.
     """
     query = _query_of(batch)
-    return None if query is None else locate(batch.sparkSession, query.resolvedCheckpointRoot())
+    return (
+        None
+        if query is None
+        else locate(batch.sparkSession, query.resolvedCheckpointRoot())
+    )
 
 
 def _query_of(batch: DataFrame) -> Any:
     """Return the query in the JVM that a batch belongs to; None on Spark Connect, and if it is no batch."""
     spark: Any = batch.sparkSession
-    query = None if is_connect(spark) else spark.sparkContext.getLocalProperty("sql.streaming.queryId")
+    query = (
+        None
+        if is_connect(spark)
+        else spark.sparkContext.getLocalProperty("sql.streaming.queryId")
+    )
     if query is None:
         return None
-    # The batch's session is a copy with an empty `streams`; the shared state has the queries of all sessions.
+    # The batch's session is a copy with an empty `streams`; the shared state has the
+    # queries of all sessions.
     running = spark._jsparkSession.sharedState().activeStreamingQueries()
     return running.get(spark._jvm.java.util.UUID.fromString(query))
 
@@ -264,7 +305,8 @@ def _query_of(batch: DataFrame) -> Any:
 def count_aside(rows: DataFrame, location: Place | None, batch_id: int) -> None:
     """Count the late rows of a batch that were set aside, for `rows_set_aside`.
 
-    On Spark Connect nothing is counted: the batch function runs in another process than the summary.
+    On Spark Connect nothing is counted: the batch function runs in another process than
+    the summary.
     """
     if not is_connect(rows.sparkSession):
         # In one partition the count needs no shuffle.
@@ -281,8 +323,8 @@ def rows_set_aside(query_id: str, batch_id: int) -> int | None:
 def keep_printed(write: Write, spark: SparkSession, name: str) -> Write:
     """Wrap the batch function of the query `name`, so that `queries.bring_printed` can print its output here.
 
-    On Spark Connect the function prints in a process of the server. On a classic session it prints in this
-    process anyway and is returned unchanged.
+    On Spark Connect the function prints in a process of the server. On a classic
+    session it prints in this process anyway and is returned unchanged.
     """
     if not is_connect(spark):
         return write

@@ -1,10 +1,11 @@
 """Find out how many rows a batch has dropped as late, at least and at most.
 
-An operator that handles rows one by one, such as a deduplication, counts the rows that it drops. An
-aggregation counts groups instead, and a group may contain any number of rows. How many rows they can be
-follows from the times of the batch, of which Spark tells the earliest, the latest and the mean: where a whole
-batch is late, as after files in the wrong order, the number is exact; where single rows are late, it lies
-between two bounds.
+An operator that handles rows one by one, such as a deduplication, counts the rows that
+it drops. An aggregation counts groups instead, and a group may contain any number of
+rows. How many rows they can be follows from the times of the batch, of which Spark
+tells the earliest, the latest and the mean: where a whole batch is late, as after files
+in the wrong order, the number is exact; where single rows are late, it lies between two
+bounds.
 """
 
 from __future__ import annotations
@@ -22,22 +23,28 @@ if TYPE_CHECKING:
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_MILLISECOND = timedelta(milliseconds=1)  # Spark cuts the times of a batch to whole milliseconds
+# Spark cuts the times of a batch to whole milliseconds
+_MILLISECOND = timedelta(milliseconds=1)
 
-# Steps of Spark's analyzed plan. `Expand` is that of sliding windows, of `cube` and of `rollup`.
+# Steps of Spark's analyzed plan. `Expand` is that of sliding windows, of `cube` and of
+# `rollup`.
 _EXPANDS = re.compile(r"^\W*Expand ", re.MULTILINE)
 _MULTIPLIES = re.compile(r"^\W*(Generate|Join|\w*Map\w+|Lateral\w*) ", re.MULTILINE)
 _AGGREGATES = re.compile(r"^\W*~Aggregate \[([^\[\]]*)\]", re.MULTILINE)
-_KEEPS_ROWS = re.compile(r"^\W*~(FlatMapGroups|TransformWithState|Deduplicate)", re.MULTILINE)
+_KEEPS_ROWS = re.compile(
+    r"^\W*~(FlatMapGroups|TransformWithState|Deduplicate)", re.MULTILINE
+)
 _WATERMARK = re.compile(r"^\W*~EventTimeWatermark ", re.MULTILINE)
 # Steps that hand on each row with a time. The filter is the one of `window()`.
 _HANDS_ON = re.compile(
     r"^\W*(Aggregate|Project|SubqueryAlias|EventTimeWatermark|CollectMetrics|Streaming\w+) |"
     r"^\W*Filter isnotnull\([\w`.#-]+\)$"
 )
-# A window() becomes arithmetic with its start, slide and length in microseconds, the groups of this pattern.
+# A window() becomes arithmetic with its start, slide and length in microseconds, the
+# groups of this pattern.
 _WINDOW = re.compile(
-    r"TimestampType, LongType\) - (-?\d+)\) % (\d+)\)(?:(?!precisetimestampconversion).)*?"
+    r"TimestampType, LongType\) - (-?\d+)\) %"
+    r" (\d+)\)(?:(?!precisetimestampconversion).)*?"
     r"\+ (\d+)\), LongType, TimestampType"
 )
 
@@ -47,12 +54,14 @@ class Dropping:
     """What the plan of a query shows about the late rows that its aggregation drops.
 
     Attributes:
-        rows_stay_one: whether each row of the input is in one group of the aggregation at most.
-        bounded: whether the rows of the aggregation are rows of the batch, and the times of the batch those
-            of one watermark.
-        all_arrive: whether each row of the input that has a time gets to the aggregation.
-        window: start and length, in microseconds, of the tumbling window by which the aggregation groups;
-            None if it groups by something else.
+        rows_stay_one: whether each row of the input is in one group of the aggregation
+            at most.
+        bounded: whether the rows of the aggregation are rows of the batch, and the
+            times of the batch those of one watermark.
+        all_arrive: whether each row of the input that has a time gets to the
+            aggregation.
+        window: start and length, in microseconds, of the tumbling window by which the
+            aggregation groups; None if it groups by something else.
     """
 
     rows_stay_one: bool = False
@@ -75,7 +84,11 @@ def dropping(plan: str) -> Dropping:
     grouped = _AGGREGATES.findall(plan)
     windows = {tuple(map(int, numbers)) for numbers in _WINDOW.findall(plan)}
     window = None
-    if len(windows) == 1 and len(grouped) == 1 and re.search(r"(?<!\S)window#\d+", grouped[0]):
+    if (
+        len(windows) == 1
+        and len(grouped) == 1
+        and re.search(r"(?<!\S)window#\d+", grouped[0])
+    ):
         [(start, slide, length)] = windows
         if slide == length:
             window = (start, length)
@@ -104,9 +117,9 @@ class _Times:
     def share_before(self, bound: datetime) -> tuple[float, float]:
         """Return which share of the batch's rows is before a time, at least and at most.
 
-        If a share `s` of the rows is before the bound, these are not before the first time, and the others
-        are not after the last one. So the mean is at least `s * first + (1 - s) * bound`, and at most
-        `s * bound + (1 - s) * last`.
+        If a share `s` of the rows is before the bound, these are not before the first
+        time, and the others are not after the last one. So the mean is at least `s *
+        first + (1 - s) * bound`, and at most `s * bound + (1 - s) * last`.
         """
         if self.last + _MILLISECOND <= bound:
             return 1.0, 1.0
@@ -120,7 +133,11 @@ class _Times:
 
 
 def rows_late(
-    progress: StreamingQueryProgress, by: Dropping, watermark: datetime, *, is_known: bool
+    progress: StreamingQueryProgress,
+    by: Dropping,
+    watermark: datetime,
+    *,
+    is_known: bool,
 ) -> tuple[int, int | None]:
     """Return how many rows a batch has dropped as late, at least and at most; None for no upper bound.
 
@@ -149,7 +166,8 @@ def rows_late(
     read = progress.numInputRows // computed
     most = read
     batch = _times(progress)
-    if batch is not None and watermark.year < MAXYEAR:  # a later year is read as the end of that one
+    # A later year is read as the end of that one
+    if batch is not None and watermark.year < MAXYEAR:
         most = math.floor(read * batch.share_before(watermark + _MILLISECOND)[1])
         closed = by.closed_until(watermark) if is_known else None
         # Spark takes a row without a time for one of 1970.

@@ -1,13 +1,14 @@
 """Folders that Spark reads or writes, such as checkpoints, and how this process reaches their files.
 
-`locate` returns the `Place` of a path, which is one of three classes with the same methods: `Here` is a
-folder on this machine, `There` is one on a file system that the JVM reaches through Hadoop, and `Place`
-itself is one that only a Spark Connect server reaches. A rename is atomic on this machine and on HDFS; an
-object store has no atomic rename.
+`locate` returns the `Place` of a path, which is one of three classes with the same
+methods: `Here` is a folder on this machine, `There` is one on a file system that the
+JVM reaches through Hadoop, and `Place` itself is one that only a Spark Connect server
+reaches. A rename is atomic on this machine and on HDFS; an object store has no atomic
+rename.
 
-The module also adapts paths to a session (`path_for`) and refuses paths that a cluster's nodes or a server do
-not share (`refuse_many_disks`, `refuse_elsewhere`). `lock_file` locks a file for as long as the JVM lives
-whose query may write beside it.
+The module also adapts paths to a session (`path_for`) and refuses paths that a
+cluster's nodes or a server do not share (`refuse_many_disks`, `refuse_elsewhere`).
+`lock_file` locks a file for as long as the JVM lives whose query may write beside it.
 """
 
 from __future__ import annotations
@@ -39,14 +40,16 @@ _log = logging.getLogger(__name__)
 class Place:
     """A folder that Spark reads or writes.
 
-    The methods take names relative to the folder, which may include subfolders, such as `offsets/7`. This
-    base class stands for a folder that only a Spark Connect server reaches: it looks empty from here, and
-    what needs its files is refused; see `Here` and `There` for these methods.
+    The methods take names relative to the folder, which may include subfolders, such as
+    `offsets/7`. This base class stands for a folder that only a Spark Connect server
+    reaches: it looks empty from here, and what needs its files is refused; see `Here`
+    and `There` for these methods.
 
     Attributes:
         text: the path in the form in which Spark is given it.
         folder: the same folder as a path of this machine; None if it is elsewhere.
-        is_in_reach: whether this process can list the folder, and read and write its files.
+        is_in_reach: whether this process can list the folder, and read and write its
+            files.
         renames_in_one_step: whether a rename in the folder is atomic.
     """
 
@@ -69,7 +72,8 @@ class Place:
     def names(self, name: str = "") -> list[str]:  # noqa: ARG002 - as of the others
         """Return the names of the entries of this folder, or of its subfolder `name`.
 
-        The list is empty if the folder does not exist, or if only a Connect server reaches it.
+        The list is empty if the folder does not exist, or if only a Connect server
+        reaches it.
         """
         return []
 
@@ -90,9 +94,9 @@ class Place:
     def _refused(self, *_: Any, **__: Any) -> Any:
         """Refuse what only a folder within reach can do."""
         raise InvalidInputError(
-            f"{self} is on a Spark Connect server, and its files cannot be read or written from here; use a "
-            "session of this process (unset SPARK_REMOTE), or a local path on a server of this machine "
-            "(sparkstream serve start)"
+            f"{self} is on a Spark Connect server, and its files cannot be read or"
+            " written from here; use a session of this process (unset SPARK_REMOTE),"
+            " or a local path on a server of this machine (sparkstream serve start)"
         )
 
     bring = make = is_empty_folder = write = rename = remove = _refused
@@ -170,12 +174,18 @@ class There(Place):
 
     def _path(self, name: str = "") -> Any:
         """Return the folder, or `name` in it, as a Hadoop Path."""
-        return self._spark._jvm.org.apache.hadoop.fs.Path(f"{self.text}/{name}" if name else self.text)
+        return self._spark._jvm.org.apache.hadoop.fs.Path(
+            f"{self.text}/{name}" if name else self.text
+        )
 
     def names(self, name: str = "") -> list[str]:
         path = self._path(name)
         with self._files() as files:
-            return [each.getPath().getName() for each in files.listStatus(path)] if files.exists(path) else []
+            return (
+                [each.getPath().getName() for each in files.listStatus(path)]
+                if files.exists(path)
+                else []
+            )
 
     def read(self, name: str) -> str | None:
         path = self._path(name)
@@ -183,7 +193,11 @@ class There(Place):
             if not files.exists(path):
                 return None
             with closing(files.open(path)) as stream:
-                return str(self._spark._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+                return str(
+                    self._spark._jvm.org.apache.commons.io.IOUtils.toString(
+                        stream, "UTF-8"
+                    )
+                )
 
     def bring(self, name: str, to: Path) -> None:
         """Copy `name`, a file or a folder with its content, into the local folder `to`, if `name` exists."""
@@ -194,7 +208,8 @@ class There(Place):
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
             here = self._spark._jvm.org.apache.hadoop.fs.Path(str(target))
-            files.copyToLocalFile(False, path, here, True)  # True: without Hadoop's .crc files
+            # True: without Hadoop's .crc files
+            files.copyToLocalFile(False, path, here, True)
             for each in files.listStatus(path) if target.is_dir() else ():
                 at = each.getModificationTime() * 1_000_000
                 os.utime(target / each.getPath().getName(), ns=(at, at))
@@ -206,7 +221,9 @@ class There(Place):
     def is_empty_folder(self, name: str) -> bool:
         path = self._path(name)
         with self._files() as files:
-            return bool(files.getFileStatus(path).isDirectory()) and not len(files.listStatus(path))
+            return bool(files.getFileStatus(path).isDirectory()) and not len(
+                files.listStatus(path)
+            )
 
     def write(self, name: str, text: str) -> None:
         above, _, last = name.rpartition("/")
@@ -226,13 +243,15 @@ class There(Place):
         Args:
             old: a Hadoop Path.
             new: its new Hadoop Path.
-            what_is_there: what to do if `new` exists, as the name of a Hadoop option: `OVERWRITE` or `NONE`,
-                which fails.
+            what_is_there: what to do if `new` exists, as the name of a Hadoop option:
+                `OVERWRITE` or `NONE`, which fails.
         """
         hadoop = self._spark._jvm.org.apache.hadoop.fs
         with self._files() as files:
             context = hadoop.FileContext.getFileContext(old.toUri(), files.getConf())
-            options = self._spark.sparkContext._gateway.new_array(hadoop.Options.Rename, 1)
+            options = self._spark.sparkContext._gateway.new_array(
+                hadoop.Options.Rename, 1
+            )
             options[0] = getattr(hadoop.Options.Rename, what_is_there)
             context.rename(old, new, options)
 
@@ -244,9 +263,10 @@ class There(Place):
 def locate(spark: SparkSession, path: str | Path) -> Place:
     """Return the place of a path, as the given session sees the path.
 
-    A local path, or one with the scheme `file:`, is a folder of this machine (`Here`), except on a Spark
-    Connect server that `sparkstream serve` has not started on this machine. On a classic session a path
-    without a scheme belongs to Spark's default file system.
+    A local path, or one with the scheme `file:`, is a folder of this machine (`Here`),
+    except on a Spark Connect server that `sparkstream serve` has not started on this
+    machine. On a classic session a path without a scheme belongs to Spark's default
+    file system.
     """
     text = path_for(spark, str(path))
     plain = _files.plain(text)
@@ -256,9 +276,11 @@ def locate(spark: SparkSession, path: str | Path) -> Place:
     if plain is None or (plain == text and _default_scheme(spark) != "file"):
         return There(spark, text)
     if not os.path.isabs(plain):  # noqa: PTH117 - a text
-        # A relative path is relative to the JVM's working folder, which can differ from Python's.
+        # A relative path is relative to the JVM's working folder, which can differ from
+        # Python's.
         plain = spark._jvm.java.io.File(plain).getAbsolutePath()  # type: ignore[union-attr]
-    # Hadoop resolves `..` in the text of a path, without following links, and so does normpath.
+    # Hadoop resolves `..` in the text of a path, without following links, and so does
+    # normpath.
     return Here(text, Path("/" + os.path.normpath(plain).lstrip("/")))
 
 
@@ -271,7 +293,10 @@ def is_unseen(what: str, *places: Place) -> bool:
     """
     unseen = [place for place in places if not place.is_in_reach]
     if unseen:
-        said = "%s is not checked, as %s is on a Spark Connect server; let no other query use it"
+        said = (
+            "%s is not checked, as %s is on a Spark Connect server; let no other query"
+            " use it"
+        )
         _log.warning(said, what, unseen[0])
     return bool(unseen)
 
@@ -280,13 +305,14 @@ def id_in_checkpoint(location: Place) -> str | None:
     """Return Spark's id of the query that wrote a checkpoint.
 
     Returns:
-        The id from the checkpoint's file `metadata`. None if the file is missing, as before the first start,
-        or cannot be read.
+        The id from the checkpoint's file `metadata`. None if the file is missing, as
+        before the first start, or cannot be read.
 
     Raises:
         InvalidInputError: only a Spark Connect server reaches the checkpoint.
     """
-    # Spark, or `start`, reports a damaged file. A plain ValueError would include InvalidInputError.
+    # Spark, or `start`, reports a damaged file. A plain ValueError would include
+    # InvalidInputError.
     with suppress(OSError, UnicodeError, json.JSONDecodeError):
         return _files.query_id(location.read("metadata") or "")
     return None
@@ -301,7 +327,9 @@ def _left_behind(spark: Any) -> bool:
 
 def _default_scheme(spark: Any) -> str:
     """Return the scheme that Spark assumes for a path without one."""
-    return str(spark._jsc.hadoopConfiguration().get("fs.defaultFS", "file:///")).partition(":")[0]
+    return str(
+        spark._jsc.hadoopConfiguration().get("fs.defaultFS", "file:///")
+    ).partition(":")[0]
 
 
 def in_its_file_system(spark: Any, path: str) -> str:
@@ -309,26 +337,31 @@ def in_its_file_system(spark: Any, path: str) -> str:
 
     On Spark Connect a relative path stays relative.
     """
-    # Not parsed as a URI: in a pattern `?` stands for a character and does not begin a query.
+    # Not parsed as a URI: in a pattern `?` stands for a character and does not begin a
+    # query.
     path = re.sub(r"^[^:/]*:(//[^/]*)?", "", path)
     if path.startswith("/") or is_connect(spark):
         return path
-    files = spark._jvm.org.apache.hadoop.fs.FileSystem.get(spark._jsc.hadoopConfiguration())
+    files = spark._jvm.org.apache.hadoop.fs.FileSystem.get(
+        spark._jsc.hadoopConfiguration()
+    )
     return f"{files.getWorkingDirectory().toUri().getPath()}/{path}"
 
 
 def path_for(spark: SparkSession, path: str) -> str:
     """Return a path by which the session's Spark finds the same file as this process.
 
-    A server of `sparkstream serve` has another working folder, and so has a JVM after `os.chdir` or `%cd`. So
-    a relative path becomes absolute for them, as does one with a colon, which Hadoop would take for a scheme.
-    Any other path is returned unchanged.
+    A server of `sparkstream serve` has another working folder, and so has a JVM after
+    `os.chdir` or `%cd`. So a relative path becomes absolute for them, as does one with
+    a colon, which Hadoop would take for a scheme. Any other path is returned unchanged.
 
     Raises:
         InvalidInputError: the path has a scheme without its slashes.
     """
     _files.refuse_misspelt(path)
-    if _files.plain(path) != path or not (":" in path or server_folder(spark) or _left_behind(spark)):
+    if _files.plain(path) != path or not (
+        ":" in path or server_folder(spark) or _left_behind(spark)
+    ):
         return path
     return os.path.join(Path.cwd(), path)  # noqa: PTH118 - keeps a glob and a trailing slash
 
@@ -353,7 +386,8 @@ def refuse_elsewhere(spark: SparkSession, what: str, instead: str) -> None:
         instead: what to use instead, for the message.
 
     Raises:
-        InvalidInputError: the session's server is not one of `sparkstream serve` on this machine.
+        InvalidInputError: the session's server is not one of `sparkstream serve` on
+            this machine.
     """
     if is_connect(spark) and server_folder(spark) is None:
         fix = f"use {instead}, or a server on this machine (sparkstream serve start)"
@@ -363,8 +397,8 @@ def refuse_elsewhere(spark: SparkSession, what: str, instead: str) -> None:
 def refuse_many_disks(spark: SparkSession, what: str, path: str) -> None:
     """Refuse to write to a local path of which each node of a cluster has its own copy.
 
-    A path that begins with `file:///` is accepted: by this scheme the user states that the nodes share the
-    folder.
+    A path that begins with `file:///` is accepted: by this scheme the user states that
+    the nodes share the folder.
 
     Args:
         spark: the session.
@@ -372,14 +406,20 @@ def refuse_many_disks(spark: SparkSession, what: str, path: str) -> None:
         path: the path as the user gave it.
 
     Raises:
-        InvalidInputError: the path is local and has no scheme, and the session's master has nodes on other
-            machines.
+        InvalidInputError: the path is local and has no scheme, and the session's master
+            has nodes on other machines.
     """
     master = other_master(spark)
-    if master is not None and _files.plain(path) == path and locate(spark, path).folder is not None:
+    if (
+        master is not None
+        and _files.plain(path) == path
+        and locate(spark, path).folder is not None
+    ):
         raise InvalidInputError(
-            f"{what} {path} is a local path, but the master is {master}, whose nodes would each write a part "
-            "of it to a disk of their own; give a path that they share, such as hdfs://namenode/folder, "
+            f"{what} {path} is a local path, but the master is {master}, whose nodes"
+            " would each write a part "
+            "of it to a disk of their own; give a path that they share, such as"
+            " hdfs://namenode/folder, "
             f"or, if they share this folder, file://{os.path.abspath(path)}"  # noqa: PTH100 - a text
         )
 
@@ -388,36 +428,40 @@ def refuse_many_disks(spark: SparkSession, what: str, path: str) -> None:
 def reached(what: str, path: str) -> Iterator[None]:
     """Turn errors of a file system in the block into one line, such as a refused log-in.
 
-    An AnalysisException is raised unchanged, and so is an error of Spark about a local path, unless it says
-    that the path is a pattern that Hadoop cannot read.
+    An AnalysisException is raised unchanged, and so is an error of Spark about a local
+    path, unless it says that the path is a pattern that Hadoop cannot read.
 
     Args:
         what: what the path is used for, for the message.
         path: the path as the user gave it.
 
     Raises:
-        InvalidInputError: the file system cannot be reached or denies access: the bucket is missing, the host
-            is unknown, or the key is wrong; a local path may not be written; or the path is such a pattern.
+        InvalidInputError: the file system cannot be reached or denies access: the
+            bucket is missing, the host is unknown, or the key is wrong; a local path
+            may not be written; or the path is such a pattern.
     """
     try:
         yield
     except (OSError, Py4JJavaError, PySparkException) as err:
-        is_of_here = _files.plain(path) is not None and "Illegal file pattern" not in str(err)
+        is_of_here = _files.plain(
+            path
+        ) is not None and "Illegal file pattern" not in str(err)
         if is_of_here and isinstance(err, OSError):
             raise InvalidInputError(
-                f"{what} {path} cannot be used: {err.strerror or err}; correct the path, or its permissions"
+                f"{what} {path} cannot be used: {err.strerror or err}; correct the"
+                " path, or its permissions"
             ) from err
         if is_of_here or isinstance(err, AnalysisException):
             raise
         cause = innermost_cause(err.__cause__ or err)
         raise _files.unreached(cause)(
-            f"{what} {path} cannot be reached: {cause}; correct the path, or what Spark is "
-            "given for that file system"
+            f"{what} {path} cannot be reached: {cause}; correct the path, or what Spark"
+            " is given for that file system"
         ) from err
 
 
-# Files of failed attempts, never closed: on a close POSIX would drop the lock that the same JVM already holds
-# on that file for another Python process.
+# Files of failed attempts, never closed: on a close POSIX would drop the lock that the
+# same JVM already holds on that file for another Python process.
 _never_closed: list[Any] = []
 
 
@@ -429,14 +473,17 @@ class LockFile:
     """A file that is locked for this session, with a text about its holder.
 
     Attributes:
-        holder: identifies the holder: `jvm` is the process id of the JVM, or None on Spark Connect, where
-            `client` is the file by which the server knows that the client is alive.
+        holder: identifies the holder: `jvm` is the process id of the JVM, or None on
+            Spark Connect, where `client` is the file by which the server knows that the
+            client is alive.
     """
 
     def __init__(self, file: Any, java_lock: Any, holder: dict[str, Any]) -> None:
         self.holder = holder
-        self._file = file  # a java.io.RandomAccessFile, or on Spark Connect a Python file
-        # Keep the reference: without it the JVM collects the lock object and forgets that it has the lock.
+        # A java.io.RandomAccessFile, or on Spark Connect a Python file
+        self._file = file
+        # Keep the reference: without it the JVM collects the lock object and forgets
+        # that it has the lock.
         self._java_lock = java_lock
         self._cut = file.truncate if java_lock is None else file.setLength
 
@@ -444,29 +491,33 @@ class LockFile:
         """Replace the content of the file.
 
         Raises:
-            OSError: the text cannot be written, as on a full disk; the file is closed, and the lock is free.
+            OSError: the text cannot be written, as on a full disk; the file is closed,
+                and the lock is free.
         """
         try:
             self._cut(0)
             self._file.write(text)
         except (OSError, Py4JJavaError) as err:
-            self._file.close()  # its text belongs to another holder if the lock has been lost
+            # Its text belongs to another holder if the lock has been lost
+            self._file.close()
             if isinstance(err, OSError):
                 raise
             raise OSError(err.java_exception.getMessage()) from err
 
     def release(self) -> None:
         """Release the lock; call it once the query that it protects has ended."""
-        with suppress(Py4JError, OSError):  # if the JVM has ended, the lock is free already
-            self._cut(0)  # an empty file shows that no query was left running at a server
+        # If the JVM has ended, the lock is free already
+        with suppress(Py4JError, OSError):
+            # An empty file shows that no query was left running at a server
+            self._cut(0)
             self._file.close()
 
 
 def lock_file(spark: Any, path: Path) -> LockFile:
     """Lock a file for a session, against other JVMs and other Python processes.
 
-    On a classic session the JVM holds the lock: if Python dies and the JVM goes on writing, the checkpoint
-    stays locked.
+    On a classic session the JVM holds the lock: if Python dies and the JVM goes on
+    writing, the checkpoint stays locked.
 
     Args:
         spark: the session; its JVM takes the lock, or on Spark Connect this process.

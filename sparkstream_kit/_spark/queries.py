@@ -1,9 +1,10 @@
 """State of a running query beyond its public API, on classic sessions and Spark Connect, and of DStreams.
 
-`start` notes in `Started` what it knows about a query, and `run`, the summaries and the monitoring look it up
-here by the query's run. `listen` and `stop_listening` register a progress listener, `is_active` to
-`finish_input` ask about a query or wait for it, and `records_behind` to `times_computed` read values out of
-Spark's progress. The last functions are about a StreamingContext of DStreams.
+`start` notes in `Started` what it knows about a query, and `run`, the summaries and the
+monitoring look it up here by the query's run. `listen` and `stop_listening` register a
+progress listener, `is_active` to `finish_input` ask about a query or wait for it, and
+`records_behind` to `times_computed` read values out of Spark's progress. The last
+functions are about a StreamingContext of DStreams.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import listener as events
-from pyspark.sql.streaming.listener import StreamingQueryListener, StreamingQueryProgress
+from pyspark.sql.streaming.listener import (
+    StreamingQueryListener,
+    StreamingQueryProgress,
+)
 
 from sparkstream_kit._spark.session import is_connect, settings_id
 
@@ -42,7 +46,8 @@ if TYPE_CHECKING:
 class ProgressTo(StreamingQueryListener):
     """Posts the progress of a run's queries to an inbox.
 
-    The run reads the inbox in its own thread. An exception in a listener itself would be swallowed by Spark.
+    The run reads the inbox in its own thread. An exception in a listener itself would
+    be swallowed by Spark.
     """
 
     def __init__(self, inbox: Inbox, run_ids: set[str]) -> None:
@@ -84,7 +89,8 @@ class _ByJson(events.JStreamingQueryListener):
 def managers(queries: Iterable[StreamingQuery]) -> list[StreamingQueryManager]:
     """Return the managers whose listeners receive the queries' events: that of each session of a query.
 
-    A query whose session is not known, as on Spark Connect without an active session, has none.
+    A query whose session is not known, as on Spark Connect without an active session,
+    has none.
     """
     sessions: dict[str, SparkSession] = {}
     for query in queries:
@@ -100,7 +106,9 @@ def listen(manager: StreamingQueryManager, listener: StreamingQueryListener) -> 
         manager.addListener(listener)
 
 
-def stop_listening(manager: StreamingQueryManager, listener: StreamingQueryListener) -> None:
+def stop_listening(
+    manager: StreamingQueryManager, listener: StreamingQueryListener
+) -> None:
     """Remove a listener; it has received all earlier events when this function returns."""
     bus: Any = getattr(manager, "_sqlb", None)
     with _listening:
@@ -110,7 +118,8 @@ def stop_listening(manager: StreamingQueryManager, listener: StreamingQueryListe
             from sparkstream_kit._spark import connect
 
             connect.stop_telling(bus, listener)
-    # The JVM holds the listener's wrapper, and the wrapper the listener: without this neither is ever freed.
+    # The JVM holds the listener's wrapper, and the wrapper the listener: without this
+    # neither is ever freed.
     vars(listener).pop("_jlistenerobj", None)
 
 
@@ -121,13 +130,19 @@ def session(query: StreamingQuery) -> SparkSession | None:
         return frame.sparkSession
     if hasattr(query, "_jsq"):
         context: Any = SparkContext._active_spark_context
-        return None if context is None else SparkSession(context, query._jsq.sparkSession())
+        return (
+            None
+            if context is None
+            else SparkSession(context, query._jsq.sparkSession())
+        )
     return SparkSession.getActiveSession()
 
 
 def session_was_stopped(query: StreamingQuery) -> bool:
     """Return whether the session of a query has been stopped; False on Spark Connect."""
-    return hasattr(query, "_jsq") and bool(query._jsq.sparkSession().sparkContext().isStopped())
+    return hasattr(query, "_jsq") and bool(
+        query._jsq.sparkSession().sparkContext().isStopped()
+    )
 
 
 class Started(NamedTuple):
@@ -139,14 +154,18 @@ class Started(NamedTuple):
         frame: the DataFrame that the query writes.
         mode: the output mode.
         location: the checkpoint, if one was given.
-        drain: starts the query once more for its last batch, which closes every window; returns the new
-            query, or None if there is nothing to close.
-        prints: whether the query passes its batches to a Python function, which may print.
-        interval: seconds between batches as the trigger asks, or None if batches follow each other at once.
+        drain: starts the query once more for its last batch, which closes every window;
+            returns the new query, or None if there is nothing to close.
+        prints: whether the query passes its batches to a Python function, which may
+            print.
+        interval: seconds between batches as the trigger asks, or None if batches follow
+            each other at once.
         targets: what the sink writes to, as in `Sink.writes_to`.
-        writes: what `targets` are, and those that `by_value` has found since, as in `Opening.targets`.
+        writes: what `targets` are, and those that `by_value` has found since, as in
+            `Opening.targets`.
         ends: whether the trigger ends the query, as `availableNow` does.
-        says_end: whether the query has a progress without a batch when it has read all input.
+        says_end: whether the query has a progress without a batch when it has read all
+            input.
         hearers: functions to call with each progress, once its batch is committed.
     """
 
@@ -163,22 +182,31 @@ class Started(NamedTuple):
     hearers: tuple[Callable[[StreamingQueryProgress], None], ...] = ()
 
 
-# In errors of Spark Connect: the session, the query or the server has ended, or this client is closed.
-_ENDED = re.compile(r"INVALID_HANDLE\.SESSION|STREAMING_QUERY_(NOT_FOUND|RUN_ID)|UNAVAILABLE|closed channel")
+# In errors of Spark Connect: the session, the query or the server has ended, or this
+# client is closed.
+_ENDED = re.compile(
+    r"INVALID_HANDLE\.SESSION|STREAMING_QUERY_(NOT_FOUND|RUN_ID)|UNAVAILABLE|closed"
+    r" channel"
+)
 _WAIT_AGAIN = 1.0  # seconds until the next attempt after a wait has failed
 _listening = threading.Lock()  # one thread at a time adds or removes listeners
-_TABLES = ("memory", "view")  # kinds of targets that are tables: those of `sinks.memory` and `sinks.latest`
+# Kinds of targets that are tables: those of `sinks.memory` and `sinks.latest`
+_TABLES = ("memory", "view")
 _BEHIND = "avgOffsetsBehindLatest"  # a metric of Spark's Kafka source
 _started: dict[str, Started] = {}  # by run id, until the query is garbage-collected
-# By run id. This reference keeps a running query's entry in `_started` although the caller may have dropped
-# the query: a caller that gets the query from Spark's list of active queries needs the entry, too.
+# By run id. This reference keeps a running query's entry in `_started` although the
+# caller may have dropped the query: a caller that gets the query from Spark's list of
+# active queries needs the entry, too.
 _running: dict[str, StreamingQuery] = {}
 
 
 def note(query: StreamingQuery, known: Started) -> None:
     """Keep what `start` knows about a query, for `started`; drop ended queries from `_running`."""
-    for run_id in [run_id for run_id, other in list(_running.items()) if not is_active(other)]:
-        _running.pop(run_id, None)  # with a default, as another thread may have removed the entry meanwhile
+    for run_id in [
+        run_id for run_id, other in list(_running.items()) if not is_active(other)
+    ]:
+        # With a default, as another thread may have removed the entry meanwhile
+        _running.pop(run_id, None)
     run_id = str(query.runId)
     _started[run_id] = known
     _running[run_id] = query
@@ -188,9 +216,11 @@ def note(query: StreamingQuery, known: Started) -> None:
 def stop_unknown(spark: SparkSession, name: str) -> None:
     """Stop a query that Spark runs although its start has failed.
 
-    This happens, for example, when Spark starts a query and then cannot read the name of its view.
+    This happens, for example, when Spark starts a query and then cannot read the name
+    of its view.
     """
-    with suppress(Exception):  # if the JVM or the session has ended, the error of the start says so
+    # If the JVM or the session has ended, the error of the start says so
+    with suppress(Exception):
         for query in spark.streams.active:
             if query.name == name and str(query.runId) not in _running:
                 query.stop()
@@ -203,7 +233,8 @@ def running() -> Iterator[tuple[StreamingQuery, Started]]:
             yield query, started(query)
 
 
-# A setting with which a query has a progress each time that it finds no new input, and so one at the end.
+# A setting with which a query has a progress each time that it finds no new input, and
+# so one at the end.
 SAYS_END = {"spark.sql.streaming.noDataProgressEventInterval": "0"}
 
 
@@ -224,9 +255,10 @@ def is_endless(query: StreamingQuery) -> bool:
 def has_done_all(query: StreamingQuery) -> bool:
     """Return whether a query that has ended without an error has read all input, and was not stopped before.
 
-    A query with the trigger `availableNow` or `once` has a progress at its end, also if there was no input.
-    After batches, a further one without a batch shows that it has looked for more; without `start` it may
-    lack that one, so that one batch counts as all.
+    A query with the trigger `availableNow` or `once` has a progress at its end, also if
+    there was no input. After batches, a further one without a batch shows that it has
+    looked for more; without `start` it may lack that one, so that one batch counts as
+    all.
     """
     last = query.lastProgress
     if last is None:
@@ -249,7 +281,8 @@ def is_active(query: StreamingQuery) -> bool:
 def await_end(query: StreamingQuery) -> None:
     """Wait until a query has ended; the error of a failed query is not raised here but left to the caller.
 
-    On Spark Connect `awaitTermination` can fail although the query is still running, so it is called again.
+    On Spark Connect `awaitTermination` can fail although the query is still running, so
+    it is called again.
     """
     while True:
         with suppress(Exception):  # whatever py4j or the client raises
@@ -267,7 +300,9 @@ def started(query: StreamingQuery) -> Started:
 
 def table(query: StreamingQuery) -> str | None:
     """Return the name of the view or in-memory table with a query's result; None for any other sink."""
-    return next((each.name for each in started(query).targets if each.kind in _TABLES), None)
+    return next(
+        (each.name for each in started(query).targets if each.kind in _TABLES), None
+    )
 
 
 def bring_printed(query: StreamingQuery) -> None:
@@ -284,7 +319,9 @@ def checkpoint(query: StreamingQuery) -> str | None:
     if hasattr(query, "_jsq"):
         return str(query._jsq.streamingQuery().resolvedCheckpointRoot())
     location = started(query).location
-    return location.text if location is not None and location.folder is not None else None
+    return (
+        location.text if location is not None and location.folder is not None else None
+    )
 
 
 def last_batch(query: StreamingQuery) -> int | None:
@@ -317,11 +354,13 @@ def finish_input(query: StreamingQuery) -> None:
 def records_behind(source: SourceProgress) -> int | None:
     """Return how many records a Kafka source was behind the newest ones; None for any other source.
 
-    Spark reports an average over the partitions, so the result is that average times their number.
+    Spark reports an average over the partitions, so the result is that average times
+    their number.
     """
     if _BEHIND not in (source.metrics or {}):
         return None
-    ends = ast.literal_eval(source.endOffset)  # before Spark 4.2 the text is a Python dict and not JSON
+    # Before Spark 4.2 the text is a Python dict and not JSON
+    ends = ast.literal_eval(source.endOffset)
     return round(float(source.metrics[_BEHIND]) * sum(map(len, ends.values())))
 
 
@@ -335,17 +374,25 @@ def entry_at(offset: str | None) -> int:
 def seconds_behind(source: SourceProgress) -> float | None:
     """Return how many seconds a Kinesis source was behind; None for other sources, and before Spark 4.2."""
     told = source.latestOffset or ""
-    return float(json.loads(told)["seconds_behind"]) if '"seconds_behind"' in told else None
+    return (
+        float(json.loads(told)["seconds_behind"])
+        if '"seconds_behind"' in told
+        else None
+    )
 
 
 def times_computed(operator: StateOperatorProgress) -> int:
     """Return how many times a batch's state was computed, by which Spark's counts must be divided.
 
-    A sort, for example, computes its input twice, and Spark adds up the counts of both computations.
+    A sort, for example, computes its input twice, and Spark adds up the counts of both
+    computations.
     """
-    if operator.operatorName == "symmetricHashJoin":  # has four stores for each partition
+    # Has four stores for each partition
+    if operator.operatorName == "symmetricHashJoin":
         return 1
-    return max(1, operator.numStateStoreInstances // max(1, operator.numShufflePartitions))
+    return max(
+        1, operator.numStateStoreInstances // max(1, operator.numShufflePartitions)
+    )
 
 
 def receivers(ssc: StreamingContext) -> int:
@@ -361,11 +408,14 @@ def has_stopped(ssc: StreamingContext) -> bool:
 def runs_batch() -> bool:
     """Return whether a JVM thread still runs a DStream batch and the Python functions that the batch calls.
 
-    A JVM runs one StreamingContext at a time. After the context has stopped, such a thread ends with its
-    current batch.
+    A JVM runs one StreamingContext at a time. After the context has stopped, such a
+    thread ends with its current batch.
     """
     jvm: Any = SparkContext._jvm
-    return "[streaming-job-executor-" in jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
+    return (
+        "[streaming-job-executor-"
+        in jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
+    )
 
 
 def unprocessed(ssc: StreamingContext) -> tuple[int, int]:
@@ -376,9 +426,14 @@ def unprocessed(ssc: StreamingContext) -> tuple[int, int]:
     scheduler = ssc._jssc.ssc().scheduler()
     waiting = scheduler.getClass().getDeclaredField("jobSets")
     waiting.setAccessible(True)
-    # A copy: at a short batch interval the map grows faster than Python can walk through it.
+    # A copy: at a short batch interval the map grows faster than Python can walk
+    # through it.
     found = ssc._jvm.java.util.ArrayList(waiting.get(scheduler).values())  # type: ignore[union-attr]
-    sizes = [one.toBatchInfo().numRecords() for one in found if not (one.hasStarted() and _is_through(one))]
+    sizes = [
+        one.toBatchInfo().numRecords()
+        for one in found
+        if not (one.hasStarted() and _is_through(one))
+    ]
     return sum(map(bool, sizes)), sum(sizes)
 
 
@@ -386,5 +441,7 @@ def _is_through(batch: Any) -> bool:
     """Return whether all jobs of a DStream batch (a JobSet of the JVM) have succeeded."""
     jobs = batch.jobs()
     with suppress(Py4JJavaError):  # a job without a result has not finished
-        return all(job.result().isSuccess() for job in map(jobs.apply, range(jobs.size())))
+        return all(
+            job.result().isSuccess() for job in map(jobs.apply, range(jobs.size()))
+        )
     return False

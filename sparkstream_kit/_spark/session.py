@@ -1,12 +1,13 @@
 """Answer questions about a session: on its kind, classic or Spark Connect, and on its settings.
 
-`is_connect` is the basic one. The functions after it name the consequence that a caller needs, such as where
-output is printed (`on_server`) or whose files a path means (`server_folder`), so that callers do not depend
-on the kind of session itself.
+`is_connect` is the basic one. The functions after it name the consequence that a caller
+needs, such as where output is printed (`on_server`) or whose files a path means
+(`server_folder`), so that callers do not depend on the kind of session itself.
 
-`active` makes a session the active one of a thread, and `types_of` reads DDL with a session's settings.
-`in_force` and `put_settings` change runtime settings. `same_setting` compares two values of a setting, and
-`shown_setting` formats one for a message and hides its secrets.
+`active` makes a session the active one of a thread, and `types_of` reads DDL with a
+session's settings. `in_force` and `put_settings` change runtime settings.
+`same_setting` compares two values of a setting, and `shown_setting` formats one for a
+message and hides its secrets.
 """
 
 from __future__ import annotations
@@ -33,11 +34,14 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator, Mapping
 
-# PySpark's loggers that print a stack trace for each error that it raises as an exception anyway.
+# PySpark's loggers that print a stack trace for each error that it raises as an
+# exception anyway.
 CONTEXT_LOGGERS = ("DataFrameQueryContextLogger", "SQLQueryContextLogger")
-# Lists that Spark itself extends: for example, it adds the files of `spark.jars.packages` to `spark.jars`.
+# Lists that Spark itself extends: for example, it adds the files of
+# `spark.jars.packages` to `spark.jars`.
 _GROWING = ("spark.archives", "spark.files", "spark.jars", "spark.submit.pyFiles")
-_SECRET = re.compile(r"secret|password|token|access[.]?key", re.IGNORECASE)  # spark.redaction.regex
+# spark.redaction.regex
+_SECRET = re.compile(r"secret|password|token|access[.]?key", re.IGNORECASE)
 _folders: dict[str, Path | None] = {}  # a cache of `server_folder`, by session id
 
 
@@ -45,7 +49,8 @@ def is_connect(made: object) -> bool:
     """Return whether an object belongs to Spark Connect, where this process has no access to the JVM.
 
     Args:
-        made: a session, or an object made from one, such as a DataFrame or a DataStreamWriter.
+        made: a session, or an object made from one, such as a DataFrame or a
+            DataStreamWriter.
     """
     return ".connect." in type(made).__module__
 
@@ -81,7 +86,9 @@ def runs_here() -> bool:
 
 def has_ended(spark: Any) -> bool:
     """Return whether a session has been stopped."""
-    return bool(spark.is_stopped) if is_connect(spark) else spark.sparkContext._jsc is None
+    return (
+        bool(spark.is_stopped) if is_connect(spark) else spark.sparkContext._jsc is None
+    )
 
 
 def jvm_runs() -> bool:
@@ -98,7 +105,9 @@ def end_jvm() -> None:
 
 def identity(spark: Any) -> str:
     """Return an id that is unique among the sessions of this process."""
-    return str(spark.session_id if is_connect(spark) else spark.sparkContext.applicationId)
+    return str(
+        spark.session_id if is_connect(spark) else spark.sparkContext.applicationId
+    )
 
 
 def other_master(spark: SparkSession) -> str | None:
@@ -113,7 +122,8 @@ def scratch_folder(spark: SparkSession) -> str | None:
 
     It is made again if a cleaner of the temporary folder has removed it.
     """
-    if is_connect(spark):  # called in a batch function, so in a Python process of the server
+    # Called in a batch function, so in a Python process of the server
+    if is_connect(spark):
         return os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or None
     folder = Path(spark.sparkContext._temp_dir)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -138,25 +148,27 @@ def refuse_dstreams(spark: SparkSession) -> None:
     """
     if is_connect(spark):
         raise InvalidInputError(
-            "DStreams need a Spark session of this process, and this one is on Spark Connect; "
-            "unset SPARK_REMOTE"
+            "DStreams need a Spark session of this process, and this one is on Spark"
+            " Connect; unset SPARK_REMOTE"
         )
 
 
 def server_folder(spark: Any) -> Path | None:
     """Return the folder of the session's server, if `sparkstream serve` has started it on this machine.
 
-    With such a server, a local path means the same file on both sides. Any other server, and a classic
-    session, give None: another server has its own files.
+    With such a server, a local path means the same file on both sides. Any other
+    server, and a classic session, give None: another server has its own files.
     """
     if not is_connect(spark):
         return None
     session = str(spark.session_id)
     if session not in _folders:
         said = spark.conf.get(FOLDER_KEY, None)
-        # If the server is on another machine, the same path may be another folder here. Only in the server's
-        # own folder is there a file for this session.
-        _folders[session] = Path(said) if said and os.path.exists(f"{said}/clients/{session}") else None  # noqa: PTH110 - also of another user
+        # If the server is on another machine, the same path may be another folder here.
+        # Only in the server's own folder is there a file for this session.
+        _folders[session] = (
+            Path(said) if said and os.path.exists(f"{said}/clients/{session}") else None  # noqa: PTH110 - also of another user
+        )
     return _folders[session]
 
 
@@ -164,9 +176,9 @@ def server_folder(spark: Any) -> Path | None:
 def active(spark: Any) -> Iterator[None]:
     """Make a session the active one of this thread within a block, and put back the former one afterwards.
 
-    Spark reads the text of a type, and prints a plan, with the settings of the thread's active session. A
-    thread that has not created a session has none, and Spark then uses its own defaults. On Spark Connect the
-    server does this for each request.
+    Spark reads the text of a type, and prints a plan, with the settings of the thread's
+    active session. A thread that has not created a session has none, and Spark then
+    uses its own defaults. On Spark Connect the server does this for each request.
     """
     if is_connect(spark):
         yield
@@ -185,7 +197,8 @@ def active(spark: Any) -> Iterator[None]:
 
 def activate(spark: Any) -> None:
     """Make a session the active one of this thread, unless the thread has one that runs."""
-    if not is_connect(spark) and not _has_active(spark):  # the client of Spark Connect does it by itself
+    # The client of Spark Connect does it by itself
+    if not is_connect(spark) and not _has_active(spark):
         _sessions(spark).setActiveSession(spark._jsparkSession)
 
 
@@ -205,8 +218,8 @@ def types_of(ddl: str, spark: Any = None) -> T.DataType:
 
     Args:
         ddl: the text.
-        spark: the session; None for the active session of the thread, or else for the first one of this
-            process.
+        spark: the session; None for the active session of the thread, or else for the
+            first one of this process.
     """
     if spark is not None and is_connect(spark):
         kind: T.DataType = spark._parse_ddl(ddl)
@@ -268,32 +281,41 @@ class _Settings:
         for key, value in block.wanted.items():
             others = [each.wanted[key] for each in self.blocks if key in each.wanted]
             before = others[-1] if others else self.former.pop(key)
-            if spark.conf.get(key, None) == value:  # if not, other code has changed it meanwhile
+            # If not, other code has changed it meanwhile
+            if spark.conf.get(key, None) == value:
                 restored[key] = before
         _apply(spark, restored)
 
 
-_changing = threading.Condition()  # held while a block of `in_force` begins or ends, in any session
-_changed: dict[str, _Settings] = {}  # by `settings_id`, for the sessions that have a block in force
+# Held while a block of `in_force` begins or ends, in any session
+_changing = threading.Condition()
+# By `settings_id`, for the sessions that have a block in force
+_changed: dict[str, _Settings] = {}
 
 
 def settings_id(spark: Any) -> str:
     """Return an id of a session that has settings of its own; `spark.newSession()` has another one."""
-    return str(spark.session_id if is_connect(spark) else spark._jsparkSession.sessionUUID())
+    return str(
+        spark.session_id if is_connect(spark) else spark._jsparkSession.sessionUUID()
+    )
 
 
 @contextmanager
-def in_force(spark: SparkSession, wanted: Mapping[str, str | None], *, alone: bool = False) -> Iterator[None]:
+def in_force(
+    spark: SparkSession, wanted: Mapping[str, str | None], *, alone: bool = False
+) -> Iterator[None]:
     """Apply settings to a session within a block, and restore the former ones afterwards.
 
-    The blocks of several threads can overlap: a setting is restored when the last block that needs it has
-    ended. A block waits while a block of another thread gives one of its settings another value.
+    The blocks of several threads can overlap: a setting is restored when the last block
+    that needs it has ended. A block waits while a block of another thread gives one of
+    its settings another value.
 
     Args:
         spark: the session.
         wanted: the settings by key; None stands for Spark's default.
-        alone: wait until no other thread has a block of this session, and keep them waiting: what begins in
-            the block must not take their settings over, as a query that starts would.
+        alone: wait until no other thread has a block of this session, and keep them
+            waiting: what begins in the block must not take their settings over, as a
+            query that starts would.
     """
     session = settings_id(spark)
     block = _Block(dict(wanted), alone=alone)
@@ -323,8 +345,8 @@ def in_force(spark: SparkSession, wanted: Mapping[str, str | None], *, alone: bo
 def without_logged_errors() -> Iterator[None]:
     """Within a `with` block, keep PySpark from logging this thread's errors, each with a stack of Java.
 
-    PySpark raises these errors, too. `silence_jvm` does the same for a session that the kit has launched; a
-    session of Connect may be another's.
+    PySpark raises these errors, too. `silence_jvm` does the same for a session that the
+    kit has launched; a session of Connect may be another's.
     """
     thread = threading.get_ident()
 
@@ -341,7 +363,9 @@ def without_logged_errors() -> Iterator[None]:
             logger.removeFilter(is_of_another)
 
 
-def put_settings(spark: SparkSession, wanted: Mapping[str, str | None]) -> dict[str, str | None]:
+def put_settings(
+    spark: SparkSession, wanted: Mapping[str, str | None]
+) -> dict[str, str | None]:
     """Apply settings to a session, and return the former values of these settings.
 
     Args:
@@ -352,7 +376,8 @@ def put_settings(spark: SparkSession, wanted: Mapping[str, str | None]) -> dict[
         The former values by key; None for a setting that was not set.
 
     Raises:
-        InvalidInputError: Spark cannot read a value. The former settings have been restored.
+        InvalidInputError: Spark cannot read a value. The former settings have been
+            restored.
     """
     former = {key: spark.conf.get(key, None) for key in wanted}
     try:
@@ -381,7 +406,10 @@ def same_setting(key: str, wanted: str, actual: str) -> bool:
         True
     """
     ours, theirs = (
-        {os.path.realpath(unquote(re.sub("^file:(//)?(?=/)", "", each.strip()))) for each in text.split(",")}
+        {
+            os.path.realpath(unquote(re.sub("^file:(//)?(?=/)", "", each.strip())))
+            for each in text.split(",")
+        }
         for text in (wanted, actual)
     )
     return ours <= theirs if key in _GROWING else ours == theirs

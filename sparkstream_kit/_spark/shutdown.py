@@ -1,11 +1,13 @@
 """Keep the JVM alive until the run that needs it has ended, when a signal tells the JVM to end.
 
-Under spark-submit a container's runtime sends SIGTERM to the JVM, and Ctrl-C reaches both the JVM and Python.
-The JVM then runs its shutdown hooks. `jvm_waits_for` registers a hook that runs before Spark's own: it asks
-the run to stop, and holds the JVM until Python has committed the batch in flight and the job has ended. At
-the end of a job, `Job.end` makes the JVM exit with the job's exit code instead of the signal's.
+Under spark-submit a container's runtime sends SIGTERM to the JVM, and Ctrl-C reaches
+both the JVM and Python. The JVM then runs its shutdown hooks. `jvm_waits_for` registers
+a hook that runs before Spark's own: it asks the run to stop, and holds the JVM until
+Python has committed the batch in flight and the job has ended. At the end of a job,
+`Job.end` makes the JVM exit with the job's exit code instead of the signal's.
 
-This is for classic sessions only: on Spark Connect the server's JVM is independent of this process.
+This is for classic sessions only: on Spark Connect the server's JVM is independent of
+this process.
 """
 
 from __future__ import annotations
@@ -28,15 +30,19 @@ if TYPE_CHECKING:
     from sparkstream_kit._waiting import Inbox
 
 SIGNALLED = "a signal to the JVM"  # a reason in `RunSummary.ended_by`
-BY_ITSELF = "the end of the JVM by itself"  # another one, for example when the JVM has no memory left
+# Another one, for example when the JVM has no memory left
+BY_ITSELF = "the end of the JVM by itself"
 ENDED = (
-    "Spark's JVM ended by itself, most likely because it had no memory left, as for one very long line or "
-    "for a file that is unpacked as a whole; give it more (spark-submit --driver-memory 4g, or "
-    "conf={'spark.driver.memory': '4g'} in a new process)"
+    "Spark's JVM ended by itself, most likely because it had no memory left, as for one"
+    " very long line or for a file that is unpacked as a whole; give it more"
+    " (spark-submit --driver-memory 4g, or conf={'spark.driver.memory': '4g'} in a new"
+    " process)"
 )
-_SIGNALLED = 128  # exit codes from here on stand for signals; after a signal the JVM sets them by itself
+# Exit codes from here on stand for signals; after a signal the JVM sets them by itself
+_SIGNALLED = 128
 _DYING = 1.0  # seconds that a JVM may take to end after it has stopped answering
-_PRIORITY = 1000  # Hadoop runs hooks from the highest priority to the lowest; Spark's own are at 30 to 90
+# Hadoop runs hooks from the highest priority to the lowest; Spark's own are at 30 to 90
+_PRIORITY = 1000
 
 
 class Job:
@@ -44,9 +50,10 @@ class Job:
 
     Attributes:
         has_run: whether the job has called `run`.
-        holds_jvm: whether that run uses a JVM of this process, which ends with the process.
-        hooks: the shutdown hooks that hold the JVM until the job ends: that of the last run, and those that
-            the JVM has called.
+        holds_jvm: whether that run uses a JVM of this process, which ends with the
+            process.
+        hooks: the shutdown hooks that hold the JVM until the job ends: that of the last
+            run, and those that the JVM has called.
     """
 
     def __init__(self) -> None:
@@ -57,7 +64,8 @@ class Job:
     def keep(self, hook: _Hook) -> None:
         """Keep the hook of a run until the job ends, in place of the hooks of earlier runs.
 
-        One hook holds the JVM as well as many. Those that the JVM has called already are kept, too.
+        One hook holds the JVM as well as many. Those that the JVM has called already
+        are kept, too.
         """
         with self._keeping:
             former = self.hooks
@@ -99,11 +107,15 @@ class _Hook:
         ensure_callback_server_started(gateway)
         self._gateway = gateway
         self._jvm = gateway.jvm
-        # Wrap the py4j proxy in a Thread: Hadoop compares hooks with `equals`, which a proxy does not have.
+        # Wrap the py4j proxy in a Thread: Hadoop compares hooks with `equals`, which a
+        # proxy does not have.
         self._thread = self._jvm.java.lang.Thread(self)
         seconds = self._jvm.java.util.concurrent.TimeUnit.SECONDS
-        with suppress(Py4JJavaError):  # the JVM is ending, and waits for the hook of an earlier run
-            self._manager().addShutdownHook(self._thread, _PRIORITY, int(self._limit), seconds)
+        # The JVM is ending, and waits for the hook of an earlier run
+        with suppress(Py4JJavaError):
+            self._manager().addShutdownHook(
+                self._thread, _PRIORITY, int(self._limit), seconds
+            )
             return
         self.called = True
         inbox.post("stop", SIGNALLED)
@@ -120,9 +132,11 @@ class _Hook:
     def _is_signalled(self) -> bool:
         """Return whether a signal ends the JVM, and not Spark.
 
-        If so, the JVM's thread that handles the signal is waiting for the hooks, under the signal's name.
+        If so, the JVM's thread that handles the signal is waiting for the hooks, under
+        the signal's name.
         """
-        with suppress(Exception):  # py4j or Java fails if the JVM has no memory for the answer
+        # Py4j or Java fails if the JVM has no memory for the answer
+        with suppress(Exception):
             threads = self._jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
             return re.search(r"\bSIG[A-Z0-9]+ handler\b", threads) is not None
         return False
@@ -131,8 +145,8 @@ class _Hook:
         """Let the JVM end.
 
         Args:
-            exit_code: the exit code that a JVM which has been told to end shall have; None, or a code of a
-                signal, leaves it to the JVM.
+            exit_code: the exit code that a JVM which has been told to end shall have;
+                None, or a code of a signal, leaves it to the JVM.
         """
         from py4j.protocol import Py4JError
 
@@ -140,14 +154,16 @@ class _Hook:
             if not self.called:
                 self._manager().removeShutdownHook(self._thread)
             elif exit_code is not None and exit_code < _SIGNALLED:
-                # Halt with the job's code: the JVM itself would exit with the signal's code, although the
-                # stop was clean.
+                # Halt with the job's code: the JVM itself would exit with the signal's
+                # code, although the stop was clean.
                 self._delete_temporary_files()
                 self._jvm.java.lang.Runtime.getRuntime().halt(exit_code)
-        except (Py4JError, ConnectionError):  # the JVM has ended, or has just begun to end
+        except (Py4JError, ConnectionError):
+            # the JVM has ended, or has just begun to end
             self.called = True
         self._released.set()
-        # The thread holds this hook in the JVM, and this hook the thread: without this neither is ever freed.
+        # The thread holds this hook in the JVM, and this hook the thread: without this
+        # neither is ever freed.
         self._thread = None
 
     def _delete_temporary_files(self) -> None:
@@ -160,11 +176,16 @@ class _Hook:
         manager = java.Class.forName("org.apache.spark.util.ShutdownHookManager$")
         folders = manager.getDeclaredField("shutdownDeletePaths")
         folders.setAccessible(True)
-        for path in folders.get(manager.getField("MODULE$").get(None)).mkString("\n").split("\n"):
+        for path in (
+            folders.get(manager.getField("MODULE$").get(None))
+            .mkString("\n")
+            .split("\n")
+        ):
             shutil.rmtree(path, ignore_errors=True)
         hook = java.Class.forName("java.io.DeleteOnExitHook")
         delete = hook.getDeclaredMethod("runHooks", array(java.Class, 0))
-        delete.setAccessible(True)  # allowed, because Spark launches its JVM with java.io opened
+        # Allowed, because Spark launches its JVM with java.io opened
+        delete.setAccessible(True)
         delete.invoke(None, array(java.Object, 0))
 
     class Java:
@@ -202,8 +223,8 @@ def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
 def end_start_of_session(exit_code: int) -> None:
     """End spark-submit's JVM with an exit code, unless a session runs in it; it may be starting one.
 
-    When Python ends, spark-submit interrupts its JVM. If the JVM is just starting Spark's web page, Spark
-    would then end it with exit code 1.
+    When Python ends, spark-submit interrupts its JVM. If the JVM is just starting
+    Spark's web page, Spark would then end it with exit code 1.
     """
     if "PYSPARK_GATEWAY_PORT" not in os.environ or "pyspark" not in sys.modules:
         return
@@ -213,16 +234,20 @@ def end_start_of_session(exit_code: int) -> None:
     gateway: Any = SparkContext._gateway
     if gateway is None or SparkContext._active_spark_context is not None:
         return
-    with suppress(Py4JError, ConnectionError):  # the JVM ends before it can answer this call
+    # The JVM ends before it can answer this call
+    with suppress(Py4JError, ConnectionError):
         gateway.jvm.java.lang.System.exit(exit_code)
 
 
 def jvm_has_ended(err: BaseException) -> bool:
     """Return whether an error means that this process's JVM has ended.
 
-    Only errors of connections and of py4j can mean that. The JVM has ended if its port refuses connections.
+    Only errors of connections and of py4j can mean that. The JVM has ended if its port
+    refuses connections.
     """
-    of_a_connection = isinstance(err, OSError) or type(err).__module__.startswith("py4j")
+    of_a_connection = isinstance(err, OSError) or type(err).__module__.startswith(
+        "py4j"
+    )
     if not of_a_connection or "pyspark" not in sys.modules:
         return False
     from pyspark import SparkContext
@@ -230,7 +255,10 @@ def jvm_has_ended(err: BaseException) -> bool:
     gateway: Any = SparkContext._gateway
     if gateway is None:
         return False
-    modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(err.__traceback__)}
+    modules = {
+        frame.f_globals.get("__name__")
+        for frame, _ in traceback.walk_tb(err.__traceback__)
+    }
     port = gateway.gateway_parameters
 
     def is_closed() -> bool:
@@ -239,7 +267,8 @@ def jvm_has_ended(err: BaseException) -> bool:
             return False
         return True
 
-    # A dying JVM may drop calls before it closes its port. After a failed py4j call, wait for that.
+    # A dying JVM may drop calls before it closes its port. After a failed py4j call,
+    # wait for that.
     return _waiting.until(is_closed, _DYING if "py4j.java_gateway" in modules else 0)
 
 

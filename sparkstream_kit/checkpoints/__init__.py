@@ -1,15 +1,16 @@
 """Start and run: checkpoints you can see into: `show`, `find`, `check`, `clone`, `rewind` and `untrim`.
 
-They work on local paths, without Spark. `show` reports what a checkpoint holds, `find` says which batch has
-read a file or a record, `check` finds damaged and missing files, `clone` copies a checkpoint, `rewind` makes
-an earlier batch the last committed one, and `untrim` brings back what `start` has taken out of the logs of
-files. The command `sparkstream checkpoint` calls these functions. They do not import pyspark.
+They work on local paths, without Spark. `show` reports what a checkpoint holds, `find`
+says which batch has read a file or a record, `check` finds damaged and missing files,
+`clone` copies a checkpoint, `rewind` makes an earlier batch the last committed one, and
+`untrim` brings back what `start` has taken out of the logs of files. The command
+`sparkstream checkpoint` calls these functions. They do not import pyspark.
 
-Two more run a query on a copy, and need a session: `batch` returns the rows of one batch, and `shadow`
-compares a changed query with what the earlier version has written.
+Two more run a query on a copy, and need a session: `batch` returns the rows of one
+batch, and `shadow` compares a changed query with what the earlier version has written.
 
-The modules that `start` calls, such as `fingerprint` and `guard`, do import pyspark, so import them by their
-full names.
+The modules that `start` calls, such as `fingerprint` and `guard`, do import pyspark, so
+import them by their full names.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,8 @@
 """Damage to a checkpoint that `start` looks for: in the files that the next batch needs, which are few.
 
-Spark itself looks at the files of the state when it loads them; `sparkstream_kit.operate.check` finds all
-damage, and the way out, where something is wrong.
+Spark itself looks at the files of the state when it loads them;
+`sparkstream_kit.operate.check` finds all damage, and the way out, where something is
+wrong.
 """
 
 from __future__ import annotations
@@ -12,7 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparkstream_kit.checkpoints.logs import DamagedError, commit, log_after, plan, query_id
+from sparkstream_kit.checkpoints.logs import (
+    DamagedError,
+    commit,
+    log_after,
+    plan,
+    query_id,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,34 +29,42 @@ if TYPE_CHECKING:
     _Reader = Callable[[Path], object]
 
 
-STATE_FILE = re.compile(r"(\d+)(?:_([0-9a-f-]{36}))?\.(delta|snapshot|changelog|zip)(?:\.crc)*")
+STATE_FILE = re.compile(
+    r"(\d+)(?:_([0-9a-f-]{36}))?\.(delta|snapshot|changelog|zip)(?:\.crc)*"
+)
 _ENDS = partial(log_after, entry=sys.maxsize)  # reads both ends of a file alone
 _METADATA = re.compile(r"(\d+)(\.crc)?")
 # Spark's error condition for a batch that a function has read in part.
 READ_IN_PART = "STATE_STORE_COMMIT_VALIDATION_FAILED"
 
 _WRITE_ID = (
-    'restore it; or delete .metadata.crc and write {"id": "…"} into metadata, with the id from the query\'s '
-    "progress or a sink's ledger"
+    'restore it; or delete .metadata.crc and write {"id": "…"} into metadata, with the'
+    " id from the query's progress or a sink's ledger"
 )
 
 
-def restart(logs: Logs, read: Callable[[_Reader, Path], object] | None = None) -> Iterator[DamagedError]:
+def restart(
+    logs: Logs, read: Callable[[_Reader, Path], object] | None = None
+) -> Iterator[DamagedError]:
     """Yield the damage that would make a restart fail, but for that of the state.
 
     Args:
         logs: the logs of the checkpoint, which need not exist yet.
-        read: how to read a file, given the function that parses it. Default: as `Logs.read` does.
+        read: how to read a file, given the function that parses it. Default: as
+            `Logs.read` does.
     """
     for reader, file in _needed(logs):
         try:
             (read or logs.read)(reader, file)
         except DamagedError as err:
             yield DamagedError(file, err.what, _WRITE_ID) if reader is query_id else err
-    if max(logs.done, logs.planned) < 0:  # `start` removes all but the state of such a checkpoint
+    # `start` removes all but the state of such a checkpoint
+    if max(logs.done, logs.planned) < 0:
         # A first batch that failed may have left version 1: no damage.
         if newer_state(logs.root, 1):
-            yield DamagedError(logs.root / "offsets", "has no batch, but state has been written")
+            yield DamagedError(
+                logs.root / "offsets", "has no batch, but state has been written"
+            )
         return
     for name in ("offsets", "commits", *(f"sources/{log}" for log in logs.sources)):
         yield from _orphans(logs.root / name, max(logs.entries(name), default=-1))
@@ -58,7 +73,8 @@ def restart(logs: Logs, read: Callable[[_Reader, Path], object] | None = None) -
 def _orphans(log: Path, last: int) -> Iterator[DamagedError]:
     """Yield log files that are missing while their checksums still exist.
 
-    Spark cannot write such a file again: it takes the checksum for a file that another query has written.
+    Spark cannot write such a file again: it takes the checksum for a file that another
+    query has written.
 
     Args:
         log: the folder of the log.
@@ -66,8 +82,13 @@ def _orphans(log: Path, last: int) -> Iterator[DamagedError]:
     """
     for file in log.glob(".*.crc"):
         number = file.name.split(".")[1]
-        # Look for the file only now: a running query may have written it since `last` was read.
-        if number.isdigit() and int(number) > last and not (log / file.name[1:-4]).exists():
+        # Look for the file only now: a running query may have written it since `last`
+        # was read.
+        if (
+            number.isdigit()
+            and int(number) > last
+            and not (log / file.name[1:-4]).exists()
+        ):
             fix = f"delete {file.name} too, and the batch runs again"
             yield DamagedError(log / number, "is missing, but not its checksum", fix)
 
@@ -92,25 +113,35 @@ def gone(logs: Logs) -> Iterator[DamagedError]:
     """Yield the local input files that the next batches would read and that no longer exist."""
     for file in logs.pending(logs.done):
         if file.gone:
-            fix = "put it back first: without it Spark runs the batch with no error and without its rows"
-            yield DamagedError(Path(str(file.path)), "is planned to be read and has gone", fix)
+            fix = (
+                "put it back first: without it Spark runs the batch with no error and"
+                " without its rows"
+            )
+            yield DamagedError(
+                Path(str(file.path)), "is planned to be read and has gone", fix
+            )
 
 
 def newer_state(root: Path, version: int) -> list[Path]:
     """Return the files of the state after a version, and the operators' metadata, all with their checksums.
 
-    Data files come first. A data file must be moved before its .crc: an interrupted rewind then leaves a
-    missing file, which a restart notices, and not a missing checksum, which a restart does not notice.
+    Data files come first. A data file must be moved before its .crc: an interrupted
+    rewind then leaves a missing file, which a restart notices, and not a missing
+    checksum, which a restart does not notice.
 
     Args:
         root: the folder of the checkpoint.
-        version: the last version that is not returned; it holds the state after batch `version - 1`.
+        version: the last version that is not returned; it holds the state after batch
+            `version - 1`.
     """
     found = []
     for file in root.glob("state/**/*"):
-        # A v2 metadata file has the number of the first batch of its run, not a version. Batch `version` is
-        # the first one that runs again, so its metadata file may stay as well.
-        match = (_METADATA if file.parent.name == "v2" else STATE_FILE).fullmatch(file.name.lstrip("."))
+        # A v2 metadata file has the number of the first batch of its run, not a
+        # version. Batch `version` is the first one that runs again, so its metadata
+        # file may stay as well.
+        match = (_METADATA if file.parent.name == "v2" else STATE_FILE).fullmatch(
+            file.name.lstrip(".")
+        )
         if match and int(match[1]) > version:
             found.append(file)
     return sorted(found, key=lambda file: file.suffix == ".crc")

@@ -1,9 +1,10 @@
 """Drain a query: a batch that reads no rows and only moves the watermark closes the last open windows.
 
-Spark reruns a batch that is in `offsets` and not in `commits` exactly as it was planned. `plan_empty_batch`
-therefore writes a plan with the offsets of the last batch and a later watermark; when Spark runs that
-batch, every operator writes what the new watermark closes. `run` drains queries with a finite input this
-way, `evolve` restores a watermark, and `testing` closes windows.
+Spark reruns a batch that is in `offsets` and not in `commits` exactly as it was
+planned. `plan_empty_batch` therefore writes a plan with the offsets of the last batch
+and a later watermark; when Spark runs that batch, every operator writes what the new
+watermark closes. `run` drains queries with a finite input this way, `evolve` restores a
+watermark, and `testing` closes windows.
 https://spark.apache.org/docs/latest/streaming/apis-on-dataframes-and-datasets.html#handling-late-data-and-watermarking
 """
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from sparkstream_kit.checkpoints.logs import Logs
 
 
-# The watermark of a draining batch: 9999-12-31 23:59:59 UTC in milliseconds, as Python has no later year.
+# The watermark of a draining batch: 9999-12-31 23:59:59 UTC in milliseconds, as Python
+# has no later year.
 END = 253_402_300_799_000
 
 
@@ -33,29 +35,34 @@ def plan_empty_batch(logs: Logs, watermark: int, *, builds: bool = False) -> int
     Args:
         logs: the logs of a checkpoint that no query is running on.
         watermark: the watermark of the new batch, in milliseconds since 1970.
-        builds: whether the checkpoint is being built from another one, whose watermark it gets.
+        builds: whether the checkpoint is being built from another one, whose watermark
+            it gets.
 
     Returns:
         The number of the new batch.
 
     Raises:
-        InvalidInputError: no batch was committed yet, the last planned batch is not committed, or its
-            watermark is later than `watermark`.
+        InvalidInputError: no batch was committed yet, the last planned batch is not
+            committed, or its watermark is later than `watermark`.
     """
     last = logs.planned
     if last < 0 or last != logs.done:
         raise InvalidInputError(
-            f"checkpoint {logs.root} has no batch that is committed after all others; run its query first"
+            f"checkpoint {logs.root} has no batch that is committed after all others;"
+            " run its query first"
         )
     before = logs.plan(last).watermark if builds else reached(logs)
     if watermark < before:
         raise InvalidInputError(
-            f"the watermark is at {_time(before)} already, and cannot go back to {_time(watermark)}"
+            f"the watermark is at {_time(before)} already, and cannot go back to"
+            f" {_time(watermark)}"
         )
     plan = logs.root / "offsets" / str(last)
     version, query, *offsets = versioned(plan, "v1", "v2")
     now = int(time.time() * 1000)
-    planned = json.dumps({**json.loads(query), "batchWatermarkMs": watermark, "batchTimestampMs": now})
+    planned = json.dumps(
+        {**json.loads(query), "batchWatermarkMs": watermark, "batchTimestampMs": now}
+    )
     logs.replace(plan.with_name(str(last + 1)), "\n".join([version, planned, *offsets]))
     return last + 1
 
@@ -73,17 +80,21 @@ def is_being_drained(logs: Logs) -> bool:
 def drained(logs: Logs) -> str | None:
     """Return the message that refuses a drained checkpoint; None if the checkpoint was not drained.
 
-    A drained query has written its last windows with a watermark at `END`: any new row would be too late.
+    A drained query has written its last windows with a watermark at `END`: any new row
+    would be too late.
     """
     last = logs.last_plan
     if last is None or last.watermark != END or is_being_drained(logs):
         return None
     return (
-        f"checkpoint {logs.root} was drained: batch {logs.done} has written the windows that were open, so "
-        "that rows that come now would be too late for it. Give a new checkpoint and target; or, to write "
-        f"these windows again later, with more rows: {command('rewind', logs.root)} --to {logs.done - 1}"
+        f"checkpoint {logs.root} was drained: batch {logs.done} has written the windows"
+        " that were open, so that rows that come now would be too late for it. Give a"
+        " new checkpoint and target; or, to write these windows again later, with more"
+        f" rows: {command('rewind', logs.root)} --to {logs.done - 1}"
     )
 
 
 def _time(milliseconds: int) -> str:
-    return str(datetime.fromtimestamp(milliseconds / 1000, UTC)).replace("+00:00", " UTC")
+    return str(datetime.fromtimestamp(milliseconds / 1000, UTC)).replace(
+        "+00:00", " UTC"
+    )

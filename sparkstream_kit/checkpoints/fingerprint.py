@@ -1,14 +1,15 @@
 """Fingerprints: what a query keeps in its state, as a text that is equal for equal queries in any process.
 
-When a query restarts, Spark compares only the operators and the types of the state's columns. A query with
-another group key of the same type would silently continue the old totals. `start` therefore keeps the
-`fingerprint` of a query in its checkpoint and compares it at the next start; `differences` puts what has
-changed into words.
+When a query restarts, Spark compares only the operators and the types of the state's
+columns. A query with another group key of the same type would silently continue the old
+totals. `start` therefore keeps the `fingerprint` of a query in its checkpoint and
+compares it at the next start; `differences` puts what has changed into words.
 
-A fingerprint has one line for each fact of a stateful operator: by what it groups, joins or drops duplicates,
-what it computes, its windows and watermarks, and how a column that it uses is computed below it. All other
-steps, such as filters, do not count. The facts are read from Spark's analyzed plan as text, which is all that
-Spark Connect provides.
+A fingerprint has one line for each fact of a stateful operator: by what it groups,
+joins or drops duplicates, what it computes, its windows and watermarks, and how a
+column that it uses is computed below it. All other steps, such as filters, do not
+count. The facts are read from Spark's analyzed plan as text, which is all that Spark
+Connect provides.
 """
 
 from __future__ import annotations
@@ -30,25 +31,42 @@ if TYPE_CHECKING:
 
 
 _FORMAT = "facts 3"  # the first line of a fingerprint
-# A column that `sources` checks and does not change: its text depends on options and on words of the kit.
-_CHECKED = re.compile(r"(coalesce|CASE)\b.*raise_error\(.*concat\(column .*_metadata(?:#\d+)?\.file_path")
+# A column that `sources` checks and does not change: its text depends on options and on
+# words of the kit.
+_CHECKED = re.compile(
+    r"(coalesce|CASE)\b.*raise_error\(.*concat\(column .*_metadata(?:#\d+)?\.file_path"
+)
 WATERMARK = "has a watermark of"
 _ZONE = "computes dates and hours in the time zone"
-_PACKED = re.compile(r"(.+?)#\d+L?(?:-T\d+ms)? AS c\d+#")  # by `state`, which gives all columns such names
+# By `state`, which gives all columns such names
+_PACKED = re.compile(r"(.+?)#\d+L?(?:-T\d+ms)? AS c\d+#")
 
-# A quarantine's parser belongs to the kit and may change with its version, so its columns count as read.
-_PARSER = re.compile(r"(?s)SubqueryAlias sparkstream_(?:csv|json)\n.*? sparkstream_lines")
-# The end of a list that Spark has cut, as earlier versions of the kit noted it of a start in another thread.
+# A quarantine's parser belongs to the kit and may change with its version, so its
+# columns count as read.
+_PARSER = re.compile(
+    r"(?s)SubqueryAlias sparkstream_(?:csv|json)\n.*? sparkstream_lines"
+)
+# The end of a list that Spark has cut, as earlier versions of the kit noted it of a
+# start in another thread.
 _CUT = re.compile(r"(?m)(?:^\w[\w ]*: |[\[(]|, )\.\.\. \d+ more fields(?=[\])]|, |$)")
-_COLUMN = re.compile(r"#(\d+)L?(?:-T\d+ms)?")  # a column's number, and the delay of its watermark
+# A column's number, and the delay of its watermark
+_COLUMN = re.compile(r"#(\d+)L?(?:-T\d+ms)?")
 
-# The expressions into which Spark turns window() and session_window(); lengths are in microseconds.
-_TIME = r"precisetimestampconversion\((?P<time>[^(),]+(?:\(\w+\)#\d+)?), TimestampType, LongType.*"
-_WINDOW = re.compile(_TIME + r"?- (?P<start>\d+)\) % (?P<slide>\d+)\).*\+ (?P<length>\d+)\), LongType")
+# The expressions into which Spark turns window() and session_window(); lengths are in
+# microseconds.
+_TIME = (
+    r"precisetimestampconversion\((?P<time>[^(),]+(?:\(\w+\)#\d+)?), TimestampType,"
+    r" LongType.*"
+)
+_WINDOW = re.compile(
+    _TIME + r"?- (?P<start>\d+)\) % (?P<slide>\d+)\).*\+ (?P<length>\d+)\), LongType"
+)
 _SESSION = re.compile(_TIME + r"\+ cast\((?P<gap>.+?) as interval\)")
-# The window of `windows.calendar`, where a unit longer than a day is an argument of trunc().
+# The window of `windows.calendar`, where a unit longer than a day is an argument of
+# trunc().
 _DAYS = re.compile(
-    r"^struct\(start, timestamp_micros\(CASE.*?from_utc_timestamp\(([^,]+), ([^)]+)\)(?:.*?\), ([a-z]+)\))?"
+    r"^struct\(start, timestamp_micros\(CASE.*?from_utc_timestamp\(([^,]+),"
+    r" ([^)]+)\)(?:.*?\), ([a-z]+)\))?"
 )
 
 
@@ -57,7 +75,8 @@ class _Node(NamedTuple):
 
     Attributes:
         depth: the depth in the tree; 0 for the root.
-        operator: the first word of the line, with a ~ before it if the node is part of a stream.
+        operator: the first word of the line, with a ~ before it if the node is part of
+            a stream.
         parts: the rest of the line, split at its commas.
     """
 
@@ -69,36 +88,51 @@ class _Node(NamedTuple):
 def fingerprint(frame: DataFrame, mode: str) -> str:
     """Describe the state of a streaming query as text, so that a restart can notice a different query.
 
-    The text is the same on classic Spark and Spark Connect. It covers each stateful operator: its group keys,
-    aggregates, deduplication keys in their order, or join condition, the names of the columns that `as_of`
-    and `alert_when` keep, the watermarks, and the expressions of the columns that these use, with the time
-    zone if they need it. It does not cover filters and other steps, sources, how they parse, sinks, paths,
-    options, the trigger, the names of results, the ANSI mode and other flags, nor the code of UDFs.
+    The text is the same on classic Spark and Spark Connect. It covers each stateful
+    operator: its group keys, aggregates, deduplication keys in their order, or join
+    condition, the names of the columns that `as_of` and `alert_when` keep, the
+    watermarks, and the expressions of the columns that these use, with the time zone if
+    they need it. It does not cover filters and other steps, sources, how they parse,
+    sinks, paths, options, the trigger, the names of results, the ANSI mode and other
+    flags, nor the code of UDFs.
 
     Args:
         frame: a streaming DataFrame.
-        mode: the output mode. It counts because a limit keeps state in append mode only.
+        mode: the output mode. It counts because a limit keeps state in append mode
+            only.
 
     Returns:
         The format and one line for each fact; empty for a query that keeps no state.
     """
     zone = frame.sparkSession.conf.get("spark.sql.session.timeZone") or ""
     facts = _facts(frame, mode)
-    # Spark prints the time zone in most expressions that use it, but not in a cast to a date.
+    # Spark prints the time zone in most expressions that use it, but not in a cast to a
+    # date.
     if any(sign in what for _, what in facts for sign in (f"Some({zone})", "as date)")):
         facts.append((_ZONE, zone))
-    # What differs between two runs, sessions or versions of Spark: flags such as the ANSI mode, time zones,
-    # seeds, and the default collation, which only Spark Connect prints.
+    # What differs between two runs, sessions or versions of Spark: flags such as the
+    # ANSI mode, time zones, seeds, and the default collation, which only Spark Connect
+    # prints.
     volatile = re.compile(
-        rf"(?:, |(?<=\())(?:true|false|Some\((?:{re.escape(zone)}|-?\d{{10,}})\)|-?\d{{12,}})(?=[,)])"
+        r"(?:,"
+        rf" |(?<=\())(?:true|false|Some\((?:{re.escape(zone)}|-?\d{{10,}})\)|-?\d{{12,}})(?=[,)])"
         "| collate UTF8_BINARY"
     )
-    stable = [(verb, _COLUMN.sub(r"#\1", volatile.sub("", what))) for verb, what in facts]
+    stable = [
+        (verb, _COLUMN.sub(r"#\1", volatile.sub("", what))) for verb, what in facts
+    ]
     lines = dict.fromkeys(f"{verb}: {_in_words(what)}" for verb, what in stable)
-    # PySpark numbers the variables of a process' lambdas, and Spark the columns of a session.
-    text = _of_any_process(re.sub(r"(?<=\blambda )([xyz])_\d+(?=#)", r"\1", "\n".join(lines)))
+    # PySpark numbers the variables of a process' lambdas, and Spark the columns of a
+    # session.
+    text = _of_any_process(
+        re.sub(r"(?<=\blambda )([xyz])_\d+(?=#)", r"\1", "\n".join(lines))
+    )
     numbers: dict[str, str] = {}
-    text = re.sub(r"#(\d+)", lambda found: "#" + numbers.setdefault(found[1], str(len(numbers))), text)
+    text = re.sub(
+        r"#(\d+)",
+        lambda found: "#" + numbers.setdefault(found[1], str(len(numbers))),
+        text,
+    )
     return f"{_FORMAT}\n{text}" if text else ""
 
 
@@ -117,16 +151,26 @@ def _of_any_process(text: str) -> str:
 def _facts(frame: DataFrame, mode: str) -> list[tuple[str, str]]:
     """Return the facts of a query in the plan's order, as pairs of a verb and its object, as Spark prints it.
 
-    They are the facts of the operators that keep state, the watermarks, and how the columns that these use
-    are computed; an empty list if no operator keeps state.
+    They are the facts of the operators that keep state, the watermarks, and how the
+    columns that these use are computed; an empty list if no operator keeps state.
     """
     nodes = _nodes(_PARSER.sub("Parsed", analyzed_plan(frame)))
-    found: list[tuple[str, str, str]] = []  # the number of the column that is defined, or "", and a fact
+    # The number of the column that is defined, or "", and a fact
+    found: list[tuple[str, str, str]] = []
     for at, node in enumerate(nodes):
         found += [("", *fact) for fact in _of_state(nodes, at, mode)]
         found += _of_step(node)
-    used = {column for column, verb, _ in found if column == "" and verb != WATERMARK}  # "" if state is kept
-    while more := {n for column, _, what in found if column in used for n in _COLUMN.findall(what)} - used:
+    # "" if state is kept
+    used = {column for column, verb, _ in found if column == "" and verb != WATERMARK}
+    while (
+        more := {
+            n
+            for column, _, what in found
+            if column in used
+            for n in _COLUMN.findall(what)
+        }
+        - used
+    ):
         used |= more
     return [(verb, what) for column, verb, what in found if column in used]
 
@@ -134,7 +178,8 @@ def _facts(frame: DataFrame, mode: str) -> list[tuple[str, str]]:
 def _nodes(plan: str) -> list[_Node]:
     """Return the nodes of a printed plan, from the top down.
 
-    A line without a branch of the tree belongs to the node before it, whose text has a line break.
+    A line without a branch of the tree belongs to the node before it, whose text has a
+    line break.
     """
     nodes = []
     for line in re.split(r"\n(?=(?:[: ]  )*[:+]- )", plan):
@@ -153,7 +198,10 @@ def top_level(text: str) -> list[str]:
     """
     depths = accumulate((char in "([{") - (char in ")]}") for char in text)
     commas = (at for at, depth in enumerate(depths) if depth == 0 and text[at] == ",")
-    return [text[one + 1 : other].strip() for one, other in pairwise([-1, *commas, len(text)])]
+    return [
+        text[one + 1 : other].strip()
+        for one, other in pairwise([-1, *commas, len(text)])
+    ]
 
 
 def _columns(part: str) -> list[str]:
@@ -163,7 +211,7 @@ def _columns(part: str) -> list[str]:
 
 def _of_state(nodes: list[_Node], at: int, mode: str) -> Iterator[tuple[str, str]]:
     """Yield the facts of a node, as pairs of a verb and its object, if it keeps state."""
-    (depth, operator, parts) = nodes[at]
+    depth, operator, parts = nodes[at]
     below = nodes[at + 1 :]
     verb = f"runs {operator[1:]} by"
     if operator == "~Aggregate":
@@ -174,12 +222,19 @@ def _of_state(nodes: list[_Node], at: int, mode: str) -> Iterator[tuple[str, str
     elif operator.startswith("~Deduplicate"):
         within = "within the watermark " if "Within" in operator else ""
         yield f"drops duplicates {within}by", ", ".join(_columns(parts[0]))
-    elif operator.startswith(("~Distinct", "~TransformWithState")):  # the next list below has the columns
-        lists = [_columns(part) for node in below for part in reversed(node.parts) if part.startswith("[")]
+    elif operator.startswith(("~Distinct", "~TransformWithState")):
+        # the next list below has the columns
+        lists = [
+            _columns(part)
+            for node in below
+            for part in reversed(node.parts)
+            if part.startswith("[")
+        ]
         number = int(parts[1]) if parts[1:] and parts[1].isdecimal() else None
         columns = ", ".join(lists[0][:number])
         yield verb, columns
-        # The kit's own keep their rows by position; `once`, whose key is `group`, keeps none.
+        # The kit's own keep their rows by position; `once`, whose key is `group`, keeps
+        # none.
         for each in lists if number and not columns.startswith("group#") else ():
             names = [match[1].lower() for match in map(_PACKED.match, each) if match]
             if names and len(names) == len(each):
@@ -188,7 +243,8 @@ def _of_state(nodes: list[_Node], at: int, mode: str) -> Iterator[tuple[str, str
         yield verb, " with the state ".join(parts[1:4:2])
     elif operator == "~Join":
         sides = [node.operator for node in below if node.depth == depth + 1][:2]
-        if all(side.startswith(("~", "StreamingRelation")) for side in sides):  # a table's rows are not kept
+        # A table's rows are not kept
+        if all(side.startswith(("~", "StreamingRelation")) for side in sides):
             yield "joins", ", ".join(parts)
     elif operator == "~GlobalLimit" and mode == "append":
         yield "keeps no more rows than", parts[0]
@@ -201,13 +257,23 @@ def _of_step(node: _Node) -> Iterator[tuple[str, str, str]]:
     if operator == "~EventTimeWatermark":
         yield "", WATERMARK, f"{parts[-1]} on {parts[-2:][0].partition(':')[0]}"
     elif operator == "~Project":
-        found = (part for part in _columns(parts[0]) if " AS " in part and not _CHECKED.match(part))
+        found = (
+            part
+            for part in _columns(parts[0])
+            if " AS " in part and not _CHECKED.match(part)
+        )
         defined = [(part, part) for part in found]
     elif operator == "~Generate":
         defined = [(name, f"{parts[0]} AS {name}") for name in _columns(parts[-1])]
     elif operator == "~Expand":  # sliding windows, too
-        rows = zip(_columns(parts[-1]), *map(_columns, _columns(parts[0])), strict=False)
-        defined = [(name, f"{', '.join(row)} AS {name}") for name, *row in rows if {*row} != {name}]
+        rows = zip(
+            _columns(parts[-1]), *map(_columns, _columns(parts[0])), strict=False
+        )
+        defined = [
+            (name, f"{', '.join(row)} AS {name}")
+            for name, *row in rows
+            if {*row} != {name}
+        ]
     for name, what in defined:
         yield [" ", *_COLUMN.findall(name)][-1], "computes", what
 
@@ -215,7 +281,9 @@ def _of_step(node: _Node) -> Iterator[tuple[str, str, str]]:
 def _in_words(expression: str) -> str:
     """Return a window as text with its lengths or its unit, and other expressions unchanged."""
     if window := _WINDOW.search(expression):
-        start, slide, length = (f"{int(window[name]) / 1e6:g} s" for name in ("start", "slide", "length"))
+        start, slide, length = (
+            f"{int(window[name]) / 1e6:g} s" for name in ("start", "slide", "length")
+        )
         since = "" if start == "0 s" else f" from {start}"
         return f"windows of {length} every {slide}{since} on {window['time']}"
     if days := _DAYS.search(expression):
@@ -228,13 +296,14 @@ def _in_words(expression: str) -> str:
 def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
     r"""Describe how this query's fingerprint differs from that of the query that wrote a checkpoint.
 
-    A fingerprint that an earlier version of the kit wrote, of other facts or of a part of the query, counts
-    as equal.
+    A fingerprint that an earlier version of the kit wrote, of other facts or of a part
+    of the query, counts as equal.
 
     Args:
         old: the fingerprint of the checkpoint's query.
         new: the fingerprint of this query.
-        caseless: whether `k` and `K` are the same column. They are unless `spark.sql.caseSensitive` is on.
+        caseless: whether `k` and `K` are the same column. They are unless
+            `spark.sql.caseSensitive` is on.
 
     Returns:
         One phrase for each difference; an empty list for equal fingerprints.
@@ -244,7 +313,8 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
         ["groups by state; the checkpoint's query groups by product"]
     """
     old = _of_any_process(old)  # a note of an earlier version has these numbers
-    if (_ZONE in old) != (_ZONE in new):  # Spark 4.2 prints the zone of more expressions than 4.1
+    # Spark 4.2 prints the zone of more expressions than 4.1
+    if (_ZONE in old) != (_ZONE in new):
         old, new = (text.split(f"\n{_ZONE}")[0] for text in (old, new))
     one = _in_seconds(old)
     other = _in_seconds(new)
@@ -264,11 +334,15 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
         theirs = _shortened(theirs, mine)
         mine = shortened
         if not mine:
-            found.append(f"has no step that {verb} {theirs}, as the checkpoint's query has")
+            found.append(
+                f"has no step that {verb} {theirs}, as the checkpoint's query has"
+            )
         else:
             former = f"{verb} {theirs}" if theirs else "does not"
             found.append(f"{verb} {mine}; the checkpoint's query {former}")
-    return found or ["does the same steps in another order, or on other columns of the same names"]
+    return found or [
+        "does the same steps in another order, or on other columns of the same names"
+    ]
 
 
 def _in_seconds(text: str) -> str:
@@ -305,7 +379,9 @@ def _caseless(text: str) -> str:
 def _phrases(text: str) -> list[tuple[str, ...]]:
     """Return the facts of a fingerprint as pairs of a verb and its object, as ("groups by", "State")."""
     shown = re.sub(r"#\d+", "", text)
-    shown = re.sub(r"\b(\d+) microseconds\b", lambda size: f"{int(size[1]) / 1e6:g} s", shown)
+    shown = re.sub(
+        r"\b(\d+) microseconds\b", lambda size: f"{int(size[1]) / 1e6:g} s", shown
+    )
     return [tuple(line.split(": ", 1)) for line in shown.split("\n")[1:]]
 
 

@@ -1,10 +1,12 @@
 """Check a checkpoint before `start` lets Spark use it: is it whole, and does it fit the query and its inputs?
 
-`start` calls `guard` with a query. `guard` locks the checkpoint and runs the checks in `QUESTIONS`, at the
-end of this module. Each check refuses the checkpoint, or yields answers: a `Remark` to log, a `Change` to
-make, or a `Known` to note in the checkpoint for the next start.
+`start` calls `guard` with a query. `guard` locks the checkpoint and runs the checks in
+`QUESTIONS`, at the end of this module. Each check refuses the checkpoint, or yields
+answers: a `Remark` to log, a `Change` to make, or a `Known` to note in the checkpoint
+for the next start.
 
-A source of another system adds its own checks: `start` takes them from the module of the system.
+A source of another system adds its own checks: `start` takes them from the module of
+the system.
 """
 
 from __future__ import annotations
@@ -24,7 +26,12 @@ from sparkstream_kit._spark.plan import file_options, has, inputs_of
 from sparkstream_kit._spark.session import active, in_force
 from sparkstream_kit.checkpoints.damage import gone, restart
 from sparkstream_kit.checkpoints.drain import drained
-from sparkstream_kit.checkpoints.fingerprint import WATERMARK, differences, fingerprint, is_part
+from sparkstream_kit.checkpoints.fingerprint import (
+    WATERMARK,
+    differences,
+    fingerprint,
+    is_part,
+)
 from sparkstream_kit.checkpoints.lock import Lock, lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, Logs, at_hand, write_note
 from sparkstream_kit.checkpoints.moved import bases, find_moves, rewrite
@@ -51,8 +58,12 @@ _ENCODING = "spark.sql.streaming.stateStore.encodingFormat"
 _NAMED = "spark.sql.streaming.queryEvolution.enableSourceEvolution"
 _FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 
-# Settings that Spark takes from the checkpoint at a restart, whatever the session's values: key and name.
-KEPT = {"spark.sql.shuffle.partitions": "number of state partitions", STATE_STORE: "state store"}
+# Settings that Spark takes from the checkpoint at a restart, whatever the session's
+# values: key and name.
+KEPT = {
+    "spark.sql.shuffle.partitions": "number of state partitions",
+    STATE_STORE: "state store",
+}
 
 
 class Remark(NamedTuple):
@@ -92,7 +103,8 @@ class Query:
         name: the query's name, for messages.
         mode: the output mode.
         allow_changed: start even if a different query wrote the checkpoint.
-        moved: folders of input files that have moved since the last start, as {old: new}.
+        moved: folders of input files that have moved since the last start, as {old:
+            new}.
     """
 
     frame: DataFrame
@@ -115,12 +127,14 @@ class Query:
     def in_force(self, more: Mapping[str, str] | None = None) -> Iterator[None]:
         """Apply within a block the settings that the query starts with; meanwhile no other query starts.
 
-        Spark starts a query with the settings that the session has, also those of another thread's block. The
-        session is the active one of this thread meanwhile, as it is in the thread that has created it.
+        Spark starts a query with the settings that the session has, also those of
+        another thread's block. The session is the active one of this thread meanwhile,
+        as it is in the thread that has created it.
 
-        These are the state-store settings that `transformWithState` needs; none for other queries. Spark
-        refuses such a query without RocksDB. With state encoded in Avro, the next version of the job can add
-        fields, but Spark supports Avro for no other stateful operator, so it is used only if there is none.
+        These are the state-store settings that `transformWithState` needs; none for
+        other queries. Spark refuses such a query without RocksDB. With state encoded in
+        Avro, the next version of the job can add fields, but Spark supports Avro for no
+        other stateful operator, so it is used only if there is none.
         https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
 
         Args:
@@ -129,9 +143,16 @@ class Query:
         wanted = dict(more or {})
         if has(self.frame, "TransformWithState"):
             wanted[STATE_STORE] = STATE_STORES["rocksdb"]
-            if not has(self.frame, "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join"):
+            if not has(
+                self.frame,
+                "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join",
+            ):
                 wanted[_ENCODING] = "avro"
-        with in_force(self.spark, wanted, alone=True), _one_at_a_time, active(self.spark):
+        with (
+            in_force(self.spark, wanted, alone=True),
+            _one_at_a_time,
+            active(self.spark),
+        ):
             yield
 
     @cached_property
@@ -143,11 +164,18 @@ class Query:
     def described(self) -> dict[str, Any]:
         """The note about the query for its checkpoint.
 
-        It has the name, mode and fingerprint, and the options by which a Delta source leaves out rows.
+        It has the name, mode and fingerprint, and the options by which a Delta source
+        leaves out rows.
         """
         kept = fingerprint(self.frame, self.mode)
-        found: dict[str, Any] = {"name": self.name, "mode": self.mode, "fingerprint": kept}
-        if left_out := {each.log: each.leaves_out for each in self.inputs if each.leaves_out}:
+        found: dict[str, Any] = {
+            "name": self.name,
+            "mode": self.mode,
+            "fingerprint": kept,
+        }
+        if left_out := {
+            each.log: each.leaves_out for each in self.inputs if each.leaves_out
+        }:
             found["left out"] = left_out
         return found
 
@@ -156,11 +184,12 @@ class Guarded(NamedTuple):
     """A checkpoint that has passed all checks, for the caller of `guard`.
 
     Attributes:
-        lock: the lock on the checkpoint, which the caller ties to the query with `until_end_of`; None if the
-            checkpoint is not locked.
-        logs: the logs of the checkpoint, or of a copy that is removed after the block; None if there is no
-            checkpoint within reach.
-        note: writes to the checkpoint which query uses it; to be called once the query has started.
+        lock: the lock on the checkpoint, which the caller ties to the query with
+            `until_end_of`; None if the checkpoint is not locked.
+        logs: the logs of the checkpoint, or of a copy that is removed after the block;
+            None if there is no checkpoint within reach.
+        note: writes to the checkpoint which query uses it; to be called once the query
+            has started.
         changes: what was changed in the checkpoint, or in a dry run would be, in words.
     """
 
@@ -181,24 +210,30 @@ def guard(
 ) -> Iterator[Guarded]:
     """Check that a query may continue from a checkpoint, and lock the checkpoint.
 
-    Start the query in the `with` block, and call `note` there once it runs: a query that could not start must
-    not become the owner of the checkpoint. After an error in the block the lock is released, so the caller
-    must stop a query that is already running before it raises.
+    Start the query in the `with` block, and call `note` there once it runs: a query
+    that could not start must not become the owner of the checkpoint. After an error in
+    the block the lock is released, so the caller must stop a query that is already
+    running before it raises.
 
-    The guard refuses a local path that other nodes cannot reach, a checkpoint that another live driver uses,
-    and whatever a check in `QUESTIONS` refuses. After all checks have passed, the guard makes their changes,
-    then logs their remarks and planned input files that no longer exist: their batch would be replayed
-    without the files' rows.
+    The guard refuses a local path that other nodes cannot reach, a checkpoint that
+    another live driver uses, and whatever a check in `QUESTIONS` refuses. After all
+    checks have passed, the guard makes their changes, then logs their remarks and
+    planned input files that no longer exist: their batch would be replayed without the
+    files' rows.
 
-    For a checkpoint that is not on a local path, as on HDFS, the guard checks a copy of the logs and locks
-    nothing. A checkpoint that only a Spark Connect server reaches is not checked, and a warning says so.
+    For a checkpoint that is not on a local path, as on HDFS, the guard checks a copy of
+    the logs and locks nothing. A checkpoint that only a Spark Connect server reaches is
+    not checked, and a warning says so.
 
     Args:
-        query: the query. If it is allowed to be another one than wrote the checkpoint, it is noted.
+        query: the query. If it is allowed to be another one than wrote the checkpoint,
+            it is noted.
         checkpoint: the checkpoint; without one nothing is checked.
-        of_systems: returns the checks of the systems that a query reads; they run after those in `QUESTIONS`.
-        writes: what to note about the query's sinks: for `checkpoints.rewind`, what each sink does with
-            replayed batches; for `start(…, continues=…)`, the targets and the columns that are written.
+        of_systems: returns the checks of the systems that a query reads; they run after
+            those in `QUESTIONS`.
+        writes: what to note about the query's sinks: for `checkpoints.rewind`, what
+            each sink does with replayed batches; for `start(…, continues=…)`, the
+            targets and the columns that are written.
         dry_run: check everything, but lock and change nothing.
 
     Yields:
@@ -220,7 +255,11 @@ def guard(
             answers = [answer for question in asked for answer in question(query, logs)]
             kept = logs.note
             changes = [answer for answer in answers if isinstance(answer, Change)]
-            known = {each.name: each.value for each in answers if isinstance(each, Known) and each.value}
+            known = {
+                each.name: each.value
+                for each in answers
+                if isinstance(each, Known) and each.value
+            }
             said = [answer.what for answer in answers if isinstance(answer, Remark)]
             for change in () if dry_run else changes:
                 change.make()
@@ -232,14 +271,19 @@ def guard(
 
             def note() -> None:
                 noted = {**query.described, **known, **(writes or {})}
-                if kept and any(kept.get(each) != noted.get(each) for each in ("fingerprint", "columns")):
+                if kept and any(
+                    kept.get(each) != noted.get(each)
+                    for each in ("fingerprint", "columns")
+                ):
                     # Spark may yet refuse the state
                     noted["before"] = [logs.done, {**kept, "before": None}]
                 if noted != kept:
                     write_note(checkpoint, noted)
 
             with in_force(spark, _file_manager(spark, checkpoint)), _explained(logs):
-                yield Guarded(held, logs, note, tuple(change.what for change in changes))
+                yield Guarded(
+                    held, logs, note, tuple(change.what for change in changes)
+                )
     except BaseException:
         if held is not None:
             held.release()
@@ -283,7 +327,8 @@ def _is_whole(_query: Query, logs: Logs) -> Iterable[Answer]:
     The messages are clearer than Spark's.
     """
     damaged = False
-    with suppress(InvalidInputError):  # the format of a newer Spark: nothing shows that it is damaged
+    # The format of a newer Spark: nothing shows that it is damaged
+    with suppress(InvalidInputError):
         damaged = any(True for _ in restart(logs))
     if found := (damaged and explained(logs)) or drained(logs) or continued(logs):
         raise InvalidInputError(found)
@@ -295,14 +340,16 @@ def continued(logs: Logs, by: Path | None = None) -> str | None:
 
     Args:
         logs: the logs of the checkpoint.
-        by: the new checkpoint that may continue it; one that continues there already is no reason to refuse.
+        by: the new checkpoint that may continue it; one that continues there already is
+            no reason to refuse.
     """
     file = logs.root / CONTINUED
     if not file.exists() or (new := file.read_text("utf-8")) == str(by):
         return None
     return (
-        f"checkpoint {logs.root} was continued by a changed query on {new}; start that one. To go back to "
-        f"this one before the other has written a batch: remove {new} and {file}"
+        f"checkpoint {logs.root} was continued by a changed query on {new}; start that"
+        " one. To go back to this one before the other has written a batch: remove"
+        f" {new} and {file}"
     )
 
 
@@ -314,8 +361,9 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
         return
     if kept is None:
         yield Remark(
-            f"checkpoint {logs.place} was not written by sparkstream-kit; assuming it belongs to query "
-            f"{query.name}. Other queries will be refused from now on."
+            f"checkpoint {logs.place} was not written by sparkstream-kit; assuming it"
+            f" belongs to query {query.name}. Other queries will be refused from"
+            " now on."
         )
         kept = {}
     else:
@@ -323,24 +371,26 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
             _refuse_other(query, kept, logs)
         if is_part(kept["fingerprint"]):
             yield Remark(
-                f"checkpoint {logs.place} has a note in which an earlier version of sparkstream-kit kept "
-                f"only a part of its query; assuming it belongs to query {query.name}. Other queries will be "
-                "refused from now on."
+                f"checkpoint {logs.place} has a note in which an earlier version of"
+                " sparkstream-kit kept only a part of its query; assuming it belongs"
+                f" to query {query.name}. Other queries will be refused from now on."
             )
     yield Known("begins", kept.get("begins"))
     reads = sum(len(each.places) for each in query.inputs)
     if len(plan.names) != reads and all(map(str.isdecimal, plan.names)):
         raise InvalidInputError(
-            f"checkpoint {logs.place} is of a query with {count(len(plan.names), 'source')}, and query "
-            f"{query.name} has {reads}, with which Spark cannot continue; give it a new checkpoint"
+            f"checkpoint {logs.place} is of a query with"
+            f" {count(len(plan.names), 'source')}, and query {query.name} has {reads},"
+            " with which Spark cannot continue; give it a new checkpoint"
         )
     for key, what in KEPT.items() if query.described["fingerprint"] else ():
         stays = plan.conf.get(key)
         wanted = query.spark.conf.get(key)
         if stays is not None and stays != wanted:
             yield Remark(
-                f"query {query.name} uses the {what} stored in checkpoint {logs.place} ({stays}); your "
-                f"setting {key}={wanted} has no effect. Start from a new checkpoint to change it."
+                f"query {query.name} uses the {what} stored in checkpoint {logs.place}"
+                f" ({stays}); your setting {key}={wanted} has no effect. Start from a"
+                " new checkpoint to change it."
             )
 
 
@@ -351,16 +401,18 @@ def _refuse_other(query: Query, kept: Mapping[str, Any], logs: Logs) -> None:
     if owner != query.name:
         differs = f" {query.name} {', and '.join(found)}." if found else ""
         raise InvalidInputError(
-            f"checkpoint {logs.place} belongs to query {owner}: query {query.name} would read only the input "
-            f"that {owner} has not read yet.{differs} Give {query.name} a checkpoint of its own; or, if it "
-            f"is {owner} under a new name, give allow_changed_query=True once"
+            f"checkpoint {logs.place} belongs to query {owner}: query {query.name}"
+            f" would read only the input that {owner} has not read yet.{differs} Give"
+            f" {query.name} a checkpoint of its own; or, if it is {owner} under a new"
+            " name, give allow_changed_query=True once"
         )
     if found:
         raise InvalidInputError(
-            f"checkpoint {logs.place} was written by a different query: {query.name} "
-            f"{', and '.join(found)}. Give it a checkpoint of its own, and continues={str(logs.place)!r} to "
-            "resume from this one (of a job: --continues with its former --checkpoint, or "
-            "OUT_DIR/_checkpoint); or, to keep its state, allow_changed_query=True"
+            f"checkpoint {logs.place} was written by a different query: {query.name}"
+            f" {', and '.join(found)}. Give it a checkpoint of its own, and"
+            f" continues={str(logs.place)!r} to resume from this one (of a job:"
+            " --continues with its former --checkpoint, or OUT_DIR/_checkpoint); or,"
+            " to keep its state, allow_changed_query=True"
         )
 
 
@@ -370,8 +422,8 @@ def _differences(query: Query, kept: Mapping[str, Any]) -> list[str]:
     found = query.differences(kept["fingerprint"])
     if query.mode == "complete" != kept["mode"] and WATERMARK in now["fingerprint"]:
         found.append(
-            f"has mode complete; mode {kept['mode']} has dropped from the state what the watermark had "
-            "passed, and the result would lack it"
+            f"has mode complete; mode {kept['mode']} has dropped from the state what"
+            " the watermark had passed, and the result would lack it"
         )
     return found
 
@@ -380,8 +432,8 @@ def _has_numbers(query: Query, logs: Logs) -> Iterable[Answer]:
     """Refuse sources with names (`readStream.name()`): the kit knows the logs of sources by their numbers."""
     if query.spark.conf.get(_NAMED, "false") == "true":
         raise InvalidInputError(
-            f"checkpoint {logs.place}: sources with names are not supported; leave .name() out, and set "
-            f"{_NAMED} to false"
+            f"checkpoint {logs.place}: sources with names are not supported; leave"
+            f" .name() out, and set {_NAMED} to false"
         )
     return ()
 
@@ -389,15 +441,20 @@ def _has_numbers(query: Query, logs: Logs) -> Iterable[Answer]:
 def _leftovers(_query: Query, logs: Logs) -> Iterator[Answer]:
     """Yield a change that removes what a killed or failed query left before it planned its first batch.
 
-    Spark takes half-written files for those of another query and would refuse the checkpoint for ever. The
-    logs of file sources list files that were found and not read yet: Spark would read these files even if the
-    query that starts now reads another folder. In real-time mode state is written before a plan.
+    Spark takes half-written files for those of another query and would refuse the
+    checkpoint for ever. The logs of file sources list files that were found and not
+    read yet: Spark would read these files even if the query that starts now reads
+    another folder. In real-time mode state is written before a plan.
     """
     checkpoint = logs.place
     if logs.planned >= 0:
         return
     logs_of_files = [f"sources/{log}" for log in logs.sources if logs.is_of_files(log)]
-    left = [name for name in ("offsets", "commits", "state", *logs_of_files) if checkpoint.names(name)]
+    left = [
+        name
+        for name in ("offsets", "commits", "state", *logs_of_files)
+        if checkpoint.names(name)
+    ]
 
     def remove() -> None:
         for name in left:
@@ -411,13 +468,16 @@ def _has_its_folders(query: Query, logs: Logs) -> Iterator[Answer]:
     """Refuse file sources that read other folders than before; a folder that has moved is a `Change`."""
     folders = bases(query.spark, query.inputs)
     try:
-        moves = find_moves(query.spark, logs, folders, query.moved, forget=query.allow_changed)
+        moves = find_moves(
+            query.spark, logs, folders, query.moved, forget=query.allow_changed
+        )
     except InvalidInputError as err:
         raise InvalidInputError(explained(logs) or str(err)) from err
     if moves and logs.place.folder is None:
         raise InvalidInputError(
-            f"checkpoint {logs.place} is not on a local path, where the names of the files that it has read "
-            "could be changed; put the files back where they were, or start anew on another checkpoint"
+            f"checkpoint {logs.place} is not on a local path, where the names of the"
+            " files that it has read could be changed; put the files back where they"
+            " were, or start anew on another checkpoint"
         )
     for each in moves:
         what = f"the files that source {each.log} has read are named under {each.new}"
@@ -428,24 +488,36 @@ def _has_short_logs(query: Query, logs: Logs) -> Iterator[Answer]:
     """Shorten the logs of file sources by what Spark never looks at again; see `trim`."""
     if logs.place.folder is not None:
         options = file_options(query.frame)
-        known = {each.log: max_age(options[each.number]) for each in query.inputs if each.number in options}
+        known = {
+            each.log: max_age(options[each.number])
+            for each in query.inputs
+            if each.number in options
+        }
         for log in logs.until_planned:
             if make := due(logs, log, known.get(log)):
-                yield Change(f"the log of source {log} lists the files that Spark still considers", make)
+                yield Change(
+                    f"the log of source {log} lists the files that Spark still"
+                    " considers",
+                    make,
+                )
 
 
 def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
     """Return the settings for a checkpoint on another file system, whose files Spark must write its own way.
 
-    A profile may set a file manager that works on local paths only; None as its value restores the default.
+    A profile may set a file manager that works on local paths only; None as its value
+    restores the default.
     """
-    only_local = str(spark.conf.get(_FILE_MANAGER, "")).endswith(".FileSystemBasedCheckpointFileManager")
+    only_local = str(spark.conf.get(_FILE_MANAGER, "")).endswith(
+        ".FileSystemBasedCheckpointFileManager"
+    )
     return {_FILE_MANAGER: None} if only_local and checkpoint.folder is None else {}
 
 
-# The checks that `guard` runs, in this order. A check gets the query and the logs of its checkpoint and
-# changes neither. It raises InvalidInputError to refuse the start; else it returns answers, which `guard`
-# logs, makes and notes once all checks have passed.
+# The checks that `guard` runs, in this order. A check gets the query and the logs of
+# its checkpoint and changes neither. It raises InvalidInputError to refuse the start;
+# else it returns answers, which `guard` logs, makes and notes once all checks have
+# passed.
 QUESTIONS: tuple[Question, ...] = (
     _is_whole,
     _is_of_this_query,

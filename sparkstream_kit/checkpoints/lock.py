@@ -1,16 +1,16 @@
 """One driver per checkpoint: a file lock that is held as long as the driver's JVM can write there.
 
-Spark notices two drivers on one checkpoint only when both have run the same batch. `lock` takes the lock for
-a query, and `user_of` only looks.
+Spark notices two drivers on one checkpoint only when both have run the same batch.
+`lock` takes the lock for a query, and `user_of` only looks.
 
-The JVM holds the lock, not Python: after a SIGKILL of Python the JVM lives and writes for up to two seconds
-more. The operating system releases the lock when the JVM ends, so there is nothing to clean up. On Spark
-Connect no JVM is in reach, so the client holds the lock. If a client is killed, its query keeps running
-until the next client connects to that server; then it is stopped. Until then other queries are refused the
-checkpoint.
+The JVM holds the lock, not Python: after a SIGKILL of Python the JVM lives and writes
+for up to two seconds more. The operating system releases the lock when the JVM ends, so
+there is nothing to clean up. On Spark Connect no JVM is in reach, so the client holds
+the lock. If a client is killed, its query keeps running until the next client connects
+to that server; then it is stopped. Until then other queries are refused the checkpoint.
 
-Look in `by_path`, under `mutex`, before opening a lock file: POSIX drops a process's locks on a file when
-the process closes any descriptor of that file.
+Look in `by_path`, under `mutex`, before opening a lock file: POSIX drops a process's
+locks on a file when the process closes any descriptor of that file.
 """
 
 from __future__ import annotations
@@ -39,12 +39,18 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.place import LockFile, Place
 
 
-# The C type `struct flock`, and the index of its field for the kind of lock; macOS orders the fields
-# differently.
-_FLOCK, _KIND = (struct.Struct("@qqihh"), 3) if sys.platform == "darwin" else (struct.Struct("@hhqqi0q"), 0)
+# The C type `struct flock`, and the index of its field for the kind of lock; macOS
+# orders the fields differently.
+_FLOCK, _KIND = (
+    (struct.Struct("@qqihh"), 3)
+    if sys.platform == "darwin"
+    else (struct.Struct("@hhqqi0q"), 0)
+)
 
-mutex = threading.RLock()  # hold it while you use `by_path`, or open and close a lock file
-by_path: dict[str, Lock] = {}  # the locks of this process's queries, by the real path of the lock file
+# Hold it while you use `by_path`, or open and close a lock file
+mutex = threading.RLock()
+# The locks of this process's queries, by the real path of the lock file
+by_path: dict[str, Lock] = {}
 
 
 def user_of(root: Path) -> str | None:
@@ -58,19 +64,24 @@ def user_of(root: Path) -> str | None:
     file = root / KIT / "lock"
     if not file.is_file():
         return None
-    with mutex:  # closing the file would drop a lock that another thread takes meanwhile
+    # Closing the file would drop a lock that another thread takes meanwhile
+    with mutex:
         if (holder := by_path.get(os.path.realpath(file))) is not None:
             if holder.in_use():
                 return f"query {holder.name} of this process; end it first"
-            # A query that ends releases its own lock, but only a moment after its `awaitTermination` has
-            # returned. A caller that starts the next query in that moment must not be refused.
+            # A query that ends releases its own lock, but only a moment after its
+            # `awaitTermination` has returned. A caller that starts the next query in
+            # that moment must not be refused.
             holder.release()
         with file.open("rb") as opened:
             asked = [fcntl.F_WRLCK if field == _KIND else 0 for field in range(5)]
-            found = _FLOCK.unpack(fcntl.fcntl(opened, fcntl.F_GETLK, _FLOCK.pack(*asked)))
+            found = _FLOCK.unpack(
+                fcntl.fcntl(opened, fcntl.F_GETLK, _FLOCK.pack(*asked))
+            )
             said = opened.read()
     is_free = found[_KIND] == fcntl.F_UNLCK
-    if is_free and b'"client"' in said:  # of Spark Connect: a query that ends empties the file
+    # Of Spark Connect: a query that ends empties the file
+    if is_free and b'"client"' in said:
         from sparkstream_kit.server import left_running
 
         return left_running(said)
@@ -80,12 +91,15 @@ def user_of(root: Path) -> str | None:
 def _holder(said: bytes) -> str:
     """Return who holds a lock and how to end that query, from the text in the lock file.
 
-    The holder writes the text just after it takes the lock, so the text may be missing or cut off.
+    The holder writes the text just after it takes the lock, so the text may be missing
+    or cut off.
     """
     with suppress(ValueError, KeyError, TypeError):
         holder = json.loads(said)
         through = "Spark Connect" if holder["jvm"] is None else f"JVM {holder['jvm']}"
-        found = "query {query} of process {pid} ({}) on {host} since {since}".format(through, **holder)
+        found = "query {query} of process {pid} ({}) on {host} since {since}".format(
+            through, **holder
+        )
         return f"{found}; end it first (its JVM takes up to two seconds more)"
     return "another process; end its query first"
 
@@ -98,8 +112,8 @@ def used_by(checkpoint: Path | Place, user: str) -> TransientError:
 class Lock:
     """A lock that this process holds on a checkpoint.
 
-    `until_end_of` ties the lock to a running query. Before that call the query counts as starting, and the
-    caller must release the lock if the start fails.
+    `until_end_of` ties the lock to a running query. Before that call the query counts
+    as starting, and the caller must release the lock if the start fails.
 
     Attributes:
         name: the query's name, for the message to others.
@@ -119,7 +133,8 @@ class Lock:
         self._query = query
 
         def wait() -> None:
-            await_end(query)  # it also returns when the JVM has gone, which releases the lock
+            # It also returns when the JVM has gone, which releases the lock
+            await_end(query)
             self.release()
 
         _waiting.in_thread("unlock", wait)
@@ -138,13 +153,16 @@ class Lock:
         return self._query is None or is_active(self._query)
 
 
-def lock(spark: SparkSession, location: Place, name: str, *, dry_run: bool = False) -> Lock | None:
+def lock(
+    spark: SparkSession, location: Place, name: str, *, dry_run: bool = False
+) -> Lock | None:
     """Lock a checkpoint for one query, until the lock is released.
 
-    A checkpoint on a remote file system is not locked, and the lock does not protect a folder that two
-    machines share. There Spark's own log stops one of two drivers, but only after both may have written the
-    same batch, and only a sink that keeps a ledger writes that batch once. The same holds on Spark Connect
-    for every server that was not started by `sparkstream serve` on this machine.
+    A checkpoint on a remote file system is not locked, and the lock does not protect a
+    folder that two machines share. There Spark's own log stops one of two drivers, but
+    only after both may have written the same batch, and only a sink that keeps a ledger
+    writes that batch once. The same holds on Spark Connect for every server that was
+    not started by `sparkstream serve` on this machine.
 
     Args:
         spark: the session of the query.
@@ -153,11 +171,12 @@ def lock(spark: SparkSession, location: Place, name: str, *, dry_run: bool = Fal
         dry_run: only refuse what would be refused; lock and create nothing.
 
     Returns:
-        The lock; None in a dry run, and for a checkpoint that is not a folder of this machine.
+        The lock; None in a dry run, and for a checkpoint that is not a folder of this
+        machine.
 
     Raises:
-        InvalidInputError: another query, of this process or of another one, uses the checkpoint; or this
-            user cannot write to the folder.
+        InvalidInputError: another query, of this process or of another one, uses the
+            checkpoint; or this user cannot write to the folder.
     """
     from sparkstream_kit._spark.place import LockedError, lock_file
 
@@ -169,23 +188,37 @@ def lock(spark: SparkSession, location: Place, name: str, *, dry_run: bool = Fal
     above = (location.folder / KIT, location.folder, *location.folder.parents)
     there = next(each for each in above if os.path.exists(each))  # noqa: PTH110 - not allowed to look: no
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        why = f"{there} is no folder that this user may write to; correct the path or its rights"
+        why = (
+            f"{there} is no folder that this user may write to; correct the path or its"
+            " rights"
+        )
         raise InvalidInputError(f"checkpoint {location} cannot be written: {why}")
     with mutex:
         try:
             if user := user_of(location.folder):
-                raise used_by(location, f"{user}, or give this query a checkpoint of its own")
+                raise used_by(
+                    location, f"{user}, or give this query a checkpoint of its own"
+                )
             if dry_run:
                 return None
             path.parent.mkdir(parents=True, exist_ok=True)
             file = lock_file(spark, path)
-            says = {"query": name, "pid": os.getpid(), **file.holder, "host": host, "since": since}
+            says = {
+                "query": name,
+                "pid": os.getpid(),
+                **file.holder,
+                "host": host,
+                "since": since,
+            }
             file.write(json.dumps(says).encode())
-        except LockedError as err:  # another process took the lock after `user_of` looked
+        except LockedError as err:
+            # another process took the lock after `user_of` looked
             raise used_by(location, _holder(path.read_bytes())) from err
         except OSError as err:
             fix = "make room, correct its rights, or use a disk that can lock files"
-            said = f"checkpoint {location} cannot be locked: {err.strerror or err}; {fix}"
+            said = (
+                f"checkpoint {location} cannot be locked: {err.strerror or err}; {fix}"
+            )
             raise InvalidInputError(said) from err
         key = os.path.realpath(path)
         held = by_path[key] = Lock(key, file, name)

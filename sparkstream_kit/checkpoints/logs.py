@@ -1,8 +1,9 @@
 """Read and write the files of a checkpoint as Spark 4 writes them, without Spark.
 
-`Logs` lists and caches the logs of one checkpoint, `Plan` is the content of `offsets/N`, and `Input` is a
-file that a file source has found. All other modules of this package read checkpoints through this one. The
-files are on a local path; `at_hand` and `of_batch` first copy those of a checkpoint on another file system.
+`Logs` lists and caches the logs of one checkpoint, `Plan` is the content of
+`offsets/N`, and `Input` is a file that a file source has found. All other modules of
+this package read checkpoints through this one. The files are on a local path; `at_hand`
+and `of_batch` first copy those of a checkpoint on another file system.
 
 metadata       {"id": the query's id}
 offsets/N      the plan of batch N: "v1", a line about the query, then one line for each source, by position;
@@ -44,10 +45,13 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 KIT = "sparkstream-kit"
-CONTINUED = f"{KIT}/continued"  # holds the path of the checkpoint on which a changed query continues
-PINS = f"{KIT}/pins"  # one file for each batch: the version of a model or table that the batch used
+# Holds the path of the checkpoint on which a changed query continues
+CONTINUED = f"{KIT}/continued"
+# One file for each batch: the version of a model or table that the batch used
+PINS = f"{KIT}/pins"
 MISSING = "is missing"  # what is wrong with a file that does not exist
-_WRITTEN_WITHIN = 60.0  # seconds between the time in a plan and that of its file, unless it was copied
+# Seconds between the time in a plan and that of its file, unless it was copied
+_WRITTEN_WITHIN = 60.0
 
 
 class DamagedError(InvalidInputError):
@@ -55,11 +59,15 @@ class DamagedError(InvalidInputError):
 
     Attributes:
         file: the path of the file.
-        what: the problem, as a phrase that follows the file's name, such as "is missing".
-        fix: how to repair the file; empty if there is no better way than a backup or a rewind.
+        what: the problem, as a phrase that follows the file's name, such as "is
+            missing".
+        fix: how to repair the file; empty if there is no better way than a backup or a
+            rewind.
     """
 
-    def __init__(self, file: Path, what: str = "is cut off or changed", fix: str = "") -> None:
+    def __init__(
+        self, file: Path, what: str = "is cut off or changed", fix: str = ""
+    ) -> None:
         super().__init__(f"{file} {what}")
         self.file = file
         self.what = what
@@ -77,7 +85,8 @@ def reading(file: Path) -> Iterator[None]:
         raise DamagedError(file, MISSING) from None
     except OSError as err:
         raise DamagedError(file, f"cannot be read ({err.strerror})") from None
-    except Exception as err:  # a parser may raise anything for a file that is cut off or changed
+    except Exception as err:
+        # a parser may raise anything for a file that is cut off or changed
         raise DamagedError(file) from err
 
 
@@ -88,12 +97,15 @@ class Plan(NamedTuple):
 
     Attributes:
         conf: the Spark settings that the batch was planned with.
-        offsets: the offset up to which the batch reads each source, as Spark's text; None for a source that
-            has given no row yet.
-        files: the last entry of a file source's log that the batch reads; None for any other source.
-        watermark: the watermark in milliseconds since 1970; 0 if there is none, or none yet.
+        offsets: the offset up to which the batch reads each source, as Spark's text;
+            None for a source that has given no row yet.
+        files: the last entry of a file source's log that the batch reads; None for any
+            other source.
+        watermark: the watermark in milliseconds since 1970; 0 if there is none, or none
+            yet.
         names: the name of each source, or its position in the query as text ("0", "1").
-        time: the time at which it was planned, in milliseconds since 1970: `current_timestamp` in the batch.
+        time: the time at which it was planned, in milliseconds since 1970:
+            `current_timestamp` in the batch.
     """
 
     conf: dict[str, Any]
@@ -113,10 +125,12 @@ def local(path: str | Path) -> Path | None:
 def numbered(folder: Path) -> dict[int, Path]:
     """Return the files in the folder of one of Spark's logs, by number and in order.
 
-    The result is empty if the folder does not exist. If an entry K has a file `K.compact`, that file counts.
+    The result is empty if the folder does not exist. If an entry K has a file
+    `K.compact`, that file counts.
     """
     names: list[str] = []
-    with suppress(FileNotFoundError, NotADirectoryError):  # Spark may be removing a temporary checkpoint
+    # Spark may be removing a temporary checkpoint
+    with suppress(FileNotFoundError, NotADirectoryError):
         names = os.listdir(folder)  # noqa: PTH208 - one call, as Spark may add and remove files meanwhile
     return {number: folder / name for number, name in _files.log_entries(names).items()}
 
@@ -138,14 +152,15 @@ def versioned(file: Path, *versions: str) -> list[str]:
 
     Raises:
         DamagedError: the file is missing, empty, cut off or changed.
-        InvalidInputError: the file has another version, which a newer Spark may have written.
+        InvalidInputError: the file has another version, which a newer Spark may have
+            written.
     """
     found = _text(file).split("\n")
     version = found[0]
     if re.fullmatch(r"v\d+", version) and version not in versions:
         raise InvalidInputError(
-            f"{file} has format {version}, which this version of the kit does not know; restore it from a "
-            "backup, or use a newer kit"
+            f"{file} has format {version}, which this version of the kit does not know;"
+            " restore it from a backup, or use a newer kit"
         )
     if version not in versions or len(found) == 1:
         raise DamagedError(file)
@@ -179,16 +194,23 @@ def plan_in(text: str) -> Plan:
     """Return the plan in the text of `offsets/N`.
 
     Raises:
-        Exception: any error of Python's parsers, if the text is not one that Spark wrote.
+        Exception: any error of Python's parsers, if the text is not one that Spark
+            wrote.
     """
     version, query, first, *more = text.split("\n")
     texts = [first, *more]
     said = json.loads(query)
-    each = list(enumerate(texts)) if version == "v1" else sorted(_by_name(text) for text in texts)
+    each = (
+        list(enumerate(texts))
+        if version == "v1"
+        else sorted(_by_name(text) for text in texts)
+    )
     offsets = tuple(None if text == "-" else text for _, text in each)
     files = tuple(_files_until(offset) for offset in offsets)
     names = tuple(str(name) for name, _ in each)
-    watermark, time = (int(said.get(f"batch{name}Ms", 0)) for name in ("Watermark", "Timestamp"))
+    watermark, time = (
+        int(said.get(f"batch{name}Ms", 0)) for name in ("Watermark", "Timestamp")
+    )
     return Plan(dict(said.get("conf", {})), offsets, files, watermark, names, time)
 
 
@@ -201,26 +223,34 @@ def _by_name(line: str) -> tuple[int | str, str]:
 def _files_until(offset: str | None) -> int | None:
     """Return the entry of a file source's log that an offset names; None for an offset of another source."""
     value = json.loads(offset) if offset and offset.startswith(("{", "[")) else None
-    return int(value["logOffset"]) if isinstance(value, dict) and set(value) == {"logOffset"} else None
+    return (
+        int(value["logOffset"])
+        if isinstance(value, dict) and set(value) == {"logOffset"}
+        else None
+    )
 
 
 def commit(file: Path) -> dict[str, Any]:
     """Return the content of a file `commits/N`.
 
     Returns:
-        Spark's JSON. `nextBatchWatermarkMs` is in milliseconds since 1970, and 0 if Spark wrote none.
+        Spark's JSON. `nextBatchWatermarkMs` is in milliseconds since 1970, and 0 if
+        Spark wrote none.
 
     Raises:
         DamagedError, InvalidInputError: as for `versioned`.
     """
     with reading(file):
         found: dict[str, Any] = json.loads(versioned(file, "v1", "v2", "v3")[1])
-        return found | {"nextBatchWatermarkMs": int(found.get("nextBatchWatermarkMs", 0))}
+        return found | {
+            "nextBatchWatermarkMs": int(found.get("nextBatchWatermarkMs", 0))
+        }
 
 
 def replace(file: Path, text: str | Iterable[str | bytes]) -> None:
     """Replace one of Spark's files atomically, by a text or its parts; the new file has no checksum file."""
-    # Remove the checksum first: after a crash in between, a missing checksum is fine, a wrong one is damage.
+    # Remove the checksum first: after a crash in between, a missing checksum is fine, a
+    # wrong one is damage.
     file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
     _files.replace(file, [text] if isinstance(text, str) else text)
 
@@ -245,24 +275,33 @@ _QUERY = f"{KIT}/query.json"
 def _query(file: Path) -> dict[str, Any]:
     """Return the note of `write_note`.
 
-    On a file system that is not local the note is a folder, in which the newest file counts.
+    On a file system that is not local the note is a folder, in which the newest file
+    counts.
 
     Raises:
         InvalidInputError: the file is not one that `write_note` wrote.
     """
     try:
-        newest = max(file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns, default=file)
+        newest = max(
+            file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns, default=file
+        )
         kept = dict(json.loads(newest.read_text("utf-8")))
-        texts = ("name", "mode", "fingerprint") if "name" in kept else ("mode", "fingerprint")
+        texts = (
+            ("name", "mode", "fingerprint")
+            if "name" in kept
+            else ("mode", "fingerprint")
+        )
         return kept | {name: "" + kept[name] for name in texts}
     except (OSError, TypeError, ValueError, LookupError) as err:
         raise InvalidInputError(
-            f"checkpoint file {file} is damaged: not what the kit wrote; put it back, or delete it, and the "
-            "query that starts next is taken for the one that wrote the checkpoint"
+            f"checkpoint file {file} is damaged: not what the kit wrote; put it back,"
+            " or delete it, and the query that starts next is taken for the one that"
+            " wrote the checkpoint"
         ) from err
 
 
-# A line of a file source's log as Spark writes it; a URI has no quote in it, so the JSON needs no parser.
+# A line of a file source's log as Spark writes it; a URI has no quote in it, so the
+# JSON needs no parser.
 _LINE = re.compile(r'\{"path":"([^"]*)","timestamp":(-?\d+),"batchId":(\d+)\}')
 
 
@@ -271,7 +310,8 @@ class Input(NamedTuple):
 
     Attributes:
         entry: the entry of the source's log that added the file.
-        time: the file's modification time when it was found, in milliseconds since 1970.
+        time: the file's modification time when it was found, in milliseconds since
+            1970.
         uri: the URI of the file, such as "file:///in/a%20b.csv".
     """
 
@@ -282,7 +322,11 @@ class Input(NamedTuple):
     @property
     def path(self) -> str | None:
         """The local path of the file; None if the file is on another file system."""
-        return unquote(self.uri.removeprefix("file://")) if self.uri.startswith("file:///") else None
+        return (
+            unquote(self.uri.removeprefix("file://"))
+            if self.uri.startswith("file:///")
+            else None
+        )
 
     @property
     def gone(self) -> bool:
@@ -292,7 +336,10 @@ class Input(NamedTuple):
     @property
     def changed(self) -> bool:
         """Whether this is a local file with another modification time than when it was found."""
-        return self.path is not None and os.stat(self.path).st_mtime_ns // 1_000_000 != self.time  # noqa: PTH116
+        return (
+            self.path is not None
+            and os.stat(self.path).st_mtime_ns // 1_000_000 != self.time  # noqa: PTH116
+        )
 
 
 def log_file(file: Path) -> list[Input]:
@@ -311,7 +358,8 @@ _END = 65_536  # bytes: what is read first of the end of a log, some 500 input f
 def log_after(file: Path, entry: int) -> list[Input]:
     """Return the input files in one file of a file source's log that were added after an entry of the log.
 
-    The file is read from its end, as far as needed: a compacted one lists all files that the source has read.
+    The file is read from its end, as far as needed: a compacted one lists all files
+    that the source has read.
 
     Raises:
         DamagedError, InvalidInputError: as for `versioned`.
@@ -356,7 +404,10 @@ def inputs_in(lines: Iterable[str]) -> Iterator[Input]:
 
 def log_text(found: Iterable[Input]) -> str:
     """Return the text of a file of a file source's log that lists the given input files."""
-    texts = [f'{{"path":"{each.uri}","timestamp":{each.time},"batchId":{each.entry}}}' for each in found]
+    texts = [
+        f'{{"path":"{each.uri}","timestamp":{each.time},"batchId":{each.entry}}}'
+        for each in found
+    ]
     return "\n".join(["v1", *texts])
 
 
@@ -370,7 +421,8 @@ class Logs:
 
     Attributes:
         root: the folder of the checkpoint, or of a local copy.
-        place: the checkpoint itself, which may be on another file system; set by `at_hand`, else None.
+        place: the checkpoint itself, which may be on another file system; set by
+            `at_hand`, else None.
     """
 
     def __init__(self, root: Path, place: Place | None = None) -> None:
@@ -431,8 +483,8 @@ class Logs:
     def committed_at(self, batch: int) -> datetime | None:
         """Return the time of a commit, in UTC; None if it is not known, as in a copy that kept no times.
 
-        Spark notes no such time, so it is the time of the file. A plan has its time in itself, by which a
-        file is known that was written later.
+        Spark notes no such time, so it is the time of the file. A plan has its time in
+        itself, by which a file is known that was written later.
         """
         commit = self.entries("commits").get(batch)
         planned = self.entries("offsets").get(batch)
@@ -455,9 +507,10 @@ class Logs:
     def note(self) -> dict[str, Any] | None:
         """The note that `start` keeps about the query; None if there is none, as after plain Spark.
 
-        It has the query's `name`, `mode`, `fingerprint`, `sinks` (what they do after a rewind), `targets` and
-        `columns`, and if they apply its `sources` (names), `topics` (ids), and `begins` (the first batch of
-        each target that the query got when it continued an earlier one). A query that took over with
+        It has the query's `name`, `mode`, `fingerprint`, `sinks` (what they do after a
+        rewind), `targets` and `columns`, and if they apply its `sources` (names),
+        `topics` (ids), and `begins` (the first batch of each target that the query got
+        when it continued an earlier one). A query that took over with
         `allow_changed_query` does not count if Spark has not committed its first batch.
 
         Raises:
@@ -465,7 +518,8 @@ class Logs:
         """
         file = self.root / _QUERY
         found = self.read(_query, file) if file.exists() else None
-        # `before` has the last batch of the query before this one, and the note about that query.
+        # `before` has the last batch of the query before this one, and the note about
+        # that query.
         batch, before = (found or {}).get("before") or (-2, None)
         return before if self.done <= batch < self.planned else found
 
@@ -481,21 +535,33 @@ class Logs:
         """The folders in `sources/`, sorted: the number or the name of each source that keeps a log."""
         found: list[str] = []
         with suppress(FileNotFoundError, NotADirectoryError):  # as in `numbered`
-            found = [folder.name for folder in (self.root / "sources").iterdir() if folder.is_dir()]
+            found = [
+                folder.name
+                for folder in (self.root / "sources").iterdir()
+                if folder.is_dir()
+            ]
         return sorted(found, key=lambda name: (len(name), name))
 
     def names(self, of: Plan) -> tuple[str, ...]:
         """Return the name of each source's log, in the order of the plan: a number, or the source's name.
 
-        The position of a source in the plan is not always the number of its log: a DataFrame that is read
-        twice, as in a join with itself, has two lines in the plan and one log.
+        The position of a source in the plan is not always the number of its log: a
+        DataFrame that is read twice, as in a join with itself, has two lines in the
+        plan and one log.
         """
         there = [name for name in self.sources if self.is_of_files(name)]
-        if all(name in there for name, last in zip(of.names, of.files, strict=True) if last is not None):
+        if all(
+            name in there
+            for name, last in zip(of.names, of.files, strict=True)
+            if last is not None
+        ):
             return of.names
-        ends = {name: max(self.entries(f"sources/{name}"), default=-1) for name in there}
+        ends = {
+            name: max(self.entries(f"sources/{name}"), default=-1) for name in there
+        }
         by_number = {int(name): last for name, last in ends.items() if name.isdecimal()}
-        # A log may have lost its last entries, so as a second try take every log as complete.
+        # A log may have lost its last entries, so as a second try take every log as
+        # complete.
         furthest = max((last for last in of.files if last is not None), default=-1)
         for reached in (by_number, dict.fromkeys(by_number, furthest)):
             for found in _shared(of, reached, ()):
@@ -506,15 +572,21 @@ class Logs:
     def is_of_files(self, log: str) -> bool:
         """Return whether a log is that of a file source."""
         entries = list(self.entries(f"sources/{log}").values())
-        if len(entries) != 1:  # another source writes one entry, at its start, and no more
+        # Another source writes one entry, at its start, and no more
+        if len(entries) != 1:
             return True
         begins = b'v1\n{"path":'
-        with entries[0].open("rb") as file:  # a power cut may have left it short, empty or as zeros
+        # A power cut may have left it short, empty or as zeros
+        with entries[0].open("rb") as file:
             return begins.startswith(file.read(len(begins)).rstrip(b"\0"))
 
     def read_by(self, of: Plan) -> dict[str, int]:
         """Return for each file source the name of its log and the last entry that a plan reads."""
-        return {log: last for log, last in zip(self.names(of), of.files, strict=True) if last is not None}
+        return {
+            log: last
+            for log, last in zip(self.names(of), of.files, strict=True)
+            if last is not None
+        }
 
     @property
     def until_planned(self) -> dict[str, int]:
@@ -539,15 +611,28 @@ class Logs:
     def files(self, log: str, until: int) -> list[Path]:
         """Return the files that together hold a file source's log up to an entry.
 
-        They begin with the newest compacted file that is not after the entry, or with entry 0. A file that is
-        missing is one of them, so that whoever reads them finds that.
+        They begin with the newest compacted file that is not after the entry, or with
+        entry 0. A file that is missing is one of them, so that whoever reads them finds
+        that.
         """
         folder = self.root / "sources" / log
         found = self.entries(f"sources/{log}")
-        first = max((number for number, file in found.items() if file.suffix and number <= until), default=0)
-        return [found.get(number, folder / str(number)) for number in range(first, until + 1)]
+        first = max(
+            (
+                number
+                for number, file in found.items()
+                if file.suffix and number <= until
+            ),
+            default=0,
+        )
+        return [
+            found.get(number, folder / str(number))
+            for number in range(first, until + 1)
+        ]
 
-    def inputs(self, log: str, after: int = -1, until: int | None = None) -> list[Input]:
+    def inputs(
+        self, log: str, after: int = -1, until: int | None = None
+    ) -> list[Input]:
         """Return the input files that a file source found in a range of the entries of its log.
 
         Args:
@@ -558,11 +643,18 @@ class Logs:
         Raises:
             DamagedError, InvalidInputError: as for `versioned`.
         """
-        last = max(self.entries(f"sources/{log}"), default=-1) if until is None else until
+        last = (
+            max(self.entries(f"sources/{log}"), default=-1) if until is None else until
+        )
         if last <= after:
             return []
         files = [file for file in self.files(log, last) if int(file.stem) > after]
-        return [found for file in files for found in log_after(file, after) if found.entry <= last]
+        return [
+            found
+            for file in files
+            for found in log_after(file, after)
+            if found.entry <= last
+        ]
 
     def folders(self, log: str, until: int) -> set[str]:
         """Return the URIs of the folders of the input files in a file source's log, up to an entry.
@@ -590,11 +682,13 @@ class Logs:
         return found
 
 
-def _shared(of: Plan, reached: dict[int, int], found: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+def _shared(
+    of: Plan, reached: dict[int, int], found: tuple[int, ...]
+) -> Iterator[tuple[int, ...]]:
     """Yield the possible assignments of logs, by number, to the sources of a plan in their order.
 
-    A source has the next log, which must reach the source's offset, or it shares the log of an earlier
-    source with the same offset.
+    A source has the next log, which must reach the source's offset, or it shares the
+    log of an earlier source with the same offset.
 
     Args:
         of: the plan.
@@ -606,7 +700,9 @@ def _shared(of: Plan, reached: dict[int, int], found: tuple[int, ...]) -> Iterat
         return
     offset = of.offsets[len(found)]
     last = of.files[len(found)]
-    equal = [log for log, other in zip(found, of.offsets, strict=False) if other == offset]
+    equal = [
+        log for log, other in zip(found, of.offsets, strict=False) if other == offset
+    ]
     for log in dict.fromkeys((max(found, default=-1) + 1, *equal)):
         if log in equal or last is None or reached.get(log, -1) >= last:
             yield from _shared(of, reached, (*found, log))
@@ -614,17 +710,24 @@ def _shared(of: Plan, reached: dict[int, int], found: tuple[int, ...]) -> Iterat
 
 def write_note(checkpoint: Place, query: dict[str, Any]) -> None:
     """Write the note about the query that uses a checkpoint, which `Logs.note` reads at the next start."""
-    # Elsewhere, and so in a copy from there, a folder: an object store may lose a file that is replaced.
-    is_file = checkpoint.folder is not None and not (checkpoint.folder / _QUERY).is_dir()
-    checkpoint.write(_QUERY if is_file else f"{_QUERY}/part-{time.time_ns()}", json.dumps(query) + "\n")
+    # Elsewhere, and so in a copy from there, a folder: an object store may lose a file
+    # that is replaced.
+    is_file = (
+        checkpoint.folder is not None and not (checkpoint.folder / _QUERY).is_dir()
+    )
+    checkpoint.write(
+        _QUERY if is_file else f"{_QUERY}/part-{time.time_ns()}",
+        json.dumps(query) + "\n",
+    )
 
 
 @contextmanager
 def at_hand(checkpoint: Place) -> Iterator[Logs]:
     """Provide the logs of a checkpoint for the time of a block, which `start` needs.
 
-    For a checkpoint that is not on this machine, its files without the state are copied to a temporary
-    folder. An InvalidInputError of the block then names the checkpoint in place of the copy.
+    For a checkpoint that is not on this machine, its files without the state are copied
+    to a temporary folder. An InvalidInputError of the block then names the checkpoint
+    in place of the copy.
 
     Raises:
         InvalidInputError: the checkpoint cannot be copied.
@@ -639,13 +742,16 @@ def at_hand(checkpoint: Place) -> Iterator[Logs]:
         except OSError as err:
             cause = innermost_cause(err.__cause__ or err)
             raise _files.unreached(cause)(
-                f"checkpoint {checkpoint} cannot be read ({cause}); correct the path, or put the "
-                "file back from a backup, or start anew on another checkpoint"
+                f"checkpoint {checkpoint} cannot be read ({cause}); correct the path,"
+                " or put the file back from a backup, or start anew on another"
+                " checkpoint"
             ) from err
         try:
             yield Logs(Path(copy), checkpoint)
         except InvalidInputError as err:
-            err.args = tuple(str(each).replace(copy, checkpoint.text) for each in err.args)
+            err.args = tuple(
+                str(each).replace(copy, checkpoint.text) for each in err.args
+            )
             raise
 
 
@@ -653,8 +759,9 @@ def at_hand(checkpoint: Place) -> Iterator[Logs]:
 def of_batch(checkpoint: Place, number: int) -> Iterator[Logs]:
     """Provide those parts of a checkpoint's logs that describe one batch, for the time of a block.
 
-    A sink with a ledger needs them in every batch. For a checkpoint that is not on this machine, only the
-    files that the batch needs are copied, one by one and without a Spark job.
+    A sink with a ledger needs them in every batch. For a checkpoint that is not on this
+    machine, only the files that the batch needs are copied, one by one and without a
+    Spark job.
 
     Args:
         checkpoint: the checkpoint.

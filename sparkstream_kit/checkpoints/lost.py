@@ -1,9 +1,10 @@
 """Find input files that a running query does not read or that hide others, and count its waiting files.
 
-`Files` looks at the folders of a query's file sources, from time to time, for `run`. Its `findings` are
-warnings, for example about a file that Spark ignores because of its name, and `counted` returns the numbers
-of waiting and read files, as Spark does not report them. Each `Source` compares what is in its folders with
-its log in the checkpoint, by the options that the query gave it.
+`Files` looks at the folders of a query's file sources, from time to time, for `run`.
+Its `findings` are warnings, for example about a file that Spark ignores because of its
+name, and `counted` returns the numbers of waiting and read files, as Spark does not
+report them. Each `Source` compares what is in its folders with its log in the
+checkpoint, by the options that the query gave it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from sparkstream_kit import _files
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.queries import checkpoint, entry_at, started
-from sparkstream_kit.checkpoints.logs import DamagedError, Logs, inputs_in, log_lines, reading
+from sparkstream_kit.checkpoints.logs import (
+    DamagedError,
+    Logs,
+    inputs_in,
+    log_lines,
+    reading,
+)
 from sparkstream_kit.checkpoints.trim import due, max_age, trimmed
 from sparkstream_kit.errors import InvalidInputError
 
@@ -36,43 +43,73 @@ if TYPE_CHECKING:
 
 
 _DAY = 86_400_000  # all times of files are in milliseconds, as in Spark's log
-_CLOCKS_DIFFER = 3_600_000  # an hour: a file that is dated less far ahead may come from a clock that is fast
+# An hour: a file that is dated less far ahead may come from a clock that is fast
+_CLOCKS_DIFFER = 3_600_000
 _SHARE = 50  # a count may take at most 1/50 of the time
 _SHOWN = 3  # files that a warning names
 
-_STAGED = (".crc", ".tmp", ".part", ".swp")  # endings of checksums and of files that are still being written
+# Endings of checksums and of files that are still being written
+_STAGED = (".crc", ".tmp", ".part", ".swp")
 
-_CHANGED = "changed after it was read, and not read again: land new content under a new name"
-_GONE = (
-    "gone when its batch was committed: if it went before the batch read it, its rows are missing, without "
-    "an error of Spark; put it back under a new name, and remove input only after its batch is committed"
+_CHANGED = (
+    "changed after it was read, and not read again: land new content under a new name"
 )
-_AHEAD = "dated in the future, so that it will hide older files (maxFileAge): touch it before it is read"
-_HIDING = 'read with a date {} days ahead, so that new files are not read: set maxFileAge="{}d" on the source'
-_HIDDEN = "not read, for it is too old beside the newest file read: set a longer maxFileAge on the source"
+_GONE = (
+    "gone when its batch was committed: if it went before the batch read it, its rows"
+    " are missing, without an error of Spark; put it back under a new name, and remove"
+    " input only after its batch is committed"
+)
+_AHEAD = (
+    "dated in the future, so that it will hide older files (maxFileAge): touch it"
+    " before it is read"
+)
+_HIDING = (
+    "read with a date {} days ahead, so that new files are not read: set"
+    ' maxFileAge="{}d" on the source'
+)
+_HIDDEN = (
+    "not read, for it is too old beside the newest file read: set a longer maxFileAge"
+    " on the source"
+)
 
 _READ = "read"
-# The kinds of entries that Spark ignores, with their warnings; a `Source` reports each kind once.
+# The kinds of entries that Spark ignores, with their warnings; a `Source` reports each
+# kind once.
 PASSED_OVER = {
-    "hidden": "not read, as Spark passes over names that begin with _ or . or end with ._COPYING_: rename "
-    "what is whole",
+    "hidden": (
+        "not read, as Spark passes over names that begin with _ or . or end with"
+        " ._COPYING_: rename what is whole"
+    ),
     "undecodable": "not read, as the name is not UTF-8: rename it",
     "subfolder": "a subfolder, which Spark reads only with recursiveFileLookup=True",
-    "misread": "not read while this query runs, as its name has one of * ? [ ] { } and \\, for which Spark "
-    "would misread its batch: rename it, or start the query again",
-    "beside": "not read if it came after the folders of partitions beside it: move it into one of them",
+    "misread": (
+        "not read while this query runs, as its name has one of * ? [ ] { } and \\, for"
+        " which Spark would misread its batch: rename it, or start the query again"
+    ),
+    "beside": (
+        "not read if it came after the folders of partitions beside it: move it into"
+        " one of them"
+    ),
 }
 
-# Prefixes of names that are ignored on purpose: files of Spark's jobs, of the kit's sinks and feeds, and of
-# other tools.
-_MEANT_TO_BE = ("_SUCCESS", "_sparkstream_", "_truth.json", ".DS_Store", ".gitignore", ".gitkeep")
+# Prefixes of names that are ignored on purpose: files of Spark's jobs, of the kit's
+# sinks and feeds, and of other tools.
+_MEANT_TO_BE = (
+    "_SUCCESS",
+    "_sparkstream_",
+    "_truth.json",
+    ".DS_Store",
+    ".gitignore",
+    ".gitkeep",
+)
 
 
 class Files:
     """The file sources of a running query: what waits in their folders, and what is lost or ignored there.
 
-    It knows only folders on this machine, and reports nothing if `start` did not start the query, or if the
-    checkpoint is elsewhere. On Spark Connect it needs a server on this machine.
+    It knows only folders on this machine, and reports nothing if `start` did not start
+    the query, or if the checkpoint is elsewhere. On Spark Connect it needs a server on
+    this machine.
 
     Args:
         query: the query.
@@ -85,35 +122,46 @@ class Files:
         self._counted: tuple[int, int] | None = None
         self._next = 0.0
         self._said: set[str] = set()
-        if frame is not None and root is not None and (folder := locate(frame.sparkSession, root).folder):
+        if (
+            frame is not None
+            and root is not None
+            and (folder := locate(frame.sparkSession, root).folder)
+        ):
             self._sources = _file_sources(frame)
             self._root = folder
 
     def read_logs(self) -> None:
         """Read the new entries of the sources' logs.
 
-        Call it before Spark removes a temporary checkpoint, whose logs can be read no more afterwards.
+        Call it before Spark removes a temporary checkpoint, whose logs can be read no
+        more afterwards.
         """
         for source in self._sources.values():
             source.read(Logs(self._root))
 
-    def counted(self, progress: StreamingQueryProgress, *, now: bool = False) -> tuple[int, int] | None:
+    def counted(
+        self, progress: StreamingQueryProgress, *, now: bool = False
+    ) -> tuple[int, int] | None:
         """Return how many files wait after a batch, and how many have been read; None if it is not known.
 
         Args:
-            progress: the progress of a batch. Files that later batches read count as waiting.
-            now: count now, whatever it costs. Otherwise the numbers may be those of an earlier count, as
-                counting takes at most 1/50 of the time.
+            progress: the progress of a batch. Files that later batches read count as
+                waiting.
+            now: count now, whatever it costs. Otherwise the numbers may be those of an
+                earlier count, as counting takes at most 1/50 of the time.
         """
         begin = monotonic()
         if now or begin >= self._next:
             self._read_until(progress)
             found: list[tuple[int, int]] = []
             for source in self._sources.values():
-                with suppress(OSError):  # do not count a folder that is gone or cannot be reached
+                # Do not count a folder that is gone or cannot be reached
+                with suppress(OSError):
                     found += filter(None, [source.count()])
             self._counted = (
-                (sum(waits for waits, _ in found), sum(read for _, read in found)) if found else None
+                (sum(waits for waits, _ in found), sum(read for _, read in found))
+                if found
+                else None
             )
             end = monotonic()
             self._next = end + _SHARE * (end - begin)
@@ -122,7 +170,8 @@ class Files:
     def look_for(self, progress: StreamingQueryProgress) -> None:
         """Look whether the files of a batch are there, once it is committed; `findings` has the others.
 
-        Spark passes over a planned file that is gone when its batch runs, without an error.
+        Spark passes over a planned file that is gone when its batch runs, without an
+        error.
 
         Args:
             progress: the progress of the batch.
@@ -130,7 +179,9 @@ class Files:
         self.read_logs()
         for at, source in self._sources.items():
             of_batch = progress.sources[at]
-            source.look_for(entry_at(of_batch.startOffset), entry_at(of_batch.endOffset))
+            source.look_for(
+                entry_at(of_batch.startOffset), entry_at(of_batch.endOffset)
+            )
 
     def findings(self, progress: StreamingQueryProgress | None) -> list[str]:
         """Return a line for each danger (see `Source.findings`); of ignored entries, each kind only once.
@@ -142,7 +193,8 @@ class Files:
             self._read_until(progress)
         found: list[str] = []
         for source in self._sources.values():
-            with suppress(OSError, DamagedError):  # a folder is gone; or Spark has just removed a file
+            # A folder is gone; or Spark has just removed a file
+            with suppress(OSError, DamagedError):
                 found += source.findings(self._root, self._said)
         return found
 
@@ -166,7 +218,11 @@ def _file_sources(frame: DataFrame) -> dict[int, Source]:
     found = {}
     options = plan.file_options(frame)
     for each in plan.inputs_of(frame):
-        if each.path and (folder := locate(frame.sparkSession, each.path).folder) and each.number in options:
+        if (
+            each.path
+            and (folder := locate(frame.sparkSession, each.path).folder)
+            and each.number in options
+        ):
             found[each.number] = Source(each.log, str(folder), options[each.number])
     return found
 
@@ -193,19 +249,23 @@ class Source:
         self._filter = _files.as_regex(given.get("pathglobfilter", "*"))
         self._planned: dict[str, Input] = {}
         self._newest = 0  # the newest modification time of the planned files
-        self._old: dict[str, bool] = {}  # of files in the folders that Spark considers no more: was it read
+        # Of files in the folders that Spark considers no more: was it read
+        self._old: dict[str, bool] = {}
         self._forgotten = 0  # how many planned files were forgotten
         self._until = -1  # the last entry of the log that is known
         # Spark removes or moves away what it has read, if it is told to.
         self._is_cleaned = given.get("cleansource", "off").lower() != "off"
-        self._to_look_for: list[tuple[str, Input]] = []  # planned files, until their batch is committed
-        self._gone: list[str] = []  # files that were gone after their batch, and have not been reported yet
+        # Planned files, until their batch is committed
+        self._to_look_for: list[tuple[str, Input]] = []
+        # Files that were gone after their batch, and have not been reported yet
+        self._gone: list[str] = []
         self.done = -1
 
     def read(self, logs: Logs) -> None:
         """Read the entries that were added to the source's log.
 
-        If the log is damaged or gone, as that of a temporary checkpoint, the entries read before stay known.
+        If the log is damaged or gone, as that of a temporary checkpoint, the entries
+        read before stay known.
         """
         with suppress(InvalidInputError), reading(Path(self._log)):
             found = logs.inputs(self._log.removeprefix("sources/"), after=self._until)
@@ -235,7 +295,11 @@ class Source:
         """Forget the files that were read and that Spark considers no more, so that memory does not grow."""
         if self._age is not None:
             oldest = self._newest - self._age
-            old = [at for at, file in self._planned.items() if file.time < oldest and file.entry <= self.done]
+            old = [
+                at
+                for at, file in self._planned.items()
+                if file.time < oldest and file.entry <= self.done
+            ]
             self._forgotten += len(old)
             for path in old:
                 del self._planned[path]
@@ -244,14 +308,17 @@ class Source:
     def count(self) -> tuple[int, int] | None:
         """Return the numbers of waiting and read files; None if they are not known.
 
-        They are not known with the option `fileNameOnly`, or if the log's entry `done` could not be read.
+        They are not known with the option `fileNameOnly`, or if the log's entry `done`
+        could not be read.
         """
         if self._by_name or self.done > self._until:
             return None
         newest = self._newest
         found = self._look()[_READ]
         oldest = newest - self._age if self._age is not None and newest else 0
-        waiting = sum(at >= oldest for path, at in found.items() if path not in self._planned)
+        waiting = sum(
+            at >= oldest for path, at in found.items() if path not in self._planned
+        )
         later = sum(file.entry > self.done for file in self._planned.values())
         return waiting + later, len(self._planned) - later + self._forgotten
 
@@ -263,50 +330,86 @@ class Source:
         - a file that was gone when its batch was committed.
         - a file that was overwritten or appended to after it was read.
         - a file that is dated in the future, and so hides other files.
-        - a file that Spark ignores because of its name, or because it is much older than the newest file
-          read.
+        - a file that Spark ignores because of its name, or because it is much older
+          than the newest file read.
         - a subfolder that Spark ignores.
 
         A folder with 100,000 files takes about a second.
 
         Args:
             root: the checkpoint, which may be a subfolder.
-            said: the kinds of `PASSED_OVER` to leave out. The kinds that are reported are added to the set.
+            said: the kinds of `PASSED_OVER` to leave out. The kinds that are reported
+                are added to the set.
         """
         there = self._look()
-        found = [f"{_some(paths)}: {what}" for what, paths in self._dangers(there[_READ], root) if paths]
+        found = [
+            f"{_some(paths)}: {what}"
+            for what, paths in self._dangers(there[_READ], root)
+            if paths
+        ]
         for kind in [kind for kind in PASSED_OVER if kind not in said]:
-            paths = [path for path in there[kind] if kind != "subfolder" or _has_input(path, root)]
+            paths = [
+                path
+                for path in there[kind]
+                if kind != "subfolder" or _has_input(path, root)
+            ]
             if paths:
                 said.add(kind)
                 found.append(f"{_some(paths, 1)}: {PASSED_OVER[kind]}")
         return found
 
-    def _dangers(self, there: Mapping[str, int], root: Path) -> Iterator[tuple[str, list[str]]]:
+    def _dangers(
+        self, there: Mapping[str, int], root: Path
+    ) -> Iterator[tuple[str, list[str]]]:
         gone, self._gone = self._gone, []
         yield _GONE, gone
-        done = {path: file for path, file in self._planned.items() if file.entry <= self.done}
-        yield _CHANGED, [path for path, file in done.items() if there.get(path, file.time) != file.time]
+        done = {
+            path: file
+            for path, file in self._planned.items()
+            if file.entry <= self.done
+        }
+        yield (
+            _CHANGED,
+            [
+                path
+                for path, file in done.items()
+                if there.get(path, file.time) != file.time
+            ],
+        )
         if self._age is None:
             return
         now = int(time.time() * 1000)
         waiting = {path: at for path, at in there.items() if path not in self._planned}
-        yield _AHEAD, [path for path, at in waiting.items() if at > now + _CLOCKS_DIFFER]
+        yield (
+            _AHEAD,
+            [path for path, at in waiting.items() if at > now + _CLOCKS_DIFFER],
+        )
         if self._newest > now + self._age:
             days = (self._newest - now) // _DAY
-            hiding = [path for path, file in self._planned.items() if file.time == self._newest]
+            hiding = [
+                path
+                for path, file in self._planned.items()
+                if file.time == self._newest
+            ]
             yield _HIDING.format(days, days + 8), hiding
         oldest = self._newest - self._age
-        yield _HIDDEN, self._unread([path for path, at in waiting.items() if at < oldest], root)
+        yield (
+            _HIDDEN,
+            self._unread([path for path, at in waiting.items() if at < oldest], root),
+        )
 
     def _unread(self, old: list[str], root: Path) -> list[str]:
         """Return those of some files that no batch has read, by all that the checkpoint `root` knows."""
-        self._old = {path: self._old[path] for path in old if path in self._old}  # the others have gone
+        # The others have gone
+        self._old = {path: self._old[path] for path in old if path in self._old}
         new = {*old} - self._old.keys()
         if new:
             logs = Logs(root)
             log = self._log.removeprefix("sources/")
-            for file in [*trimmed(root, log), *logs.files(log, max(logs.entries(self._log), default=-1))]:
+            for file in [
+                *trimmed(root, log),
+                *logs.files(log, max(logs.entries(self._log), default=-1)),
+            ]:
                 with reading(file):  # line by line: there may be a million
                     for each in inputs_in(map(bytes.decode, log_lines(file))):
                         if each.path in new:
@@ -322,23 +425,38 @@ class Source:
                 found[kind][path] = changed
         # What lies deeper than in a folder that Spark looks into is in partitions.
         tops = {*_files.matching(self._path)}
-        deeper = {path for path in found[_READ] if tops.isdisjoint((path, path.rpartition("/")[0]))}
+        deeper = {
+            path
+            for path in found[_READ]
+            if tops.isdisjoint((path, path.rpartition("/")[0]))
+        }
         if deeper and not self._recursive:
-            found["beside"] = {path: found[_READ].pop(path) for path in found[_READ].keys() - deeper - tops}
+            found["beside"] = {
+                path: found[_READ].pop(path)
+                for path in found[_READ].keys() - deeper - tops
+            }
         return found
 
     def _kind(self, path: str, *, is_folder: bool) -> str | None:
         """Return `read`, or a kind of `PASSED_OVER`; None for an entry that is ignored on purpose."""
         name = path.rpartition("/")[2]
         if _files.is_hidden(name) or "/_sparkstream_epochs/" in path:
-            return None if is_folder or name.startswith(_MEANT_TO_BE) or name.endswith(_STAGED) else "hidden"
+            return (
+                None
+                if is_folder or name.startswith(_MEANT_TO_BE) or name.endswith(_STAGED)
+                else "hidden"
+            )
         if is_folder:
             return "subfolder"
         if _shown(path) != path:
             return "undecodable"
         if self._filter.fullmatch(name):
             return _READ
-        return "misread" if self._filter.fullmatch(re.sub(r"[*?\[\]{}\\:]", "x", name)) else None
+        return (
+            "misread"
+            if self._filter.fullmatch(re.sub(r"[*?\[\]{}\\:]", "x", name))
+            else None
+        )
 
     def _entries(self) -> Iterator[tuple[str, bool, int]]:
         """Yield each entry in the folders: its path, whether it is a folder, and its modification time."""
@@ -347,8 +465,13 @@ class Source:
             if os.path.isdir(top):  # noqa: PTH112
                 entries = _files.below(top, recursive=self._recursive)
             for entry in entries:
-                with suppress(OSError):  # a broken link, or removed just now: Spark cannot read it either
-                    yield os.fspath(entry), entry.is_dir(), entry.stat().st_mtime_ns // 1_000_000
+                # A broken link, or removed just now: Spark cannot read it either
+                with suppress(OSError):
+                    yield (
+                        os.fspath(entry),
+                        entry.is_dir(),
+                        entry.stat().st_mtime_ns // 1_000_000,
+                    )
 
 
 def _some(paths: list[str], number: int = _SHOWN) -> str:
@@ -370,7 +493,10 @@ def _has_input(folder: str, root: Path) -> bool:
     """Return whether a folder has a file, at any depth, that is not hidden, and not the checkpoint `root`."""
     if root.absolute().is_relative_to(folder):
         return False
-    return any(not _files.is_hidden(entry.name) for entry in _files.below(folder, recursive=True))
+    return any(
+        not _files.is_hidden(entry.name)
+        for entry in _files.below(folder, recursive=True)
+    )
 
 
 def _is_true(text: str | None) -> bool:

@@ -1,9 +1,10 @@
 """Compare the folders that a query's file sources have read with those that the query reads now.
 
-Spark numbers a query's sources and logs the files of each source under its number, whatever the source's
-path. If a folder was renamed, or the two sides of a union were swapped, Spark would read all files again and
-every row would count twice. `guard` calls `find_moves` before a start: it refuses such a query, or returns a
-`Move` for each log that must be rewritten. `rewrite` then renames the files in that log.
+Spark numbers a query's sources and logs the files of each source under its number,
+whatever the source's path. If a folder was renamed, or the two sides of a union were
+swapped, Spark would read all files again and every row would count twice. `guard` calls
+`find_moves` before a start: it refuses such a query, or returns a `Move` for each log
+that must be rewritten. `rewrite` then renames the files in that log.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ _log = logging.getLogger(__name__)
 
 _FORMER = ".sparkstream-former"
 
-# The characters that Java's URI class escapes in a path; Spark's log has paths in this form.
+# The characters that Java's URI class escapes in a path; Spark's log has paths in this
+# form.
 _IN_URIS = re.compile(
     r'[\x00-\x20"#%<>?\[\\\]^`{|}\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]'
 )
@@ -44,8 +46,8 @@ class Move(NamedTuple):
 
     Attributes:
         log: the name of the source's log.
-        old: the folder that the log names; None to forget all files that were read outside `new`, so that
-            every file under `new` counts as a new one.
+        old: the folder that the log names; None to forget all files that were read
+            outside `new`, so that every file under `new` counts as a new one.
         new: the folder that the source reads now.
     """
 
@@ -56,7 +58,9 @@ class Move(NamedTuple):
 
 def bases(spark: SparkSession, inputs: Iterable[Input]) -> dict[str, Path]:
     """Return the folder that each file source of a query reads, by the name of the source's log."""
-    return {each.log: _base(spark, each.path) for each in inputs if each.path is not None}
+    return {
+        each.log: _base(spark, each.path) for each in inputs if each.path is not None
+    }
 
 
 def find_moves(
@@ -73,20 +77,24 @@ def find_moves(
     Args:
         spark: the session, which resolves a path without a scheme.
         logs: the logs of the checkpoint.
-        bases: the folder of each file source of the query, by the name of the source's log.
+        bases: the folder of each file source of the query, by the name of the source's
+            log.
         moved: the folders that have moved, as {old: new}, as the user gave them.
         forget: if a source reads another folder, read that folder from its beginning.
         again: how to read everything again, for the message.
 
     Returns:
-        The logs to rewrite: for folders that have moved, for folders that are now reached by another path,
-        such as a symbolic link, and for files to forget.
+        The logs to rewrite: for folders that have moved, for folders that are now
+        reached by another path, such as a symbolic link, and for files to forget.
 
     Raises:
-        InvalidInputError: a source has read another folder, and `moved` does not have it; or a folder is to
-            be forgotten while a batch is not committed.
+        InvalidInputError: a source has read another folder, and `moved` does not have
+            it; or a folder is to be forgotten while a batch is not committed.
     """
-    wanted = {_absolute(spark, str(old)): _absolute(spark, str(new)) for old, new in moved.items()}
+    wanted = {
+        _absolute(spark, str(old)): _absolute(spark, str(new))
+        for old, new in moved.items()
+    }
     gone = {old for old in wanted if not os.path.exists(old)}  # noqa: PTH110 - not allowed to look: no
     found: dict[tuple[str, Path | None], Move] = {}
     for log, until in logs.until_planned.items():
@@ -94,10 +102,13 @@ def find_moves(
         for uri in sorted(logs.folders(log, until)):
             folder = Path(unquote(urlsplit(uri).path))
             inside = base is not None and folder.is_relative_to(base)
-            move = None if inside and not gone else _move(log, uri, folder, base, wanted)
+            move = (
+                None if inside and not gone else _move(log, uri, folder, base, wanted)
+            )
             if inside and (move is None or move.old not in gone):
                 continue
-            # Where a query that read another folder meanwhile has put the files of this one aside.
+            # Where a query that read another folder meanwhile has put the files of this
+            # one aside.
             aside = Path(f"{str(folder).partition(f'/{_FORMER}/')[0]}/{_FORMER}{base}")
             if move is None and forget and base is not None:
                 move = Move(log, None, base)
@@ -107,23 +118,34 @@ def find_moves(
             if move is None:
                 raise InvalidInputError(_refusal(logs.root, log, folder, bases, again))
             found[log, move.old] = move
-    # Forget last: such a move renames every file outside the new folder, and by then only those remain.
+    # Forget last: such a move renames every file outside the new folder, and by then
+    # only those remain.
     return sorted(found.values(), key=lambda move: move.old is None)
 
 
 def rewrite(logs: Logs, move: Move) -> None:
     """Rename the files in a source's log to their new folder; each file of the log is replaced atomically.
 
-    A crash between two files of the log does no harm: the next start finds and rewrites the rest.
+    A crash between two files of the log does no harm: the next start finds and rewrites
+    the rest.
     """
-    _log.info("checkpoint %s: files that source %s has read of %s are named under %s", logs.root, *move)
-    restore(logs, move.log)  # a copy may have got new times, by which Spark considers its files again
+    _log.info(
+        "checkpoint %s: files that source %s has read of %s are named under %s",
+        logs.root,
+        *move,
+    )
+    # A copy may have got new times, by which Spark considers its files again
+    restore(logs, move.log)
     for file in logs.entries(f"sources/{move.log}").values():
         found = ((each, renamed(each.uri, move)) for each in logs.read(log_file, file))
-        # Spark reads no file that is much older than the newest one in its log: a forgotten file has time 0,
-        # and gets its own back.
-        changed = ((e, u, 0 if move.old is None else _modified(u) or e.time) for e, u in found)
-        named = (e if u == e.uri else e._replace(uri=u, time=time) for e, u, time in changed)
+        # Spark reads no file that is much older than the newest one in its log: a
+        # forgotten file has time 0, and gets its own back.
+        changed = (
+            (e, u, 0 if move.old is None else _modified(u) or e.time) for e, u in found
+        )
+        named = (
+            e if u == e.uri else e._replace(uri=u, time=time) for e, u, time in changed
+        )
         logs.replace(file, log_text(named))
 
 
@@ -136,10 +158,13 @@ def _modified(uri: str) -> int:
 def renamed(uri: str, move: Move) -> str:
     """Return the URI of a file in a log after a move; a file that the move does not concern keeps its URI.
 
-    A forgotten file gets a path in a folder `.sparkstream-former` that no new file can have.
+    A forgotten file gets a path in a folder `.sparkstream-former` that no new file can
+    have.
     """
     path = urlsplit(uri).path if uri.startswith("file:") else ""
-    new = _IN_URIS.sub(lambda found: quote(found[0], safe=""), str(move.new).rstrip("/"))
+    new = _IN_URIS.sub(
+        lambda found: quote(found[0], safe=""), str(move.new).rstrip("/")
+    )
     if move.old is None and not Path(unquote(path)).is_relative_to(move.new):
         # The new path must be below the folder, as Spark fails at paths elsewhere.
         return f"file://{new}/{_FORMER}{path}"
@@ -157,12 +182,15 @@ def _check_committed(logs: Logs, folder: Path) -> None:
         if done >= 0:
             back = f"rewind: {command('rewind', logs.root)} --to {done}"
         raise InvalidInputError(
-            f"checkpoint {logs.root}: batch {last} was planned with files of {folder} and is not committed; "
-            f"start the query once more on that folder, or {back}"
+            f"checkpoint {logs.root}: batch {last} was planned with files of {folder}"
+            " and is not committed; start the query once more on that folder, or"
+            f" {back}"
         )
 
 
-def _move(log: str, uri: str, folder: Path, base: Path | None, wanted: Mapping[Path, Path]) -> Move | None:
+def _move(
+    log: str, uri: str, folder: Path, base: Path | None, wanted: Mapping[Path, Path]
+) -> Move | None:
     """Return the rewrite that brings the files of a folder in a log under the folder that the source reads.
 
     Args:
@@ -173,12 +201,15 @@ def _move(log: str, uri: str, folder: Path, base: Path | None, wanted: Mapping[P
         wanted: the folders that have moved, as {old: new}.
 
     Returns:
-        The rewrite; None if the files are not under `base`, neither moved nor through symbolic links.
+        The rewrite; None if the files are not under `base`, neither moved nor through
+        symbolic links.
     """
     if base is None or not uri.startswith("file:"):
         return None
     for old, new in wanted.items():
-        if folder.is_relative_to(old) and (new / folder.relative_to(old)).is_relative_to(base):
+        if folder.is_relative_to(old) and (
+            new / folder.relative_to(old)
+        ).is_relative_to(base):
             return Move(log, old, new)
     real = Path(os.path.realpath(folder))
     real_base = Path(os.path.realpath(base))
@@ -188,19 +219,38 @@ def _move(log: str, uri: str, folder: Path, base: Path | None, wanted: Mapping[P
     return Move(log, folder.parents[below - 1] if below else folder, base)
 
 
-def _refusal(root: Path, name: str, folder: Path, bases: Mapping[str, Path], again: str) -> str:
+def _refusal(
+    root: Path, name: str, folder: Path, bases: Mapping[str, Path], again: str
+) -> str:
     here = bases.get(name)
-    # Of a pattern, or of partition folders, the folder has the same name below the new one.
-    below = (each for each in folder.parents if here and (here / folder.relative_to(each)).is_dir())
+    # Of a pattern, or of partition folders, the folder has the same name below the new
+    # one.
+    below = (
+        each
+        for each in folder.parents
+        if here and (here / folder.relative_to(each)).is_dir()
+    )
     folder = next(below, Path(re.sub("(/[^/=]*=[^/]*)+$", "", str(folder))))
-    read = f"checkpoint {root}: source {name} of the query that wrote it has read files of {folder}"
-    if others := [at for at, base in bases.items() if at != name and folder.is_relative_to(base)]:
+    read = (
+        f"checkpoint {root}: source {name} of the query that wrote it has read files of"
+        f" {folder}"
+    )
+    if others := [
+        at for at, base in bases.items() if at != name and folder.is_relative_to(base)
+    ]:
         return (
-            f"{read}, which is source {others[0]} of this query; put the sources back in their order, or "
-            "give it a checkpoint of its own"
+            f"{read}, which is source {others[0]} of this query; put the sources back"
+            " in their order, or give it a checkpoint of its own"
         )
-    out = f"if the files have moved: start(…, moved={{{str(folder)!r}: {str(here)!r}}}); " if here else ""
-    return f"{read}, and this query reads {here or 'no files'} there; {out}to read everything again: {again}"
+    out = (
+        f"if the files have moved: start(…, moved={{{str(folder)!r}: {str(here)!r}}}); "
+        if here
+        else ""
+    )
+    return (
+        f"{read}, and this query reads {here or 'no files'} there; {out}to read"
+        f" everything again: {again}"
+    )
 
 
 def _absolute(spark: SparkSession, path: str) -> Path:
@@ -214,5 +264,7 @@ def _base(spark: SparkSession, path: str) -> Path:
     if spelt.is_dir():
         return spelt
     parts = _absolute(spark, path).parts
-    wild = next((at for at, part in enumerate(parts) if re.search(r"[*?\[{]", part)), len(parts))
+    wild = next(
+        (at for at, part in enumerate(parts) if re.search(r"[*?\[{]", part)), len(parts)
+    )
     return Path(*parts[:wild])

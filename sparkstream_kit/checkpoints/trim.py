@@ -1,22 +1,25 @@
 """Shorten the logs of file sources by what Spark never looks at again, and make them whole on request.
 
-A file source lists in its log every file that it has ever read. Spark reads the whole log at a start and
-writes all of it anew at each compaction, by default in every tenth batch. Yet of the files in the log it only
-considers those that are at most `maxFileAge` (by default 7 days) older than the newest one: it reads no older
-file, whether the log lists it or not (`SeenFilesMap` in Spark's `FileStreamSource`). So a log without these
+A file source lists in its log every file that it has ever read. Spark reads the whole
+log at a start and writes all of it anew at each compaction, by default in every tenth
+batch. Yet of the files in the log it only considers those that are at most `maxFileAge`
+(by default 7 days) older than the newest one: it reads no older file, whether the log
+lists it or not (`SeenFilesMap` in Spark's `FileStreamSource`). So a log without these
 entries means the same to Spark.
 
-`trim` moves such entries from the newest compacted file of a log to the folder `sparkstream-kit/trimmed` of
-the checkpoint, and `restore` brings them back. Each file there is named `ENTRY.LIMIT.AGE`: the number of the
-compacted file, the time before which its entries were taken out, and the `maxFileAge` of the source, both in
+`trim` moves such entries from the newest compacted file of a log to the folder
+`sparkstream-kit/trimmed` of the checkpoint, and `restore` brings them back. Each file
+there is named `ENTRY.LIMIT.AGE`: the number of the compacted file, the time before
+which its entries were taken out, and the `maxFileAge` of the source, both in
 milliseconds.
 
 These entries always stay:
 
-- those of the batches that the checkpoint keeps, which a restart or a rewind may run again;
+- those of the batches that the checkpoint keeps, which a restart or a rewind may run
+  again;
 - those that Spark would consider after a rewind to the oldest of these batches;
-- all entries of a source with `latestFirst` and a limit for each batch, for which Spark ignores `maxFileAge`,
-  and those in a checkpoint that is not on a local path.
+- all entries of a source with `latestFirst` and a limit for each batch, for which Spark
+  ignores `maxFileAge`, and those in a checkpoint that is not on a local path.
 """
 
 from __future__ import annotations
@@ -44,7 +47,15 @@ if TYPE_CHECKING:
 
 
 LONG = 100_000  # bytes: a shorter log, of less than some 1,000 files, is left as it is
-_UNITS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+_UNITS = {
+    "": 1,
+    "ms": 1,
+    "s": 1000,
+    "m": 60_000,
+    "min": 60_000,
+    "h": 3_600_000,
+    "d": 86_400_000,
+}
 _LINE = re.compile(rb'"timestamp":(-?\d+),"batchId":(\d+)\}')
 
 
@@ -60,9 +71,13 @@ def max_age(options: Mapping[str, str]) -> int | None:
         >>> max_age({"latestFirst": "true", "maxFilesPerTrigger": "1"})
     """
     given = {name.lower(): value.strip().lower() for name, value in options.items()}
-    if given.get("latestfirst") == "true" and given.keys() & {"maxfilespertrigger", "maxbytespertrigger"}:
+    if given.get("latestfirst") == "true" and given.keys() & {
+        "maxfilespertrigger",
+        "maxbytespertrigger",
+    }:
         return None
-    found = re.fullmatch(r"(\d+)\s*([a-z]*)", given.get("maxfileage", "7d"))  # Spark's default
+    # Spark's default
+    found = re.fullmatch(r"(\d+)\s*([a-z]*)", given.get("maxfileage", "7d"))
     return int(found[1]) * _UNITS[found[2]] if found and found[2] in _UNITS else None
 
 
@@ -79,9 +94,13 @@ def due(logs: Logs, log: str, age: int | None) -> Callable[[], None] | None:
     Args:
         logs: the logs of a checkpoint on a local path.
         log: the name of a file source's log.
-        age: the `max_age` of the source. If it has grown since the log was trimmed, the log is restored.
+        age: the `max_age` of the source. If it has grown since the log was trimmed, the
+            log is restored.
     """
-    if any(age is None or age > int(file.name.split(".")[2]) for file in trimmed(logs.root, log)):
+    if any(
+        age is None or age > int(file.name.split(".")[2])
+        for file in trimmed(logs.root, log)
+    ):
         return partial(restore, logs, log)
     # Spark may remove a file in the same moment: then another look finds the next one.
     with suppress(DamagedError, FileNotFoundError):
@@ -90,7 +109,9 @@ def due(logs: Logs, log: str, age: int | None) -> Callable[[], None] | None:
             return None
         first = logs.until(min(logs.entries("offsets"))).get(log, -1)
         ends = log_after(file, min(first, int(file.stem)) - 1)
-        limit = max((each.time for each in ends if each.entry <= first), default=age) - age
+        limit = (
+            max((each.time for each in ends if each.entry <= first), default=age) - age
+        )
         with reading(file), file.open("rb") as lines:
             lines.seek(size // 4)
             lines.readline()
@@ -102,13 +123,15 @@ def due(logs: Logs, log: str, age: int | None) -> Callable[[], None] | None:
 def trim(logs: Logs, file: Path, first: int, limit: int, age: int) -> None:
     """Move the entries of a compacted file that Spark never looks at again to the folder `trimmed`.
 
-    A crash at any moment does no harm: until the last step the file of the log is as it was.
+    A crash at any moment does no harm: until the last step the file of the log is as it
+    was.
 
     Args:
         logs: the logs of the checkpoint.
         file: the newest compacted file of a log.
         first: the first entry of the log that stays, however old its files are.
-        limit: the modification time of the oldest files that stay, in milliseconds since 1970.
+        limit: the modification time of the oldest files that stay, in milliseconds
+            since 1970.
         age: the `max_age` of the source.
     """
     past = logs.root / KIT / "trimmed" / file.parent.name / f"{file.stem}.{limit}.{age}"
@@ -121,7 +144,8 @@ def restore(logs: Logs, log: str) -> None:
     """Bring back the entries that were taken out of a log; after a crash it can be called again."""
     past = trimmed(logs.root, log)
     file = _newest(logs, log)
-    if past and file is not None:  # without a compacted file, as after a rewind, the log has all entries
+    # Without a compacted file, as after a rewind, the log has all entries
+    if past and file is not None:
         found = dict.fromkeys(each for part in (*past, file) for each in log_file(part))
         logs.replace(file, [log_text(sorted(found, key=lambda each: each.entry))])
     for each in past:
@@ -130,7 +154,14 @@ def restore(logs: Logs, log: str) -> None:
 
 def _newest(logs: Logs, log: str) -> Path | None:
     """Return the newest compacted file of a log."""
-    return next((file for file in reversed(logs.entries(f"sources/{log}").values()) if file.suffix), None)
+    return next(
+        (
+            file
+            for file in reversed(logs.entries(f"sources/{log}").values())
+            if file.suffix
+        ),
+        None,
+    )
 
 
 def _lines(file: Path, first: int, limit: int, *, out: bool) -> Iterator[bytes]:

@@ -19,12 +19,14 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command `sparkstream`, and return its exit code.
 
-    The code is 0 if the command did what was asked, 1 if it found a problem or failed, 2 for wrong arguments
-    or input, 75 for what may pass, such as a checkpoint in use, and 130 if it was interrupted. An error of
-    the kit is printed to standard error as one line.
+    The code is 0 if the command did what was asked, 1 if it found a problem or failed,
+    2 for wrong arguments or input, 75 for what may pass, such as a checkpoint in use,
+    and 130 if it was interrupted. An error of the kit is printed to standard error as
+    one line.
 
     Args:
-        argv: the arguments after the name of the command; by default those of the process.
+        argv: the arguments after the name of the command; by default those of the
+            process.
 
     Examples:
         >>> main(["feed", "lines", "--count", "-1"])
@@ -39,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         command = typer.main.get_command(app)
-        # Accept local paths as Spark writes them (file:/x), which Python would take for a folder named
-        # `file:`.
+        # Accept local paths as Spark writes them (file:/x), which Python would take for
+        # a folder named `file:`.
         given = sys.argv[1:] if argv is None else argv
         words = [re.sub(r"^(--[\w-]+=)?file:(//)?(?=/)", r"\1", word) for word in given]
         return int(command(words, prog_name="sparkstream", standalone_mode=False) or 0)
@@ -49,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except OSError as err:
-        if err.errno not in NOT_USABLE or not (err.filename or err.errno == errno.ENOSPC):
+        if err.errno not in NOT_USABLE or not (
+            err.filename or err.errno == errno.ENOSPC
+        ):
             raise
         where = err.filename
         fix = "run it as the user of that folder, or make room"
@@ -58,11 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             fix = "make room"
         return _failed(InvalidInputError(f"{where}: {err.strerror}; {fix}"))
     except Exception as err:
-        # A usage error has this method; its class is typer's or click's, depending on typer's version.
+        # A usage error has this method; its class is typer's or click's, depending on
+        # typer's version.
         if not hasattr(err, "format_message"):
             raise
         line = " ".join(err.format_message().split()).rstrip(".")
-        return _failed(InvalidInputError(line if line.endswith("?") else f"{line}; see --help"))
+        return _failed(
+            InvalidInputError(line if line.endswith("?") else f"{line}; see --help")
+        )
 
 
 def _failed(err: KitError) -> int:

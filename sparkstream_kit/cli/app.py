@@ -1,7 +1,8 @@
 """The command `sparkstream`, a thin layer over the modules: feeds, checkpoints, settings, schemas, a server.
 
-Results go to standard output, all other messages to standard error. Only `schema`, `serve` and `warm` start
-Spark. The docstrings of functions decorated as commands are the help texts.
+Results go to standard output, all other messages to standard error. Only `schema`,
+`serve` and `warm` start Spark. The docstrings of functions decorated as commands are
+the help texts.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ from sparkstream_kit import server as serving
 from sparkstream_kit._files import cache_folder, plain
 from sparkstream_kit.cli import common, doctor, projects
 from sparkstream_kit.cli.archive import warm
-from sparkstream_kit.cli.common import Json, argument, flag, group, say, show, show_json, switch
+from sparkstream_kit.cli.common import (
+    Json,
+    argument,
+    flag,
+    group,
+    say,
+    show,
+    show_json,
+    switch,
+)
 from sparkstream_kit.cli.feeding import feed
 from sparkstream_kit.connectors import _packages
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
@@ -48,31 +58,44 @@ class _InOrder(TyperGroup):
         return sorted(self.commands, key=_ORDER.index)
 
 
-app = group("Tools for Spark streams, in the order of their use.", completion=True, cls=_InOrder)
+app = group(
+    "Tools for Spark streams, in the order of their use.", completion=True, cls=_InOrder
+)
 app.add_typer(feed, name="feed")
 _checkpoint = group("Look into a checkpoint, copy it, or rewind it.")
 app.add_typer(_checkpoint, name="checkpoint")
 _windows = group("Explain event time: draw the windows of a row.")
 app.add_typer(_windows, name="windows")
-_serve = group("Keep a warm Spark in the background. What attaches to it starts in one to three seconds.")
+_serve = group(
+    "Keep a warm Spark in the background. What attaches to it starts in one to three"
+    " seconds."
+)
 app.add_typer(_serve, name="serve")
 
 
 @app.callback(invoke_without_command=True)
 def _options(
-    context: typer.Context, *, version: Annotated[bool, switch("--version", "Print the version.")] = False
+    context: typer.Context,
+    *,
+    version: Annotated[bool, switch("--version", "Print the version.")] = False,
 ) -> None:
     if version:
-        typer.echo(f"sparkstream {doctor.version_of('sparkstream-kit') or 'of a checkout'}")
+        typer.echo(
+            f"sparkstream {doctor.version_of('sparkstream-kit') or 'of a checkout'}"
+        )
         raise typer.Exit
     common.help_if_bare(context)
 
 
 @app.command("new")
 def _new(
-    name: Annotated[str, argument("NAME", "The folder to make, and the job's name: such as my-job.")],
+    name: Annotated[
+        str, argument("NAME", "The folder to make, and the job's name: such as my-job.")
+    ],
     *,
-    like: Annotated[str, flag("JOB", f"What to copy: {', '.join(projects.LIKE)}.")] = projects.DEFAULT,
+    like: Annotated[
+        str, flag("JOB", f"What to copy: {', '.join(projects.LIKE)}.")
+    ] = projects.DEFAULT,
 ) -> None:
     """Make a folder with a job of your own. It copies one of the kit's, its test, sample data, a README."""
     made = projects.make(name, like.removesuffix(".py").replace("-", "_"))
@@ -99,21 +122,34 @@ def _doctor(*, json: Json = False) -> int:
 @_windows.command("explain")
 def _explain(
     *,
-    length: Annotated[str, flag("DURATION", 'Length of the windows, such as "1 hour".')],
-    slide: Annotated[str | None, flag("DURATION", "From one start to the next. Default: the length.")] = None,
-    watermark: Annotated[str | None, flag("DURATION", "How late rows may be. Default: no watermark.")] = None,
-    at: Annotated[str | None, flag("TIME", 'When the row happened: "2026-01-14 12:47:30", UTC.')] = None,
-    offset: Annotated[str | None, flag("DURATION", "From 1970-01-01 00:00 UTC to a window's start.")] = None,
+    length: Annotated[
+        str, flag("DURATION", 'Length of the windows, such as "1 hour".')
+    ],
+    slide: Annotated[
+        str | None, flag("DURATION", "From one start to the next. Default: the length.")
+    ] = None,
+    watermark: Annotated[
+        str | None, flag("DURATION", "How late rows may be. Default: no watermark.")
+    ] = None,
+    at: Annotated[
+        str | None, flag("TIME", 'When the row happened: "2026-01-14 12:47:30", UTC.')
+    ] = None,
+    offset: Annotated[
+        str | None, flag("DURATION", "From 1970-01-01 00:00 UTC to a window's start.")
+    ] = None,
 ) -> None:
     """Draw the windows of a row. Says when each closes, and when the row is too late for it.
 
-    A DURATION is a number with its unit, such as "30 minutes", "1 hour 30 minutes" or "4 days".
+    A DURATION is a number with its unit, such as "30 minutes", "1 hour 30 minutes" or
+    "4 days".
     """
     typer.echo(display.explain(length, slide, watermark, at, offset))
 
 
 @app.command("conf")
-def _conf(profile: Annotated[str, argument("PROFILE", "A profile's name or path.")]) -> None:
+def _conf(
+    profile: Annotated[str, argument("PROFILE", "A profile's name or path.")],
+) -> None:
     """Write a profile for spark-submit, and print its path. PROFILE is local, test, cluster or a file.
 
     spark-submit --properties-file "$(sparkstream conf local)" jobs/x.py
@@ -121,13 +157,17 @@ def _conf(profile: Annotated[str, argument("PROFILE", "A profile's name or path.
     try:
         written = submit_properties(profile, cache_folder())
     except OSError as err:
-        raise InvalidInputError(f"cannot write the profile: {err}; set XDG_CACHE_HOME to a folder") from err
+        raise InvalidInputError(
+            f"cannot write the profile: {err}; set XDG_CACHE_HOME to a folder"
+        ) from err
     typer.echo(written)
 
 
 @app.command("connectors")
 def _connectors(
-    given: Annotated[list[str] | None, argument("NAMES", _NAMES)] = None, *, json: Json = False
+    given: Annotated[list[str] | None, argument("NAMES", _NAMES)] = None,
+    *,
+    json: Json = False,
 ) -> None:
     """Print the flags that give spark-submit connectors. Without NAMES, list them all.
 
@@ -144,7 +184,9 @@ def _connectors(
         flags = {"spark.jars": "--jars", "spark.jars.packages": "--packages"}
         words = list[str]()
         for key, value in _packages.needed(names, spark).items():
-            words += [flags[key], value] if key in flags else ["--conf", f"{key}={value}"]
+            words += (
+                [flags[key], value] if key in flags else ["--conf", f"{key}={value}"]
+            )
         typer.echo(shlex.join(words))
     else:
         for name, package in found.items():
@@ -160,9 +202,14 @@ def _split(names: str) -> list[str]:
 def _warm() -> None:
     """Make Spark start faster on this machine. Keeps what Java loads of Spark in a file of 200 MB."""
     try:
-        archive = warm(lambda: say("running a few small streams for Java to learn from"))
+        archive = warm(
+            lambda: say("running a few small streams for Java to learn from")
+        )
     except OSError as err:
-        fix = "give it room (outside of an environment, XDG_CACHE_HOME names another folder)"
+        fix = (
+            "give it room (outside of an environment, XDG_CACHE_HOME names another"
+            " folder)"
+        )
         raise InvalidInputError(f"cannot write the archive: {err}; {fix}") from err
     typer.echo(archive)
 
@@ -171,9 +218,15 @@ def _warm() -> None:
 def _schema(
     path: Annotated[str, argument("PATH", "Sample files: a file, a folder or a glob.")],
     *,
-    format: Annotated[str | None, flag("NAME", f"{', '.join(_FORMATS)}. Default: by their names.")] = None,  # noqa: A002
+    format: Annotated[  # noqa: A002
+        str | None, flag("NAME", f"{', '.join(_FORMATS)}. Default: by their names.")
+    ] = None,
     header: Annotated[
-        bool | None, switch("--header/--no-header", "Line 1 of CSV files is a header. Default: by its look.")
+        bool | None,
+        switch(
+            "--header/--no-header",
+            "Line 1 of CSV files is a header. Default: by its look.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -183,8 +236,14 @@ def _schema(
     """
     # Before the session, which takes some seconds to start.
     reject_unknown("--format", [] if format is None else [format], _FORMATS)
-    if plain(path) is not None and not re.search(r"[*?\[{]", path) and not Path(path).exists():
-        raise InvalidInputError(f"{path} does not exist; give the path of a file, a folder or a glob")
+    if (
+        plain(path) is not None
+        and not re.search(r"[*?\[{]", path)
+        and not Path(path).exists()
+    ):
+        raise InvalidInputError(
+            f"{path} does not exist; give the path of a file, a folder or a glob"
+        )
     from sparkstream_kit import schemas, spark_session
 
     with spark_session("sparkstream schema", profile="local") as spark:
@@ -207,10 +266,17 @@ def _show(folder: _Folder, *, json: Json = False) -> None:
 def _find(
     folder: _Folder,
     what: Annotated[
-        str, argument("WHAT", "A file, a record TOPIC:PARTITION:OFFSET, or a time 2026-01-14T09:00:00Z.")
+        str,
+        argument(
+            "WHAT",
+            "A file, a record TOPIC:PARTITION:OFFSET, or a time 2026-01-14T09:00:00Z.",
+        ),
     ],
     *,
-    bad: Annotated[str | None, flag("FOLDER", "Also count the bad rows of the file in this folder.")] = None,
+    bad: Annotated[
+        str | None,
+        flag("FOLDER", "Also count the bad rows of the file in this folder."),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Say which batch has read a file or a record, or why none has. Exit code 1 if none has."""
@@ -233,16 +299,25 @@ def _clone(
     source: Annotated[str, argument("SRC", _CHECKPOINT)],
     target: Annotated[str, argument("DST", "Where the copy goes; must not exist.")],
     *,
-    new_id: Annotated[bool, switch("--new-id", "Give the copy a new query id.")] = False,
+    new_id: Annotated[
+        bool, switch("--new-id", "Give the copy a new query id.")
+    ] = False,
 ) -> None:
     """Copy a checkpoint that no query uses, whole or not at all."""
     copy = checkpoints.show(checkpoints.clone(source, target, new_id=new_id))
     show(f"copied to {copy.path}, query {copy.query_id}")
     if new_id:
-        typer.echo("Sinks take it for another query: give it a table or a folder of its own.")
+        typer.echo(
+            "Sinks take it for another query: give it a table or a folder of its own."
+        )
     else:
-        typer.echo("Sinks take it for the same query, and know which batches they have: go on with")
-        typer.echo("one of the two. To run both, each with sinks of its own: clone --new-id.")
+        typer.echo(
+            "Sinks take it for the same query, and know which batches they have: go on"
+            " with"
+        )
+        typer.echo(
+            "one of the two. To run both, each with sinks of its own: clone --new-id."
+        )
 
 
 @_checkpoint.command("rewind")
@@ -250,7 +325,9 @@ def _rewind(
     folder: _Folder,
     *,
     to: Annotated[int, flag("N", "The batch that becomes the last committed one.")],
-    apply: Annotated[bool, switch("--apply", "Do it. Without this, only show what would happen.")] = False,
+    apply: Annotated[
+        bool, switch("--apply", "Do it. Without this, only show what would happen.")
+    ] = False,
 ) -> None:
     """Go back to the end of batch N: what came after it runs again. Can be undone until the next start."""
     found = checkpoints.rewind(folder, to=to, apply=apply)
@@ -263,7 +340,11 @@ def _rewind(
 def _untrim(folder: _Folder) -> None:
     """Make a shortened log of read files whole again. Only plain Spark with a longer maxFileAge needs it."""
     logs = checkpoints.untrim(folder)
-    show(f"{logs} logs of files are whole again" if logs else "the logs of files are whole")
+    show(
+        f"{logs} logs of files are whole again"
+        if logs
+        else "the logs of files are whole"
+    )
 
 
 _NOBODY = "no server runs on port {}"
@@ -273,18 +354,27 @@ _Port = Annotated[int, flag("PORT", "Port to listen on, on this machine only.")]
 @_serve.command("start")
 def _start(
     *,
-    profile: Annotated[str, flag("NAME", "Settings profile: local, test, cluster or a path.")] = "local",
+    profile: Annotated[
+        str, flag("NAME", "Settings profile: local, test, cluster or a path.")
+    ] = "local",
     port: _Port = serving.PORT,
     connectors: Annotated[str, flag("NAMES", _NAMES)] = "",
 ) -> None:
     """Start a server, or find the one that runs. Prints how to attach to it.
 
-    eval "$(sparkstream serve start)" sets SPARK_REMOTE. Jobs, notebooks and pytest then attach to it.
+    eval "$(sparkstream serve start)" sets SPARK_REMOTE. Jobs, notebooks and pytest then
+    attach to it.
     """
     running = serving.status(port)
     server = serving.serve(port, profile, _split(connectors))
-    stop = "sparkstream serve stop" + (f" --port {port}" if port != serving.PORT else "")
-    say("a server runs already" if running == server else f"started a server; {stop} ends it")
+    stop = "sparkstream serve stop" + (
+        f" --port {port}" if port != serving.PORT else ""
+    )
+    say(
+        "a server runs already"
+        if running == server
+        else f"started a server; {stop} ends it"
+    )
     _say_how_to_attach(server)
 
 
@@ -306,7 +396,10 @@ def _status(*, port: _Port = serving.PORT) -> int:
 
 
 def _say_how_to_attach(server: serving.Server) -> None:
-    about = f"port {server.port}, profile {server.profile}, process {server.pid}, log {server.log}"
+    about = (
+        f"port {server.port}, profile {server.profile}, process {server.pid}, log"
+        f" {server.log}"
+    )
     say(f"{about}; to attach to it:")
     typer.echo(f"export SPARK_REMOTE={server.url}")
 
@@ -315,7 +408,9 @@ _LOOK_EVERY = 0.25  # seconds between two looks into a file that may have grown
 
 
 @app.command("watch")
-def _watch(path: Annotated[str, argument("FILE", "The file of a job's --record.")]) -> None:
+def _watch(
+    path: Annotated[str, argument("FILE", "The file of a job's --record.")],
+) -> None:
     """Show a recorded run in the terminal. A run that has not ended is followed, until Ctrl-C."""
     from sparkstream_kit.monitoring import terminal
     from sparkstream_kit.monitoring.board import Board, follow
@@ -331,7 +426,9 @@ def _watch(path: Annotated[str, argument("FILE", "The file of a job's --record."
             with common.stopped_by_signal(stop.set), terminal.shown(board, sys.stdout):
                 follow(_growing(file, board, stop), board)
     except OSError as err:
-        raise InvalidInputError(f"cannot read {path} ({err.strerror}); give what --record wrote") from err
+        raise InvalidInputError(
+            f"cannot read {path} ({err.strerror}); give what --record wrote"
+        ) from err
     except InvalidInputError as err:
         raise InvalidInputError(f"{path}: {err}") from err
 
@@ -339,7 +436,8 @@ def _watch(path: Annotated[str, argument("FILE", "The file of a job's --record."
 def _growing(file: TextIO, board: Board, stop: threading.Event) -> Iterator[str]:
     """Yield the complete lines of a growing file, until the run ends or `stop` is set.
 
-    When the end of the file is reached for the first time, the board becomes live, and views draw it.
+    When the end of the file is reached for the first time, the board becomes live, and
+    views draw it.
     """
     line = ""
     while not stop.is_set():

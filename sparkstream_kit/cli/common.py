@@ -37,7 +37,8 @@ def switch(name: str, text: str) -> Any:
     return typer.Option(name, help=text)
 
 
-# The flag of every command whose answer programs read; docs/json.md describes the answers.
+# The flag of every command whose answer programs read; docs/json.md describes the
+# answers.
 Json = Annotated[bool, switch("--json", "Answer on one line of JSON, for programs.")]
 
 
@@ -46,7 +47,8 @@ def group(text: str, *, completion: bool = False, **more: Any) -> typer.Typer:
 
     Args:
         text: the help text.
-        completion: whether to add the flags that print and install the completion of a shell.
+        completion: whether to add the flags that print and install the completion of a
+            shell.
         **more: further options of `typer.Typer`.
     """
     made = typer.Typer(
@@ -73,7 +75,9 @@ def help_if_bare(context: typer.Context) -> None:
 
 def say(what: object) -> None:
     """Write a message to standard error, after the name of the command and with secrets hidden."""
-    sys.stderr.write(f"sparkstream: {printable(without_secrets(str(what)), lines=True)}\n")
+    sys.stderr.write(
+        f"sparkstream: {printable(without_secrets(str(what)), lines=True)}\n"
+    )
 
 
 def show(what: object) -> None:
@@ -85,7 +89,8 @@ def show_json(**answer: object) -> None:
     """Write the answer of a command to standard output as one line of JSON, for programs.
 
     Args:
-        **answer: the one field of the answer beside `version`, which changes when a field changes or goes.
+        **answer: the one field of the answer beside `version`, which changes when a
+            field changes or goes.
     """
     sys.stdout.write(f"{as_json({'version': JSON_VERSION, **answer})}\n")
 
@@ -94,7 +99,8 @@ def show_json(**answer: object) -> None:
 def stopped_by_signal(stop: Callable[[], None]) -> Iterator[None]:
     """Call `stop` in a thread when SIGINT or SIGTERM arrives during the block.
 
-    In the signal handler itself, `stop` could wait for a lock that the interrupted code holds.
+    In the signal handler itself, `stop` could wait for a lock that the interrupted code
+    holds.
     """
     inbox = _waiting.Inbox(run_for=None, stop_file=None)
 

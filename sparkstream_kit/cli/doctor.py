@@ -1,7 +1,7 @@
 """`sparkstream doctor`: checks that this machine has what streams need, without starting Spark.
 
-`examine` runs all checks. Each check is a generator function of this module, which yields a `Finding` for
-each thing that it looked at.
+`examine` runs all checks. Each check is a generator function of this module, which
+yields a `Finding` for each thing that it looked at.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Finding:
         level: `ok`, `warn` or `bad`.
         what: the thing that was checked, such as "Java".
         found: the state of that thing.
-        fix: what to do about a problem; empty if there is none, or if `found` already says it.
+        fix: what to do about a problem; empty if there is none, or if `found` already
+            says it.
     """
 
     level: str
@@ -55,7 +56,9 @@ class Finding:
 
     def __str__(self) -> str:
         """Return the finding as one line with columns."""
-        return f"{self.level:<6}{self.what:<14}{self.found}{self.fix and f'; {self.fix}'}"
+        return (
+            f"{self.level:<6}{self.what:<14}{self.found}{self.fix and f'; {self.fix}'}"
+        )
 
 
 def examine() -> Iterator[Finding]:
@@ -68,11 +71,16 @@ def java() -> Iterator[Finding]:
     """Check the version of the Java that Spark's scripts would start."""
     fits = goes_with_spark()["java"]
     known = ", ".join(map(str, fits[:-1])) + f" or {fits[-1]}"
-    fix = f"install Java {known}, and set JAVA_HOME to its folder if it is not the first on PATH"
+    fix = (
+        f"install Java {known}, and set JAVA_HOME to its folder if it is not the first"
+        " on PATH"
+    )
     home = os.environ.get("JAVA_HOME")
     found = find_java()
     if found is None:
-        where = f"JAVA_HOME={home} has no bin/java" if home else "there is no java on PATH"
+        where = (
+            f"JAVA_HOME={home} has no bin/java" if home else "there is no java on PATH"
+        )
         yield Finding("bad", "Java", where, fix)
         return
     said = _asked(str(found), "-XX:+PrintFlagsFinal", "-version")
@@ -83,9 +91,13 @@ def java() -> Iterator[Finding]:
     elif CORRUPTS.fullmatch(exact) and re.search(r"UseG1GC\s*= true", said):
         yield Finding("bad", "Java", f"{exact} at {found} {CORRUPTS_HOW}")
     elif version < min(fits):
-        yield Finding("bad", "Java", f"{version} at {found}", f"Spark 4 cannot run on it; {fix}")
+        yield Finding(
+            "bad", "Java", f"{version} at {found}", f"Spark 4 cannot run on it; {fix}"
+        )
     elif version not in fits:
-        yield Finding("warn", "Java", f"{version} at {found}", f"this Spark supports Java {known}")
+        yield Finding(
+            "warn", "Java", f"{version} at {found}", f"this Spark supports Java {known}"
+        )
     else:
         yield Finding("ok", "Java", f"{version} at {found}")
 
@@ -94,7 +106,11 @@ def python() -> Iterator[Finding]:
     """Check the version of this Python."""
     own = ".".join(map(str, sys.version_info[:2]))
     fits = goes_with_spark()["python"]
-    level, fix = ("ok", "") if own in fits else ("warn", f"this Spark supports {', '.join(fits)}")
+    level, fix = (
+        ("ok", "")
+        if own in fits
+        else ("warn", f"this Spark supports {', '.join(fits)}")
+    )
     yield Finding(level, "Python", f"{own} at {sys.executable}", fix)
 
 
@@ -103,7 +119,9 @@ def versions() -> Iterator[Finding]:
     yield Finding("ok", "the kit", version_of("sparkstream-kit") or "of a checkout")
     spark = pyspark_version()
     if not spark:
-        yield Finding("bad", "PySpark", "it is not installed", "run: pip install pyspark")
+        yield Finding(
+            "bad", "PySpark", "it is not installed", "run: pip install pyspark"
+        )
         return
     tested = list(_packages.versions())
     level = "ok"
@@ -123,10 +141,20 @@ def versions() -> Iterator[Finding]:
         jars = sorted(Path(home, "jars").glob("spark-core_2.13-*.jar"))
         there = jars[-1].stem.rpartition("-")[2] if jars else ""
         if not there:
-            yield Finding("bad", "SPARK_HOME", f"{home} has no Spark 4 in jars/", "correct it, or unset it")
+            yield Finding(
+                "bad",
+                "SPARK_HOME",
+                f"{home} has no Spark 4 in jars/",
+                "correct it, or unset it",
+            )
         elif there != spark:
             fix = f"unset it, or pip install pyspark=={there}"
-            yield Finding("bad", "SPARK_HOME", f"{home} is Spark {there}, and PySpark is {spark}", fix)
+            yield Finding(
+                "bad",
+                "SPARK_HOME",
+                f"{home} is Spark {there}, and PySpark is {spark}",
+                fix,
+            )
         else:
             yield Finding("ok", "SPARK_HOME", f"Spark {spark} at {home}")
 
@@ -147,7 +175,11 @@ def host() -> Iterator[Finding]:
     name = socket.gethostname()
     given = os.environ.get("SPARK_LOCAL_IP")
     try:
-        said = f"SPARK_LOCAL_IP={given}" if given else f"{name} is {socket.gethostbyname(name)}"
+        said = (
+            f"SPARK_LOCAL_IP={given}"
+            if given
+            else f"{name} is {socket.gethostbyname(name)}"
+        )
         yield Finding("ok", "host name", said)
     except OSError:
         fix = "add it to /etc/hosts, or set SPARK_LOCAL_IP=127.0.0.1"
@@ -159,7 +191,11 @@ def disks() -> Iterator[Finding]:
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free / 1e9
     level = "bad" if free < _LEAST else "warn" if free < _LITTLE else "ok"
-    fix = "" if level == "ok" else "make room, or set TMPDIR and SPARK_LOCAL_DIRS to a larger disk"
+    fix = (
+        ""
+        if level == "ok"
+        else "make room, or set TMPDIR and SPARK_LOCAL_DIRS to a larger disk"
+    )
     yield Finding(level, "temporary", f"{free:.1f} GB free in {folder}", fix)
 
 
@@ -167,12 +203,16 @@ def time_zone() -> Iterator[Finding]:
     """Check that Python on this machine has the time zone of the sessions, which a profile sets."""
     session = read_profile("local")["spark.sql.session.timeZone"]
     here = datetime.now().astimezone()
-    offsets = sorted({f"{datetime(here.year, month, 1).astimezone():%z}" for month in (1, 7)})
+    offsets = sorted(
+        {f"{datetime(here.year, month, 1).astimezone():%z}" for month in (1, 7)}
+    )
     if session == "UTC" and offsets == ["+0000"]:
         yield Finding("ok", "time zone", f"sessions and Python have {session}")
         return
     fix = "export TZ=UTC, or compare times that have a zone"
-    has = f"sessions have {session}, Python has {here.tzname()} ({' or '.join(offsets)})"
+    has = (
+        f"sessions have {session}, Python has {here.tzname()} ({' or '.join(offsets)})"
+    )
     yield Finding("warn", "time zone", f"{has}: collect() gives times of Python's", fix)
 
 
@@ -180,7 +220,9 @@ def remote() -> Iterator[Finding]:
     """Check that a Spark Connect server listens at the address in SPARK_REMOTE, if the variable is set."""
     given = os.environ.get("SPARK_REMOTE")
     if not given:
-        yield Finding("ok", "SPARK_REMOTE", "not set: sessions are of their own process")
+        yield Finding(
+            "ok", "SPARK_REMOTE", "not set: sessions are of their own process"
+        )
         return
     try:
         host, port = serving.reach(given)
@@ -192,7 +234,8 @@ def remote() -> Iterator[Finding]:
 def goes_with_spark() -> dict[str, Any]:
     """Return the Java and Python versions that the installed PySpark supports.
 
-    For a PySpark that `conf/versions.toml` does not list, these are the versions of the newest one listed.
+    For a PySpark that `conf/versions.toml` does not list, these are the versions of the
+    newest one listed.
     """
     known = _packages.versions()
     return known.get(_feature(pyspark_version())) or known[list(known)[-1]]
@@ -200,7 +243,10 @@ def goes_with_spark() -> dict[str, Any]:
 
 def version_of(package: str) -> str | None:
     """Return the version of an installed package; None if it is not installed."""
-    return next((found.version for found in importlib.metadata.distributions(name=package)), None)
+    return next(
+        (found.version for found in importlib.metadata.distributions(name=package)),
+        None,
+    )
 
 
 def _feature(version: str) -> str:
@@ -216,7 +262,12 @@ def _asked(*command: str) -> str:
     """Run a program, and return its output and errors as text; "" if it cannot be run or takes too long."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LIMIT, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

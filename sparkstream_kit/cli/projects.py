@@ -1,6 +1,7 @@
 """`sparkstream new`: a folder with a copy of a job, its test, sample data, a README and notes for agents.
 
-`make` does the work. `LIKE` lists the jobs that can be copied, each with its sample data and its command.
+`make` does the work. `LIKE` lists the jobs that can be copied, each with its sample
+data and its command.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 
 DEFAULT = "hourly_sales"
-_LONGEST = 100  # letters of a name; file names, which are longer than the name, may have 255 bytes
+# Letters of a name; file names, which are longer than the name, may have 255 bytes
+_LONGEST = 100
 _ROWS = 200  # rows of sample data, in two files of 100
 _SEED = 1
 
@@ -33,12 +35,16 @@ class _Like(NamedTuple):
     """A job that can be copied, with its sample data and the command that runs the job on them.
 
     Attributes:
-        file: the pattern of the names of data files: `sales.csv` stands for `sales-1.csv`.
+        file: the pattern of the names of data files: `sales.csv` stands for
+            `sales-1.csv`.
         lines: makes the data, called as `lines(count, seed)`.
-        run: the command that runs the job on the data; {job} stands for the file of the job.
-        extras: the extras of the kit that the job needs in addition to `cli` and `testing`.
+        run: the command that runs the job on the data; {job} stands for the file of the
+            job.
+        extras: the extras of the kit that the job needs in addition to `cli` and
+            `testing`.
         needs: what else the job needs, as a part of a sentence in the README.
-        beside: the file of another job that the command runs first, which is copied, too; empty for none.
+        beside: the file of another job that the command runs first, which is copied,
+            too; empty for none.
     """
 
     file: str
@@ -52,7 +58,12 @@ class _Like(NamedTuple):
 def _like(dataset: str, run: str, *extras: str) -> _Like:
     """Return a job to copy whose sample data comes from one of `DATASETS`."""
     known = DATASETS[dataset]
-    return _Like(known.file, lambda count, seed: map(known.line, known.rows(count, seed=seed)), run, extras)
+    return _Like(
+        known.file,
+        lambda count, seed: map(known.line, known.rows(count, seed=seed)),
+        run,
+        extras,
+    )
 
 
 def _words(count: int, seed: int) -> Iterable[str]:
@@ -65,17 +76,32 @@ def _sales(count: int, seed: int) -> Iterable[str]:
 
 def _hourly_sales(count: int, seed: int) -> Iterable[str]:
     for number, row in enumerate(feeds.events_rows(count, seed=seed)):
-        time = row["time"].replace("T09", f"T{9 + number * 5 // count:02}")  # over five hours, not one
-        yield feeds.json_line({"time": time, "product": row["product"], "amount": 1 + number % 9})
+        # Over five hours, not one
+        time = row["time"].replace("T09", f"T{9 + number * 5 // count:02}")
+        yield feeds.json_line(
+            {"time": time, "product": row["product"], "amount": 1 + number % 9}
+        )
 
 
 _ON_DATA = "python {job} data --available-now"
 _INTO = "python {job} data out --available-now"
 _DRAINED = f"{_INTO} --drain"
-_TRAINED = "python train_posts.py data model --library sklearn && python {job} data model out --available-now"
-_SORTED = "python action_rows.py data in --available-now && python {job} in/rows out --available-now --drain"
-_FROM_KAFKA = "spark-submit $(sparkstream connectors kafka) {job} --kafka localhost:9092 --topic lines"
-_SERVED = "sparkstream feed lines --file data/lines-1.txt --clients 1 & python {job} localhost 9999"
+_TRAINED = (
+    "python train_posts.py data model --library sklearn && python {job} data model out"
+    " --available-now"
+)
+_SORTED = (
+    "python action_rows.py data in --available-now && python {job} in/rows out"
+    " --available-now --drain"
+)
+_FROM_KAFKA = (
+    "spark-submit $(sparkstream connectors kafka) {job} --kafka localhost:9092 --topic"
+    " lines"
+)
+_SERVED = (
+    "sparkstream feed lines --file data/lines-1.txt --clients 1 & python {job}"
+    " localhost 9999"
+)
 _A_TOPIC = ", which are for a topic `lines` of a broker"
 LIKE = {
     "action_rows": _like("actions", _INTO),
@@ -83,7 +109,10 @@ LIKE = {
     "ad_join": _like("ads", _DRAINED),
     "card_alerts": _like("cards", _DRAINED, "state"),
     "events_to_postgres": _like(
-        "events", f"{_ON_DATA} --database sqlite:///events.db --checkpoint ckpt", "sql", "state"
+        "events",
+        f"{_ON_DATA} --database sqlite:///events.db --checkpoint ckpt",
+        "sql",
+        "state",
     ),
     "hashtag_trends": _like("posts", f"{_ON_DATA} --drain"),
     "hourly_sales": _Like("sales.json", _hourly_sales, _INTO),
@@ -91,7 +120,9 @@ LIKE = {
     "log_errors": _like("logs", _DRAINED),
     "sales_clean": _Like("sales.csv", _sales, _INTO),
     "sales_totals": _Like("sales.csv", _sales, _ON_DATA),
-    "score_posts": _like("messages", _TRAINED, "sklearn")._replace(beside="train_posts.py"),
+    "score_posts": (
+        _like("messages", _TRAINED, "sklearn")._replace(beside="train_posts.py")
+    ),
     "sensor_alerts": _like("sensors", _DRAINED, "state"),
     "socket_wordcount": _Like("lines.txt", _words, _SERVED),
 }
@@ -100,7 +131,8 @@ LIKE = {
 class Project(NamedTuple):
     """The result of `make`: the folder, its files, and the commands that run the job and its test.
 
-    `beside` says in brackets what the file of the other job is for; it is empty if there is none.
+    `beside` says in brackets what the file of the other job is for; it is empty if
+    there is none.
     """
 
     folder: Path
@@ -113,12 +145,13 @@ def make(name: str, like: str = DEFAULT) -> Project:
     """Make a folder with a copy of a job, its test, sample data and two pages, completely or not at all.
 
     Args:
-        name: the folder to make in the current folder, and the name of the job, such as "my-job".
+        name: the folder to make in the current folder, and the name of the job, such as
+            "my-job".
         like: the job to copy, one of `LIKE`.
 
     Raises:
-        InvalidInputError: the name cannot be the name of a Python module or a module already has it, there is
-            no such job, or the folder exists and is not empty.
+        InvalidInputError: the name cannot be the name of a Python module or a module
+            already has it, there is no such job, or the folder exists and is not empty.
     """
     reject_unknown("job of --like", [like], LIKE)
     folder = Path(name)
@@ -143,56 +176,84 @@ def make(name: str, like: str = DEFAULT) -> Project:
         "test": commands[1],
     }
     try:
-        with tempfile.TemporaryDirectory(dir=".", prefix=".new-", ignore_cleanup_errors=True) as hidden:
+        with tempfile.TemporaryDirectory(
+            dir=".", prefix=".new-", ignore_cleanup_errors=True
+        ) as hidden:
             made = Path(hidden, name)
             made.mkdir()
             copies = {job: f"{like}.py", f"test_{job}": f"templates/test_{like}.py"}
             copies |= {known.beside: known.beside} if known.beside else {}
             for file, source in copies.items():
-                (made / file).write_text(_renamed(_template(source), like, module), "utf-8")
+                (made / file).write_text(
+                    _renamed(_template(source), like, module), "utf-8"
+                )
             for page in (".gitignore", "AGENTS.md", "README.md"):
-                (made / page).write_text(_template(f"templates/{page}").format(**given), "utf-8")
-            (made / "pytest.ini").write_text("[pytest]\n", "utf-8")  # not the settings of a folder above
+                (made / page).write_text(
+                    _template(f"templates/{page}").format(**given), "utf-8"
+                )
+            # Not the settings of a folder above
+            (made / "pytest.ini").write_text("[pytest]\n", "utf-8")
             (made / "data").mkdir()
-            halves = feeds.line_files(known.lines(_ROWS, _SEED), rows=_ROWS // 2, name="{}")
+            halves = feeds.line_files(
+                known.lines(_ROWS, _SEED), rows=_ROWS // 2, name="{}"
+            )
             for number, (_, text) in enumerate(halves, 1):
-                (made / "data" / known.file.replace(".", f"-{number}.")).write_text(text, "utf-8")
-            files = sorted(str(path.relative_to(made)) for path in made.rglob("*") if path.is_file())
+                (made / "data" / known.file.replace(".", f"-{number}.")).write_text(
+                    text, "utf-8"
+                )
+            files = sorted(
+                str(path.relative_to(made))
+                for path in made.rglob("*")
+                if path.is_file()
+            )
             made.rename(folder)  # replaces an empty folder, too
     except OSError as err:
-        raise InvalidInputError(f"cannot make {name} ({err.strerror}); go to a folder to write in") from err
+        raise InvalidInputError(
+            f"cannot make {name} ({err.strerror}); go to a folder to write in"
+        ) from err
     return Project(folder, files, commands, given["beside"])
 
 
 def _refuse_taken(name: str, folder: Path) -> None:
     """Refuse a name that is too long, or that a file or a folder with something in it has."""
     if len(name) > _LONGEST:
-        raise InvalidInputError(f"a name of {len(name)} letters is too long; give one of at most {_LONGEST}")
+        raise InvalidInputError(
+            f"a name of {len(name)} letters is too long; give one of at most {_LONGEST}"
+        )
     is_empty = folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
     if (folder.exists() or folder.is_symlink()) and not is_empty:
-        raise InvalidInputError(f"{name} exists already; give another name, or remove it")
+        raise InvalidInputError(
+            f"{name} exists already; give another name, or remove it"
+        )
 
 
 def _module(name: str, beside: str) -> str:
     """Return the name of the job's Python module.
 
     Raises:
-        InvalidInputError: the name is not valid, or it would hide a module that the job or pytest imports,
-            or is that of the file `beside` the job.
+        InvalidInputError: the name is not valid, or it would hide a module that the job
+            or pytest imports, or is that of the file `beside` the job.
     """
     module = name.replace("-", "_")
     if keyword.iskeyword(module):
         fix = f"give another name, such as {name}-job"
-        raise InvalidInputError(f"{name} is a keyword of Python and no name for a job; {fix}")
+        raise InvalidInputError(
+            f"{name} is a keyword of Python and no name for a job; {fix}"
+        )
     if not re.fullmatch(r"[a-z][a-z0-9_]*", module):
         fix = "use letters a to z, digits and -, such as my-job"
         raise InvalidInputError(f"{name} is no name for a job; {fix}")
     found = importlib.util.find_spec(module)
-    if found and list(found.submodule_search_locations or []) == [str(Path.cwd() / name)]:
+    if found and list(found.submodule_search_locations or []) == [
+        str(Path.cwd() / name)
+    ]:
         found = None  # the empty folder that the project goes into
     taken = module in sys.stdlib_module_names or found is not None
     if taken or f"{module}.py" == beside or module.startswith("test_"):
-        raise InvalidInputError(f"{name}: a Python module {module} would hide another one; give another name")
+        raise InvalidInputError(
+            f"{name}: a Python module {module} would hide another one; give another"
+            " name"
+        )
     return module
 
 
@@ -200,7 +261,11 @@ def _template(name: str) -> str:
     """Return the text of a template, from the wheel or zip of the kit, or else from a checkout."""
     packaged: Traversable = resources.files("sparkstream_kit") / "jobs"
     checkout = Path(__file__).parents[2]
-    places = packaged / name, checkout / "jobs" / name, checkout / "examples" / Path(name).name
+    places = (
+        packaged / name,
+        checkout / "jobs" / name,
+        checkout / "examples" / Path(name).name,
+    )
     return next(place for place in places if place.is_file()).read_text("utf-8")
 
 
@@ -210,5 +275,9 @@ def _renamed(text: str, job: str, module: str) -> str:
     All names are replaced in one pass, because a new name may contain an old one.
     """
     dashed = job.replace("_", "-")
-    new = {f"jobs/{job}.py": f"{module}.py", job: module, dashed: module.replace("_", "-")}
+    new = {
+        f"jobs/{job}.py": f"{module}.py",
+        job: module,
+        dashed: module.replace("_", "-"),
+    }
     return re.sub("|".join(map(re.escape, new)), lambda found: new[found[0]], text)

@@ -1,14 +1,16 @@
 """Extra: sources and sinks of other systems: each system has one module or folder.
 
-`sources.NAME` and `sinks.NAME` are the function NAME of the module `NAME` here; of a folder `NAME`, they are
-the function NAME of its `source` or `sink`. The module, or the folder's `__init__`, also has a `System` as
-`SYSTEM`: what the kit, its tests and its pages must know of the system. A module whose name begins with an
-underscore is no system.
+`sources.NAME` and `sinks.NAME` are the function NAME of the module `NAME` here; of a
+folder `NAME`, they are the function NAME of its `source` or `sink`. The module, or the
+folder's `__init__`, also has a `System` as `SYSTEM`: what the kit, its tests and its
+pages must know of the system. A module whose name begins with an underscore is no
+system.
 
-A module is imported when its function is first used, so that a program needs only the packages of the systems
-that it uses. `call` finds a function, and `systems` all systems. Several sinks share `mode_for`, which turns
-the argument `how` into an output mode, and `check_row_keys` and `other_driver`, which refuse a batch that
-cannot be written safely. `modules_by_value` sends modules to Spark's workers.
+A module is imported when its function is first used, so that a program needs only the
+packages of the systems that it uses. `call` finds a function, and `systems` all
+systems. Several sinks share `mode_for`, which turns the argument `how` into an output
+mode, and `check_row_keys` and `other_driver`, which refuse a batch that cannot be
+written safely. `modules_by_value` sends modules to Spark's workers.
 """
 
 from __future__ import annotations
@@ -23,7 +25,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from types import ModuleType
 
     from pyspark.sql.streaming.listener import StreamingQueryProgress
@@ -40,8 +49,8 @@ class Connector(NamedTuple):
     """How to add to Spark what reads and writes a system.
 
     Attributes:
-        package: the Maven coordinates; names in braces are filled in from `conf/versions.toml` and Spark's
-            version.
+        package: the Maven coordinates; names in braces are filled in from
+            `conf/versions.toml` and Spark's version.
         jars: the prefixes of the names of its jar files.
         settings: the session settings that it needs.
     """
@@ -51,7 +60,8 @@ class Connector(NamedTuple):
     settings: Mapping[str, str] = {}
 
 
-AVRO = Connector("org.apache.spark:spark-avro_2.13:{spark}", jars=("spark-avro_2.13-",))  # a format
+# A format
+AVRO = Connector("org.apache.spark:spark-avro_2.13:{spark}", jars=("spark-avro_2.13-",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +75,10 @@ class System:
         extra: the extra of the kit that installs its libraries; empty if it needs none.
         libraries: the top-level packages of the extra that its modules import.
         connector: what Spark itself needs, as jars; None if it needs nothing.
-        watched_by: the module of the folder whose `question` is asked before a query of the source goes on,
-            and whose `hearer` makes a function for it, which `run` calls with each progress, once its batch
-            is committed; empty if there is nothing to ask.
+        watched_by: the module of the folder whose `question` is asked before a query of
+            the source goes on, and whose `hearer` makes a function for it, which `run`
+            calls with each progress, once its batch is committed; empty if there is
+            nothing to ask.
         failures: what patterns in Spark's errors mean for a query of the source.
     """
 
@@ -125,7 +136,8 @@ def call(part: str, name: str) -> Callable[..., Any]:
     """Return the function of a system's "source" or "sink"."""
     of_folder = f"{name}.{part}" if hasattr(_module(name), "__path__") else name
     function: Callable[..., Any] = getattr(_module(of_folder), name)
-    function.__module__ = f"sparkstream_kit.{part}s"  # where users find it: messages name it so
+    # Where users find it: messages name it so
+    function.__module__ = f"sparkstream_kit.{part}s"
     return function
 
 
@@ -136,13 +148,23 @@ def questions(kinds: Collection[str]) -> list[Any]:
 
 def hearers(query: Query) -> tuple[Callable[[StreamingQueryProgress], None], ...]:
     """Return the functions to call with each progress of a query, once its batch is committed."""
-    return tuple(each.hearer(query) for each in _watching({each.kind for each in query.inputs}))
+    return tuple(
+        each.hearer(query) for each in _watching({each.kind for each in query.inputs})
+    )
 
 
 def meaning(kinds: Collection[str], error: str) -> str | None:
     """Return what the text of Spark's error means for a query that reads these kinds of sources, if known."""
     known = [each.failures for name, each in systems().items() if name in kinds]
-    return next((words for each in known for found, words in each.items() if re.search(found, error)), None)
+    return next(
+        (
+            words
+            for each in known
+            for found, words in each.items()
+            if re.search(found, error)
+        ),
+        None,
+    )
 
 
 def _watching(kinds: Collection[str]) -> list[Any]:
@@ -154,7 +176,9 @@ def _module(name: str) -> Any:
     return import_module(f"{__name__}.{name}")
 
 
-def mode_for(sink: str, target: str, how: str, keys: Sequence[str], ways: Sequence[str]) -> str:
+def mode_for(
+    sink: str, target: str, how: str, keys: Sequence[str], ways: Sequence[str]
+) -> str:
     """Return the output mode that a sink needs for its argument `how`.
 
     Args:
@@ -168,8 +192,8 @@ def mode_for(sink: str, target: str, how: str, keys: Sequence[str], ways: Sequen
         "append" for "append", "update" for "upsert", "complete" for "replace".
 
     Raises:
-        InvalidInputError: the sink does not support `how`, keys are given without an upsert, or an upsert has
-            no keys.
+        InvalidInputError: the sink does not support `how`, keys are given without an
+            upsert, or an upsert has no keys.
 
     Examples:
         >>> ways = ["append", "upsert"]
@@ -183,14 +207,19 @@ def mode_for(sink: str, target: str, how: str, keys: Sequence[str], ways: Sequen
     reject_unknown("way to write (how=)", [how], ways)
     if (how == "upsert") != bool(keys):
         raise InvalidInputError(
-            f"{sink}: how='upsert' and keys belong together: {sink}({target}, how='upsert', keys=['shop']); "
-            f"given: how={how!r}, keys={list(keys)}"
+            f"{sink}: how='upsert' and keys belong together: {sink}({target},"
+            f" how='upsert', keys=['shop']); given: how={how!r}, keys={list(keys)}"
         )
     return _MODES[how]
 
 
 def check_row_keys(
-    where: object, keys: Sequence[str], batch_id: int, *, null: bool = False, twice: bool = False
+    where: object,
+    keys: Sequence[str],
+    batch_id: int,
+    *,
+    null: bool = False,
+    twice: bool = False,
 ) -> None:
     """Refuse a batch whose keys do not identify its rows.
 
@@ -202,20 +231,25 @@ def check_row_keys(
         twice: whether the caller has found two rows with the same key.
 
     Raises:
-        InvalidInputError: a key is null, which equals nothing, so an upsert cannot find its row; or two rows
-            have the same key, so one of them would be lost.
+        InvalidInputError: a key is null, which equals nothing, so an upsert cannot find
+            its row; or two rows have the same key, so one of them would be lost.
     """
     named = f"batch {batch_id} for {where}: key {', '.join(keys)}"
     if null:
-        raise InvalidInputError(f"{named} is null; fill it with F.coalesce, or leave such rows out")
+        raise InvalidInputError(
+            f"{named} is null; fill it with F.coalesce, or leave such rows out"
+        )
     if twice:
-        raise InvalidInputError(f"{named} is the same in two rows; use the columns that the query groups by")
+        raise InvalidInputError(
+            f"{named} is the same in two rows; use the columns that the query groups by"
+        )
 
 
 def other_driver(batch_id: int) -> InvalidInputError:
     """Return the error for a batch that a second driver of the same query has written meanwhile."""
     return InvalidInputError(
-        f"batch {batch_id} was written by another driver of this query in the meantime; stop one of them"
+        f"batch {batch_id} was written by another driver of this query in the meantime;"
+        " stop one of them"
     )
 
 

@@ -1,8 +1,9 @@
 """A batch on its way through the driver: computed once, kept on disk, and read as Arrow in small parts.
 
-Sinks that write from the driver's Python (`sql_table`, `mongodb`, `iceberg`, and `delta` with delta-rs) read
-a batch with `kept`. It chooses between `in_files`, which is faster, and `in_blobs`, which works on every
-cluster. `gathered` gives the batch as one table, and `check_keys` checks its keys.
+Sinks that write from the driver's Python (`sql_table`, `mongodb`, `iceberg`, and
+`delta` with delta-rs) read a batch with `kept`. It chooses between `in_files`, which is
+faster, and `in_blobs`, which works on every cluster. `gathered` gives the batch as one
+table, and `check_keys` checks its keys.
 """
 
 from __future__ import annotations
@@ -34,15 +35,34 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_LOST = "a worker lost rows of this batch on their way; start again, and the batch is replayed"
-_PART = 32 * 1024 * 1024  # bytes of a part; the driver's JVM needs a few times as much memory for it
+_LOST = (
+    "a worker lost rows of this batch on their way; start again, and the batch is"
+    " replayed"
+)
+# Bytes of a part; the driver's JVM needs a few times as much memory for it
+_PART = 32 * 1024 * 1024
 _ROWS = 10_000  # rows of a part, as in Spark's own Arrow batches
 
-# The types that Parquet stores exactly as Arrow does. Dates and timestamps are written as numbers, because
-# the session's settings can shift them in Parquet.
+# The types that Parquet stores exactly as Arrow does. Dates and timestamps are written
+# as numbers, because the session's settings can shift them in Parquet.
 _PLAIN = (
-    *(T.BinaryType, T.BooleanType, T.ByteType, T.DateType, T.DecimalType, T.DoubleType, T.FloatType),
-    *(T.IntegerType, T.LongType, T.ShortType, T.StringType, T.TimestampNTZType, T.TimestampType),
+    *(
+        T.BinaryType,
+        T.BooleanType,
+        T.ByteType,
+        T.DateType,
+        T.DecimalType,
+        T.DoubleType,
+        T.FloatType,
+    ),
+    *(
+        T.IntegerType,
+        T.LongType,
+        T.ShortType,
+        T.StringType,
+        T.TimestampNTZType,
+        T.TimestampType,
+    ),
 )
 _AS_NUMBERS: dict[type[T.DataType], tuple[Callable[[str], Column], pa.DataType]] = {
     T.DateType: (F.unix_date, pa.date32()),
@@ -64,13 +84,14 @@ class Parts:
 def kept(batch: DataFrame) -> Iterator[Parts]:
     """Compute a batch once, and yield its rows in their order, in parts of bounded size.
 
-    The driver's memory holds one part at a time. Parts can be read only within the `with` block, there also
-    several times, for a transaction that is tried again.
+    The driver's memory holds one part at a time. Parts can be read only within the
+    `with` block, there also several times, for a transaction that is tried again.
 
-    If Spark's workers are on this machine and the columns have plain types, the workers write Parquet files
-    that this process reads (`in_files`): this needs no Python worker and no second job. Otherwise the workers
-    keep the rows (`in_blobs`). They also keep them if Spark encrypts its temporary data
-    (`spark.io.encryption.enabled`), because the files would not be encrypted.
+    If Spark's workers are on this machine and the columns have plain types, the workers
+    write Parquet files that this process reads (`in_files`): this needs no Python
+    worker and no second job. Otherwise the workers keep the rows (`in_blobs`). They
+    also keep them if Spark encrypts its temporary data (`spark.io.encryption.enabled`),
+    because the files would not be encrypted.
 
     Args:
         batch: the batch; all of it is computed before the block begins.
@@ -82,7 +103,9 @@ def kept(batch: DataFrame) -> Iterator[Parts]:
         KitError: while the parts are read, a worker has lost rows.
     """
     spark = batch.sparkSession
-    is_secret = str(spark.conf.get("spark.io.encryption.enabled", None)).lower() == "true"
+    is_secret = (
+        str(spark.conf.get("spark.io.encryption.enabled", None)).lower() == "true"
+    )
     is_plain = all(isinstance(field.dataType, _PLAIN) for field in batch.schema)
     way = in_blobs
     if is_plain and not is_secret and other_master(spark) is None:
@@ -95,31 +118,44 @@ def kept(batch: DataFrame) -> Iterator[Parts]:
 def gathered(batch: DataFrame, schema: pa.Schema) -> Iterator[pa.Table]:
     r"""Gather a batch in a temporary file, and yield it as a memory-mapped table.
 
-    Memory holds only the part that is being read. The libraries that write a table read it in threads of
-    their own: if they read the rows from Spark there, a stop of the query would not end Spark's jobs. Bytes
-    of a column of texts that are not UTF-8 are written as `\xff`, with a warning: most readers refuse them.
+    Memory holds only the part that is being read. The libraries that write a table read
+    it in threads of their own: if they read the rows from Spark there, a stop of the
+    query would not end Spark's jobs. Bytes of a column of texts that are not UTF-8 are
+    written as `\xff`, with a warning: most readers refuse them.
 
     Args:
         batch: the batch.
         schema: the names and types of its columns, in their order.
     """
-    with kept(batch) as parts, tempfile.NamedTemporaryFile(prefix="sparkstream-", suffix=".arrow") as file:
+    with (
+        kept(batch) as parts,
+        tempfile.NamedTemporaryFile(prefix="sparkstream-", suffix=".arrow") as file,
+    ):
         with pa.ipc.new_file(file.name, schema) as writer:
             changed = set[str]()
             for part in parts:
                 columns = []
                 for column, field in zip(part.columns, schema, strict=True):
-                    texts = valid_utf8(column) if pa.types.is_string(column.type) else column
+                    texts = (
+                        valid_utf8(column)
+                        if pa.types.is_string(column.type)
+                        else column
+                    )
                     changed |= {field.name} if texts is not column else set()
                     columns.append(texts.cast(field.type))
                 writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
         for name in sorted(changed):
-            _log.warning(r"column %s: texts that are not UTF-8 are changed: the byte 0xFF is \xff", name)
+            _log.warning(
+                r"column %s: texts that are not UTF-8 are changed: the byte 0xFF is"
+                r" \xff",
+                name,
+            )
         with pa.memory_map(file.name) as mapped:
             yield pa.ipc.open_file(mapped).read_all()
 
 
-# The least and the greatest value of the years 1 to 9999, in days and microseconds since 1970.
+# The least and the greatest value of the years 1 to 9999, in days and microseconds
+# since 1970.
 _DAYS = (-719_162, 2_932_896)
 _MICROSECONDS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
 
@@ -138,7 +174,10 @@ def beyond_python(column: pa.ChunkedArray) -> bool:
         return found is not None and (found < least or ends["max"].as_py() > most)
     parts = column.chunks
     if pa.types.is_struct(kind):
-        inner = [pa.chunked_array(values) for values in zip(*(part.flatten() for part in parts), strict=True)]
+        inner = [
+            pa.chunked_array(values)
+            for values in zip(*(part.flatten() for part in parts), strict=True)
+        ]
     elif pa.types.is_map(kind):
         inner = [pa.chunked_array([part.keys for part in parts], kind.key_type)]
         inner.append(pa.chunked_array([part.items for part in parts], kind.item_type))
@@ -154,7 +193,12 @@ def valid_utf8(texts: pa.Array) -> pa.Array:
     if is_utf8(texts):
         return texts
     raws = texts.cast(pa.binary()).to_pylist()
-    return pa.array([None if raw is None else raw.decode("utf-8", "backslashreplace") for raw in raws])
+    return pa.array(
+        [
+            None if raw is None else raw.decode("utf-8", "backslashreplace")
+            for raw in raws
+        ]
+    )
 
 
 def as_keys(rows: pa.Table, names: Sequence[str]) -> pa.Table:
@@ -167,26 +211,33 @@ def as_keys(rows: pa.Table, names: Sequence[str]) -> pa.Table:
     return keys
 
 
-def check_keys(rows: pa.Table, where: object, names: Sequence[str], batch_id: int) -> None:
+def check_keys(
+    rows: pa.Table, where: object, names: Sequence[str], batch_id: int
+) -> None:
     """Refuse a batch with rows whose keys do not identify them; see `check_row_keys`."""
     keys = as_keys(rows, names)
     if nested := [each for each in keys.schema if pa.types.is_nested(each.type)]:
         raise InvalidInputError(
-            f"{where}: key {nested[0].name} is a {nested[0].type}, by which no rows are matched; give its "
-            "fields as columns (windows.flatten), and these as keys"
+            f"{where}: key {nested[0].name} is a {nested[0].type}, by which no rows are"
+            " matched; give its fields as columns (windows.flatten), and these as keys"
         )
     null = any(column.null_count for column in keys.columns)
-    counted = keys.group_by(keys.column_names).aggregate([([], "count_all")])["count_all"]
+    counted = keys.group_by(keys.column_names).aggregate([([], "count_all")])[
+        "count_all"
+    ]
     check_row_keys(where, names, batch_id, null=null, twice=pc.max(counted).as_py() > 1)
 
 
-def check_required(rows: pa.Table, where: object, names: Iterable[str], batch_id: int) -> None:
+def check_required(
+    rows: pa.Table, where: object, names: Iterable[str], batch_id: int
+) -> None:
     """Refuse a batch with a null in a column of which the target requires a value."""
     for name in names:
         if name in rows.column_names and rows[name].null_count:
             raise InvalidInputError(
-                f"batch {batch_id} for {where}: column {name} is null, of which the table requires a value; "
-                "fill it with F.coalesce, or leave such rows out"
+                f"batch {batch_id} for {where}: column {name} is null, of which the"
+                " table requires a value; fill it with F.coalesce, or leave such"
+                " rows out"
             )
 
 
@@ -210,25 +261,46 @@ def in_files(batch: DataFrame) -> Iterator[Parts]:
     frame = _numbered(batch)
     kinds = [field.dataType for field in batch.schema]
     columns = [
-        _AS_NUMBERS[type(kind)][0](name).alias(name) if type(kind) in _AS_NUMBERS else F.col(name)
+        (
+            _AS_NUMBERS[type(kind)][0](name).alias(name)
+            if type(kind) in _AS_NUMBERS
+            else F.col(name)
+        )
         for name, kind in zip(frame.columns, kinds, strict=True)
     ]
     folder = scratch_folder(batch.sparkSession)
-    with tempfile.TemporaryDirectory(prefix="batch-", dir=folder, ignore_cleanup_errors=True) as made:
-        writer = frame.select(columns).write.option("compression", "none").option("parquet.block.size", _PART)
-        writer.option("parquet.enable.dictionary", "false").parquet(for_spark(Path(made, "rows")))
+    with tempfile.TemporaryDirectory(
+        prefix="batch-", dir=folder, ignore_cleanup_errors=True
+    ) as made:
+        writer = (
+            frame.select(columns)
+            .write.option("compression", "none")
+            .option("parquet.block.size", _PART)
+        )
+        writer.option("parquet.enable.dictionary", "false").parquet(
+            for_spark(Path(made, "rows"))
+        )
         yield Parts(partial(_read, Path(made, "rows"), kinds))
 
 
 def _read(folder: Path, kinds: list[T.DataType]) -> Iterator[pa.RecordBatch]:
     """Read the rows of the Parquet files that a finished job has written, in the order of its partitions."""
-    # Names are part-00003-….parquet; if Spark limits the rows per file, they end with c000, c001 and so on.
-    for path in sorted(folder.glob("part-*"), key=lambda path: (int(path.name.split("-")[1]), path.name)):
+    # Names are part-00003-….parquet; if Spark limits the rows per file, they end with
+    # c000, c001 and so on.
+    for path in sorted(
+        folder.glob("part-*"),
+        key=lambda path: (int(path.name.split("-")[1]), path.name),
+    ):
         with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):  # one call would keep all in memory
+            # One call would keep all in memory
+            for group in range(file.num_row_groups):
                 for part in file.iter_batches(_ROWS, [group]):
                     columns = [
-                        column.cast(_AS_NUMBERS[type(kind)][1]) if type(kind) in _AS_NUMBERS else column
+                        (
+                            column.cast(_AS_NUMBERS[type(kind)][1])
+                            if type(kind) in _AS_NUMBERS
+                            else column
+                        )
                         for column, kind in zip(part.columns, kinds, strict=True)
                     ]
                     yield pa.RecordBatch.from_arrays(columns, part.schema.names)
@@ -238,19 +310,22 @@ def _read(folder: Path, kinds: list[T.DataType]) -> Iterator[pa.RecordBatch]:
 def in_blobs(batch: DataFrame) -> Iterator[Parts]:
     """Keep a batch with the workers, as blobs of Arrow data that the driver fetches in parts; see `kept`.
 
-    The parts are limited by their size, because a whole partition could exhaust the memory of the driver's
-    JVM, which then hangs.
+    The parts are limited by their size, because a whole partition could exhaust the
+    memory of the driver's JVM, which then hangs.
     """
 
     def pack(parts: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa  # within the function, so that the workers do not need the kit
+        # Within the function, so that the workers do not need the kit
+        import pyarrow as pa
 
         for part in parts:
             if part.num_rows:
                 sink = pa.BufferOutputStream()
                 with pa.ipc.new_stream(sink, part.schema) as writer:
                     writer.write_batch(part)
-                yield pa.RecordBatch.from_pydict({"blob": [sink.getvalue().to_pybytes()]})
+                yield pa.RecordBatch.from_pydict(
+                    {"blob": [sink.getvalue().to_pybytes()]}
+                )
 
     packed = _numbered(batch).mapInArrow(pack, "blob BINARY")
     # In memory, and on disk if they do not fit.
@@ -262,32 +337,39 @@ def in_blobs(batch: DataFrame) -> Iterator[Parts]:
         blobs.unpersist()
 
 
-def _fetched(blobs: DataFrame, made: list[tuple[int, int, int]]) -> Iterator[pa.RecordBatch]:
+def _fetched(
+    blobs: DataFrame, made: list[tuple[int, int, int]]
+) -> Iterator[pa.RecordBatch]:
     """Fetch the rows of the blobs, and check each blob against the checksum of the first computation.
 
-    Spark recomputes a blob that a worker has lost. After a shuffle its rows may then come in another order,
-    or be in another blob, so that rows would be lost or doubled.
+    Spark recomputes a blob that a worker has lost. After a shuffle its rows may then
+    come in another order, or be in another blob, so that rows would be lost or doubled.
 
     Args:
         blobs: the blobs, with the columns `number` and `blob`.
-        made: the number, size in bytes and checksum of each blob that was computed, sorted by number.
+        made: the number, size in bytes and checksum of each blob that was computed,
+            sorted by number.
 
     Raises:
         KitError: a blob is missing, or differs from the one that was computed first.
     """
     sums = {number: checksum for number, _, checksum in made}
-    parts: dict[int, list[int]] = {}  # the numbers of the blobs that are fetched together
+    # The numbers of the blobs that are fetched together
+    parts: dict[int, list[int]] = {}
     total = 0
     for number, size, _ in made:
         parts.setdefault(total // _PART, []).append(number)
         total += size
     for numbers in parts.values():
-        # Spark keeps the range of numbers of each cached piece, so this filter skips all other pieces.
+        # Spark keeps the range of numbers of each cached piece, so this filter skips
+        # all other pieces.
         part = blobs.where(F.col("number").between(numbers[0], numbers[-1])).coalesce(1)
-        # Not toLocalIterator: Spark never releases its jobs, with their plans and sessions, which would leak
-        # a megabyte per batch.
+        # Not toLocalIterator: Spark never releases its jobs, with their plans and
+        # sessions, which would leak a megabyte per batch.
         fetched = part.select("number", "blob").toArrow()
-        for number, blob in zip(fetched["number"].to_pylist(), fetched["blob"], strict=True):
+        for number, blob in zip(
+            fetched["number"].to_pylist(), fetched["blob"], strict=True
+        ):
             if sums.pop(number, None) != zlib.crc32(blob.as_buffer()):
                 raise KitError(_LOST)
             yield pa.ipc.open_stream(blob.as_buffer()).read_next_batch()

@@ -1,7 +1,8 @@
 """The packages of other systems (Kafka, Delta, Avro) that Spark is launched with.
 
-`needed` returns the settings for the connectors, `missing` and `missing_source` say how to add one that is
-not there. A session opens this module when it is asked for connectors, and `start` when Spark lacks a source.
+`needed` returns the settings for the connectors, `missing` and `missing_source` say how
+to add one that is not there. A session opens this module when it is asked for
+connectors, and `start` when Spark lacks a source.
 """
 
 from __future__ import annotations
@@ -35,20 +36,36 @@ def versions() -> dict[str, dict[str, Any]]:
     return tomllib.loads(_files.in_conf("versions.toml").read_text("utf-8"))
 
 
-# Spark's error for a data source that it does not have, and the sources that every Spark has.
+# Spark's error for a data source that it does not have, and the sources that every
+# Spark has.
 _NO_SOURCE = re.compile(r"Failed to find (?:the )?data source: ([^\s,]+?)\.(?:\s|$)")
-_OWN_SOURCES = ("console", "csv", "json", "memory", "noop", "orc", "parquet", "rate", "socket", "text", "xml")
+_OWN_SOURCES = (
+    "console",
+    "csv",
+    "json",
+    "memory",
+    "noop",
+    "orc",
+    "parquet",
+    "rate",
+    "socket",
+    "text",
+    "xml",
+)
 
 _LISTS = ("spark.jars", "spark.jars.packages", "spark.sql.extensions")
 
-JARS = "SPARKSTREAM_JARS"  # environment variable: a folder of jars, for machines without a network
+# Environment variable: a folder of jars, for machines without a network
+JARS = "SPARKSTREAM_JARS"
 
 
 def connectors() -> dict[str, Connector]:
     """Return Spark's connectors for other systems and formats, by name."""
     from sparkstream_kit.connectors import AVRO, systems
 
-    return {"avro": AVRO} | {name: each.connector for name, each in systems().items() if each.connector}
+    return {"avro": AVRO} | {
+        name: each.connector for name, each in systems().items() if each.connector
+    }
 
 
 def coordinates(connector: Connector, spark: str) -> str | None:
@@ -76,8 +93,9 @@ def missing_source(error: BaseException) -> str | None:
     if name.lower() in connectors():
         return missing(name.lower())
     return (
-        f"Spark has no data source {name}; launch with spark-submit --packages ITS-PACKAGE, or give "
-        "get_session(…, conf={'spark.jars.packages': 'ITS-PACKAGE'}) before Spark runs"
+        f"Spark has no data source {name}; launch with spark-submit --packages"
+        " ITS-PACKAGE, or give get_session(…, conf={'spark.jars.packages':"
+        " 'ITS-PACKAGE'}) before Spark runs"
     )
 
 
@@ -89,8 +107,9 @@ def missing(name: str) -> str:
         'Spark has no connector kafka; launch with spark-submit $(sparkstream connectors kafka) …'
     """
     return (
-        f"Spark has no connector {name}; launch with spark-submit $(sparkstream connectors {name}) …, or "
-        f"give get_session(…, connectors=[{name!r}]) before Spark runs"
+        f"Spark has no connector {name}; launch with spark-submit $(sparkstream"
+        f" connectors {name}) …, or give get_session(…, connectors=[{name!r}]) before"
+        " Spark runs"
     )
 
 
@@ -103,7 +122,10 @@ def check_session(spark: SparkSession, names: Collection[str]) -> None:
     reject_unknown("connector", names, connectors())
     for name in names:
         asked = connectors()[name].settings
-        lacks = any(value not in (spark.conf.get(key, None) or "") for key, value in asked.items())
+        lacks = any(
+            value not in (spark.conf.get(key, None) or "")
+            for key, value in asked.items()
+        )
         try:
             _ = spark.read.format(name).load().schema
         except Exception as err:  # noqa: BLE001 - a connector that Spark has fails too, for lack of options
@@ -112,20 +134,24 @@ def check_session(spark: SparkSession, names: Collection[str]) -> None:
             raise InvalidInputError(missing(name))
 
 
-def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = None) -> dict[str, str]:
+def needed(
+    names: Iterable[str], spark: str, given: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Return the session settings that add connectors.
 
-    If the environment variable SPARKSTREAM_JARS names a folder, the connectors' jars are taken from it;
-    otherwise Spark downloads the packages.
+    If the environment variable SPARKSTREAM_JARS names a folder, the connectors' jars
+    are taken from it; otherwise Spark downloads the packages.
 
     Args:
         names: the names of the connectors, keys of `connectors()`.
         spark: the version of Spark, such as "4.2.0".
-        given: the settings of the user. If a setting is a list in both, the result has the items of both.
+        given: the settings of the user. If a setting is a list in both, the result has
+            the items of both.
 
     Raises:
-        InvalidInputError: an unknown connector, a connector without a package for this Spark, a folder in
-            which one of the jars is missing, or a user's setting that contradicts one a connector needs.
+        InvalidInputError: an unknown connector, a connector without a package for this
+            Spark, a folder in which one of the jars is missing, or a user's setting
+            that contradicts one a connector needs.
 
     Examples:
         >>> needed(["kafka"], "4.2.0", {"spark.jars.packages": "a:b:1"})
@@ -144,34 +170,42 @@ def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = N
         else:
             there = " or ".join(each for each in versions() if coordinates(known, each))
             raise InvalidInputError(
-                f"connector {name} has no package for Spark {spark}; use Spark {there}, or "
-                f"name a folder with its jars: {JARS}=FOLDER"
+                f"connector {name} has no package for Spark {spark}; use Spark {there},"
+                f" or name a folder with its jars: {JARS}=FOLDER"
             )
         for key, value in known.settings.items():
             if key not in _LISTS and before.get(key, value) != value:
                 raise InvalidInputError(
-                    f"connector {name} needs {key}={value}, and not {before[key]}; leave that setting out"
+                    f"connector {name} needs {key}={value}, and not {before[key]};"
+                    " leave that setting out"
                 )
             lists.setdefault(key, []).append(value)
     return {
-        key: ",".join(dict.fromkeys([*filter(None, before.get(key, "").split(",")), *values]))
+        key: ",".join(
+            dict.fromkeys([*filter(None, before.get(key, "").split(",")), *values])
+        )
         for key, values in lists.items()
     }
 
 
 def _in_order(name: str) -> list[tuple[int, str]]:
     """Return a sort key by which 4.2.10 comes after 4.2.9: numbers count as such, other text as text."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part)
+        for part in re.split(r"(\d+)", name)
+    ]
 
 
 def _in_folder(name: str, folder: Path) -> list[str]:
     """Return one jar in a folder for each prefix of a connector, of several the latest version."""
     found = {}
     for start in connectors()[name].jars:
-        found[start] = sorted(folder.glob(f"{start}*.jar"), key=lambda jar: _in_order(jar.name))
+        found[start] = sorted(
+            folder.glob(f"{start}*.jar"), key=lambda jar: _in_order(jar.name)
+        )
     if missing := [start for start, files in found.items() if not files]:
         raise InvalidInputError(
-            f"connector {name}: {JARS}={folder} has no {missing[0]}*.jar; put it there, or unset {JARS} "
-            "to have Spark fetch it"
+            f"connector {name}: {JARS}={folder} has no {missing[0]}*.jar; put it there,"
+            f" or unset {JARS} to have Spark fetch it"
         )
     return [str(files[-1]) for files in found.values()]

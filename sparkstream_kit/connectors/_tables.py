@@ -1,12 +1,14 @@
 """What sinks with a ledger share: ledgers of entries, and the rules of table formats.
 
-`Entries` is a ledger that keeps an entry for each query, as those of Kafka, MongoDB and SQL do.
+`Entries` is a ledger that keeps an entry for each query, as those of Kafka, MongoDB and
+SQL do.
 
-A table of Delta Lake or Iceberg is its own ledger. A commit of such a table holds a batch's rows together
-with its number and plan, and the table's properties hold the owners and epochs. `Table` is what a writer
-implements: `delta.writers.SparkTable`, `delta.rust.RustTable` and `iceberg.table.IcebergTable`. `Target` is
-the `LedgerTarget` of these sinks; `prepare`, `take` and `is_written` apply the rules of `sinks.ledger` to a
-`Table`.
+A table of Delta Lake or Iceberg is its own ledger. A commit of such a table holds a
+batch's rows together with its number and plan, and the table's properties hold the
+owners and epochs. `Table` is what a writer implements: `delta.writers.SparkTable`,
+`delta.rust.RustTable` and `iceberg.table.IcebergTable`. `Target` is the `LedgerTarget`
+of these sinks; `prepare`, `take` and `is_written` apply the rules of `sinks.ledger` to
+a `Table`.
 """
 
 from __future__ import annotations
@@ -32,14 +34,29 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks import base
 
 
-OWNERS = "sparkstream.queries"  # the table's property with the ids of the queries that may write to it
-EPOCH = "sparkstream.epoch."  # plus a query's id: the table's property with that query's newest epoch
+# The table's property with the ids of the queries that may write to it
+OWNERS = "sparkstream.queries"
+# Plus a query's id: the table's property with that query's newest epoch
+EPOCH = "sparkstream.epoch."
 EXACT = {  # the types of Spark that every format holds
-    *("array", "binary", "boolean", "date", "decimal", "double", "float", "integer", "long", "map", "string"),
+    *(
+        "array",
+        "binary",
+        "boolean",
+        "date",
+        "decimal",
+        "double",
+        "float",
+        "integer",
+        "long",
+        "map",
+        "string",
+    ),
     *("struct", "timestamp", "timestamp_ntz"),
 }
 TRIES = 20  # attempts of a commit, if other writers commit at the same moment
-_FILLED = ("delta.generationExpression", "delta.identity.start")  # of a column that the table fills itself
+# Of a column that the table fills itself
+_FILLED = ("delta.generationExpression", "delta.identity.start")
 
 _Done = TypeVar("_Done")
 
@@ -47,8 +64,8 @@ _Done = TypeVar("_Done")
 class Entries(Ledger):
     """A ledger that keeps an entry for each query.
 
-    An entry is a dict with `batch` and `plan` of the last batch, and `epoch` and `driver` of the newest
-    start; what is missing or None there is not known yet.
+    An entry is a dict with `batch` and `plan` of the last batch, and `epoch` and
+    `driver` of the newest start; what is missing or None there is not known yet.
     """
 
     def entries(self) -> Mapping[str, Mapping[str, Any]]:
@@ -70,22 +87,28 @@ class Entries(Ledger):
         return Epoch(own["epoch"], own["driver"]) if own.get("epoch") else None
 
     def any_query(self) -> tuple[str, int] | None:
-        written = ((query, entry.get("batch")) for query, entry in self.entries().items())
-        return next(((query, max(batch, 0)) for query, batch in written if batch is not None), None)
+        written = (
+            (query, entry.get("batch")) for query, entry in self.entries().items()
+        )
+        return next(
+            ((query, max(batch, 0)) for query, batch in written if batch is not None),
+            None,
+        )
 
     def check_lost(self, query_id: str | None, *, is_there: bool = False) -> None:
         """Refuse to go on where a target was deleted, made again or emptied, and rows of this query with it.
 
-        A sink whose ledger lies beside the target calls this when the target does not exist, or has no rows
-        although this query has written some. If each batch replaces the whole result, nothing is lost, and
-        the target may be recreated.
+        A sink whose ledger lies beside the target calls this when the target does not
+        exist, or has no rows although this query has written some. If each batch
+        replaces the whole result, nothing is lost, and the target may be recreated.
 
         Args:
             query_id: the query's id.
             is_there: whether the target exists, without rows.
 
         Raises:
-            InvalidInputError: the query has written to the target, and would not write those rows again.
+            InvalidInputError: the query has written to the target, and would not write
+                those rows again.
         """
         last = self.last_batch(query_id)
         if last is None or last < 0 or self.how == "replace" or self.take_over:
@@ -96,8 +119,9 @@ class Entries(Ledger):
             state = "is empty"
             first = f"remove the {self.what} and "
         line = (
-            f"{self.where} {state}, but this query has written its batches up to {last} to it; restore the "
-            f"{self.what}; or, to write all rows again, {first}start with another checkpoint folder"
+            f"{self.where} {state}, but this query has written its batches up to {last}"
+            f" to it; restore the {self.what}; or, to write all rows again,"
+            f" {first}start with another checkpoint folder"
         )
         if self.take_over is not None:
             line += "; or, to go on without its rows, give take_over=True"
@@ -106,7 +130,9 @@ class Entries(Ledger):
 
 def gone(target: object) -> InvalidInputError:
     """Return the error for a target that is to be read back, but was removed."""
-    return InvalidInputError(f"{target} is gone, but this query is compared with its rows; restore it")
+    return InvalidInputError(
+        f"{target} is gone, but this query is compared with its rows; restore it"
+    )
 
 
 class ConflictError(KitError):
@@ -127,7 +153,8 @@ class Format(NamedTuple):
     not_in_names: str = ""
 
 
-DELTA = Format("Delta", {*EXACT, "byte", "short", "variant"}, " ,;{}()\n\t=")  # Parquet's rule for names
+# Parquet's rule for names
+DELTA = Format("Delta", {*EXACT, "byte", "short", "variant"}, " ,;{}()\n\t=")
 ICEBERG = Format("Iceberg", EXACT)
 
 
@@ -140,7 +167,11 @@ def nullable(schema: T.StructType) -> T.StructType:
     """Return a schema with every value nullable, because a later query may have nulls."""
 
     def loosen(part: dict[str, Any]) -> dict[str, Any]:
-        return part | {key: True for key in ("nullable", "containsNull", "valueContainsNull") if key in part}
+        return part | {
+            key: True
+            for key in ("nullable", "containsNull", "valueContainsNull")
+            if key in part
+        }
 
     return T.StructType.fromJson(json.loads(schema.json(), object_hook=loosen))
 
@@ -148,7 +179,9 @@ def nullable(schema: T.StructType) -> T.StructType:
 def command(call: Callable[..., None], *given: object) -> str:
     """Return the command that calls a function, for messages."""
     called = f"{call.__name__}({', '.join(map(repr, given))})"
-    return "run python -c " + shlex.quote(f"from {call.__module__} import {call.__name__}; {called}")
+    return "run python -c " + shlex.quote(
+        f"from {call.__module__} import {call.__name__}; {called}"
+    )
 
 
 class Table(Protocol):
@@ -195,15 +228,18 @@ class Table(Protocol):
         """Set properties of the table, in a commit.
 
         Raises:
-            ConflictError: another writer has set properties or written a batch at the same moment.
+            ConflictError: another writer has set properties or written a batch at the
+                same moment.
         """
 
-    def gathered(self, batch: DataFrame, target: Target, which: Batch) -> AbstractContextManager[Any]:
+    def gathered(
+        self, batch: DataFrame, target: Target, which: Batch
+    ) -> AbstractContextManager[Any]:
         """Return a context manager with the rows of a batch, in the form that `commit` takes.
 
         Raises:
-            InvalidInputError: for `upsert`, a key is null or occurs in two rows of the batch; or a column
-                that must have a value has none.
+            InvalidInputError: for `upsert`, a key is null or occurs in two rows of the
+                batch; or a column that must have a value has none.
         """
 
     def commit(self, rows: Any, target: Target, which: Batch) -> None:
@@ -244,14 +280,17 @@ class _Ledger(Ledger):
         return Epoch(int(number), driver) if number else None
 
     def last_batch(self, query_id: str | None) -> int | None:
-        # A query that is no longer an owner has lost its rows to one that took the table over: treat it as
-        # one that has never written here.
-        return self._table.last_batch(str(query_id)) if query_id in self.owners else None
+        # A query that is no longer an owner has lost its rows to one that took the
+        # table over: treat it as one that has never written here.
+        return (
+            self._table.last_batch(str(query_id)) if query_id in self.owners else None
+        )
 
     def last_plan(self, query_id: str) -> str | None:
         last = self.last_batch(query_id)
         for text in self._table.history():
-            with suppress(ValueError, TypeError, LookupError):  # the commit of another program
+            # The commit of another program
+            with suppress(ValueError, TypeError, LookupError):
                 said = json.loads(text or "")
                 if (said["query"], said["batch"]) == (query_id, last):
                     return None if said["plan"] is None else str(said["plan"])
@@ -260,7 +299,9 @@ class _Ledger(Ledger):
     def any_query(self) -> tuple[str, int] | None:
         others = [] if self._me in self.owners else self.owners
         written = ((other, self._table.last_batch(other)) for other in others)
-        return next(((other, last) for other, last in written if last is not None), None)
+        return next(
+            ((other, last) for other, last in written if last is not None), None
+        )
 
     def has_rows(self) -> bool:
         return self._me not in self.owners and self._table.has_rows()
@@ -280,8 +321,8 @@ class Target:
         how: `append`, `upsert` or `replace`.
         keys: the columns that identify a row, for `upsert`; empty otherwise.
         merge_schema: whether to add columns that the table lacks.
-        take_over: whether to write although another query has written to the table, or earlier batches are
-            missing.
+        take_over: whether to write although another query has written to the table, or
+            earlier batches are missing.
         opened: returns the table, as one of the writers accesses it.
         table: the table, opened with the first batch, after the pickling.
     """
@@ -294,14 +335,18 @@ class Target:
     opened: Callable[[SparkSession], Table]
     table: Table | None = None
 
-    def prepare(self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool) -> str | None:
+    def prepare(
+        self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool
+    ) -> str | None:
         """Create the table if it is missing, and check that the query may write to it.
 
         Raises:
             InvalidInputError: as for the function `prepare`.
             MissingExtraError: the query needs a library that is not installed.
         """
-        return prepare(self, self.opened(frame.sparkSession), frame.schema, query, coming, makes)
+        return prepare(
+            self, self.opened(frame.sparkSession), frame.schema, query, coming, makes
+        )
 
     def take(self, query: str, driver: str, frame: DataFrame) -> None:
         """Give the query its next epoch in the table."""
@@ -320,7 +365,8 @@ class Target:
             with suppress(ConflictError):
                 table.commit(rows, self, batch)
                 return
-            # Others commit while a batch is computed. From now on little time passes between look and commit.
+            # Others commit while a batch is computed. From now on little time passes
+            # between look and commit.
             tried(lambda: self._again(table, schema, batch, rows))
 
     def itself(self, spark: SparkSession) -> str:
@@ -339,7 +385,9 @@ class Target:
             raise gone(self.where)
         return table.rows(spark)
 
-    def _again(self, table: Table, schema: T.StructType, batch: Batch, rows: Any) -> None:
+    def _again(
+        self, table: Table, schema: T.StructType, batch: Batch, rows: Any
+    ) -> None:
         if not is_written(self, table, schema, batch):
             table.commit(rows, self, batch)
 
@@ -378,14 +426,16 @@ def prepare(
         schema: the schema of the query's rows.
         query: the query's id; None if it was never started before.
         coming: the query's next batch; None to look up no plan.
-        makes: create the table and columns that are missing; if False, as in a dry run, only check.
+        makes: create the table and columns that are missing; if False, as in a dry run,
+            only check.
 
     Returns:
         The plan of the next batch, if the table already has that batch; else None.
 
     Raises:
-        InvalidInputError: the format cannot hold a column, the table has other columns or rows that this
-            query did not write, or the table was removed at the same moment.
+        InvalidInputError: the format cannot hold a column, the table has other columns
+            or rows that this query did not write, or the table was removed at the same
+            moment.
     """
     _check_schema(target, table.format, schema)
     ledger = _Ledger(target, table, query)
@@ -393,15 +443,19 @@ def prepare(
         ledger.plan_of(coming)  # refused before a table is made
         if not makes:
             return None
-        table.create(schema)  # without rows: if two queries created it with rows, one would fail
+        # Without rows: if two queries created it with rows, one would fail
+        table.create(schema)
         ledger = _Ledger(target, table, query)
     if ledger.columns is None:
-        raise InvalidInputError(f"{target.where} was removed while a query started to write to it")
+        raise InvalidInputError(
+            f"{target.where} was removed while a query started to write to it"
+        )
     ledger.check_owner(query)
     if target.how != "append" and ledger.properties.get("delta.appendOnly") == "true":
         raise InvalidInputError(
-            f"{target.where} takes appends alone (delta.appendOnly), and how={target.how!r} changes rows; "
-            "write to another table, or set that property of the table to false"
+            f"{target.where} takes appends alone (delta.appendOnly), and"
+            f" how={target.how!r} changes rows; write to another table, or set that"
+            " property of the table to false"
         )
     added = _check_columns(target, schema, ledger.columns)
     if added and makes:
@@ -409,11 +463,13 @@ def prepare(
     return ledger.plan_of(coming)
 
 
-def is_written(target: Target, table: Table, schema: T.StructType, batch: Batch) -> bool:
+def is_written(
+    target: Target, table: Table, schema: T.StructType, batch: Batch
+) -> bool:
     """Return whether the table already has a batch; refuse a batch that may not be written.
 
-    Before a query's first batch, this function creates the table if it is missing, and makes the query its
-    owner.
+    Before a query's first batch, this function creates the table if it is missing, and
+    makes the query its owner.
 
     Raises:
         InvalidInputError: the ledger's rules refuse the batch, or as for `prepare`.
@@ -424,17 +480,26 @@ def is_written(target: Target, table: Table, schema: T.StructType, batch: Batch)
         if ledger.is_written(batch):
             return True
         # Others may have changed the columns since the query was started.
-        if ledger.columns is not None and (added := _check_columns(target, schema, ledger.columns)):
+        if ledger.columns is not None and (
+            added := _check_columns(target, schema, ledger.columns)
+        ):
             table.add_columns(added)
-            return is_written(target, table, schema, batch)  # the table has another version now
+            # The table has another version now
+            return is_written(target, table, schema, batch)
         return False
     ledger.is_written(batch)  # refused before a table is made
     prepare(target, table, schema, query)
     ledger = _Ledger(target, table, query)
-    written = ledger.is_written(batch)  # another driver may have written since the first look
+    # Another driver may have written since the first look
+    written = ledger.is_written(batch)
     others = [] if target.how == "replace" else ledger.owners
     epoch = ledger.epoch(query) or Epoch(1, batch.driver)
-    table.note({OWNERS: " ".join([*others, query]), f"{EPOCH}{query}": f"{epoch.number} {epoch.driver}"})
+    table.note(
+        {
+            OWNERS: " ".join([*others, query]),
+            f"{EPOCH}{query}": f"{epoch.number} {epoch.driver}",
+        }
+    )
     return written
 
 
@@ -446,7 +511,10 @@ def _check_schema(target: Target, form: Format, schema: T.StructType) -> None:
     for field in schema.fields:
         if bad := [char for char in field.name if char in form.not_in_names]:
             fix = "rename it, as in F.count('*').alias('orders')"
-            raise InvalidInputError(f"column {field.name}: {form.name} allows no {bad[0]!r} in a name; {fix}")
+            raise InvalidInputError(
+                f"column {field.name}: {form.name} allows no {bad[0]!r} in a name;"
+                f" {fix}"
+            )
         for kind in types_in(field.dataType):
             if kind.typeName() not in form.types:
                 raise InvalidInputError(
@@ -461,11 +529,14 @@ def _check_case(form: Format, names: list[str]) -> None:
     for name in names:
         if (other := known.setdefault(name.lower(), name)) != name:
             raise InvalidInputError(
-                f"{form.name} cannot tell the names {other} and {name} apart; rename one of them"
+                f"{form.name} cannot tell the names {other} and {name} apart; rename"
+                " one of them"
             )
 
 
-def _check_columns(target: Target, schema: T.StructType, there: T.StructType) -> list[T.StructField]:
+def _check_columns(
+    target: Target, schema: T.StructType, there: T.StructType
+) -> list[T.StructField]:
     """Compare the query's columns with the table's, and return the columns to add to the table.
 
     Args:
@@ -474,8 +545,9 @@ def _check_columns(target: Target, schema: T.StructType, there: T.StructType) ->
         there: the table's schema.
 
     Raises:
-        InvalidInputError: a column has another type or another case in the table, or the table lacks it and
-            `merge_schema` is False; or the query lacks a column that must have a value.
+        InvalidInputError: a column has another type or another case in the table, or
+            the table lacks it and `merge_schema` is False; or the query lacks a column
+            that must have a value.
     """
     in_any_case = {field.name.lower(): field for field in there.fields}
     known = {field.name: field for field in there.fields}
@@ -485,25 +557,32 @@ def _check_columns(target: Target, schema: T.StructType, there: T.StructType) ->
         if has is None:
             missing.append(field)
         elif has.name != field.name:
-            raise InvalidInputError(f"column {field.name} is called {has.name} in {target.where}; rename it")
+            raise InvalidInputError(
+                f"column {field.name} is called {has.name} in {target.where}; rename it"
+            )
         elif has.dataType.simpleString() != field.dataType.simpleString():
             raise InvalidInputError(
-                f"column {field.name} is {field.dataType.simpleString()}, and "
-                f"{has.dataType.simpleString()} in {target.where}; cast it, or write to another table"
+                f"column {field.name} is {field.dataType.simpleString()}, and"
+                f" {has.dataType.simpleString()} in {target.where}; cast it, or write"
+                " to another table"
             )
     if missing and not target.merge_schema:
         raise InvalidInputError(
-            f"{target.where} has no column {', '.join(field.name for field in missing)}; give "
-            "merge_schema=True to add it, or leave it out"
+            f"{target.where} has no column"
+            f" {', '.join(field.name for field in missing)}; give merge_schema=True to"
+            " add it, or leave it out"
         )
     lacks = [
         field.name
         for field in there.fields
-        if not field.nullable and field.name not in schema.names and not {*_FILLED} & {*field.metadata}
+        if not field.nullable
+        and field.name not in schema.names
+        and not {*_FILLED} & {*field.metadata}
     ]
     if lacks:
         raise InvalidInputError(
-            f"{target.where} requires a value of {', '.join(lacks)} in each row, and the query has no such "
-            "column; add it to the query, or let the table have null there"
+            f"{target.where} requires a value of {', '.join(lacks)} in each row, and"
+            " the query has no such column; add it to the query, or let the table have"
+            " null there"
         )
     return missing

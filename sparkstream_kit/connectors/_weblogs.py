@@ -19,8 +19,8 @@ _NO_TEXT = {"time": T.TimestampType(), "status": T.IntegerType(), "bytes": T.Lon
 _COLUMNS = ["host", "user", "time", "request", "status", "bytes", "referer", "agent"]
 _SCHEMA = schema_of(**{name: _NO_TEXT.get(name, T.StringType()) for name in _COLUMNS})
 _FIELDS = 7
-# A request may contain quotes. It ends at the first quote that is followed by two words and then by either a
-# quote or the end of the line.
+# A request may contain quotes. It ends at the first quote that is followed by two words
+# and then by either a quote or the end of the line.
 _LINE = r'(?s)^(\S+) \S+ ([^\[]*)\[([^\]]*)\] "(.*?)" (\S++) (\S++)(?: (".*))?\s*$'
 _LAST_TWO = r'(?s)^"((?:[^"\\]|\\.)*+)" "((?:[^"\\]|\\.)*+)"(?: .*")?$'
 _TIME = "dd/MMM/yyyy:HH:mm:ss Z"
@@ -29,21 +29,24 @@ _TIME = "dd/MMM/yyyy:HH:mm:ss Z"
 def parse_log(lines: DataFrame) -> DataFrame:
     """Parse lines of a web server's log in the common or the combined format; each line gives one row.
 
-    A line is bad when it is not valid UTF-8 or not in the format, when its time cannot be read, when its
-    status is not a number of three digits, or when its bytes are neither "-" nor a number that fits into a
-    bigint. A request may contain quotes. Fields after the agent are left out if the last
-    of them is in quotes, such as nginx's `$http_x_forwarded_for`; `_raw` has them. The formats are those of
-    Apache HTTP Server, "Log Files", section "Access Log".
+    A line is bad when it is not valid UTF-8 or not in the format, when its time cannot
+    be read, when its status is not a number of three digits, or when its bytes are
+    neither "-" nor a number that fits into a bigint. A request may contain quotes.
+    Fields after the agent are left out if the last of them is in quotes, such as
+    nginx's `$http_x_forwarded_for`; `_raw` has them. The formats are those of Apache
+    HTTP Server, "Log Files", section "Access Log".
 
     Args:
-        lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
-            `sources.text`. Its other columns are kept.
+        lines: a DataFrame, streaming or static, whose first column is the line
+            (string), such as that of `sources.text`. Its other columns are kept.
 
     Returns:
-        host (string: a name or an address), user (string), time (timestamp), request (string), status (int),
-        bytes (bigint), and from a combined line referer and agent (string). A field that is "-" is null.
-        Then, as in `parse_csv`, `_reason`, such as "status: not a number", `_raw`, `_bytes` and `_file`, and
-        the other columns of `lines`. Spark's progress counts the rows, and so does the summary of `run`.
+        host (string: a name or an address), user (string), time (timestamp), request
+        (string), status (int), bytes (bigint), and from a combined line referer and
+        agent (string). A field that is "-" is null. Then, as in `parse_csv`, `_reason`,
+        such as "status: not a number", `_raw`, `_bytes` and `_file`, and the other
+        columns of `lines`. Spark's progress counts the rows, and so does the summary of
+        `run`.
 
     Raises:
         InvalidInputError: `lines` has another column with one of these names.
@@ -59,12 +62,19 @@ def parse_log(lines: DataFrame) -> DataFrame:
 
 
 def _read_log(frame: DataFrame) -> tuple[DataFrame, Column, Column | None]:
-    # Separate select steps: in a single step Spark would evaluate each expression again for every use. One
-    # regular expression finds all fields and separates them by line feeds. A line of text contains no line
-    # feed, so only a line in the format splits into this number of parts.
-    found = F.regexp_replace(RAW, _LINE, "\n".join(f"${number + 1}" for number in range(_FIELDS)))
-    frame = frame.select("*", F.when(F.is_valid_utf8(RAW), F.split(found, "\n")).alias("_parts"))
-    host, user, time, request, status, size, rest = (F.get("_parts", F.lit(n)) for n in range(_FIELDS))
+    # Separate select steps: in a single step Spark would evaluate each expression again
+    # for every use. One regular expression finds all fields and separates them by line
+    # feeds. A line of text contains no line feed, so only a line in the format splits
+    # into this number of parts.
+    found = F.regexp_replace(
+        RAW, _LINE, "\n".join(f"${number + 1}" for number in range(_FIELDS))
+    )
+    frame = frame.select(
+        "*", F.when(F.is_valid_utf8(RAW), F.split(found, "\n")).alias("_parts")
+    )
+    host, user, time, request, status, size, rest = (
+        F.get("_parts", F.lit(n)) for n in range(_FIELDS)
+    )
     last = F.rtrim(rest)
     both = F.split(F.regexp_replace(last, _LAST_TWO, "$1\n$2"), "\n")
     last_two = F.when(F.endswith(last, F.lit('"')), both)

@@ -1,13 +1,14 @@
 """Extra: input for streams: a line server, a file dripper, a replay, seeded generators with known truth.
 
-`LineServer` sends lines to socket clients, `drip` lands files in a folder, and `replay_files` cuts a file
-into small files for it. The functions whose names end in `_rows` generate rows from a seed, and matching
-functions such as `events_truth` compute without Spark what a job should find in them. `disturb` adds late,
-duplicate, bad and far-future rows to rows that are dicts.
+`LineServer` sends lines to socket clients, `drip` lands files in a folder, and
+`replay_files` cuts a file into small files for it. The functions whose names end in
+`_rows` generate rows from a seed, and matching functions such as `events_truth` compute
+without Spark what a job should find in them. `disturb` adds late, duplicate, bad and
+far-future rows to rows that are dicts.
 
-The functions that make lines, rows and files check their arguments when they are called. Their results can be
-iterated any number of times, each time from the start. A seed gives the same data on every Python version (a
-test checks the digests).
+The functions that make lines, rows and files check their arguments when they are
+called. Their results can be iterated any number of times, each time from the start. A
+seed gives the same data on every Python version (a test checks the digests).
 """
 
 from __future__ import annotations

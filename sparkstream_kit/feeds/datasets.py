@@ -1,7 +1,7 @@
 """The kinds of generated rows: how each is written to files, and what a job should find in them.
 
-`DATASETS` maps a name to a `Dataset`. `sparkstream feed NAME` and `sparkstream new` read their settings from
-it.
+`DATASETS` maps a name to a `Dataset`. `sparkstream feed NAME` and `sparkstream new`
+read their settings from it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ class Dataset(NamedTuple):
     """One kind of generated rows: `sparkstream feed` lands its files, and `sparkstream new` copies a sample.
 
     Attributes:
-        file: the pattern of file names: `cards.csv` stands for `cards-0-0001.csv`, with the seed and the
-            number of the file.
+        file: the pattern of file names: `cards.csv` stands for `cards-0-0001.csv`, with
+            the seed and the number of the file.
         rows: the generator, called as `rows(count, seed=seed)`.
         truth: computes what a job should find from the rows that count.
         line: writes a row as one line of text.
         time: the name of the event-time field, for `disturb`.
         shares: the arguments of `disturb` that make sense for this kind.
         delay: the default watermark delay of the job for this kind.
-        keeps_late: whether the job also counts late rows, so that the truth must include them.
+        keeps_late: whether the job also counts late rows, so that the truth must
+            include them.
     """
 
     file: str
@@ -55,14 +56,36 @@ _sensors_truth = partial(make.sensors_truth, delay=timedelta(minutes=2))
 
 # By the name of the command below `sparkstream feed`.
 DATASETS = {
-    "events": Dataset("events.csv", make.events_rows, make.events_truth, csv_line, keeps_late=True),
-    "posts": Dataset("posts.json", make.posts_rows, make.posts_truth, make.posts_line, time="created_at"),
-    "ads": Dataset("ads.json", make.ads_rows, _ads_truth, time="event_time", shares=_NO_DUPLICATES),
-    "cards": Dataset("cards.csv", make.cards_rows, make.cards_truth, csv_line, shares=_NO_DUPLICATES),
-    "messages": Dataset("messages.json", make.messages_rows, make.messages_truth, shares=("bad",)),
-    "sensors": Dataset(
-        "sensors.json", make.sensors_rows, _sensors_truth, shares=_NO_DUPLICATES, delay="2 minutes"
+    "events": Dataset(
+        "events.csv", make.events_rows, make.events_truth, csv_line, keeps_late=True
     ),
-    "actions": Dataset("actions.json", make.actions_rows, make.actions_truth, shares=_NO_DUPLICATES),
-    "logs": Dataset("access.log", make.log_rows, _log_truth, make.log_line, shares=("bad", "ahead")),
+    "posts": Dataset(
+        "posts.json",
+        make.posts_rows,
+        make.posts_truth,
+        make.posts_line,
+        time="created_at",
+    ),
+    "ads": Dataset(
+        "ads.json", make.ads_rows, _ads_truth, time="event_time", shares=_NO_DUPLICATES
+    ),
+    "cards": Dataset(
+        "cards.csv", make.cards_rows, make.cards_truth, csv_line, shares=_NO_DUPLICATES
+    ),
+    "messages": Dataset(
+        "messages.json", make.messages_rows, make.messages_truth, shares=("bad",)
+    ),
+    "sensors": Dataset(
+        "sensors.json",
+        make.sensors_rows,
+        _sensors_truth,
+        shares=_NO_DUPLICATES,
+        delay="2 minutes",
+    ),
+    "actions": Dataset(
+        "actions.json", make.actions_rows, make.actions_truth, shares=_NO_DUPLICATES
+    ),
+    "logs": Dataset(
+        "access.log", make.log_rows, _log_truth, make.log_line, shares=("bad", "ahead")
+    ),
 }

@@ -1,8 +1,8 @@
 """Rows as they really arrive: some late, some twice, some broken, some dated far in the future.
 
-`disturb` takes clean rows in time order and returns a `Disturbed`: the rows in the order of their arrival,
-each labelled with its kind. The true answer stays known, because a job must compute it from the `counted`
-rows alone.
+`disturb` takes clean rows in time order and returns a `Disturbed`: the rows in the
+order of their arrival, each labelled with its kind. The true answer stays known,
+because a job must compute it from the `counted` rows alone.
 """
 
 from __future__ import annotations
@@ -69,7 +69,11 @@ class Disturbed:
         return self._of("ahead")
 
     def _of(self, wanted: str) -> list[Any]:
-        return [row for row, kind in zip(self.arriving, self.kinds, strict=True) if kind == wanted]
+        return [
+            row
+            for row, kind in zip(self.arriving, self.kinds, strict=True)
+            if kind == wanted
+        ]
 
 
 def disturb(
@@ -86,39 +90,46 @@ def disturb(
 ) -> Disturbed:
     """Disturb the order of rows, and add rows that do not count, so that the true answer stays known.
 
-    The true answer is what a job should compute from the `counted` rows alone. Cut `arriving` into files of
-    `rows_per_file` rows, and let the stream read one file in each batch (`max_files_per_trigger=1`). Then
-    Spark treats each late row as late, and no other row. A row is late if its time is at or before the
-    watermark, which is the newest time of the earlier batches minus the delay (Structured Streaming guide,
-    "Handling Late Data and Watermarking"). Spark's own operators may still use the watermark of one batch
-    earlier, so each late row is late by that watermark, too.
+    The true answer is what a job should compute from the `counted` rows alone. Cut
+    `arriving` into files of `rows_per_file` rows, and let the stream read one file in
+    each batch (`max_files_per_trigger=1`). Then Spark treats each late row as late, and
+    no other row. A row is late if its time is at or before the watermark, which is the
+    newest time of the earlier batches minus the delay (Structured Streaming guide,
+    "Handling Late Data and Watermarking"). Spark's own operators may still use the
+    watermark of one batch earlier, so each late row is late by that watermark, too.
 
     Each share is a probability for a row, from 0 to 1:
 
-    - `late`: the row arrives late, and does not count. The last rows cannot be late, as nothing follows them.
-    - `duplicates`: the row arrives a second time, up to two files later, and before any row whose time is
-      `delay` newer.
-    - `bad`: the text "not a row: 7 {" follows row 7, and so on. The text is not valid JSON, and as CSV it has
-      a single column, so only a schema of one string column could accept it as a row.
-    - `ahead`: a copy of the row, dated in the year 2099, follows the row. The job must drop such rows before
-      its watermark, as they would move the watermark of Spark to the year 2099.
+    - `late`: the row arrives late, and does not count. The last rows cannot be late, as
+      nothing follows them.
+    - `duplicates`: the row arrives a second time, up to two files later, and before any
+      row whose time is `delay` newer.
+    - `bad`: the text "not a row: 7 {" follows row 7, and so on. The text is not valid
+      JSON, and as CSV it has a single column, so only a schema of one string column
+      could accept it as a row.
+    - `ahead`: a copy of the row, dated in the year 2099, follows the row. The job must
+      drop such rows before its watermark, as they would move the watermark of Spark to
+      the year 2099.
 
     Args:
         rows: a finite number of rows as dicts, with times that never decrease.
-        time: the name of the event-time field. Its values are epoch seconds (or milliseconds), as numbers or
-            texts, ISO 8601 texts or datetimes. Texts and datetimes without a time zone are in UTC.
+        time: the name of the event-time field. Its values are epoch seconds (or
+            milliseconds), as numbers or texts, ISO 8601 texts or datetimes. Texts and
+            datetimes without a time zone are in UTC.
         late: the share of rows that become late.
         duplicates: the share of rows that arrive twice.
         bad: the share of rows that are followed by a bad text.
         ahead: the share of rows that are followed by a copy in the far future.
-        delay: the watermark delay, such as "10 minutes" or a `timedelta`; cut to whole milliseconds.
+        delay: the watermark delay, such as "10 minutes" or a `timedelta`; cut to whole
+            milliseconds.
         rows_per_file: the number of arriving rows in a file.
         seed: the seed of the random choices; the same seed gives the same result.
 
     Raises:
-        InvalidInputError: a share is out of range, times are missing, unreadable or decrease, the delay
-            cannot be read or is below a millisecond, `rows_per_file` is below 1, or no row at all can be
-            late, because the rows cover less time than `delay`, or fewer than three files.
+        InvalidInputError: a share is out of range, times are missing, unreadable or
+            decrease, the delay cannot be read or is below a millisecond,
+            `rows_per_file` is below 1, or no row at all can be late, because the rows
+            cover less time than `delay`, or fewer than three files.
 
     Examples:
         >>> hours = [{"time": n * 3600, "n": n} for n in range(9)]
@@ -139,10 +150,13 @@ def disturb(
     arrival = _Arrival(given, times, wait, rows_per_file)
     if chosen and not any(map(arrival.can_be_late, chosen)):
         raise InvalidInputError(
-            f"no row can be late: {len(given)} rows in files of {rows_per_file} span less than {delay} and "
-            "two files; give more rows, smaller files or a shorter delay"
+            f"no row can be late: {len(given)} rows in files of {rows_per_file} span"
+            f" less than {delay} and two files; give more rows, smaller files or a"
+            " shorter delay"
         )
-    for number, (row, (_, again, text, copy, later, soon)) in enumerate(zip(given, draws, strict=True)):
+    for number, (row, (_, again, text, copy, later, soon)) in enumerate(
+        zip(given, draws, strict=True)
+    ):
         arrival.land(number)
         if number in chosen and arrival.can_be_late(number):
             arrival.held.append((number, int(soon * rows_per_file)))
@@ -162,9 +176,13 @@ def _delay_of(shares: dict[str, float], rows_per_file: int, delay: Duration) -> 
     """Check the numbers that `disturb` takes, and return the delay in microseconds."""
     for name, share in shares.items():
         if not 0 <= share <= 1:
-            raise InvalidInputError(f"{name} is {share}; give a share of the rows from 0 to 1, such as 0.05")
+            raise InvalidInputError(
+                f"{name} is {share}; give a share of the rows from 0 to 1, such as 0.05"
+            )
     if rows_per_file < 1:
-        raise InvalidInputError(f"rows_per_file is {rows_per_file}; give at least 1 row per file")
+        raise InvalidInputError(
+            f"rows_per_file is {rows_per_file}; give at least 1 row per file"
+        )
     wait = to_microseconds("delay", delay) // 1000 * 1000
     if wait <= 0:
         raise InvalidInputError(f"delay must be at least a millisecond, not {delay}")
@@ -176,13 +194,20 @@ def _times(rows: Sequence[_Row], time: str) -> list[int]:
     times: list[int] = []
     for number, row in enumerate(rows, 1):
         if time not in row:
-            raise InvalidInputError(f"row {number} has no field {time!r}{hint(time, list(row))}; give time=…")
+            raise InvalidInputError(
+                f"row {number} has no field {time!r}{hint(time, list(row))}; give"
+                " time=…"
+            )
         moment = microseconds(row[time])
         if moment is None:
             fix = "give epoch seconds, an ISO text or a datetime"
-            raise InvalidInputError(f"{time} of row {number} is {said(row[time])}; {fix}")
+            raise InvalidInputError(
+                f"{time} of row {number} is {said(row[time])}; {fix}"
+            )
         if times and moment < times[-1]:
-            raise InvalidInputError(f"row {number} is older than the row before it; sort the rows by {time}")
+            raise InvalidInputError(
+                f"row {number} is older than the row before it; sort the rows by {time}"
+            )
         times.append(moment)
     return times
 
@@ -199,7 +224,8 @@ class _Arrival:
         rows: the rows that have arrived.
         kinds: the kind of each of them.
         newest: for each of them, the newest time so far.
-        held: the rows that wait for the watermark, each with how many rows come after that and before it.
+        held: the rows that wait for the watermark, each with how many rows come after
+            that and before it.
         due: a heap of rows with the row to arrive before, the row, and its kind.
     """
 
@@ -217,13 +243,16 @@ class _Arrival:
         """Add an arriving row; `moment` is its time, or None if it does not move the newest time."""
         self.rows.append(row)
         self.kinds.append(kind)
-        before = self.newest[-1:]  # empty for the first arriving row, which always has a time
+        # Empty for the first arriving row, which always has a time
+        before = self.newest[-1:]
         self.newest.append(max(before if moment is None else [*before, moment]))
 
     def can_be_late(self, number: int) -> bool:
         """Return whether two files of rows follow a row, after one that is newer by the delay."""
         end = len(self.given) - 2 * self.size
-        return end > 0 and self.times[number] <= self.times[end] // 1000 * 1000 - self.wait
+        return (
+            end > 0 and self.times[number] <= self.times[end] // 1000 * 1000 - self.wait
+        )
 
     def repeat(self, number: int, after: int) -> None:
         """Let a row arrive again so many rows later, but before any row that is newer by the delay."""
@@ -232,12 +261,20 @@ class _Arrival:
 
     def land(self, number: int | None) -> None:
         """Add the rows that arrive before row `number`, or all that are still to come."""
-        # The files whose newest time is surely in the watermark: all complete files but the last one.
+        # The files whose newest time is surely in the watermark: all complete files but
+        # the last one.
         passed = (len(self.rows) // self.size - 1) * self.size
-        watermark = self.newest[passed - 1] // 1000 * 1000 - self.wait if passed > 0 else -math.inf
+        watermark = (
+            self.newest[passed - 1] // 1000 * 1000 - self.wait
+            if passed > 0
+            else -math.inf
+        )
         while self.held and self.times[self.held[0][0]] <= watermark:
             row, after = self.held.popleft()
-            heapq.heappush(self.due, ((len(self.given) if number is None else number) + after, row, "late"))
+            heapq.heappush(
+                self.due,
+                ((len(self.given) if number is None else number) + after, row, "late"),
+            )
         while self.due and (number is None or self.due[0][0] <= number):
             _, row, kind = heapq.heappop(self.due)
             self.put(kind, dict(self.given[row]), self.times[row])

@@ -1,9 +1,9 @@
 """Files that land in a folder as Spark's file source needs them, at a pace; a server of lines.
 
-Lines come from `text_lines` or `random_lines`; `csv_line` and `json_line` write rows as lines.
-`line_files` and `replay_files` cut lines into files, which `drip` lands in a folder. `LineServer` sends lines
-to socket clients, such as Spark's socket source. Iterables made here start from the beginning at each
-iteration.
+Lines come from `text_lines` or `random_lines`; `csv_line` and `json_line` write rows as
+lines. `line_files` and `replay_files` cut lines into files, which `drip` lands in a
+folder. `LineServer` sends lines to socket clients, such as Spark's socket source.
+Iterables made here start from the beginning at each iteration.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ _NUMBER = re.compile(r"-?(\d+\.\d+|(?!\d{8}$)\d+)")  # eight digits are a date: 
 def microseconds(value: object) -> int | None:
     """Convert a time to microseconds since 1970 UTC, or None if it cannot be read.
 
-    A number, or a text that holds a number, means epoch seconds, or epoch milliseconds from 100,000,000,000
-    on. Any other text must be ISO 8601. Without a time zone a time is in UTC.
+    A number, or a text that holds a number, means epoch seconds, or epoch milliseconds
+    from 100,000,000,000 on. Any other text must be ISO 8601. Without a time zone a time
+    is in UTC.
 
     Examples:
         >>> microseconds(5), microseconds("5.5"), microseconds("1970-01-01T00:00:05Z"), microseconds("soon")
@@ -52,7 +53,11 @@ def microseconds(value: object) -> int | None:
     """
     with suppress(ValueError, OverflowError):
         if isinstance(value, str):
-            value = _number(value) if _NUMBER.fullmatch(value) else datetime.fromisoformat(value)
+            value = (
+                _number(value)
+                if _NUMBER.fullmatch(value)
+                else datetime.fromisoformat(value)
+            )
         if isinstance(value, datetime):
             zoned = value if value.tzinfo else value.replace(tzinfo=UTC)
             return (zoned - _EPOCH) // timedelta(microseconds=1)
@@ -73,8 +78,13 @@ def in_far_year(value: Any) -> Any:
             return str(in_far_year(_number(value)))
         return re.sub(r"^(\d{4}-?02-?)29", r"\g<1>28", f"{_FAR}{value[4:]}")
     if isinstance(value, datetime):
-        return value.replace(year=_FAR, day=min(value.day, 28) if value.month == 2 else value.day)  # noqa: PLR2004
-    moved = in_far_year(_EPOCH + timedelta(seconds=float(value) / _units(value))) - _EPOCH
+        return value.replace(
+            year=_FAR,
+            day=min(value.day, 28) if value.month == 2 else value.day,  # noqa: PLR2004
+        )
+    moved = (
+        in_far_year(_EPOCH + timedelta(seconds=float(value) / _units(value))) - _EPOCH
+    )
     return type(value)(moved / timedelta(seconds=1) * _units(value))
 
 
@@ -89,8 +99,24 @@ def _units(time: float) -> int:
 
 _T = TypeVar("_T")
 
-_SYLLABLES = ("ka", "lo", "mi", "ren", "tu", "sha", "vo", "pel", "dri", "no", "zu", "bem")
-_WORDS = (*_SYLLABLES, *(first + second for first in _SYLLABLES for second in _SYLLABLES))
+_SYLLABLES = (
+    "ka",
+    "lo",
+    "mi",
+    "ren",
+    "tu",
+    "sha",
+    "vo",
+    "pel",
+    "dri",
+    "no",
+    "zu",
+    "bem",
+)
+_WORDS = (
+    *_SYLLABLES,
+    *(first + second for first in _SYLLABLES for second in _SYLLABLES),
+)
 
 
 class Again(Generic[_T]):
@@ -106,8 +132,8 @@ class Again(Generic[_T]):
 def paced(items: Iterable[_T], period: float, stop: threading.Event) -> Iterator[_T]:
     """Yield one item every `period` seconds until `stop` is set.
 
-    Item n is due n periods after the start, so delays do not add up: after a delay, items follow at once
-    until the pace is caught up.
+    Item n is due n periods after the start, so delays do not add up: after a delay,
+    items follow at once until the pace is caught up.
 
     Args:
         items: the items to yield.
@@ -145,8 +171,8 @@ def text_lines(path: str | os.PathLike[str]) -> Iterable[str]:
         path: the file.
 
     Raises:
-        InvalidInputError: the file does not exist (raised by the call), or it cannot be read as UTF-8 (raised
-            during an iteration).
+        InvalidInputError: the file does not exist (raised by the call), or it cannot be
+            read as UTF-8 (raised during an iteration).
 
     Examples:
         >>> next(iter(text_lines(__file__)))[3:25]
@@ -165,7 +191,9 @@ def _read(file: Path) -> Iterator[str]:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             yield from lines
     except (OSError, UnicodeDecodeError) as err:
-        raise InvalidInputError(f"cannot read {file} ({err}); give a readable UTF-8 text file") from err
+        raise InvalidInputError(
+            f"cannot read {file} ({err}); give a readable UTF-8 text file"
+        ) from err
 
 
 def random_lines(seed: int, *, count: int | None = None) -> Iterable[str]:
@@ -197,9 +225,10 @@ def random_lines(seed: int, *, count: int | None = None) -> Iterable[str]:
 def csv_line(row: Mapping[str, object] | tuple[object, ...] | str) -> str:
     r"""Format the values of a row, a dict or a tuple, as a record of CSV without a line end behind it.
 
-    A quote in a value is doubled (RFC 4180); Spark reads that with the option escape='"'. A value with a line
-    end is in quotes; Spark reads that with multiLine=True. None becomes an empty value. A row that is a
-    string, such as a bad row of `disturb`, is returned unchanged.
+    A quote in a value is doubled (RFC 4180); Spark reads that with the option
+    escape='"'. A value with a line end is in quotes; Spark reads that with
+    multiLine=True. None becomes an empty value. A row that is a string, such as a bad
+    row of `disturb`, is returned unchanged.
 
     Examples:
         >>> csv_line({"id": 7, "name": 'Bo "Bear" Lee', "price": None}), csv_line("not a row: 1 {")
@@ -219,17 +248,23 @@ def json_line(row: Mapping[str, object] | str) -> str:
         >>> json_line({"time": 1469501107, "action": "Öffnen"}), json_line("not a row: 1 {")
         ('{"time": 1469501107, "action": "Öffnen"}', 'not a row: 1 {')
     """
-    return row if isinstance(row, str) else json.dumps(row, ensure_ascii=False, default=str)
+    return (
+        row
+        if isinstance(row, str)
+        else json.dumps(row, ensure_ascii=False, default=str)
+    )
 
 
-def line_files(lines: Iterable[str], *, rows: int, name: str) -> Iterable[tuple[str, str]]:
+def line_files(
+    lines: Iterable[str], *, rows: int, name: str
+) -> Iterable[tuple[str, str]]:
     r"""Cut lines into files of `rows` lines each: (name, text) pairs for `drip`; the last may be shorter.
 
     Args:
         lines: the lines, without newlines.
         rows: the number of lines in a file.
-        name: a pattern for the names of the files, such as "clicks-{}.json"; {} stands for the number of the
-            file, which counts from 0001.
+        name: a pattern for the names of the files, such as "clicks-{}.json"; {} stands
+            for the number of the file, which counts from 0001.
 
     Raises:
         InvalidInputError: `rows` is below 1, or the pattern has no {} for the number.
@@ -242,7 +277,10 @@ def line_files(lines: Iterable[str], *, rows: int, name: str) -> Iterable[tuple[
     if rows < 1:
         raise InvalidInputError(f"rows is {rows}; give at least 1 row per file")
     if "{}" not in name:
-        raise InvalidInputError(f"name {name!r} has no {{}} for the number of the file; give 'rows-{{}}.csv'")
+        raise InvalidInputError(
+            f"name {name!r} has no {{}} for the number of the file; give"
+            " 'rows-{}.csv'"
+        )
 
     def make() -> Iterator[tuple[str, str]]:
         rest = iter(lines)
@@ -264,9 +302,10 @@ def drip(
 ) -> list[Path]:
     """Land files in a folder as Spark's file source needs them: whole, in order, and each under a new name.
 
-    Each file is written under a hidden name, which Spark skips, synced to disk, and then renamed. Spark reads
-    files in the order of their modification times, so each file gets a time at least a millisecond after the
-    one before, and after the newest file that was already in the folder.
+    Each file is written under a hidden name, which Spark skips, synced to disk, and
+    then renamed. Spark reads files in the order of their modification times, so each
+    file gets a time at least a millisecond after the one before, and after the newest
+    file that was already in the folder.
 
     Args:
         files: (name, content) pairs; text is written as UTF-8.
@@ -279,8 +318,9 @@ def drip(
         The paths of the landed files, in order.
 
     Raises:
-        InvalidInputError: a name is already in the folder (Spark reads a name only once), or Spark skips such
-            a name, the folder cannot be written, or `every` is below 0.
+        InvalidInputError: a name is already in the folder (Spark reads a name only
+            once), or Spark skips such a name, the folder cannot be written, or `every`
+            is below 0.
 
     Examples:
         >>> import tempfile
@@ -296,12 +336,25 @@ def drip(
     landed = list[Path]()
     try:
         target.mkdir(parents=True, exist_ok=True)
-        stamp = max((entry.stat().st_mtime_ns for entry in target.iterdir() if entry.is_file()), default=0)
+        stamp = max(
+            (entry.stat().st_mtime_ns for entry in target.iterdir() if entry.is_file()),
+            default=0,
+        )
     except OSError as err:
-        raise InvalidInputError(f"cannot use {target} ({err.strerror}); give a folder to write in") from err
+        raise InvalidInputError(
+            f"cannot use {target} ({err.strerror}); give a folder to write in"
+        ) from err
     for name, content in paced(files, every, stop or threading.Event()):
-        stamp = max(time_ns(), (stamp // 1_000_000 + 1) * 1_000_000)  # Spark compares milliseconds
-        landed.append(_land(target, name, content.encode() if isinstance(content, str) else content, stamp))
+        # Spark compares milliseconds
+        stamp = max(time_ns(), (stamp // 1_000_000 + 1) * 1_000_000)
+        landed.append(
+            _land(
+                target,
+                name,
+                content.encode() if isinstance(content, str) else content,
+                stamp,
+            )
+        )
         if on_file:
             on_file(landed[-1])
     return landed
@@ -325,24 +378,29 @@ def _land(folder: Path, name: str, content: bytes, stamp: int) -> Path:
         os.utime(hidden, ns=(stamp, stamp))
         hidden.replace(path)
     except OSError as err:
-        raise InvalidInputError(f"cannot write {path} ({err.strerror}); give a folder to write in") from err
+        raise InvalidInputError(
+            f"cannot write {path} ({err.strerror}); give a folder to write in"
+        ) from err
     finally:
         hidden.unlink(missing_ok=True)
     return path
 
 
-def replay_files(file: str | os.PathLike[str], *, rows: int = 100) -> Iterable[tuple[str, str]]:
+def replay_files(
+    file: str | os.PathLike[str], *, rows: int = 100
+) -> Iterable[tuple[str, str]]:
     r"""Cut a file into small files of `rows` records each, in its order: (name, text) pairs for `drip`.
 
-    Each file of a CSV begins with its header. A record of CSV may contain newlines; in any other file, such
-    as JSON lines or a log, a record is a line.
+    Each file of a CSV begins with its header. A record of CSV may contain newlines; in
+    any other file, such as JSON lines or a log, a record is a line.
 
     Args:
         file: a UTF-8 file: CSV with a header if its name ends in .csv, or lines.
         rows: the number of records in a file; the last file may have fewer.
 
     Raises:
-        InvalidInputError: the file does not exist, it is not UTF-8, it has no rows, or `rows` is below 1.
+        InvalidInputError: the file does not exist, it is not UTF-8, it has no rows, or
+            `rows` is below 1.
 
     Examples:
         >>> import tempfile
@@ -362,7 +420,9 @@ def replay_files(file: str | os.PathLike[str], *, rows: int = 100) -> Iterable[t
     if next(iter(lines), None) is None:
         raise InvalidInputError(f"{file} has no rows; give a file that has some")
     # Spark skips names that begin with one of these.
-    cut = line_files(lines, rows=rows, name=f"{path.stem}-{{}}{path.suffix}".lstrip("._"))
+    cut = line_files(
+        lines, rows=rows, name=f"{path.stem}-{{}}{path.suffix}".lstrip("._")
+    )
     return Again(lambda: ((name, header + text) for name, text in cut))
 
 
@@ -383,21 +443,25 @@ _LOOK_EVERY = 0.05  # seconds between two checks of the server whether it was cl
 class LineServer:
     """A TCP server that sends all of `lines`, from the first one, to every client that connects.
 
-    The server listens from its construction until `close`, and also works as a context manager. It serves
-    many clients at once, and closes a connection after the last line. A client that disconnects early is no
-    error.
+    The server listens from its construction until `close`, and also works as a context
+    manager. It serves many clients at once, and closes a connection after the last
+    line. A client that disconnects early is no error.
 
     Args:
-        lines: the lines, each with or without a newline: a list, the result of `text_lines` or
-            `random_lines`, or a function without arguments that returns a new iterator for each client.
+        lines: the lines, each with or without a newline: a list, the result of
+            `text_lines` or `random_lines`, or a function without arguments that returns
+            a new iterator for each client.
         host: the address or host name to listen on.
-        port: the port to listen on; 0 for any free port, which the attribute `port` then holds.
-        rate: the number of lines per second for each client, on average: a client that fell behind gets the
-            missed lines at once. None sends lines as fast as the client reads.
+        port: the port to listen on; 0 for any free port, which the attribute `port`
+            then holds.
+        rate: the number of lines per second for each client, on average: a client that
+            fell behind gets the missed lines at once. None sends lines as fast as the
+            client reads.
 
     Raises:
-        InvalidInputError: the port is taken or cannot be used, the rate is not above 0, or `lines` can be
-            iterated only once, so that only the first client would get them.
+        InvalidInputError: the port is taken or cannot be used, the rate is not above 0,
+            or `lines` can be iterated only once, so that only the first client would
+            get them.
 
     Examples:
         >>> with LineServer(["to be", "or not"]) as server:
@@ -417,8 +481,13 @@ class LineServer:
         check(LineServer, locals())
         self._lines: Iterable[str] = Again(lines) if callable(lines) else lines
         if isinstance(lines, str) or iter(self._lines) is self._lines:
-            what = f"lines is {said(lines)}, which cannot be read line by line again for each client"
-            raise InvalidInputError(f"{what}; give a list of lines or a function that returns an iterator")
+            what = (
+                f"lines is {said(lines)}, which cannot be read line by line again for"
+                " each client"
+            )
+            raise InvalidInputError(
+                f"{what}; give a list of lines or a function that returns an iterator"
+            )
         if rate is not None and not rate > 0:
             fix = "give a number above 0, or leave it out"
             raise InvalidInputError(f"rate is {rate} lines per second; {fix}")
@@ -427,8 +496,9 @@ class LineServer:
         self._changed = threading.Condition()  # guards the next three attributes
         self._served = 0
         self._failure: Exception | None = None
-        # The connection of each client by its thread. The entry of a thread that has ended disappears by
-        # itself; a thread that is just ending is still here, so that `close` can wait for it.
+        # The connection of each client by its thread. The entry of a thread that has
+        # ended disappears by itself; a thread that is just ending is still here, so
+        # that `close` can wait for it.
         self._clients = WeakKeyDictionary[threading.Thread, socket.socket]()
         serve: Any = self._serve  # a function in place of a class of handlers
         try:
@@ -436,10 +506,14 @@ class LineServer:
         except (OSError, OverflowError) as err:
             fix = "choose another host or port, or stop what listens there"
             cause = getattr(err, "strerror", None) or err
-            raise InvalidInputError(f"cannot listen on {host} port {port}: {cause}; {fix}") from err
+            raise InvalidInputError(
+                f"cannot listen on {host} port {port}: {cause}; {fix}"
+            ) from err
         self.host: str = host
         self.port: int = self._server.server_address[1]
-        self._acceptor = threading.Thread(target=self._server.serve_forever, args=[_LOOK_EVERY], daemon=True)
+        self._acceptor = threading.Thread(
+            target=self._server.serve_forever, args=[_LOOK_EVERY], daemon=True
+        )
         self._acceptor.start()
 
     def __enter__(self) -> Self:
@@ -448,27 +522,32 @@ class LineServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def wait_served(self, clients: int | None = 1, timeout: float | None = None) -> bool:
+    def wait_served(
+        self, clients: int | None = 1, timeout: float | None = None
+    ) -> bool:
         """Wait until the server has sent all lines to `clients` clients, or until it is closed.
 
         Args:
-            clients: the number of clients since the start, without those that disconnected early; None waits
-                until `close`.
+            clients: the number of clients since the start, without those that
+                disconnected early; None waits until `close`.
             timeout: the longest time to wait, in seconds; None for no limit.
 
         Returns:
             Whether all lines were sent to that many clients; False for `clients=None`.
 
         Raises:
-            Exception: the error that `lines` raised for a client; the connection of that client was reset
-                instead of closed, so that the client does not take its lines for all lines.
+            Exception: the error that `lines` raised for a client; the connection of
+                that client was reset instead of closed, so that the client does not
+                take its lines for all lines.
         """
 
         def enough() -> bool:
             return clients is not None and self._served >= clients
 
         with self._changed:
-            self._changed.wait_for(lambda: self._failure or self._closed.is_set() or enough(), timeout)
+            self._changed.wait_for(
+                lambda: self._failure or self._closed.is_set() or enough(), timeout
+            )
             if self._failure:
                 raise self._failure
             return enough()
@@ -476,7 +555,8 @@ class LineServer:
     def close(self) -> None:
         """Stop listening and end every connection, even if its client does not read.
 
-        The method may be called more than once. It waits up to 5 seconds for the thread of each client.
+        The method may be called more than once. It waits up to 5 seconds for the thread
+        of each client.
         """
         self._closed.set()
         self._server.shutdown()
@@ -487,7 +567,8 @@ class LineServer:
             self._changed.notify_all()
         for connection in clients.values():
             with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)  # ends a sendall() to a client that does not read
+                # Ends a sendall() to a client that does not read
+                connection.shutdown(socket.SHUT_RDWR)
         for thread in clients:
             thread.join(timeout=5)
 
@@ -499,9 +580,11 @@ class LineServer:
             try:
                 self._send(connection)
             except Exception as err:  # noqa: BLE001 - wait_served raises whatever the caller's lines raised
-                # With this option, closing resets the connection, so that the client does not take the lines
-                # that it has received for all lines.
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                # With this option, closing resets the connection, so that the client
+                # does not take the lines that it has received for all lines.
+                connection.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
                 self._failure = err
         with self._changed:
             self._changed.notify_all()
@@ -521,8 +604,8 @@ class LineServer:
             with self._changed:
                 self._served += 1
                 self._changed.notify_all()
-            # Read until the client closes: closing with unread input would reset the connection, and the
-            # client would lose lines that are still on their way.
+            # Read until the client closes: closing with unread input would reset the
+            # connection, and the client would lose lines that are still on their way.
             while connection.recv(65536):
                 pass
 

@@ -1,8 +1,9 @@
 """Generated rows, each kind with its true answer, which is computed without Spark.
 
-Each function whose name ends in `_rows` makes one kind of rows from a count and a seed; `feeds.datasets`
-lists the kinds for `sparkstream feed`. The functions that compute the true answers are independent of the
-jobs, so that tests can compare the output of a job with them.
+Each function whose name ends in `_rows` makes one kind of rows from a count and a seed;
+`feeds.datasets` lists the kinds for `sparkstream feed`. The functions that compute the
+true answers are independent of the jobs, so that tests can compare the output of a job
+with them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ _Row = TypeVar("_Row")
 def _seeded(make: Callable[_Given, Iterator[_Row]]) -> Callable[_Given, Iterable[_Row]]:
     """Decorate a generator of a count and a seed, so that its rows can be iterated again and again.
 
-    The decorated function checks its arguments when it is called, and not at the first row.
+    The decorated function checks its arguments when it is called, and not at the first
+    row.
     """
 
     @wraps(make)
@@ -65,13 +67,13 @@ _ACTION_GAP_WEIGHTS = (2, 6, 6, 4, 1)
 def actions_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make actions of the users of a program.
 
-    Each row is a dict of `time` (whole seconds since 1970-01-01 UTC; never decreases) and `action` (Open,
-    Close, Print or Share).
+    Each row is a dict of `time` (whole seconds since 1970-01-01 UTC; never decreases)
+    and `action` (Open, Close, Print or Share).
 
     Args:
         count: the number of rows; None for rows without an end.
-        seed: the seed of the random choices: the same seed gives the same rows, and a smaller count the first
-            of them.
+        seed: the seed of the random choices: the same seed gives the same rows, and a
+            smaller count the first of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -87,7 +89,9 @@ def actions_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         yield {"time": time, "action": pick(_ACTIONS, _WEIGHTS)[0]}
 
 
-def actions_truth(rows: Iterable[dict[str, Any]], *, slide: str = "1 hour") -> list[tuple[str, str, int]]:
+def actions_truth(
+    rows: Iterable[dict[str, Any]], *, slide: str = "1 hour"
+) -> list[tuple[str, str, int]]:
     """Count rows of `actions_rows` by action in windows of an hour, one every `slide`, without Spark.
 
     Args:
@@ -95,8 +99,9 @@ def actions_truth(rows: Iterable[dict[str, Any]], *, slide: str = "1 hour") -> l
         slide: the time from the start of one window to the next, at most an hour.
 
     Returns:
-        A tuple (start of the window, action, count) for each window and action with rows, sorted by start and
-        action. The start is a text such as "2016-07-26 02:00:00", in UTC.
+        A tuple (start of the window, action, count) for each window and action with
+        rows, sorted by start and action. The start is a text such as "2016-07-26
+        02:00:00", in UTC.
 
     Raises:
         InvalidInputError: `slide` cannot be read, or is longer than an hour.
@@ -110,9 +115,14 @@ def actions_truth(rows: Iterable[dict[str, Any]], *, slide: str = "1 hour") -> l
     counts = Counter(
         (start, row["action"])
         for row in rows
-        for start in range(row["time"] - row["time"] % step, row["time"] - length, -step)
+        for start in range(
+            row["time"] - row["time"] % step, row["time"] - length, -step
+        )
     )
-    return [(_plain(start), action, count) for (start, action), count in sorted(counts.items())]
+    return [
+        (_plain(start), action, count)
+        for (start, action), count in sorted(counts.items())
+    ]
 
 
 _TYPES = ("banner", "modal", "sponsored-search", "mail", "mobile")
@@ -125,16 +135,18 @@ _SOON = 0.8  # the share of clicks that come within ten minutes
 def ads_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make views of ads, and clicks on them.
 
-    An event is a view, a click on a view, or a stray click on an ad that was never shown. Each is a dict of
-    the fields of the Yahoo streaming benchmark, all strings: `user_id`, `page_id`, `ad_id` (a new one each
-    time that an ad is shown), `ad_type`, `event_type` ("view" or "click"), `event_time` (ISO 8601, UTC, a
-    whole second), `ip_address`. Times increase. Three views in ten are clicked once. Of these clicks, four in
-    five come within 10 minutes, and the others within an hour. About one event in fifty is a stray click.
+    An event is a view, a click on a view, or a stray click on an ad that was never
+    shown. Each is a dict of the fields of the Yahoo streaming benchmark, all strings:
+    `user_id`, `page_id`, `ad_id` (a new one each time that an ad is shown), `ad_type`,
+    `event_type` ("view" or "click"), `event_time` (ISO 8601, UTC, a whole second),
+    `ip_address`. Times increase. Three views in ten are clicked once. Of these clicks,
+    four in five come within 10 minutes, and the others within an hour. About one event
+    in fifty is a stray click.
 
     Args:
         count: the number of events; None for events without an end.
-        seed: the seed of the random choices: the same seed gives the same events, and a smaller count the
-            first of them.
+        seed: the seed of the random choices: the same seed gives the same events, and a
+            smaller count the first of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -147,13 +159,14 @@ def ads_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """
     draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
     second = 0
-    waiting: list[tuple[int, int, dict[str, Any]]] = []  # clicks that are due later, sorted by time
+    # Clicks that are due later, sorted by time
+    waiting: list[tuple[int, int, dict[str, Any]]] = []
     for number in count_to(count):
         second += draw.randrange(1, 10)
         if waiting and waiting[0][0] <= second:
             clicked_at, _, row = waiting.pop(0)
-            # A click comes after the last event, so that times increase. So it may be some seconds later than
-            # the time that was drawn.
+            # A click comes after the last event, so that times increase. So it may be
+            # some seconds later than the time that was drawn.
             time = _zulu(_FIRST_AD + timedelta(seconds=max(clicked_at, second)))
             yield {**row, "event_type": "click", "event_time": time}
             continue
@@ -165,16 +178,24 @@ def ads_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
             "ad_type": draw.choice(_TYPES),
             "event_type": "click" if stray else "view",
             "event_time": _zulu(_FIRST_AD + timedelta(seconds=second)),
-            "ip_address": str(ipaddress.IPv4Address(0x0A000000 + draw.randrange(2**24))),
+            "ip_address": str(
+                ipaddress.IPv4Address(0x0A000000 + draw.randrange(2**24))
+            ),
         }
         if not stray and draw.random() < _CLICKED:
-            delay = draw.randrange(1, 600) if draw.random() < _SOON else draw.randrange(700, 3600)
+            delay = (
+                draw.randrange(1, 600)
+                if draw.random() < _SOON
+                else draw.randrange(700, 3600)
+            )
             waiting.append((second + delay, number, row))
             waiting.sort(key=lambda each: each[:2])
         yield row
 
 
-def ads_truth(rows: Iterable[dict[str, Any]], *, within: timedelta) -> list[tuple[str, str, str | None]]:
+def ads_truth(
+    rows: Iterable[dict[str, Any]], *, within: timedelta
+) -> list[tuple[str, str, str | None]]:
     """Find the first click of each view, if one came in time, without Spark.
 
     Args:
@@ -182,8 +203,8 @@ def ads_truth(rows: Iterable[dict[str, Any]], *, within: timedelta) -> list[tupl
         within: the longest time from a view to a click that counts for it.
 
     Returns:
-        A tuple (ad_id, time of the view, time of the click or None) for each view, sorted by ad_id. A view
-        that comes twice counts once.
+        A tuple (ad_id, time of the view, time of the click or None) for each view,
+        sorted by ad_id. A view that comes twice counts once.
 
     Examples:
         >>> found = ads_truth(ads_rows(1000, seed=1), within=timedelta(minutes=10))
@@ -200,14 +221,25 @@ def ads_truth(rows: Iterable[dict[str, Any]], *, within: timedelta) -> list[tupl
     found = list[tuple[str, str, str | None]]()
     parsed = datetime.fromisoformat
     for ad, shown in sorted(views):
-        in_time = (at for at in clicks.get(ad, ()) if timedelta(0) <= parsed(at) - parsed(shown) <= within)
+        in_time = (
+            at
+            for at in clicks.get(ad, ())
+            if timedelta(0) <= parsed(at) - parsed(shown) <= within
+        )
         found.append((ad, shown, min(in_time, default=None)))
     return found
 
 
 _FIRST_CARD = datetime(2024, 6, 1, tzinfo=UTC)
 _CARDS = 40
-_PLACES = ((40.71, -74.01), (41.88, -87.63), (29.76, -95.37), (39.74, -104.99), (47.61, -122.33))  # in the US
+# In the US
+_PLACES = (
+    (40.71, -74.01),
+    (41.88, -87.63),
+    (29.76, -95.37),
+    (39.74, -104.99),
+    (47.61, -122.33),
+)
 _FAR_AWAY = (35.68, 139.69)  # Tokyo
 _SHOPS = (
     ("Corner Foods", "grocery"), ("Night Fuel", "gas"), ("Web & Co, Ltd", "shopping"), ("Cinema", "leisure"),
@@ -221,16 +253,17 @@ _TIMES = 40  # factor between a fraudulent and the usual amount
 def cards_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make payments of 40 cards, with frauds among them.
 
-    Each payment is a dict of strings: `card` (16 digits), `time` (ISO 8601, UTC), `merchant`, `category`,
-    `amount` (two decimals), `lat` and `lon` (degrees). A card pays in its own city, at intervals of about 10
-    minutes or more, and its amounts differ by at most half from its usual amount. After the first 15 payments
-    of a card, one payment in 100 starts a fraud: a burst of five payments within a minute, an amount about 40
-    times the usual, or a payment in Tokyo. Times increase.
+    Each payment is a dict of strings: `card` (16 digits), `time` (ISO 8601, UTC),
+    `merchant`, `category`, `amount` (two decimals), `lat` and `lon` (degrees). A card
+    pays in its own city, at intervals of about 10 minutes or more, and its amounts
+    differ by at most half from its usual amount. After the first 15 payments of a card,
+    one payment in 100 starts a fraud: a burst of five payments within a minute, an
+    amount about 40 times the usual, or a payment in Tokyo. Times increase.
 
     Args:
         count: the number of payments; None for payments without an end.
-        seed: the seed of the random choices: the same seed gives the same payments, and a smaller count the
-            first of them.
+        seed: the seed of the random choices: the same seed gives the same payments, and
+            a smaller count the first of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -242,7 +275,8 @@ def cards_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         4000000000000031 2024-06-01T00:00:48Z Cinema 58.22 41.8328
     """
     draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
-    # Payments so far by card, the current second, and the card of each payment that a burst still needs.
+    # Payments so far by card, the current second, and the card of each payment that a
+    # burst still needs.
     paid = [0] * _CARDS
     second = 0
     burst = list[int]()
@@ -255,10 +289,15 @@ def cards_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         else:
             if not order:
                 order = list(range(_CARDS))
-                second += 600  # each card pays once in a round, so its payments are far apart
+                # Each card pays once in a round, so its payments are far apart
+                second += 600
             card = order.pop(draw.randrange(len(order)))
             second = second + draw.randrange(5, 30)
-            kind = draw.choice(("amount", "place", "burst")) if draw.random() < 1 / 100 else "usual"
+            kind = (
+                draw.choice(("amount", "place", "burst"))
+                if draw.random() < 1 / 100
+                else "usual"
+            )
             if paid[card] < _CARD_WARMUP:
                 kind = "usual"
             if kind == "burst":
@@ -282,14 +321,15 @@ def cards_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
 def cards_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str, str]]:
     """Find the frauds that were put into payments, without Spark.
 
-    A payment in Tokyo gives two findings: that payment, and the next payment of the card at home. A burst
-    gives one finding, its fifth payment.
+    A payment in Tokyo gives two findings: that payment, and the next payment of the
+    card at home. A burst gives one finding, its fifth payment.
 
     Args:
         rows: payments of `cards_rows`, in the order of their times.
 
     Returns:
-        A tuple (card, time, kind) for each finding, sorted by time; the kind is "burst", "amount" or "place".
+        A tuple (card, time, kind) for each finding, sorted by time; the kind is
+        "burst", "amount" or "place".
 
     Examples:
         >>> found = cards_truth(cards_rows(2000, seed=1))
@@ -304,7 +344,9 @@ def cards_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str, str]]:
         time = row["time"]
         far = float(row["lon"]) > 0
         now = datetime.fromisoformat(time)
-        recent[card] = [each for each in recent.get(card, []) if now - each < timedelta(minutes=1)] + [now]
+        recent[card] = [
+            each for each in recent.get(card, []) if now - each < timedelta(minutes=1)
+        ] + [now]
         if len(recent[card]) > _BURST:
             found.append((card, time, "burst"))
         if float(row["amount"]) > (20 + 2 * int(card[4:])) * _TIMES / 3:
@@ -325,14 +367,15 @@ _EVENT_PRODUCTS = (
 def events_rows(count: int | None, *, seed: int) -> Iterator[dict[str, str]]:
     """Make the events of a shop.
 
-    Each event is a dict of strings, as in a CSV file: event_id (unique within a seed), time (ISO 8601 in UTC,
-    at most 12 seconds after the one before), user, product (some names have commas or quotes), type (view,
-    cart or purchase) and price (with two decimals).
+    Each event is a dict of strings, as in a CSV file: event_id (unique within a seed),
+    time (ISO 8601 in UTC, at most 12 seconds after the one before), user, product (some
+    names have commas or quotes), type (view, cart or purchase) and price (with two
+    decimals).
 
     Args:
         count: the number of rows; None for rows without an end.
-        seed: the seed of the random choices: the same seed gives the same rows, and a smaller count the first
-            of them.
+        seed: the seed of the random choices: the same seed gives the same rows, and a
+            smaller count the first of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -366,7 +409,8 @@ def events_truth(rows: Iterable[Mapping[str, str]]) -> list[tuple[str, int, Deci
         rows: events of `events_rows`, in any order.
 
     Returns:
-        A tuple (type, number of events, sum of their prices) for each type, sorted by type.
+        A tuple (type, number of events, sum of their prices) for each type, sorted by
+        type.
 
     Examples:
         >>> for kind, events, total in events_truth(events_rows(1000, seed=1)):
@@ -378,10 +422,13 @@ def events_truth(rows: Iterable[Mapping[str, str]]) -> list[tuple[str, int, Deci
     prices = defaultdict(list)
     for row in rows:
         prices[row["type"]].append(Decimal(row["price"]))
-    return sorted((kind, len(each), sum(each, Decimal("0.00"))) for kind, each in prices.items())
+    return sorted(
+        (kind, len(each), sum(each, Decimal("0.00"))) for kind, each in prices.items()
+    )
 
 
-_BEGIN = 804_571_201  # 1995-07-01 04:00:01 UTC, the first time in the access log that NASA published
+# 1995-07-01 04:00:01 UTC, the first time in the access log that NASA published
+_BEGIN = 804_571_201
 _HOSTS = (
     "199.72.81.55", "unicomp6.unicomp.net", "burger.letters.com", "2001:db8::8a2e:370:7334",
     "205.212.115.106", "d104.aa.net", "129.94.144.152", "ppptky391.asahi-net.or.jp", "::1",
@@ -396,21 +443,35 @@ _STATUS_WEIGHTS = (80, 8, 4, 5, 1, 1, 1)
 _GAPS = (0, 1, 2, 9, 90)  # seconds between two lines
 _GAP_WEIGHTS = (4, 5, 5, 4, 1)
 _AGENTS = ("-", "Mozilla/2.0 (compatible; MSIE 3.0)", 'Lynx \\"2.5\\"')
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTHS = (
+    "Jan",
+    "Feb",
+    "Mar",
+    "Apr",
+    "May",
+    "Jun",
+    "Jul",
+    "Aug",
+    "Sep",
+    "Oct",
+    "Nov",
+    "Dec",
+)
 
 
 @_seeded
 def log_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make requests to a web server.
 
-    Each request is a dict of host, time (whole seconds since 1970; never decreases), request, status, bytes
-    (None for a "-" in the log) and agent. Some hosts are IPv6 addresses. Some requests contain quotes or lack
-    the protocol. Every other line has the combined log format: its agent is not None.
+    Each request is a dict of host, time (whole seconds since 1970; never decreases),
+    request, status, bytes (None for a "-" in the log) and agent. Some hosts are IPv6
+    addresses. Some requests contain quotes or lack the protocol. Every other line has
+    the combined log format: its agent is not None.
 
     Args:
         count: the number of rows; None for rows without an end.
-        seed: the seed of the random choices: the same seed gives the same rows, and a smaller count the first
-            of them.
+        seed: the seed of the random choices: the same seed gives the same rows, and a
+            smaller count the first of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -432,7 +493,7 @@ def log_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
             "time": time,
             "request": f"GET {pick(_PATHS, cum_weights=paths)[0]}{protocol}",
             "status": status,
-            "bytes": pick(range(40_000))[0] if status == 200 else pick((0, None))[0],  # noqa: PLR2004
+            "bytes": (pick(range(40_000))[0] if status == 200 else pick((0, None))[0]),  # noqa: PLR2004
             "agent": pick(_AGENTS)[0] if number % 2 else None,
         }
 
@@ -457,16 +518,19 @@ def log_line(row: Mapping[str, Any] | str) -> str:
     return line if row["agent"] is None else f'{line} "-" "{row["agent"]}"'
 
 
-def log_errors(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int, int, list[int]]]:
+def log_errors(
+    rows: Iterable[Mapping[str, Any]],
+) -> list[tuple[str, str, int, int, list[int]]]:
     """Compute the true result of `--report errors`: requests and errors by minute and path.
 
     Args:
         rows: requests of `log_rows`, in any order.
 
     Returns:
-        A tuple (start of the minute, path, requests, errors, bytes) for each minute and path, in this order.
-        The start is a text in UTC, the path has no query string, errors are requests with a status of 400 or
-        more, and bytes is the sorted list of the sizes that are known.
+        A tuple (start of the minute, path, requests, errors, bytes) for each minute and
+        path, in this order. The start is a text in UTC, the path has no query string,
+        errors are requests with a status of 400 or more, and bytes is the sorted list
+        of the sizes that are known.
 
     Examples:
         >>> [(path, requests, errors) for _, path, requests, errors, _ in log_errors(log_rows(3, seed=1))]
@@ -478,7 +542,12 @@ def log_errors(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int, i
         path = row["request"].split(" ")[1].partition("?")[0]
         found[_plain(row["time"] // 60 * 60), path].append(row)
     return [
-        (*key, len(here), _errors(here), sorted(row["bytes"] for row in here if row["bytes"] is not None))
+        (
+            *key,
+            len(here),
+            _errors(here),
+            sorted(row["bytes"] for row in here if row["bytes"] is not None),
+        )
         for key, here in sorted(found.items())
     ]
 
@@ -486,17 +555,20 @@ def log_errors(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int, i
 _GAP = 1800  # seconds without a request, as in the job
 
 
-def log_sessions(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str, int, int]]:
+def log_sessions(
+    rows: Iterable[Mapping[str, Any]],
+) -> list[tuple[str, str, str, int, int]]:
     """Compute the true result of `--report sessions`: the sessions of each host.
 
-    A session ends at a pause of more than 30 minutes between two requests, as in the job.
+    A session ends at a pause of more than 30 minutes between two requests, as in the
+    job.
 
     Args:
         rows: requests of `log_rows`, in the order of their times.
 
     Returns:
-        A tuple (host, start, end, requests, errors) for each session, in this order. Start and end are texts
-        in UTC; the end is 30 minutes after the last request.
+        A tuple (host, start, end, requests, errors) for each session, in this order.
+        Start and end are texts in UTC; the end is 30 minutes after the last request.
 
     Examples:
         >>> log_sessions(log_rows(1, seed=1))
@@ -511,7 +583,13 @@ def log_sessions(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str,
         else:
             of_host.append([row])
     return sorted(
-        (host, _plain(each[0]["time"]), _plain(each[-1]["time"] + _GAP), len(each), _errors(each))
+        (
+            host,
+            _plain(each[0]["time"]),
+            _plain(each[-1]["time"] + _GAP),
+            len(each),
+            _errors(each),
+        )
         for host, of_host in sessions.items()
         for each in of_host
     )
@@ -536,14 +614,15 @@ _MESSAGE_WEIGHTS = {
 def messages_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make messages, each labelled ham or spam.
 
-    The messages resemble the SMS spam collection; three in ten are spam. Each is a dict of strings: `id`,
-    `time` (ISO 8601, UTC, a whole second; times increase), `label` ("ham" or "spam") and `text` (4 to 12
-    words, each drawn with odds that depend on the label).
+    The messages resemble the SMS spam collection; three in ten are spam. Each is a dict
+    of strings: `id`, `time` (ISO 8601, UTC, a whole second; times increase), `label`
+    ("ham" or "spam") and `text` (4 to 12 words, each drawn with odds that depend on the
+    label).
 
     Args:
         count: the number of messages; None for messages without an end.
-        seed: the seed of the random choices: the same seed gives the same messages, and a smaller count the
-            first of them.
+        seed: the seed of the random choices: the same seed gives the same messages, and
+            a smaller count the first of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -561,14 +640,19 @@ def messages_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         time += timedelta(seconds=draw.randrange(1, 10))
         label, odds = ("spam", spam) if draw.random() < _SPAM else ("ham", ham)
         words = draw.choices(list(_MESSAGE_WEIGHTS), odds, k=draw.randrange(4, 13))
-        yield {"id": f"m-{seed}-{number:07}", "time": _zulu(time), "label": label, "text": " ".join(words)}
+        yield {
+            "id": f"m-{seed}-{number:07}",
+            "time": _zulu(time),
+            "label": label,
+            "text": " ".join(words),
+        }
 
 
 def messages_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
     """Find the more probable label of each message by Bayes' rule, without Spark.
 
-    The function knows the odds from which the words were drawn, so on average no model can be right more
-    often. A trained model comes close.
+    The function knows the odds from which the words were drawn, so on average no model
+    can be right more often. A trained model comes close.
 
     Args:
         rows: messages of `messages_rows`.
@@ -589,13 +673,20 @@ def messages_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
     }
     prior = math.log(_SPAM) - math.log(1 - _SPAM)
     return [
-        (row["id"], "spam" if prior + sum(map(log_odds.__getitem__, row["text"].split())) > 0 else "ham")
+        (
+            row["id"],
+            (
+                "spam"
+                if prior + sum(map(log_odds.__getitem__, row["text"].split())) > 0
+                else "ham"
+            ),
+        )
         for row in rows
     ]
 
 
-# Tags that are hard to read: scripts with and without case, combining marks, a digit at the start,
-# underscores, and a letter (ß) that becomes longer in upper case.
+# Tags that are hard to read: scripts with and without case, combining marks, a digit at
+# the start, underscores, and a letter (ß) that becomes longer in upper case.
 _TAGS = (
     "Spark", "Café", "データ", "Мосты", "हिन्दी", "Straße", "2026goals", "live_coding", "Ελλάδα", "Música",
     "บันทึก", "Kafka", "서울", "ÅNGSTRÖM", "Tiếng_Việt", "لندن", "Rust", "Bücher", "open_data", "IoT",
@@ -610,17 +701,18 @@ _NO_TAGS = (
 def posts_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make posts of two networks.
 
-    Each post is a dict that `posts_line` formats as its network does: id (a string, unique within a seed),
-    created_at (ISO 8601 in UTC, at most 4 seconds after the one before), network ("x" or "mastodon"), text,
-    and tags, the sorted list of hashtags in the text, each once, as they are counted: in upper case and then
-    in lower case, so that ß is "ss". In the text, the hashtags are in any case, some appear twice, some begin
-    with the full-width #, and each text also contains something that only looks like a tag. About every ten
-    minutes, another tag becomes the most frequent one.
+    Each post is a dict that `posts_line` formats as its network does: id (a string,
+    unique within a seed), created_at (ISO 8601 in UTC, at most 4 seconds after the one
+    before), network ("x" or "mastodon"), text, and tags, the sorted list of hashtags in
+    the text, each once, as they are counted: in upper case and then in lower case, so
+    that ß is "ss". In the text, the hashtags are in any case, some appear twice, some
+    begin with the full-width #, and each text also contains something that only looks
+    like a tag. About every ten minutes, another tag becomes the most frequent one.
 
     Args:
         count: the number of rows; None for rows without an end.
-        seed: the seed of the random choices: the same seed gives the same rows, and a smaller count the first
-            of them.
+        seed: the seed of the random choices: the same seed gives the same rows, and a
+            smaller count the first of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -638,7 +730,10 @@ def posts_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         leading = number // 300
         ranks = pick(range(len(_TAGS)), cum_weights=weights, k=pick(range(4))[0])
         tags = [_TAGS[(rank + leading) % len(_TAGS)] for rank in ranks]
-        written = [pick("##＃")[0] + pick((tag, tag.upper(), tag.lower()))[0] for tag in tags]  # noqa: RUF001
+        written = [
+            pick("##＃")[0] + pick((tag, tag.upper(), tag.lower()))[0]  # noqa: RUF001
+            for tag in tags
+        ]
         yield {
             "id": f"{seed}{number + 1:09}",
             "created_at": f"{moment:%Y-%m-%dT%H:%M:%S.000Z}",
@@ -651,8 +746,9 @@ def posts_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
 def posts_line(row: Mapping[str, Any] | str) -> str:
     """Format a post of `posts_rows` as a line of JSON, in the form that the API of its network returns.
 
-    The fields are those of a post of the X API v2 with `created_at`, or of a Mastodon status. A row that is a
-    string, such as a bad row of `disturb`, is returned unchanged.
+    The fields are those of a post of the X API v2 with `created_at`, or of a Mastodon
+    status. A row that is a string, such as a bad row of `disturb`, is returned
+    unchanged.
 
     Examples:
         >>> row = {"id": "7", "created_at": "2024-05-01T12:00:00.000Z", "text": "hi", "network": "x"}
@@ -665,12 +761,20 @@ def posts_line(row: Mapping[str, Any] | str) -> str:
     if row["network"] == "x":
         return json.dumps({"data": post}, ensure_ascii=False)
     content = f"<p>{html.escape(post.pop('text'))}</p>"
-    status = {**post, "content": content, "tags": [{"name": tag} for tag in row["tags"]]}
+    status = {
+        **post,
+        "content": content,
+        "tags": [{"name": tag} for tag in row["tags"]],
+    }
     return json.dumps(status, ensure_ascii=False)
 
 
 def posts_truth(
-    rows: Iterable[Mapping[str, Any]], *, n: int = 10, length: int = 600, slide: int = 60
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    n: int = 10,
+    length: int = 600,
+    slide: int = 60,
 ) -> list[tuple[str, str, int]]:
     """Compute the true top tags of posts from `posts_rows` in sliding windows, without Spark.
 
@@ -681,9 +785,9 @@ def posts_truth(
         slide: the seconds from the start of one window to the next.
 
     Returns:
-        A tuple (start of the window in ISO 8601, tag, number of posts with the tag) for each of the top tags,
-        sorted by start; within a window, the most frequent tag comes first, and equally frequent tags are
-        sorted by their text.
+        A tuple (start of the window in ISO 8601, tag, number of posts with the tag) for
+        each of the top tags, sorted by start; within a window, the most frequent tag
+        comes first, and equally frequent tags are sorted by their text.
 
     Examples:
         >>> posts_truth(posts_rows(500, seed=1), n=1, length=600, slide=600)
@@ -698,7 +802,9 @@ def posts_truth(
     return [
         (_zulu(datetime.fromtimestamp(start, UTC)), tag, posts)
         for start, counter in sorted(counts.items())
-        for tag, posts in sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:n]
+        for tag, posts in sorted(counter.items(), key=lambda item: (-item[1], item[0]))[
+            :n
+        ]
     ]
 
 
@@ -728,16 +834,17 @@ _CUSTOMERS = tuple(
 def sales_rows(count: int | None, *, seed: int) -> Iterator[tuple[str, ...]]:
     r"""Make sales rows: tuples of twelve texts, as they stand in a CSV file.
 
-    The columns are OrderID, OrderDate (month/day/two-digit year, no leading zeros), Quantity, DiscountPct (0
-    to 0.1), Rate, SaleAmount (Quantity x Rate less the discount, rounded to the cent), CustomerName (some
-    with commas or quotes), State (of the US), Region, ProductKey, RowCount (always 1) and ProfitMargin. An
-    order has one or more rows. Orders come by date; after four years the dates start over. The totals of the
-    17 products differ widely.
+    The columns are OrderID, OrderDate (month/day/two-digit year, no leading zeros),
+    Quantity, DiscountPct (0 to 0.1), Rate, SaleAmount (Quantity x Rate less the
+    discount, rounded to the cent), CustomerName (some with commas or quotes), State (of
+    the US), Region, ProductKey, RowCount (always 1) and ProfitMargin. An order has one
+    or more rows. Orders come by date; after four years the dates start over. The totals
+    of the 17 products differ widely.
 
     Args:
         count: the number of rows; None for rows without an end.
-        seed: the seed of the random choices: the same seed gives the same rows, and a smaller count the first
-            of them.
+        seed: the seed of the random choices: the same seed gives the same rows, and a
+            smaller count the first of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -757,13 +864,21 @@ def sales_rows(count: int | None, *, seed: int) -> Iterator[tuple[str, ...]]:
         if not order or pick((True, False), cum_weights=(6, 10))[0]:
             number = number + pick(range(1, 40))[0]
             days = days + pick((0, 0, 0, 1))[0]
-            # After four years the dates start over, because a two-digit year is only clear within a century.
+            # After four years the dates start over, because a two-digit year is only
+            # clear within a century.
             day = date(2024, 1, 1) + timedelta(days % 1461)
-            order = (str(number), f"{day.month}/{day.day}/{day:%y}", *pick(_CUSTOMERS), *pick(_STATES)[0])
+            order = (
+                str(number),
+                f"{day.month}/{day.day}/{day:%y}",
+                *pick(_CUSTOMERS),
+                *pick(_STATES)[0],
+            )
         product, rate = pick(_PRODUCTS, cum_weights=weights)[0]
         quantity = pick(range(1, 51))[0]
         discount = Decimal(pick(range(11))[0]) / 100
-        amount = (quantity * Decimal(rate) * (1 - discount)).quantize(Decimal("0.01"), ROUND_HALF_UP)
+        amount = (quantity * Decimal(rate) * (1 - discount)).quantize(
+            Decimal("0.01"), ROUND_HALF_UP
+        )
         sold = (str(quantity), _text(discount), rate, _text(amount))
         margin = _text(Decimal(pick(range(35, 81))[0]) / 100)
         yield (*order[:2], *sold, *order[2:], product, "1", margin)
@@ -776,8 +891,9 @@ def sales_totals(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, int, Decima
         rows: rows of `sales_rows`, in any order.
 
     Returns:
-        A tuple (ProductKey, Orders, TotalSales) for each product, the largest TotalSales first; products with
-        equal totals are sorted by key. Orders is the number of rows.
+        A tuple (ProductKey, Orders, TotalSales) for each product, the largest
+        TotalSales first; products with equal totals are sorted by key. Orders is the
+        number of rows.
 
     Examples:
         >>> for product, orders, total in sales_totals(sales_rows(1000, seed=1))[:2]:
@@ -788,21 +904,28 @@ def sales_totals(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, int, Decima
     amounts = defaultdict(list)
     for row in rows:
         amounts[row[9]].append(Decimal(row[5]))
-    totals = [(product, len(each), sum(each, Decimal("0.00"))) for product, each in amounts.items()]
+    totals = [
+        (product, len(each), sum(each, Decimal("0.00")))
+        for product, each in amounts.items()
+    ]
     return sorted(totals, key=lambda total: (-total[2], total[0]))
 
 
-def sales_files(count: int | None, *, rows: int, seed: int) -> Iterable[tuple[str, str]]:
+def sales_files(
+    count: int | None, *, rows: int, seed: int
+) -> Iterable[tuple[str, str]]:
     """Make (name, text) pairs for `drip`: headerless CSV files that together hold `sales_rows(count * rows)`.
 
-    The true totals of the files are `sales_totals(sales_rows(count * rows, seed=seed))`. A quote in a name is
-    doubled (RFC 4180); Spark reads that with the option escape='"'.
+    The true totals of the files are `sales_totals(sales_rows(count * rows,
+    seed=seed))`. A quote in a name is doubled (RFC 4180); Spark reads that with the
+    option escape='"'.
 
     Args:
         count: the number of files; None for files without an end.
         rows: the number of rows in each file.
-        seed: the seed of the random choices: the same seed gives the same files. The seed is part of the file
-            names, so that files of two seeds can land in one folder.
+        seed: the seed of the random choices: the same seed gives the same files. The
+            seed is part of the file names, so that files of two seeds can land in one
+            folder.
 
     Raises:
         InvalidInputError: the count is below 0, or `rows` is below 1.
@@ -830,7 +953,8 @@ _QUIET = (900, 2400)  # least and most seconds of a silence
 _SILENT = timedelta(minutes=10)  # without a reading, as in the job
 _WARMUP = 40  # readings of a device before its first spike
 _APART = 25  # readings of a device between two spikes
-# Degrees: the usual temperature of the first device, the largest noise, the smallest spike.
+# Degrees: the usual temperature of the first device, the largest noise, the smallest
+# spike.
 _USUAL = 18.0
 _NOISE = 0.5
 _SPIKE = 15.0
@@ -840,16 +964,18 @@ _SPIKE = 15.0
 def sensors_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make temperatures of eight devices.
 
-    Each device is read about every 31 seconds. A reading is a dict of `device` ("d1" to "d8"), `time` (a
-    string, ISO 8601, UTC) and `temperature` (a float, degrees Celsius). Each device has its own usual
-    temperature, one degree above that of the device before it. The temperature drifts by at most half a
-    degree, and has a noise of at most half a degree. About one reading in 150 is a spike of 15 to 25 degrees
-    above that; after about one in 300, the device is silent for 15 to 40 minutes. Times increase.
+    Each device is read about every 31 seconds. A reading is a dict of `device` ("d1" to
+    "d8"), `time` (a string, ISO 8601, UTC) and `temperature` (a float, degrees
+    Celsius). Each device has its own usual temperature, one degree above that of the
+    device before it. The temperature drifts by at most half a degree, and has a noise
+    of at most half a degree. About one reading in 150 is a spike of 15 to 25 degrees
+    above that; after about one in 300, the device is silent for 15 to 40 minutes. Times
+    increase.
 
     Args:
         count: the number of readings; None for readings without an end.
-        seed: the seed of the random choices: the same seed gives the same readings, and a smaller count the
-            first of them.
+        seed: the seed of the random choices: the same seed gives the same readings, and
+            a smaller count the first of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -872,7 +998,9 @@ def sensors_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
             second = turn * _EVERY + device * _EVERY // _DEVICES + draw.randrange(1, 3)
             if second >= silent_until[device]:
                 break
-        drift[device] = min(0.5, max(-0.5, drift[device] + draw.choice((-0.01, 0, 0.01))))
+        drift[device] = min(
+            0.5, max(-0.5, drift[device] + draw.choice((-0.01, 0, 0.01)))
+        )
         noise = sum(draw.uniform(-_NOISE, _NOISE) for _ in range(4)) / 4
         since_spike[device] += 1
         spike = since_spike[device] > _APART and draw.random() < 1 / 150
@@ -880,7 +1008,13 @@ def sensors_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
             since_spike[device] = 0
         elif draw.random() < 1 / 300:
             silent_until[device] = second + draw.randrange(*_QUIET)
-        degrees = _USUAL + device + drift[device] + noise + (draw.uniform(_SPIKE, 25) if spike else 0)
+        degrees = (
+            _USUAL
+            + device
+            + drift[device]
+            + noise
+            + (draw.uniform(_SPIKE, 25) if spike else 0)
+        )
         yield {
             "device": f"d{device + 1}",
             "time": _zulu(_FIRST + timedelta(seconds=second)),
@@ -895,12 +1029,13 @@ def sensors_truth(
 
     Args:
         rows: readings of `sensors_rows`, in the order of their times.
-        delay: the watermark delay: findings later than the newest reading minus the delay are left out,
-            because a streaming job has not emitted them yet.
+        delay: the watermark delay: findings later than the newest reading minus the
+            delay are left out, because a streaming job has not emitted them yet.
 
     Returns:
-        A tuple (device, time, kind) for each finding, sorted by time. The kind is "spike" or "silence"; the
-        time is that of the spike, or ten minutes after the last reading before the silence.
+        A tuple (device, time, kind) for each finding, sorted by time. The kind is
+        "spike" or "silence"; the time is that of the spike, or ten minutes after the
+        last reading before the silence.
 
     Examples:
         >>> found = sensors_truth(sensors_rows(2000, seed=1))

@@ -3,13 +3,15 @@
 from sparkstream_kit import monitoring
 monitoring.live(counts, run_for=20)  # a streaming DataFrame, beneath the cell of a notebook
 
-`watching` opens the views that `run(..., show=, ui=, metrics=, record=)` asks for: a picture in a terminal,
-the output of a notebook cell, a local web page, Prometheus metrics (also at the page), a recording in a file.
-All views read one `board.Board`, which keeps the last batches of each query in memory. `sparkstream watch
-FILE` shows a recording later. A view that fails during the run does not stop it.
+`watching` opens the views that `run(..., show=, ui=, metrics=, record=)` asks for: a
+picture in a terminal, the output of a notebook cell, a local web page, Prometheus
+metrics (also at the page), a recording in a file. All views read one `board.Board`,
+which keeps the last batches of each query in memory. `sparkstream watch FILE` shows a
+recording later. A view that fails during the run does not stop it.
 
-With `run(..., on_verdict=)` a function is called with an `Alert` when a verdict on a query begins, and when
-it has ended; or the alert is posted to a URL. `summary_kept` is for `run(..., summary_json=)`.
+With `run(..., on_verdict=)` a function is called with an `Alert` when a verdict on a
+query begins, and when it has ended; or the alert is posted to a URL. `summary_kept` is
+for `run(..., summary_json=)`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,12 @@ from sparkstream_kit._arguments import attributes
 from sparkstream_kit._files import JSON_VERSION, as_json, is_url
 from sparkstream_kit._waiting import in_thread
 from sparkstream_kit.connectors.posts.wire import host_of
-from sparkstream_kit.errors import InvalidInputError, QueryFailed, printable, reject_unknown
+from sparkstream_kit.errors import (
+    InvalidInputError,
+    QueryFailed,
+    printable,
+    reject_unknown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,8 +52,9 @@ __getattr__ = attributes(__name__)
 
 _log = logging.getLogger(__name__)
 
-# A verdict has ended when neither the last batches of its query nor the last minute had it: a query with a
-# batch each second, and one with a batch each hour, both keep a verdict that comes and goes.
+# A verdict has ended when neither the last batches of its query nor the last minute had
+# it: a query with a batch each second, and one with a batch each hour, both keep a
+# verdict that comes and goes.
 _TIME = timedelta(minutes=1)
 _BATCHES = 10
 _ANSWERS_WITHIN = 10.0  # seconds in which the receiver of an alert must answer
@@ -59,8 +67,8 @@ class Alert:
 
     Attributes:
         query: the name of the query, or its id.
-        verdict: the verdict as it was when it began: its level, its kind, and a text with the numbers and
-            what to do about it.
+        verdict: the verdict as it was when it began: its level, its kind, and a text
+            with the numbers and what to do about it.
         since: the time at which it began, in UTC.
         ended: the time at which it ended, in UTC; None if it has just begun.
 
@@ -79,24 +87,33 @@ class Alert:
     def __str__(self) -> str:
         """Return the line."""
         state = "ended" if self.ended else self.verdict.level
-        return f"{state}: query {self.query}: {self.verdict} (since {self.since:%Y-%m-%d %H:%M:%S} UTC)"
+        return (
+            f"{state}: query {self.query}: {self.verdict} (since"
+            f" {self.since:%Y-%m-%d %H:%M:%S} UTC)"
+        )
 
 
 @contextmanager
 def summary_kept(path: str | Path | None) -> Iterator[Callable[..., Any]]:
     """Yield a function that appends a run's summary to a file, once, and returns the summary.
 
-    If the block raises QueryFailed, the summary that the exception carries is appended, with the error.
+    If the block raises QueryFailed, the summary that the exception carries is appended,
+    with the error.
     """
 
     def keep(summary: Any, error: str | None = None) -> Any:
         nonlocal path
         if path is not None:
-            told = {"version": JSON_VERSION, **(vars(summary) if summary else {}), "error": error}
+            told = {
+                "version": JSON_VERSION,
+                **(vars(summary) if summary else {}),
+                "error": error,
+            }
             try:
                 with Path(path).open("a", encoding="utf-8") as file:
                     file.write(as_json(told) + "\n")
-            except OSError as err:  # a file that cannot be written does not change how the run has ended
+            except OSError as err:
+                # a file that cannot be written does not change how the run has ended
                 _log.warning("the summary is not in %s: %s", path, err)
             path = None
         return summary
@@ -123,22 +140,27 @@ def watching(
 
     Args:
         queries: the queries of the run.
-        stop: ends the run; its argument is the reason that the summary gives, such as "the web page".
-        show: `terminal`: draw the run on standard error; `notebook`: draw the run beneath the cell, or
-            outside of a notebook on standard error; None: neither.
+        stop: ends the run; its argument is the reason that the summary gives, such as
+            "the web page".
+        show: `terminal`: draw the run on standard error; `notebook`: draw the run
+            beneath the cell, or outside of a notebook on standard error; None: neither.
         ui: the port of the web page; 0 for any free port; None for no page.
-        record: the file to which the run appends one line of JSON for each batch; None for no file.
+        record: the file to which the run appends one line of JSON for each batch; None
+            for no file.
         metrics: the address of Prometheus metrics, as host:port; None for none.
-        on_verdict: a function to call when a verdict begins and when it has ended, or a URL to post that to.
+        on_verdict: a function to call when a verdict begins and when it has ended, or a
+            URL to post that to.
 
     Yields:
-        A function to call with each batch. If a view fails on a batch, the function logs the error and calls
-        that view no more; the run continues. And a list with the function that calls `on_verdict`, to be
-        called twice a second and at the end of the run; empty if there is none.
+        A function to call with each batch. If a view fails on a batch, the function
+        logs the error and calls that view no more; the run continues. And a list with
+        the function that calls `on_verdict`, to be called twice a second and at the end
+        of the run; empty if there is none.
 
     Raises:
-        InvalidInputError: `show` is not one of the two names, the file cannot be written or holds something
-            else, the port is taken or not allowed, or nothing can be posted to the URL.
+        InvalidInputError: `show` is not one of the two names, the file cannot be
+            written or holds something else, the port is taken or not allowed, or
+            nothing can be posted to the URL.
         MissingExtraError: `metrics` is given, and prometheus-client is not installed.
     """
     if show is not None:
@@ -161,7 +183,11 @@ def watching(
             from sparkstream_kit.display import in_notebook
             from sparkstream_kit.monitoring import notebook, terminal
 
-            shown = notebook.shown if show == "notebook" and in_notebook() else terminal.shown
+            shown = (
+                notebook.shown
+                if show == "notebook" and in_notebook()
+                else terminal.shown
+            )
             faces.enter_context(shown(board, queries=queries))
 
         def tell(*batch: Any) -> None:
@@ -173,7 +199,11 @@ def watching(
                     said = f"{type(err).__name__}: {err}"
                     if each == board.add:
                         board.problem = said
-                    _log.warning("a display of the run failed, and the run continues without it: %s", said)
+                    _log.warning(
+                        "a display of the run failed, and the run continues without"
+                        " it: %s",
+                        said,
+                    )
 
         try:
             yield tell, [] if on_verdict is None else [_judge(board, on_verdict, faces)]
@@ -181,19 +211,23 @@ def watching(
             board.end()
 
 
-def _judge(board: Board, call: Callable[[Alert], object] | str, faces: ExitStack) -> Callable[..., None]:
+def _judge(
+    board: Board, call: Callable[[Alert], object] | str, faces: ExitStack
+) -> Callable[..., None]:
     """Return a function that looks at a board and calls `call` for each verdict that has begun or ended.
 
     Args:
         board: the board of a run.
-        call: a function, or the URL to which a thread posts alerts until `faces` closes.
+        call: a function, or the URL to which a thread posts alerts until `faces`
+            closes.
         faces: closed at the end of the run.
     """
     if isinstance(call, str):
         if not is_url(call) or host_of(call) is None or "@" in call.split("/")[2]:
             # The URL is not shown: it may be a secret.
             raise InvalidInputError(
-                "on_verdict (--alert-url) is no URL, or one with a password; give https://HOST/PATH"
+                "on_verdict (--alert-url) is no URL, or one with a password; give"
+                " https://HOST/PATH"
             )
         from sparkstream_kit.monitoring.pictures import drawing
 
@@ -216,7 +250,11 @@ def _judge(board: Board, call: Callable[[Alert], object] | str, faces: ExitStack
                     begun[key] = Alert(each.name, said, now)
                     call(begun[key])
             for key, (batch, last) in list(seen.items()):
-                if key[0] == each.name and each.summary.batches >= batch + _BATCHES and now >= last + _TIME:
+                if (
+                    key[0] == each.name
+                    and each.summary.batches >= batch + _BATCHES
+                    and now >= last + _TIME
+                ):
                     del seen[key]
                     call(replace(begun.pop(key), ended=now))
 
@@ -268,7 +306,8 @@ class _Posts:
     def _post(self, alert: Alert) -> str:
         """Post an alert, and return why that failed, or an empty text.
 
-        A thread does it: the limit of a socket is for each line of an answer, and an answer may have many.
+        A thread does it: the limit of a socket is for each line of an answer, and an
+        answer may have many.
         """
         data = as_json(alert).encode()
         request = Request(self._url, data, {"Content-Type": "application/json"})  # noqa: S310 - a URL of HTTP
@@ -276,7 +315,9 @@ class _Posts:
 
         def send() -> None:
             try:
-                build_opener(_NoRedirects).open(request, timeout=_ANSWERS_WITHIN).close()
+                build_opener(_NoRedirects).open(
+                    request, timeout=_ANSWERS_WITHIN
+                ).close()
                 errors.clear()
             except Exception as err:  # noqa: BLE001 - said, and the run goes on
                 errors[:] = [str(err)]
@@ -286,4 +327,9 @@ class _Posts:
 
     def _log(self, alert: Alert, why: str) -> None:
         # Of the URL only the host: its path, as that of a webhook, may be a secret.
-        _log.warning("an alert was not posted to %s (%s): %s", host_of(self._url), printable(why), alert)
+        _log.warning(
+            "an alert was not posted to %s (%s): %s",
+            host_of(self._url),
+            printable(why),
+            alert,
+        )

@@ -1,12 +1,14 @@
 """What the queries of a run have done and do now: a record of each batch, in memory and in a file.
 
-A `Board` collects the progress of each batch in memory and hands out `Picture` objects, one for each query,
-which the terminal, the notebook and the web page draw. `live` shows one stream in a notebook.
+A `Board` collects the progress of each batch in memory and hands out `Picture` objects,
+one for each query, which the terminal, the notebook and the web page draw. `live` shows
+one stream in a notebook.
 
-A recording is the flight recorder of a run: a file of JSON lines that shows afterwards what the run did. Its
-first line names the queries. One line for each batch follows, with Spark's own progress, and the last line
-gives the time at which the run ended. A run that was killed has no last line. The next run appends to the
-same file. `recording` writes such a file, and `follow` reads one.
+A recording is the flight recorder of a run: a file of JSON lines that shows afterwards
+what the run did. Its first line names the queries. One line for each batch follows,
+with Spark's own progress, and the last line gives the time at which the run ended. A
+run that was killed has no last line. The next run appends to the same file. `recording`
+writes such a file, and `follow` reads one.
 """
 
 from __future__ import annotations
@@ -40,17 +42,19 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
 
-_LAST = 5  # batches over which a rate is averaged, because the rate of a single batch jumps
+# Batches over which a rate is averaged, because the rate of a single batch jumps
+_LAST = 5
 _UNITS = ((1e12, 1e9, "G"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 
 
 def arriving(batches: Sequence[Batch]) -> float | None:
     """Return the recent input rate in rows per second; None before the second batch.
 
-    The rate covers the last five batches. It counts the rows that these batches read plus the change of the
-    backlog, so a growing backlog raises the rate above the processing rate. A file in the backlog counts with
-    the average number of rows of the files that these batches read. For a query that reads both files and
-    Kafka, only the rows read are counted.
+    The rate covers the last five batches. It counts the rows that these batches read
+    plus the change of the backlog, so a growing backlog raises the rate above the
+    processing rate. A file in the backlog counts with the average number of rows of the
+    files that these batches read. For a query that reads both files and Kafka, only the
+    rows read are counted.
     """
     last = batches[-_LAST - 1 :]
     if len(last) < 2:  # noqa: PLR2004 - a time from one to the next
@@ -60,7 +64,11 @@ def arriving(batches: Sequence[Batch]) -> float | None:
     rows: float = sum(batch.rows for batch in last[1:])
     one_unit = end.files_waiting is None or end.records_behind is None
     if one_unit and begin.backlog is not None and end.backlog is not None:
-        files = None if begin.files is None or end.files is None else end.files - begin.files
+        files = (
+            None
+            if begin.files is None or end.files is None
+            else end.files - begin.files
+        )
         rows_each = 1 if files is None else rows / files if files else 0
         rows = max(rows + rows_each * (end.backlog - begin.backlog), 0)
     return rate(rows, (end.at - begin.at).total_seconds())
@@ -98,8 +106,8 @@ def short(value: float | None) -> str:
 def height(values: Sequence[float]) -> float:
     """Return the value at the top of a small chart of `values`.
 
-    The top is at most three times the median, so that a slow first batch does not flatten all others; if the
-    median is 0, the top is the largest value.
+    The top is at most three times the median, so that a slow first batch does not
+    flatten all others; if the median is 0, the top is the largest value.
 
     Examples:
         >>> height([40.0, 1.0, 2.0, 1.0]), height([0.0, 0.0, 5.0]), height([])
@@ -115,7 +123,10 @@ def starting(picture: Picture, now: datetime) -> str:
     """Return the text to show for a query that has not completed a batch yet."""
     if not picture.active:
         return "ended before its first batch"
-    return f"starting Spark's first batch … {max((now - picture.since).total_seconds(), 0):.0f} s"
+    return (
+        "starting Spark's first batch …"
+        f" {max((now - picture.since).total_seconds(), 0):.0f} s"
+    )
 
 
 def live(
@@ -130,9 +141,10 @@ def live(
 ) -> DataFrame | None:
     """Show a stream beneath the cell of a notebook: its result, its progress, and its problems in words.
 
-    The call waits as `run` does. It ends the query after `run_for` or `idle` seconds, after `max_batches`
-    batches, at the end of input, or when the cell is interrupted. Outside of a notebook, the progress is
-    shown on standard error, as by `run(…, show="terminal")`.
+    The call waits as `run` does. It ends the query after `run_for` or `idle` seconds,
+    after `max_batches` batches, at the end of input, or when the cell is interrupted.
+    Outside of a notebook, the progress is shown on standard error, as by `run(…,
+    show="terminal")`.
 
     ::
 
@@ -140,23 +152,26 @@ def live(
         monitoring.live(counts, run_for=20)
 
     Args:
-        shown: a streaming DataFrame, or a running query. For a DataFrame, `live` starts a query that keeps
-            its result in the driver's memory.
-        name: for a DataFrame: the name of the new query, and of the table with its result.
-        mode: for a DataFrame: the output mode; by default `complete` for an aggregation, else `append`.
+        shown: a streaming DataFrame, or a running query. For a DataFrame, `live` starts
+            a query that keeps its result in the driver's memory.
+        name: for a DataFrame: the name of the new query, and of the table with its
+            result.
+        mode: for a DataFrame: the output mode; by default `complete` for an
+            aggregation, else `append`.
         run_for: end the query after this many seconds; by default there is no limit.
         idle: end the query after this many seconds without an input row.
         max_batches: end the query after this number of batches.
-        **trigger: for a DataFrame: the trigger of the new query, such as `availableNow=True`.
+        **trigger: for a DataFrame: the trigger of the new query, such as
+            `availableNow=True`.
 
     Returns:
-        The result as a static DataFrame with the columns of the query; None for a running query whose result
-        is not in the session, because `start` did not start it or its sink is not `sinks.memory` or
-        `sinks.latest`.
+        The result as a static DataFrame with the columns of the query; None for a
+        running query whose result is not in the session, because `start` did not start
+        it or its sink is not `sinks.memory` or `sinks.latest`.
 
     Raises:
-        InvalidInputError: `start` or `run` rejects an argument, the DataFrame is not streaming, or a running
-            query got an argument that is for a DataFrame.
+        InvalidInputError: `start` or `run` rejects an argument, the DataFrame is not
+            streaming, or a running query got an argument that is for a DataFrame.
         QueryFailed: the query failed.
 
     Examples:
@@ -167,25 +182,35 @@ def live(
     check(live, locals())
     given: Any = shown
     runs = is_a("StreamingQuery", given)
-    of_new = [*trigger, *(["mode"] if mode else []), *(["name"] if name != "live" else [])]
+    of_new = [
+        *trigger,
+        *(["mode"] if mode else []),
+        *(["name"] if name != "live" else []),
+    ]
     limits = ("run_for", "idle", "max_batches")
-    reject_unknown("keyword of live() with a running query", of_new if runs else (), limits)
+    reject_unknown(
+        "keyword of live() with a running query", of_new if runs else (), limits
+    )
     query: StreamingQuery = given if runs else _started(given, name, mode, trigger)
     frame = started(query).frame
     view = table(query)
     try:
         run(query, run_for=run_for, idle=idle, max_batches=max_batches, show="notebook")
-    except KeyboardInterrupt:  # it came before or after the time in which `run` itself handles it
+    except KeyboardInterrupt:
+        # it came before or after the time in which `run` itself handles it
         query.stop()
         raise
     return None if frame is None or view is None else frame.sparkSession.table(view)
 
 
-def _started(frame: DataFrame, name: str, mode: str | None, trigger: dict[str, Any]) -> StreamingQuery:
+def _started(
+    frame: DataFrame, name: str, mode: str | None, trigger: dict[str, Any]
+) -> StreamingQuery:
     """Start a query that keeps the result of a streaming DataFrame in the driver's memory, under `name`."""
     if not frame.isStreaming:
         raise InvalidInputError(
-            "live() shows a stream, and this DataFrame does not stream; show it with display.show(frame)"
+            "live() shows a stream, and this DataFrame does not stream; show it with"
+            " display.show(frame)"
         )
     if mode is None:
         mode = "complete" if plan.has(frame, "Aggregate") else "append"
@@ -198,21 +223,25 @@ _FORM = 1  # version of the line format; a later format gets another number
 
 
 @contextmanager
-def recording(path: str | Path, queries: Sequence[StreamingQuery]) -> Iterator[Callable[..., object]]:
+def recording(
+    path: str | Path, queries: Sequence[StreamingQuery]
+) -> Iterator[Callable[..., object]]:
     """Append a recording of a run to a file; each line is written at once by a single write.
 
-    The first line is written when the block begins, and the last line when the block ends.
+    The first line is written when the block begins, and the last line when the block
+    ends.
 
     Args:
         path: the file; recordings of earlier runs stay in it.
         queries: the queries of the run.
 
     Yields:
-        A function to call with each batch, as `batch_line`. It raises an OSError if the line cannot be
-        written, as on a full disk.
+        A function to call with each batch, as `batch_line`. It raises an OSError if the
+        line cannot be written, as on a full disk.
 
     Raises:
-        InvalidInputError: the file cannot be written, or it holds something other than recordings.
+        InvalidInputError: the file cannot be written, or it holds something other than
+            recordings.
     """
     with _in_one_line(path):
         file = Path(path).open("a+b", buffering=0)  # noqa: SIM115 - closed below
@@ -228,7 +257,8 @@ def recording(path: str | Path, queries: Sequence[StreamingQuery]) -> Iterator[C
         try:
             yield lambda *batch: add(batch_line(*batch))
         finally:
-            with suppress(OSError):  # a disk that is full now must not fail a run that ended well
+            # A disk that is full now must not fail a run that ended well
+            with suppress(OSError):
                 add(end_line())
 
 
@@ -245,8 +275,8 @@ def _in_one_line(path: str | Path) -> Iterator[None]:
 def _before(file: int, path: str | Path) -> str:
     """Return the text to write before the first line of a new recording, so that it starts on its own line.
 
-    The text is empty, or a line break after a last line that a killed run has left without its end. A file
-    whose very first line is torn is emptied.
+    The text is empty, or a line break after a last line that a killed run has left
+    without its end. A file whose very first line is torn is emptied.
 
     Args:
         file: the descriptor of the file, which is open to read and append.
@@ -262,7 +292,9 @@ def _before(file: int, path: str | Path) -> str:
             os.ftruncate(file, 0)  # its run was killed, or the disk was full
             return ""
         if "recording" not in _read(begin.decode(errors="replace")):
-            raise InvalidInputError(f"{path} holds something else than recordings; give another file")
+            raise InvalidInputError(
+                f"{path} holds something else than recordings; give another file"
+            )
         there.seek(-1, os.SEEK_END)
         return "" if there.read() == b"\n" else "\n"
 
@@ -282,10 +314,14 @@ def first_line(queries: Iterable[StreamingQuery]) -> str:
         }
         for query in queries
     ]
-    return _line({"recording": _FORM, "by": "sparkstream-kit", "at": _now(), "queries": told})
+    return _line(
+        {"recording": _FORM, "by": "sparkstream-kit", "at": _now(), "queries": told}
+    )
 
 
-def batch_line(progress: StreamingQueryProgress, files: tuple[int, int] | None = None) -> str:
+def batch_line(
+    progress: StreamingQueryProgress, files: tuple[int, int] | None = None
+) -> str:
     """Return the line of a batch: Spark's progress as JSON, without its passwords, and its files."""
     told = json.loads(progress.json) | {"files": files}
     for part in (*told.get("sources", []), told.get("sink", {})):
@@ -319,15 +355,17 @@ def _read(line: str) -> dict[str, Any]:
 def follow(lines: Iterable[str], board: Board) -> None:
     """Replay a recording onto a board, line by line, until the lines end.
 
-    If the recording holds several runs, each run clears the board, so the last run remains.
+    If the recording holds several runs, each run clears the board, so the last run
+    remains.
 
     Args:
         lines: the lines of a file; torn lines are skipped.
-        board: receives the queries and their batches; the line at the end of a run ends the board.
+        board: receives the queries and their batches; the line at the end of a run ends
+            the board.
 
     Raises:
-        InvalidInputError: the first line does not begin a recording in the format of this version of the
-            kit, or a line is no progress of a query.
+        InvalidInputError: the first line does not begin a recording in the format of
+            this version of the kit, or a line is no progress of a query.
     """
     fix = "give a file that --record of this version has written"
     for number, line in enumerate(lines, 1):
@@ -341,9 +379,14 @@ def follow(lines: Iterable[str], board: Board) -> None:
                 board.end()
             elif told:
                 files = told.get("files")
-                board.add(StreamingQueryProgress.fromJson(told), files and (files[0], files[1]))
+                board.add(
+                    StreamingQueryProgress.fromJson(told),
+                    files and (files[0], files[1]),
+                )
         except (AttributeError, KeyError, TypeError, ValueError) as err:
-            raise InvalidInputError(f"line {number} is no progress that can be read; {fix}") from err
+            raise InvalidInputError(
+                f"line {number} is no progress that can be read; {fix}"
+            ) from err
 
 
 def _expect(told: dict[str, Any], board: Board) -> None:
@@ -352,13 +395,18 @@ def _expect(told: dict[str, Any], board: Board) -> None:
     since = datetime.fromisoformat(told["at"])
     for query in told["queries"]:
         summary = QuerySummary(query["name"], query["id"], mode=query["mode"])
-        board.expect(Query(summary, query["interval"], since, ends=query.get("ends", True)))
+        board.expect(
+            Query(summary, query["interval"], since, ends=query.get("ends", True))
+        )
 
 
 SHOWN = 300  # batches that the board keeps for each query
-_SILENT = 10.0  # seconds without a batch, on top of twice the usual time of one, before a warning
-_FIRST = 10.0  # seconds that the first batch may usually take, as much of Spark starts in it
-# `durationMs` in Spark's progress has finer phases; views show four groups of them (the fourth is `work`).
+# Seconds without a batch, on top of twice the usual time of one, before a warning
+_SILENT = 10.0
+# Seconds that the first batch may usually take, as much of Spark starts in it
+_FIRST = 10.0
+# `durationMs` in Spark's progress has finer phases; views show four groups of them (the
+# fourth is `work`).
 _PLANNING = ("queryPlanning", "getBatch")
 _LOG_WRITES = ("walCommit", "commitBatch", "commitOffsets")
 
@@ -374,8 +422,10 @@ class Batch(Record):
         looking: seconds in which Spark looked for new input.
         rows_out: rows written; None if the sink does not report them.
         state_bytes: bytes of memory that the state takes; None without state.
-        late: rows, or groups of rows, that the batch dropped as late; None without a watermark.
-        bad: bad rows that `quarantine` found in the batch; None if the query does not use `quarantine`.
+        late: rows, or groups of rows, that the batch dropped as late; None without a
+            watermark.
+        bad: bad rows that `quarantine` found in the batch; None if the query does not
+            use `quarantine`.
     """
 
     work: float = 0.0
@@ -390,7 +440,11 @@ class Batch(Record):
     @property
     def lag(self) -> float | None:
         """Seconds from the watermark to the start of the batch; None without a watermark."""
-        return None if self.watermark is None else (self.at - self.watermark).total_seconds()
+        return (
+            None
+            if self.watermark is None
+            else (self.at - self.watermark).total_seconds()
+        )
 
 
 @dataclass(frozen=True)
@@ -425,10 +479,13 @@ class Board:
     The board is thread-safe: one thread adds batches while any number of views read.
 
     Attributes:
-        problem: the error that keeps further batches from being added; empty if there is none.
+        problem: the error that keeps further batches from being added; empty if there
+            is none.
         ended: whether the run has ended, so that no more batches follow.
-        live: whether batches are added while they happen. While the past of a recording is read, `live` is
-            False: views draw nothing, and the board does not warn that a query has had no batch for long.
+        live: whether batches are added while they happen. While the past of a recording
+            is read, `live` is
+            False: views draw nothing, and the board does not warn that a query has had
+                no batch for long.
     """
 
     def __init__(self) -> None:
@@ -459,11 +516,14 @@ class Board:
             self.ended = False
             self._tell()
 
-    def add(self, progress: StreamingQueryProgress, files: tuple[int, int] | None = None) -> None:
+    def add(
+        self, progress: StreamingQueryProgress, files: tuple[int, int] | None = None
+    ) -> None:
         """Add a batch by its progress; a query that the board does not know yet is added, too.
 
-        A query that was started again, as `run(drain=True)` does for the last batch, counts as the same
-        query: its query id is the same, and only its run id is new. A batch that was added before is ignored.
+        A query that was started again, as `run(drain=True)` does for the last batch,
+        counts as the same query: its query id is the same, and only its run id is new.
+        A batch that was added before is ignored.
         """
         query_id = str(progress.id)
         with self._changed:
@@ -481,7 +541,8 @@ class Board:
         """Wait until the board changes, and return its version, which grows with each change.
 
         Args:
-            seen: the version that the last call returned; -1 for the first call, which returns at once.
+            seen: the version that the last call returned; -1 for the first call, which
+                returns at once.
             limit: the longest time to wait, in seconds.
         """
         with self._changed:
@@ -492,11 +553,15 @@ class Board:
         """Return a snapshot of each query, the one with the worst verdict first.
 
         Args:
-            now: the time against which silence is measured; by default the current time.
+            now: the time against which silence is measured; by default the current
+                time.
         """
         moment = now or datetime.now(UTC)
         with self._changed:
-            kept = [replace(each, batches=each.batches.copy()) for each in self._queries.values()]
+            kept = [
+                replace(each, batches=each.batches.copy())
+                for each in self._queries.values()
+            ]
             ended = self.ended
         looked = self.live and not ended
         made = [query.picture(moment, not ended, looked) for query in kept]
@@ -533,12 +598,20 @@ class Query:
         batches = tuple(self.batches)
         silent = _silent(batches, self.since, self.interval, now) if live else None
         if self.query is not None and silent and not is_active(self.query):
-            silent = None  # this query ended with its input, while others of the run go on
+            # This query ended with its input, while others of the run go on
+            silent = None
         found = of_query(self.summary, batches, self.interval, self.ends)
-        said = sorted([silent, *found] if silent else found, key=lambda one: LEVELS.index(one.level))
-        return Picture(self.summary.name, active, self.summary, batches, tuple(said), self.since)
+        said = sorted(
+            [silent, *found] if silent else found,
+            key=lambda one: LEVELS.index(one.level),
+        )
+        return Picture(
+            self.summary.name, active, self.summary, batches, tuple(said), self.since
+        )
 
-    def add(self, progress: StreamingQueryProgress, files: tuple[int, int] | None) -> bool:
+    def add(
+        self, progress: StreamingQueryProgress, files: tuple[int, int] | None
+    ) -> bool:
         """Add a batch, and return whether it is new; a batch that was counted before is not added again."""
         before, self.summary = self.summary, self.summary.with_batch(progress, files)
         if self.summary is before:
@@ -546,7 +619,10 @@ class Query:
         times = progress.durationMs
         out = progress.sink.numOutputRows
         # Spark adds up the memory of each time that a batch's state was computed.
-        memory = [each.memoryUsedBytes // times_computed(each) for each in progress.stateOperators]
+        memory = [
+            each.memoryUsedBytes // times_computed(each)
+            for each in progress.stateOperators
+        ]
         self.batches.append(
             Batch(
                 **vars(record(progress, files)),
@@ -573,7 +649,9 @@ def _silent(
 ) -> Verdict | None:
     """Return a warning if a running query has had no batch for long, else None."""
     last = batches[-1] if batches else None
-    quiet = (now - (last.at if last else since)).total_seconds() - (last.seconds if last else 0)
+    quiet = (now - (last.at if last else since)).total_seconds() - (
+        last.seconds if last else 0
+    )
     if quiet <= _SILENT + 2 * max(interval or 0, last.seconds if last else _FIRST):
         return None
     said = f"no batch for {quiet:,.0f} s: no new rows have come, or a batch takes long"

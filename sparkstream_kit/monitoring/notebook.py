@@ -1,8 +1,8 @@
 """The view of a run in a notebook: results, progress and verdicts in the cell's output, updated in place.
 
-`monitoring.watching` opens this view for `run(…, show="notebook")` and `monitoring.live`. A thread draws the
-board as HTML, with plain text for front ends that show no HTML. Outside of a notebook, `watching` opens the
-terminal view instead.
+`monitoring.watching` opens this view for `run(…, show="notebook")` and
+`monitoring.live`. A thread draws the board as HTML, with plain text for front ends that
+show no HTML. Outside of a notebook, `watching` opens the terminal view instead.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 
 _EVERY = 0.5  # least seconds between two updates
-_BEAT = 1.0  # most seconds between two updates, so that the seconds of a silent query keep counting
+# Most seconds between two updates, so that the seconds of a silent query keep counting
+_BEAT = 1.0
 _ROWS = 20  # rows shown of a result
 _CHARTED = 120  # batches in a chart
 _COLOURS = {"bad": "#d64545", "warn": "#c98a1b", "ok": display.GREEN}
@@ -42,7 +43,8 @@ def shown(board: Board, queries: Sequence[StreamingQuery]) -> Iterator[None]:
 
     Args:
         board: the board of a run.
-        queries: the queries of the run; rows are shown for the sinks `sinks.latest` and `sinks.memory`.
+        queries: the queries of the run; rows are shown for the sinks `sinks.latest` and
+            `sinks.memory`.
     """
     results = Results(places(queries, memory=True))
     handle = display.show_html(_bundle(board, results), raw=True, display_id=True)
@@ -71,15 +73,21 @@ def _bundle(board: Board, results: Results, *, last: bool = False) -> dict[str, 
 def _query_html(picture: Picture, result: Result | None, now: datetime) -> str:
     """Return the HTML of one query: its result, its numbers and its verdicts."""
     parts = [_table_html(result)] if result is not None else []
-    head = f'<b style="color:{_COLOURS[picture.level]}">{display.text(picture.name)}</b>'
+    head = (
+        f'<b style="color:{_COLOURS[picture.level]}">{display.text(picture.name)}</b>'
+    )
     if picture.batches:
         state = "" if picture.active else " · ended"
-        parts.append(f'<div style="margin-top:8px">{head} · batch {picture.batches[-1].batch}{state}</div>')
+        parts.append(
+            f'<div style="margin-top:8px">{head} · batch'
+            f" {picture.batches[-1].batch}{state}</div>"
+        )
         parts.append(_progress(picture))
     else:
         parts.append(f"<div>{head} · {display.text(starting(picture, now))}</div>")
     parts += [
-        f'<div><span style="color:{_COLOURS[each.level]}">●</span> {display.text(str(each))}</div>'
+        f'<div><span style="color:{_COLOURS[each.level]}">●</span>'
+        f" {display.text(str(each))}</div>"
         for each in picture.verdicts
     ]
     return f'<div style="line-height:1.5">{"".join(parts)}</div>'
@@ -99,19 +107,30 @@ def _progress(picture: Picture) -> str:
         ("rows so far", f"{summary.input_rows:,}", ""),
     ]
     if last.has_watermark:
-        mark = "none yet" if last.watermark is None else f"{last.watermark:%Y-%m-%d %H:%M:%S}"
+        mark = (
+            "none yet"
+            if last.watermark is None
+            else f"{last.watermark:%Y-%m-%d %H:%M:%S}"
+        )
         cells.append(("watermark (UTC)", mark, ""))
     states = [each.state_rows or 0 for each in batches]
     for _, words, value in terminal.COLUMNS:
         if (count := value(picture)) is not None:
             chart = _chart(states, display.GREEN) if words == "rows in state" else ""
             cells.append((words, f"{count:,}", chart))
-    return '<div style="display:flex;flex-wrap:wrap;gap:4px 24px">' + "".join(map(_number, cells)) + "</div>"
+    return (
+        '<div style="display:flex;flex-wrap:wrap;gap:4px 24px">'
+        + "".join(map(_number, cells))
+        + "</div>"
+    )
 
 
 def _number(cell: tuple[str, str, str]) -> str:
     words, value, chart = cell
-    return f'<div><small style="opacity:.7">{words}</small><br><b>{value}</b><br>{chart}</div>'
+    return (
+        "<div><small"
+        f' style="opacity:.7">{words}</small><br><b>{value}</b><br>{chart}</div>'
+    )
 
 
 def _chart(values: Sequence[float], colour: str) -> str:
@@ -125,14 +144,17 @@ def _cut(result: Result) -> tuple[Sequence[Sequence[str | None]], str]:
     """Return at most 20 rows to show, and a note on which rows these are; empty if all rows are shown."""
     if len(result.rows) <= _ROWS:
         return result.rows, ""
-    newest = result.place.startswith("table ")  # new rows of `sinks.memory` come last in its table
+    # New rows of `sinks.memory` come last in its table
+    newest = result.place.startswith("table ")
     rows = result.rows[-_ROWS:] if newest else result.rows[:_ROWS]
     return rows, f"the {'last' if newest else 'first'} {_ROWS} rows of {result.place}"
 
 
 def _table_html(result: Result) -> str:
     if result.problem is not None:
-        return f"<div>{display.text(result.place)}: {display.text(result.problem)}</div>"
+        return (
+            f"<div>{display.text(result.place)}: {display.text(result.problem)}</div>"
+        )
     rows, said = _cut(result)
     beneath = f'<small style="opacity:.7">{display.text(said)}</small>' if said else ""
     return display.html_table(result.columns, result.numeric, rows) + beneath

@@ -1,9 +1,10 @@
 """A page of this machine that shows a run, and its metrics; `run(…, ui=PORT, metrics=ADDRESS)` opens them.
 
-`served` starts an HTTP server on the loopback interface. The server answers `/` (the page), `/events` (what
-the page shows, as server-sent events), `/status` (what the queries do now, as JSON) and `POST /stop`. All but
-the page itself need the token that `served` prints, because other users of the machine can open its ports,
-and so can a page of another site. `exported` starts a server of metrics for Prometheus.
+`served` starts an HTTP server on the loopback interface. The server answers `/` (the
+page), `/events` (what the page shows, as server-sent events), `/status` (what the
+queries do now, as JSON) and `POST /stop`. All but the page itself need the token that
+`served` prints, because other users of the machine can open its ports, and so can a
+page of another site. `exported` starts a server of metrics for Prometheus.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ from sparkstream_kit import _waiting
 from sparkstream_kit._spark.queries import started
 from sparkstream_kit._spark.session import web_page
 from sparkstream_kit.connectors import need
-from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause, printable
+from sparkstream_kit.errors import (
+    InvalidInputError,
+    KitError,
+    innermost_cause,
+    printable,
+)
 from sparkstream_kit.monitoring.pictures import Results, Sent, moments, places, status
 
 if TYPE_CHECKING:
@@ -39,7 +45,8 @@ if TYPE_CHECKING:
     from sparkstream_kit.monitoring.board import Board, Picture
 
 
-# Counters over the whole run: the name of the metric, the attribute of the summary, the help text.
+# Counters over the whole run: the name of the metric, the attribute of the summary, the
+# help text.
 _TOTALS = {
     "batches": ("batches", "Batches committed."),
     "input_rows": ("input_rows", "Rows read."),
@@ -48,17 +55,26 @@ _TOTALS = {
     "bad_rows": ("bad_rows", "Bad rows that the quarantine has found."),
     "busy_seconds": ("busy_seconds", "Time that batches took."),
 }
-# Gauges of the last batch: the name of the metric, the attribute of the batch, the help text.
+# Gauges of the last batch: the name of the metric, the attribute of the batch, the help
+# text.
 _LAST = {
     "last_batch_id": ("batch", "Number of the last batch."),
     "last_batch_rows": ("rows", "Rows that the last batch read."),
     "last_batch_seconds": ("seconds", "Time that the last batch took."),
     "state_rows": ("state_rows", "Rows in state."),
     "state_bytes": ("state_bytes", "Memory of the state."),
-    "watermark_lag_seconds": ("lag", "From the watermark to the begin of the last batch."),
+    "watermark_lag_seconds": (
+        "lag",
+        "From the watermark to the begin of the last batch.",
+    ),
     "waiting": ("backlog", "What waits in the sources: files, or records of Kafka."),
 }
-_PARTS = {"work": "work", "planning": "planning", "log_writes": "log writes", "looking": "looking for input"}
+_PARTS = {
+    "work": "work",
+    "planning": "planning",
+    "log_writes": "log writes",
+    "looking": "looking for input",
+}
 
 
 @contextmanager
@@ -67,7 +83,8 @@ def exported(board: Board, address: str) -> Iterator[None]:
 
     Args:
         board: the board of the run.
-        address: the host and port to listen on, such as "0.0.0.0:9108"; port 0 takes a free one.
+        address: the host and port to listen on, such as "0.0.0.0:9108"; port 0 takes a
+            free one.
 
     Raises:
         InvalidInputError: the address is not host:port, or cannot be listened on.
@@ -77,14 +94,20 @@ def exported(board: Board, address: str) -> Iterator[None]:
     from prometheus_client import CollectorRegistry, start_http_server
 
     registry = CollectorRegistry()  # the global one has the metrics of the process, too
-    registry.register(type("OfARun", (), {"collect": lambda _: metrics(board.pictures())})())
+    registry.register(
+        type("OfARun", (), {"collect": lambda _: metrics(board.pictures())})()
+    )
     host, _, port = address.rpartition(":")
     try:
         server, _ = start_http_server(int(port), host.strip("[]"), registry)
     except (OSError, OverflowError, ValueError) as err:
         fix = "give another host:port, such as 127.0.0.1:9109"
-        raise InvalidInputError(f"cannot serve metrics at {address} ({err}); {fix}") from err
-    sys.stderr.write(f"metrics of this run: http://{host}:{server.server_port}/metrics\n")
+        raise InvalidInputError(
+            f"cannot serve metrics at {address} ({err}); {fix}"
+        ) from err
+    sys.stderr.write(
+        f"metrics of this run: http://{host}:{server.server_port}/metrics\n"
+    )
     try:
         yield
     finally:
@@ -104,30 +127,45 @@ def metrics(pictures: Sequence[Picture]) -> Iterator[Metric]:
         values = {query: getattr(batch, attribute) for query, batch in last.items()}
         yield _family(GaugeMetricFamily, name, says, values)
     began = {query: batch.at.timestamp() for query, batch in last.items()}
-    yield _family(GaugeMetricFamily, "last_batch_begin_seconds", "When it began, in Unix time.", began)
+    yield _family(
+        GaugeMetricFamily,
+        "last_batch_begin_seconds",
+        "When it began, in Unix time.",
+        began,
+    )
     parts = {
         (query, part): getattr(batch, attribute)
         for query, batch in last.items()
         for attribute, part in _PARTS.items()
     }
-    yield _family(GaugeMetricFamily, "last_batch_part_seconds", "Parts of that time.", parts, "part")
+    yield _family(
+        GaugeMetricFamily,
+        "last_batch_part_seconds",
+        "Parts of that time.",
+        parts,
+        "part",
+    )
     said = {
         (each.name, level): sum(one.level == level for one in each.verdicts)
         for each in pictures
         for level in ("warn", "bad")
     }
-    yield _family(GaugeMetricFamily, "verdicts", "Verdicts on the last batches.", said, "level")
+    yield _family(
+        GaugeMetricFamily, "verdicts", "Verdicts on the last batches.", said, "level"
+    )
 
 
-def _family(kind: Any, name: str, says: str, values: Mapping[Any, float | None], *more: str) -> Metric:
+def _family(
+    kind: Any, name: str, says: str, values: Mapping[Any, float | None], *more: str
+) -> Metric:
     """Return a metric with the label `query`, and with one more label if `more` names it.
 
     Args:
         kind: the class of the metric, from prometheus-client.
         name: its name without the prefix `sparkstream_`.
         says: its help text.
-        values: the value by the name of the query, or by the pair of that name and the other label's value;
-            None for a query that does not have it.
+        values: the value by the name of the query, or by the pair of that name and the
+            other label's value; None for a query that does not have it.
         *more: the name of the other label, if there is one.
     """
     made: Any = kind(f"sparkstream_{name}", says, labels=["query", *more])
@@ -140,9 +178,11 @@ def _family(kind: Any, name: str, says: str, values: Mapping[Any, float | None],
 LOOPBACK = "127.0.0.1"
 _log = logging.getLogger(__name__)
 _EVERY = 0.25  # least seconds between two pictures
-# Most seconds between two pictures, so that a verdict on silence appears and a closed browser is noticed.
+# Most seconds between two pictures, so that a verdict on silence appears and a closed
+# browser is noticed.
 _BEAT = 2.0
-_LAST_WORDS = 2.0  # seconds to wait at the end until open pages have received how the run ended
+# Seconds to wait at the end until open pages have received how the run ended
+_LAST_WORDS = 2.0
 _FILES = {
     "/": ("index.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
@@ -152,9 +192,13 @@ _FILES = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _HEADERS = {
-    # Scripts, styles, images and connections come from this server alone; no other site may frame the page.
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    # Scripts, styles, images and connections come from this server alone; no other site
+    # may frame the page.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
+        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors"
+        " 'none'"
+    ),
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -171,7 +215,8 @@ class Page:
         results: the results of the queries.
         stop: ends the run; its argument is the reason that the summary gives.
         spark: the URL of Spark's own web UI; None if there is none.
-        token: the secret that a client must send to see what the run does, or to end it.
+        token: the secret that a client must send to see what the run does, or to end
+            it.
         ended: how the run has ended; empty while it goes on.
         over: set when the run has ended.
         readers: the threads that send to a browser what the run does.
@@ -205,7 +250,9 @@ class Page:
         problem = self.board.problem
         try:
             if not problem:
-                return sent.text(self.board.pictures(), ended=self.ended, spark=self.spark)
+                return sent.text(
+                    self.board.pictures(), ended=self.ended, spark=self.spark
+                )
         except Exception as err:  # noqa: BLE001 - said, and the run goes on
             problem = innermost_cause(err)
         if problem != self._problem:
@@ -221,8 +268,12 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, port: int, page: Page) -> None:
         self.page = page
-        folder = resources.files("sparkstream_kit.monitoring") / "web"  # works in a zip file, too
-        self.files = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
+        # Works in a zip file, too
+        folder = resources.files("sparkstream_kit.monitoring") / "web"
+        self.files = {
+            path: ((folder / name).read_bytes(), kind)
+            for path, (name, kind) in _FILES.items()
+        }
         super().__init__((LOOPBACK, port), _Handler)
 
     def server_bind(self) -> None:
@@ -235,7 +286,9 @@ class Server(ThreadingHTTPServer):
         """Log an error of a request, except an OSError, which only means that the browser has gone."""
         err = sys.exception()
         if not isinstance(err, OSError):
-            _log.warning("the page of the run could not answer: %s: %s", type(err).__name__, err)
+            _log.warning(
+                "the page of the run could not answer: %s: %s", type(err).__name__, err
+            )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -243,7 +296,9 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "sparkstream"
     sys_version = ""
-    timeout = 20  # seconds after which a connection is closed on which the browser sends or accepts nothing
+    # Seconds after which a connection is closed on which the browser sends or accepts
+    # nothing
+    timeout = 20
 
     def do_GET(self) -> None:
         """Answer a GET request with a file, a stream or the status."""
@@ -251,7 +306,10 @@ class _Handler(BaseHTTPRequestHandler):
         if path in self.server.files:
             self._answer(HTTPStatus.OK, *self.server.files[path])
         elif path not in {"/events", "/status"}:
-            self._refuse(HTTPStatus.NOT_FOUND, "there is nothing at this address; the page is at /")
+            self._refuse(
+                HTTPStatus.NOT_FOUND,
+                "there is nothing at this address; the page is at /",
+            )
         elif self._has_token("to look at the run"):
             if path == "/events":
                 self._stream()
@@ -265,20 +323,26 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "only /stop takes a POST")
         elif self._has_token("to end the run"):
             self.server.page.stop("the web page")
-            self._answer(HTTPStatus.ACCEPTED, b"the run ends after the batch in flight\n", "text/plain")
+            self._answer(
+                HTTPStatus.ACCEPTED,
+                b"the run ends after the batch in flight\n",
+                "text/plain",
+            )
 
     def _has_token(self, what: str) -> bool:
         """Return whether the request has the token; if not, refuse it, naming the action `what`.
 
-        The token is needed because other users of this machine can open its ports, and so can a page of
-        another site, also one whose host name was pointed at this machine (DNS rebinding).
+        The token is needed because other users of this machine can open its ports, and
+        so can a page of another site, also one whose host name was pointed at this
+        machine (DNS rebinding).
         """
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if secrets.compare_digest(given.encode(), self.server.page.token.encode()):
             return True
         self._refuse(
             HTTPStatus.UNAUTHORIZED,
-            f"{what} takes the token of the address that it printed: Authorization: Bearer TOKEN",
+            f"{what} takes the token of the address that it printed: Authorization:"
+            " Bearer TOKEN",
         )
         return False
 
@@ -317,13 +381,18 @@ _LOOK = 0.1  # seconds between two checks of the server for its end
 
 @contextmanager
 def served(
-    board: Board, queries: Sequence[StreamingQuery], *, port: int, stop: Callable[[str], None]
+    board: Board,
+    queries: Sequence[StreamingQuery],
+    *,
+    port: int,
+    stop: Callable[[str], None],
 ) -> Iterator[None]:
     """Show a run on a web page of this machine until the block ends; print its address to standard error.
 
-    Other machines cannot open the page, because its server listens on the loopback interface alone. To see
-    what the run does, or to end it, a client needs the token at the end of the printed address. The page
-    works without a network and contacts no other server.
+    Other machines cannot open the page, because its server listens on the loopback
+    interface alone. To see what the run does, or to end it, a client needs the token at
+    the end of the printed address. The page works without a network and contacts no
+    other server.
 
     Args:
         board: the board of the run; call `board.end()` before the block ends.
@@ -340,9 +409,13 @@ def served(
     try:
         server = Server(port, page)
     except (OSError, OverflowError) as err:
-        why = f"cannot open port {port} for the page of the run ({getattr(err, 'strerror', err)})"
+        why = (
+            f"cannot open port {port} for the page of the run"
+            f" ({getattr(err, 'strerror', err)})"
+        )
         raise InvalidInputError(
-            f"{why}; give another one, or take a free one with ui=0 (of a job: --ui alone)"
+            f"{why}; give another one, or take a free one with ui=0 (of a job: --ui"
+            " alone)"
         ) from err
     with server:
         thread = _waiting.in_thread("page", lambda: server.serve_forever(_LOOK))

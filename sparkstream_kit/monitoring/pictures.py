@@ -1,9 +1,10 @@
 """Pictures of a run for its page, and the last rows that a query has written.
 
-`drawing` and `moments` run and pace any view in a thread of its own. `Sent` turns pictures into the JSON that
-the web page receives. `Results` reads what the sinks `sinks.latest` and `sinks.memory` have written, so that
-the page and the notebook can show it. `status` is what a program is told of a run. Texts are cleaned of
-control characters.
+`drawing` and `moments` run and pace any view in a thread of its own. `Sent` turns
+pictures into the JSON that the web page receives. `Results` reads what the sinks
+`sinks.latest` and `sinks.memory` have written, so that the page and the notebook can
+show it. `status` is what a program is told of a run. Texts are cleaned of control
+characters.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def drawing(draw: Callable[[threading.Event], None]) -> Iterator[None]:
     An error in `draw` is logged and ends only the view.
 
     Args:
-        draw: draws until the event that it is given is set, then draws for the last time and returns.
+        draw: draws until the event that it is given is set, then draws for the last
+            time and returns.
     """
     over = threading.Event()
 
@@ -58,7 +60,9 @@ def drawing(draw: Callable[[threading.Event], None]) -> Iterator[None]:
         try:
             draw(over)
         except Exception as err:  # noqa: BLE001 - said, and the run goes on
-            _log.warning("the run goes on without its picture: %s: %s", type(err).__name__, err)
+            _log.warning(
+                "the run goes on without its picture: %s: %s", type(err).__name__, err
+            )
 
     thread = _waiting.in_thread("picture", drawn)
     try:
@@ -68,7 +72,9 @@ def drawing(draw: Callable[[threading.Event], None]) -> Iterator[None]:
         thread.join(_END_LIMIT)
 
 
-def moments(board: Board, over: threading.Event, *, every: float, beat: float) -> Iterator[None]:
+def moments(
+    board: Board, over: threading.Event, *, every: float, beat: float
+) -> Iterator[None]:
     """Yield each time that a view has to draw: at once, after each change of the board, and at the end.
 
     While the board is not live, there is nothing to draw.
@@ -77,7 +83,8 @@ def moments(board: Board, over: threading.Event, *, every: float, beat: float) -
         board: the board of a run.
         over: the event that ends the iteration, after one last moment.
         every: the least time between two moments, in seconds.
-        beat: the longest time to wait for a change, in seconds: views also show how long a query is silent.
+        beat: the longest time to wait for a change, in seconds: views also show how
+            long a query is silent.
     """
     seen = -1
     while not over.is_set():
@@ -94,11 +101,15 @@ class Sent:
 
     def __init__(self, results: Results) -> None:
         self._results = results
-        self._batches: dict[str, int] = {}  # by query id: the id of the last batch that was sent
-        self._sent: dict[str, Result] = {}  # by query name: the last result that was sent
+        # By query id: the id of the last batch that was sent
+        self._batches: dict[str, int] = {}
+        # By query name: the last result that was sent
+        self._sent: dict[str, Result] = {}
         self._first = True
 
-    def text(self, pictures: Sequence[Picture], *, ended: str, spark: str | None) -> str:
+    def text(
+        self, pictures: Sequence[Picture], *, ended: str, spark: str | None
+    ) -> str:
         """Return everything that is new for the browser, as one line of JSON.
 
         Args:
@@ -107,8 +118,8 @@ class Sent:
             spark: the URL of Spark's own web UI; None if there is none.
         """
         told = {
-            # The browser drops its old batches on the first message of a connection, because it may have
-            # reconnected to a job that was restarted meanwhile.
+            # The browser drops its old batches on the first message of a connection,
+            # because it may have reconnected to a job that was restarted meanwhile.
             "first": self._first,
             "ended": printable(ended),
             "spark": spark,
@@ -125,9 +136,15 @@ class Sent:
             self._batches[done.query_id] = picture.batches[-1].batch
         query = {
             "name": printable(picture.name),
-            "verdicts": [[said.level, printable(said.text)] for said in picture.verdicts],
+            "verdicts": [
+                [said.level, printable(said.text)] for said in picture.verdicts
+            ],
             "batches": new,
-            "totals": {"rows": done.input_rows, "late": done.late_rows, "bad": done.bad_rows},
+            "totals": {
+                "rows": done.input_rows,
+                "late": done.late_rows,
+                "bad": done.bad_rows,
+            },
         }
         found = self._results.of(picture.name, done.batches, last=last)
         if found is not None and found is not self._sent.get(picture.name):
@@ -144,17 +161,28 @@ def status(board: Board, ended: str) -> str:
         ended: how the run has ended; empty while it goes on.
     """
     queries = [
-        {"batch": next(reversed(one.batches), None), "summary": replace(one.summary, verdicts=one.verdicts)}
+        {
+            "batch": next(reversed(one.batches), None),
+            "summary": replace(one.summary, verdicts=one.verdicts),
+        }
         for one in board.pictures()
     ]
-    told = {"version": JSON_VERSION, "ended": ended, "problem": board.problem, "queries": queries}
+    told = {
+        "version": JSON_VERSION,
+        "ended": ended,
+        "problem": board.problem,
+        "queries": queries,
+    }
     return printable(as_json(told))
 
 
 _ROWS = 50  # rows that a result shows
 _BARS = 10  # bars in a chart of a result
-_EVERY = 2.0  # least seconds between two reads of a result, because each is a request on Spark Connect
-_NUMERIC = re.compile("tinyint|smallint|int|bigint|float|double|decimal.*")  # as Spark names types
+# Least seconds between two reads of a result, because each is a request on Spark
+# Connect
+_EVERY = 2.0
+# As Spark names types
+_NUMERIC = re.compile("tinyint|smallint|int|bigint|float|double|decimal.*")
 
 
 @dataclass(frozen=True)
@@ -169,8 +197,8 @@ class Result:
         numeric: for each column, whether it holds numbers.
         rows: the values as text, at most 50 rows; None stands for NULL.
         more: whether further rows follow these.
-        bars: the ten largest values of the last numeric column, each as a label, the value as text, and its
-            share of the largest value, from 0 to 1.
+        bars: the ten largest values of the last numeric column, each as a label, the
+            value as text, and its share of the largest value, from 0 to 1.
         problem: why the rows could not be read; None if they could.
     """
 
@@ -196,19 +224,24 @@ class Results:
     def of(self, name: str, batches: int, *, last: bool) -> Result | None:
         """Return the result of a query, read again if a new batch has come and two seconds have passed.
 
-        Between two reads, the method returns the same object. It returns None before the first batch, and if
-        the driver cannot reach the rows of the query.
+        Between two reads, the method returns the same object. It returns None before
+        the first batch, and if the driver cannot reach the rows of the query.
 
         Args:
             name: the name of the query.
             batches: the number of batches that the query has completed.
-            last: whether the run ends; the result is then read without waiting for the two seconds.
+            last: whether the run ends; the result is then read without waiting for the
+                two seconds.
         """
         if name not in self._places:
             return None
         with self._lock:
             after, when = self._looked.get(name, (0, -math.inf))
-            if batches and batches != after and (last or time.monotonic() - when >= _EVERY):
+            if (
+                batches
+                and batches != after
+                and (last or time.monotonic() - when >= _EVERY)
+            ):
                 self._looked[name] = batches, time.monotonic()
                 self._found[name] = _look(*self._places[name])
             return self._found.get(name)
@@ -221,8 +254,8 @@ def places(
 
     Args:
         queries: the queries of a run.
-        memory: whether to include the tables of `sinks.memory`; each read of such a table runs a small Spark
-            job.
+        memory: whether to include the tables of `sinks.memory`; each read of such a
+            table runs a small Spark job.
 
     Returns:
         For each such query, the session that reads its result, and its view or table.
@@ -239,24 +272,37 @@ def places(
 
 def _look(spark: SparkSession, place: Target) -> Result:
     """Read a result from its place; an error becomes the `problem` of the result."""
-    shown = printable(f"{'table' if place.kind == 'memory' else place.kind} {place.name}")
+    shown = printable(
+        f"{'table' if place.kind == 'memory' else place.kind} {place.name}"
+    )
     try:
-        columns, numeric, rows = _of_view(spark, place.name, newest=place.kind == "memory")
+        columns, numeric, rows = _of_view(
+            spark, place.name, newest=place.kind == "memory"
+        )
     except Exception as err:  # noqa: BLE001 - shown in its place, and the run goes on
-        return Result(shown, problem=printable(f"it cannot be read: {innermost_cause(err)}"))
+        return Result(
+            shown, problem=printable(f"it cannot be read: {innermost_cause(err)}")
+        )
     more = len(rows) > _ROWS
     columns = list(map(printable, columns))
     first = [tuple(value and printable(value) for value in row) for row in rows[:_ROWS]]
     return Result(shown, columns, numeric, first, more, bars(numeric, first))
 
 
-def _of_view(spark: SparkSession, name: str, *, newest: bool) -> tuple[list[str], list[bool], list[_Row]]:
+def _of_view(
+    spark: SparkSession, name: str, *, newest: bool
+) -> tuple[list[str], list[bool], list[_Row]]:
     """Return the columns of a view, which of them are numeric, and its first (if `newest`, its last) rows.
 
-    Without `newest` no Spark job runs, because the view of `sinks.latest` holds its rows in the driver.
+    Without `newest` no Spark job runs, because the view of `sinks.latest` holds its
+    rows in the driver.
     """
     frame = spark.table(quoted(name))
-    frame = frame.offset(max(frame.count() - _ROWS, 0)) if newest else frame.limit(_ROWS + 1)
+    frame = (
+        frame.offset(max(frame.count() - _ROWS, 0))
+        if newest
+        else frame.limit(_ROWS + 1)
+    )
     numeric = [_NUMERIC.fullmatch(kind) is not None for _, kind in frame.dtypes]
     return frame.columns, numeric, list(builtin.cells(frame))
 
@@ -264,8 +310,9 @@ def _of_view(spark: SparkSession, name: str, *, newest: bool) -> tuple[list[str]
 def bars(numeric: Sequence[bool], rows: Sequence[_Row]) -> list[tuple[str, str, float]]:
     """Return the bars of a chart: the ten largest values of the last numeric column, the largest first.
 
-    Each bar is a label from the columns without numbers, the value as text, and its share of the largest
-    value. If every column is numeric, the first other column is the label.
+    Each bar is a label from the columns without numbers, the value as text, and its
+    share of the largest value. If every column is numeric, the first other column is
+    the label.
 
     Examples:
         >>> bars([False, True, True], [("ink", "1", "2.5"), ("tea", "1", "5")])
@@ -276,7 +323,11 @@ def bars(numeric: Sequence[bool], rows: Sequence[_Row]) -> list[tuple[str, str, 
         return []
     words = [place for place, is_number in enumerate(numeric) if not is_number]
     words = words or [place for place in range(len(numeric)) if place != value][:1]
-    known = [(number, row) for row in rows if math.isfinite(number := float(row[value] or "nan"))]
+    known = [
+        (number, row)
+        for row in rows
+        if math.isfinite(number := float(row[value] or "nan"))
+    ]
     largest = nlargest(_BARS, known, key=lambda each: each[0])
     most = max((number for number, _ in largest), default=0)
     return [

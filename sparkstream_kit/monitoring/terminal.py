@@ -1,7 +1,8 @@
 """The view of a run in a terminal: a picture in place, or lines where there is no terminal.
 
-`shown` draws a board while a run goes on; `run(…, show="terminal")` and `sparkstream watch` use it. It draws
-with the library rich if that is installed; without it, or in a log file, it writes plain lines.
+`shown` draws a board while a run goes on; `run(…, show="terminal")` and `sparkstream
+watch` use it. It draws with the library rich if that is installed; without it, or in a
+log file, it writes plain lines.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ if TYPE_CHECKING:
 
 
 _EVERY = 0.25  # least seconds between two pictures
-_BEAT = 1.0  # most seconds between two pictures, so that the seconds of a silent query keep counting
-_LINES_EVERY = 5.0  # least seconds between two lines of a query, because a log keeps every line
+# Most seconds between two pictures, so that the seconds of a silent query keep counting
+_BEAT = 1.0
+# Least seconds between two lines of a query, because a log keeps every line
+_LINES_EVERY = 5.0
 _WIDE = 100  # least width, in columns, of a terminal that shows sparklines
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _STYLES = {"bad": "bold red", "warn": "yellow", "ok": "green"}
-# Numbers that only some queries have: the head of the column, the label in a line, and the function that
-# computes the number, None for a query without it.
+# Numbers that only some queries have: the head of the column, the label in a line, and
+# the function that computes the number, None for a query without it.
 COLUMNS: tuple[tuple[str, str, _Value], ...] = (
     ("state rows", "rows in state", lambda each: each.summary.state_rows),
     ("behind", "behind", lambda each: each.batches[-1].backlog),
@@ -48,18 +51,20 @@ COLUMNS: tuple[tuple[str, str, _Value], ...] = (
 
 
 @contextmanager
-def shown(board: Board, out: TextIO | None = None, queries: Sequence[StreamingQuery] = ()) -> Iterator[None]:
+def shown(
+    board: Board, out: TextIO | None = None, queries: Sequence[StreamingQuery] = ()
+) -> Iterator[None]:
     """Show a board until the block ends, and then draw it for the last time.
 
     An error in the view is logged and ends only the view.
 
     Args:
         board: the board of a run, or of a recording that is being read.
-        out: the stream to write to; standard error by default. On a terminal, rich (the extra `cli`) draws a
-            picture in place. Anywhere else, or without rich, each query gets a line when it has changed, at
-            most every 5 seconds.
-        queries: the queries of the run, if it is one of this process; the picture in place also has bars for
-            the results in `sinks.latest`.
+        out: the stream to write to; standard error by default. On a terminal, rich (the
+            extra `cli`) draws a picture in place. Anywhere else, or without rich, each
+            query gets a line when it has changed, at most every 5 seconds.
+        queries: the queries of the run, if it is one of this process; the picture in
+            place also has bars for the results in `sinks.latest`.
     """
     to = out or sys.stderr
     draw = partial(_write, board)
@@ -79,17 +84,34 @@ def _draw(board: Board, results: Results, out: TextIO, over: threading.Event) ->
     from rich.text import Text
 
     console = Console(file=out, highlight=False)
-    # With redirection, rich prints the output of Python above the picture. Standard output is redirected only
-    # if both streams are terminals: rich writes redirected text to `out`, so a file or a pipe would lose it.
+    # With redirection, rich prints the output of Python above the picture. Standard
+    # output is redirected only if both streams are terminals: rich writes redirected
+    # text to `out`, so a file or a pipe would lose it.
     both = out is sys.stderr and sys.stdout.isatty()
-    how = {"redirect_stderr": out is sys.stderr, "redirect_stdout": both, "auto_refresh": False}
+    how = {
+        "redirect_stderr": out is sys.stderr,
+        "redirect_stdout": both,
+        "auto_refresh": False,
+    }
     with Live(console=console, **how) as view:  # type: ignore[arg-type]
         for _ in moments(board, over, every=_EVERY, beat=_BEAT):
             pictures = board.pictures()
-            found = [results.of(each.name, each.summary.batches, last=over.is_set()) for each in pictures]
-            bars = [[(name, float(value)) for name, value, _ in each.bars] for each in found if each]
-            beneath = [Text("\n" + display.bars(each), no_wrap=True) for each in bars if each]
-            view.update(Group(_drawn(pictures, datetime.now(UTC), console.width), *beneath), refresh=True)
+            found = [
+                results.of(each.name, each.summary.batches, last=over.is_set())
+                for each in pictures
+            ]
+            bars = [
+                [(name, float(value)) for name, value, _ in each.bars]
+                for each in found
+                if each
+            ]
+            beneath = [
+                Text("\n" + display.bars(each), no_wrap=True) for each in bars if each
+            ]
+            view.update(
+                Group(_drawn(pictures, datetime.now(UTC), console.width), *beneath),
+                refresh=True,
+            )
 
 
 def _drawn(pictures: Sequence[Picture], now: datetime, width: int) -> Any:
@@ -99,7 +121,11 @@ def _drawn(pictures: Sequence[Picture], now: datetime, width: int) -> Any:
 
     sparks = min(24, 8 + (width - _WIDE) // 4) if width >= _WIDE else 0
     through = [each for each in pictures if each.batches]
-    kept = [column for column in COLUMNS if any(column[2](each) is not None for each in through)]
+    kept = [
+        column
+        for column in COLUMNS
+        if any(column[2](each) is not None for each in through)
+    ]
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("query", no_wrap=True, max_width=max(16, width // 5))
     charts = ["rows", "time"] if sparks else []
@@ -140,7 +166,9 @@ def _beneath(pictures: Sequence[Picture], now: datetime) -> list[Any]:
     rows = Table.grid(padding=(0, 1, 0, 0))
     for each in pictures:
         if not each.batches:
-            rows.add_row(Text("○", "dim"), Text(printable(f"{each.name}: {starting(each, now)}")))
+            rows.add_row(
+                Text("○", "dim"), Text(printable(f"{each.name}: {starting(each, now)}"))
+            )
     said = [(each.name, verdict) for each in pictures for verdict in each.verdicts]
     for name, verdict in sorted(said, key=lambda pair: pair[1].level != "bad"):
         words = Text.assemble((f"{printable(name)}: ", "bold"), printable(str(verdict)))
@@ -160,12 +188,14 @@ def _sparkline(values: Sequence[float], width: int) -> str:
 
 def _write(board: Board, out: TextIO, over: threading.Event) -> None:
     """Write the lines of each query that has changed, at most every 5 seconds and once more at the end."""
-    said: dict[str, tuple[object, float]] = {}  # by query id: the state last written, and when
+    # By query id: the state last written, and when
+    said: dict[str, tuple[object, float]] = {}
     for _ in moments(board, over, every=_EVERY, beat=_BEAT):
         now = time.monotonic()
         for each in board.pictures():
             what, when = said.get(each.summary.query_id, (None, -_LINES_EVERY))
-            # Compare verdicts without their numbers, so that a verdict whose number grows is not repeated.
+            # Compare verdicts without their numbers, so that a verdict whose number
+            # grows is not repeated.
             kinds = [verdict.kind for verdict in each.verdicts]
             changed = (each.summary.batches, kinds, bool(each.batches) or each.active)
             if changed != what and (over.is_set() or now - when >= _LINES_EVERY):
@@ -183,7 +213,11 @@ def lines(picture: Picture, now: datetime) -> list[str]:
             f"batch {last.batch:,} in {last.seconds:.1f} s",
             f"{short(arriving(picture.batches))} rows/s in",
             f"{short(done(picture.batches))} rows/s done",
-            *(f"{words}: {short(value)}" for words, value in known if value is not None),
+            *(
+                f"{words}: {short(value)}"
+                for words, value in known
+                if value is not None
+            ),
         ]
     else:
         told = [starting(picture, now)]

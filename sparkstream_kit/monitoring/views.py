@@ -33,19 +33,22 @@ _log = logging.getLogger(__name__)
 def latest(table: str) -> Sink:
     """Show the result of the last batch as the temporary view `table`, also after a restart.
 
-    The sink saves the rows in the query's checkpoint folder. When the query is restarted on that checkpoint,
-    the view shows them at once, before any new batch; Spark's memory sink would show an empty table. The rows
-    pass through the driver's memory. Without a checkpoint, or with one that is not on a local path, the view
-    is empty until the first batch.
+    The sink saves the rows in the query's checkpoint folder. When the query is
+    restarted on that checkpoint, the view shows them at once, before any new batch;
+    Spark's memory sink would show an empty table. The rows pass through the driver's
+    memory. Without a checkpoint, or with one that is not on a local path, the view is
+    empty until the first batch.
 
-    Delivery: the view holds the result of the last batch; a replayed batch shows the same again.
+    Delivery: the view holds the result of the last batch; a replayed batch shows the
+    same again.
 
     Args:
-        table: the name to use in SQL, in the session of the query's DataFrame. On Spark Connect the query
-            must be started with `start`.
+        table: the name to use in SQL, in the session of the query's DataFrame. On Spark
+            Connect the query must be started with `start`.
 
     Raises:
-        InvalidInputError: when the query starts, Spark does not take the name, or two columns have one name.
+        InvalidInputError: when the query starts, Spark does not take the name, or two
+            columns have one name.
 
     Examples:
         >>> latest("totals").modes
@@ -61,18 +64,26 @@ def latest(table: str) -> Sink:
         lines = _lines(keeps, kept, frame.columns)
         if not opening.makes:
             return lambda *_: None
-        show_instead = show(_parsed(spark, lines, frame.schema) if lines else none_of(frame), table)
+        show_instead = show(
+            _parsed(spark, lines, frame.schema) if lines else none_of(frame), table
+        )
 
         def write(batch: DataFrame, _batch_id: int) -> None:
             texts = only_texts("latest", batch)
             rows = in_driver(spark, texts)
             lines = []
             if rows is None or keeps:
-                objects = _kept(texts if rows is None else rows).select(F.to_json(F.struct("*"), JSON))
+                objects = _kept(texts if rows is None else rows).select(
+                    F.to_json(F.struct("*"), JSON)
+                )
                 lines = [row[0] for row in objects.collect()]
             if keeps:
                 keeps.write(kept, "\n".join(lines))
-            show_instead(_parsed(batch.sparkSession, lines, batch.schema) if rows is None else rows)
+            show_instead(
+                _parsed(batch.sparkSession, lines, batch.schema)
+                if rows is None
+                else rows
+            )
 
         return write
 
@@ -81,10 +92,15 @@ def latest(table: str) -> Sink:
         modes=("complete",),
         promise="the last batch's result, whole",
         after_rewind="shows the result of the replayed batch",
-        advice="the table is the whole result: use complete, or sinks.memory for append",
-        writes_to=(Target("view", table.lower()),),  # Spark ignores the case of view names
+        advice=(
+            "the table is the whole result: use complete, or sinks.memory for append"
+        ),
+        # Spark ignores the case of view names
+        writes_to=(Target("view", table.lower()),),
         open=open_view,
-        read=lambda spark, schema, location: stored.of_lines(spark, _lines(location, kept), schema.names),
+        read=lambda spark, schema, location: stored.of_lines(
+            spark, _lines(location, kept), schema.names
+        ),
         form=Form(_as_saved, "json"),
     )
 
@@ -95,7 +111,9 @@ def _as_saved(frame: DataFrame, _folder: str) -> DataFrame:
     return stored.of_lines(frame.sparkSession, [row[0] for row in lines], frame.columns)
 
 
-def _lines(location: Place | None, kept: str, columns: list[str] | None = None) -> list[str]:
+def _lines(
+    location: Place | None, kept: str, columns: list[str] | None = None
+) -> list[str]:
     """Read the saved rows of a view from a file of its checkpoint, one JSON object per line.
 
     Args:
@@ -104,23 +122,39 @@ def _lines(location: Place | None, kept: str, columns: list[str] | None = None) 
         columns: the columns that the rows must have; None for any.
 
     Returns:
-        The lines; none if no rows were saved, if the file is damaged, or if the rows have other columns,
-        because an earlier version of the query saved them.
+        The lines; none if no rows were saved, if the file is damaged, or if the rows
+        have other columns, because an earlier version of the query saved them.
     """
     with suppress(OSError, TypeError, ValueError):
         text = location.read(kept) if location is not None else None
-        # Not splitlines(): a value may contain Unicode's other line separators, at which it would split.
-        lines = [each for each in (text or "").split("\n") if each and not each.startswith("crc32 ")]
-        if all(list(json.loads(line)) == (columns or [*json.loads(line)]) for line in lines):
+        # Not splitlines(): a value may contain Unicode's other line separators, at
+        # which it would split.
+        lines = [
+            each
+            for each in (text or "").split("\n")
+            if each and not each.startswith("crc32 ")
+        ]
+        if all(
+            list(json.loads(line)) == (columns or [*json.loads(line)]) for line in lines
+        ):
             return lines
-    _log.warning("the table is empty until the next batch: %s/%s is not what was kept", location, kept)
+    _log.warning(
+        "the table is empty until the next batch: %s/%s is not what was kept",
+        location,
+        kept,
+    )
     return []
 
 
 def _parsed(spark: SparkSession, lines: list[str], schema: StructType) -> DataFrame:
     rows = spark.createDataFrame([(line,) for line in lines], "value STRING")
-    kept = T.StructType([T.StructField(each.name, _kept_type(each.dataType)) for each in schema])
-    values = [_as_given(F.col("row").getField(each.name), each.dataType).alias(each.name) for each in schema]
+    kept = T.StructType(
+        [T.StructField(each.name, _kept_type(each.dataType)) for each in schema]
+    )
+    values = [
+        _as_given(F.col("row").getField(each.name), each.dataType).alias(each.name)
+        for each in schema
+    ]
     return rows.select(F.from_json("value", kept, JSON).alias("row")).select(values)
 
 
@@ -137,18 +171,27 @@ def _kept_type(kind: Any) -> T.DataType:
     if isinstance(kind, T.ArrayType):
         return T.ArrayType(_kept_type(kind.elementType))
     if isinstance(kind, T.StructType):
-        return T.StructType([T.StructField(each.name, _kept_type(each.dataType)) for each in kind])
+        return T.StructType(
+            [T.StructField(each.name, _kept_type(each.dataType)) for each in kind]
+        )
     if not isinstance(kind, T.MapType):
         same: T.DataType = kind
         return same
     value = _kept_type(kind.valueType)
     if not _is_odd(kind):
         return T.MapType(kind.keyType, value)
-    return T.ArrayType(T.StructType().add("key", _kept_type(kind.keyType)).add("value", value))
+    return T.ArrayType(
+        T.StructType().add("key", _kept_type(kind.keyType)).add("value", value)
+    )
 
 
 def _kept(rows: DataFrame) -> DataFrame:
-    return rows.select([_as_kept(column(each.name), each.dataType).alias(each.name) for each in rows.schema])
+    return rows.select(
+        [
+            _as_kept(column(each.name), each.dataType).alias(each.name)
+            for each in rows.schema
+        ]
+    )
 
 
 def _as_kept(value: Column, kind: Any) -> Column:
@@ -160,7 +203,9 @@ def _as_kept(value: Column, kind: Any) -> Column:
     if not _is_odd(kind):
         return changed_inside(value, kind, _as_kept)
     entry = T.StructType().add("key", kind.keyType).add("value", kind.valueType)
-    return F.transform(F.map_entries(value), lambda each: changed_inside(each, entry, _as_kept))
+    return F.transform(
+        F.map_entries(value), lambda each: changed_inside(each, entry, _as_kept)
+    )
 
 
 def _as_given(value: Column, kind: Any) -> Column:

@@ -1,9 +1,9 @@
 """Extra: what an operator does with a checkpoint: show, copy, set back, drain, carry over to a changed query.
 
-Users call `show`, `clone` and `rewind` as `sparkstream_kit.checkpoints.show` and so on, or by the command
-`sparkstream checkpoint`. `start` calls `evolve` for `continues=` and `compared` for `dry_run="compare"`;
-`run(…, drain=True)` calls `draining`, for a last batch of each query that closes every window. A running
-stream needs none of this.
+Users call `show`, `clone` and `rewind` as `sparkstream_kit.checkpoints.show` and so on,
+or by the command `sparkstream checkpoint`. `start` calls `evolve` for `continues=` and
+`compared` for `dry_run="compare"`; `run(…, drain=True)` calls `draining`, for a last
+batch of each query that closes every window. A running stream needs none of this.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 
-def compared(query: Query, sink: Sink, dry_run: str, before: str | Path | None) -> Shadow:
+def compared(
+    query: Query, sink: Sink, dry_run: str, before: str | Path | None
+) -> Shadow:
     """Compare a changed query with what the query of the checkpoint `before` has written.
 
     Raises:
@@ -41,8 +43,17 @@ def compared(query: Query, sink: Sink, dry_run: str, before: str | Path | None) 
 
     reject_unknown("dry run", [dry_run], ["compare"])
     if before is None:
-        raise InvalidInputError("start(): dry_run='compare' needs a checkpoint; give that of before")
-    return shadow(query.frame, sink, checkpoint=before, name=query.name, mode=query.mode, moved=query.moved)
+        raise InvalidInputError(
+            "start(): dry_run='compare' needs a checkpoint; give that of before"
+        )
+    return shadow(
+        query.frame,
+        sink,
+        checkpoint=before,
+        name=query.name,
+        mode=query.mode,
+        moved=query.moved,
+    )
 
 
 def draining(queries: Iterable[StreamingQuery]) -> Callable[..., RunSummary]:
@@ -56,22 +67,31 @@ def draining(queries: Iterable[StreamingQuery]) -> Callable[..., RunSummary]:
     drains: list[Drain] = []
     for query in {each.runId: each for each in queries}.values():
         known = started(query)
-        if known.drain is None or known.location is None or not known.location.is_in_reach:
+        if (
+            known.drain is None
+            or known.location is None
+            or not known.location.is_in_reach
+        ):
             raise InvalidInputError(
-                f"run(drain=True): query {query.name or query.id} has no checkpoint that can be written from "
-                "here, for its last batch; give start(…, checkpoint='folder')"
+                f"run(drain=True): query {query.name or query.id} has no checkpoint"
+                " that can be written from here, for its last batch; give start(…,"
+                " checkpoint='folder')"
             )
         drains.append(known.drain)
     return partial(_drained, drains)
 
 
-def _drained(drains: list[Drain], summary: RunSummary, begun: Callable[..., Any], grace: float) -> RunSummary:
+def _drained(
+    drains: list[Drain], summary: RunSummary, begun: Callable[..., Any], grace: float
+) -> RunSummary:
     """Run the last batch of each query that may have windows to close, and add it to the summary.
 
     Args:
-        drains: for each query, in the order of the summary, the function that starts its last batch.
+        drains: for each query, in the order of the summary, the function that starts
+            its last batch.
         summary: the summary so far.
-        begun: makes the run of the last batch, which the limits of the whole run end, too.
+        begun: makes the run of the last batch, which the limits of the whole run end,
+            too.
         grace: as for `run`.
     """
     for number, drain in enumerate(drains):
@@ -85,7 +105,8 @@ def _drained(drains: list[Drain], summary: RunSummary, begun: Callable[..., Any]
             summary = _joined(summary, last, number)
         if summary.ended_by != "end of input":
             break
-        # No row waits for the watermark any more; the state may still keep rows for other purposes.
+        # No row waits for the watermark any more; the state may still keep rows for
+        # other purposes.
         if (done := summary.queries[number]).waiting_rows:
             done = replace(done, waiting_rows=0)
             summary = _joined(summary, replace(summary, queries=(done,)), number)
@@ -102,14 +123,16 @@ def _joined(summary: RunSummary, last: RunSummary, number: int) -> RunSummary:
 def has_windows(query: Query, place: Place | None) -> bool:
     """Return whether a last batch of a query may close windows.
 
-    It cannot if the query has no checkpoint, no state or no watermark, if its mode is `complete`, which has
-    already written everything, or if the last batch has already run.
+    It cannot if the query has no checkpoint, no state or no watermark, if its mode is
+    `complete`, which has already written everything, or if the last batch has already
+    run.
     """
     from sparkstream_kit._spark.plan import has
     from sparkstream_kit.checkpoints import drain
     from sparkstream_kit.checkpoints.logs import at_hand
 
-    # Without a watermark a last batch would write nothing, and then the checkpoint would accept no more rows.
+    # Without a watermark a last batch would write nothing, and then the checkpoint
+    # would accept no more rows.
     may = query.mode != "complete" and has(query.frame, "EventTimeWatermark")
     if not may or place is None or not place.names("state"):
         return False
@@ -122,6 +145,10 @@ def plan_last_batch(logs: Logs, place: Place | None) -> None:
     from sparkstream_kit.checkpoints.drain import END, plan_empty_batch
 
     number = plan_empty_batch(logs, END)
-    # If the checkpoint is on another file system, the plan is in a local copy so far: write it there, too.
+    # If the checkpoint is on another file system, the plan is in a local copy so far:
+    # write it there, too.
     if place is not None and place.folder is None:
-        place.write(f"offsets/{number}", (logs.root / "offsets" / str(number)).read_text("utf-8"))
+        place.write(
+            f"offsets/{number}",
+            (logs.root / "offsets" / str(number)).read_text("utf-8"),
+        )

@@ -1,23 +1,27 @@
 """Continue a changed query on a new checkpoint, at the offsets of the old one: `start(…, continues=…)`.
 
-`start` calls `evolve`, which checks that the query can be continued and plans a `Build`. The build backfills
-the state of the new query: it reads the sources from their beginning up to the offsets of the old
-checkpoint's last committed batch, and writes no row to the sink. Spark runs a batch that is in `offsets` and
-not in `commits` exactly as it was planned, so the kit plans each batch of the build and runs it with the
-trigger `once`. These batches have the watermark 0, so that no row is late. If the old query has a watermark,
-one more batch, which reads nothing, sets it in the new checkpoint; that drops from the state what the old
-query had closed.
+`start` calls `evolve`, which checks that the query can be continued and plans a
+`Build`. The build backfills the state of the new query: it reads the sources from their
+beginning up to the offsets of the old checkpoint's last committed batch, and writes no
+row to the sink. Spark runs a batch that is in `offsets` and not in `commits` exactly as
+it was planned, so the kit plans each batch of the build and runs it with the trigger
+`once`. These batches have the watermark 0, so that no row is late. If the old query has
+a watermark, one more batch, which reads nothing, sets it in the new checkpoint; that
+drops from the state what the old query had closed.
 
-The new checkpoint has the query id of the old one and continues its batch numbers. A sink identifies a query
-by its id and a batch by its number, so to the sink the next batch is the next one of the same query. That
-also holds for a batch that the old query had planned, and perhaps written, before it was killed.
+The new checkpoint has the query id of the old one and continues its batch numbers. A
+sink identifies a query by its id and a batch by its number, so to the sink the next
+batch is the next one of the same query. That also holds for a batch that the old query
+had planned, and perhaps written, before it was killed.
 
-The version of a state is its batch number plus one, and the build usually has fewer batches than the old
-query had. The build therefore begins with a batch that reads nothing and makes an empty state, and renames
-the files of this batch so that they have the number before the first batch that reads.
+The version of a state is its batch number plus one, and the build usually has fewer
+batches than the old query had. The build therefore begins with a batch that reads
+nothing and makes an empty state, and renames the files of this batch so that they have
+the number before the first batch that reads.
 
-Everything is built in a folder beside the new checkpoint's path, and that folder is renamed to this path at
-the end. If a build is interrupted, the next start begins it again.
+Everything is built in a folder beside the new checkpoint's path, and that folder is
+renamed to this path at the end. If a build is interrupted, the next start begins it
+again.
 """
 
 from __future__ import annotations
@@ -31,11 +35,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sparkstream_kit import _files
 from sparkstream_kit._spark.place import Here, refuse_many_disks
 from sparkstream_kit._spark.plan import check_mode
-from sparkstream_kit.checkpoints.drain import drained, is_being_drained, plan_empty_batch
+from sparkstream_kit.checkpoints.drain import (
+    drained,
+    is_being_drained,
+    plan_empty_batch,
+)
 from sparkstream_kit.checkpoints.fingerprint import top_level
 from sparkstream_kit.checkpoints.guard import KEPT, Query, continued
 from sparkstream_kit.checkpoints.lock import lock
-from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, query_id, versioned, write_note
+from sparkstream_kit.checkpoints.logs import (
+    CONTINUED,
+    KIT,
+    Logs,
+    query_id,
+    versioned,
+    write_note,
+)
 from sparkstream_kit.errors import InvalidInputError, count
 from sparkstream_kit.operate import replay
 from sparkstream_kit.operate.check import checkpoint, damage
@@ -55,35 +70,49 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# A changelog holds only the changes of one batch, and only a whole state can be renumbered.
-_BUILD = {"spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false"}
+# A changelog holds only the changes of one batch, and only a whole state can be
+# renumbered.
+_BUILD = {
+    "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false"
+}
 
 
 def evolve(
-    changed: Query, sink: Sink, new: Place | None, old: Place, opens: Callable[..., Opening], *, dry_run: bool
+    changed: Query,
+    sink: Sink,
+    new: Place | None,
+    old: Place,
+    opens: Callable[..., Opening],
+    *,
+    dry_run: bool,
 ) -> tuple[tuple[str, str], ...]:
     """Build a new checkpoint on which a changed query continues at the offsets of the old one.
 
-    If the new checkpoint exists already, it is left as it is: the query already continues there.
+    If the new checkpoint exists already, it is left as it is: the query already
+    continues there.
 
     Args:
         changed: the changed query.
         sink: its sink, which can refuse a target that does not fit.
         new: the new checkpoint, a local folder that does not exist yet.
-        old: the checkpoint to continue, which no query may be using. Afterwards `start` refuses it.
-        opens: returns what the sinks of one start share, which may make what they need if `makes` is true.
+        old: the checkpoint to continue, which no query may be using. Afterwards `start`
+            refuses it.
+        opens: returns what the sinks of one start share, which may make what they need
+            if `makes` is true.
         dry_run: check everything, but lock and create nothing.
 
     Returns:
-        Pairs of a kind (`continues`, `change`, `build`) and a text for the user: what was done, or in a dry
-        run would be done. Empty if the new checkpoint exists.
+        Pairs of a kind (`continues`, `change`, `build`) and a text for the user: what
+        was done, or in a dry run would be done. Empty if the new checkpoint exists.
 
     Raises:
-        InvalidInputError: the new checkpoint is missing; a checkpoint is not on a local path; the old one is
-            in use, damaged, drained, has no committed batch, was continued elsewhere, or is a copy of another
-            one whose query writes to the same target; the query reads other sources than before, or ones that
-            are neither files, Kafka topics nor Delta tables; some of the input has changed or no longer
-            exists; the rows in the target would not fit the new ones; or a batch of the build failed.
+        InvalidInputError: the new checkpoint is missing; a checkpoint is not on a local
+            path; the old one is in use, damaged, drained, has no committed batch, was
+            continued elsewhere, or is a copy of another one whose query writes to the
+            same target; the query reads other sources than before, or ones that are
+            neither files, Kafka topics nor Delta tables; some of the input has changed
+            or no longer exists; the rows in the target would not fit the new ones; or a
+            batch of the build failed.
     """
 
     def check_sink(*, makes: bool) -> None:
@@ -94,11 +123,14 @@ def evolve(
         check_mode(changed.frame, changed.mode)
 
     if new is None:
-        raise InvalidInputError("start(): continues= needs a new checkpoint; give checkpoint='folder'")
+        raise InvalidInputError(
+            "start(): continues= needs a new checkpoint; give checkpoint='folder'"
+        )
     if new.folder is None or old.folder is None:
         raise InvalidInputError(
-            f"start(): continues={old} and checkpoint={new} must both be on a local path; copy the "
-            "checkpoint to this machine first, or start anew on a new checkpoint"
+            f"start(): continues={old} and checkpoint={new} must both be on a local"
+            " path; copy the checkpoint to this machine first, or start anew on a new"
+            " checkpoint"
         )
     refuse_many_disks(changed.spark, "checkpoint", new.text)
     if _is_made(new, new.folder, old.folder):
@@ -112,23 +144,24 @@ def evolve(
             build, differs = _checked(changed, targets, logs, new.folder)
         if not differs:
             _log.warning(
-                "query %s keeps the same state as that of checkpoint %s. Filters, durations and UDFs are not "
-                "compared: continues= is needed only if one of them has changed and must apply to the rows "
-                "that were read before",
+                "query %s keeps the same state as that of checkpoint %s. Filters,"
+                " durations and UDFs are not compared: continues= is needed only if one"
+                " of them has changed and must apply to the rows that were read before",
                 changed.name,
                 old,
             )
         if not dry_run:
             with changed.in_force():
-                check_sink(makes=True)  # the sink may restore a plan that the old checkpoint has lost
+                # The sink may restore a plan that the old checkpoint has lost
+                check_sink(makes=True)
             logs.again()
             build.make(new.folder)
         stands = ("continues", f"{old}, after batch {logs.done}")
         return (stands, *(("change", what) for what in differs), ("build", str(build)))
     except replay.Unreadable as err:
         raise InvalidInputError(
-            f"checkpoint {logs.root} cannot be continued by a changed query: {err}; start anew on a new "
-            "checkpoint, without continues="
+            f"checkpoint {logs.root} cannot be continued by a changed query: {err};"
+            " start anew on a new checkpoint, without continues="
         ) from None
     finally:
         if held is not None:
@@ -139,26 +172,38 @@ def _is_made(new: Place, root: Path, old: Path) -> bool:
     """Return whether the new checkpoint exists.
 
     Raises:
-        InvalidInputError: it is the old checkpoint itself, belongs to another query, or is a folder with
-            other files; or the old checkpoint was taken up again since.
+        InvalidInputError: it is the old checkpoint itself, belongs to another query, or
+            is a folder with other files; or the old checkpoint was taken up again
+            since.
     """
     if root.resolve() == old.resolve():
-        raise InvalidInputError(f"start(): continues={new} is the checkpoint itself; give a new folder")
+        raise InvalidInputError(
+            f"start(): continues={new} is the checkpoint itself; give a new folder"
+        )
     if (root / "metadata").exists():
-        if (old / "metadata").exists() and query_id(root / "metadata") != query_id(old / "metadata"):
+        if (old / "metadata").exists() and query_id(root / "metadata") != query_id(
+            old / "metadata"
+        ):
             raise InvalidInputError(
-                f"checkpoint {new} is of another query than {old}, which it is to continue; give a new folder"
+                f"checkpoint {new} is of another query than {old}, which it is to"
+                " continue; give a new folder"
             )
         if (old / "metadata").exists() and not (old / CONTINUED).exists():
             stale = f"checkpoint {old} was taken up again after {new} was built from it"
             raise InvalidInputError(f"{stale}; remove {new}, and it is built anew")
         return True
-    if root.is_file() or any(file.is_file() and file != root / KIT / "lock" for file in root.rglob("*")):
-        raise InvalidInputError(f"checkpoint {new} is a folder with other files; give a new folder")
+    if root.is_file() or any(
+        file.is_file() and file != root / KIT / "lock" for file in root.rglob("*")
+    ):
+        raise InvalidInputError(
+            f"checkpoint {new} is a folder with other files; give a new folder"
+        )
     return False
 
 
-def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> tuple[Build, list[str]]:
+def _checked(
+    changed: Query, targets: Sequence[str], logs: Logs, new: Path
+) -> tuple[Build, list[str]]:
     """Return the build, and a phrase for each difference between the queries and between their settings.
 
     Raises:
@@ -212,48 +257,68 @@ def _settings(changed: Query, logs: Logs, mode: str) -> list[str]:
     return found
 
 
-def _begins(kept: dict[str, Any], targets: Sequence[str], following: int) -> dict[str, int]:
+def _begins(
+    kept: dict[str, Any], targets: Sequence[str], following: int
+) -> dict[str, int]:
     """Return the first batch of each target to which the old query has not written.
 
     Args:
-        kept: the note of the old checkpoint. One that names no targets is of an earlier version of the kit:
+        kept: the note of the old checkpoint. One that names no targets is of an earlier
+            version of the kit:
             then the targets count as those of the old query.
         targets: the targets of the changed query.
         following: the batch after the last one that the old query has committed.
     """
     former = kept.get("targets", targets)
-    begins = {each: number for each, number in kept.get("begins", {}).items() if each in targets}
+    begins = {
+        each: number
+        for each, number in kept.get("begins", {}).items()
+        if each in targets
+    }
     return begins | {each: following for each in targets if each not in former}
 
 
-def _check_target(changed: Query, targets: Sequence[str], logs: Logs, differs: Sequence[str]) -> None:
+def _check_target(
+    changed: Query, targets: Sequence[str], logs: Logs, differs: Sequence[str]
+) -> None:
     """Refuse a target whose rows stay there and would not fit the rows to come.
 
-    Mode `complete` replaces all rows, so its targets always fit. A copy of a checkpoint whose query writes to
-    the same target is refused in each mode: the two queries would be one to the sink, and take turns there.
+    Mode `complete` replaces all rows, so its targets always fit. A copy of a checkpoint
+    whose query writes to the same target is refused in each mode: the two queries would
+    be one to the sink, and take turns there.
     """
     kept = logs.note or {}
     same = {*kept.get("targets", targets)} & {*targets}
     for first in copied_from(logs.root) if same else ():
         raise InvalidInputError(
-            f"checkpoint {logs.root} is a copy of {first}, whose query writes to {min(same)}, too; give "
-            f"continues={str(first)!r}, or a new target; or remove {first}, if it is not used any more"
+            f"checkpoint {logs.root} is a copy of {first}, whose query writes to"
+            f" {min(same)}, too; give continues={str(first)!r}, or a new target; or"
+            f" remove {first}, if it is not used any more"
         )
     if changed.mode == "complete" or not same:
         return
     columns = [list(each) for each in changed.frame.dtypes]
-    now, before = (_keys(each.get("fingerprint", "")) for each in (changed.described, kept))
+    now, before = (
+        _keys(each.get("fingerprint", "")) for each in (changed.described, kept)
+    )
     what = None
     if differs and now and before and now != before:
-        what = next((each for each in differs if each.startswith("groups by")), differs[0])
+        what = next(
+            (each for each in differs if each.startswith("groups by")), differs[0]
+        )
     if kept.get("mode", changed.mode) != changed.mode:
-        what = f"has mode {changed.mode}; the checkpoint's query has mode {kept['mode']}"
+        what = (
+            f"has mode {changed.mode}; the checkpoint's query has mode {kept['mode']}"
+        )
     elif kept.get("columns", columns) != columns:
-        what = f"has other columns than {', '.join(name for name, _ in kept['columns'])}, or of other types"
+        what = (
+            f"has other columns than {', '.join(name for name, _ in kept['columns'])},"
+            " or of other types"
+        )
     if what is not None:
         raise InvalidInputError(
-            f"query {changed.name} {what}. The rows in {min(same)} stay, and would not fit those to come; "
-            "give it a new target"
+            f"query {changed.name} {what}. The rows in {min(same)} stay, and would not"
+            " fit those to come; give it a new target"
         )
 
 
@@ -263,8 +328,8 @@ class Build(NamedTuple):
     Attributes:
         changed: the changed query.
         old: the logs of the checkpoint that the query continues.
-        batches: for each batch of the build, the offsets up to which it reads the sources; empty for a query
-            that keeps no state.
+        batches: for each batch of the build, the offsets up to which it reads the
+            sources; empty for a query that keeps no state.
         note: the note about the query for the new checkpoint.
         read: the amount of input that the batches read, as text, such as "12 files".
         moves: the rewrites of the logs of sources whose folders have moved.
@@ -294,10 +359,12 @@ class Build(NamedTuple):
             self._build(Logs(made))
             write_note(Here(str(made), made), self.note)
             point_at(made, new)
-            # Mark the old checkpoint before the rename: after a crash in between `start` refuses the old one,
-            # so that two queries never continue it, and builds the new one again.
+            # Mark the old checkpoint before the rename: after a crash in between
+            # `start` refuses the old one, so that two queries never continue it, and
+            # builds the new one again.
             _files.replace(old / CONTINUED, [str(new)])
-            shutil.rmtree(new, ignore_errors=True)  # it holds at most the lock file of a refused start
+            # It holds at most the lock file of a refused start
+            shutil.rmtree(new, ignore_errors=True)
             made.rename(new)
         finally:
             shutil.rmtree(made, ignore_errors=True)
@@ -330,8 +397,14 @@ class Build(NamedTuple):
         commit = json.dumps(json.loads(commit) | {"nextBatchWatermarkMs": following})
         made.replace(file, f"{version}\n{commit}")
         if old.planned > last:
-            self._plan(made, last + 1, replay.ends_of(old, last + 1), old.plan(last + 1).watermark)
-        elif self.changed.mode == "complete":  # the planned batch writes the new query's whole result
+            self._plan(
+                made,
+                last + 1,
+                replay.ends_of(old, last + 1),
+                old.plan(last + 1).watermark,
+            )
+        elif self.changed.mode == "complete":
+            # the planned batch writes the new query's whole result
             plan_empty_batch(made.again(), following, builds=True)
 
     def _plan(self, made: Logs, number: int, ends: Ends, watermark: int = 0) -> None:
@@ -349,8 +422,8 @@ class Build(NamedTuple):
             replay.run_planned(changed, made, writer, _BUILD)
         except replay.Unreadable as err:
             raise InvalidInputError(
-                f"query {changed.name}: its state was not built from what {self.old.root} has read ({err}); "
-                "nothing was changed"
+                f"query {changed.name}: its state was not built from what"
+                f" {self.old.root} has read ({err}); nothing was changed"
             ) from None
 
 
@@ -364,10 +437,13 @@ def _renumber(root: Path, number: int) -> None:
     files = [file for log in ("offsets", "commits") for file in (root / log).iterdir()]
     for file in files if number else ():
         file.rename(file.with_name(file.name.replace("0", str(number))))
-    states = [file for file in root.glob("state/**/*") if re.match(r"\.?1[._]", file.name)]
+    states = [
+        file for file in root.glob("state/**/*") if re.match(r"\.?1[._]", file.name)
+    ]
     for file in states if number else ():
         before, after = file.name.split("1", 1)
-        after = after.replace(".delta", ".snapshot")  # the changes since the empty state are a whole state
+        # The changes since the empty state are a whole state
+        after = after.replace(".delta", ".snapshot")
         file.rename(file.with_name(f"{before}{number + 1}{after}"))
 
 
@@ -382,5 +458,9 @@ def _keys(text: str) -> set[str]:
     by = [fact for fact in facts if fact.startswith("groups by: ")]
     names = {name for fact in by for name in top_level(fact.partition(": ")[2])}
     how = [fact for fact in facts if fact.rpartition(" AS ")[2] in names]
-    spans = [fact for fact in facts if re.match(r"computes: (windows of|session windows|the \w+ in) ", fact)]
+    spans = [
+        fact
+        for fact in facts
+        if re.match(r"computes: (windows of|session windows|the \w+ in) ", fact)
+    ]
     return {re.sub(r"#\d+", "", fact).lower() for fact in (*by, *how, *spans)}

@@ -1,9 +1,10 @@
 """Read again what a query has read: plan batches in a new checkpoint, and have Spark run them; `batch`.
 
-Spark runs a batch that is in `offsets` and not in `commits` exactly as it was planned. So the functions here
-find what the sources of a checkpoint have read (`ends_of`, `pieces_of`), cut it into batches (`in_batches`),
-plan each batch in a new checkpoint (`copy_sources`, `write_plan`), and run it with the trigger `once`
-(`run_planned`). So `evolve` builds a changed query's state, and `shadow` compares its rows. `batch` returns
+Spark runs a batch that is in `offsets` and not in `commits` exactly as it was planned.
+So the functions here find what the sources of a checkpoint have read (`ends_of`,
+`pieces_of`), cut it into batches (`in_batches`), plan each batch in a new checkpoint
+(`copy_sources`, `write_plan`), and run it with the trigger `once` (`run_planned`). So
+`evolve` builds a changed query's state, and `shadow` compares its rows. `batch` returns
 the rows of one batch, run once more on a copy.
 """
 
@@ -38,7 +39,12 @@ from sparkstream_kit.checkpoints.logs import KIT, Logs, replace
 from sparkstream_kit.checkpoints.moved import bases, find_moves, renamed, rewrite
 from sparkstream_kit.checkpoints.trim import restore
 from sparkstream_kit.connectors.kafka import brokers
-from sparkstream_kit.errors import InvalidInputError, count, innermost_cause, said_by_spark
+from sparkstream_kit.errors import (
+    InvalidInputError,
+    count,
+    innermost_cause,
+    said_by_spark,
+)
 from sparkstream_kit.operate.check import checkpoint
 from sparkstream_kit.operate.clone import point_at
 from sparkstream_kit.operate.find import every_input
@@ -56,24 +62,32 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# The most that one batch of a build reads. A batch may be larger if one entry of the old query's file log
-# is, or if otherwise the build would have more batches than the old query had.
+# The most that one batch of a build reads. A batch may be larger if one entry of the
+# old query's file log is, or if otherwise the build would have more batches than the
+# old query had.
 _MOST_BYTES = 256 << 20
 _MOST_FILES = 2_000
 _MOST_RECORDS = 1_000_000
 
 _LINES = 20  # the most lines that say which batch is run
 
-# By default Delta refuses to read a version that is older than its retention, also if all files are there.
-_OLD_VERSIONS = {"spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false"}
+# By default Delta refuses to read a version that is older than its retention, also if
+# all files are there.
+_OLD_VERSIONS = {
+    "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": (
+        "false"
+    )
+}
 
 # A file that has gone fails a batch, also where the session says to go on without it.
 _REPLAY = {"spark.sql.files.ignoreMissingFiles": "false"}
 
-KEPT: list[TemporaryDirectory[str]] = []  # the folders of rows that were returned, until Python ends
+# The folders of rows that were returned, until Python ends
+KEPT: list[TemporaryDirectory[str]] = []
 
 
-# The offset, as Spark's text, up to which each source is read, by the name of its log; None: nothing is read.
+# The offset, as Spark's text, up to which each source is read, by the name of its log;
+# None: nothing is read.
 Ends = dict[str, str | None]
 
 
@@ -85,17 +99,23 @@ def scratch(spark: SparkSession, what: str) -> TemporaryDirectory[str]:
     """Return a new temporary folder for a run of `shadow` or `batch`, and for the rows that it keeps.
 
     Raises:
-        InvalidInputError: Spark writes rows on other machines, where the folder would be another one.
+        InvalidInputError: Spark writes rows on other machines, where the folder would
+            be another one.
     """
     others = other_master(spark)
-    if not others and locate(spark, _files.for_spark(Path(gettempdir()))).folder is None:
+    if (
+        not others
+        and locate(spark, _files.for_spark(Path(gettempdir()))).folder is None
+    ):
         others = "a Spark Connect server elsewhere"
     if others:
         raise InvalidInputError(
-            f"checkpoints.{what}(): it keeps its rows in a temporary folder of this machine, which {others} "
-            "does not have; use a session of this process with the master local[*]"
+            f"checkpoints.{what}(): it keeps its rows in a temporary folder of this"
+            f" machine, which {others} does not have; use a session of this process"
+            " with the master local[*]"
         )
-    # `ignore_cleanup_errors`, because Spark may still maintain the state store of the run.
+    # `ignore_cleanup_errors`, because Spark may still maintain the state store of the
+    # run.
     return TemporaryDirectory(prefix=f"sparkstream-{what}-", ignore_cleanup_errors=True)
 
 
@@ -109,25 +129,36 @@ def moves_of(query: Query, logs: Logs, ends: Ends) -> list[Move]:
     """Check that a query's sources are those of a checkpoint, and return the moves of their folders.
 
     Raises:
-        Unreadable: a source cannot be read from its beginning, or the checkpoint has other sources.
+        Unreadable: a source cannot be read from its beginning, or the checkpoint has
+            other sources.
         InvalidInputError: as for `find_moves`.
     """
     inputs = query.inputs
-    if others := [str(each) for each in inputs if each.path is None and each.kind not in ("kafka", "delta")]:
+    if others := [
+        str(each)
+        for each in inputs
+        if each.path is None and each.kind not in ("kafka", "delta")
+    ]:
         what = "files, topics and Delta tables"
-        raise Unreadable(f"only {what} are read again from their beginning, not {others[0]}")
+        raise Unreadable(
+            f"only {what} are read again from their beginning, not {others[0]}"
+        )
     added = [str(each) for each in inputs if each.log not in ends]
     if added:
         raise Unreadable(f"{added[0]} is a new source")
     dropped = sorted({*ends} - {each.log for each in inputs})
     if dropped:
-        raise Unreadable(f"the new query does not read source {dropped[0]} of the old one")
+        raise Unreadable(
+            f"the new query does not read source {dropped[0]} of the old one"
+        )
     for each in inputs:
         end = ends[each.log]
         if end and _kind(end) != each.kind:
             raise Unreadable(f"its source {each.log} did not read {each}")
     again = "a new checkpoint, without continues="
-    return find_moves(query.spark, logs, bases(query.spark, inputs), query.moved, again=again)
+    return find_moves(
+        query.spark, logs, bases(query.spark, inputs), query.moved, again=again
+    )
 
 
 def _kind(offset: str) -> str:
@@ -157,11 +188,18 @@ class Piece(NamedTuple):
 
 
 def pieces_of(
-    query: Query, logs: Logs, source: Input, until: str | None, moves: Sequence[Move], *, whole: bool = False
+    query: Query,
+    logs: Logs,
+    source: Input,
+    until: str | None,
+    moves: Sequence[Move],
+    *,
+    whole: bool = False,
 ) -> Iterator[Piece]:
     """Split the input that the old query has read from a source into pieces; refuse input that is lost.
 
-    With `whole`, lost records of Kafka are refused although the source has `failOnDataLoss=False`.
+    With `whole`, lost records of Kafka are refused although the source has
+    `failOnDataLoss=False`.
     """
     if until is None:
         return
@@ -173,39 +211,59 @@ def pieces_of(
         yield from _records(query.spark, logs, source, until, whole=whole)
 
 
-def _unchanged(files: Sequence[File], log: str, moves: Sequence[Move]) -> Sequence[File]:
+def _unchanged(
+    files: Sequence[File], log: str, moves: Sequence[Move]
+) -> Sequence[File]:
     """Return files that a source has read by the paths that they have now; refuse files that are lost."""
     for move in moves:
-        files = [each._replace(uri=renamed(each.uri, move)) if move.log == log else each for each in files]
+        files = [
+            each._replace(uri=renamed(each.uri, move)) if move.log == log else each
+            for each in files
+        ]
     gone = [each for each in files if each.gone]
     if lost := gone or [each for each in files if each.changed]:
         some = f"{len(lost):,} of the {count(len(files), 'file')} that it has read have"
-        raise Unreadable(f"{some} {'gone' if gone else 'changed since'}, such as {lost[0].path}")
+        raise Unreadable(
+            f"{some} {'gone' if gone else 'changed since'}, such as {lost[0].path}"
+        )
     return files
 
 
-def _files_read(logs: Logs, log: str, until: str, moves: Sequence[Move]) -> Iterator[Piece]:
+def _files_read(
+    logs: Logs, log: str, until: str, moves: Sequence[Move]
+) -> Iterator[Piece]:
     """Yield a piece for each entry of a file source's log.
 
     Raises:
-        InvalidInputError: a file no longer exists or has changed, or Spark would misread it because of its
-            name.
+        InvalidInputError: a file no longer exists or has changed, or Spark would
+            misread it because of its name.
     """
-    found = _unchanged(every_input(logs, log, json.loads(until)["logOffset"]), log, moves)
+    found = _unchanged(
+        every_input(logs, log, json.loads(until)["logOffset"]), log, moves
+    )
     sizes = defaultdict[int, list[float]](list)
     for each in found:
         if each.path and _files.is_pattern(each.path):
-            raise Unreadable(f"Spark reads {each.path} rightly only in a batch of its own")
+            raise Unreadable(
+                f"Spark reads {each.path} rightly only in a batch of its own"
+            )
         size = Path(each.path).stat().st_size / _MOST_BYTES if each.path else 0
         sizes[each.entry].append(max(size, 1 / _MOST_FILES))
     for entry, of_files in sorted(sizes.items()):
-        # Without spaces, as Spark writes it: Spark compares offsets as texts, and would see new input.
+        # Without spaces, as Spark writes it: Spark compares offsets as texts, and would
+        # see new input.
         end = json.dumps({"logOffset": entry}, separators=(",", ":"))
         yield Piece(log, end, sum(of_files), len(of_files), "file")
 
 
 def _kept(
-    spark: SparkSession, logs: Logs, source: Input, until: str, since: str | None = None, *, whole: bool
+    spark: SparkSession,
+    logs: Logs,
+    source: Input,
+    until: str,
+    since: str | None = None,
+    *,
+    whole: bool,
 ) -> dict[str, dict[int, int]]:
     """Return the offsets at which the records of a Kafka source begin that are to be read again.
 
@@ -218,18 +276,21 @@ def _kept(
         whole: refuse lost records also if the source has `failOnDataLoss=False`.
 
     Raises:
-        InvalidInputError: Kafka cannot be asked (Spark Connect), a topic was deleted and made again, or
-            records are lost.
+        InvalidInputError: Kafka cannot be asked (Spark Connect), a topic was deleted
+            and made again, or records are lost.
     """
     if not brokers.can_ask(spark):
         raise Unreadable(
-            "on Spark Connect Kafka cannot be asked what it still has; use a session of this process "
-            "(unset SPARK_REMOTE)"
+            "on Spark Connect Kafka cannot be asked what it still has; use a session of"
+            " this process (unset SPARK_REMOTE)"
         )
     last = brokers.offsets_in(until)
     first = brokers.offsets_in(since or logs.begun(source.log))
     # A partition that was added later was read from its first record.
-    begin = {name: {part: first.get(name, {}).get(part, 0) for part in last[name]} for name in last}
+    begin = {
+        name: {part: first.get(name, {}).get(part, 0) for part in last[name]}
+        for name in last
+    }
     with brokers.client(spark, source.options) as client:
         topics = brokers.Topics(client, source, logs.done, begin)
         if again := topics.made_again(logs.noted.get("topics", {}).get(source.log, {})):
@@ -237,11 +298,15 @@ def _kept(
         for lost in topics.losses():
             if whole or topics.fails_on_loss:
                 raise Unreadable(lost if whole else f"{lost}; {brokers.GO_ON}")
-            _log.warning("checkpoint %s is continued without what is lost: %s", logs.root, lost)
+            _log.warning(
+                "checkpoint %s is continued without what is lost: %s", logs.root, lost
+            )
     return begin
 
 
-def _records(spark: SparkSession, logs: Logs, source: Input, until: str, *, whole: bool) -> Iterator[Piece]:
+def _records(
+    spark: SparkSession, logs: Logs, source: Input, until: str, *, whole: bool
+) -> Iterator[Piece]:
     """Yield pieces of the topics of a Kafka source, from the offsets at which the old query began.
 
     Raises:
@@ -249,11 +314,16 @@ def _records(spark: SparkSession, logs: Logs, source: Input, until: str, *, whol
     """
     last = brokers.offsets_in(until)
     begin = _kept(spark, logs, source, until, whole=whole)
-    total = sum(last[name][part] - begin[name][part] for name in last for part in last[name])
+    total = sum(
+        last[name][part] - begin[name][part] for name in last for part in last[name]
+    )
     steps = max(math.ceil(total / _MOST_RECORDS), 1)
     for step in range(1, steps + 1):
         ends = {
-            name: {part: at + (last[name][part] - at) * step // steps for part, at in parts.items()}
+            name: {
+                part: at + (last[name][part] - at) * step // steps
+                for part, at in parts.items()
+            }
             for name, parts in begin.items()
         }
         end = until if step == steps else json.dumps(ends, separators=(",", ":"))
@@ -261,35 +331,56 @@ def _records(spark: SparkSession, logs: Logs, source: Input, until: str, *, whol
         yield Piece(source.log, end, total / steps / _MOST_RECORDS, records, "record")
 
 
-def _table(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterator[Piece]:
+def _table(
+    spark: SparkSession, logs: Logs, source: Input, until: str
+) -> Iterator[Piece]:
     """Yield a Delta table as one piece: Delta reads one version of it, and the commits that follow.
 
     Raises:
-        InvalidInputError: the plan does not say where the table is (Spark Connect), an option leaves out
-            rows, another table is there now, or the version or some of its files no longer exist.
+        InvalidInputError: the plan does not say where the table is (Spark Connect), an
+            option leaves out rows, another table is there now, or the version or some
+            of its files no longer exist.
     """
     offset = json.loads(until)
     path = source.options.get("path")
     if path is None:
         raise Unreadable(
-            "on Spark Connect the path of its Delta table is not known; use a session of this process (unset "
-            "SPARK_REMOTE)"
+            "on Spark Connect the path of its Delta table is not known; use a session"
+            " of this process (unset SPARK_REMOTE)"
         )
     if others := source.leaves_out or logs.noted.get("left out", {}).get(source.log):
-        raise Unreadable(f"with option {others[0]} not all rows of its Delta table are read")
+        raise Unreadable(
+            f"with option {others[0]} not all rows of its Delta table are read"
+        )
     version = offset["reservoirVersion"] - (not offset["isStartingVersion"])
     try:
         with in_force(spark, _OLD_VERSIONS):
-            [table] = spark.sql(f"DESCRIBE DETAIL delta.{quoted(path)}").select("id").collect()
+            [table] = (
+                spark.sql(f"DESCRIBE DETAIL delta.{quoted(path)}")
+                .select("id")
+                .collect()
+            )
             if table.id != offset["reservoirId"]:
                 raise Unreadable(f"another Delta table is at {path} now")
-            files = spark.read.format("delta").option("versionAsOf", version).load(path).inputFiles()
+            files = (
+                spark.read.format("delta")
+                .option("versionAsOf", version)
+                .load(path)
+                .inputFiles()
+            )
         folders = {file.rpartition("/")[0] for file in files}
-        gone = {*files} - {f"{each}/{name}" for each in folders for name in locate(spark, each).names()}
+        gone = {*files} - {
+            f"{each}/{name}" for each in folders for name in locate(spark, each).names()
+        }
     except (OSError, Py4JJavaError, PySparkException) as err:
-        raise Unreadable(f"its Delta table cannot be read again ({said_by_spark(err)})") from None
+        raise Unreadable(
+            f"its Delta table cannot be read again ({said_by_spark(err)})"
+        ) from None
     if gone:
-        raise Unreadable(f"{count(len(gone), 'file')} of version {version} of its Delta table have gone")
+        raise Unreadable(
+            f"{count(len(gone), 'file')} of version {version} of its Delta table have"
+            " gone"
+        )
     yield Piece(source.log, until, 1, 1, "Delta table")
 
 
@@ -298,7 +389,9 @@ def amounts(pieces: Sequence[Piece]) -> str:
     totals = Counter[str]()
     for piece in pieces:
         totals[piece.unit] += piece.amount
-    return " and ".join(count(total, unit) for unit, total in totals.items()) or "no input"
+    return (
+        " and ".join(count(total, unit) for unit, total in totals.items()) or "no input"
+    )
 
 
 def in_batches(pieces: Sequence[Piece], full: float) -> list[Ends]:
@@ -306,7 +399,8 @@ def in_batches(pieces: Sequence[Piece], full: float) -> list[Ends]:
 
     Args:
         pieces: the pieces of all sources.
-        full: the size of a full batch, in the unit of `Piece.size`. A larger piece is a batch of its own.
+        full: the size of a full batch, in the unit of `Piece.size`. A larger piece is a
+            batch of its own.
     """
     batches: list[Ends] = [{}]
     load = 0.0
@@ -347,7 +441,13 @@ def _copy(folder: Path, made: Path) -> None:
 
 
 def write_plan(
-    query: Query, old: Logs, made: Logs, number: int, ends: Ends, watermark: int = 0, at: int | None = None
+    query: Query,
+    old: Logs,
+    made: Logs,
+    number: int,
+    ends: Ends,
+    watermark: int = 0,
+    at: int | None = None,
 ) -> None:
     """Plan a batch in a new checkpoint, with the settings of a start on the old one.
 
@@ -358,12 +458,17 @@ def write_plan(
         number: the number of the batch.
         ends: the offsets up to which it reads the sources.
         watermark: its watermark, in milliseconds since 1970.
-        at: its time, which `current_timestamp` gives, in milliseconds since 1970; None for now.
+        at: its time, which `current_timestamp` gives, in milliseconds since 1970; None
+            for now.
     """
     kept = old.plan(old.done).conf
     with query.in_force():
         conf = {key: query.spark.conf.get(key, value) for key, value in kept.items()}
-    texts = {place: ends.get(each.log) or "-" for each in query.inputs for place in each.places}
+    texts = {
+        place: ends.get(each.log) or "-"
+        for each in query.inputs
+        for place in each.places
+    }
     at = int(time.time() * 1000) if at is None else at
     planned = {"batchWatermarkMs": watermark, "batchTimestampMs": at, "conf": conf}
     lines = ["v1", json.dumps(planned), *(texts[place] for place in sorted(texts))]
@@ -374,11 +479,16 @@ def write_plan(
 def say_batch(query: Query, number: int, of: int) -> None:
     """Say on standard error which batch of many is run next."""
     if number % math.ceil(of / _LINES) == 0:
-        sys.stderr.write(f"query {query.name}: running batch {number + 1:,} of {of:,} …\n")
+        sys.stderr.write(
+            f"query {query.name}: running batch {number + 1:,} of {of:,} …\n"
+        )
 
 
 def run_planned(
-    query: Query, made: Logs, writer: DataStreamWriter, settings: Mapping[str, str] | None = None
+    query: Query,
+    made: Logs,
+    writer: DataStreamWriter,
+    settings: Mapping[str, str] | None = None,
 ) -> None:
     """Have Spark run the planned batch of a new checkpoint; other queries can start meanwhile.
 
@@ -389,10 +499,13 @@ def run_planned(
         settings: further settings of the run.
 
     Raises:
-        Unreadable: the batch was not committed; the caller says which checkpoint cannot be used.
+        Unreadable: the batch was not committed; the caller says which checkpoint cannot
+            be used.
     """
     why = "the query was stopped"
-    writer = writer.outputMode(query.mode).option("checkpointLocation", _files.for_spark(made.root))
+    writer = writer.outputMode(query.mode).option(
+        "checkpointLocation", _files.for_spark(made.root)
+    )
     with query.in_force({**_REPLAY, **(settings or {})}):
         running = begin(writer.trigger(once=True))
     try:
@@ -410,34 +523,41 @@ def _refuse_lost(query: Query, logs: Logs, number: int, moves: Sequence[Move]) -
     ends = ends_of(logs, number)
     before = ends_of(logs, number - 1) if number else {}
     for log, last in logs.until(number).items():
-        _unchanged(logs.inputs(log, logs.until(number - 1).get(log, -1), last), log, moves)
+        _unchanged(
+            logs.inputs(log, logs.until(number - 1).get(log, -1), last), log, moves
+        )
     for each in query.inputs:
         if each.kind == "kafka" and (until := ends[each.log]):
             _kept(query.spark, logs, each, until, before.get(each.log), whole=True)
 
 
-def batch(spark: SparkSession, path: str | Path, number: int, frame: DataFrame) -> DataFrame:
+def batch(
+    spark: SparkSession, path: str | Path, number: int, frame: DataFrame
+) -> DataFrame:
     """Open one batch of a query: its rows as a static DataFrame; the checkpoint is only read.
 
-    Spark runs the batch once more, as it was planned, on a copy of the checkpoint in a temporary folder. With
-    the frame of a source as the job reads it, these are the rows that the batch read; with the frame that the
-    job starts, those that it gave the sink, by the state that the query had before it.
+    Spark runs the batch once more, as it was planned, on a copy of the checkpoint in a
+    temporary folder. With the frame of a source as the job reads it, these are the rows
+    that the batch read; with the frame that the job starts, those that it gave the
+    sink, by the state that the query had before it.
 
     Args:
         spark: the session of `frame`.
         path: a checkpoint on a local path; its query may be running.
-        number: the batch, which may have failed. The checkpoint keeps about the last hundred batches by
-            default.
-        frame: a streaming DataFrame that reads the sources of the query, in the same order.
+        number: the batch, which may have failed. The checkpoint keeps about the last
+            hundred batches by default.
+        frame: a streaming DataFrame that reads the sources of the query, in the same
+            order.
 
     Returns:
-        A DataFrame with the columns of `frame`. Its rows are in a temporary folder until Python ends.
+        A DataFrame with the columns of `frame`. Its rows are in a temporary folder
+        until Python ends.
 
     Raises:
-        InvalidInputError: there is no checkpoint at `path`; the batch is no longer kept, or was never
-            planned; the frame reads other sources, or keeps another state than the query; some of the
-            batch's input or state is gone; it reads Kafka on Spark Connect; or the session's master has nodes
-            on other machines.
+        InvalidInputError: there is no checkpoint at `path`; the batch is no longer
+            kept, or was never planned; the frame reads other sources, or keeps another
+            state than the query; some of the batch's input or state is gone; it reads
+            Kafka on Spark Connect; or the session's master has nodes on other machines.
 
     Examples:
         >>> batch(None, "ckpt/totals", 12, None)
@@ -451,16 +571,27 @@ def batch(spark: SparkSession, path: str | Path, number: int, frame: DataFrame) 
     state = fingerprint(frame, mode)
     query = Query(frame, f"batch {number}", mode if state else "append", False, {})
     plans = logs.entries("offsets")
-    opens = [each for each in plans if not each or each - 1 in plans]  # Spark needs the plan before it, too
+    # Spark needs the plan before it, too
+    opens = [each for each in plans if not each or each - 1 in plans]
     if number not in opens:
-        some = f"give one of the batches {min(opens)} to {max(opens)}" if opens else "it keeps no batch"
+        some = (
+            f"give one of the batches {min(opens)} to {max(opens)}"
+            if opens
+            else "it keeps no batch"
+        )
         raise InvalidInputError(
-            f"checkpoint {path} does not keep the plans of batch {number} and of the one before; {some}"
+            f"checkpoint {path} does not keep the plans of batch {number} and of the"
+            f" one before; {some}"
         )
     if state and not logs.noted:
-        raise InvalidInputError(f"checkpoint {path} has no note of its mode; start its query once by the kit")
+        raise InvalidInputError(
+            f"checkpoint {path} has no note of its mode; start its query once by"
+            " the kit"
+        )
     if state and (changed := differences(logs.noted.get("fingerprint", ""), state)):
-        raise InvalidInputError(f"the frame {changed[0]}; give the frame of the job, or that of its source")
+        raise InvalidInputError(
+            f"the frame {changed[0]}; give the frame of the job, or that of its source"
+        )
     made = scratch(spark, "batch")
     root = Path(made.name, "checkpoint")
     rows = _files.for_spark(Path(made.name, "rows"))
@@ -477,9 +608,14 @@ def batch(spark: SparkSession, path: str | Path, number: int, frame: DataFrame) 
             point_at(root, root)
             for file in newer_state(root, number):
                 file.unlink()
-        writer = hand_over(frame.writeStream, lambda each, _: each.write.mode("overwrite").parquet(rows))
+        writer = hand_over(
+            frame.writeStream,
+            lambda each, _: each.write.mode("overwrite").parquet(rows),
+        )
         run_planned(query, Logs(root), writer)
     except (OSError, Unreadable) as err:
-        raise InvalidInputError(f"batch {number} of checkpoint {path} cannot be opened: {err}") from None
+        raise InvalidInputError(
+            f"batch {number} of checkpoint {path} cannot be opened: {err}"
+        ) from None
     KEPT.append(made)
     return spark.read.parquet(rows)

@@ -1,9 +1,10 @@
 """Compare a changed query with what its earlier version has written, before it replaces that: `shadow`.
 
-`start(…, dry_run="compare")` and the flag `--shadow` of jobs call `shadow`. It runs the changed query over
-what the checkpoint has read, on a new checkpoint in a temporary folder, and keeps there what the query would
-give its sinks (`Opening.instead`). Then it compares these rows with those that the sinks' targets hold, which
-`Sink.read` reads back. The checkpoint and the targets are only read. `planned` is for `start(…,
+`start(…, dry_run="compare")` and the flag `--shadow` of jobs call `shadow`. It runs the
+changed query over what the checkpoint has read, on a new checkpoint in a temporary
+folder, and keeps there what the query would give its sinks (`Opening.instead`). Then it
+compares these rows with those that the sinks' targets hold, which `Sink.read` reads
+back. The checkpoint and the targets are only read. `planned` is for `start(…,
 dry_run=True)`: it makes the checks of a start, and says what would run.
 """
 
@@ -59,7 +60,8 @@ if TYPE_CHECKING:
 
 _RANK = "sparkstream_rank"  # columns that are added for a moment
 _SIDE = "sparkstream_side"
-_OWN = {"old", "new", "column", "columns"}  # columns of `Compared.differ` and of what is shown of it
+# Columns of `Compared.differ` and of what is shown of it
+_OWN = {"old", "new", "column", "columns"}
 _AT_REST = 60  # seconds to wait until a running query is between two batches
 # Spark's conditions for a target that was removed, or of which the files were.
 _GONE = ("PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND", "UNABLE_TO_INFER_SCHEMA")
@@ -67,12 +69,12 @@ _GONE = ("PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND", "UNABLE_TO_INFER_SCHEMA")
 _UNSTEADY = re.compile(
     r"\b(rand(?:n|str)?|uniform|uuid|shuffle|monotonically_increasing_id|spark_partition_id)\("
 )
-_SAMPLE = "Sample"  # the operator of DataFrame.sample, which takes other rows in each run
-# The operators whose rows each come from one row of the input. The result of all others can depend on how the
-# input was cut into batches, as a sum of floating-point numbers does by the order of the rows.
-_ROW_BY_ROW = (
-    r"CollectMetrics|Filter|Generate|Join|Project|ResolvedHint|\w*Relation\w*|SubqueryAlias|Union|View"
-)
+# The operator of DataFrame.sample, which takes other rows in each run
+_SAMPLE = "Sample"
+# The operators whose rows each come from one row of the input. The result of all others
+# can depend on how the input was cut into batches, as a sum of floating-point numbers
+# does by the order of the rows.
+_ROW_BY_ROW = r"CollectMetrics|Filter|Generate|Join|Project|ResolvedHint|\w*Relation\w*|SubqueryAlias|Union|View"
 _OTHER_OPERATOR = rf"~(?!(?:{_ROW_BY_ROW})\b)"
 _BY_TIME = re.compile(r"\b(current_(?:timestamp|date|time)|localtimestamp|now)\(")
 
@@ -85,12 +87,15 @@ class Compared:
         target: the target.
         keys: the columns by which rows were matched; empty if whole rows were compared.
         equal: the rows that are the same, with the query's columns.
-        differ: the rows that differ: the keys, and `old` and `new` (structs of the other columns).
+        differ: the rows that differ: the keys, and `old` and `new` (structs of the
+            other columns).
         only_new: the rows that only the changed query has, with the query's columns.
         only_old: the rows that only the target has, with the query's columns.
-        columns: a phrase for each column that only one of the two has, or that has two types.
+        columns: a phrase for each column that only one of the two has, or that has two
+            types.
         counts: how many rows there are of the four kinds, in the order above.
-        notes: a phrase for each column of which the target has another type that holds all values.
+        notes: a phrase for each column of which the target has another type that holds
+            all values.
     """
 
     target: str
@@ -134,8 +139,8 @@ class Planned:
 
     Attributes:
         name: the query's name.
-        says: pairs of a label, such as `mode`, `sink`, `checkpoint`, `input` or `trigger`, and its text. A
-            label can occur several times.
+        says: pairs of a label, such as `mode`, `sink`, `checkpoint`, `input` or
+            `trigger`, and its text. A label can occur several times.
     """
 
     name: str
@@ -149,15 +154,19 @@ class Planned:
 
     def __str__(self) -> str:
         """Return a line with the query's name, and one line for each pair in `says`."""
-        return "\n".join([f"query {self.name}", *(f"  {what:<11}{text}" for what, text in self.says)])
+        return "\n".join(
+            [f"query {self.name}", *(f"  {what:<11}{text}" for what, text in self.says)]
+        )
 
 
 # The folder of a job is not always that of its query: it may have several.
 _SWITCH = (
-    "to switch: start it on a new checkpoint, with continues={!r} (of a job: --continues with the folder "
-    "that was its --checkpoint)"
+    "to switch: start it on a new checkpoint, with continues={!r} (of a job:"
+    " --continues with the folder that was its --checkpoint)"
 )
-_STAY = "; rows that are written stay as they are, and those to come are the new query's"
+_STAY = (
+    "; rows that are written stay as they are, and those to come are the new query's"
+)
 
 
 @dataclass(frozen=True)
@@ -198,15 +207,17 @@ def planned(
 ) -> Planned:
     """Check a query as its start does, and return what would run; the checks create nothing.
 
-    On Spark Connect only a real start finds out whether Spark allows the plan in this output mode.
+    On Spark Connect only a real start finds out whether Spark allows the plan in this
+    output mode.
 
     Args:
         query: the query.
         sink: its sink.
         location: its checkpoint; None for a temporary one.
         trigger: its trigger, as Spark takes it.
-        carried: what `continues=` would do, as lines of the description. If there are any, all checks have
-            been made, and the checkpoint would still have to be made.
+        carried: what `continues=` would do, as lines of the description. If there are
+            any, all checks have been made, and the checkpoint would still have to be
+            made.
         opening: what the sinks of the start share.
         of_systems: returns the checks of the systems that the query reads.
 
@@ -215,7 +226,8 @@ def planned(
     """
     says = [("mode", query.mode), *(("sink", _said(each)) for each in inner(sink))]
     when = next(
-        (f"{word}={value}" for word, value in trigger.items()), "a batch as soon as the last one has ended"
+        (f"{word}={value}" for word, value in trigger.items()),
+        "a batch as soon as the last one has ended",
     )
     if carried:
         return Planned(query.name, (*says, *carried, ("trigger", when)))
@@ -226,10 +238,16 @@ def planned(
             opening.know({} if guarded.logs is None else guarded.logs.noted)
             begun(sink, query.frame, location, opening)
         check_mode(query.frame, query.mode)
-        stands = f"{location} (out of reach from here)" if location else "a temporary one, removed at the end"
+        stands = (
+            f"{location} (out of reach from here)"
+            if location
+            else "a temporary one, removed at the end"
+        )
         if guarded.logs is not None:
             done = guarded.logs.done
-            stands = f"{location} ({'new' if done < 0 else f'resumes after batch {done}'})"
+            stands = (
+                f"{location} ({'new' if done < 0 else f'resumes after batch {done}'})"
+            )
         says += [
             ("checkpoint", stands),
             *(("change", what) for what in guarded.changes),
@@ -266,52 +284,61 @@ def shadow(
 ) -> Shadow:
     """Compare a changed query with what the query of a checkpoint has written, without changing anything.
 
-    The changed query runs over exactly the input that the checkpoint has read. What it would write is
-    compared with what the targets of its sinks hold, at the last committed batch. The query of the
-    checkpoint may go on running: its targets are read between two of its batches. Lines on standard error say
-    which part of the comparison has begun, and which batch is run.
+    The changed query runs over exactly the input that the checkpoint has read. What it
+    would write is compared with what the targets of its sinks hold, at the last
+    committed batch. The query of the checkpoint may go on running: its targets are read
+    between two of its batches. Lines on standard error say which part of the comparison
+    has begun, and which batch is run.
 
-    Rows are matched by the keys of the sink, or by the columns that the query groups by; if these do not
-    identify the rows of a target, whole rows are compared. Their order does not count. NULL equals NULL,
-    NaN equals NaN, and -0.0 equals 0.0.
+    Rows are matched by the keys of the sink, or by the columns that the query groups
+    by; if these do not identify the rows of a target, whole rows are compared. Their
+    order does not count. NULL equals NULL, NaN equals NaN, and -0.0 equals 0.0.
 
-    Values are compared as the target holds them, and no value is cast to the type of the other side. For
-    files, snapshots, views and SQL the rows of the changed query are first written in the form that the sink
-    gives them, to a temporary folder or a temporary table. So the empty text equals NULL in a snapshot of
-    CSV, which has both the same. A column with two types is a difference, which is told even if all rows are
-    equal: of two types of numbers, the numbers are compared; values of other two types are never equal. If a
-    column of an SQL table has a type that merely holds more, it is told and is no difference. Text formats
-    have no types: there a column has another type if its values are not written as those of the changed
-    query are. CSV without a header has no names, so columns are matched by their order.
+    Values are compared as the target holds them, and no value is cast to the type of
+    the other side. For files, snapshots, views and SQL the rows of the changed query
+    are first written in the form that the sink gives them, to a temporary folder or a
+    temporary table. So the empty text equals NULL in a snapshot of CSV, which has both
+    the same. A column with two types is a difference, which is told even if all rows
+    are equal: of two types of numbers, the numbers are compared; values of other two
+    types are never equal. If a column of an SQL table has a type that merely holds
+    more, it is told and is no difference. Text formats have no types: there a column
+    has another type if its values are not written as those of the changed query are.
+    CSV without a header has no names, so columns are matched by their order.
 
-    A query whose rows each come from one row of the input is read in large batches. Any other runs batch by
-    batch, with the times that the batches had, as far as the checkpoint keeps their plans (the last hundred
-    by default): one that groups, joins two streams, drops duplicates or keeps a state of its own, has a
-    watermark or `current_timestamp`, or has a sink with `taking`. The batches before those are read in large
-    ones, and a note says so: there a result that depends on the batches, such as `first`, can differ.
+    A query whose rows each come from one row of the input is read in large batches. Any
+    other runs batch by batch, with the times that the batches had, as far as the
+    checkpoint keeps their plans (the last hundred by default): one that groups, joins
+    two streams, drops duplicates or keeps a state of its own, has a watermark or
+    `current_timestamp`, or has a sink with `taking`. The batches before those are read
+    in large ones, and a note says so: there a result that depends on the batches, such
+    as `first`, can differ.
 
     Args:
         frame: the changed query, a streaming DataFrame.
-        sink: its sink. Targets that cannot be read back, such as the console, are left out and noted.
+        sink: its sink. Targets that cannot be read back, such as the console, are left
+            out and noted.
         checkpoint: the checkpoint of the earlier version, on a local path.
         name: the query's name, for messages.
         mode: the output mode.
         moved: folders of input files that have moved, as for `start`.
-        keys: the columns that identify a row. Default: those of the sink, or the group keys.
-        tolerance: how much two floating-point numbers may differ, as a part of the larger one, where rows are
-            matched by keys. Whole rows must be equal.
+        keys: the columns that identify a row. Default: those of the sink, or the group
+            keys.
+        tolerance: how much two floating-point numbers may differ, as a part of the
+            larger one, where rows are matched by keys. Whole rows must be equal.
 
     Returns:
-        What differs, for each target: as text, as counts, and as four DataFrames. Their rows are in a
-        temporary folder until Python ends.
+        What differs, for each target: as text, as counts, and as four DataFrames. Their
+        rows are in a temporary folder until Python ends.
 
     Raises:
-        InvalidInputError: the checkpoint is damaged or on another file system; its input cannot be read
-            again, as with files or records that are gone, or Kafka on Spark Connect; a target is gone, or has
-            no column of the query; no target can be read back; a target holds updates and its keys are not
-            known; a key is named `old`, `new`, `column` or `columns`; the query has a function whose results
-            differ from run to run, or takes a sample; the running query is never between two batches; or the
-            session's master has nodes on other machines.
+        InvalidInputError: the checkpoint is damaged or on another file system; its
+            input cannot be read again, as with files or records that are gone, or Kafka
+            on Spark Connect; a target is gone, or has no column of the query; no target
+            can be read back; a target holds updates and its keys are not known; a key
+            is named `old`, `new`, `column` or `columns`; the query has a function whose
+            results differ from run to run, or takes a sample; the running query is
+            never between two batches; or the session's master has nodes on other
+            machines.
 
     Examples:
         >>> from sparkstream_kit import sinks
@@ -327,29 +354,37 @@ def shadow(
     unsteady = found[1] if found else "sample" if has(query.frame, _SAMPLE) else ""
     if unsteady:
         raise InvalidInputError(
-            f"query {query.name} cannot be compared: {unsteady}() gives other results in each run; leave it "
-            "out of the query, or take its value from a column"
+            f"query {query.name} cannot be compared: {unsteady}() gives other results"
+            " in each run; leave it out of the query, or take its value from a column"
         )
     logs = Logs(existing(checkpoint))
-    over = damage(logs) or (logs.done < 0 and f"checkpoint {place} has no committed batch to compare with")
+    over = damage(logs) or (
+        logs.done < 0 and f"checkpoint {place} has no committed batch to compare with"
+    )
     if over:
         raise InvalidInputError(over)
     made = replay.scratch(query.spark, "shadow")
     again = _Replay(query, place, logs, Path(made.name), _takes(sink))
     with query.in_force():
-        write = begun(sink, frame, again.place_of("checkpoint"), Opening(instead=again.add))
+        write = begun(
+            sink, frame, again.place_of("checkpoint"), Opening(instead=again.add)
+        )
     if not again.leaves:
         raise InvalidInputError(
-            f"query {name} cannot be compared: sink {sink.kind} cannot be read back (files, snapshots, "
-            "views, and tables of SQL, Delta, Iceberg and the catalog can); to see what the query gives it, "
-            "open single batches: checkpoints.batch"
+            f"query {name} cannot be compared: sink {sink.kind} cannot be read back"
+            " (files, snapshots, views, and tables of SQL, Delta, Iceberg and the"
+            " catalog can); to see what the query gives it, open single batches:"
+            " checkpoints.batch"
         )
     try:
-        again.planned(logs.done)  # what cannot be compared is refused before the targets are read
+        # What cannot be compared is refused before the targets are read
+        again.planned(logs.done)
         at = again.keep_targets()
         notes = again.run(at, cast("Write", write))
     except replay.Unreadable as err:
-        raise InvalidInputError(f"checkpoint {place} cannot be compared: {err}") from None
+        raise InvalidInputError(
+            f"checkpoint {place} cannot be compared: {err}"
+        ) from None
     again.say("comparing the rows")
     tables = tuple(leaf.compared(query, keys, tolerance) for leaf in again.leaves)
     replay.KEPT.append(made)
@@ -375,20 +410,30 @@ class _Leaf:
     def keep_target(self, spark: SparkSession, place: Place) -> None:
         """Keep the rows that the target holds now."""
         try:
-            self.read(spark, self.schema, place).write.mode("overwrite").parquet(f"{self.folder}/old")
+            self.read(spark, self.schema, place).write.mode("overwrite").parquet(
+                f"{self.folder}/old"
+            )
         except AnalysisException as err:
             raise (gone(self) if err.getCondition() in _GONE else err) from None
         except FileNotFoundError:
             raise gone(self) from None
 
-    def compared(self, query: Query, given: Sequence[str], tolerance: float) -> Compared:
+    def compared(
+        self, query: Query, given: Sequence[str], tolerance: float
+    ) -> Compared:
         """Compare the rows, once all are kept."""
         read = query.spark.read.parquet
         new = read(f"{self.folder}/new")
         old = read(f"{self.folder}/old")
         names = [name for name in self.schema.names if name in old.columns]
-        lacks = [f"only the changed query has column {each}" for each in {*self.schema.names} - {*names}]
-        lacks += [f"only the target has column {each}" for each in {*old.columns} - {*names, BATCH}]
+        lacks = [
+            f"only the changed query has column {each}"
+            for each in {*self.schema.names} - {*names}
+        ]
+        lacks += [
+            f"only the target has column {each}"
+            for each in {*old.columns} - {*names, BATCH}
+        ]
         keys = self._keys(query, given, names)
         old, new = (_result(rows, query.mode, keys) for rows in (old, new))
         sides = side_by_side(old, new, self.schema, names, self.sink.form, self.folder)
@@ -397,7 +442,9 @@ class _Leaf:
         match_by_keys = bool(keys) and not {*keys} & {*sides.apart}
         if match_by_keys and all(_identify(rows, keys) for rows in (old, new)):
             fields = [each for each in new.schema if each.name not in keys]
-            differs = [_differs(each, tolerance, each.name in sides.apart) for each in fields]
+            differs = [
+                _differs(each, tolerance, each.name in sides.apart) for each in fields
+            ]
             parts = self._by_keys(old, new, keys, differs)
         else:
             keys = []
@@ -406,7 +453,9 @@ class _Leaf:
         columns = (*sorted(lacks), *sides.types)
         return Compared(str(self), tuple(keys), *parts, columns, counts, sides.notes)
 
-    def _keys(self, query: Query, given: Sequence[str], names: Sequence[str]) -> list[str]:
+    def _keys(
+        self, query: Query, given: Sequence[str], names: Sequence[str]
+    ) -> list[str]:
         """Return the columns by which rows are matched; none if they are not known.
 
         Args:
@@ -415,33 +464,52 @@ class _Leaf:
             names: the columns that both sides have.
         """
         if not names:
-            raise InvalidInputError(f"{self} has no column of this query; give a new target")
+            raise InvalidInputError(
+                f"{self} has no column of this query; give a new target"
+            )
         reject_unknown("key", given, names)
         grouped = _group_keys(query)
-        keys = [*(given or self.sink.keys)] or [each for each in grouped if each in names]
+        keys = [*(given or self.sink.keys)] or [
+            each for each in grouped if each in names
+        ]
         if absent := {*keys} - {*names}:
             lacks_key = f"{self} has no column {min(absent)}, a key of this query"
             raise InvalidInputError(f"{lacks_key}; give a new target")
         if taken := _OWN & {*map(str.lower, keys)}:
             raise InvalidInputError(
-                f"{self}: key {min(taken)} has a name of the comparison; rename it in both, or give keys= "
-                "without it"
+                f"{self}: key {min(taken)} has a name of the comparison; rename it in"
+                " both, or give keys= without it"
             )
         is_grouped = "groups by: " in query.described["fingerprint"]
-        if query.mode == "update" and not (given or self.sink.keys) and not (is_grouped and keys == grouped):
-            raise InvalidInputError(f"{self}: its rows have no keys that are known; give keys=")
+        if (
+            query.mode == "update"
+            and not (given or self.sink.keys)
+            and not (is_grouped and keys == grouped)
+        ):
+            raise InvalidInputError(
+                f"{self}: its rows have no keys that are known; give keys="
+            )
         return keys
 
     def _by_keys(
-        self, old: DataFrame, new: DataFrame, keys: Sequence[str], differs: Sequence[Column]
+        self,
+        old: DataFrame,
+        new: DataFrame,
+        keys: Sequence[str],
+        differs: Sequence[Column],
     ) -> tuple[DataFrame, DataFrame, DataFrame, DataFrame]:
         """Match rows by their keys, keep the pairs, and return the parts as `Compared` has them."""
-        pairs = [rows.select(F.struct("*").alias(name)) for name, rows in (("old", old), ("new", new))]
+        pairs = [
+            rows.select(F.struct("*").alias(name))
+            for name, rows in (("old", old), ("new", new))
+        ]
         one = F.col("old")
         other = F.col("new")
         match = reduce(and_, (one[key].eqNullSafe(other[key]) for key in keys))
         both = pairs[0].join(pairs[1], match, "full")
-        both = both.withColumn("columns", F.array_compact(F.array(*differs, F.lit(None).cast("string"))))
+        both = both.withColumn(
+            "columns", F.array_compact(F.array(*differs, F.lit(None).cast("string")))
+        )
         both.write.parquet(f"{self.folder}/both")
         kept = old.sparkSession.read.parquet(f"{self.folder}/both")
         found = kept.where("old IS NOT NULL AND new IS NOT NULL")
@@ -476,7 +544,11 @@ def _result(rows: DataFrame, mode: str, keys: Sequence[str]) -> DataFrame:
         rows = rows.where(F.col(BATCH) == rows.agg(F.max(BATCH)).collect()[0][0])
     elif BATCH in rows.columns and mode == "update":
         latest = Window.partitionBy(*map(column, keys)).orderBy(F.col(BATCH).desc())
-        rows = rows.withColumn(_RANK, F.row_number().over(latest)).where(f"{_RANK} = 1").drop(_RANK)
+        rows = (
+            rows.withColumn(_RANK, F.row_number().over(latest))
+            .where(f"{_RANK} = 1")
+            .drop(_RANK)
+        )
     return rows.drop(BATCH)
 
 
@@ -492,16 +564,27 @@ def _by_rows(
     """
     has_some = reduce(or_, (column(name).isNotNull() for name in apart), F.lit(False))
     theirs, ours = (
-        rows.withColumn(_SIDE, F.when(has_some, side)) for side, rows in (("old", old), ("new", new))
+        rows.withColumn(_SIDE, F.when(has_some, side))
+        for side, rows in (("old", old), ("new", new))
     )
-    parts = (ours.intersectAll(theirs), ours.limit(0), ours.exceptAll(theirs), theirs.exceptAll(ours))
+    parts = (
+        ours.intersectAll(theirs),
+        ours.limit(0),
+        ours.exceptAll(theirs),
+        theirs.exceptAll(ours),
+    )
     equal, differ, only_new, only_old = (part.drop(_SIDE) for part in parts)
     return equal, differ, only_new, only_old
 
 
 def _identify(rows: DataFrame, keys: Sequence[str]) -> bool:
     """Return whether no two rows have the same keys."""
-    return rows.groupBy(*map(column, keys)).agg(F.count("*").alias(_RANK)).where(f"{_RANK} > 1").isEmpty()
+    return (
+        rows.groupBy(*map(column, keys))
+        .agg(F.count("*").alias(_RANK))
+        .where(f"{_RANK} > 1")
+        .isEmpty()
+    )
 
 
 def _differs(field: T.StructField, tolerance: float, is_apart: bool) -> Column:
@@ -532,7 +615,9 @@ def _values(compared: Compared) -> DataFrame:
         return F.struct(F.lit(name).alias("column"), *both)
 
     values = map(value, frame.select("old.*").columns)
-    some = F.filter(F.array(*values), lambda each: F.array_contains("columns", each["column"]))
+    some = F.filter(
+        F.array(*values), lambda each: F.array_contains("columns", each["column"])
+    )
     rows = frame.select(*map(column, compared.keys), F.explode(some).alias(_RANK))
     return rows.select(*map(column, compared.keys), f"{_RANK}.*")
 
@@ -588,8 +673,9 @@ class _Replay:
 
         if not _waiting.until(kept, _AT_REST):
             raise InvalidInputError(
-                f"checkpoint {self.place}: batch {self.logs.planned} is being written, or was cut off; "
-                "to compare, stop its query, or start it once, so that it ends this batch"
+                f"checkpoint {self.place}: batch {self.logs.planned} is being written,"
+                " or was cut off; to compare, stop its query, or start it once, so"
+                " that it ends this batch"
             )
         return self.logs.done
 
@@ -617,26 +703,41 @@ class _Replay:
             is_large = number < len(large)
             if not is_large and (known or plan.watermark == END):
                 watermark = plan.watermark
-            replay.write_plan(query, logs, Logs(made), number, ends, 0 if is_large else watermark, plan.time)
+            replay.write_plan(
+                query,
+                logs,
+                Logs(made),
+                number,
+                ends,
+                0 if is_large else watermark,
+                plan.time,
+            )
             # Several comparisons of one query can run at once.
             called = f"{query.name} shadow {self.folder.name}"
             writer = hand_over(query.frame.writeStream.queryName(called), write)
             replay.run_planned(query, Logs(made), writer)
-            watermark = max(watermark, Logs(made).commit(number).get("nextBatchWatermarkMs", 0))
+            watermark = max(
+                watermark, Logs(made).commit(number).get("nextBatchWatermarkMs", 0)
+            )
         notes = [f"changed: {each}" for each in changes]
-        notes += [f"not compared: sink {each}, which cannot be read back" for each in self.left_out]
+        notes += [
+            f"not compared: sink {each}, which cannot be read back"
+            for each in self.left_out
+        ]
         if single.start > 1:
             batches_read = count(len(large), "large batch")
             notes.append(
-                f"the plans of the batches before {single.start - 1} are no longer kept: their rows "
-                f"were read in {batches_read}, in which no row is late; what depends on batches can differ"
+                f"the plans of the batches before {single.start - 1} are no longer"
+                f" kept: their rows were read in {batches_read}, in which no row is"
+                " late; what depends on batches can differ"
             )
         return tuple(notes)
 
     def planned(self, at: int) -> tuple[list[Move], list[Ends], range]:
         """Return what to run: large batches, by what they read, and then batches of the checkpoint.
 
-        Before that come the moves of the sources' folders. All input is checked before any is read.
+        Before that come the moves of the sources' folders. All input is checked before
+        any is read.
 
         Raises:
             Unreadable: the input cannot be read again.
@@ -647,14 +748,22 @@ class _Replay:
         def pieces(batch: int) -> list[Piece]:
             ends = replay.ends_of(logs, batch)
             of = partial(replay.pieces_of, query, logs)
-            return [piece for each in query.inputs for piece in of(each, ends[each.log], moves, whole=True)]
+            return [
+                piece
+                for each in query.inputs
+                for piece in of(each, ends[each.log], moves, whole=True)
+            ]
 
         moves = replay.moves_of(query, logs, replay.ends_of(logs, at))
         first = min(kept_plans(logs))
         read = pieces(at)
         if not (self.takes or _depends_on_batches(query)):
             return moves, replay.in_batches(read, 1.0), range(0)
-        large = replay.in_batches(pieces(first), 1.0) if first > 0 else [replay.ends_of(logs, 0)]
+        large = (
+            replay.in_batches(pieces(first), 1.0)
+            if first > 0
+            else [replay.ends_of(logs, 0)]
+        )
         return moves, large, range(first + 1, at + 1)
 
 
@@ -662,7 +771,8 @@ def _depends_on_batches(query: Query) -> bool:
     """Return whether the rows of a query can depend on how its input was cut into batches."""
     if has(query.frame, _OTHER_OPERATOR) or _BY_TIME.search(analyzed_plan(query.frame)):
         return True
-    return "\njoins: " in query.described["fingerprint"]  # two streams, and not a stream and a table
+    # Two streams, and not a stream and a table
+    return "\njoins: " in query.described["fingerprint"]
 
 
 def _takes(sink: Sink) -> bool:

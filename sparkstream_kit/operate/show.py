@@ -1,7 +1,7 @@
 """`show`: report what a checkpoint holds, and what a restart would run again.
 
-`sparkstream checkpoint show` calls `show`, which returns a `Checkpoint` with a `Source` for each source.
-`file_lines` names files, here and in `rewind`.
+`sparkstream checkpoint show` calls `show`, which returns a `Checkpoint` with a `Source`
+for each source. `file_lines` names files, here and in `rewind`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ class Source:
     """One source of a query, as its checkpoint describes it.
 
     Attributes:
-        folder: the folder of the newest file of a file source, or "?" if its log cannot be read; None before
-            the first file, and for any other source.
-        committed: the offset at the end of the last committed batch, as Spark's text (for a file source, the
-            entry of its log); None if nothing was read yet.
+        folder: the folder of the newest file of a file source, or "?" if its log cannot
+            be read; None before the first file, and for any other source.
+        committed: the offset at the end of the last committed batch, as Spark's text
+            (for a file source, the entry of its log); None if nothing was read yet.
         planned: the offset at the end of the last planned batch, in the same form.
-        replayed: the files that a restart reads again, because their batch is planned and not committed.
+        replayed: the files that a restart reads again, because their batch is planned
+            and not committed.
         name: the name of the source, or its position in the query as text ("0", "1").
     """
 
@@ -50,9 +51,15 @@ class Source:
 
     def __str__(self) -> str:
         what = f"files of {self.folder}, " if self.folder else ""
-        done = "nothing read yet" if self.committed is None else f"offset {_short(self.committed)}"
+        done = (
+            "nothing read yet"
+            if self.committed is None
+            else f"offset {_short(self.committed)}"
+        )
         more = self.planned is not None and self.planned != self.committed
-        return f"{what}{done}" + (f", planned to {_short(str(self.planned))}" if more else "")
+        return f"{what}{done}" + (
+            f", planned to {_short(str(self.planned))}" if more else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -64,18 +71,22 @@ class Checkpoint:
         query_id: Spark's id of the query; None if it cannot be read.
         name: the query's name; None if `start` did not start the query.
         committed: the last committed batch; None before the first.
-        committed_at: the time of that commit, in UTC; None before the first, and if it is not known, as in a
-            copy that has not kept the times of the files (`cp -a` and `checkpoints.clone` keep them).
-        planned: the last planned batch; None before the first. If it is not committed, a restart runs it
-            again.
+        committed_at: the time of that commit, in UTC; None before the first, and if it
+            is not known, as in a copy that has not kept the times of the files (`cp -a`
+            and `checkpoints.clone` keep them).
+        planned: the last planned batch; None before the first. If it is not committed,
+            a restart runs it again.
         oldest: the oldest batch whose plan is still kept; None before the first.
-        watermark: the watermark after the last commit, in UTC; None without a watermark, and for one beyond
-            Python's last year.
+        watermark: the watermark after the last commit, in UTC; None without a
+            watermark, and for one beyond Python's last year.
         sources: the sources, in the order of the plan.
         states: the stateful operators.
-        sizes: the size of each folder in bytes, without checksum files, the largest first.
-        in_use: whether a query that `start` started on this machine is running on the checkpoint.
-        damage: why Spark could not continue from the checkpoint, and the way out; None if it can.
+        sizes: the size of each folder in bytes, without checksum files, the largest
+            first.
+        in_use: whether a query that `start` started on this machine is running on the
+            checkpoint.
+        damage: why Spark could not continue from the checkpoint, and the way out; None
+            if it can.
     """
 
     path: Path
@@ -94,15 +105,27 @@ class Checkpoint:
 
     def __str__(self) -> str:
         open_plan = self.planned is not None and self.planned != self.committed
-        biggest = [f"{name} {_size(size)}" for name, size in list(self.sizes.items())[:3]]
-        when = _time(self.committed_at) if self.committed_at else "but when is not known, as of a copy"
+        biggest = [
+            f"{name} {_size(size)}" for name, size in list(self.sizes.items())[:3]
+        ]
+        when = (
+            _time(self.committed_at)
+            if self.committed_at
+            else "but when is not known, as of a copy"
+        )
         facts = [
             ("checkpoint", self.path),
             ("query", ", ".join(filter(None, (self.name, self.query_id))) or "unknown"),
             ("in use", self.in_use and "a query of the kit is running on it"),
-            ("committed", self.committed is not None and f"batch {self.committed}, {when}"),
+            (
+                "committed",
+                self.committed is not None and f"batch {self.committed}, {when}",
+            ),
             ("planned", open_plan and f"batch {self.planned}, not committed"),
-            ("kept", self.oldest is not None and f"batches {self.oldest} to {self.planned}"),
+            (
+                "kept",
+                self.oldest is not None and f"batches {self.oldest} to {self.planned}",
+            ),
             ("watermark", self.watermark and _time(self.watermark)),
             *((f"source {source.name}", source) for source in self.sources),
             *((f"state {number}", state) for number, state in enumerate(self.states)),
@@ -127,15 +150,16 @@ class Checkpoint:
 def show(path: str | Path) -> Checkpoint:
     """Read what a checkpoint holds, without Spark.
 
-    A damaged file is no error: the result has None for what cannot be read, and `damage` names the file.
+    A damaged file is no error: the result has None for what cannot be read, and
+    `damage` names the file.
 
     Args:
-        path: a checkpoint on a local path; its query may be running. Copy a checkpoint on another file
-            system, such as hdfs://namenode/ckpt, to this machine first.
+        path: a checkpoint on a local path; its query may be running. Copy a checkpoint
+            on another file system, such as hdfs://namenode/ckpt, to this machine first.
 
     Raises:
-        InvalidInputError: there is no checkpoint at `path`, it is on another file system, or a newer Spark
-            wrote it in a format that the kit does not know.
+        InvalidInputError: there is no checkpoint at `path`, it is on another file
+            system, or a newer Spark wrote it in a format that the kit does not know.
 
     Examples:
         >>> show("ckpt/totals")
@@ -185,7 +209,9 @@ def _sources(logs: Logs, ended: Plan | None, last: Plan) -> Iterator[Source]:
     """
     before = {} if ended is None else dict(zip(ended.names, ended.offsets, strict=True))
     entries = {} if ended is None else dict(zip(ended.names, ended.files, strict=True))
-    for name, log, planned, until in zip(last.names, logs.names(last), last.offsets, last.files, strict=True):
+    for name, log, planned, until in zip(
+        last.names, logs.names(last), last.offsets, last.files, strict=True
+    ):
         committed = before.get(name)
         read = entries.get(name)
         if until is None:
@@ -197,7 +223,13 @@ def _sources(logs: Logs, ended: Plan | None, last: Plan) -> Iterator[Source]:
             replayed = logs.inputs(log, -1 if read is None else read, until)
             newest = (replayed or logs.inputs(log, until - 1, until))[-1]
             folder = (newest.path or newest.uri).rpartition("/")[0]
-        yield Source(folder, None if read is None else str(read), str(until), tuple(replayed), name)
+        yield Source(
+            folder,
+            None if read is None else str(read),
+            str(until),
+            tuple(replayed),
+            name,
+        )
 
 
 def _sizes(root: Path) -> dict[str, int]:
@@ -205,7 +237,8 @@ def _sizes(root: Path) -> dict[str, int]:
     sizes: Counter[str] = Counter()
     for folder, _, names in os.walk(root):
         part = Path(folder).relative_to(root).parts
-        for name in (each for each in names if part and not each.startswith(".")):  # without checksums
+        # Without checksums
+        for name in (each for each in names if part and not each.startswith(".")):
             with suppress(FileNotFoundError):  # a running query may remove files
                 sizes[part[0]] += Path(folder, name).stat().st_size
     return dict(sizes.most_common())
@@ -245,11 +278,18 @@ def _size(number: float) -> str:
 def file_lines(found: Sequence[Input]) -> list[str]:
     """Return a line with the size and path of each of the first five files, and one line for the rest.
 
-    A file that no longer exists has "gone" in place of its size; one on another file system has nothing.
+    A file that no longer exists has "gone" in place of its size; one on another file
+    system has nothing.
     """
     lines = []
     for file in found[:_SHOWN]:
-        told = "" if file.path is None else "gone" if file.gone else _size(Path(file.path).stat().st_size)
+        told = (
+            ""
+            if file.path is None
+            else "gone"
+            if file.gone
+            else _size(Path(file.path).stat().st_size)
+        )
         lines.append(f"  {told:>8}  {file.path or file.uri}")
     if len(found) > _SHOWN:
         lines.append(f"            and {len(found) - _SHOWN:,} more")

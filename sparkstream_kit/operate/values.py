@@ -1,9 +1,10 @@
 """Put the rows of a target beside those of a changed query, for `shadow`: compare values, and cast none.
 
-A target may not keep Spark's types, as CSV, JSON and SQL do not. Then the query's rows are brought into the
-form that the sink would give them (`Form.written`), and both sides are texts. Where each text of a column is
-one that the sink writes for a value of the query's type, the column has these values; otherwise both sides
-stay texts. Of columns with two types, numbers are compared as numbers, and other values are never equal.
+A target may not keep Spark's types, as CSV, JSON and SQL do not. Then the query's rows
+are brought into the form that the sink would give them (`Form.written`), and both sides
+are texts. Where each text of a column is one that the sink writes for a value of the
+query's type, the column has these values; otherwise both sides stay texts. Of columns
+with two types, numbers are compared as numbers, and other values are never equal.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks.base import Form
 
 _WHOLE_NUMBERS: dict[type[T.DataType], int]
-_WHOLE_NUMBERS = {T.ByteType: 3, T.ShortType: 5, T.IntegerType: 10, T.LongType: 19}  # and their digits
+# And their digits
+_WHOLE_NUMBERS = {T.ByteType: 3, T.ShortType: 5, T.IntegerType: 10, T.LongType: 19}
 _DIGITS = 38  # the most of a decimal
 
 
@@ -38,8 +40,10 @@ class Sides:
         old: the rows of the target.
         new: the rows of the changed query.
         types: a phrase for each column that has two types.
-        notes: a phrase for each column of which the target has another type that holds all values.
-        apart: the columns of which no two values are equal, because their types are of two kinds.
+        notes: a phrase for each column of which the target has another type that holds
+            all values.
+        apart: the columns of which no two values are equal, because their types are of
+            two kinds.
     """
 
     old: DataFrame
@@ -50,7 +54,12 @@ class Sides:
 
 
 def side_by_side(
-    old: DataFrame, new: DataFrame, wanted: T.StructType, names: Sequence[str], form: Form | None, folder: str
+    old: DataFrame,
+    new: DataFrame,
+    wanted: T.StructType,
+    names: Sequence[str],
+    form: Form | None,
+    folder: str,
 ) -> Sides:
     """Bring the rows of two sides to the same types.
 
@@ -67,8 +76,12 @@ def side_by_side(
         new = _kept(form.written(new, f"{folder}/as_written"), f"{folder}/written")
         found = _readable(old, new, wanted, names, form, folder)
         types |= found.told
-        old, new = (rows.select(_values(names, found.values, form)) for rows in (old, new))
-    kinds = {name: (old.schema[name].dataType, new.schema[name].dataType) for name in names}
+        old, new = (
+            rows.select(_values(names, found.values, form)) for rows in (old, new)
+        )
+    kinds = {
+        name: (old.schema[name].dataType, new.schema[name].dataType) for name in names
+    }
     common = {name: _common(*both) for name, both in kinds.items()}
     for name, (theirs, ours) in kinds.items():
         if theirs.simpleString() != ours.simpleString():
@@ -79,12 +92,18 @@ def side_by_side(
         old.select([_as(name, common[name]) for name in names]),
         new.select([_as(name, common[name]) for name in names]),
         tuple(f"column {name} is {what}" for name, what in types.items()),
-        tuple(f"column {name} is {what}" for name, what in notes.items() if name not in types),
+        tuple(
+            f"column {name} is {what}"
+            for name, what in notes.items()
+            if name not in types
+        ),
         tuple(name for name in names if common[name] is None),
     )
 
 
-def _said_by_the_target(old: DataFrame, names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+def _said_by_the_target(
+    old: DataFrame, names: Sequence[str]
+) -> tuple[dict[str, str], dict[str, str]]:
     """Return a phrase for each column that has another type in the target than the query would give it.
 
     Returns:
@@ -111,8 +130,10 @@ class _Readable:
     """The columns of texts: those that have values of the query's types, and a phrase for those that do not.
 
     Attributes:
-        values: the query's type of each column whose texts all are values of it, on both sides.
-        told: a phrase for each column whose texts are such values on the side of the query alone.
+        values: the query's type of each column whose texts all are values of it, on
+            both sides.
+        told: a phrase for each column whose texts are such values on the side of the
+            query alone.
     """
 
     values: Mapping[str, T.DataType]
@@ -120,12 +141,19 @@ class _Readable:
 
 
 def _readable(
-    old: DataFrame, new: DataFrame, wanted: T.StructType, names: Sequence[str], form: Form, folder: str
+    old: DataFrame,
+    new: DataFrame,
+    wanted: T.StructType,
+    names: Sequence[str],
+    form: Form,
+    folder: str,
 ) -> _Readable:
     """Find the columns whose texts are values of the query's types: written again, they are the same."""
     asked = {}
     for name in names:
-        is_text = all(isinstance(rows.schema[name].dataType, T.StringType) for rows in (old, new))
+        is_text = all(
+            isinstance(rows.schema[name].dataType, T.StringType) for rows in (old, new)
+        )
         kind = wanted[name].dataType
         is_its_own = form.texts != "json" and isinstance(kind, T.StringType)
         if is_text and not is_its_own and _parsed(form, name, kind) is not None:
@@ -140,17 +168,26 @@ def _readable(
         if name in theirs and name in ours:
             values[name] = kind
         elif name in ours:
-            told[name] = f"{kind.simpleString()} in the changed query, and the target has other values"
+            told[name] = (
+                f"{kind.simpleString()} in the changed query, and the target has other"
+                " values"
+            )
     return _Readable(values, told)
 
 
 def _same_again(
-    rows: DataFrame, wanted: T.StructType, asked: Mapping[str, T.DataType], form: Form, folder: str
+    rows: DataFrame,
+    wanted: T.StructType,
+    asked: Mapping[str, T.DataType],
+    form: Form,
+    folder: str,
 ) -> set[str]:
     """Return the columns whose texts stay the same if they are read as values, and these written."""
     columns = []
     for field in wanted:
-        value = _parsed(form, field.name, field.dataType) if field.name in asked else None
+        value = (
+            _parsed(form, field.name, field.dataType) if field.name in asked else None
+        )
         nothing = F.lit(None).cast(field.dataType)
         columns.append((nothing if value is None else value).alias(field.name))
     again = form.written(rows.select(columns), folder)
@@ -168,7 +205,9 @@ def _parsed(form: Form, name: str, kind: T.DataType) -> Column | None:
     return stored.parsed(form.texts, column(name), kind)
 
 
-def _values(names: Sequence[str], readable: Mapping[str, T.DataType], form: Form) -> list[Column]:
+def _values(
+    names: Sequence[str], readable: Mapping[str, T.DataType], form: Form
+) -> list[Column]:
     """Return the columns that both sides have, with values in place of their texts where these are some."""
     columns = []
     for name in names:
@@ -197,7 +236,11 @@ def _common(one: T.DataType, other: T.DataType) -> T.DataType | None:
     if isinstance(one, T.ArrayType) and isinstance(other, T.ArrayType):
         inner = _common(one.elementType, other.elementType)
         return None if inner is None else T.ArrayType(inner)
-    if isinstance(one, T.StructType) and isinstance(other, T.StructType) and one.names == other.names:
+    if (
+        isinstance(one, T.StructType)
+        and isinstance(other, T.StructType)
+        and one.names == other.names
+    ):
         made = T.StructType()
         for field in one:
             inner = _common(field.dataType, other[field.name].dataType)

@@ -1,13 +1,15 @@
 """Thin: parse lines of text into typed good rows, and bad rows with a reason; nothing is dropped.
 
-`spark.readStream.csv` misses most bad rows: it does not parse columns that the query does not use, rounds
-decimals to the scale of the schema, and turns a value that does not parse into null. `spark.readStream.json`
-keeps the last of two fields with the same name, ignores any text after the object on its line, and reads a
-number as a string where the schema has a string.
+`spark.readStream.csv` misses most bad rows: it does not parse columns that the query
+does not use, rounds decimals to the scale of the schema, and turns a value that does
+not parse into null. `spark.readStream.json` keeps the last of two fields with the same
+name, ignores any text after the object on its line, and reads a number as a string
+where the schema has a string.
 
-`parse_csv`, `parse_json`, `parse_log` and `parse_avro` add a column `_reason` to the parsed columns: null in
-a good row, else the reason why the row is bad. `expect` and `mark_bad` find further bad rows by rules of your
-own. `good_rows` and `bad_rows` select one kind of rows, and `split` writes both kinds in one query:
+`parse_csv`, `parse_json`, `parse_log` and `parse_avro` add a column `_reason` to the
+parsed columns: null in a good row, else the reason why the row is bad. `expect` and
+`mark_bad` find further bad rows by rules of your own. `good_rows` and `bad_rows` select
+one kind of rows, and `split` writes both kinds in one query:
 
 parsed = quarantine.parse_csv(sources.text(spark, "in/"), schema)
 good, bad = sinks.batch_files("out/good"), sinks.batch_files("out/bad")

@@ -1,9 +1,10 @@
 """The header of a CSV file, known by its place: the first line of its file that is not blank.
 
-A header belongs to a file. No line can be told from a header by its looks alone: `2020,name,city` can be a
-header, and `note,word,z` a row. Spark's text source does not say which line is the first one, but it reads
-the lines of a file in their order and says in which block of the file a line is. So a function in Python,
-which sees the lines of a task one after the other, finds the first line of each file (`of_file`).
+A header belongs to a file. No line can be told from a header by its looks alone:
+`2020,name,city` can be a header, and `note,word,z` a row. Spark's text source does not
+say which line is the first one, but it reads the lines of a file in their order and
+says in which block of the file a line is. So a function in Python, which sees the lines
+of a task one after the other, finds the first line of each file (`of_file`).
 """
 
 from __future__ import annotations
@@ -28,18 +29,27 @@ if TYPE_CHECKING:
 
 # What a line would be if it were the first one of its file.
 _IS_HEADER, _IS_DATA, _IS_OTHER = range(3)
-# What a line is by its place: a row, a header, or, in a file whose first line is no header: the first line,
-# if it is a row of data, the first line otherwise, and a line below that.
+# What a line is by its place: a row, a header, or, in a file whose first line is no
+# header: the first line, if it is a row of data, the first line otherwise, and a line
+# below that.
 _ROW, _HEADER, _FIRST_ROW, _FIRST_OTHER, _BELOW_OTHER = range(5)
 
 _NOT_THE_HEADER = "not the header of the schema"
 _OTHER_HEADER = "its file has another header"
 _SEPARATORS = ",", ";", "\t", "|"
 
-# In an analyzed plan: a source of lines of files, a step, and the steps that keep lines in their order.
+# In an analyzed plan: a source of lines of files, a step, and the steps that keep lines
+# in their order.
 _TEXT_FILES = r"FileSource\[.*\], \[value#|Relation \[value#.*\] text"
 _STEP = re.compile(r"(?:\A|\n[ :]*[+:]- )~?(Repartition \d+, true|\w+)")
-_IN_ORDER = {"CollectMetrics", "EventTimeWatermark", "Filter", "Project", "Repartition", "SubqueryAlias"}
+_IN_ORDER = {
+    "CollectMetrics",
+    "EventTimeWatermark",
+    "Filter",
+    "Project",
+    "Repartition",
+    "SubqueryAlias",
+}
 _IN_ORDER |= {"Relation", "StreamingRelation", "FileSource"}
 
 
@@ -59,8 +69,9 @@ def has_places(lines: DataFrame) -> bool:
     if not known:
         step = f" ({mixing[0].partition(' ')[0]})" if mixing else ""
         raise InvalidInputError(
-            "parse_csv(header=True) takes the first line of each file for its header, and after another step"
-            f"{step} it is not known; parse the lines of sources.text first"
+            "parse_csv(header=True) takes the first line of each file for its header,"
+            f" and after another step{step} it is not known; parse the lines of"
+            " sources.text first"
         )
     return True
 
@@ -72,21 +83,30 @@ def placed(
 
     Args:
         frame: the lines of files, with RAW, FILE and BLOCK.
-        is_header: whether a line would be the header if it were the first one of its file.
+        is_header: whether a line would be the header if it were the first one of its
+            file.
         is_data: whether it would be a row of a file without a header.
         names: the names of the columns.
         sep: the separator.
 
     Returns:
-        The frame, with the place of each line; whether a line is the header of its file, or the first line of
-        a file without one, else null; and a reason for which a line is bad: its file has another header.
+        The frame, with the place of each line; whether a line is the header of its
+        file, or the first line of a file without one, else null; and a reason for which
+        a line is bad: its file has another header.
     """
-    # A step of its own: Spark then gives the function two numbers of each line, and keeps the rest.
-    looks = F.when(is_header, F.lit(_IS_HEADER)).when(is_data, F.lit(_IS_DATA)).otherwise(F.lit(_IS_OTHER))
-    is_blank = ~F.col(RAW).rlike(r"[^\x00-\x20]")  # as Spark's reader of CSV has it, which skips such lines
+    # A step of its own: Spark then gives the function two numbers of each line, and
+    # keeps the rest.
+    looks = (
+        F.when(is_header, F.lit(_IS_HEADER))
+        .when(is_data, F.lit(_IS_DATA))
+        .otherwise(F.lit(_IS_OTHER))
+    )
+    # As Spark's reader of CSV has it, which skips such lines
+    is_blank = ~F.col(RAW).rlike(r"[^\x00-\x20]")
     file = F.when(~is_blank, F.col(BLOCK)["file"])
     frame = frame.select("*", file.alias("_at"), looks.alias("_looks"))
-    # Not deterministic, so that Spark filters no line out before the function has seen it.
+    # Not deterministic, so that Spark filters no line out before the function has seen
+    # it.
     place = F.udf(_placing(), T.IntegerType(), useArrow=False).asNondeterministic()
     frame = frame.select("*", place("_at", "_looks").alias("_place"))
 
@@ -94,20 +114,23 @@ def placed(
     hint = other_separator(len(names), sep)
     reason = F.when(given == _BELOW_OTHER, _OTHER_HEADER).when(
         given == _FIRST_OTHER,
-        F.when(F.col(BLOCK)["is_whole"], F.concat(F.lit(_NOT_THE_HEADER), hint)).otherwise(
-            F.raise_error(_says_other(names, hint)).cast("string")
-        ),
+        F.when(
+            F.col(BLOCK)["is_whole"], F.concat(F.lit(_NOT_THE_HEADER), hint)
+        ).otherwise(F.raise_error(_says_other(names, hint)).cast("string")),
     )
-    is_first = F.when(given == _HEADER, F.lit(True)).when(given.isin(_FIRST_ROW, _FIRST_OTHER), F.lit(False))
+    is_first = F.when(given == _HEADER, F.lit(True)).when(
+        given.isin(_FIRST_ROW, _FIRST_OTHER), F.lit(False)
+    )
     return frame, is_first, reason
 
 
 def _placing() -> Callable[[int | None, int], int]:
     """Return a function that takes the lines of a task in their order and says what each of them is.
 
-    It takes a number for the file of the line, which is null for a blank line and outside the first block of
-    a file, and what the line would be as the first one. It stands in another function so that it is pickled
-    with its code: a worker may not have this package.
+    It takes a number for the file of the line, which is null for a blank line and
+    outside the first block of a file, and what the line would be as the first one. It
+    stands in another function so that it is pickled with its code: a worker may not
+    have this package.
     """
     current: int | None = None
     current_looks = _IS_HEADER
@@ -120,7 +143,9 @@ def _placing() -> Callable[[int | None, int], int]:
             return _BELOW_OTHER if current_looks == _IS_OTHER else _ROW
         current = file
         current_looks = looks
-        return {_IS_HEADER: _HEADER, _IS_DATA: _FIRST_ROW, _IS_OTHER: _FIRST_OTHER}[looks]
+        return {_IS_HEADER: _HEADER, _IS_DATA: _FIRST_ROW, _IS_OTHER: _FIRST_OTHER}[
+            looks
+        ]
 
     return place
 
@@ -144,17 +169,24 @@ def splits_elsewhere(fields: int, sep: str) -> Column:
 def _says_other(names: list[str], hint: Column) -> Column:
     """Return the error for a file with another header, of which Spark reads several parts at once."""
     file = F.coalesce(readable(F.col(FILE)), F.lit("the input"))
-    says = F.lit(f" does not have the columns of the schema, {', '.join(names)}, in this order; it is ")
-    parts = "; Spark reads this large file in parts, so its other lines cannot be set aside: mend the header"
+    says = F.lit(
+        f" does not have the columns of the schema, {', '.join(names)}, in this order;"
+        " it is "
+    )
+    parts = (
+        "; Spark reads this large file in parts, so its other lines cannot be set"
+        " aside: mend the header"
+    )
     return F.concat(F.lit("the header of "), file, says, F.col(RAW), hint, F.lit(parts))
 
 
 def are_names(texts: Sequence[Column], names: Sequence[str]) -> Column:
     """Return whether the fields of a line are the names of the columns, each in its place.
 
-    Case and blanks around a name are ignored. A name may be missing in the file, as pandas and R write none
-    for an index, but not each of them. Where a name is there twice, Spark makes `a0` and `a2` of it by its
-    places, and so do the schemas that `schemas.infer` returns.
+    Case and blanks around a name are ignored. A name may be missing in the file, as
+    pandas and R write none for an index, but not each of them. Where a name is there
+    twice, Spark makes `a0` and `a2` of it by its places, and so do the schemas that
+    `schemas.infer` returns.
     """
     wanted = _wanted(names)
     stems = defaultdict(list)
@@ -194,4 +226,6 @@ def _folded(text: Column, names: Sequence[str]) -> Column:
 
 def _differ_in_case(names: Sequence[str]) -> bool:
     """Return whether two names differ in nothing but case, which Spark tells apart if it is told to."""
-    return len({name.strip().lower() for name in names}) < len({name.strip() for name in names})
+    return len({name.strip().lower() for name in names}) < len(
+        {name.strip() for name in names}
+    )

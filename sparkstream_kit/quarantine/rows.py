@@ -1,9 +1,10 @@
 """Tell good rows from bad ones: the extra columns, conversion of text, rules in SQL, and the counts.
 
-`parsed` builds the rows of every parser of this package, and `typed` converts text to a type without loss.
-`expect` and `mark_bad` find bad rows among rows that could be read; `good_rows`, `bad_rows` and `split` take
-the two kinds apart. `_reason` decides: a row is good if it is null. All counts are observations in the plan,
-which Spark reports as the `observedMetrics` of its progress.
+`parsed` builds the rows of every parser of this package, and `typed` converts text to a
+type without loss. `expect` and `mark_bad` find bad rows among rows that could be read;
+`good_rows`, `bad_rows` and `split` take the two kinds apart. `_reason` decides: a row
+is good if it is null. All counts are observations in the plan, which Spark reports as
+the `observedMetrics` of its progress.
 """
 
 from __future__ import annotations
@@ -48,52 +49,66 @@ LEVELS = ("warn", "quarantine", "fail")
 def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
     """Check rows against rules, such as that an amount is positive; count or set aside those that break one.
 
-    A rule is a condition in SQL. A row breaks the rule if the condition is false or NULL: write
-    `amount IS NULL OR amount > 0` to let rows without an amount pass. Rows that already have a reason in
-    `_reason`, such as lines that could not be parsed, are not checked.
+    A rule is a condition in SQL. A row breaks the rule if the condition is false or
+    NULL: write `amount IS NULL OR amount > 0` to let rows without an amount pass. Rows
+    that already have a reason in `_reason`, such as lines that could not be parsed, are
+    not checked.
 
-    The summary of `run` has the number of rows that broke each rule (`QuerySummary.broken`), and a verdict
-    for each broken rule. A batch that is computed twice counts twice.
+    The summary of `run` has the number of rows that broke each rule
+    (`QuerySummary.broken`), and a verdict for each broken rule. A batch that is
+    computed twice counts twice.
 
     Args:
         frame: a stream, or a static DataFrame.
         rules: each condition, with what happens to the rows that break it:
 
             - `warn`: they are counted and stay as they are.
-            - `quarantine`: they get a reason in `_reason`, as bad lines have, so that `good_rows` leaves them
-              out and `bad_rows` keeps them: parsed rows with their lines, other rows with their values. The
-              first broken rule gives the reason.
-            - `fail`: the query fails at the first of them, before their batch is committed. Spark stops at
-              that row, so the error names the rule, but can only say that at least one row breaks it.
+            - `quarantine`: they get a reason in `_reason`, as bad lines have, so that
+              `good_rows` leaves them out and `bad_rows` keeps them: parsed rows with
+              their lines, other rows with their values. The first broken rule gives the
+              reason.
+            - `fail`: the query fails at the first of them, before their batch is
+              committed. Spark stops at that row, so the error names the rule, but can
+              only say that at least one row breaks it.
 
     Returns:
-        The same columns. If a rule has `quarantine`, also `_reason` (string), unless `frame` has it already.
+        The same columns. If a rule has `quarantine`, also `_reason` (string), unless
+        `frame` has it already.
 
     Raises:
-        InvalidInputError: `rules` is empty, the value of a rule is none of the three above, or a condition
-            cannot be read, is not a boolean, or uses a column that does not exist.
+        InvalidInputError: `rules` is empty, the value of a rule is none of the three
+            above, or a condition cannot be read, is not a boolean, or uses a column
+            that does not exist.
 
     Examples:
         In a session::
 
-            rows = quarantine.expect(sales, {"amount > 0": "quarantine", "shop IS NOT NULL": "warn"})
-            good, bad = quarantine.good_rows(rows), quarantine.bad_rows(rows)
+            rows = quarantine.expect(sales, {"amount > 0": "quarantine", "shop IS NOT
+            NULL": "warn"}) good, bad = quarantine.good_rows(rows),
+            quarantine.bad_rows(rows)
     """
     from sparkstream_kit._spark.session import without_logged_errors
 
     check(expect, locals())
     if not rules:
-        raise InvalidInputError("expect() needs a rule, such as {'amount > 0': 'quarantine'}")
+        raise InvalidInputError(
+            "expect() needs a rule, such as {'amount > 0': 'quarantine'}"
+        )
     for condition, level in rules.items():
         reject_unknown(f"word for rule {condition}:", [str(level)], LEVELS)
         try:
-            # On Connect only this reads the condition; `where` alone has the schema that is known already.
+            # On Connect only this reads the condition; `where` alone has the schema
+            # that is known already.
             with without_logged_errors():
                 frame.where(condition).select("*").schema  # noqa: B018
         except AnalysisException as err:
             why = f"{said_by_spark(err)}; give a condition in SQL, such as amount > 0"
-            raise InvalidInputError(f"expect(): rule {_said(condition)} cannot be used: {why}") from None
-    names = {condition: f"_rule{number}_broken" for number, condition in enumerate(rules)}
+            raise InvalidInputError(
+                f"expect(): rule {_said(condition)} cannot be used: {why}"
+            ) from None
+    names = {
+        condition: f"_rule{number}_broken" for number, condition in enumerate(rules)
+    }
     # A select of its own, so that Spark evaluates each rule once.
     former = [column(REASON)] if REASON in frame.columns else []
     looked_at = former[0].isNull() if former else F.lit(True)
@@ -101,17 +116,26 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
         (looked_at & ~F.coalesce(F.expr(condition), F.lit(False))).alias(name)
         for condition, name in names.items()
     ]
-    counts = [F.count_if(name).alias(_said(condition)) for condition, name in names.items()]
+    counts = [
+        F.count_if(name).alias(_said(condition)) for condition, name in names.items()
+    ]
     counted = frame.select("*", *broken).observe(f"{RULES}_{next(_numbers)}", *counts)
     for condition, name in names.items():
         if rules[condition] == "fail":
-            says = f"rule {_said(condition)}: at least 1 row breaks it, and it says 'fail'; mend the data, "
-            stop = F.raise_error(F.lit(f"{says}or give the rule 'quarantine' to set such rows aside"))
+            says = (
+                f"rule {_said(condition)}: at least 1 row breaks it, and it says"
+                " 'fail'; mend the data, "
+            )
+            stop = F.raise_error(
+                F.lit(f"{says}or give the rule 'quarantine' to set such rows aside")
+            )
             counted = counted.where(F.when(F.col(name), stop).otherwise(F.lit(True)))
     aside = [condition for condition in rules if rules[condition] == "quarantine"]
     if aside:
         bad = reduce(or_, (F.col(names[condition]) for condition in aside))
-        reasons = [F.when(F.col(names[each]), F.lit(f"breaks {_said(each)}")) for each in aside]
+        reasons = [
+            F.when(F.col(names[each]), F.lit(f"breaks {_said(each)}")) for each in aside
+        ]
         from sparkstream_kit._spark.plan import analyzed_plan
 
         is_first = not former and not re.search(_COUNTS, analyzed_plan(frame))
@@ -139,7 +163,8 @@ SCALARS = (
 
 # A cast also takes a time without a date, for one of today.
 _ISO_DATE = r"^\s*\d{4}-\d\d?-\d\d?"
-# What may follow the date, so that nothing is lost; and the same with zeros for which the type has no room.
+# What may follow the date, so that nothing is lost; and the same with zeros for which
+# the type has no room.
 _AFTER_DATE: dict[type[T.DataType], str] = {
     T.DateType: r"\s*$",
     T.TimestampType: r"([ T](?!.*\.\d{7}).*)?$",
@@ -155,7 +180,8 @@ _WITH_ZEROS: dict[type[T.DataType], str] = {
 _FIRST = "0001-01-01"
 _LAST = "9999-12-31 23:59:59.999999"
 
-# The end of a time without a zone. A date alone does not match: it means the start of its day.
+# The end of a time without a zone. A date alone does not match: it means the start of
+# its day.
 _LOCAL = r"[ T]\d[\d:.]*\s*$"
 _NAMED_ZONE = r"\s*([A-Za-z](?!\d\d?:)[\w/+:-]*)\s*$"  # as in T10:30 Europe/Berlin
 # Letters of a datetime pattern.
@@ -163,15 +189,18 @@ _WITH_ZONE = "[VzOXxZ]"
 _WITH_ZONE_NAME = "[Vz]"
 _WITH_HOUR = "[HhKk]"
 
-# In a datetime pattern: text in quotes, or more digits of a second than a timestamp holds.
+# In a datetime pattern: text in quotes, or more digits of a second than a timestamp
+# holds.
 _TOO_FINE = r"('[^']*')|S{7,}"
 
-# Spark refuses two observations of the same name in one query. A query's fingerprint ignores the number.
+# Spark refuses two observations of the same name in one query. A query's fingerprint
+# ignores the number.
 _numbers = count(1)
 _COUNTS = rf"{OBSERVED}_\d+, \[(?!count_if\(false\))"  # one that counts rows, in a plan
 
-# Aliases in the plan. The steps between the two are the kit's way of parsing and may change from version to
-# version. So a query's fingerprint leaves them out for CSV and JSON.
+# Aliases in the plan. The steps between the two are the kit's way of parsing and may
+# change from version to version. So a query's fingerprint leaves them out for CSV and
+# JSON.
 _LINES = "sparkstream_lines"
 _PARSED = "sparkstream_{}"
 
@@ -202,8 +231,9 @@ def good_rows(rows: DataFrame) -> DataFrame:
     """Keep the good rows from a parser, `expect` or `windows.with_watermark`: those without a reason.
 
     Returns:
-        The rows where `_reason` is null, without `_reason`, `_raw`, `_bytes` and `_file`. Parsed rows keep
-        the columns of the schema and the other columns of `lines`.
+        The rows where `_reason` is null, without `_reason`, `_raw`, `_bytes` and
+        `_file`. Parsed rows keep the columns of the schema and the other columns of
+        `lines`.
 
     Examples:
         In a session::
@@ -220,63 +250,84 @@ def bad_rows(rows: DataFrame) -> DataFrame:
     """Keep the bad rows from a parser, `expect` or `windows.with_watermark`: those with a reason.
 
     Returns:
-        The rows where `_reason` is not null. Parsed rows have `_reason`, `_raw`, `_bytes` and `_file`, as
-        described in `parse_csv`, and the other columns of `lines`, also if a later step found the row to be
-        bad. Other rows have all their columns.
+        The rows where `_reason` is not null. Parsed rows have `_reason`, `_raw`,
+        `_bytes` and `_file`, as described in `parse_csv`, and the other columns of
+        `lines`, also if a later step found the row to be bad. Other rows have all their
+        columns.
 
     Examples:
         In a session::
 
             rows = quarantine.parse_csv(lines, "product STRING, amount INT")
-            start(quarantine.bad_rows(rows), sinks.batch_files("bad"), name="bad", checkpoint="ckpt")
+            start(quarantine.bad_rows(rows), sinks.batch_files("bad"), name="bad",
+            checkpoint="ckpt")
     """
     check(bad_rows, locals())
     _need_reason("bad_rows", rows)
-    names = rows.columns[rows.columns.index(REASON) :] if RAW in rows.columns else rows.columns
+    names = (
+        rows.columns[rows.columns.index(REASON) :]
+        if RAW in rows.columns
+        else rows.columns
+    )
     return rows.where(F.col(REASON).isNotNull()).select(*map(quoted, names))
 
 
 def parsed(
-    lines: DataFrame, schema: T.StructType, read: Read, kind: str, *, with_blocks: bool = False
+    lines: DataFrame,
+    schema: T.StructType,
+    read: Read,
+    kind: str,
+    *,
+    with_blocks: bool = False,
 ) -> DataFrame:
     """Build the result of a parser: the values of each line (all null in a bad row), and the extra columns.
 
-    In `observedMetrics`, Spark's progress then reports for each parse how many `rows` and `bad_rows` it
-    returned, how many `headers` it left out, and how many bad rows are `like_headers` (look like a header).
-    As with Spark's input rows, a batch that is computed twice counts twice.
+    In `observedMetrics`, Spark's progress then reports for each parse how many `rows`
+    and `bad_rows` it returned, how many `headers` it left out, and how many bad rows
+    are `like_headers` (look like a header). As with Spark's input rows, a batch that is
+    computed twice counts twice.
 
     Args:
-        lines: a DataFrame whose first column is the line, as in `parse_csv`; or Kafka's `key`, `value`, ….
+        lines: a DataFrame whose first column is the line, as in `parse_csv`; or Kafka's
+            `key`, `value`, ….
         schema: the columns of the result.
-        read: takes a frame that has each line as RAW and adds the values as `_v0`, `_v1`, … It returns the
-            frame; the reason why a row is bad (null for a good row and for a header); and whether a line is a
-            header, which gives no row (false if a bad line looks like one), or None to look for no headers.
+        read: takes a frame that has each line as RAW and adds the values as `_v0`,
+            `_v1`, … It returns the frame; the reason why a row is bad (null for a good
+            row and for a header); and whether a line is a header, which gives no row
+            (false if a bad line looks like one), or None to look for no headers.
         kind: the name of the parser, for its alias in the plan.
-        with_blocks: give `read` the block of the file in which each line is, too, as BLOCK; a header is then
-            the first line of its file. `_header` is false for the first line of a file without one, and the
-            progress reports how many files those are.
+        with_blocks: give `read` the block of the file in which each line is, too, as
+            BLOCK; a header is then the first line of its file. `_header` is false for
+            the first line of a file without one, and the progress reports how many
+            files those are.
 
     Raises:
-        InvalidInputError: two columns would have the same name, or a column is named like one of the four
-            that the kit adds.
+        InvalidInputError: two columns would have the same name, or a column is named
+            like one of the four that the kit adds.
     """
     if lines.columns[:2] == ["key", "value"]:  # of Kafka's records
         lines = lines.select("value", "key", *map(column, lines.columns[2:]))
     others = _others(lines, schema)
     lines, hidden = _with_file(lines, with_blocks=with_blocks)
-    line = column(lines.columns[0]).cast("string")  # Kafka's own are bytes, which the cast keeps
+    # Kafka's own are bytes, which the cast keeps
+    line = column(lines.columns[0]).cast("string")
     frame, reason, header = read(lines.select(line.alias(RAW), *hidden, *others))
-    # Separate select steps: in a single step Spark would evaluate each value again for the reason, and the
-    # reason again for each column.
+    # Separate select steps: in a single step Spark would evaluate each value again for
+    # the reason, and the reason again for each column.
     values = [f"_v{index}" for index in range(len(schema))]
     header = F.lit(None).cast("boolean") if header is None else header
-    frame = frame.select(*values, reason.alias(REASON), RAW, FILE, header.alias("_header"), *others)
+    frame = frame.select(
+        *values, reason.alias(REASON), RAW, FILE, header.alias("_header"), *others
+    )
     good = F.col(REASON).isNull()
     # In good rows, too: `expect`, `mark_bad` or a watermark can set them aside later.
     no_text = ~F.is_valid_utf8(RAW) | F.col(RAW).contains("\0")
     text = F.replace(F.make_valid_utf8(RAW), F.lit("\0"), F.lit("\ufffd"))
     frame = frame.select(
-        *[F.when(good, F.col(value)).alias(name) for value, name in zip(values, schema.names, strict=True)],
+        *[
+            F.when(good, F.col(value)).alias(name)
+            for value, name in zip(values, schema.names, strict=True)
+        ],
         REASON,
         F.when(no_text, text).otherwise(F.col(RAW)).alias(RAW),
         F.when(no_text, F.col(RAW).cast("binary")).alias(BYTES),
@@ -288,24 +339,30 @@ def parsed(
     is_header = F.col("_header")
     bad = F.col(REASON).isNotNull()
     if with_blocks:
-        frame = frame.observe(f"{HEADERS}_{next(_numbers)}", F.count_if(~is_header).alias("files"))
+        frame = frame.observe(
+            f"{HEADERS}_{next(_numbers)}", F.count_if(~is_header).alias("files")
+        )
     like_header = F.lit(False) if with_blocks else ~is_header
-    frame = count_bad(frame, bad, rows=F.count_if(no_header), headers=(is_header, like_header))
+    frame = count_bad(
+        frame, bad, rows=F.count_if(no_header), headers=(is_header, like_header)
+    )
     return frame.where(no_header).drop("_header").alias(_PARSED.format(kind))
 
 
 def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
     """Mark rows as bad by a check of your own, one that a column's type cannot express.
 
-    The rows keep their values. `bad_rows` then returns them with their lines, and the summary of `run` counts
-    them as bad.
+    The rows keep their values. `bad_rows` then returns them with their lines, and the
+    summary of `run` counts them as bad.
 
     Args:
-        rows: rows with a column `_reason`, from a parser, `expect` or `windows.with_watermark`.
+        rows: rows with a column `_reason`, from a parser, `expect` or
+            `windows.with_watermark`.
         reason: why a row is bad (string), or null if it is good.
 
     Returns:
-        The same columns. `_reason` keeps the reason that a row already has; in other rows it is `reason`.
+        The same columns. `_reason` keeps the reason that a row already has; in other
+        rows it is `reason`.
 
     Raises:
         InvalidInputError: `rows` has no column `_reason`, or `reason` is no string.
@@ -313,32 +370,45 @@ def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
     Examples:
         In a session::
 
-            rows = quarantine.mark_bad(rows, F.when(F.col("price") < 0, "price: below 0"))
+            rows = quarantine.mark_bad(rows, F.when(F.col("price") < 0, "price: below
+            0"))
     """
     check(mark_bad, locals())
     _need_reason("mark_bad", rows)
-    if not isinstance(kind := rows.select(reason).schema[0].dataType, (T.StringType, T.NullType)):
+    if not isinstance(
+        kind := rows.select(reason).schema[0].dataType, (T.StringType, T.NullType)
+    ):
         fix = "F.when(F.col('price') < 0, 'price: below 0')"
-        raise InvalidInputError(f"mark_bad(): reason is {kind.simpleString()}; give a text: {fix}")
+        raise InvalidInputError(
+            f"mark_bad(): reason is {kind.simpleString()}; give a text: {fix}"
+        )
     counted = count_bad(rows, F.col(REASON).isNull() & reason.isNotNull())
     return counted.withColumn(REASON, F.coalesce(REASON, reason))
 
 
 def _need_reason(call: str, rows: DataFrame) -> None:
     if REASON not in rows.columns:
-        raise InvalidInputError(f"{call}(): no column {REASON}; give what a parse returned, or use expect()")
+        raise InvalidInputError(
+            f"{call}(): no column {REASON}; give what a parse returned, or use expect()"
+        )
 
 
 def count_bad(
-    frame: DataFrame, bad: Column, *, rows: Column | None = None, headers: tuple[Column, Column] | None = None
+    frame: DataFrame,
+    bad: Column,
+    *,
+    rows: Column | None = None,
+    headers: tuple[Column, Column] | None = None,
 ) -> DataFrame:
     """Count in Spark's progress the rows that a parser, or a step after it, found to be bad.
 
     Args:
         frame: the rows.
         bad: whether a row is bad (boolean).
-        rows: an aggregate that counts all rows, for a frame that no parser has counted; by default 0.
-        headers: whether a row is a header, and whether it is a bad row that looks like one.
+        rows: an aggregate that counts all rows, for a frame that no parser has counted;
+            by default 0.
+        headers: whether a row is a header, and whether it is a bad row that looks like
+            one.
     """
     none = F.lit(False)
     header, like_header = headers or (none, none)
@@ -361,16 +431,23 @@ def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
     given = as_compared(lines.sparkSession, [*schema.names, *names])
     for place, name in enumerate([*schema.names, *names]):
         if name.lower() in (REASON, RAW, BYTES, FILE):
-            raise InvalidInputError(f"column {name}: the name is taken by the kit; rename the column")
+            raise InvalidInputError(
+                f"column {name}: the name is taken by the kit; rename the column"
+            )
         if given[place] in given[:place]:
             fix = "rename one of them"
             if place >= len(schema.names):
-                fix = "rename that of the lines, or read lines of text alone: sources.text"
+                fix = (
+                    "rename that of the lines, or read lines of text alone:"
+                    " sources.text"
+                )
             raise InvalidInputError(f"column {name}: two columns have this name; {fix}")
     return [column(name) for name in names]
 
 
-def _with_file(lines: DataFrame, *, with_blocks: bool) -> tuple[DataFrame, list[Column]]:
+def _with_file(
+    lines: DataFrame, *, with_blocks: bool
+) -> tuple[DataFrame, list[Column]]:
     """Return the lines under the alias that a fingerprint knows, and the file of each line (or null).
 
     With blocks, the block of the file in which each line is follows.
@@ -384,14 +461,17 @@ def _with_file(lines: DataFrame, *, with_blocks: bool) -> tuple[DataFrame, list[
     kept = [F.col(FILE)] if FILE not in wanted else []
     if not wanted or has(named, path):
         return named, [*kept, *hidden]
-    if has(lines, path):  # before Spark 4.2 an alias hides it, unless it is right above the file source
+    # Before Spark 4.2 an alias hides it, unless it is right above the file source
+    if has(lines, path):
         return lines.select("*", *hidden).alias(_LINES), [*kept, *map(F.col, wanted)]
     return named, [*kept, *[F.lit(None).cast("string").alias(name) for name in wanted]]
 
 
 def block() -> Column:
     """Return a number for the file of a line in its first block, else null, and whether that is the file."""
-    file = F.when(F.col("_metadata.file_block_start") == 0, F.xxhash64("_metadata.file_path"))
+    file = F.when(
+        F.col("_metadata.file_block_start") == 0, F.xxhash64("_metadata.file_path")
+    )
     is_whole = F.col("_metadata.file_block_length") == F.col("_metadata.file_size")
     return F.struct(file.alias("file"), is_whole.alias("is_whole"))
 
@@ -401,25 +481,30 @@ def has(frame: DataFrame, what: Column) -> bool:
     from sparkstream_kit._spark.session import without_logged_errors
 
     with suppress(AnalysisException), without_logged_errors():
-        return bool(frame.select(what).schema)  # .schema, because Connect resolves the column only then
+        # .schema, because Connect resolves the column only then
+        return bool(frame.select(what).schema)
     return False
 
 
 def readable(file: Column) -> Column:
     """Return a file's URL, as Spark writes it, in the form people use: a local file as a path."""
     path = F.regexp_replace(file, "^file:/+", "/")
-    decoded = F.try_url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))  # it would decode a plus to a blank
+    # It would decode a plus to a blank
+    decoded = F.try_url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))
     return F.when(file.contains("%"), decoded).otherwise(path)
 
 
-def typed(text: Column, kind: T.DataType, pattern: str | None, *, zeros: bool = False) -> Column:
+def typed(
+    text: Column, kind: T.DataType, pattern: str | None, *, zeros: bool = False
+) -> Column:
     """Convert text to a type; null if the text does not parse, or would lose something.
 
     Args:
         text: a string column.
         kind: the type, one of `SCALARS` or, without a pattern, TIMESTAMP_NTZ.
         pattern: Spark's datetime pattern for a date or a timestamp; None for ISO.
-        zeros: without a pattern, take midnight behind a date, and zeros behind the sixth digit of a second.
+        zeros: without a pattern, take midnight behind a date, and zeros behind the
+            sixth digit of a second.
     """
     if isinstance(kind, T.StringType):
         return text
@@ -427,7 +512,9 @@ def typed(text: Column, kind: T.DataType, pattern: str | None, *, zeros: bool = 
         return number(text, kind)
     if pattern:
         fits = F.lit(True)
-        value = F.try_to_timestamp(text, F.lit(re.sub(_TOO_FINE, _no_finer, pattern))).cast(kind)
+        value = F.try_to_timestamp(
+            text, F.lit(re.sub(_TOO_FINE, _no_finer, pattern))
+        ).cast(kind)
     else:
         rest = (_WITH_ZEROS if zeros else _AFTER_DATE)[type(kind)]
         fits = text.rlike(_ISO_DATE + rest)
@@ -447,21 +534,24 @@ def _exists(text: Column, value: Column, pattern: str | None) -> Column:
         finer = re.sub(_TOO_FINE, _no_finer, pattern)
         if not re.search(_WITH_HOUR, letters):
             return F.lit(True)
-        # Only for texts that could be read: to_timestamp_ntz fails where try_to_timestamp returns null.
+        # Only for texts that could be read: to_timestamp_ntz fails where
+        # try_to_timestamp returns null.
         named = F.when(value.isNotNull(), F.to_timestamp_ntz(text, F.lit(finer)))
         if re.search(_WITH_ZONE, letters):
             if not re.search(_WITH_ZONE_NAME, letters):
                 return F.lit(True)
             zone = F.regexp_extract(text, _around_zone(pattern), 1)
             as_iso = F.concat(named.cast("string"), F.lit(" "), zone)
-            # If this is another time, the zone was not found: it stands there in words, or for several zones.
+            # If this is another time, the zone was not found: it stands there in words,
+            # or for several zones.
             is_found = F.equal_null(as_iso.try_cast("timestamp"), value)
             return ~is_found | _exists_in_its_zone(as_iso, value)
         same = F.equal_null(value.cast("timestamp_ntz"), named)
     else:
         same = F.equal_null(value.cast("timestamp_ntz"), text.try_cast("timestamp_ntz"))
         same |= ~text.rlike(_LOCAL)
-    # Spark evaluates the test of the time zone once, before it reads a row, so these zones compare nothing.
+    # Spark evaluates the test of the time zone once, before it reads a row, so these
+    # zones compare nothing.
     exists = F.current_timezone().isin(*STEADY) | same
     return exists if pattern else exists & _exists_in_its_zone(text, value)
 
@@ -476,7 +566,9 @@ def _around_zone(pattern: str) -> str:
         elif zone is not None:
             found.append(r"([\w/+:-]+)")
         else:
-            found.append(".+?" if letter is not None else re.escape(words or sign or "'"))
+            found.append(
+                ".+?" if letter is not None else re.escape(words or sign or "'")
+            )
     return rf"^{''.join(found)}\s*$"
 
 
@@ -486,19 +578,25 @@ def _exists_in_its_zone(text: Column, value: Column) -> Column:
     Both sides are the local time as if it were one in UTC.
     """
     zone = F.regexp_extract(text, _NAMED_ZONE, 1)
-    local = F.concat(F.regexp_replace(text, _NAMED_ZONE, ""), F.lit("Z")).try_cast("timestamp")
+    local = F.concat(F.regexp_replace(text, _NAMED_ZONE, ""), F.lit("Z")).try_cast(
+        "timestamp"
+    )
     has_zone = value.isNotNull() & (zone != "") & (zone != "Z")
-    return F.when(has_zone, F.equal_null(F.from_utc_timestamp(value, zone), local)).otherwise(F.lit(True))
+    return F.when(
+        has_zone, F.equal_null(F.from_utc_timestamp(value, zone), local)
+    ).otherwise(F.lit(True))
 
 
 def is_missing(value: Column, kind: T.DataType) -> Column:
     """Return whether a value did not parse, or is outside the years 1 to 9999.
 
-    Call it in a step after `typed`, on the column with the value: in the same step Spark would parse the text
-    again at each use.
+    Call it in a step after `typed`, on the column with the value: in the same step
+    Spark would parse the text again at each use.
     """
     if type(kind) in _AFTER_DATE:
-        return value.isNull() | ~value.between(F.lit(_FIRST).cast(kind), F.lit(_LAST).cast(kind))
+        return value.isNull() | ~value.between(
+            F.lit(_FIRST).cast(kind), F.lit(_LAST).cast(kind)
+        )
     return value.isNull()
 
 

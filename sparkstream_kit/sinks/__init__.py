@@ -3,9 +3,10 @@
 start(frame, sinks.console(), name="totals", mode="complete")
 sinks.console()(frame.writeStream).start()
 
-Importing this package loads no sink: each function is imported on first use. The sinks of other systems (such
-as `delta` and `sql_table`) live in `sparkstream_kit.connectors`, where they are found by their names, so that
-their libraries are needed only when such a sink is used.
+Importing this package loads no sink: each function is imported on first use. The sinks
+of other systems (such as `delta` and `sql_table`) live in `sparkstream_kit.connectors`,
+where they are found by their names, so that their libraries are needed only when such a
+sink is used.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Thin: the `Sink` type: how to write a query's rows, and what `start` must know to check the query first.
 
-Each function in `sparkstream_kit.sinks` returns a `Sink`. There are two kinds. A sink of Spark's own has
-`configure`, which sets a DataStreamWriter up. A sink that works batch by batch has only `open`, which returns
-a function that `foreachBatch` calls with each micro-batch. `start` opens a sink by `begun`, with an `Opening`
-that it shares with the sinks inside. `Part` and `Sink.taking` transform each batch before it is written.
+Each function in `sparkstream_kit.sinks` returns a `Sink`. There are two kinds. A sink
+of Spark's own has `configure`, which sets a DataStreamWriter up. A sink that works
+batch by batch has only `open`, which returns a function that `foreachBatch` calls with
+each micro-batch. `start` opens a sink by `begun`, with an `Opening` that it shares with
+the sinks inside. `Part` and `Sink.taking` transform each batch before it is written.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 
 MODES = ("append", "complete", "update")
-OTHER_TYPE = "sparkstream.type"  # metadata of a column of `Sink.read`: which type the query would give it
+# Metadata of a column of `Sink.read`: which type the query would give it
+OTHER_TYPE = "sparkstream.type"
 
 
 class Target(NamedTuple):
@@ -41,9 +43,10 @@ class Target(NamedTuple):
     Attributes:
         kind: the word for it, such as "table" or "folder".
         name: its name, with the database or server that has it.
-        path: its path, for a folder or file that a query could also read; empty for others.
-        known_as: what two spellings of its name have in common, such as those of a table in another case;
-            empty if it has one spelling.
+        path: its path, for a folder or file that a query could also read; empty for
+            others.
+        known_as: what two spellings of its name have in common, such as those of a
+            table in another case; empty if it has one spelling.
         within: the schema that the name begins with; empty for none.
     """
 
@@ -63,11 +66,11 @@ class Form:
     """How a target holds values that does not keep each one with its type of Spark's, as CSV and SQL.
 
     Attributes:
-        written: returns rows as `Sink.read` would return them if the sink had written them. It is called with
-            the rows and with a folder for its files, as Spark takes it, which does not exist yet. The target
-            is not touched.
-        texts: the form of a column that `Sink.read` returns as texts: `json`, `csv` as Spark writes it, or
-            `text` as Spark casts a value to a string.
+        written: returns rows as `Sink.read` would return them if the sink had written
+            them. It is called with the rows and with a folder for its files, as Spark
+            takes it, which does not exist yet. The target is not touched.
+        texts: the form of a column that `Sink.read` returns as texts: `json`, `csv` as
+            Spark writes it, or `text` as Spark casts a value to a string.
     """
 
     written: Callable[[DataFrame, str], DataFrame]
@@ -81,38 +84,49 @@ class Sink:
     Attributes:
         kind: the sink's name, for messages.
         modes: the output modes that the sink supports.
-        promise: the sink's delivery promise, as a phrase for people, such as "at least once".
-        after_rewind: what the sink does with replayed batches after `sparkstream checkpoint rewind`, as a
-            phrase that follows the sink's name.
-        needs_checkpoint: whether `start` refuses the sink without a checkpoint, because a restart would write
-            the same rows again.
+        promise: the sink's delivery promise, as a phrase for people, such as "at least
+            once".
+        after_rewind: what the sink does with replayed batches after `sparkstream
+            checkpoint rewind`, as a phrase that follows the sink's name.
+        needs_checkpoint: whether `start` refuses the sink without a checkpoint, because
+            a restart would write the same rows again.
         advice: what to do instead when the user asks for an unsupported output mode.
-        writes_to: the tables, views, folders and files that the sink writes. Two sinks of one query must not
-            share any of them.
-        query_name: the query name that the sink requires; None if the query may have any name.
-        to_table: the catalog table to start the query on with `writer.toTable(…)`; None for other sinks.
-        configure: for a sink of Spark's own, sets a DataStreamWriter up. It is left out of the repr, because
-            options can hold passwords.
-        check: for a sink of Spark's own, checks that the query can write to its target. It is called with the
-            query's DataFrame and its checkpoint.
-        checked: for a sink of Spark's own, returns the frame to write: the query's, with a check of the
-            values that the target would change. Such a value fails its batch before it is written.
-        open: for a sink that works batch by batch, checks that the query can write to its target, and returns
-            a function that takes a batch's DataFrame and id and writes the batch. `open` is called with the
-            query's DataFrame, its checkpoint and an `Opening`; without `start`, the first two are the first
-            batch and None. On Spark Connect the returned function is pickled. A sink that has `configure`,
-            too, is opened only where Spark would print on another machine, as the console on Spark Connect.
-        claim: for a sink of Spark's own that writes files, notes in their folder which query owns them, and
-            returns what `run` calls with each progress, which raises an error if the folder is lost. It is
-            called with the session and the query's checkpoint once the query has started.
-        realtime: returns the DataStreamWriter of a query with the trigger `realTime`, which cannot call a
-            function per batch; None for a sink that does not support that trigger.
-        parts: the inner sinks of a sink that hands its batches on, such as `fan_out`; empty for others.
-        keys: the columns that identify a row in the target; empty if they are not known.
-        read: reads all rows of the target back, with the types that they have there. It is called with the
-            session, the query's columns, for a format that does not name them, and the checkpoint. None if
-            the target cannot be read back.
-        form: how the target holds values, if it does not keep each value with its type of Spark's.
+        writes_to: the tables, views, folders and files that the sink writes. Two sinks
+            of one query must not share any of them.
+        query_name: the query name that the sink requires; None if the query may have
+            any name.
+        to_table: the catalog table to start the query on with `writer.toTable(…)`; None
+            for other sinks.
+        configure: for a sink of Spark's own, sets a DataStreamWriter up. It is left out
+            of the repr, because options can hold passwords.
+        check: for a sink of Spark's own, checks that the query can write to its target.
+            It is called with the query's DataFrame and its checkpoint.
+        checked: for a sink of Spark's own, returns the frame to write: the query's,
+            with a check of the values that the target would change. Such a value fails
+            its batch before it is written.
+        open: for a sink that works batch by batch, checks that the query can write to
+            its target, and returns a function that takes a batch's DataFrame and id and
+            writes the batch. `open` is called with the query's DataFrame, its
+            checkpoint and an `Opening`; without `start`, the first two are the first
+            batch and None. On Spark Connect the returned function is pickled. A sink
+            that has `configure`, too, is opened only where Spark would print on another
+            machine, as the console on Spark Connect.
+        claim: for a sink of Spark's own that writes files, notes in their folder which
+            query owns them, and returns what `run` calls with each progress, which
+            raises an error if the folder is lost. It is called with the session and the
+            query's checkpoint once the query has started.
+        realtime: returns the DataStreamWriter of a query with the trigger `realTime`,
+            which cannot call a function per batch; None for a sink that does not
+            support that trigger.
+        parts: the inner sinks of a sink that hands its batches on, such as `fan_out`;
+            empty for others.
+        keys: the columns that identify a row in the target; empty if they are not
+            known.
+        read: reads all rows of the target back, with the types that they have there. It
+            is called with the session, the query's columns, for a format that does not
+            name them, and the checkpoint. None if the target cannot be read back.
+        form: how the target holds values, if it does not keep each value with its type
+            of Spark's.
     """
 
     kind: str
@@ -124,12 +138,24 @@ class Sink:
     writes_to: tuple[Target, ...] = ()
     query_name: str | None = None
     to_table: str | None = None
-    configure: Callable[[DataStreamWriter], DataStreamWriter] | None = field(default=None, repr=False)
-    check: Callable[[DataFrame, Place | None], None] = field(default=lambda *_: None, repr=False)
-    checked: Callable[[DataFrame], DataFrame] = field(default=lambda frame: frame, repr=False)
-    open: Callable[[DataFrame, Place | None, Opening], Write] | None = field(default=None, repr=False)
-    claim: Callable[[SparkSession, Place | None], Heard | None] = field(default=lambda *_: None, repr=False)
-    realtime: Callable[[DataFrame], DataStreamWriter] | None = field(default=None, repr=False)
+    configure: Callable[[DataStreamWriter], DataStreamWriter] | None = field(
+        default=None, repr=False
+    )
+    check: Callable[[DataFrame, Place | None], None] = field(
+        default=lambda *_: None, repr=False
+    )
+    checked: Callable[[DataFrame], DataFrame] = field(
+        default=lambda frame: frame, repr=False
+    )
+    open: Callable[[DataFrame, Place | None, Opening], Write] | None = field(
+        default=None, repr=False
+    )
+    claim: Callable[[SparkSession, Place | None], Heard | None] = field(
+        default=lambda *_: None, repr=False
+    )
+    realtime: Callable[[DataFrame], DataStreamWriter] | None = field(
+        default=None, repr=False
+    )
     parts: tuple[Sink, ...] = field(default=(), repr=False)
     keys: tuple[str, ...] = ()
     read: Read | None = field(default=None, repr=False)
@@ -137,30 +163,37 @@ class Sink:
 
     def __post_init__(self) -> None:
         if self.configure is None and self.open is None:
-            raise InvalidInputError(f"sink {self.kind} writes nowhere; give it configure= or open=")
+            raise InvalidInputError(
+                f"sink {self.kind} writes nowhere; give it configure= or open="
+            )
 
     def __call__(self, writer: DataStreamWriter) -> DataStreamWriter:
         """Configure a DataStreamWriter for this sink, without `start`, and return the writer.
 
-        Some checks happen only in `start`, and are skipped here: that the sink supports the output mode, that
-        there is a checkpoint if the sink needs one, and, for a sink of Spark's own, that its folder or table
-        does not belong to another query, and can hold each value.
+        Some checks happen only in `start`, and are skipped here: that the sink supports
+        the output mode, that there is a checkpoint if the sink needs one, and, for a
+        sink of Spark's own, that its folder or table does not belong to another query,
+        and can hold each value.
         """
         check(Sink.__call__, locals())
-        return self.configure(writer) if self.configure is not None else hand_over(writer, _open_late(self))
+        return (
+            self.configure(writer)
+            if self.configure is not None
+            else hand_over(writer, _open_late(self))
+        )
 
     def taking(self, part: Callable[[DataFrame], DataFrame] | Part) -> Sink:
         """Transform each batch before this sink writes it; for sinks that work batch by batch.
 
         Args:
-            part: a function that takes the batch and returns the DataFrame to write, such as
-                `lambda batch: batch.where("total > 0")`; or the result of `models.scorer` or
-                `joins.reloading`. At the start it is called with the stream, for the columns, so it must run
-                no job: give `pivot` its values.
+            part: a function that takes the batch and returns the DataFrame to write,
+                such as `lambda batch: batch.where("total > 0")`; or the result of
+                `models.scorer` or `joins.reloading`. At the start it is called with the
+                stream, for the columns, so it must run no job: give `pivot` its values.
 
         Returns:
-            A new sink that writes `part(batch)` in place of each batch; this one stays as it is. With a
-            `Part` it does not support the trigger `realTime`.
+            A new sink that writes `part(batch)` in place of each batch; this one stays
+            as it is. With a `Part` it does not support the trigger `realTime`.
 
         Raises:
             InvalidInputError: the sink is Spark's own.
@@ -168,20 +201,30 @@ class Sink:
         check(Sink.taking, locals())
         check_writes_batches(self, "taking()")
 
-        def open_part(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
-            take = part.open(location) if isinstance(part, Part) else lambda batch, _batch_id: part(batch)
+        def open_part(
+            frame: DataFrame, location: Place | None, opening: Opening
+        ) -> Write:
+            take = (
+                part.open(location)
+                if isinstance(part, Part)
+                else lambda batch, _batch_id: part(batch)
+            )
             taken = take(frame, None)
             if not is_a("DataFrame", taken):
                 raise InvalidInputError(
-                    f"sink {self.kind}, taking(): the function returned {said(taken)}; return the "
-                    "DataFrame to write"
+                    f"sink {self.kind}, taking(): the function returned {said(taken)};"
+                    " return the DataFrame to write"
                 )
             write = opened(self, taken, location, opening)
             return lambda batch, batch_id: write(take(batch, batch_id), batch_id)
 
         begin = self.realtime
         # A Part needs batch ids, which realTime does not have.
-        realtime = None if begin is None or isinstance(part, Part) else lambda frame: begin(part(frame))
+        realtime = (
+            None
+            if begin is None or isinstance(part, Part)
+            else lambda frame: begin(part(frame))
+        )
         return replace(self, open=open_part, realtime=realtime, parts=(self,))
 
 
@@ -189,14 +232,14 @@ class Sink:
 class Part:
     """A transformation of each batch that depends on the checkpoint or the batch id; for `Sink.taking`.
 
-    `models.scorer` and `joins.reloading` return one, to use the same version of a model or table when a batch
-    is replayed.
+    `models.scorer` and `joins.reloading` return one, to use the same version of a model
+    or table when a batch is replayed.
 
     Attributes:
-        open: called with the query's checkpoint, or None without one, when the sink is opened. It returns a
-            function that takes a batch and its id and returns the transformed batch. When that function is
-            called with None as the id, only the columns of its result are used. On Spark Connect it is
-            pickled.
+        open: called with the query's checkpoint, or None without one, when the sink is
+            opened. It returns a function that takes a batch and its id and returns the
+            transformed batch. When that function is called with None as the id, only
+            the columns of its result are used. On Spark Connect it is pickled.
     """
 
     open: Callable[[Place | None], Callable[[DataFrame, int | None], DataFrame]]
@@ -206,23 +249,29 @@ class Part:
 class Opening:
     """One start of a query, shared by all of its sinks: what they may create, and what they defer to the end.
 
-    A sink takes its next epoch, which shuts an older driver out, only after every sink has opened. So a start
-    that one sink refuses does not disturb the older driver, which still writes to the other sinks.
+    A sink takes its next epoch, which shuts an older driver out, only after every sink
+    has opened. So a start that one sink refuses does not disturb the older driver,
+    which still writes to the other sinks.
 
     Attributes:
-        makes: whether a sink may create what it needs, such as its folder; if False, as in a dry run, the
-            sink only checks.
-        allows: refuses a target that the query must not write to, for `by_value`, which learns its targets
-            from the rows.
+        makes: whether a sink may create what it needs, such as its folder; if False, as
+            in a dry run, the sink only checks.
+        allows: refuses a target that the query must not write to, for `by_value`, which
+            learns its targets from the rows.
         targets: what writes to each target of the query, by `batches.same_as`.
-        plans: the plan of the batch that is being written, by its number, for the sinks with a ledger.
-        folders: the folder that each file source reads, by the source's name in `sources/`, for the plans.
-        before: for a target that does not get every batch: the batch that it got before, by the number of the
-            batch that is being written.
-        begins: the first batch of each target that a continuation on a new target has got, by its text.
-        former: the targets that the checkpoint's query has written to, as texts; empty if that is not known.
+        plans: the plan of the batch that is being written, by its number, for the sinks
+            with a ledger.
+        folders: the folder that each file source reads, by the source's name in
+            `sources/`, for the plans.
+        before: for a target that does not get every batch: the batch that it got
+            before, by the number of the batch that is being written.
+        begins: the first batch of each target that a continuation on a new target has
+            got, by its text.
+        former: the targets that the checkpoint's query has written to, as texts; empty
+            if that is not known.
         left: the functions to call when all sinks of the query are open.
-        instead: for `shadow`, opens each sink in its own place, and returns what is called with its batches.
+        instead: for `shadow`, opens each sink in its own place, and returns what is
+            called with its batches.
     """
 
     makes: bool = True
@@ -259,15 +308,18 @@ def _open_late(sink: Sink) -> Write:
     return write
 
 
-def opened(sink: Sink, frame: DataFrame, location: Place | None, opening: Opening | None = None) -> Write:
+def opened(
+    sink: Sink, frame: DataFrame, location: Place | None, opening: Opening | None = None
+) -> Write:
     """Open a sink that works batch by batch, and return the function that writes its batches.
 
     Args:
         sink: the sink.
-        frame: the query's DataFrame, or its first batch if the query does not use `start`.
+        frame: the query's DataFrame, or its first batch if the query does not use
+            `start`.
         location: the query's checkpoint; None without one.
-        opening: the start that the sink shares with others; None opens this sink alone. The caller ends the
-            given opening.
+        opening: the start that the sink shares with others; None opens this sink alone.
+            The caller ends the given opening.
 
     Raises:
         InvalidInputError: the sink is Spark's own, or refuses the query.
@@ -275,12 +327,16 @@ def opened(sink: Sink, frame: DataFrame, location: Place | None, opening: Openin
     own = Opening()
     write = begun(sink, frame, location, opening or own)
     if write is None:
-        raise InvalidInputError(f"sink {sink.kind} writes no single batch; start a query of its own for it")
+        raise InvalidInputError(
+            f"sink {sink.kind} writes no single batch; start a query of its own for it"
+        )
     own.end()
     return write
 
 
-def begun(sink: Sink, frame: DataFrame, location: Place | None, opening: Opening) -> Write | None:
+def begun(
+    sink: Sink, frame: DataFrame, location: Place | None, opening: Opening
+) -> Write | None:
     """Check that a query can write to a sink, and return the function that writes its batches.
 
     Returns:
@@ -292,7 +348,9 @@ def begun(sink: Sink, frame: DataFrame, location: Place | None, opening: Opening
     if opening.instead is not None and not sink.parts:
         return opening.instead(sink, frame.schema)
     sink.check(frame, location)
-    if sink.open is None or (sink.configure is not None and not on_server(frame.sparkSession)):
+    if sink.open is None or (
+        sink.configure is not None and not on_server(frame.sparkSession)
+    ):
         return None
     return sink.open(frame, location, opening)
 
@@ -310,15 +368,18 @@ def check_writes_batches(sink: Sink, caller: str) -> None:
     """
     if sink.configure is not None:
         raise InvalidInputError(
-            f"{caller} takes sinks that work batch by batch (such as latest, sql_table, foreach_batch), "
-            f"not {sink.kind}; start a query of its own for {sink.kind}"
+            f"{caller} takes sinks that work batch by batch (such as latest, sql_table,"
+            f" foreach_batch), not {sink.kind}; start a query of its own for"
+            f" {sink.kind}"
         )
 
 
-# So that JSON keeps every value: nulls would be left out, and timestamps would be cut to milliseconds.
+# So that JSON keeps every value: nulls would be left out, and timestamps would be cut
+# to milliseconds.
 JSON = {
     "ignoreNullFields": "false",
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXXXX",
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
 }
-NO_OPTIONS = ("exactlyOnce", "mode", "partitionBy", "rowId", "takeOver")  # arguments of one sink or another
+# Arguments of one sink or another
+NO_OPTIONS = ("exactlyOnce", "mode", "partitionBy", "rowId", "takeOver")

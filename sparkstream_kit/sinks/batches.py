@@ -1,7 +1,8 @@
 """Start and run: sinks that write each micro-batch with a Python function `write(batch_df, batch_id)`.
 
-`foreach_batch` calls a user's function, and `snapshot` replaces a file. `fan_out` and `by_watermark` hand
-each batch to other sinks; `together` builds both. Users find all four in `sparkstream_kit.sinks`.
+`foreach_batch` calls a user's function, and `snapshot` replaces a file. `fan_out` and
+`by_watermark` hand each batch to other sinks; `together` builds both. Users find all
+four in `sparkstream_kit.sinks`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,15 @@ from sparkstream_kit._spark.place import refuse_elsewhere
 from sparkstream_kit.checkpoints.logs import plan_in
 from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.sinks import stored
-from sparkstream_kit.sinks.base import JSON, MODES, Form, Sink, Target, check_writes_batches, opened
+from sparkstream_kit.sinks.base import (
+    JSON,
+    MODES,
+    Form,
+    Sink,
+    Target,
+    check_writes_batches,
+    opened,
+)
 from sparkstream_kit.sinks.builtin import cells
 from sparkstream_kit.sinks.formats import check_types, only_texts
 
@@ -44,17 +53,21 @@ if TYPE_CHECKING:
 def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
     """Call a function of your own with each batch and its id.
 
-    The function must read all rows of the batch: a stateful query fails if its batch is only partly read. On
-    Spark Connect the function runs in a Python process of the server: it cannot change variables of your
-    script, and `run` prints its output on your side.
+    The function must read all rows of the batch: a stateful query fails if its batch is
+    only partly read. On Spark Connect the function runs in a Python process of the
+    server: it cannot change variables of your script, and `run` prints its output on
+    your side.
 
-    Delivery: at least once; after a crash the same batch is replayed with the same id and the same rows.
+    Delivery: at least once; after a crash the same batch is replayed with the same id
+    and the same rows.
 
     Args:
-        write: a function that takes the batch's DataFrame and its id, an integer that starts at 0.
+        write: a function that takes the batch's DataFrame and its id, an integer that
+            starts at 0.
 
     Raises:
-        InvalidInputError: the function is async or a generator, of which a call runs nothing.
+        InvalidInputError: the function is async or a generator, of which a call runs
+            nothing.
 
     Examples:
         In a session::
@@ -65,29 +78,44 @@ def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
             start(sales, sinks.foreach_batch(show), name="sales")
     """
     check(foreach_batch, locals())
-    if any(kind(write) for kind in (isasyncgenfunction, iscoroutinefunction, isgeneratorfunction)):
-        raise InvalidInputError("sinks.foreach_batch(): write must be a function without async and yield")
-    return Sink(kind="foreach_batch", modes=MODES, promise="at least once", open=lambda *_: write)
+    if any(
+        kind(write)
+        for kind in (isasyncgenfunction, iscoroutinefunction, isgeneratorfunction)
+    ):
+        raise InvalidInputError(
+            "sinks.foreach_batch(): write must be a function without async and yield"
+        )
+    return Sink(
+        kind="foreach_batch",
+        modes=MODES,
+        promise="at least once",
+        open=lambda *_: write,
+    )
 
 
 def snapshot(path: str | Path) -> Sink:
     """Replace one CSV or JSON file with the whole result after each batch, atomically.
 
-    Use it in output mode `complete`, in which each batch is the whole result. A reader always sees the
-    complete result of one batch, never a half-written file. The rows pass through the driver's memory.
+    Use it in output mode `complete`, in which each batch is the whole result. A reader
+    always sees the complete result of one batch, never a half-written file. The rows
+    pass through the driver's memory.
 
-    Times are in the session's time zone. Each TIMESTAMP has its UTC offset, in CSV only if the time zone is
-    not UTC: without the offset an hour that occurs twice in autumn would be ambiguous.
+    Times are in the session's time zone. Each TIMESTAMP has its UTC offset, in CSV only
+    if the time zone is not UTC: without the offset an hour that occurs twice in autumn
+    would be ambiguous.
 
-    Delivery: the file holds the result of the last batch written; a replayed batch writes the same again.
+    Delivery: the file holds the result of the last batch written; a replayed batch
+    writes the same again.
 
     Args:
-        path: a local file whose name ends in `.csv` (with a header line) or `.json` (one array of objects).
+        path: a local file whose name ends in `.csv` (with a header line) or `.json`
+            (one array of objects).
 
     Raises:
-        InvalidInputError: the path has another ending, is not local, or is in a folder that does not exist;
-            when the query starts, the format cannot hold a column, two columns have one name, or the files
-            would be on a Spark Connect server elsewhere.
+        InvalidInputError: the path has another ending, is not local, or is in a folder
+            that does not exist; when the query starts, the format cannot hold a column,
+            two columns have one name, or the files would be on a Spark Connect server
+            elsewhere.
 
     Examples:
         >>> snapshot("totals.xml")
@@ -100,15 +128,22 @@ def snapshot(path: str | Path) -> Sink:
     plain = _files.plain(str(path))
     if plain is None:
         raise InvalidInputError(
-            f"snapshot {path} is not on this machine; give a local path, or use sinks.latest"
+            f"snapshot {path} is not on this machine; give a local path, or use"
+            " sinks.latest"
         )
     target = Path(plain).absolute()
     if target.suffix not in formats:
-        raise InvalidInputError(f"snapshot {path}: the name must end in {' or '.join(formats)}")
+        raise InvalidInputError(
+            f"snapshot {path}: the name must end in {' or '.join(formats)}"
+        )
     if target.is_dir():
-        raise InvalidInputError(f"snapshot {path} is a folder, as Spark writes one; give another name")
+        raise InvalidInputError(
+            f"snapshot {path} is a folder, as Spark writes one; give another name"
+        )
     if not target.parent.is_dir():
-        raise InvalidInputError(f"snapshot {path}: folder {target.parent} does not exist; create it")
+        raise InvalidInputError(
+            f"snapshot {path}: folder {target.parent} does not exist; create it"
+        )
 
     def open_file(frame: DataFrame, *_: object) -> Write:
         refuse_twice(f"snapshot {path}: column", frame.columns)
@@ -120,7 +155,9 @@ def snapshot(path: str | Path) -> Sink:
         text = formats[target.suffix](only_texts(f"snapshot {path}", batch))
         _files.replace(target.resolve(), [text])
 
-    def read_file(spark: SparkSession, schema: StructType, _location: Place) -> DataFrame:
+    def read_file(
+        spark: SparkSession, schema: StructType, _location: Place
+    ) -> DataFrame:
         return _read_back(spark, target, schema)
 
     def as_written(frame: DataFrame, folder: str) -> DataFrame:
@@ -152,17 +189,18 @@ def _read_back(spark: SparkSession, file: Path, schema: StructType) -> DataFrame
 def fan_out(*sinks: Sink) -> Sink:
     """Write each batch to several sinks in the order given, and compute the batch only once.
 
-    Delivery: each sink keeps its own promise. After a crash between two sinks, or after the last one, the
-    batch is replayed to all of them; a sink that writes exactly once recognizes a batch that it has already
-    written, and skips it. Until the replay one sink can be a batch ahead of the next: the sinks are not
-    updated in one transaction.
+    Delivery: each sink keeps its own promise. After a crash between two sinks, or after
+    the last one, the batch is replayed to all of them; a sink that writes exactly once
+    recognizes a batch that it has already written, and skips it. Until the replay one
+    sink can be a batch ahead of the next: the sinks are not updated in one transaction.
 
     Args:
         *sinks: sinks that work batch by batch.
 
     Raises:
-        InvalidInputError: no sink was given, a sink is Spark's own, two sinks write to the same table, view,
-            folder or file, or no output mode is supported by all sinks.
+        InvalidInputError: no sink was given, a sink is Spark's own, two sinks write to
+            the same table, view, folder or file, or no output mode is supported by all
+            sinks.
 
     Examples:
         >>> from sparkstream_kit import sinks
@@ -195,13 +233,15 @@ def computed_once(batch: DataFrame) -> Iterator[None]:
         yield
         return
     batch.persist()
-    # The cache is for all readers: the function of one of them may end with `unpersist`.
+    # The cache is for all readers: the function of one of them may end with
+    # `unpersist`.
     batch.unpersist = lambda *_, **__: batch  # type: ignore[method-assign]
     try:
         yield
     finally:
         del batch.unpersist
-        with suppress(Exception):  # report the first error, not one that follows from it
+        # Report the first error, not one that follows from it
+        with suppress(Exception):
             batch.unpersist()
 
 
@@ -213,19 +253,21 @@ def same_as(target: Target) -> tuple[str, str]:
 
 
 def together(
-    call: str, sinks: Sequence[Sink], open_all: Callable[[DataFrame, Place | None, Opening], Write]
+    call: str,
+    sinks: Sequence[Sink],
+    open_all: Callable[[DataFrame, Place | None, Opening], Write],
 ) -> Sink:
     """Build a sink that hands its batches to other sinks, and check that they fit together.
 
     Args:
         call: the name of the public function that calls this one, for messages.
         sinks: the inner sinks.
-        open_all: the `Sink.open` of the new sink: opens the inner sinks, and returns a function that writes a
-            batch to them.
+        open_all: the `Sink.open` of the new sink: opens the inner sinks, and returns a
+            function that writes a batch to them.
 
     Returns:
-        A sink that supports the output modes that all inner sinks support, and needs a checkpoint if one of
-        them does.
+        A sink that supports the output modes that all inner sinks support, and needs a
+        checkpoint if one of them does.
 
     Raises:
         InvalidInputError: as for `fan_out`.
@@ -234,19 +276,28 @@ def together(
         check_writes_batches(sink, f"{call}()")
     modes = [mode for mode in MODES if all(mode in sink.modes for sink in sinks)]
     if not modes:
-        asked = "; ".join(f"{sink.kind} supports {', '.join(sink.modes)}" for sink in sinks)
-        raise InvalidInputError(f"{call}(): no output mode fits all sinks: {asked}; start two queries")
+        asked = "; ".join(
+            f"{sink.kind} supports {', '.join(sink.modes)}" for sink in sinks
+        )
+        raise InvalidInputError(
+            f"{call}(): no output mode fits all sinks: {asked}; start two queries"
+        )
 
     targets = [target for sink in sinks for target in sink.writes_to]
     same = [*map(same_as, targets)]
     for target in targets:
         if same.count(same_as(target)) > 1:
-            # The second sink would find the batch in the ledger and skip its rows, or replace the first's.
-            raise InvalidInputError(f"{call}(): two sinks write to {target}; union their rows in the query")
+            # The second sink would find the batch in the ledger and skip its rows, or
+            # replace the first's.
+            raise InvalidInputError(
+                f"{call}(): two sinks write to {target}; union their rows in the query"
+            )
     return Sink(
         kind=f"{call}(" + ", ".join(sink.kind for sink in sinks) + ")",
         modes=tuple(modes),
-        promise="; ".join(dict.fromkeys(f"{sink.kind}: {sink.promise}" for sink in sinks)),
+        promise="; ".join(
+            dict.fromkeys(f"{sink.kind}: {sink.promise}" for sink in sinks)
+        ),
         needs_checkpoint=any(sink.needs_checkpoint for sink in sinks),
         writes_to=tuple(targets),
         open=open_all,
@@ -257,28 +308,32 @@ def together(
 def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
     """Write late rows to one sink and all other rows to another, without state and without Python workers.
 
-    A row is late if its event time is at or before the watermark of its batch, which is the newest event time
-    of all earlier batches minus the delay. A row whose event time is null is on time. Spark's watermark
-    starts at 1970-01-01 00:00 UTC, so rows with that time or an earlier one are late from the first batch on.
+    A row is late if its event time is at or before the watermark of its batch, which is
+    the newest event time of all earlier batches minus the delay. A row whose event time
+    is null is on time. Spark's watermark starts at 1970-01-01 00:00 UTC, so rows with
+    that time or an earlier one are late from the first batch on.
 
-    To aggregate the on-time rows by windows, write them with `batch_files` and read that folder in a second
-    query: none of these rows is late there.
+    To aggregate the on-time rows by windows, write them with `batch_files` and read
+    that folder in a second query: none of these rows is late there.
 
     The summary of `run` says how many rows were late (not on Spark Connect).
 
-    Delivery: each sink keeps its own promise. Spark writes a batch's watermark into the checkpoint before the
-    batch runs, so a batch that is replayed after a crash is split the same way.
+    Delivery: each sink keeps its own promise. Spark writes a batch's watermark into the
+    checkpoint before the batch runs, so a batch that is replayed after a crash is split
+    the same way.
 
     Args:
         time: the event-time column (timestamp), which must have a watermark.
-        on_time: the sink for the rows that are not late, with the query's columns; must work batch by batch.
-        late: the sink for the late rows, with the query's columns and `watermark TIMESTAMP`, the watermark
-            that the row missed; must work batch by batch.
+        on_time: the sink for the rows that are not late, with the query's columns; must
+            work batch by batch.
+        late: the sink for the late rows, with the query's columns and `watermark
+            TIMESTAMP`, the watermark that the row missed; must work batch by batch.
 
     Raises:
-        InvalidInputError: a sink is Spark's own or does not support append mode, or both write to the same
-            target; when the query starts, the column `time` is missing, is no timestamp or has no watermark,
-            the query already has a column `watermark`, or it has no checkpoint.
+        InvalidInputError: a sink is Spark's own or does not support append mode, or
+            both write to the same target; when the query starts, the column `time` is
+            missing, is no timestamp or has no watermark, the query already has a column
+            `watermark`, or it has no checkpoint.
 
     Examples:
         >>> from sparkstream_kit import sinks
@@ -299,24 +354,37 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
                 "start(…, checkpoint='folder')"
             )
         missed = frame.withColumn("watermark", F.lit(None).cast(T.TimestampType()))
-        writes = opened(on_time, frame, location, opening), opened(late, missed, location, opening)
+        writes = (
+            opened(on_time, frame, location, opening),
+            opened(late, missed, location, opening),
+        )
         return partial(_write, time, location, *writes)
 
     made = together("by_watermark", (on_time, late), open_both)
     for sink in (on_time, late):
         if "append" not in sink.modes:
             raise InvalidInputError(
-                f"by_watermark() works in append mode, which {sink.kind} does not support; give another sink"
+                f"by_watermark() works in append mode, which {sink.kind} does not"
+                " support; give another sink"
             )
-    return replace(made, modes=("append",), advice="in other modes result rows are not input rows")
+    return replace(
+        made, modes=("append",), advice="in other modes result rows are not input rows"
+    )
 
 
-def _write(time: str, location: Place, on_time: Write, late: Write, batch: DataFrame, batch_id: int) -> None:
+def _write(
+    time: str,
+    location: Place,
+    on_time: Write,
+    late: Write,
+    batch: DataFrame,
+    batch_id: int,
+) -> None:
     text = location.read(f"offsets/{batch_id}")
     if text is None:
         raise InvalidInputError(
-            f"by_watermark(): checkpoint {location} has no offsets/{batch_id}, which says the watermark; "
-            "restore it, and start again"
+            f"by_watermark(): checkpoint {location} has no offsets/{batch_id}, which"
+            " says the watermark; restore it, and start again"
         )
     missed = F.timestamp_millis(F.lit(plan_in(text).watermark))
     is_late = F.coalesce(_column(time) <= missed, F.lit(False))
@@ -330,18 +398,25 @@ def _write(time: str, location: Place, on_time: Write, late: Write, batch: DataF
 def as_csv(frame: DataFrame) -> str:
     """Return a DataFrame as CSV: a header line, then one record per row.
 
-    A null is an empty field, and an empty text is "". In a file of one column both are "".
+    A null is an empty field, and an empty text is "". In a file of one column both are
+    "".
 
     The format is that of RFC 4180, except that lines end with a line feed alone.
     """
-    return "".join(f"{_files.csv_record(row)}\n" for row in (frame.columns, *cells(frame)))
+    return "".join(
+        f"{_files.csv_record(row)}\n" for row in (frame.columns, *cells(frame))
+    )
 
 
 def as_json(frame: DataFrame) -> str:
     """Return a DataFrame as a JSON array with one object per line; decimals are numbers, written in full.
 
-    Spark escapes the ASCII control characters, as JSON requires. `printable` also escapes the other
-    unprintable characters, which JSON permits.
+    Spark escapes the ASCII control characters, as JSON requires. `printable` also
+    escapes the other unprintable characters, which JSON permits.
     """
     objects = frame.select(F.to_json(F.struct("*"), JSON)).collect()
-    return "[\n" + ",\n".join("  " + printable(row[0]) for row in objects) + "\n]\n" if objects else "[]\n"
+    return (
+        "[\n" + ",\n".join("  " + printable(row[0]) for row in objects) + "\n]\n"
+        if objects
+        else "[]\n"
+    )

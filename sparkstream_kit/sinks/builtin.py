@@ -1,7 +1,7 @@
 """Thin: Spark's own sinks: console, memory and files.
 
-`console`, `memory` and `files` configure Spark's built-in sinks; users find them in `sparkstream_kit.sinks`.
-`cells` turns a DataFrame into text without losing a value.
+`console`, `memory` and `files` configure Spark's built-in sinks; users find them in
+`sparkstream_kit.sinks`. `cells` turns a DataFrame into text without losing a value.
 """
 
 from __future__ import annotations
@@ -39,42 +39,52 @@ if TYPE_CHECKING:
 def cells(frame: DataFrame) -> list[tuple[str | None, ...]]:
     """Collect all rows as text, as Spark casts values to strings: decimals in full, nulls as None.
 
-    Times are in the session's time zone. If that is not UTC, each timestamp has its UTC offset: without it,
-    an hour that occurs twice in autumn would be ambiguous.
+    Times are in the session's time zone. If that is not UTC, each timestamp has its UTC
+    offset: without it, an hour that occurs twice in autumn would be ambiguous.
     """
-    # Plain names, because the columns' own may repeat or contain dots, which F.col would misread.
+    # Plain names, because the columns' own may repeat or contain dots, which F.col
+    # would misread.
     plain = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))
     in_utc = frame.sparkSession.conf.get("spark.sql.session.timeZone") in STEADY
     values = [
         F.col(field.name) if in_utc else _with_offset(F.col(field.name), field.dataType)
         for field in plain.schema.fields
     ]
-    return [tuple(row) for row in plain.select([value.cast("string") for value in values]).collect()]
+    return [
+        tuple(row)
+        for row in plain.select([value.cast("string") for value in values]).collect()
+    ]
 
 
 def _with_offset(value: Column, kind: T.DataType) -> Column:
     """Replace each timestamp within a value by a text that ends with its UTC offset, such as +01:00."""
     if isinstance(kind, T.TimestampType):
         return F.concat(value.cast("string"), F.date_format(value, "xxxxx"))
-    return changed_inside(value, kind, _with_offset) if holds(kind, T.TimestampType) else value
+    return (
+        changed_inside(value, kind, _with_offset)
+        if holds(kind, T.TimestampType)
+        else value
+    )
 
 
 AFTER_REWIND = (
-    "writes a replayed batch with the same rows once; it refuses others, as Spark would skip them by their "
-    "number: start anew with another folder and another checkpoint"
+    "writes a replayed batch with the same rows once; it refuses others, as Spark would"
+    " skip them by their number: start anew with another folder and another checkpoint"
 )
 
 
 def console(*, rows: int = 20, truncate: bool = False) -> Sink:
     """Print each batch to the driver's standard output, as Spark's console sink does.
 
-    On Spark Connect, Spark's own sink would print on the server; with this one, `run` prints on the client.
+    On Spark Connect, Spark's own sink would print on the server; with this one, `run`
+    prints on the client.
 
     Delivery: at least once; a batch that is replayed is printed again.
 
     Args:
         rows: the most rows to print of each batch, at least 1.
-        truncate: cut values at 20 characters, as Spark's own sink does unless told otherwise.
+        truncate: cut values at 20 characters, as Spark's own sink does unless told
+            otherwise.
 
     Raises:
         InvalidInputError: `rows` is less than 1.
@@ -92,7 +102,9 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
         modes=MODES,
         promise="at least once",
         after_rewind="prints replayed batches again",
-        configure=lambda writer: writer.format("console").options(numRows=rows, truncate=truncate),
+        configure=lambda writer: writer.format("console").options(
+            numRows=rows, truncate=truncate
+        ),
         open=lambda *_: here,
     )
 
@@ -101,20 +113,23 @@ def _print(rows: int, truncate: bool, batch: DataFrame, batch_id: int) -> None:
     """Print a batch in the format of Spark's own console sink."""
     line = "-" * 43
     print(f"{line}\nBatch: {batch_id}\n{line}")  # noqa: T201 - what a console is for
-    # Collect all rows first, as Spark's console does: `show` reads only some of them, and a stateful query
-    # fails if its batch is only partly read.
+    # Collect all rows first, as Spark's console does: `show` reads only some of them,
+    # and a stateful query fails if its batch is only partly read.
     texts = [[cell and printable(cell) for cell in row] for row in cells(batch)]
-    shown = T.StructType([T.StructField(printable(name), T.StringType()) for name in batch.columns])
+    shown = T.StructType(
+        [T.StructField(printable(name), T.StringType()) for name in batch.columns]
+    )
     batch.sparkSession.createDataFrame(texts, shown).show(rows, truncate)
 
 
 def memory(table: str) -> Sink:
     """Keep all rows in the driver's memory as the table `table`, for trying things out.
 
-    In output mode `append` the table holds all rows so far, in mode `complete` the last result; mode `update`
-    is not supported. Spark names the table after the query, so this sink sets the query's name to `table`.
-    After a restart the table is empty again, and in mode `append` Spark refuses a checkpoint that was used;
-    use `latest` to keep the result.
+    In output mode `append` the table holds all rows so far, in mode `complete` the last
+    result; mode `update` is not supported. Spark names the table after the query, so
+    this sink sets the query's name to `table`. After a restart the table is empty
+    again, and in mode `append` Spark refuses a checkpoint that was used; use `latest`
+    to keep the result.
 
     Delivery: none over a restart.
 
@@ -146,29 +161,34 @@ def files(
 ) -> Sink:
     """Append rows to a folder of files.
 
-    A value that the format would change fails its batch, as docs/files.md lists. Only `start` checks values
-    and columns: without it Spark writes what it can.
+    A value that the format would change fails its batch, as docs/files.md lists. Only
+    `start` checks values and columns: without it Spark writes what it can.
 
-    Delivery: exactly once from replayable sources, for readers that use Spark, which honours the folder's log
-    `_spark_metadata`. A program that reads the `part-*` files directly can count rows twice after a crash.
+    Delivery: exactly once from replayable sources, for readers that use Spark, which
+    honours the folder's log `_spark_metadata`. A program that reads the `part-*` files
+    directly can count rows twice after a crash.
 
-    The folder belongs to one query and one checkpoint: Spark silently skips every batch whose number is in
-    `_spark_metadata`, whichever query wrote it. On a local path and on hdfs:// the file `_sparkstream_query`
-    in the folder records the id of the query that owns it.
+    The folder belongs to one query and one checkpoint: Spark silently skips every batch
+    whose number is in `_spark_metadata`, whichever query wrote it. On a local path and
+    on hdfs:// the file `_sparkstream_query` in the folder records the id of the query
+    that owns it.
 
     Args:
         path: the folder; Spark creates it if it is missing.
         format: `csv`, `json`, `orc`, `parquet` or `text`.
-        partition_by: the columns whose values become folder names, as in `country=DE`. A column of bytes, a
-            nested one, and a TIMESTAMP in a session whose time zone is not UTC are refused.
-        **options: further options of Spark's writer, by Spark's own names. Unless they say otherwise, CSV and
-            JSON have timestamps with six digits of a second, and JSON has null fields.
+        partition_by: the columns whose values become folder names, as in `country=DE`.
+            A column of bytes, a nested one, and a TIMESTAMP in a session whose time
+            zone is not UTC are refused.
+        **options: further options of Spark's writer, by Spark's own names. Unless they
+            say otherwise, CSV and JSON have timestamps with six digits of a second, and
+            JSON has null fields.
 
     Raises:
-        InvalidInputError: the format is unknown, or an option makes rows unreadable; when the query starts,
-            the format cannot hold a column (CSV of one column that can be NULL is one), the folder has files
-            that this query has not written, its batches do not match the checkpoint, or it is a local path on
-            a cluster, where each node would write to a disk of its own.
+        InvalidInputError: the format is unknown, or an option makes rows unreadable;
+            when the query starts, the format cannot hold a column (CSV of one column
+            that can be NULL is one), the folder has files that this query has not
+            written, its batches do not match the checkpoint, or it is a local path on a
+            cluster, where each node would write to a disk of its own.
 
     Examples:
         >>> files("out", format="parqet")
@@ -185,10 +205,14 @@ def files(
         refuse_many_disks(spark, "files", str(path))
         if location is not None:
             with reached("files: folder", str(path)):
-                _folders().check_log(f"files: folder {path}", locate(spark, path), location)
+                _folders().check_log(
+                    f"files: folder {path}", locate(spark, path), location
+                )
 
     def configure(writer: DataStreamWriter) -> DataStreamWriter:
-        writer = writer.format(form.kind).option("path", path_of_writer(writer, str(path)))
+        writer = writer.format(form.kind).option(
+            "path", path_of_writer(writer, str(path))
+        )
         return writer.options(**form.options).partitionBy(*partition_by)
 
     return Sink(
@@ -200,8 +224,13 @@ def files(
         advice="use append, or sinks.snapshot for a complete result",
         writes_to=(base.Target("folder", str(path), str(path)),),
         configure=configure,
-        read=lambda spark, schema, _: _stored().of_files(spark, path, form, schema, partition_by),
-        form=base.Form(partial(_written, form, partition_by), "json" if form.kind == "json" else "csv"),
+        read=lambda spark, schema, _: _stored().of_files(
+            spark, path, form, schema, partition_by
+        ),
+        form=base.Form(
+            partial(_written, form, partition_by),
+            "json" if form.kind == "json" else "csv",
+        ),
         check=check_folder,
         checked=lambda frame: form.guarded("files", frame, partition_by),
         claim=reached("files: folder", str(path))(
@@ -217,11 +246,15 @@ def _formats() -> ModuleType:
     return formats
 
 
-def _written(form: Format, partition_by: Sequence[str], frame: DataFrame, folder: str) -> DataFrame:
+def _written(
+    form: Format, partition_by: Sequence[str], frame: DataFrame, folder: str
+) -> DataFrame:
     """Write rows to a folder as `files` does, and read them back."""
     stored = _stored()
     stored.keep_files(frame, folder, form, partition_by)
-    rows: DataFrame = stored.of_files(frame.sparkSession, folder, form, frame.schema, partition_by)
+    rows: DataFrame = stored.of_files(
+        frame.sparkSession, folder, form, frame.schema, partition_by
+    )
     return rows
 
 

@@ -1,7 +1,8 @@
 """Start and run: folders of one query with a directory for each batch: `batch_files`.
 
-A directory is renamed into place, so that any program can read it. The rules are those of a sink with a
-ledger (`sparkstream_kit.sinks.ledger`); the directories are the ledger.
+A directory is renamed into place, so that any program can read it. The rules are those
+of a sink with a ledger (`sparkstream_kit.sinks.ledger`); the directories are the
+ledger.
 """
 
 from __future__ import annotations
@@ -18,12 +19,24 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.place import Place, locate, reached, refuse_elsewhere, refuse_many_disks
+from sparkstream_kit._spark.place import (
+    Place,
+    locate,
+    reached,
+    refuse_elsewhere,
+    refuse_many_disks,
+)
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import MODES, Form, Target
 from sparkstream_kit.sinks.folders import BATCH, OWNER, highest
 from sparkstream_kit.sinks.formats import Format, of
-from sparkstream_kit.sinks.ledger import Epoch, Ledger, exactly_once, open_target, pass_over
+from sparkstream_kit.sinks.ledger import (
+    Epoch,
+    Ledger,
+    exactly_once,
+    open_target,
+    pass_over,
+)
 from sparkstream_kit.sinks.stored import keep_files, of_files
 
 if TYPE_CHECKING:
@@ -37,31 +50,38 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks.ledger import Batch
 
 
-_EPOCHS = "_sparkstream_epochs"  # a folder of epochs: _sparkstream_epochs/3/driver names who started epoch 3
-# Readers skip names that begin with _ or . (a name such as _name=value only if it begins with a dot).
+# A folder of epochs: _sparkstream_epochs/3/driver names who started epoch 3
+_EPOCHS = "_sparkstream_epochs"
+# Readers skip names that begin with _ or . (a name such as _name=value only if it
+# begins with a dot).
 _PLAN = "_sparkstream_plan"
 
 
 def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) -> Sink:  # noqa: A002 - Spark's own word
     """Write each batch to a directory of its own: `batch=000000`, `batch=000001`, ….
 
-    Each directory appears complete, by a rename, and never changes afterwards. So every reader counts each
-    row once: a second stream, or a program that does not use Spark. `spark.read` adds the batch number as the
-    column `batch`. In update and complete mode a directory holds the rows that its batch emitted.
+    Each directory appears complete, by a rename, and never changes afterwards. So every
+    reader counts each row once: a second stream, or a program that does not use Spark.
+    `spark.read` adds the batch number as the column `batch`. In update and complete
+    mode a directory holds the rows that its batch emitted.
 
-    The folder must be on a local path or on hdfs://, because other file systems have no atomic rename. On a
-    cluster a local path must be shared by all nodes; give it as `file:///…`. The folder belongs to one query,
-    whose id is in the file `_sparkstream_query`.
+    The folder must be on a local path or on hdfs://, because other file systems have no
+    atomic rename. On a cluster a local path must be shared by all nodes; give it as
+    `file:///…`. The folder belongs to one query, whose id is in the file
+    `_sparkstream_query`.
 
-    Each directory keeps the plan of its batch (which input the batch read) in `_sparkstream_plan`:
+    Each directory keeps the plan of its batch (which input the batch read) in
+    `_sparkstream_plan`:
 
     - A batch that is replayed with the same plan, as after a crash, is skipped.
-    - If the checkpoint has lost the last batch's plan, or is one batch older than the folder, the plan is put
-      back when the query starts.
-    - A batch before the last one is replayed only after a rewind of the checkpoint. Spark may then split the
-      input differently, so the query fails until you remove the later directories.
-    - If the last directory is missing, or all of them are, the query fails; the message says how to write
-      the missing batches again, or how to continue without them. Older directories may be deleted.
+    - If the checkpoint has lost the last batch's plan, or is one batch older than the
+      folder, the plan is put back when the query starts.
+    - A batch before the last one is replayed only after a rewind of the checkpoint.
+      Spark may then split the input differently, so the query fails until you remove
+      the later directories.
+    - If the last directory is missing, or all of them are, the query fails; the message
+      says how to write the missing batches again, or how to continue without them.
+      Older directories may be deleted.
 
     A value that the format would change fails its batch, as docs/files.md lists.
 
@@ -70,15 +90,17 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     Args:
         path: the folder; it is created if it is missing.
         format: `csv`, `json`, `orc`, `parquet` or `text`.
-        **options: further options of Spark's writer, by Spark's own names. Unless they say otherwise, CSV and
-            JSON have timestamps with six digits of a second, and JSON has null fields.
+        **options: further options of Spark's writer, by Spark's own names. Unless they
+            say otherwise, CSV and JSON have timestamps with six digits of a second, and
+            JSON has null fields.
 
     Raises:
-        InvalidInputError: the format is unknown, an option makes rows unreadable, or the path is neither
-            local nor hdfs://; when the query starts, the format cannot hold a column (CSV of one column that
-            can be NULL is one), the folder has rows that this query has not written, is on a Spark Connect
-            server elsewhere, or is a local path on a cluster, where each node would write to a disk of its
-            own, or the query has a column `batch`.
+        InvalidInputError: the format is unknown, an option makes rows unreadable, or
+            the path is neither local nor hdfs://; when the query starts, the format
+            cannot hold a column (CSV of one column that can be NULL is one), the folder
+            has rows that this query has not written, is on a Spark Connect server
+            elsewhere, or is a local path on a cluster, where each node would write to a
+            disk of its own, or the query has a column `batch`.
 
     Examples:
         >>> batch_files("s3a://bucket/rows")
@@ -95,22 +117,30 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     name = text.rstrip("/") if plain is None else os.path.realpath(plain)
     where = Target("folder", name, name)
 
-    def read_folder(spark: SparkSession, schema: StructType, _location: Place) -> DataFrame:
+    def read_folder(
+        spark: SparkSession, schema: StructType, _location: Place
+    ) -> DataFrame:
         rows = of_files(spark, text, form, schema, ["batch"])
-        return rows.withColumn("batch", F.col("batch").try_cast("int")).withColumnRenamed("batch", BATCH)
+        return rows.withColumn(
+            "batch", F.col("batch").try_cast("int")
+        ).withColumnRenamed("batch", BATCH)
 
     def as_written(frame: DataFrame, folder: str) -> DataFrame:
         keep_files(frame, folder, form)
         return of_files(frame.sparkSession, folder, form, frame.schema)
 
-    def open_folder(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+    def open_folder(
+        frame: DataFrame, location: Place | None, opening: Opening
+    ) -> Write:
         spark = frame.sparkSession
         form.check("batch_files", frame)
         if plain is not None:
             refuse_elsewhere(spark, f"batch_files {path}", "sinks.files")
             refuse_many_disks(spark, "batch_files", text)
         if "batch" in (name.lower() for name in frame.columns):
-            raise InvalidInputError("batch_files: column batch has the name of the directories; rename it")
+            raise InvalidInputError(
+                "batch_files: column batch has the name of the directories; rename it"
+            )
         place = locate(spark, text)
         if not place.is_in_reach:
             place.make()  # which says that only the Connect server reaches the folder
@@ -119,13 +149,15 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         return open_target(_Folder(place, where, form), frame, location, opening)
 
     compared = Form(as_written, "json" if form.kind == "json" else "csv")
-    return exactly_once("batch_files", where, MODES, open_folder, read=read_folder, form=compared)
+    return exactly_once(
+        "batch_files", where, MODES, open_folder, read=read_folder, form=compared
+    )
 
 
 def _without_rename(path: str) -> InvalidInputError:
     return InvalidInputError(
-        f"batch_files {path}: only a local path and hdfs:// have a rename that is atomic; use sinks.files, "
-        "read through Spark"
+        f"batch_files {path}: only a local path and hdfs:// have a rename that is"
+        " atomic; use sinks.files, read through Spark"
     )
 
 
@@ -151,11 +183,18 @@ class _Ledger(Ledger):
 
     @cached_property
     def _last(self) -> int:
-        numbers = (name.removeprefix("batch=") for name in self.names if name.startswith("batch="))
-        return max((int(number) for number in numbers if number.isdecimal()), default=-1)
+        numbers = (
+            name.removeprefix("batch=")
+            for name in self.names
+            if name.startswith("batch=")
+        )
+        return max(
+            (int(number) for number in numbers if number.isdecimal()), default=-1
+        )
 
     def last_batch(self, query_id: str | None) -> int | None:
-        if self._owner is None:  # an empty directory is a user's: continue after it (see `set_back`)
+        # An empty directory is a user's: continue after it (see `set_back`)
+        if self._owner is None:
             return None if self._last < 0 or self.has_rows() else self._last
         return self._last if query_id == self._owner else None
 
@@ -163,10 +202,15 @@ class _Ledger(Ledger):
         return self._there.read(f"{_directory(self._last)}/{_PLAN}")
 
     def epoch(self, query_id: str) -> Epoch | None:
-        if self._owner not in (None, query_id):  # of a query whose directories were all removed
+        # Of a query whose directories were all removed
+        if self._owner not in (None, query_id):
             return None
         newest = highest(self._there, _EPOCHS)
-        return None if newest < 0 else Epoch(newest, str(self._there.read(f"{_EPOCHS}/{newest}/driver")))
+        return (
+            None
+            if newest < 0
+            else Epoch(newest, str(self._there.read(f"{_EPOCHS}/{newest}/driver")))
+        )
 
     def any_query(self) -> tuple[str, int] | None:
         if self._owner is None or not self.has_rows():
@@ -177,31 +221,43 @@ class _Ledger(Ledger):
         """Refuse a folder of another query, also one of which nobody knows whose it is any more.
 
         Raises:
-            InvalidInputError: as for any sink; or the folder has rows of batches, and no owner.
+            InvalidInputError: as for any sink; or the folder has rows of batches, and
+                no owner.
         """
         if self._owner is None and self._last >= 0 and self.has_rows():
             home = self._there.folder or self._there
-            lost = f"{self.where} has directories of batches, and no file {OWNER}, which says whose they are"
+            lost = (
+                f"{self.where} has directories of batches, and no file {OWNER}, which"
+                " says whose they are"
+            )
             ways = "restore the folder from a backup, or use another one"
             if query_id is not None and self._there.folder:
                 file = shlex.quote(f"{home}/{OWNER}")
-                ways += f"; or, if they are this query's and none is missing, run echo {query_id} > {file}"
+                ways += (
+                    "; or, if they are this query's and none is missing, run echo"
+                    f" {query_id} > {file}"
+                )
             raise InvalidInputError(
-                f"{lost}: it was removed while its query ran, or put back in part; {ways}"
+                f"{lost}: it was removed while its query ran, or put back in part;"
+                f" {ways}"
             )
         super().check_owner(query_id)
 
     def has_rows(self) -> bool:
         """Return whether the folder can hold rows: not in hidden names (left by crashes) or empty folders."""
         return any(
-            not name.startswith((".", "_")) and not self._there.is_empty_folder(name) for name in self.names
+            not name.startswith((".", "_")) and not self._there.is_empty_folder(name)
+            for name in self.names
         )
 
     def set_back(self, query_id: str, batch_id: int) -> str:  # noqa: ARG002 - one folder has one query
         if batch_id < self._last:
             return f"remove the directories from {_directory(batch_id + 1)} on"
         make = "mkdir -p" if self._there.folder else "hdfs dfs -mkdir -p"
-        return f"run {make} {shlex.quote(f'{self._there.folder or self._there}/{_directory(batch_id)}')}"
+        return (
+            f"run {make}"
+            f" {shlex.quote(f'{self._there.folder or self._there}/{_directory(batch_id)}')}"
+        )
 
 
 def _directory(batch: int) -> str:
@@ -216,8 +272,8 @@ class _Folder:
         there: the folder.
         where: the folder, for messages.
         form: the format of the files.
-        done: the last batch of this process and the epoch; empty before its first batch. It saves listing the
-            folder for every batch but the first.
+        done: the last batch of this process and the epoch; empty before its first
+            batch. It saves listing the folder for every batch but the first.
     """
 
     there: Place
@@ -225,24 +281,29 @@ class _Folder:
     form: Format
     done: list[int] = field(default_factory=list)
 
-    def prepare(self, _frame: DataFrame, query: str | None, coming: Batch | None, makes: bool) -> str | None:
+    def prepare(
+        self, _frame: DataFrame, query: str | None, coming: Batch | None, makes: bool
+    ) -> str | None:
         """Check that a query may write to the folder, and create it if it is missing."""
         with reached("batch_files: folder", self.there.text):
             ledger = _Ledger(self.there)
             ledger.check_owner(query)
             plan = ledger.plan_of(coming)
             if makes:
-                self.there.make()  # now, so that a second stream can read the folder before its first batch
+                # Now, so that a second stream can read the folder before its first
+                # batch
+                self.there.make()
             return plan
 
     def take(self, _query: str, driver: str, _frame: DataFrame) -> None:
         """Give the query its next epoch, and stop an older driver that is still writing.
 
-        Directories that the older driver has not renamed into place yet are removed under another name, so
-        that its rename fails.
+        Directories that the older driver has not renamed into place yet are removed
+        under another name, so that its rename fails.
 
         Raises:
-            InvalidInputError: another driver has taken the same epoch at the same moment.
+            InvalidInputError: another driver has taken the same epoch at the same
+                moment.
         """
         hidden = f"{_EPOCHS}/.{uuid.uuid4().hex}"
         last = max(highest(self.there, _EPOCHS), 0)
@@ -258,7 +319,8 @@ class _Folder:
         for name in self.there.names():
             if name.startswith(".batch="):
                 gone = f".batch={uuid.uuid4().hex}"
-                with suppress(OSError):  # its driver has just renamed it into place: that batch counts
+                # Its driver has just renamed it into place: that batch counts
+                with suppress(OSError):
                     self.there.rename(name, gone)
                     self.there.remove(gone)
 
@@ -282,20 +344,26 @@ class _Folder:
             if is_first:
                 self.take(batch.query, batch.driver, frame)
             self.done[:] = [batch.number - 1, highest(self.there, _EPOCHS)]
-            ledger.check_epoch(batch)  # after the epoch was read: that number must not be a newer driver's
+            # After the epoch was read: that number must not be a newer driver's
+            ledger.check_epoch(batch)
         hidden = f".{target}.epoch={self.done[1]}"
         try:
-            writer = self.form.guarded("batch_files", frame).write.format(self.form.kind)
-            # A batch that failed in this process has left its directory, whose epoch is still this driver's.
-            writer.options(**self.form.options).mode("overwrite").save(f"{self.there.uri}/{hidden}")
+            writer = self.form.guarded("batch_files", frame).write.format(
+                self.form.kind
+            )
+            # A batch that failed in this process has left its directory, whose epoch is
+            # still this driver's.
+            writer.options(**self.form.options).mode("overwrite").save(
+                f"{self.there.uri}/{hidden}"
+            )
             if batch.plan is not None:
                 self.there.write(f"{hidden}/{_PLAN}", batch.plan)
             ledger.check_epoch(batch)
             self._check_there(batch)
             self.there.rename(hidden, target)
         except Exception:
-            # A newer driver has removed the hidden directory, which can fail in many ways: report that
-            # instead.
+            # A newer driver has removed the hidden directory, which can fail in many
+            # ways: report that instead.
             ledger.check_epoch(batch)
             raise
         self.done[0] = batch.number
@@ -306,8 +374,9 @@ class _Folder:
     def _goes_on(self, batch: Batch) -> bool:
         """Return whether this process has written the batch before, and the folder is as it was left then.
 
-        Else the whole folder is looked at: it was removed, emptied or made again, which leaves it without its
-        owner or its last batch; or another driver has written this batch already.
+        Else the whole folder is looked at: it was removed, emptied or made again, which
+        leaves it without its owner or its last batch; or another driver has written
+        this batch already.
         """
         if self.done[:1] != [batch.number - 1] or not self._is_owned_by(batch.query):
             return False
@@ -320,7 +389,8 @@ class _Folder:
         """Refuse a batch if the folder was removed or emptied while the batch was written.
 
         Raises:
-            InvalidInputError: the folder has no ledger any more, or that of another query.
+            InvalidInputError: the folder has no ledger any more, or that of another
+                query.
         """
         if self._is_owned_by(batch.query):
             return
@@ -328,6 +398,6 @@ class _Folder:
         ledger.check_owner(batch.query)
         ledger.check_earlier(batch)
         raise InvalidInputError(
-            f"{ledger.where} was removed while batch {batch.number} was written to it; start the query "
-            "again, which writes that batch once more"
+            f"{ledger.where} was removed while batch {batch.number} was written to it;"
+            " start the query again, which writes that batch once more"
         )

@@ -1,9 +1,10 @@
 """Start and run: whose folder Spark's file sink writes, the guard of `sinks.files` and `sinks.table`.
 
-Spark's file sink records its batches in the log `_spark_metadata`. It silently skips a batch whose number is
-in that log, whichever query wrote it, and Spark's readers ignore files that are not in the log. If an earlier
-batch is missing from the log, the query fails a few batches later and cannot recover. So `start` records
-beside the log which query owns the folder, and checks that record and the log before the query starts.
+Spark's file sink records its batches in the log `_spark_metadata`. It silently skips a
+batch whose number is in that log, whichever query wrote it, and Spark's readers ignore
+files that are not in the log. If an earlier batch is missing from the log, the query
+fails a few batches later and cannot recover. So `start` records beside the log which
+query owns the folder, and checks that record and the log before the query starts.
 """
 
 from __future__ import annotations
@@ -24,16 +25,18 @@ if TYPE_CHECKING:
 
 
 _LOG = "_spark_metadata"
-BATCH = "sparkstream_batch"  # in what `Sink.read` returns: the column with the batch that wrote a row
-OWNER = "_sparkstream_query"  # a file with the owner's query id; readers skip names that begin with _
+# In what `Sink.read` returns: the column with the batch that wrote a row
+BATCH = "sparkstream_batch"
+# A file with the owner's query id; readers skip names that begin with _
+OWNER = "_sparkstream_query"
 
 
 def check_log(what: str, folder: Place, checkpoint: Place) -> None:
     """Refuse a folder of Spark's file sink that does not match the query's checkpoint.
 
-    In such a folder Spark would skip batches of the query, hide files that are already there, or fail later
-    because batches are missing. A folder or a checkpoint that only a Spark Connect server reaches cannot be
-    checked: a warning says so.
+    In such a folder Spark would skip batches of the query, hide files that are already
+    there, or fail later because batches are missing. A folder or a checkpoint that only
+    a Spark Connect server reaches cannot be checked: a warning says so.
 
     Args:
         what: the folder as messages name it, such as "files: folder out".
@@ -41,7 +44,8 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
         checkpoint: the query's checkpoint.
 
     Raises:
-        InvalidInputError: the folder does not match the checkpoint; the message says what to do.
+        InvalidInputError: the folder does not match the checkpoint; the message says
+            what to do.
     """
     if is_unseen(what, folder, checkpoint):
         return
@@ -50,73 +54,92 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
     planned, committed = (highest(checkpoint, log) for log in ("offsets", "commits"))
     noted = (folder.read(OWNER) or "").strip() if OWNER in names else ""
     mine = id_in_checkpoint(checkpoint)
-    # Its query may not have written yet. One that has ended without a batch has left nothing of its own.
+    # Its query may not have written yet. One that has ended without a batch has left
+    # nothing of its own.
     runs = {str(query.id): query.name for query, _ in running()}
     if noted in runs and noted != mine:
         raise InvalidInputError(
-            f"{what} is written by query {runs[noted]}, which runs; end that query first, or give each query "
-            "a target of its own"
+            f"{what} is written by query {runs[noted]}, which runs; end that query"
+            " first, or give each query a target of its own"
         )
     owner = noted if written >= 0 else ""
     is_of_others = owner != mine if owner else planned < 0 <= written
     others = ""
     if is_of_others:
-        others = f"the batches of another query ({owner or 'unknown'}), up to its batch {written}"
+        others = (
+            f"the batches of another query ({owner or 'unknown'}), up to its batch"
+            f" {written}"
+        )
     elif planned < 0 and any(not name.startswith((".", "_")) for name in names):
         others = "files that no query has written"
     if others:
         raise InvalidInputError(
-            f"{what} has {others}, which Spark would take for this query's, or no longer show; start on the "
-            "checkpoint of the query that wrote them, use another folder, or remove this one"
+            f"{what} has {others}, which Spark would take for this query's, or no"
+            " longer show; start on the checkpoint of the query that wrote them, use"
+            " another folder, or remove this one"
         )
     missing = _first_missing(folder.entries(_LOG))
     if missing is not None or written < 0 <= committed:
         lacks = "all batches" if missing is None else f"batch {missing}"
         raise InvalidInputError(
-            f"{what} lacks {lacks} of this query: it was removed, emptied or made again, or is another "
-            "folder than before, in which Spark's file sink cannot go on; restore it, or start anew with "
-            "another folder and another checkpoint (sinks.batch_files can go on in a new folder, with "
-            "continues=)"
+            f"{what} lacks {lacks} of this query: it was removed, emptied or made"
+            " again, or is another folder than before, in which Spark's file sink"
+            " cannot go on; restore it, or start anew with another folder and another"
+            " checkpoint (sinks.batch_files can go on in a new folder, with"
+            " continues=)"
         )
     if written > planned:
         raise InvalidInputError(
-            f"{what} has batches up to {written}, and checkpoint {checkpoint} was rewound or restored to "
-            f"batch {planned}: Spark would skip what comes between by its number, whatever is in it; start "
-            "anew with another folder and another checkpoint"
+            f"{what} has batches up to {written}, and checkpoint {checkpoint} was"
+            f" rewound or restored to batch {planned}: Spark would skip what comes"
+            " between by its number, whatever is in it; start anew with another folder"
+            " and another checkpoint"
         )
     if written < committed:
         raise InvalidInputError(
-            f"{what} has batches up to {written} only, and checkpoint {checkpoint} has committed batches up "
-            f"to {committed}: the others are missing; put the folder back as it was, or start anew with "
-            "another folder and another checkpoint"
+            f"{what} has batches up to {written} only, and checkpoint {checkpoint} has"
+            f" committed batches up to {committed}: the others are missing; put the"
+            " folder back as it was, or start anew with another folder and another"
+            " checkpoint"
         )
 
 
 def _first_missing(entries: Mapping[int, str]) -> int | None:
     """Return the first batch that a log of Spark's file sink lacks; None if it is whole.
 
-    The log begins with batch 0, or with the last compacted entry, which lists all files up to its batch.
+    The log begins with batch 0, or with the last compacted entry, which lists all files
+    up to its batch.
     """
     if not entries:
         return None
-    begins = max((number for number, name in entries.items() if name.endswith(".compact")), default=0)
-    return next((number for number in range(begins, max(entries)) if number not in entries), None)
+    begins = max(
+        (number for number, name in entries.items() if name.endswith(".compact")),
+        default=0,
+    )
+    return next(
+        (number for number in range(begins, max(entries)) if number not in entries),
+        None,
+    )
 
 
 def claim(folder: Place, checkpoint: Place | None) -> Heard | None:
     """Record in a folder the id of the query that owns it, on file systems with an atomic rename.
 
-    On others, such as S3, nothing is recorded, because the record could not be replaced in one step.
+    On others, such as S3, nothing is recorded, because the record could not be replaced
+    in one step.
 
     Args:
         folder: the folder of the files.
-        checkpoint: the checkpoint of the query, which holds its id; None records nothing.
+        checkpoint: the checkpoint of the query, which holds its id; None records
+            nothing.
 
     Returns:
-        What `run` calls with each progress: it raises an InvalidInputError once the record is not there any
-        more. None if nothing is recorded.
+        What `run` calls with each progress: it raises an InvalidInputError once the
+        record is not there any more. None if nothing is recorded.
     """
-    if checkpoint is None or not (checkpoint.is_in_reach and folder.renames_in_one_step):
+    if checkpoint is None or not (
+        checkpoint.is_in_reach and folder.renames_in_one_step
+    ):
         return None
     query = id_in_checkpoint(checkpoint)
     if query is None:
@@ -128,9 +151,10 @@ def claim(folder: Place, checkpoint: Place | None) -> Heard | None:
     def look(progress: StreamingQueryProgress) -> None:
         if folder.read(OWNER) != record:
             raise InvalidInputError(
-                f"query {progress.name}: folder {folder.folder or folder} was removed, emptied or made "
-                f"again while the query wrote to it, at batch {progress.batchId} or before: rows are missing "
-                "there; restore it, or start anew with another folder and another checkpoint"
+                f"query {progress.name}: folder {folder.folder or folder} was removed,"
+                " emptied or made again while the query wrote to it, at batch"
+                f" {progress.batchId} or before: rows are missing there; restore it, or"
+                " start anew with another folder and another checkpoint"
             )
 
     return look

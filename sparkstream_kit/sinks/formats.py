@@ -1,9 +1,9 @@
 """Thin: files of Spark's own formats: what each format can hold, and the options that keep every value.
 
-`of` returns a `Format`: its plain name and the options with which Spark's writer keeps every value. If a
-schema or an option shows that a value would change, `Format.check` refuses it at the start. If only the value
-itself shows it, a column of `Format.guarded` fails the batch before the row is written. docs/files.md has all
-of this in tables.
+`of` returns a `Format`: its plain name and the options with which Spark's writer keeps
+every value. If a schema or an option shows that a value would change, `Format.check`
+refuses it at the start. If only the value itself shows it, a column of `Format.guarded`
+fails the batch before the row is written. docs/files.md has all of this in tables.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.sinks.base import Sink
 
-    Refusals = Iterator[tuple[Column, str]]  # what a value must not be, and what the message says of it
+    # What a value must not be, and what the message says of it
+    Refusals = Iterator[tuple[Column, str]]
 
 
 NAMES = ("csv", "json", "orc", "parquet", "text")  # Spark's built-in file formats
@@ -53,10 +54,12 @@ _SPELLED = re.compile(
 # So that CSV has each text as it is.
 _CSV = {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
 _NESTED = (T.ArrayType, T.MapType, T.StructType)
-_NO_FILE = (T.CalendarIntervalType,)  # of make_interval(), which no format of Spark's has
+# Of make_interval(), which no format of Spark's has
+_NO_FILE = (T.CalendarIntervalType,)
 _CANNOT_HOLD: dict[str, tuple[type[T.DataType], ...]] = {
     "csv": (*_NESTED, *_NO_FILE, T.BinaryType, T.NullType, T.VariantType),
-    "json": (*_NO_FILE, T.VariantType),  # JSON keeps no NULL, no date and no decimal of a variant
+    # JSON keeps no NULL, no date and no decimal of a variant
+    "json": (*_NO_FILE, T.VariantType),
     "orc": (*_NO_FILE, T.NullType, T.VariantType),
     "parquet": (*_NO_FILE, T.NullType),
 }
@@ -71,10 +74,20 @@ _NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"  # the folder of NULL, and of ''
 _BEYOND = {"iso88591": "[^\\x00-\\xff]", "usascii": "[^\\x00-\\x7f]"}
 _UTF8 = ("utf8", "")
 _SECOND = 1_000_000  # microseconds
-_BLANKS = r"\A[\x00-\x09\x0b\x0c\x0e-\x20]+\z"  # not line ends, of which a text has quotes
-_BLANK = "".join(map(chr, range(0x21)))  # the characters that Java's trim takes for blanks
+# Not line ends, of which a text has quotes
+_BLANKS = r"\A[\x00-\x09\x0b\x0c\x0e-\x20]+\z"
+# The characters that Java's trim takes for blanks
+_BLANK = "".join(map(chr, range(0x21)))
 # How Spark's CSV spells the characters of a separator.
-_ESCAPED = {"\\t": "\t", "\\r": "\r", "\\b": "\b", "\\f": "\f", '\\"': '"', "\\'": "'", "\\\\": "\\"}
+_ESCAPED = {
+    "\\t": "\t",
+    "\\r": "\r",
+    "\\b": "\b",
+    "\\f": "\f",
+    '\\"': '"',
+    "\\'": "'",
+    "\\\\": "\\",
+}
 # The characters of which Spark makes three in the name of a folder, such as %2F.
 _LONGER = "[\\x01-\\x1f\"#%'*/:=?\\\\\\x7f{\\[\\]^]"
 
@@ -92,25 +105,31 @@ def plain_name(name: str) -> str:
     return found[1] or found[2] if found else name
 
 
-def of(call: Callable[..., Sink], name: str, given: Mapping[str, Any], path: object = None) -> Format:
+def of(
+    call: Callable[..., Sink], name: str, given: Mapping[str, Any], path: object = None
+) -> Format:
     """Return the format that a caller gave, with the options that keep every value where it gave none.
 
     Args:
         call: the sink's function.
         name: the format, as the caller spells it.
         given: the options of Spark's writer that the caller gave.
-        path: the folder; None for a table, which may have other formats than Spark's for files.
+        path: the folder; None for a table, which may have other formats than Spark's
+            for files.
 
     Raises:
-        InvalidInputError: an option is misspelt, or makes values change or rows unreadable; the format is
-            unknown; or the name of the folder ends in that of another format.
+        InvalidInputError: an option is misspelt, or makes values change or rows
+            unreadable; the format is unknown; or the name of the folder ends in that of
+            another format.
     """
     kind = plain_name(name)
     if path is not None:
         reject_unknown("file format", [kind], NAMES)
         named = PurePath(str(path)).suffix[1:]
         if named in NAMES and named != kind:
-            raise InvalidInputError(f"{path} is a folder of {kind}; give format={named!r}, or another name")
+            raise InvalidInputError(
+                f"{path} is a folder of {kind}; give format={named!r}, or another name"
+            )
     check_options(call, given, getattr(DataFrameWriter, kind, None), *NO_OPTIONS)
     made = Format(kind, name.strip(), dict(given), in_table=path is None)
     made.check_options(f"sinks.{call.__name__}()")
@@ -125,7 +144,8 @@ class Format:
         kind: the format's plain name; one that is not in NAMES is not checked.
         spelled: the name to give to Spark.
         given: the options that the caller gave.
-        in_table: whether the files are those of a table, which Spark reads with the table's own options.
+        in_table: whether the files are those of a table, which Spark reads with the
+            table's own options.
     """
 
     kind: str
@@ -143,18 +163,25 @@ class Format:
         quote = self._option("quote", default='"')
         # RFC 4180 doubles a quote. Spark reads a table with an escape of its own.
         escape = {} if self.in_table else {"escape": quote}
-        empty = {} if quote == '"' else {"emptyValue": quote * 2}  # Spark would write two double quotes
+        # Spark would write two double quotes
+        empty = {} if quote == '"' else {"emptyValue": quote * 2}
         return {**JSON, **_CSV, **escape, **empty, **self.given}
 
     @property
     def reading(self) -> dict[str, Any]:
         """The options with which Spark's reader reads what these options have written."""
-        return {name: value for name, value in self.options.items() if name.lower() != "emptyvalue"}
+        return {
+            name: value
+            for name, value in self.options.items()
+            if name.lower() != "emptyvalue"
+        }
 
     def _option(self, *names: str, default: str = "") -> str:
         """Return an option that the caller gave, by any of its names; Spark ignores their case."""
         lower = [name.lower() for name in names]
-        found = [str(value) for name, value in self.given.items() if name.lower() in lower]
+        found = [
+            str(value) for name, value in self.given.items() if name.lower() in lower
+        ]
         return found[-1] if found else default
 
     def _is_on(self, name: str, *, default: bool) -> bool:
@@ -179,11 +206,15 @@ class Format:
         """Refuse options with which rows cannot be read, or with which a text becomes another one.
 
         Raises:
-            InvalidInputError: there is such an option; the message says what to give instead.
+            InvalidInputError: there is such an option; the message says what to give
+                instead.
         """
         wrong = ""
         if self.kind in ("json", "text") and self._encoding not in _UTF8:
-            wrong = f"encoding is given, and Spark reads back {self.kind} of UTF-8 alone; leave it out"
+            wrong = (
+                f"encoding is given, and Spark reads back {self.kind} of UTF-8 alone;"
+                " leave it out"
+            )
         if self.kind == "json" and self._option("lineSep").strip("\r\n"):
             wrong = "lineSep can be a part of a value; leave it out"
         if self.kind == "csv":
@@ -198,32 +229,42 @@ class Format:
         sep = self._sep
         empty = self._option("emptyValue", default='""')
         given = self._option("sep", "delimiter", default=",")
-        backslashes = [pair for pair in re.findall(r"\\.?", given) if pair not in _ESCAPED]
+        backslashes = [
+            pair for pair in re.findall(r"\\.?", given) if pair not in _ESCAPED
+        ]
         wrong = {
-            f"sep is {given!r}, and Spark reads a backslash as the begin of \\t; leave it out": (
-                bool(backslashes)
+            f"sep is {given!r}, and Spark reads a backslash as the begin of \\t; leave it out": bool(
+                backslashes
             ),
-            "quote is no character, and a text with a separator needs quotes; leave it out": _is_no(quote),
-            "escape is no character, and a text with a quote needs it; leave it out": _is_no(escape),
+            "quote is no character, and a text with a separator needs quotes; leave it out": _is_no(
+                quote
+            ),
+            "escape is no character, and a text with a quote needs it; leave it out": (
+                _is_no(escape)
+            ),
             f"sep is {sep!r}, which has another meaning in CSV; give another one, such as ';'": (
                 sep in {"", quote, escape, "\r", "\n"}
             ),
-            f"emptyValue is {empty!r}, which readers do not take for an empty text; leave it out, or write "
-            "NULL instead: F.nullif('column', F.lit(''))": empty != '""',
-            "escapeQuotes is False, and other readers take a quote in a text for its end; leave it out": (
-                not self._is_on("escapeQuotes", default=True)
+            f"emptyValue is {empty!r}, which readers do not take for an empty text; leave it out, or write NULL instead: F.nullif('column', F.lit(''))": (
+                empty != '""'
+            ),
+            "escapeQuotes is False, and other readers take a quote in a text for its end; leave it out": not self._is_on(
+                "escapeQuotes", default=True
             ),
             "charToEscapeQuoteEscaping is not escape, which tears a text with a quote; give both": (
-                self._option("charToEscapeQuoteEscaping") not in {"", self._option("escape")}
+                self._option("charToEscapeQuoteEscaping")
+                not in {"", self._option("escape")}
             ),
         }
         return next((says for says, holds_now in wrong.items() if holds_now), "")
 
-    def check(self, sink: str, frame: DataFrame, partition_by: Sequence[str] = ()) -> None:
+    def check(
+        self, sink: str, frame: DataFrame, partition_by: Sequence[str] = ()
+    ) -> None:
         """Refuse columns that the format cannot hold, and names of which there are two.
 
-        Spark refuses some of them in the first batch or when the files are read, and changes the others
-        without a word.
+        Spark refuses some of them in the first batch or when the files are read, and
+        changes the others without a word.
 
         Args:
             sink: the sink, for messages.
@@ -233,7 +274,8 @@ class Format:
         Raises:
             InvalidInputError: the format cannot hold a column, alone or as a folder.
         """
-        refuse_twice(f"{sink}: column", [name.lower() for name in frame.columns])  # readers ignore case
+        # Readers ignore case
+        refuse_twice(f"{sink}: column", [name.lower() for name in frame.columns])
         if self.kind not in NAMES:
             return
         self._check_names(sink, frame)
@@ -248,45 +290,60 @@ class Format:
         for each in frame.schema:
             for kind in types_in(each.dataType):
                 if isinstance(kind, T.StructType):
-                    refuse_twice(f"{sink}: column {each.name}: field", [name.lower() for name in kind.names])
+                    refuse_twice(
+                        f"{sink}: column {each.name}: field",
+                        [name.lower() for name in kind.names],
+                    )
                 if self.kind == "orc" and _is_collated(kind):
                     raise InvalidInputError(
-                        f"{sink}: column {each.name} has a {kind.simpleString()}, which Spark cannot read "
-                        "from orc; give F.collate(column, 'UTF8_BINARY'), or use format='parquet'"
+                        f"{sink}: column {each.name} has a {kind.simpleString()}, which"
+                        " Spark cannot read from orc; give F.collate(column,"
+                        " 'UTF8_BINARY'), or use format='parquet'"
                     )
-                if self.kind == "orc" and isinstance(kind, T.StructType) and "" in kind.names:
+                if (
+                    self.kind == "orc"
+                    and isinstance(kind, T.StructType)
+                    and "" in kind.names
+                ):
                     raise InvalidInputError(
-                        f"{sink}: column {each.name} has a field without a name, which Spark cannot read "
-                        "from orc; give the field a name"
+                        f"{sink}: column {each.name} has a field without a name, which"
+                        " Spark cannot read from orc; give the field a name"
                     )
         corrupt = frame.sparkSession.conf.get("spark.sql.columnNameOfCorruptRecord")
         if self.kind in ("csv", "json") and corrupt in frame.columns:
             raise InvalidInputError(
-                f"{sink}: column {corrupt} has the name of the one in which Spark's reader of {self.kind} "
-                "puts what it cannot read; rename it"
+                f"{sink}: column {corrupt} has the name of the one in which Spark's"
+                f" reader of {self.kind} puts what it cannot read; rename it"
             )
 
     def _check_csv(self, sink: str, columns: list[T.StructField]) -> None:
         """Refuse columns of CSV whose NULL would be a line that readers skip, or an empty text."""
         if self._has_null:
             return
-        texts = [each.name for each in columns if each.nullable and isinstance(each.dataType, T.StringType)]
+        texts = [
+            each.name
+            for each in columns
+            if each.nullable and isinstance(each.dataType, T.StringType)
+        ]
         if len(columns) == 1 and columns[0].nullable:
             raise InvalidInputError(
-                f"{sink}: column {columns[0].name} is the only one and can be NULL, of which CSV makes an "
-                "empty line, and readers skip that row; give nullValue='NULL', a second column, or "
-                "format='json'"
+                f"{sink}: column {columns[0].name} is the only one and can be NULL, of"
+                " which CSV makes an empty line, and readers skip that row; give"
+                " nullValue='NULL', a second column, or format='json'"
             )
         if texts and self._is_on("quoteAll", default=False):
             raise InvalidInputError(
-                f"{sink}: quoteAll=True writes NULL as an empty text, and column {texts[0]} can have both; "
-                "give nullValue='NULL', too"
+                f"{sink}: quoteAll=True writes NULL as an empty text, and column"
+                f" {texts[0]} can have both; give nullValue='NULL', too"
             )
 
-    def guarded(self, sink: str, frame: DataFrame, partition_by: Sequence[str] = ()) -> DataFrame:
+    def guarded(
+        self, sink: str, frame: DataFrame, partition_by: Sequence[str] = ()
+    ) -> DataFrame:
         """Return a frame whose rows fail the batch where the format would change a value or lose a row.
 
-        Only columns that can have such a value get an expression, so there is no pass over the data.
+        Only columns that can have such a value get an expression, so there is no pass
+        over the data.
         """
         if self.kind not in NAMES:
             return frame
@@ -299,20 +356,32 @@ class Format:
                 return _stopped(refusals, value, kind, f"{sink}: column {each.name}")
             if self.kind == "orc" and isinstance(kind, _NESTED):
                 has_times = holds(kind, T.DateType, T.TimestampType)
-                return changed_inside(value, kind, partial(guard, each)) if has_times else value
+                return (
+                    changed_inside(value, kind, partial(guard, each))
+                    if has_times
+                    else value
+                )
             letters = _letters(value, kind)
             refusals = [*self._refusals(letters, kind)]
             if each == first:
-                refusals += [*_mark_at_the_beginning(self.kind, letters, kind), *self._lost_line(data)]
+                refusals += [
+                    *_mark_at_the_beginning(self.kind, letters, kind),
+                    *self._lost_line(data),
+                ]
             return _stopped(refusals, value, kind, f"{sink}: column {each.name}")
 
         plain = [column(each.name) for each in frame.schema]
-        cells = [guard(each, value, each.dataType) for each, value in zip(frame.schema, plain, strict=True)]
+        cells = [
+            guard(each, value, each.dataType)
+            for each, value in zip(frame.schema, plain, strict=True)
+        ]
         if all(cell is value for cell, value in zip(cells, plain, strict=True)):
             return frame
         return frame.select(
             [
-                cell.alias(each.name, **({"metadata": each.metadata} if each.metadata else {}))
+                cell.alias(
+                    each.name, **({"metadata": each.metadata} if each.metadata else {})
+                )
                 for each, cell in zip(frame.schema, cells, strict=True)
             ]
         )
@@ -322,10 +391,22 @@ class Format:
         if self.kind in ("csv", "json"):
             yield from _lost_bytes(value, kind)
         if self.kind == "text":
-            yield value.isNull(), "has NULL, of which text has no sign; give F.coalesce(column, F.lit(''))"
+            yield (
+                value.isNull(),
+                (
+                    "has NULL, of which text has no sign; give F.coalesce(column,"
+                    " F.lit(''))"
+                ),
+            )
             line = self._option("lineSep")
             ends = _meets(value, line) if line else value.rlike(r"[\r\n]")
-            yield ends, "has a text with a line end, which would be two rows; use format='json' or 'csv'"
+            yield (
+                ends,
+                (
+                    "has a text with a line end, which would be two rows; use"
+                    " format='json' or 'csv'"
+                ),
+            )
         if self.kind == "orc" and isinstance(kind, T.DateType | T.TimestampType):
             yield from _lost_in_orc(value, kind)
         if self.kind == "csv":
@@ -340,25 +421,41 @@ class Format:
         if not isinstance(kind, T.StringType):
             return
         if self.in_table and not null:
-            says = "has an empty text, which a table of csv reads as NULL; use format='parquet'"
+            says = (
+                "has an empty text, which a table of csv reads as NULL; use"
+                " format='parquet'"
+            )
             yield value == F.lit(""), says
         if self.in_table and not self._is_on("multiLine", default=False):
-            says = "has a text with a line end, which a table of csv reads as two rows; use format='parquet'"
+            says = (
+                "has a text with a line end, which a table of csv reads as two rows;"
+                " use format='parquet'"
+            )
             yield value.rlike(r"[\r\n]"), says
         quote = self._option("quote", default='"')
-        in_quotes = value.contains(self._sep) | value.contains(quote) | value.rlike(r"[\r\n]")
+        in_quotes = (
+            value.contains(self._sep) | value.contains(quote) | value.rlike(r"[\r\n]")
+        )
         if self._is_on("quoteAll", default=False):
             in_quotes = F.lit(True)
-        says = "has a text with a NUL character in quotes, which Spark's reader leaves out; remove it"
+        says = (
+            "has a text with a NUL character in quotes, which Spark's reader leaves"
+            " out; remove it"
+        )
         yield value.contains("\0") & in_quotes, says
         says = "has a text that ends like sep begins; give a sep of one character"
         if len(self._sep) > 1:
             yield _meets(value, self._sep) & ~in_quotes, says
         if line and line != "\n":
-            says = "has a text with a line end, which lineSep changes; leave lineSep out"
+            says = (
+                "has a text with a line end, which lineSep changes; leave lineSep out"
+            )
             yield _meets(value, line) | value.contains("\n"), says
         if beyond := _BEYOND.get(self._encoding):
-            yield value.rlike(beyond), "has a text that the encoding cannot write; leave encoding out"
+            yield (
+                value.rlike(beyond),
+                "has a text that the encoding cannot write; leave encoding out",
+            )
 
     def _lost_line(self, data: list[T.StructField]) -> Refusals:
         """Yield what a row must not be, because readers skip its line: blanks alone."""
@@ -374,7 +471,10 @@ class Format:
             if not self._has_null:
                 is_blank = value.isNull() | is_blank
             blank = blank & is_blank
-        says = "begins a line of blanks alone, which readers skip; give quoteAll=True and nullValue='NULL'"
+        says = (
+            "begins a line of blanks alone, which readers skip; give quoteAll=True and"
+            " nullValue='NULL'"
+        )
         yield blank, says
 
 
@@ -390,12 +490,16 @@ def check_types(sink: str, name: str, columns: Sequence[T.StructField]) -> None:
         InvalidInputError: there is such a column.
     """
     for each in columns:
-        inside = [kind.names for kind in types_in(each.dataType) if isinstance(kind, T.StructType)]
+        inside = [
+            kind.names
+            for kind in types_in(each.dataType)
+            if isinstance(kind, T.StructType)
+        ]
         odd = [known for known in (each.name, *chain(*inside)) if "`" in known]
         if name == "orc" and odd:
             raise InvalidInputError(
-                f"{sink}: column {odd[0]} has a backtick in its name, and Spark reads it from ORC as NULL; "
-                "rename it"
+                f"{sink}: column {odd[0]} has a backtick in its name, and Spark reads"
+                " it from ORC as NULL; rename it"
             )
         if not _can_hold(name, each.dataType, len(columns)):
             form = "text (one column, a string)" if name == "text" else name
@@ -403,8 +507,9 @@ def check_types(sink: str, name: str, columns: Sequence[T.StructField]) -> None:
             if isinstance(each.dataType, T.BinaryType):
                 instead = "JSON, or F.base64(column)"
             raise InvalidInputError(
-                f"{sink}: column {each.name} is {each.dataType.simpleString()}, and a file of {form} cannot "
-                f"hold it; leave it out, cast it, or use {instead}"
+                f"{sink}: column {each.name} is {each.dataType.simpleString()}, and a"
+                f" file of {form} cannot hold it; leave it out, cast it, or use"
+                f" {instead}"
             )
 
 
@@ -418,7 +523,9 @@ def _can_hold(name: str, kind: T.DataType, columns: int) -> bool:
         return False  # in JSON a key is a text
     if name == "orc" and any(isinstance(key, T.DateType) for key in keys):
         return False  # Spark writes the last of the dates for each key
-    is_empty = any(isinstance(each, T.StructType) and not each.fields for each in inside)
+    is_empty = any(
+        isinstance(each, T.StructType) and not each.fields for each in inside
+    )
     if name in ("orc", "parquet") and is_empty:
         return False
     return not holds(kind, *_CANNOT_HOLD[name])
@@ -455,34 +562,40 @@ def _check_folders(sink: str, frame: DataFrame, partition_by: Sequence[str]) -> 
     """Refuse columns whose values cannot be read back from the names of folders.
 
     Raises:
-        InvalidInputError: there is no such column, it is given twice, no other column is left, or its type or
-            its name does not go into the name of a folder.
+        InvalidInputError: there is no such column, it is given twice, no other column
+            is left, or its type or its name does not go into the name of a folder.
     """
     names = [find_column(frame, name, f"{sink}: partition_by") for name in partition_by]
     refuse_twice(f"{sink}: partition_by: column", names)
     if len(names) == len(frame.columns):
         what = "partition_by has each column" if names else "the query has no column"
-        raise InvalidInputError(f"{sink}: {what}, and a file has rows of the others; leave one in the files")
+        raise InvalidInputError(
+            f"{sink}: {what}, and a file has rows of the others; leave one in the files"
+        )
     for name in names:
         kind = frame.schema[name].dataType
         who = f"{sink}: partition_by column {name}"
         if name.startswith("."):
-            raise InvalidInputError(f"{who} makes hidden folders, which readers skip; rename it")
+            raise InvalidInputError(
+                f"{who} makes hidden folders, which readers skip; rename it"
+            )
         if isinstance(kind, _NO_FOLDER):
             raise InvalidInputError(
-                f"{who} is {kind.simpleString()}, of which no folder has the name; cast it"
+                f"{who} is {kind.simpleString()}, of which no folder has the name;"
+                " cast it"
             )
         if _is_collated(kind):
             raise InvalidInputError(
-                f"{who} is {kind.simpleString()}, as which Spark reads no folder; give F.collate(column, "
-                "'UTF8_BINARY')"
+                f"{who} is {kind.simpleString()}, as which Spark reads no folder; give"
+                " F.collate(column, 'UTF8_BINARY')"
             )
         zone = frame.sparkSession.conf.get("spark.sql.session.timeZone")
         if isinstance(kind, T.TimestampType) and zone not in STEADY:
             raise InvalidInputError(
-                f"{who} is a timestamp, and the name of a folder has no UTC offset: in {zone} an hour that "
-                "comes twice would be one; set spark.sql.session.timeZone to UTC, or use a column with "
-                "F.to_date() of it"
+                f"{who} is a timestamp, and the name of a folder has no UTC offset: in"
+                f" {zone} an hour that comes twice would be one; set"
+                " spark.sql.session.timeZone to UTC, or use a column with F.to_date()"
+                " of it"
             )
 
 
@@ -497,13 +610,21 @@ def _in_a_folder(name: str, value: Column, kind: T.DataType) -> Refusals:
     if not isinstance(kind, T.StringType):
         return
     texts = f"an empty text or {_NULL_FOLDER}"
-    says = f"has {texts}, which Spark takes for NULL in the name of a folder; replace it"
+    says = (
+        f"has {texts}, which Spark takes for NULL in the name of a folder; replace it"
+    )
     yield value.isin("", _NULL_FOLDER), says
     yield from _lost_bytes(value, kind)
-    yield value.contains("\0"), "has a NUL character, which no name of a folder has; remove it"
+    yield (
+        value.contains("\0"),
+        "has a NUL character, which no name of a folder has; remove it",
+    )
     room = _files.LONGEST_NAME - len(re.sub(_LONGER, "%00", f"{name}=").encode())
     long = F.octet_length(value) + 2 * F.regexp_count(value, F.lit(_LONGER)) > room
-    says = "has a text that is too long for the name of a folder; shorten it, or leave it out of partition_by"
+    says = (
+        "has a text that is too long for the name of a folder; shorten it, or leave it"
+        " out of partition_by"
+    )
     yield long, says
 
 
@@ -516,15 +637,24 @@ def only_texts(sink: str, frame: DataFrame) -> DataFrame:
     for each, cell in zip(frame.schema, numbered.schema, strict=True):
         value = F.col(cell.name)
         kind = each.dataType
-        cells.append(_stopped(_lost_bytes(value, kind), value, kind, f"{sink}: column {each.name}"))
+        cells.append(
+            _stopped(
+                _lost_bytes(value, kind), value, kind, f"{sink}: column {each.name}"
+            )
+        )
     return numbered.select(cells).toDF(*frame.columns)
 
 
 def _lost_bytes(value: Column, kind: T.DataType) -> Refusals:
     """Yield that a text has bytes that are not UTF-8, in place of which Spark writes other characters."""
     if holds(kind, T.StringType):
-        says = "has a text that is not UTF-8, of which other characters would be written; "
-        yield _is_not_utf8(value, kind), f"{says}give F.make_valid_utf8(column), or F.base64(bytes)"
+        says = (
+            "has a text that is not UTF-8, of which other characters would be written; "
+        )
+        yield (
+            _is_not_utf8(value, kind),
+            f"{says}give F.make_valid_utf8(column), or F.base64(bytes)",
+        )
 
 
 def _is_not_utf8(value: Column, kind: Any) -> Column:
@@ -533,32 +663,56 @@ def _is_not_utf8(value: Column, kind: Any) -> Column:
         return F.exists(value, lambda each: _is_not_utf8(each, kind.elementType))
     if isinstance(kind, T.MapType):
         sides = (F.map_keys(value), kind.keyType), (F.map_values(value), kind.valueType)
-        parts = [_is_not_utf8(each, T.ArrayType(side)) for each, side in sides if holds(side, T.StringType)]
+        parts = [
+            _is_not_utf8(each, T.ArrayType(side))
+            for each, side in sides
+            if holds(side, T.StringType)
+        ]
         return reduce(or_, parts)
     if isinstance(kind, T.StructType):
         texts = [each for each in kind if holds(each.dataType, T.StringType)]
-        return reduce(or_, [_is_not_utf8(value.getField(each.name), each.dataType) for each in texts])
+        return reduce(
+            or_,
+            [_is_not_utf8(value.getField(each.name), each.dataType) for each in texts],
+        )
     return ~F.is_valid_utf8(value)
 
 
 def _mark_at_the_beginning(name: str, value: Column, kind: T.DataType) -> Refusals:
     if name in ("csv", "text") and isinstance(kind, T.StringType):
-        says = "begins with a byte order mark, which readers take for none of its characters; remove it"
+        says = (
+            "begins with a byte order mark, which readers take for none of its"
+            " characters; remove it"
+        )
         yield value.startswith("\ufeff"), says
 
 
 def _lost_in_orc(value: Column, kind: T.DataType) -> Refusals:
     """Yield the days and times that Spark's writer of ORC changes."""
-    gap = (value >= F.lit("1582-10-04").cast(kind)) & (value < F.lit("1582-10-16").cast(kind))
-    yield gap, "has a time of 4 to 15 October 1582, which ORC moves; use format='parquet'"
+    gap = (value >= F.lit("1582-10-04").cast(kind)) & (
+        value < F.lit("1582-10-16").cast(kind)
+    )
+    yield (
+        gap,
+        "has a time of 4 to 15 October 1582, which ORC moves; use format='parquet'",
+    )
     if isinstance(kind, T.TimestampType):
         micros = F.unix_micros(value)
         last = (micros > -_SECOND) & (micros < 0)
-        yield last, "has a time in the last second of 1969, which ORC moves; use format='parquet'"
+        yield (
+            last,
+            (
+                "has a time in the last second of 1969, which ORC moves; use"
+                " format='parquet'"
+            ),
+        )
 
 
 def _stopped(
-    refusals: Sequence[tuple[Column, str]] | Refusals, value: Column, kind: T.DataType, who: str
+    refusals: Sequence[tuple[Column, str]] | Refusals,
+    value: Column,
+    kind: T.DataType,
+    who: str,
 ) -> Column:
     """Return a value, or an error at the first of the refusals that holds."""
     checked = value

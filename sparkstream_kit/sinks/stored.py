@@ -1,8 +1,9 @@
 """Start and run: read rows back in the form in which a target holds them, for `Sink.read` and `Sink.form`.
 
-Files of CSV and JSON, snapshots, views and tables of SQL do not keep Spark's types. Their values are read as
-they are: as texts, or as texts of JSON, in which `"1"` is a text and `1` a number. So two sides can be
-compared without a cast. `parsed` makes a value of Spark's of such a text, where it is one.
+Files of CSV and JSON, snapshots, views and tables of SQL do not keep Spark's types.
+Their values are read as they are: as texts, or as texts of JSON, in which `"1"` is a
+text and `1` a number. So two sides can be compared without a cast. `parsed` makes a
+value of Spark's of such a text, where it is one.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def of_files(
         folders: the columns that are names of folders, whose values are read as texts.
 
     Returns:
-        The rows: of CSV and text as texts, of JSON as texts of JSON, of other formats with their types.
+        The rows: of CSV and text as texts, of JSON as texts of JSON, of other formats
+            with their types.
     """
     kind = form.kind
     reader = spark.read.options(**form.reading).format(kind)
@@ -65,22 +67,29 @@ def of_files(
     where = _literal(spark, path)
     with in_force(spark, _AS_TEXT):
         if kind == "json":
-            return of_variants(reader.option("singleVariantColumn", _ROW).load(where), schema.names)
+            return of_variants(
+                reader.option("singleVariantColumn", _ROW).load(where), schema.names
+            )
         if kind == "text":
             return reader.load(where).withColumnRenamed("value", names[0])
         if kind != "csv":
             return reader.load(where)
         reader = reader.option("nullValue", _NULL)
-        # Spark looks at a first record of several lines in no folder whose name is a pattern.
+        # Spark looks at a first record of several lines in no folder whose name is a
+        # pattern.
         is_plain = where == _files.escaped(where)
-        columns = _columns_of_csv(reader.option("multiLine", is_plain), where, names, named)
+        columns = _columns_of_csv(
+            reader.option("multiLine", is_plain), where, names, named
+        )
         rows = reader.option("multiLine", True).schema(_texts(columns)).load(where)
     given = {name.lower(): str(value).lower() for name, value in form.reading.items()}
     if given.get("header") == "true":
         return rows
     data = [name for name in rows.columns if name.lower() not in named]
     renamed = dict(zip(data, names, strict=False))
-    return rows.select(*(column(name).alias(renamed.get(name, name)) for name in rows.columns))
+    return rows.select(
+        *(column(name).alias(renamed.get(name, name)) for name in rows.columns)
+    )
 
 
 def _columns_of_csv(
@@ -93,19 +102,25 @@ def _columns_of_csv(
         if err.getCondition() != "UNABLE_TO_INFER_SCHEMA":
             raise
         return names  # there is no file
-    return [name for name in found if name.lower() not in folders] or names  # or only empty files
+    # Or only empty files
+    return [name for name in found if name.lower() not in folders] or names
 
 
-def keep_files(frame: DataFrame, path: str, form: Format, folders: Sequence[str] = ()) -> None:
+def keep_files(
+    frame: DataFrame, path: str, form: Format, folders: Sequence[str] = ()
+) -> None:
     """Write rows to a folder of files as the sinks of files do."""
     rows = form.guarded("the comparison", frame, folders)
-    rows.write.format(form.kind).options(**form.options).partitionBy(*folders).mode("overwrite").save(path)
+    rows.write.format(form.kind).options(**form.options).partitionBy(*folders).mode(
+        "overwrite"
+    ).save(path)
 
 
 def _literal(spark: SparkSession, path: str | Path) -> str:
     """Return a path for a reader that takes it literally.
 
-    Through the log of Spark's file sink a path is always taken literally. Any other path is a pattern.
+    Through the log of Spark's file sink a path is always taken literally. Any other
+    path is a pattern.
     """
     text = path_for(spark, str(path))
     place = locate(spark, path)
@@ -130,7 +145,9 @@ def of_json(spark: SparkSession, text: str, names: Sequence[str]) -> DataFrame:
     return of_variants(whole.select(F.explode(every).alias(_ROW)), names)
 
 
-def of_lines(spark: SparkSession, lines: Sequence[str], names: Sequence[str]) -> DataFrame:
+def of_lines(
+    spark: SparkSession, lines: Sequence[str], names: Sequence[str]
+) -> DataFrame:
     """Return the rows of lines with an object of JSON each."""
     rows = spark.createDataFrame([(line,) for line in lines], "value STRING")
     return of_variants(rows.select(F.try_parse_json("value").alias(_ROW)), names)
@@ -146,13 +163,19 @@ def of_variants(rows: DataFrame, names: Sequence[str]) -> DataFrame:
     others = [name for name in rows.columns if name != _ROW]
     objects = column(_ROW).try_cast("MAP<STRING, VARIANT>").alias(_ROW)
     fields = rows.select(objects, *map(column, others))
-    found = {row[0] for row in fields.select(F.explode(F.map_keys(_ROW))).distinct().collect()}
+    found = {
+        row[0]
+        for row in fields.select(F.explode(F.map_keys(_ROW))).distinct().collect()
+    }
     if not found and fields.isEmpty():
         found = {*names} - {*others}
     in_order = [name for name in names if name in found]
     in_order += sorted(found - {*names})
     texts = [F.to_json(F.try_element_at(F.col(_ROW), F.lit(name))) for name in in_order]
-    values = [F.nullif(text, F.lit("null")).alias(name) for text, name in zip(texts, in_order, strict=True)]
+    values = [
+        F.nullif(text, F.lit("null")).alias(name)
+        for text, name in zip(texts, in_order, strict=True)
+    ]
     return fields.select(*values, *map(column, others))
 
 
@@ -168,7 +191,10 @@ def parsed(form: str, text: Column, kind: T.DataType) -> Column | None:
         The value; None if no text of the form can be read as this type.
     """
     if form == "json":
-        if any(isinstance(each, T.MapType) and each.keyType != T.StringType() for each in types_in(kind)):
+        if any(
+            isinstance(each, T.MapType) and each.keyType != T.StringType()
+            for each in types_in(kind)
+        ):
             return None
         whole = F.concat(F.lit('{"v":'), text, F.lit("}"))
         value = F.from_json(whole, T.StructType([T.StructField("v", kind)]), JSON)["v"]
@@ -178,5 +204,7 @@ def parsed(form: str, text: Column, kind: T.DataType) -> Column | None:
     if form == "text":
         return text.try_cast(kind)
     line = F.to_csv(F.struct(text.alias("v")), _CSV_TEXT)
-    value = F.from_csv(line, f"v {kind.simpleString()}", JSON | _CSV_TEXT | {"nullValue": _NULL})["v"]
+    value = F.from_csv(
+        line, f"v {kind.simpleString()}", JSON | _CSV_TEXT | {"nullValue": _NULL}
+    )["v"]
     return F.when(text.isNotNull(), value)

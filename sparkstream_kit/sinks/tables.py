@@ -1,8 +1,8 @@
 """Start and run: tables of the catalog: `table`.
 
-A table that is there already decides its format, its columns, its partitions and the options of its readers:
-`_Table` asks for them, and writes what they read. Spark keeps no option with a table that it makes for a
-stream.
+A table that is there already decides its format, its columns, its partitions and the
+options of its readers: `_Table` asks for them, and writes what they read. Spark keeps
+no option with a table that it makes for a stream.
 """
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import quoted
-from sparkstream_kit._spark.place import locate, reached, refuse_many_disks, session_of_writer
+from sparkstream_kit._spark.place import (
+    locate,
+    reached,
+    refuse_many_disks,
+    session_of_writer,
+)
 from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.sinks import folders
 from sparkstream_kit.sinks.base import Form, Sink, Target
@@ -34,47 +39,80 @@ if TYPE_CHECKING:
 
 # The options that a reader needs, too.
 _OF_READERS = (
-    *("charset", "chartoescapequoteescaping", "comment", "dateformat", "delimiter", "encoding", "escape"),
-    *("header", "linesep", "locale", "multiline", "nullvalue", "quote", "sep", "timestampformat"),
+    *(
+        "charset",
+        "chartoescapequoteescaping",
+        "comment",
+        "dateformat",
+        "delimiter",
+        "encoding",
+        "escape",
+    ),
+    *(
+        "header",
+        "linesep",
+        "locale",
+        "multiline",
+        "nullvalue",
+        "quote",
+        "sep",
+        "timestampformat",
+    ),
     *("timestampntzformat", "timezone"),
 )
-_NOT_OF_WRITERS = ("emptyvalue", "path", "serialization.format")  # emptyValue is another thing for a reader
-# Options with which Spark reads other rows from a table than were written to it, and the value that does not.
+# EmptyValue is another thing for a reader
+_NOT_OF_WRITERS = ("emptyvalue", "path", "serialization.format")
+# Options with which Spark reads other rows from a table than were written to it, and
+# the value that does not.
 _READ_OTHERWISE = {
-    "csv": {"emptyvalue": "", "locale": "en-us", "maxcharspercolumn": "-1", "maxcolumns": "20480"},
+    "csv": {
+        "emptyvalue": "",
+        "locale": "en-us",
+        "maxcharspercolumn": "-1",
+        "maxcolumns": "20480",
+    },
     "json": {"multiline": "false"},
     "text": {"wholetext": "false"},
 }
 
 
-def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (), **options: Any) -> Sink:  # noqa: A002 - Spark's own word
+def table(
+    name: str,
+    *,
+    format: str = "parquet",  # noqa: A002 - Spark's own word
+    partition_by: Sequence[str] = (),
+    **options: Any,
+) -> Sink:
     """Append rows to a table of the catalog, which is created if it is missing.
 
     Without `start`: `sinks.table("t")(df.writeStream).toTable("t")`.
 
-    Delivery: for Spark's file formats, exactly once from replayable sources for readers that use Spark; for
-    other formats, what the format promises.
+    Delivery: for Spark's file formats, exactly once from replayable sources for readers
+    that use Spark; for other formats, what the format promises.
 
-    A table that is there already decides its format, its options and its partitions. A value that the format
-    would change fails its batch, as docs/files.md lists. Only `start` checks values and columns: without it
-    Spark writes what it can.
+    A table that is there already decides its format, its options and its partitions. A
+    value that the format would change fails its batch, as docs/files.md lists. Only
+    `start` checks values and columns: without it Spark writes what it can.
 
-    A table in a file format belongs to one query and one checkpoint, as the folder of `sinks.files` does:
-    once a query writes to the table, Spark no longer shows the rows that it had before.
+    A table in a file format belongs to one query and one checkpoint, as the folder of
+    `sinks.files` does: once a query writes to the table, Spark no longer shows the rows
+    that it had before.
 
     Args:
         name: the table, as `table` or `schema.table`.
-        format: the format of a new table: `csv`, `json`, `orc`, `parquet`, `text`, or another one that the
-            session has.
+        format: the format of a new table: `csv`, `json`, `orc`, `parquet`, `text`, or
+            another one that the session has.
         partition_by: the columns by which a new table is partitioned.
-        **options: further options of the format, by its own names. Those that a reader needs, such as `sep`,
-            belong to the table: create it with them before the query starts.
+        **options: further options of the format, by its own names. Those that a reader
+            needs, such as `sep`, belong to the table: create it with them before the
+            query starts.
 
     Raises:
-        InvalidInputError: the name is empty; when the query starts, the table has other columns, the format
-            cannot hold a column, a new table would be read without an option, a table in a file format has
-            rows that this query has not written or batches that do not match the checkpoint, or Spark does
-            not know the format.
+        InvalidInputError: the name is empty; when the query starts, the table has other
+            columns, the format cannot hold a column, a new table would be read without
+            an option, a table in a file format has rows that this query has not written
+            or batches that do not match the checkpoint, or Spark does not know the
+            format.
 
     Examples:
         In a session::
@@ -83,7 +121,9 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
     """
     check(table, locals())
     if not name.strip():
-        raise InvalidInputError("sinks.table(): the name is empty; give a table, as table or schema.table")
+        raise InvalidInputError(
+            "sinks.table(): the name is empty; give a table, as table or schema.table"
+        )
 
     made = _Table(name, of(table, format, options), tuple(partition_by))
     of_files = made.form.kind in NAMES
@@ -148,7 +188,9 @@ class _Table:
         said = {row.col_name: row.data_type for row in rows}
         if plain_name(str(said.get("Provider"))) not in NAMES:
             return None
-        told = json.loads(spark.sql(f"DESCRIBE TABLE EXTENDED {self.name} AS JSON").collect()[0][0])
+        told = json.loads(
+            spark.sql(f"DESCRIBE TABLE EXTENDED {self.name} AS JSON").collect()[0][0]
+        )
         own = told.get("storage_properties", {})
         return _Stored(
             provider=told["provider"],
@@ -162,32 +204,41 @@ class _Table:
         """Return the format in which the table is written, and the columns that become names of folders.
 
         Raises:
-            InvalidInputError: the table is of another format, is read without an option of the caller, or has
-                an option with which Spark reads other rows than are written.
+            InvalidInputError: the table is of another format, is read without an option
+                of the caller, or has an option with which Spark reads other rows than
+                are written.
         """
         if there is None:
             return self.form, self.partition_by
         kind = plain_name(there.provider)
         if kind != self.form.kind:
             raise InvalidInputError(
-                f"{self} has the format {kind}, not {self.form.kind}; give format={kind!r}"
+                f"{self} has the format {kind}, not {self.form.kind}; give"
+                f" format={kind!r}"
             )
         own = {name.lower(): value for name, value in there.options.items()}
         for name, value in self.form.given.items():
             is_own = str(value).lower() == own.get(name.lower(), "").lower()
             if name.lower() in _OF_READERS and not is_own:
                 raise InvalidInputError(
-                    f"{self} was created without the option {name}={value!r}, so it is read without it; "
-                    "leave it out, or write to a table that has it"
+                    f"{self} was created without the option {name}={value!r}, so it is"
+                    " read without it; leave it out, or write to a table that has it"
                 )
         for name, harmless in _READ_OTHERWISE.get(kind, {}).items():
             if own.get(name, harmless).lower() != harmless:
                 raise InvalidInputError(
-                    f"{self} was created with the option {name}={own[name]!r}, with which Spark reads other "
-                    "rows than are written; use a table without it"
+                    f"{self} was created with the option {name}={own[name]!r}, with"
+                    " which Spark reads other rows than are written; use a table"
+                    " without it"
                 )
-        options = {key: value for key, value in there.options.items() if key.lower() not in _NOT_OF_WRITERS}
-        form = replace(self.form, spelled=there.provider, given={**options, **self.form.given})
+        options = {
+            key: value
+            for key, value in there.options.items()
+            if key.lower() not in _NOT_OF_WRITERS
+        }
+        form = replace(
+            self.form, spelled=there.provider, given={**options, **self.form.given}
+        )
         form.check_options(str(self))
         return form, there.partitions
 
@@ -207,56 +258,77 @@ class _Table:
         folder = path if there is None else there.folder
         if folder is not None and location is not None and form.kind in NAMES:
             with reached(f"{self}: folder", folder):
-                folders.check_log(f"{self}: folder {folder}", locate(spark, folder), location)
+                folders.check_log(
+                    f"{self}: folder {folder}", locate(spark, folder), location
+                )
 
     def _check_options_of_new(self, frame: DataFrame) -> None:
         """Refuse options that a new table would be read without.
 
         Raises:
-            InvalidInputError: there is such an option; the message has the statement that creates the table.
+            InvalidInputError: there is such an option; the message has the statement
+                that creates the table.
         """
-        own = {key: value for key, value in self.form.given.items() if key.lower() in _OF_READERS}
+        own = {
+            key: value
+            for key, value in self.form.given.items()
+            if key.lower() in _OF_READERS
+        }
         if not own:
             return
-        columns = ", ".join(f"{quoted(each.name)} {each.dataType.simpleString()}" for each in frame.schema)
+        columns = ", ".join(
+            f"{quoted(each.name)} {each.dataType.simpleString()}"
+            for each in frame.schema
+        )
         options = ", ".join(f"{key} {str(value)!r}" for key, value in own.items())
         how = f"USING {self.form.kind} OPTIONS ({options})"
         if self.partition_by:
             how += f" PARTITIONED BY ({', '.join(map(quoted, self.partition_by))})"
         raise InvalidInputError(
-            f"{self}: Spark creates it without the option {next(iter(own))}, so it would be read without it; "
-            f"create it first: CREATE TABLE {self.name} ({columns}) {how}"
+            f"{self}: Spark creates it without the option {next(iter(own))}, so it"
+            f" would be read without it; create it first: CREATE TABLE {self.name}"
+            f" ({columns}) {how}"
         )
 
     def _check_rows(self, there: _Stored, frame: DataFrame) -> None:
         """Refuse rows that do not fit a table, which Spark would write into its folder as they are.
 
         Raises:
-            InvalidInputError: a column is not in the table, is of another type or at another place there, or
-                the table has other partitions.
+            InvalidInputError: a column is not in the table, is of another type or at
+                another place there, or the table has other partitions.
         """
         partitions = [name.lower() for name in there.partitions]
-        if self.partition_by and [name.lower() for name in self.partition_by] != partitions:
+        if (
+            self.partition_by
+            and [name.lower() for name in self.partition_by] != partitions
+        ):
             has = ", ".join(there.partitions) or "no column"
-            raise InvalidInputError(f"{self} is partitioned by {has}; leave partition_by out")
-        types = {each.name.lower(): each.dataType.simpleString() for each in there.columns}
+            raise InvalidInputError(
+                f"{self} is partitioned by {has}; leave partition_by out"
+            )
+        types = {
+            each.name.lower(): each.dataType.simpleString() for each in there.columns
+        }
         for each in frame.schema:
             kind = each.dataType.simpleString()
             wanted = types.get(each.name.lower())
             if wanted is None:
-                near = hint(each.name, there.columns.names) or "; leave it out, or use another table"
+                near = (
+                    hint(each.name, there.columns.names)
+                    or "; leave it out, or use another table"
+                )
                 raise InvalidInputError(f"{self} has no column {each.name}{near}")
             if wanted != kind:
                 raise InvalidInputError(
-                    f"{self}: column {each.name} is {kind}, and {wanted} in the table; cast it, or use "
-                    "another table"
+                    f"{self}: column {each.name} is {kind}, and {wanted} in the table;"
+                    " cast it, or use another table"
                 )
         ordered = [name for name in types if name not in partitions]
         given = [each.name.lower() for each in data_columns(frame, there.partitions)]
         if self.form.kind in ("csv", "text") and ordered != given:
             raise InvalidInputError(
-                f"{self} has the columns {', '.join(ordered)}, and {self.form.kind} knows them by their "
-                "places alone; select them in this order"
+                f"{self} has the columns {', '.join(ordered)}, and {self.form.kind}"
+                " knows them by their places alone; select them in this order"
             )
 
     def checked(self, frame: DataFrame) -> DataFrame:
@@ -267,19 +339,29 @@ class _Table:
         if there is not None:
             # JSON has its fields by names in which case counts.
             spelled = {name.lower(): name for name in there.columns.names}
-            others = {name: spelled[name.lower()] for name in frame.columns if name not in spelled.values()}
+            others = {
+                name: spelled[name.lower()]
+                for name in frame.columns
+                if name not in spelled.values()
+            }
             rows = frame.withColumnsRenamed(others) if others else frame
         return form.guarded(str(self), rows, partitions)
 
     def configure(self, writer: DataStreamWriter) -> DataStreamWriter:
         """Set up a writer for the table."""
         form, partitions = self._written(self._stored(session_of_writer(writer)))
-        return writer.format(form.spelled).options(**form.options).partitionBy(*partitions)
+        return (
+            writer.format(form.spelled).options(**form.options).partitionBy(*partitions)
+        )
 
     def claim(self, spark: SparkSession, checkpoint: Place | None) -> Heard | None:
         """Record in the table's folder which query owns it."""
         there = self._stored(spark)
-        return None if there is None else folders.claim(locate(spark, there.folder), checkpoint)
+        return (
+            None
+            if there is None
+            else folders.claim(locate(spark, there.folder), checkpoint)
+        )
 
     def as_written(self, frame: DataFrame, folder: str) -> DataFrame:
         """Write rows to a folder as Spark writes those of the table, and read them back with their types."""

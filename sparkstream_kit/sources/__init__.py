@@ -1,8 +1,9 @@
 """Thin: streaming sources, functions that take `spark` first and return a plain streaming DataFrame.
 
-Sources that come with Spark (files, tables, a socket, generated rows) are in this package. Those of other
-systems (such as Kafka) are in `sparkstream_kit.connectors`, where they are found by their names. The module
-of a source is imported when the source is first used, so only its users need the packages that it imports.
+Sources that come with Spark (files, tables, a socket, generated rows) are in this
+package. Those of other systems (such as Kafka) are in `sparkstream_kit.connectors`,
+where they are found by their names. The module of a source is imported when the source
+is first used, so only its users need the packages that it imports.
 """
 
 from __future__ import annotations

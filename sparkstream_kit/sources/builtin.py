@@ -1,7 +1,7 @@
 """Sources that Spark brings with it: generated rows, lines from a TCP socket, and tables of its catalog.
 
-The functions `rate`, `socket_lines` and `table` are public in `sources`. `check_number` and `moment` check
-the arguments of other sources, too.
+The functions `rate`, `socket_lines` and `table` are public in `sources`. `check_number`
+and `moment` check the arguments of other sources, too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def moment(starting: datetime) -> float:
     """
     at = starting if starting.tzinfo else starting.replace(tzinfo=UTC)
     if at > datetime.now(UTC):
-        raise InvalidInputError(f"starting is {starting}, which is yet to come; give starting='latest'")
+        raise InvalidInputError(
+            f"starting is {starting}, which is yet to come; give starting='latest'"
+        )
     return at.timestamp()
 
 
@@ -49,10 +51,12 @@ def rate(spark: SparkSession, *, rows_per_second: int = 1, **options: Any) -> Da
     Args:
         spark: the session.
         rows_per_second: the number of rows that are generated in each second.
-        **options: further options of Spark's rate source (`numPartitions=2`, `rampUpTime="5s"`).
+        **options: further options of Spark's rate source (`numPartitions=2`,
+            `rampUpTime="5s"`).
 
     Returns:
-        A streaming DataFrame with `timestamp` (timestamp) and `value` (bigint, counting from 0).
+        A streaming DataFrame with `timestamp` (timestamp) and `value` (bigint, counting
+        from 0).
 
     Raises:
         InvalidInputError: the rate is not positive, or an option is misspelt.
@@ -65,29 +69,39 @@ def rate(spark: SparkSession, *, rows_per_second: int = 1, **options: Any) -> Da
     check(rate, locals())
     check_number("rows_per_second", rows_per_second)
     check_options(rate, options)
-    return spark.readStream.format("rate").option("rowsPerSecond", rows_per_second).options(**options).load()
+    return (
+        spark.readStream.format("rate")
+        .option("rowsPerSecond", rows_per_second)
+        .options(**options)
+        .load()
+    )
 
 
-def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> DataFrame:
+def socket_lines(
+    spark: SparkSession, host: str, port: int, **options: Any
+) -> DataFrame:
     """Stream the lines that a TCP server sends; at most once, because a socket cannot be replayed.
 
-    Give such a query no checkpoint: after a restart Spark counts the lines from 0 again and would skip as
-    many lines as it had read before. `run` ends the query when the server has closed the connection and all
-    lines are processed.
+    Give such a query no checkpoint: after a restart Spark counts the lines from 0 again
+    and would skip as many lines as it had read before. `run` ends the query when the
+    server has closed the connection and all lines are processed.
 
     Args:
         spark: the session.
         host: the server's name or address.
         port: the server's port, 1 to 65535.
-        **options: further options of Spark's socket source (`includeTimestamp=True` adds `timestamp`).
+        **options: further options of Spark's socket source (`includeTimestamp=True`
+            adds `timestamp`).
 
     Returns:
-        A streaming DataFrame with one column, `value` (string): a line without its line end.
+        A streaming DataFrame with one column, `value` (string): a line without its line
+        end.
 
     Raises:
-        InvalidInputError: the port is not a port number, the host is empty or a number, or an option is
-            misspelt. An unknown host, or a port at which nobody listens, is noticed only in the first batch
-            of the query: `run` then raises `InputUnavailable`.
+        InvalidInputError: the port is not a port number, the host is empty or a number,
+            or an option is misspelt. An unknown host, or a port at which nobody
+            listens, is noticed only in the first batch of the query: `run` then raises
+            `InputUnavailable`.
 
     Examples:
         In a session::
@@ -96,13 +110,19 @@ def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> D
     """
     check(socket_lines, locals())
     if port not in range(1, 65536):
-        raise InvalidInputError(f"socket_lines(): port must be from 1 to 65535, not {port}")
+        raise InvalidInputError(
+            f"socket_lines(): port must be from 1 to 65535, not {port}"
+        )
     if not host.strip():
-        raise InvalidInputError("socket_lines(): the host is empty; give its name or address")
-    # The operating system accepts a bare number as an address, so a port given as host would go unnoticed.
+        raise InvalidInputError(
+            "socket_lines(): the host is empty; give its name or address"
+        )
+    # The operating system accepts a bare number as an address, so a port given as host
+    # would go unnoticed.
     if host.isdigit():
         raise InvalidInputError(
-            f"socket_lines(): host {host} is a number, perhaps a port; give the host and then the port"
+            f"socket_lines(): host {host} is a number, perhaps a port; give the host"
+            " and then the port"
         )
     check_options(socket_lines, options)
     reader = spark.readStream.format("socket").option("host", host).option("port", port)
@@ -130,15 +150,20 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
     """
     check(table, locals())
     if not name.strip():
-        raise InvalidInputError("sources.table(): the name is empty; give a table, as table or schema.table")
+        raise InvalidInputError(
+            "sources.table(): the name is empty; give a table, as table or schema.table"
+        )
     check_options(table, options)
     try:
         frame = spark.readStream.options(**options).table(name)
         frame.schema  # noqa: B018 - on Connect, only this looks for the table
     except AnalysisException as err:
-        if not re.match("TABLE_OR_VIEW_NOT_FOUND|INVALID_IDENTIFIER|PARSE_", str(err.getCondition())):
+        if not re.match(
+            "TABLE_OR_VIEW_NOT_FOUND|INVALID_IDENTIFIER|PARSE_", str(err.getCondition())
+        ):
             raise
         raise InvalidInputError(
-            f"table {name} is not in the catalog; create it or correct the name (`my-table` needs backquotes)"
+            f"table {name} is not in the catalog; create it or correct the name"
+            " (`my-table` needs backquotes)"
         ) from None
     return frame

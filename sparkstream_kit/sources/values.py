@@ -1,11 +1,12 @@
 """Thin: each value of a file as it is written there, or an error that names the column and the file.
 
-Spark's readers change some values without a word: as a decimal 2,50 becomes 250 and 2.505 is rounded, 1e400
-becomes infinity and 1d is 1; bytes that are not UTF-8 become the character U+FFFD; 200 in JSON becomes -56 as
-a TINYINT, and `10:30` becomes a time of today; a whole number of Parquet loses its upper bits. So the kit
-lets Spark read such columns as another type, which holds what is written, and converts them with the
-functions of `quarantine`. `Values` has the rules of one source; docs/files.md lists them, and the options
-that leave the conversion to Spark.
+Spark's readers change some values without a word: as a decimal 2,50 becomes 250 and
+2.505 is rounded, 1e400 becomes infinity and 1d is 1; bytes that are not UTF-8 become
+the character U+FFFD; 200 in JSON becomes -56 as a TINYINT, and `10:30` becomes a time
+of today; a whole number of Parquet loses its upper bits. So the kit lets Spark read
+such columns as another type, which holds what is written, and converts them with the
+functions of `quarantine`. `Values` has the rules of one source; docs/files.md lists
+them, and the options that leave the conversion to Spark.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit._columns import changed_inside, column, finite, holds, number, type_with, types_in
+from sparkstream_kit._columns import (
+    changed_inside,
+    column,
+    finite,
+    holds,
+    number,
+    type_with,
+    types_in,
+)
 from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.quarantine.lines import NESTED, scalar
 from sparkstream_kit.quarantine.rows import is_missing, typed
@@ -34,11 +43,15 @@ _DATED = (T.DateType, T.TimestampType, T.TimestampNTZType)
 _TEXTS = (T.StringType, T.BinaryType)  # in CSV bytes are those of a text
 _FRACTIONS = (T.DecimalType, T.DoubleType, T.FloatType)
 
-# The types whose values Spark's readers change, and the type as which Spark reads them instead.
+# The types whose values Spark's readers change, and the type as which Spark reads them
+# instead.
 _READ_AS: dict[str, dict[Any, T.DataType]] = {
-    "csv": dict.fromkeys((*_FRACTIONS, T.StringType, T.BinaryType, *_DATED), T.StringType()),
+    "csv": dict.fromkeys(
+        (*_FRACTIONS, T.StringType, T.BinaryType, *_DATED), T.StringType()
+    ),
     "json": {
-        # A variant knows whether 2026 is in quotes. As a STRING a decimal keeps its digits.
+        # A variant knows whether 2026 is in quotes. As a STRING a decimal keeps its
+        # digits.
         **dict.fromkeys(_DATED, T.VariantType()),
         T.ByteType: T.ShortType(),
         T.DecimalType: T.StringType(),
@@ -48,7 +61,8 @@ _READ_AS: dict[str, dict[Any, T.DataType]] = {
     "parquet": dict.fromkeys((T.ByteType, T.ShortType), T.IntegerType()),
 }
 
-# The option with the pattern of each type, and what in CSV stands for a number that is none.
+# The option with the pattern of each type, and what in CSV stands for a number that is
+# none.
 _PATTERNS: dict[type[T.DataType], str] = {
     T.DateType: "dateformat",
     T.TimestampType: "timestampformat",
@@ -57,12 +71,25 @@ _PATTERNS: dict[type[T.DataType], str] = {
 _SPELT = ("dateFormat", "timestampFormat", "timestampNTZFormat")
 _NO_NUMBERS = {"nanvalue": "NaN", "positiveinf": "Infinity", "negativeinf": "-Infinity"}
 
-CHARSETS = ("UTF-8", "UTF-16", "UTF-16BE", "UTF-16LE", "UTF-32", "ISO-8859-1", "US-ASCII")  # Spark's
+# Spark's
+CHARSETS = (
+    "UTF-8",
+    "UTF-16",
+    "UTF-16BE",
+    "UTF-16LE",
+    "UTF-32",
+    "ISO-8859-1",
+    "US-ASCII",
+)
 _LATIN = "ISO-8859-1"
-# Bytes for which ISO-8859-1 has control characters alone, and windows-1252 the euro sign and quotes.
+# Bytes for which ISO-8859-1 has control characters alone, and windows-1252 the euro
+# sign and quotes.
 _ONLY_WINDOWS = "[\u0080-\u009f]"
 _ICONV = "convert the files: iconv -f {} -t UTF-8 IN > OUT"
-_OF_WINDOWS = f"if it is windows-1252, as Excel writes on Windows, {_ICONV.format('windows-1252')}"
+_OF_WINDOWS = (
+    "if it is windows-1252, as Excel writes on Windows,"
+    f" {_ICONV.format('windows-1252')}"
+)
 
 _ASIDE = "set such lines aside with PARSER"
 _LENIENT = f"{_ASIDE}, or read NULL with mode='PERMISSIVE'"
@@ -86,33 +113,54 @@ def refuse_unreadable(
     """
     for field in columns.fields:
         _refuse_type(spark, kind, field)
-        if kind == "csv" and holds(field.dataType, T.VariantType) and "singlevariantcolumn" not in options:
+        if (
+            kind == "csv"
+            and holds(field.dataType, T.VariantType)
+            and "singlevariantcolumn" not in options
+        ):
             why = "Spark would guess the type of each value, so that 007 is 7"
-            raise InvalidInputError(f"column {field.name}: variant: {why}; declare STRING")
+            raise InvalidInputError(
+                f"column {field.name}: variant: {why}; declare STRING"
+            )
     encoding = encoding_of(options)
-    if encoding is not None and encoding.upper() not in CHARSETS and not _is_set(spark, "javaCharsets"):
+    if (
+        encoding is not None
+        and encoding.upper() not in CHARSETS
+        and not _is_set(spark, "javaCharsets")
+    ):
         near = hint(encoding, CHARSETS)
         fix = near or f"; {_ICONV.format(encoding)}"
-        raise InvalidInputError(f"sources.{kind}() cannot read the encoding {encoding}{fix}")
-    locale = options.get("locale")
-    if locale is not None and not re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", str(locale)):
         raise InvalidInputError(
-            f"locale is {locale!r}; write it as a language and a country, such as 'de-DE'"
+            f"sources.{kind}() cannot read the encoding {encoding}{fix}"
+        )
+    locale = options.get("locale")
+    if locale is not None and not re.fullmatch(
+        r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", str(locale)
+    ):
+        raise InvalidInputError(
+            f"locale is {locale!r}; write it as a language and a country, such as"
+            " 'de-DE'"
         )
     if kind == "csv" and options.get("escape") == "":
         why = 'with it Spark reads a last field "" as a quote (SPARK-46959)'
-        raise InvalidInputError(f"escape is ''; {why}: leave it out, and a quote within quotes is doubled")
+        raise InvalidInputError(
+            f"escape is ''; {why}: leave it out, and a quote within quotes is doubled"
+        )
 
 
 def _refuse_type(spark: SparkSession, kind: str, field: T.StructField) -> None:
     if kind == "csv" and isinstance(field.dataType, NESTED):
         name = field.dataType.simpleString()
-        raise InvalidInputError(f"column {field.name}: CSV cannot hold {name}; declare it as STRING")
-    if holds(field.dataType, T.CharType, T.VarcharType) and not _is_set(spark, "charVarcharAsString"):
+        raise InvalidInputError(
+            f"column {field.name}: CSV cannot hold {name}; declare it as STRING"
+        )
+    if holds(field.dataType, T.CharType, T.VarcharType) and not _is_set(
+        spark, "charVarcharAsString"
+    ):
         why = "Spark's readers do not check the length of a text"
         raise InvalidInputError(
-            f"column {field.name}: {field.dataType.simpleString()}: {why}; declare STRING, "
-            "and check it with quarantine.expect"
+            f"column {field.name}: {field.dataType.simpleString()}: {why}; declare"
+            " STRING, and check it with quarantine.expect"
         )
     if kind == "json" and _has_other_keys(field.dataType):
         name = field.dataType.simpleString()
@@ -140,7 +188,8 @@ def encoding_of(options: Mapping[str, Any]) -> str | None:
 def keeps_digits(spark: SparkSession, options: Mapping[str, Any]) -> bool:
     """Return whether Spark gives a number that it reads from JSON as text with the digits in the file.
 
-    It takes them from the bytes of a line, but where it decodes these first, it writes a double anew.
+    It takes them from the bytes of a line, but where it decodes these first, it writes
+    a double anew.
     """
     setting = spark.conf.get("spark.sql.json.enableExactStringParsing", "true")
     return encoding_of(options) is None and str(setting).lower() == "true"
@@ -159,9 +208,12 @@ class Values:
         kind: the format.
         columns: the columns of the files.
         options: those that the user gave, with names in lower case.
-        is_strict: whether a value that does not fit fails the query, and is not left to Spark.
-        marks: in another locale, the decimal mark and the marks between the digits of a thousand.
-        keeps_digits: whether Spark keeps the digits of a number that it reads from JSON as text.
+        is_strict: whether a value that does not fit fails the query, and is not left to
+            Spark.
+        marks: in another locale, the decimal mark and the marks between the digits of a
+            thousand.
+        keeps_digits: whether Spark keeps the digits of a number that it reads from JSON
+            as text.
     """
 
     kind: str
@@ -175,7 +227,11 @@ class Values:
         """Return the columns with the types as which Spark reads them."""
         read = T.StructType()
         for each in self.columns.fields:
-            read.add(each.name, type_with(each.dataType, self._read_as), metadata=each.metadata)
+            read.add(
+                each.name,
+                type_with(each.dataType, self._read_as),
+                metadata=each.metadata,
+            )
         return read
 
     def select(self, names: list[str]) -> list[Column] | None:
@@ -184,7 +240,11 @@ class Values:
         Args:
             names: the names of all columns of the frame.
         """
-        fields = [each for each in self.columns.fields if self._changes(each) or self._requires(each)]
+        fields = [
+            each
+            for each in self.columns.fields
+            if self._changes(each) or self._requires(each)
+        ]
         exact = {each.name: self._exact(each) for each in fields}
         return [exact.get(name, column(name)) for name in names] if exact else None
 
@@ -200,8 +260,9 @@ class Values:
     def _is_variant(self, kind: T.DataType) -> bool:
         """Return whether a decimal of JSON is read as a variant, which knows numbers from texts.
 
-        In a locale a number is written with a point and a text is not, and where the bytes are decoded first,
-        Spark gives a number as text with the digits of a double.
+        In a locale a number is written with a point and a text is not, and where the
+        bytes are decoded first, Spark gives a number as text with the digits of a
+        double.
         """
         is_decimal = self.kind == "json" and isinstance(kind, T.DecimalType)
         return is_decimal and (self.marks is not None or not self.keeps_digits)
@@ -219,7 +280,9 @@ class Values:
             return True
         if isinstance(kind, T.TimestampType) and "timezone" in self.options:
             return True
-        return has_pattern and ("locale" in self.options or isinstance(kind, T.TimestampNTZType))
+        return has_pattern and (
+            "locale" in self.options or isinstance(kind, T.TimestampNTZType)
+        )
 
     def _wrong_texts(self) -> list[tuple[str, str]]:
         """Return patterns of what no text has, each with what is said of one that has it."""
@@ -228,26 +291,46 @@ class Values:
     def _wrong_bytes(self) -> list[tuple[str, str]]:
         encoding = encoding_of(self.options)
         if encoding is not None and encoding.upper() == _LATIN:
-            return [(_ONLY_WINDOWS, f" is not ISO-8859-1; {_OF_WINDOWS}, and leave encoding= out")]
-        if self.kind == "json" or (encoding is not None and encoding.upper() == "UTF-8"):
+            return [
+                (
+                    _ONLY_WINDOWS,
+                    f" is not ISO-8859-1; {_OF_WINDOWS}, and leave encoding= out",
+                )
+            ]
+        if self.kind == "json" or (
+            encoding is not None and encoding.upper() == "UTF-8"
+        ):
             return []
         if encoding is not None:
             return [("\ufffd", f" is not {encoding}; correct encoding=")]
-        ways = "give encoding='ISO-8859-1', or encoding='UTF-8' if the file itself has U+FFFD"
+        ways = (
+            "give encoding='ISO-8859-1', or encoding='UTF-8' if the file itself has"
+            " U+FFFD"
+        )
         return [("\ufffd", f" is not UTF-8; {_OF_WINDOWS}; else {ways}")]
 
     def _wrong_beside_separators(self) -> list[tuple[str, str]]:
         """Return the same of texts that Spark may have split wrongly at a separator of several characters."""
         sep = str(self.options.get("sep", self.options.get("delimiter", ",")))
-        if self.kind != "csv" or len(sep.encode("utf-16-le")) == 2 or re.fullmatch(r"\\.", sep):  # noqa: PLR2004
+        if (
+            self.kind != "csv"
+            or len(sep.encode("utf-16-le")) == 2  # noqa: PLR2004
+            or re.fullmatch(r"\\.", sep)
+        ):
             return []
         fix = f"read the lines with sources.text and quarantine.parse_csv(sep={sep!r})"
         quote = str(self.options.get("quote", '"'))
-        says = f" has a quote, which Spark misreads beside a separator of several characters; {fix}"
+        says = (
+            " has a quote, which Spark misreads beside a separator of several"
+            f" characters; {fix}"
+        )
         wrong = [(re.escape(quote), says)] if quote else []
         ends = [sep[at:] for at in range(1, len(sep)) if sep.startswith(sep[at:])]
         if ends:
-            says = f" begins with a part of the separator, which could begin at two places; {fix}"
+            says = (
+                " begins with a part of the separator, which could begin at two"
+                f" places; {fix}"
+            )
             wrong.append((f"^({'|'.join(map(re.escape, ends))})", says))
         return wrong
 
@@ -262,18 +345,24 @@ class Values:
         raw = column(field.name)
         value = self._value(field, raw, field.dataType) if self._changes(field) else raw
         if self._requires(field):
-            says = f"no value, and the schema says NOT NULL; leave that out, {_LENIENT}; "
-            missing = _failing(field, F.lit(self._said(says)), field.dataType)
-            value = F.when(_lacks(value, field.dataType, required=not field.nullable), missing).otherwise(
-                value
+            says = (
+                f"no value, and the schema says NOT NULL; leave that out, {_LENIENT}; "
             )
-        return value.alias(field.name, **({"metadata": field.metadata} if field.metadata else {}))
+            missing = _failing(field, F.lit(self._said(says)), field.dataType)
+            value = F.when(
+                _lacks(value, field.dataType, required=not field.nullable), missing
+            ).otherwise(value)
+        return value.alias(
+            field.name, **({"metadata": field.metadata} if field.metadata else {})
+        )
 
     def _value(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
         if isinstance(kind, NESTED):
             if not any(self._is_checked(each) for each in _leaves(kind)):
                 return raw
-            return changed_inside(raw, kind, lambda one, inner: self._value(field, one, inner))
+            return changed_inside(
+                raw, kind, lambda one, inner: self._value(field, one, inner)
+            )
         if not self._is_checked(kind):
             return raw
         if isinstance(kind, _TEXTS):
@@ -286,25 +375,35 @@ class Values:
         if not (found := self._wrong_texts()):
             return raw
         (pattern, says), *others = found
-        value = F.when(raw.rlike(pattern), _failing(field, F.concat(raw, F.lit(f"{says}; ")), kind))
+        value = F.when(
+            raw.rlike(pattern), _failing(field, F.concat(raw, F.lit(f"{says}; ")), kind)
+        )
         for pattern, says in others:
-            value = value.when(raw.rlike(pattern), _failing(field, F.concat(raw, F.lit(f"{says}; ")), kind))
+            value = value.when(
+                raw.rlike(pattern),
+                _failing(field, F.concat(raw, F.lit(f"{says}; ")), kind),
+            )
         if self.kind == "csv":
             value = self._whole_lines(field, raw, value, kind)
         return value.otherwise(raw.cast(kind))
 
-    def _whole_lines(self, field: T.StructField, raw: Column, value: Column, kind: T.DataType) -> Column:
+    def _whole_lines(
+        self, field: T.StructField, raw: Column, value: Column, kind: T.DataType
+    ) -> Column:
         """Add to the checks of a text of CSV those of line ends that Spark may have changed or left in it."""
         if "linesep" in self.options:
             return value
         if is_true(self.options, "multiline"):
             if field.name != self.columns.names[-1]:
                 return value
-            says = r"a value ends with \r; if lines end with \r\n, give lineSep='\r\n'; "
+            says = (
+                r"a value ends with \r; if lines end with \r\n, give lineSep='\r\n'; "
+            )
             return value.when(raw.endswith("\r"), _failing(field, F.lit(says), kind))
         if len(self.columns) == 1:
             says = (
-                "a value has a line feed; give multiLine=True, or read it as Spark does: mode='PERMISSIVE'; "
+                "a value has a line feed; give multiLine=True, or read it as Spark"
+                " does: mode='PERMISSIVE'; "
             )
             return value.when(raw.contains("\n"), _failing(field, F.lit(says), kind))
         return value
@@ -322,26 +421,37 @@ class Values:
         if option in self.options:
             fix = f"correct {spelt}={self.options[option]!r}"
         elif self.kind == "json" and name == "timestamp":
-            fix = f"write it as {written} or in seconds, not milliseconds, give {spelt}={example!r}"
+            fix = (
+                f"write it as {written} or in seconds, not milliseconds, give"
+                f" {spelt}={example!r}"
+            )
         else:
             fix = f"write it as {written}, give {spelt}={example!r}"
         if self._is_dated_by_spark(kind):
             value = raw
         elif self.kind == "json":
-            value = scalar(raw, kind, self.options.get(_PATTERNS[type(kind)]), zeros=True)
+            value = scalar(
+                raw, kind, self.options.get(_PATTERNS[type(kind)]), zeros=True
+            )
         else:
-            value = typed(raw, kind, self.options.get(_PATTERNS[type(kind)]), zeros=True)
+            value = typed(
+                raw, kind, self.options.get(_PATTERNS[type(kind)]), zeros=True
+            )
         if self.kind == "json" and not self._is_dated_by_spark(kind):
             is_none = raw.isNull() | F.is_variant_null(raw)
         else:
             is_none = raw.isNull()
-        wrong = self._wrong(field, raw, kind, name, f"{fix}, declare STRING, {_LENIENT}")
+        wrong = self._wrong(
+            field, raw, kind, name, f"{fix}, declare STRING, {_LENIENT}"
+        )
         return F.when(~is_missing(value, kind), value).when(~is_none, wrong)
 
     def _number(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
         if self.kind == "json" and isinstance(kind, T.FloatType):
             fits = finite(raw.try_cast(kind)) | ~finite(raw)
-            wrong = self._wrong(field, raw, kind, "float", "declare a wider type, DOUBLE")
+            wrong = self._wrong(
+                field, raw, kind, "float", "declare a wider type, DOUBLE"
+            )
             return F.when(fits, raw.try_cast(kind)).when(raw.isNotNull(), wrong)
         text = raw
         is_none = raw.isNull()
@@ -352,11 +462,20 @@ class Values:
             text = _with_point(raw, self.marks)
         whole = text.try_cast(kind)
         # With more than 18 places both are rounded.
-        same = (whole == text.try_cast("decimal(38,18)")) & ~text.rlike(r"\.\d{18,}[1-9]|[eE]-\d\d")
+        same = (whole == text.try_cast("decimal(38,18)")) & ~text.rlike(
+            r"\.\d{18,}[1-9]|[eE]-\d\d"
+        )
         found = [number(text, kind), F.when(same, whole)]
         if self.kind == "csv" and not isinstance(kind, T.DecimalType):
-            given = {name: meant for name, meant in _NO_NUMBERS.items() if name in self.options}
-            spelt = [F.when(raw == self.options[name], F.lit(meant)) for name, meant in given.items()]
+            given = {
+                name: meant
+                for name, meant in _NO_NUMBERS.items()
+                if name in self.options
+            }
+            spelt = [
+                F.when(raw == self.options[name], F.lit(meant))
+                for name, meant in given.items()
+            ]
             found = [*(each.cast(kind) for each in spelt), *found]
         wrong = self._wrong(field, raw, kind, kind.simpleString(), self._ways(kind))
         return F.coalesce(*found, F.when(~is_none, wrong))
@@ -366,8 +485,11 @@ class Values:
         plain = raw.cast("string")
         shape = F.schema_of_variant(raw)
         written = plain if self.marks is None else _with_point(plain, self.marks)
-        # With an exponent, or more than 38 digits, a number is a double, of which zero alone is exact.
-        is_known = shape.rlike("^(BIGINT|DECIMAL)") | ((shape == "DOUBLE") & (plain.try_cast("double") == 0))
+        # With an exponent, or more than 38 digits, a number is a double, of which zero
+        # alone is exact.
+        is_known = shape.rlike("^(BIGINT|DECIMAL)") | (
+            (shape == "DOUBLE") & (plain.try_cast("double") == 0)
+        )
         return F.when(shape == "STRING", written).when(is_known, plain)
 
     def _ways(self, kind: T.DataType) -> str:
@@ -376,16 +498,28 @@ class Values:
             return "declare a wider type"
         wider = "declare a wider type or STRING"
         if self.marks:
-            return f"in locale {self.options['locale']} the decimal mark is {self.marks[0]}; {wider}"
-        comma = ", say by locale='de-DE' what a comma is," if isinstance(kind, T.DecimalType) else ","
+            return (
+                f"in locale {self.options['locale']} the decimal mark is"
+                f" {self.marks[0]}; {wider}"
+            )
+        comma = (
+            ", say by locale='de-DE' what a comma is,"
+            if isinstance(kind, T.DecimalType)
+            else ","
+        )
         return f"{wider}{comma} or {_ASIDE}"
 
-    def _wrong(self, field: T.StructField, raw: Column, kind: T.DataType, name: str, fix: str) -> Column:
+    def _wrong(
+        self, field: T.StructField, raw: Column, kind: T.DataType, name: str, fix: str
+    ) -> Column:
         """Return the failure at a value that does not fit its type, of this name, with what can be done."""
         text = raw.cast("string")
         words = F.lit(self._said(f" is no {name}; {fix}; "))
         if self.kind == "csv" and not is_true(self.options, "header"):
-            header = f" is no {name}, but the name of the column: give header=True; otherwise {fix}; "
+            header = (
+                f" is no {name}, but the name of the column: give header=True;"
+                f" otherwise {fix}; "
+            )
             is_name = F.lower(F.trim(text)) == field.name.strip().lower()
             words = F.when(is_name, F.lit(self._said(header))).otherwise(words)
         return _failing(field, F.concat(text, words), kind)
@@ -398,7 +532,9 @@ class Values:
 def _failing(field: T.StructField, what: Column, kind: T.DataType) -> Column:
     """Return a column that fails the query with what is wrong, and with the file."""
     file = F.col("_metadata.file_path")
-    return F.raise_error(F.concat(F.lit(f"column {field.name}: "), what, file)).cast(kind)
+    return F.raise_error(F.concat(F.lit(f"column {field.name}: "), what, file)).cast(
+        kind
+    )
 
 
 def _leaves(kind: T.DataType) -> list[T.DataType]:
@@ -422,7 +558,9 @@ def _has_required(kind: T.DataType) -> bool:
     if isinstance(kind, T.MapType):
         return not kind.valueContainsNull or _has_required(kind.valueType)
     if isinstance(kind, T.StructType):
-        return any(not each.nullable or _has_required(each.dataType) for each in kind.fields)
+        return any(
+            not each.nullable or _has_required(each.dataType) for each in kind.fields
+        )
     return False
 
 
@@ -437,19 +575,27 @@ def _lacks(value: Column, kind: T.DataType, *, required: bool) -> Column:
         elif isinstance(kind, T.MapType):
             item = kind.valueType
             some = not kind.valueContainsNull
-            found.append(F.exists(F.map_values(value), lambda one: _lacks(one, item, required=some)))
+            found.append(
+                F.exists(
+                    F.map_values(value), lambda one: _lacks(one, item, required=some)
+                )
+            )
         elif isinstance(kind, T.StructType):
             for each in kind.fields:
                 part = value.getField(each.name)
-                found.append(value.isNotNull() & _lacks(part, each.dataType, required=not each.nullable))
+                found.append(
+                    value.isNotNull()
+                    & _lacks(part, each.dataType, required=not each.nullable)
+                )
     return reduce(or_, found, F.lit(False))
 
 
 def _with_point(text: Column, marks: tuple[str, str]) -> Column:
     """Return a number that is written as in a locale with a point; null if it is not written so.
 
-    The digits before the decimal mark may be in groups, of which the last has three digits (in India those
-    before it have two). Spark takes a mark of groups anywhere, so that 2.50 is 250 in German.
+    The digits before the decimal mark may be in groups, of which the last has three
+    digits (in India those before it have two). Spark takes a mark of groups anywhere,
+    so that 2.50 is 250 in German.
     """
     decimal, groups = marks
     group = f"[{re.escape(groups)}]" if groups else "(?!)"
@@ -465,7 +611,8 @@ def marks_of(
 ) -> tuple[str, str] | None:
     """Return the decimal mark of the locale of a source, and the marks between the digits of a thousand.
 
-    Spark is asked, as it uses Java's table of locales. None if there is no locale, or no decimal to read.
+    Spark is asked, as it uses Java's table of locales. None if there is no locale, or
+    no decimal to read.
 
     Raises:
         InvalidInputError: none of the known marks is the decimal mark.
@@ -474,13 +621,23 @@ def marks_of(
         return None
     locale = str(options["locale"])
     how = {"locale": locale, "sep": "\u0001"}
-    # With a decimal mark in the middle this is one and a part, with a mark between digits over a thousand.
-    read = [F.from_csv(F.lit(f"1{mark}234"), "n DECIMAL(9,3)", how).getField("n") for mark in _MARKS]
+    # With a decimal mark in the middle this is one and a part, with a mark between
+    # digits over a thousand.
+    read = [
+        F.from_csv(F.lit(f"1{mark}234"), "n DECIMAL(9,3)", how).getField("n")
+        for mark in _MARKS
+    ]
     [row] = spark.range(1).select(*read).collect()
-    numbers = [(mark, value) for mark, value in zip(_MARKS, row, strict=True) if value is not None]
+    numbers = [
+        (mark, value)
+        for mark, value in zip(_MARKS, row, strict=True)
+        if value is not None
+    ]
     decimals = [mark for mark, value in numbers if value < 2]  # noqa: PLR2004 - one and a part
     if not decimals:
         fix = "declare the decimals as STRING"
-        raise InvalidInputError(f"locale {locale} has a decimal mark or digits that are not read; {fix}")
+        raise InvalidInputError(
+            f"locale {locale} has a decimal mark or digits that are not read; {fix}"
+        )
     groups = [mark for mark, value in numbers if mark not in decimals]
     return decimals[0], "".join(groups)

@@ -1,20 +1,22 @@
 """Extra: alerts over each key's past, and other functions with memory, on Spark's `transformWithState`.
 
-new = state.once(events, "event_id", "time", within="1 hour")
-alerts = state.alert_when(events, "device", "time", "temperature", state.ZScore(sigmas=5))
+new = state.once(events, "event_id", "time", within="1 hour") alerts =
+state.alert_when(events, "device", "time", "temperature", state.ZScore(sigmas=5))
 
 Which function to use:
 
 - `once` drops duplicates and keeps late rows; if late rows may be dropped as well,
   `dropDuplicatesWithinWatermark` is faster;
 - `alert_when` raises an alert for each unusual value or silence of a key;
-- `as_of` adds the last row of another stream; for one result per key or window use Spark's own `groupBy`.
+- `as_of` adds the last row of another stream; for one result per key or window use
+  Spark's own `groupBy`.
 
 To set late rows aside, use `sinks.by_watermark`.
 
-All of them need Spark 4.1 or later, the libraries of the extra `state` (pandas, pyarrow, protobuf), and the
-RocksDB state store, which `start` sets. Rows pass through Python, about 15,000 per second and core. If
-Spark's own aggregates are enough (`groupBy` with `avg` or `stddev`), use those: they are four times as fast.
+All of them need Spark 4.1 or later, the libraries of the extra `state` (pandas,
+pyarrow, protobuf), and the RocksDB state store, which `start` sets. Rows pass through
+Python, about 15,000 per second and core. If Spark's own aggregates are enough
+(`groupBy` with `avg` or `stddev`), use those: they are four times as fast.
 """
 
 from __future__ import annotations
@@ -35,5 +37,6 @@ if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.state.rules import ZScore as ZScore
     from sparkstream_kit.state.values import as_of as as_of
 
-# Lazy, so that a rule can be named without importing PySpark, and a misspelt name gets a hint.
+# Lazy, so that a rule can be named without importing PySpark, and a misspelt name gets
+# a hint.
 __getattr__ = attributes(__name__)

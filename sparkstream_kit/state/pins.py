@@ -1,7 +1,8 @@
 """Which version of a table or a model each batch used, for `joins.reloading` and `models`.
 
-`pinned` records the version in the checkpoint, so that a replayed batch uses the same one; `versions_in_use`
-lists the versions that must be kept. `copies_of` keeps copies of a table that changes while the stream runs.
+`pinned` records the version in the checkpoint, so that a replayed batch uses the same
+one; `versions_in_use` lists the versions that must be kept. `copies_of` keeps copies of
+a table that changes while the stream runs.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 
 def copies_of(
-    name: str, read: Callable[[SparkSession], DataFrame], join: Callable[[DataFrame, DataFrame], DataFrame]
+    name: str,
+    read: Callable[[SparkSession], DataFrame],
+    join: Callable[[DataFrame, DataFrame], DataFrame],
 ) -> Part:
     """Join each batch with the rows that a table has in its first run: the mechanism of `joins.reloading`.
 
@@ -38,12 +41,16 @@ def copies_of(
     """
     what = f"table {name}"
 
-    def open_part(location: Place | None) -> Callable[[DataFrame, int | None], DataFrame]:
+    def open_part(
+        location: Place | None,
+    ) -> Callable[[DataFrame, int | None], DataFrame]:
         if location is not None and location.folder is None:
             raise out_of_reach(location, what)
         return partial(take, location)
 
-    def take(location: Place | None, batch: DataFrame, batch_id: int | None) -> DataFrame:
+    def take(
+        location: Place | None, batch: DataFrame, batch_id: int | None
+    ) -> DataFrame:
         spark = batch.sparkSession
         if location is None or location.folder is None or batch_id is None:
             return join(batch, read(spark))
@@ -53,7 +60,10 @@ def copies_of(
         for path in copies.iterdir():
             if path.name not in used:
                 shutil.rmtree(path)
-        return join(batch, spark.read.parquet(_files.escaped(_files.for_spark(copies / version))))
+        return join(
+            batch,
+            spark.read.parquet(_files.escaped(_files.for_spark(copies / version))),
+        )
 
     return Part(open_part)
 
@@ -68,19 +78,21 @@ def _copied(table: DataFrame, copies: Path) -> str:
 def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str]) -> str:
     """Return the version of `what` to use for a batch: a replayed batch gets the version of its first run.
 
-    A new version is written to the checkpoint before it is returned, so no result can depend on a version
-    that was not recorded. The records of batches whose commits Spark has deleted are deleted here. A rewind
-    removes the records of the batches that Spark will plan again.
+    A new version is written to the checkpoint before it is returned, so no result can
+    depend on a version that was not recorded. The records of batches whose commits
+    Spark has deleted are deleted here. A rewind removes the records of the batches that
+    Spark will plan again.
 
     Args:
         location: the query's checkpoint.
         batch_id: Spark's number of the batch.
         what: the thing that has versions, such as "model /models/spam".
-        choose: returns the version to use if the batch has none yet, because it runs for the first time.
+        choose: returns the version to use if the batch has none yet, because it runs
+            for the first time.
 
     Raises:
-        InvalidInputError: the checkpoint is on a Spark Connect server elsewhere, or the file of the batch is
-            damaged.
+        InvalidInputError: the checkpoint is on a Spark Connect server elsewhere, or the
+            file of the batch is damaged.
     """
     if not location.is_in_reach:
         raise out_of_reach(location, what)
@@ -98,8 +110,9 @@ def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str])
 def out_of_reach(location: Place, what: str) -> InvalidInputError:
     """Return the error of a checkpoint beside which this process cannot keep versions."""
     return InvalidInputError(
-        f"{what}: its version for each batch is kept beside the checkpoint, and checkpoint {location} is "
-        "not on a local path; give a local one, or use a fixed version (models.score, joins.with_table)"
+        f"{what}: its version for each batch is kept beside the checkpoint, and"
+        f" checkpoint {location} is not on a local path; give a local one, or use a"
+        " fixed version (models.score, joins.with_table)"
     )
 
 
@@ -110,7 +123,9 @@ def first_kept(location: Place) -> int:
 
 def versions_in_use(location: Place, what: str) -> set[str]:
     """Return the versions of `what` that a replayed batch may still need; all others can be deleted."""
-    return {_versions(location, batch).get(what, "") for batch in location.entries(PINS)}
+    return {
+        _versions(location, batch).get(what, "") for batch in location.entries(PINS)
+    }
 
 
 def _versions(there: Place, batch: int) -> dict[str, str]:

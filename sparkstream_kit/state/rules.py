@@ -2,20 +2,22 @@
 
 A rule has
 
-- `state`: a dataclass whose fields all have defaults; `state()` is the state of a key before its first row.
-  Fields are `str`, `int`, `float`, `bool` or lists of these. You may add a field later: a state from the
-  checkpoint then has the field's default (but not if an aggregation, a deduplication or a join is in the same
-  query, because Spark then does not store state as Avro).
-- `step(state, time, value)`: takes one row and returns the next state, and an `Alert` or None. The time is in
-  seconds since 1970. The value is that of the column; a struct is passed as a dict, with times in
-  microseconds since 1970.
+- `state`: a dataclass whose fields all have defaults; `state()` is the state of a key
+  before its first row. Fields are `str`, `int`, `float`, `bool` or lists of these. You
+  may add a field later: a state from the checkpoint then has the field's default (but
+  not if an aggregation, a deduplication or a join is in the same query, because Spark
+  then does not store state as Avro).
+- `step(state, time, value)`: takes one row and returns the next state, and an `Alert`
+  or None. The time is in seconds since 1970. The value is that of the column; a struct
+  is passed as a dict, with times in microseconds since 1970.
 
 A rule that can also alert when no row arrives has
 
-- `due(state)`: returns the time (seconds since 1970) at which `expire` is to be called if no row arrives
-  before it, or None.
-- `expire(state)`: returns the next state and the `Alert` for that time. At the end of a static or drained
-  input it is called until `due` returns None, so a single row must not lead to alerts without end.
+- `due(state)`: returns the time (seconds since 1970) at which `expire` is to be called
+  if no row arrives before it, or None.
+- `expire(state)`: returns the next state and the `Alert` for that time. At the end of a
+  static or drained input it is called until `due` returns None, so a single row must
+  not lead to alerts without end.
 
 Such a rule also gets rows without a value, with `value` None.
 """
@@ -65,7 +67,9 @@ _LARGEST = 1e150  # whose square is finite
 
 def is_usable(value: Any) -> bool:
     """Return whether a rule can compute with a value: not null, not NaN, and with a square that is finite."""
-    return value is not None and not (isinstance(value, float) and not abs(value) < _LARGEST)
+    return value is not None and not (
+        isinstance(value, float) and not abs(value) < _LARGEST
+    )
 
 
 class Alert(NamedTuple):
@@ -90,16 +94,20 @@ class Rule(Protocol):
 class Ewma:
     """Alerts on a value far from the key's moving mean, which forgets old values exponentially.
 
-    mean += alpha * (value - mean), and likewise the variance: T. Finch, "Incremental calculation of weighted
-    mean and variance" (2009), section 9. A value raises an alert if it is more than `sigmas` standard
-    deviations from the mean of the values before it. It is then counted as if it lay on that limit, so that
-    one outlier does not hide the next and a lasting change stops raising alerts after some rows: S. Gelper,
-    R. Fried and C. Croux, "Robust forecasting with exponential and Holt-Winters smoothing" (2010). As long as
-    all values of a key are equal, none raises an alert. The score is the distance in standard deviations.
+    mean += alpha * (value - mean), and likewise the variance: T. Finch, "Incremental
+    calculation of weighted mean and variance" (2009), section 9. A value raises an
+    alert if it is more than `sigmas` standard deviations from the mean of the values
+    before it. It is then counted as if it lay on that limit, so that one outlier does
+    not hide the next and a lasting change stops raising alerts after some rows: S.
+    Gelper, R. Fried and C. Croux, "Robust forecasting with exponential and Holt-Winters
+    smoothing" (2010). As long as all values of a key are equal, none raises an alert.
+    The score is the distance in standard deviations.
 
     Args:
-        alpha: the weight of the newest value, above 0 and at most 1; the mean covers about 1 / alpha values.
-        sigmas: the largest distance from the mean, in standard deviations, that raises no alert.
+        alpha: the weight of the newest value, above 0 and at most 1; the mean covers
+            about 1 / alpha values.
+        sigmas: the largest distance from the mean, in standard deviations, that raises
+            no alert.
         warmup: how many values of a key must come first, before one can raise an alert.
         of: the field to check, if the value column is a struct.
 
@@ -125,28 +133,36 @@ class Ewma:
 
     def step(self, state: Seen, time: float, value: Any) -> tuple[Seen, Alert | None]:  # noqa: ARG002 - as in each rule
         """Return the next state, and an alert if the value is too far from the moving mean."""
-        counted, alert = _limited(self, state, float(value), math.sqrt(state.spread), "moving mean")
+        counted, alert = _limited(
+            self, state, float(value), math.sqrt(state.spread), "moving mean"
+        )
         step = counted - state.mean if state.count else 0.0
-        return Seen(
-            count=state.count + 1,
-            mean=state.mean + self.alpha * step if state.count else counted,
-            spread=(1 - self.alpha) * (state.spread + self.alpha * step * step),
-        ), alert
+        return (
+            Seen(
+                count=state.count + 1,
+                mean=state.mean + self.alpha * step if state.count else counted,
+                spread=(1 - self.alpha) * (state.spread + self.alpha * step * step),
+            ),
+            alert,
+        )
 
 
 @dataclass(frozen=True)
 class ZScore:
     """Alerts on a value far from the mean of all earlier values of its key.
 
-    Mean and standard deviation (of a sample) are computed as in B. P. Welford, "Note on a method for
-    calculating corrected sums of squares and products" (1962). A value raises an alert if it is more than
-    `sigmas` standard deviations from the mean of the values before it. It is then counted as if it lay on
-    that limit, as in `Ewma`. As long as all values of a key are equal, none raises an alert. The score is the
+    Mean and standard deviation (of a sample) are computed as in B. P. Welford, "Note on
+    a method for calculating corrected sums of squares and products" (1962). A value
+    raises an alert if it is more than `sigmas` standard deviations from the mean of the
+    values before it. It is then counted as if it lay on that limit, as in `Ewma`. As
+    long as all values of a key are equal, none raises an alert. The score is the
     distance in standard deviations.
 
     Args:
-        sigmas: the largest distance from the mean, in standard deviations, that raises no alert.
-        warmup: how many values of a key must come first, before one can raise an alert; at least 2.
+        sigmas: the largest distance from the mean, in standard deviations, that raises
+            no alert.
+        warmup: how many values of a key must come first, before one can raise an alert;
+            at least 2.
         of: the field to check, if the value column is a struct.
 
     Examples:
@@ -169,11 +185,16 @@ class ZScore:
 
     def step(self, state: Seen, time: float, value: Any) -> tuple[Seen, Alert | None]:  # noqa: ARG002 - as in each rule
         """Return the next state, and an alert if the value is too far from the mean."""
-        deviation = math.sqrt(state.spread / (state.count - 1)) if state.count > 1 else 0.0
+        deviation = (
+            math.sqrt(state.spread / (state.count - 1)) if state.count > 1 else 0.0
+        )
         counted, alert = _limited(self, state, float(value), deviation, "mean")
         count = state.count + 1
         mean = state.mean + (counted - state.mean) / count
-        return Seen(count, mean, state.spread + (counted - state.mean) * (counted - mean)), alert
+        return (
+            Seen(count, mean, state.spread + (counted - state.mean) * (counted - mean)),
+            alert,
+        )
 
 
 @dataclass(frozen=True)
@@ -206,7 +227,10 @@ class Jump:
         alert = None
         if before is not None and (score := abs(now - before)) > self.by:
             where = "above" if now > before else "below"
-            reason = f"{_text(now)} is {_text(score)} {where} {_text(before)}, the value before"
+            reason = (
+                f"{_text(now)} is {_text(score)} {where} {_text(before)}, the value"
+                " before"
+            )
             alert = Alert(score, f"{reason} (limit {_text(self.by)})")
         return Last(time, now), alert
 
@@ -215,11 +239,13 @@ class Jump:
 class Often:
     """Alerts when a key has more than `most` values within a duration of event time; the score is how many.
 
-    Each further value within the duration raises an alert, too. A row whose value is null does not count.
+    Each further value within the duration raises an alert, too. A row whose value is
+    null does not count.
 
     Args:
         most: the largest number of values that raises no alert.
-        within: the duration, such as "1 minute" or a `timedelta`. A value that is this old no longer counts.
+        within: the duration, such as "1 minute" or a `timedelta`. A value that is this
+            old no longer counts.
         of: the field that must have a value, if the value column is a struct.
 
     Examples:
@@ -243,24 +269,31 @@ class Often:
     def step(self, state: Times, time: float, value: Any) -> tuple[Times, Alert | None]:  # noqa: ARG002 - as in each rule
         """Return the next state, and an alert if there are too many values."""
         span = to_microseconds("within", self.within)
-        recent = [*(each for each in state.recent if round(abs(time - each) * 1e6) < span), time]
+        recent = [
+            *(each for each in state.recent if round(abs(time - each) * 1e6) < span),
+            time,
+        ]
         if (count := len(recent)) <= self.most:
             return Times(recent), None
         reason = f"{count} rows in {_text(max(recent) - min(recent))} seconds"
-        return Times(recent), Alert(count, f"{reason} (limit {self.most} within {self.within})")
+        return Times(recent), Alert(
+            count, f"{reason} (limit {self.most} within {self.within})"
+        )
 
 
 @dataclass(frozen=True)
 class Silent:
     """Alerts when a key has no row for longer than `after`, by event time; the score is `after` in seconds.
 
-    The time of the alert is the key's last row plus `after`; its value is null. Each silence raises one
-    alert, once the watermark has passed that time. A feed that stops altogether therefore raises no alert:
-    without rows the watermark does not move. Give `run` an `idle` time to notice that. At the end of a static
-    or drained input every key is silent.
+    The time of the alert is the key's last row plus `after`; its value is null. Each
+    silence raises one alert, once the watermark has passed that time. A feed that stops
+    altogether therefore raises no alert: without rows the watermark does not move. Give
+    `run` an `idle` time to notice that. At the end of a static or drained input every
+    key is silent.
 
     Args:
-        after: the longest silence that raises no alert, such as "10 minutes" or a `timedelta`.
+        after: the longest silence that raises no alert, such as "10 minutes" or a
+            `timedelta`.
 
     Examples:
         >>> rule = Silent("10 minutes")
@@ -290,7 +323,9 @@ class Silent:
     def expire(self, state: Last) -> tuple[Last, Alert]:
         """Return the state with the silence reported, and the alert."""
         since = datetime.fromtimestamp(int(state.time or 0), UTC)
-        reason = f"no row since {since:%Y-%m-%d %H:%M:%S} UTC, for more than {self.after}"
+        reason = (
+            f"no row since {since:%Y-%m-%d %H:%M:%S} UTC, for more than {self.after}"
+        )
         return replace(state, told=True), Alert(self.seconds, reason)
 
 
@@ -303,7 +338,10 @@ def _limited(
         return value, None
     above = value > state.mean
     far = f"{_text(score)} deviations {'above' if above else 'below'}"
-    reason = f"{_text(value)} is {far} the {what} {_text(state.mean)} (limit {_text(rule.sigmas)})"
+    reason = (
+        f"{_text(value)} is {far} the {what} {_text(state.mean)} (limit"
+        f" {_text(rule.sigmas)})"
+    )
     limit = rule.sigmas * deviation
     return state.mean + (limit if above else -limit), Alert(score, reason)
 
@@ -312,11 +350,16 @@ def _check_number(rule: object, name: str, low: float, high: float = math.inf) -
     """Refuse an argument that is no number above `low`, or at least `low` for `warmup`."""
     value = getattr(rule, name)
     least = "at least" if name == "warmup" else "above"
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    )
     if not (is_number and low <= value <= high) or (value == low and least == "above"):
         until = "" if high == math.inf else f" and at most {high:g}"
         raise InvalidInputError(
-            f"{type(rule).__name__}(): {name} is {said(value)}; give a number {least} {low:g}{until}"
+            f"{type(rule).__name__}(): {name} is {said(value)}; give a number {least}"
+            f" {low:g}{until}"
         )
 
 

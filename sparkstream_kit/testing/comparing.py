@@ -1,8 +1,9 @@
 """A stream against what it must give: rows beside the events, or a batch run of the same transform.
 
-`run_script` checks the rows that each step delivers. `assert_stream_equals_batch` generates splits and orders
-of the input with hypothesis, runs each as a stream and as a batch, and shrinks the first difference to the
-smallest input. Both are part of `sparkstream_kit.testing`.
+`run_script` checks the rows that each step delivers. `assert_stream_equals_batch`
+generates splits and orders of the input with hypothesis, runs each as a stream and as a
+batch, and shrinks the first difference to the smallest input. Both are part of
+`sparkstream_kit.testing`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.testing.harness import canonical, differing, fault_of_the_test, in_order, streams, told
+from sparkstream_kit.testing.harness import (
+    canonical,
+    differing,
+    fault_of_the_test,
+    in_order,
+    streams,
+    told,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,44 +38,54 @@ if TYPE_CHECKING:
 __tracebackhide__ = fault_of_the_test
 
 _KEPT = 9  # of ten rows, nine are kept on average
-_CUTS = 3  # cuts make at most four batches in an example, because the batches take most of the time
+# Cuts make at most four batches in an example, because the batches take most of the
+# time
+_CUTS = 3
 
 _Split = tuple[tuple[int, ...], ...]  # for each batch, the numbers of its rows
 
 
-def run_script(query: Query, script: Iterable[tuple[Source, Iterable[Any], Iterable[Any]]]) -> None:
+def run_script(
+    query: Query, script: Iterable[tuple[Source, Iterable[Any], Iterable[Any]]]
+) -> None:
     """Step a query through a script of events, and check the rows that each step delivers.
 
     Args:
         query: the query to step, from `stream.query(…)`.
-        script: for each step, a tuple of three values: the source, the rows to add to the source, and the
-            rows that the step must deliver, over all of its batches and in any order. Rows are tuples, dicts
-            or Rows.
+        script: for each step, a tuple of three values: the source, the rows to add to
+            the source, and the rows that the step must deliver, over all of its batches
+            and in any order. Rows are tuples, dicts or Rows.
 
     Raises:
-        AssertionError: a step delivered other rows than expected; the message shows its batches.
-        InvalidInputError: a step is no tuple of three values, or its rows do not fit the source.
+        AssertionError: a step delivered other rows than expected; the message shows its
+            batches.
+        InvalidInputError: a step is no tuple of three values, or its rows do not fit
+            the source.
 
     Examples:
         In a session::
 
             with testing.streams(spark) as stream:
-                sales = stream("product STRING, amount INT")
-                totals = stream.query(sales.to_df().groupBy("product").sum("amount"), mode="update")
-                script = [(sales, [("tea", 2)], [("tea", 2)]), (sales, [("tea", 3)], [("tea", 5)])]
-                testing.run_script(totals, script)
+                sales = stream("product STRING, amount INT") totals =
+                stream.query(sales.to_df().groupBy("product").sum("amount"),
+                mode="update") script = [(sales, [("tea", 2)], [("tea", 2)]), (sales,
+                [("tea", 3)], [("tea", 5)])] testing.run_script(totals, script)
     """
     check(run_script, locals())
     names = query.frame.columns
     steps: Iterable[Any] = script
     for number, step in enumerate(steps, start=1):
         if not isinstance(step, tuple | list) or len(step) != 3:  # noqa: PLR2004
-            raise InvalidInputError(f"step {number} is no tuple of three; give a source, rows and results")
+            raise InvalidInputError(
+                f"step {number} is no tuple of three; give a source, rows and results"
+            )
         source, rows, expected_rows = step
         source.add_data(rows)
         batches = query.step()
         expected = [in_order(row, names) for row in expected_rows]
-        if parts := differing(expected, [row for batch in batches for row in batch.rows]):
+        if parts := differing(
+            expected, [row for batch in batches for row in batch.rows]
+        ):
             headline = f"step {number} delivered other rows than expected"
             raise AssertionError(told(headline, parts | _delivered(batches)))
 
@@ -83,30 +101,34 @@ def assert_stream_equals_batch(
 ) -> None:
     """Check that a transform gives the same result as a stream and as a batch, on random splits of its input.
 
-    Each example splits the rows into one to four micro-batches in a random order, and leaves some rows out.
-    On a difference, the smallest input that still fails is searched. Examples are seeded, so every run tries
-    the same ones.
+    Each example splits the rows into one to four micro-batches in a random order, and
+    leaves some rows out. On a difference, the smallest input that still fails is
+    searched. Examples are seeded, so every run tries the same ones.
 
-    The result of the stream is all delivered rows in append mode, the last batch in complete mode, and the
-    last row of each key in update mode. Rows are compared in any order, and doubles to nine digits.
+    The result of the stream is all delivered rows in append mode, the last batch in
+    complete mode, and the last row of each key in update mode. Rows are compared in any
+    order, and doubles to nine digits.
 
-    With a watermark, only orders are tried in which no row is late. In append mode the input is then drained
-    at the end, which closes the last windows (see `run`).
+    With a watermark, only orders are tried in which no row is late. In append mode the
+    input is then drained at the end, which closes the last windows (see `run`).
 
     Args:
-        transform: the function under test; it takes one DataFrame, streaming or static, and returns one.
+        transform: the function under test; it takes one DataFrame, streaming or static,
+            and returns one.
         rows: a static DataFrame with the rows to feed, some tens of rows at most.
         mode: the output mode of the stream: `append`, `update` or `complete`.
-        keys: the columns of the result that identify a row; required in update mode, not allowed in others.
-        watermark: the event-time column of `rows` and the delay, the same as the transform passes to
-            `withWatermark`; without it, all orders of the rows are tried.
+        keys: the columns of the result that identify a row; required in update mode,
+            not allowed in others.
+        watermark: the event-time column of `rows` and the delay, the same as the
+            transform passes to `withWatermark`; without it, all orders of the rows are
+            tried.
         examples: the number of random examples to try.
 
     Raises:
-        AssertionError: the results differ; the message shows the smallest failing input by batch, and both
-            results.
-        InvalidInputError: `rows` is empty, the mode or a column cannot be used, keys are
-            missing in update mode, or keys are given in another mode.
+        AssertionError: the results differ; the message shows the smallest failing input
+            by batch, and both results.
+        InvalidInputError: `rows` is empty, the mode or a column cannot be used, keys
+            are missing in update mode, or keys are given in another mode.
         MissingExtraError: hypothesis or pyarrow is not installed.
 
     Examples:
@@ -115,33 +137,48 @@ def assert_stream_equals_batch(
             def totals(sales):
                 return sales.groupBy("product").sum("amount")
 
-            rows = spark.createDataFrame([("tea", 2), ("ink", 1)], "product STRING, amount INT")
-            assert_stream_equals_batch(totals, rows, mode="complete")
+            rows = spark.createDataFrame([("tea", 2), ("ink", 1)], "product STRING,
+            amount INT") assert_stream_equals_batch(totals, rows, mode="complete")
     """
     check(assert_stream_equals_batch, locals())
     from sparkstream_kit._columns import event_time
 
     if (mode == "update") != bool(keys):
         raise InvalidInputError(
-            f"keys={list(keys)} in {mode} mode; give the result's key columns in update mode, "
-            "and leave keys out in the other modes"
+            f"keys={list(keys)} in {mode} mode; give the result's key columns in update"
+            " mode, and leave keys out in the other modes"
         )
     if rows.isStreaming:
-        raise InvalidInputError("rows is a streaming DataFrame; give a static one, which can be split")
+        raise InvalidInputError(
+            "rows is a streaming DataFrame; give a static one, which can be split"
+        )
     fed = rows.collect()
     if not fed:
-        raise InvalidInputError("rows is empty; give a static DataFrame with some rows to feed")
+        raise InvalidInputError(
+            "rows is empty; give a static DataFrame with some rows to feed"
+        )
     timed = None
     delay = 0
     if isinstance(watermark, str):
-        raise InvalidInputError("watermark is a text; give a column and a delay: ('time', '1 minute')")
+        raise InvalidInputError(
+            "watermark is a text; give a column and a delay: ('time', '1 minute')"
+        )
     if watermark is not None:
         column, given = watermark
         call = "assert_stream_equals_batch()"
         timed = event_time(rows, column, call, watermark=False, without_zone=True)
         delay = to_microseconds("delay", given)
     with streams(rows.sparkSession) as stream:
-        trial = _Trial(stream, transform, rows, fed, mode, tuple(keys), timed, timedelta(microseconds=delay))
+        trial = _Trial(
+            stream,
+            transform,
+            rows,
+            fed,
+            mode,
+            tuple(keys),
+            timed,
+            timedelta(microseconds=delay),
+        )
         _search(trial, examples)
 
 
@@ -156,11 +193,13 @@ def _search(trial: _Trial, examples: int) -> None:
     from hypothesis import strategies as st
 
     size = len(trial.fed)
-    # 0 leaves out a row or a cut. Hypothesis shrinks integers towards 0: towards fewer rows and batches.
+    # 0 leaves out a row or a cut. Hypothesis shrinks integers towards 0: towards fewer
+    # rows and batches.
     row = st.tuples(st.integers(0, _KEPT), st.integers(0, 2 * size))
     places = st.lists(row, min_size=size, max_size=size)
     cuts = st.lists(st.integers(0, size), min_size=_CUTS, max_size=_CUTS)
-    differences = cache(trial.differences)  # different draws can result in the same split
+    # Different draws can result in the same split
+    differences = cache(trial.differences)
 
     @seed(0)
     @settings(
@@ -180,7 +219,8 @@ def _search(trial: _Trial, examples: int) -> None:
     try:
         examine()
     except _DifferenceError as err:
-        raise AssertionError(str(err)) from None  # drops the notes of hypothesis, which repeat the raw draws
+        # Drops the notes of hypothesis, which repeat the raw draws
+        raise AssertionError(str(err)) from None
 
 
 @dataclass(frozen=True)
@@ -200,7 +240,8 @@ class _Trial:
     def _times(self) -> list[Any]:
         """The event times of the rows; empty without a watermark, or if no row has a time.
 
-        A row without a time is never late, so it gets the earliest time and may be fed first.
+        A row without a time is never late, so it gets the earliest time and may be fed
+        first.
         """
         times = [row[self.event_time] for row in self.fed] if self.event_time else []
         known = [time for time in times if time is not None]
@@ -209,28 +250,41 @@ class _Trial:
     def split(self, places: list[tuple[int, int]], cuts: list[int]) -> _Split:
         """Build one example: order the rows by their places, cut the order into batches, and leave out rows.
 
-        A row whose first draw is 0 is left out only after the cut. It does not move other rows into another
-        batch, so the cuts stay right while hypothesis shrinks an example.
+        A row whose first draw is 0 is left out only after the cut. It does not move
+        other rows into another batch, so the cuts stay right while hypothesis shrinks
+        an example.
 
         Args:
-            places: for each row, a draw that leaves the row out if it is 0, and the place of the row.
+            places: for each row, a draw that leaves the row out if it is 0, and the
+                place of the row.
             cuts: the positions in the order at which a batch ends.
         """
 
         def order(number: int) -> Any:
             place = places[number][1]
-            # A row is moved back by less than the delay, so no row before it can make the row late.
-            return self._times[number] + self.delay * place / (2 * len(places) + 1) if self._times else place
+            # A row is moved back by less than the delay, so no row before it can make
+            # the row late.
+            return (
+                self._times[number] + self.delay * place / (2 * len(places) + 1)
+                if self._times
+                else place
+            )
 
         ordered = sorted(range(len(places)), key=order)
         ends = sorted({0, *cuts, len(places)})
-        batches = [[n for n in ordered[start:end] if places[n][0]] for start, end in pairwise(ends)]
+        batches = [
+            [n for n in ordered[start:end] if places[n][0]]
+            for start, end in pairwise(ends)
+        ]
         return tuple(tuple(batch) for batch in batches if batch) or ((0,),)
 
     def differences(self, split: _Split) -> str | None:
         """Run a split as a stream and as a batch; return their differences as text, or None without any."""
         fed = [[self.fed[number] for number in batch] for batch in split]
-        rows = [tuple(self.fed[number]) for number in sorted(number for batch in split for number in batch)]
+        rows = [
+            tuple(self.fed[number])
+            for number in sorted(number for batch in split for number in batch)
+        ]
         delivered = self._streamed(fed)
         real = self._result(delivered)
         frame = self.frame.sparkSession.createDataFrame(rows, self.frame.schema)
@@ -239,7 +293,8 @@ class _Trial:
             return None
         inputs = {f"rows of batch {number}": batch for number, batch in enumerate(fed)}
         headline = (
-            f"in {self.mode} mode the stream's result is not that of a batch run; the smallest input found:"
+            f"in {self.mode} mode the stream's result is not that of a batch run; the"
+            " smallest input found:"
         )
         return told(headline, inputs | parts | _delivered(delivered))
 
@@ -250,7 +305,9 @@ class _Trial:
             source.add_data(batch)
         query = self.stream.query(self.transform(source.to_df()), mode=self.mode)
         try:
-            return query.drain() if self.mode == "append" and self._times else query.step()
+            return (
+                query.drain() if self.mode == "append" and self._times else query.step()
+            )
         finally:
             query.restart()
 
@@ -262,7 +319,11 @@ class _Trial:
         if self.mode == "update":
             if rows:
                 reject_unknown("key column", self.keys, rows[0].asDict())
-            return list({canonical([row[key] for key in self.keys]): row for row in rows}.values())
+            return list(
+                {
+                    canonical([row[key] for key in self.keys]): row for row in rows
+                }.values()
+            )
         return rows
 
 

@@ -1,12 +1,14 @@
 """`assert_exactly_once`: crash a job at every call that changes something, and start it again each time.
 
-No exception is thrown into the code under test to imitate a crash. The job runs undisturbed, and before each
-call that changes its folder, a `Watch` copies the folder as a dead driver would leave it, so that no `except`
-and no `finally` of the job can change the copy. Python's audit events report the calls on files, and the
-trace callback of SQLite reports the statements. Writes of Spark and of native libraries cause no audit event,
-so the watch also looks at the folder before each line of the user's code. `_Proof` then restarts the job on
-each copy, and compares the result with that of an undisturbed run. I/O errors are the exception: a call
-within a batch raises them in the job itself.
+No exception is thrown into the code under test to imitate a crash. The job runs
+undisturbed, and before each call that changes its folder, a `Watch` copies the folder
+as a dead driver would leave it, so that no `except` and no `finally` of the job can
+change the copy. Python's audit events report the calls on files, and the trace callback
+of SQLite reports the statements. Writes of Spark and of native libraries cause no audit
+event, so the watch also looks at the folder before each line of the user's code.
+`_Proof` then restarts the job on each copy, and compares the result with that of an
+undisturbed run. I/O errors are the exception: a call within a batch raises them in the
+job itself.
 """
 
 from __future__ import annotations
@@ -33,7 +35,13 @@ from unittest.mock import patch
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError, QueryFailed, innermost_cause
-from sparkstream_kit.testing.harness import differing, fault_of_the_test, streams, told, without
+from sparkstream_kit.testing.harness import (
+    differing,
+    fault_of_the_test,
+    streams,
+    told,
+    without,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -50,17 +58,32 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = fault_of_the_test
 
-Disk = dict[str, bytes | None]  # the content of a folder, by path: the bytes of a file, or None for a folder
+# The content of a folder, by path: the bytes of a file, or None for a folder
+Disk = dict[str, bytes | None]
 
 _CHANGES = {
-    *("open", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink"),
+    *(
+        "open",
+        "os.link",
+        "os.mkdir",
+        "os.remove",
+        "os.rename",
+        "os.rmdir",
+        "os.symlink",
+    ),
     *("os.truncate", "shutil.rmtree", "sqlite3.connect"),
 }
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_READS = {"EXPLAIN", "PRAGMA", "SELECT"}  # first words of statements that change nothing
+# First words of statements that change nothing
+_READS = {"EXPLAIN", "PRAGMA", "SELECT"}
 _SHOWN = 60  # characters of a statement in a message
-# Prefixes of files whose lines are not traced: Python's library, installed packages, the kit, generated code.
-_OTHERS = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), str(Path(__file__).parents[1]), "<")
+# Prefixes of files whose lines are not traced: Python's library, installed packages,
+# the kit, generated code.
+_OTHERS = (
+    *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")),
+    str(Path(__file__).parents[1]),
+    "<",
+)
 _START = "the start"
 _fsync = os.fsync
 _connect = sqlite3.connect
@@ -71,11 +94,12 @@ class Crash:
     """A point of a job's run at which the driver can die, or at which a call can fail with an I/O error.
 
     Attributes:
-        label: identifies the crash within one start of the job, such as `17`, `17.2` (the second line after
-            call 17) or `17 lost`. Calls of `start` itself, which run beside the first batch, are numbered
-            separately: `start 1` and so on.
+        label: identifies the crash within one start of the job, such as `17`, `17.2`
+            (the second line after call 17) or `17 lost`. Calls of `start` itself, which
+            run beside the first batch, are numbered separately: `start 1` and so on.
         words: a description of the crash for messages.
-        fails_at: the label of the call that raises an I/O error instead of its work; None for a crash.
+        fails_at: the label of the call that raises an I/O error instead of its work;
+            None for a crash.
         disk: the folder as the crash leaves it; empty for an I/O error.
     """
 
@@ -115,9 +139,12 @@ class Watch:
         crashes: the crashes, in the order of the calls.
     """
 
-    def __init__(self, folder: Path, seen: set[int], fails_at: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, seen: set[int], fails_at: str | None = None
+    ) -> None:
         self.crashes: list[Crash] = []
-        # `start` and the batches run concurrently, so their calls are counted apart to keep labels stable.
+        # `start` and the batches run concurrently, so their calls are counted apart to
+        # keep labels stable.
         self._calls: Counter[str] = Counter()
         self._writer: int | None = None  # the thread that writes the batches
         self._folder = folder
@@ -127,8 +154,10 @@ class Watch:
         self._lines = 0  # lines of the user's code since the last call
         # By path opened for writing: how many bytes of the file a power cut leaves.
         self._opened: dict[str, int] = {}
-        self._unsynced: dict[int, int] = {}  # the same by inode, in the order of opening
-        self._contents: dict[bytes, bytes] = {}  # keeps equal contents once: crashes share most files
+        # The same by inode, in the order of opening
+        self._unsynced: dict[int, int] = {}
+        # Keeps equal contents once: crashes share most files
+        self._contents: dict[bytes, bytes] = {}
 
     @property
     def calls(self) -> int:
@@ -139,7 +168,9 @@ class Watch:
         """Wrap a sink so that the watch sees the start, the lines and the end of each batch."""
         from sparkstream_kit.sinks.base import opened
 
-        def open_watched(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+        def open_watched(
+            frame: DataFrame, location: Place | None, opening: Opening
+        ) -> Write:
             write = opened(sink, frame, location, opening)
 
             def write_watched(batch: DataFrame, batch_id: int) -> None:
@@ -162,9 +193,15 @@ class Watch:
         """Handle an audit event of Python: number the call if it is about to change the folder."""
         if event not in _CHANGES or (event == "open" and not args[2] & _WRITES):
             return
-        names = [each for each in args[:2] if isinstance(each, str | bytes | os.PathLike)]
+        names = [
+            each for each in args[:2] if isinstance(each, str | bytes | os.PathLike)
+        ]
         paths = [Path(os.fsdecode(name)).absolute() for name in names]
-        shown = [str(path.relative_to(self._folder)) for path in paths if self._folder in path.parents]
+        shown = [
+            str(path.relative_to(self._folder))
+            for path in paths
+            if self._folder in path.parents
+        ]
         if shown:
             self.call(f"{event.removeprefix('os.')} {' to '.join(shown)}")
         if shown and event == "open":
@@ -181,7 +218,8 @@ class Watch:
                 try:
                     self.call(" ".join(words)[:_SHOWN])
                 except OSError:
-                    # sqlite3 ignores an error of a trace callback, so interrupt the statement instead.
+                    # sqlite3 ignores an error of a trace callback, so interrupt the
+                    # statement instead.
                     connection.interrupt()
 
         connection.set_trace_callback(run)
@@ -199,8 +237,8 @@ class Watch:
 
         Args:
             what: a description of the call for messages.
-            can_fail: whether to add a schedule in which the call fails with an I/O error; only calls of a
-                batch get one, not those of the start.
+            can_fail: whether to add a schedule in which the call fails with an I/O
+                error; only calls of a batch get one, not those of the start.
 
         Raises:
             OSError: the call is the one that this watch was made to fail.
@@ -219,7 +257,9 @@ class Watch:
             raise OSError(errno.EIO, "an error made by assert_exactly_once")
         self._keep(label, words)
         if can_fail and doing != _START:
-            self.crashes.append(Crash(f"{label} error", f"an I/O error in place of {words}", label))
+            self.crashes.append(
+                Crash(f"{label} error", f"an I/O error in place of {words}", label)
+            )
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
         """Keep the folder before each line of the user's code, because Spark may have changed it."""
@@ -245,7 +285,11 @@ class Watch:
                 self._unsynced.setdefault(os.stat(path).st_ino, size)  # noqa: PTH116 - a text
         self._opened = {}
         # Forget files that are gone, because a new file may get the same inode.
-        self._unsynced = {inode: size for inode, size in self._unsynced.items() if inode in inodes.values()}
+        self._unsynced = {
+            inode: size
+            for inode, size in self._unsynced.items()
+            if inode in inodes.values()
+        }
         lost = dict(disk)
         half = dict(disk)
         for name, inode in inodes.items():
@@ -256,19 +300,31 @@ class Watch:
                 if inode == next(reversed(self._unsynced)):
                     half[name] = content[: (size + len(content)) // 2]
         self._add(label, f"crash before {words}", disk)
-        self._add(f"{label} half", f"crash before {words}, with the last file written cut in half", half)
-        self._add(f"{label} lost", f"power cut before {words}, which loses what was not synced", lost)
+        self._add(
+            f"{label} half",
+            f"crash before {words}, with the last file written cut in half",
+            half,
+        )
+        self._add(
+            f"{label} lost",
+            f"power cut before {words}, which loses what was not synced",
+            lost,
+        )
 
     def _add(self, label: str, words: str, disk: Disk) -> None:
         """Add a crash, unless one before it has left the same folder."""
-        shared = {name: text and self._contents.setdefault(text, text) for name, text in disk.items()}
+        shared = {
+            name: text and self._contents.setdefault(text, text)
+            for name, text in disk.items()
+        }
         key = hash(frozenset(shared.items()))
         if key not in self._seen:
             self._seen.add(key)
             self.crashes.append(Crash(label, words, disk=shared))
 
 
-_watches: list[Watch] = []  # Python cannot remove an audit hook, so the hook does nothing while this is empty
+# Python cannot remove an audit hook, so the hook does nothing while this is empty
+_watches: list[Watch] = []
 _hooks: list[Callable[[str, tuple[Any, ...]], None]] = []
 
 
@@ -302,9 +358,10 @@ _NOT_COVERED = (
     "what is not in the folder, such as a database server",
 )
 _ADVICE = (
-    "After a crash a batch comes again, with the same number and the same rows. Write it to a sink that "
-    "keeps a record of its batches (sinks.sql_table, sinks.delta, sinks.batch_files); or write the number of "
-    "the batch in one transaction with its rows, and skip a batch whose number is there."
+    "After a crash a batch comes again, with the same number and the same rows. Write"
+    " it to a sink that keeps a record of its batches (sinks.sql_table, sinks.delta,"
+    " sinks.batch_files); or write the number of the batch in one transaction with its"
+    " rows, and skip a batch whose number is there."
 )
 
 
@@ -313,10 +370,12 @@ class Certificate:
     """The record of a passed `assert_exactly_once`: what it tried; prints as one line.
 
     Attributes:
-        schedules: the number of schedules tried; no two crashes leave the same content on the disk.
-        calls: the number of calls that were watched; the job could have died before each of them.
-        inputs: the splits of the rows into batches: `2|1` is a batch of two rows, a stop and a restart, and a
-            batch of one row.
+        schedules: the number of schedules tried; no two crashes leave the same content
+            on the disk.
+        calls: the number of calls that were watched; the job could have died before
+            each of them.
+        inputs: the splits of the rows into batches: `2|1` is a batch of two rows, a
+            stop and a restart, and a batch of one row.
         seconds: the duration of the test in seconds.
         not_covered: the kinds of crashes that are never tried.
     """
@@ -330,8 +389,9 @@ class Certificate:
     def __str__(self) -> str:
         """Return the certificate as one line of text."""
         return (
-            f"{self.schedules} schedules, 0 differences: {self.calls} calls, over the inputs "
-            f"{', '.join(self.inputs)}, in {self.seconds} s; not covered: {'; '.join(self.not_covered)}"
+            f"{self.schedules} schedules, 0 differences: {self.calls} calls, over the"
+            f" inputs {', '.join(self.inputs)}, in {self.seconds} s; not covered:"
+            f" {'; '.join(self.not_covered)}"
         )
 
 
@@ -348,38 +408,44 @@ def assert_exactly_once(
 ) -> Certificate:
     """Crash a job at every call that changes something, and check that a restart gives the same result.
 
-    The job runs over the rows in one, two and three batches, and also with a stop and a restart after each
-    batch. The test copies the job's folder before each call that changes it (a file opened, synced, renamed
-    or removed, a statement or commit of SQLite, the first line and the end of the sink), and at each line of
-    your own function before which the folder has changed. It copies the folder as a killed process leaves it,
-    and also as a power cut leaves it: without the bytes that were written and not synced. Then it starts the
-    job on each of these copies, and the job runs to the end. In further schedules, a call within a batch
-    fails with an I/O error, as on a full disk. After all schedules with one crash, schedules follow in which
-    the restart crashes, too.
+    The job runs over the rows in one, two and three batches, and also with a stop and a
+    restart after each batch. The test copies the job's folder before each call that
+    changes it (a file opened, synced, renamed or removed, a statement or commit of
+    SQLite, the first line and the end of the sink), and at each line of your own
+    function before which the folder has changed. It copies the folder as a killed
+    process leaves it, and also as a power cut leaves it: without the bytes that were
+    written and not synced. Then it starts the job on each of these copies, and the job
+    runs to the end. In further schedules, a call within a batch fails with an I/O
+    error, as on a full disk. After all schedules with one crash, schedules follow in
+    which the restart crashes, too.
 
-    The result must equal that of an undisturbed run over the same batches. Rows are compared in any order.
+    The result must equal that of an undisturbed run over the same batches. Rows are
+    compared in any order.
 
     Args:
-        build: builds the job from the streaming DataFrame and a folder, which is empty at the first start. It
-            returns the transformed DataFrame and a sink that writes into that folder. The test calls it for
-            each start.
+        build: builds the job from the streaming DataFrame and a folder, which is empty
+            at the first start. It returns the transformed DataFrame and a sink that
+            writes into that folder. The test calls it for each start.
         rows: a static DataFrame with some rows to feed; three are enough.
         read: reads the result from the folder, and returns its rows.
         mode: the output mode: `append`, `update` or `complete`.
-        expected: the rows of the true result, such as those of a batch run. Without it, the test cannot find
-            a sink that loses rows in every run.
-        most: the largest number of schedules to try, those with the fewest crashes first.
-        only: the name of one schedule to run alone, as the message of a failure prints it.
+        expected: the rows of the true result, such as those of a batch run. Without it,
+            the test cannot find a sink that loses rows in every run.
+        most: the largest number of schedules to try, those with the fewest crashes
+            first.
+        only: the name of one schedule to run alone, as the message of a failure prints
+            it.
         report: a file for the certificate, as JSON.
 
     Returns:
         A certificate of what was tried and what was not.
 
     Raises:
-        AssertionError: a schedule leads to another result; the message shows the missing and the duplicate
-            rows, the name of the schedule, and advice.
-        InvalidInputError: `rows` is empty, `most` is below 1, the sink is one of Spark's own, no schedule has
-            the name `only`, or the session is one of Spark Connect, where another process writes the batches.
+        AssertionError: a schedule leads to another result; the message shows the
+            missing and the duplicate rows, the name of the schedule, and advice.
+        InvalidInputError: `rows` is empty, `most` is below 1, the sink is one of
+            Spark's own, no schedule has the name `only`, or the session is one of Spark
+            Connect, where another process writes the batches.
         QueryFailed: the job fails in a run without a crash.
 
     Examples:
@@ -391,33 +457,44 @@ def assert_exactly_once(
                 return sales, sinks.sql_table(f"sqlite:///{folder}/sales.db", "sales")
 
             def read(folder):
-                return sqlite3.connect(folder / "sales.db").execute("SELECT * FROM sales").fetchall()
+                return sqlite3.connect(folder / "sales.db").execute("SELECT * FROM
+                sales").fetchall()
 
-            rows = spark.createDataFrame([("tea", 2), ("ink", 1)], "product STRING, amount INT")
-            testing.assert_exactly_once(build, rows, read=read, most=3)
+            rows = spark.createDataFrame([("tea", 2), ("ink", 1)], "product STRING,
+            amount INT") testing.assert_exactly_once(build, rows, read=read, most=3)
     """
     check(assert_exactly_once, locals())
     from sparkstream_kit._spark.session import on_server
 
     if on_server(rows.sparkSession):
         raise InvalidInputError(
-            f"{_CALL} watches this process, and on Spark Connect another one writes; unset SPARK_REMOTE"
+            f"{_CALL} watches this process, and on Spark Connect another one writes;"
+            " unset SPARK_REMOTE"
         )
     if most < 1:
         raise InvalidInputError(
-            f"{_CALL}: most is {most}; give 1 or more, as no schedule would prove nothing"
+            f"{_CALL}: most is {most}; give 1 or more, as no schedule would prove"
+            " nothing"
         )
     began = time.monotonic()
     fed = rows.collect()
     known = None if expected is None else list(expected)
     if not fed:
-        raise InvalidInputError(f"{_CALL}: rows is empty; give a static DataFrame with some rows to feed")
+        raise InvalidInputError(
+            f"{_CALL}: rows is empty; give a static DataFrame with some rows to feed"
+        )
     with (
         streams(rows.sparkSession) as stream,
-        tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(
+            prefix="sparkstream-", ignore_cleanup_errors=True
+        ) as folder,
     ):
-        proof = _Proof(stream, Path(folder).resolve() / "run", build, read, mode, rows, fed, known)
-        schedules = islice(proof.schedules(), most) if only is None else [proof.named(only)]
+        proof = _Proof(
+            stream, Path(folder).resolve() / "run", build, read, mode, rows, fed, known
+        )
+        schedules = (
+            islice(proof.schedules(), most) if only is None else [proof.named(only)]
+        )
         done = [proof.hold(schedule) for schedule in schedules]
     seconds = round(time.monotonic() - began, 1)
     made = Certificate(len(done), proof.calls, tuple(dict.fromkeys(done)), seconds)
@@ -433,7 +510,8 @@ class _Schedule:
     Attributes:
         way: the sizes of the batches, such as `2-1`; `|` marks a stop and a restart.
         source: the source that holds the rows.
-        begins: what the first start that is crashed finds: the folder, as if a crash had left it.
+        begins: what the first start that is crashed finds: the folder, as if a crash
+            had left it.
         result: the rows of the result of an undisturbed run.
         crashes: the crash of each start, in order.
     """
@@ -479,15 +557,20 @@ class _Proof:
         schedule = self.begun(way) if known and labels else None
         for label in labels:
             found = self.crashed(schedule) if schedule else []
-            schedule = next((each for each in found if each.crashes[-1].label == label), None)
+            schedule = next(
+                (each for each in found if each.crashes[-1].label == label), None
+            )
         if schedule is None:
-            raise InvalidInputError(f"{_CALL}: only is {name!r}; give what a failure has printed")
+            raise InvalidInputError(
+                f"{_CALL}: only is {name!r}; give what a failure has printed"
+            )
         return schedule
 
     def begun(self, way: str) -> _Schedule:
         """Prepare a schedule without crashes: feed the rows as `way` says, up to the start that will crash.
 
-        The method also runs that start undisturbed, to get the result that every schedule must reach.
+        The method also runs that start undisturbed, to get the result that every
+        schedule must reach.
 
         Raises:
             AssertionError: that result is not the expected one.
@@ -504,7 +587,9 @@ class _Proof:
         self.run(source)
         result = list(self.read(self.folder / "out"))
         if self.expected is not None and (text := _difference(self.expected, result)):
-            raise AssertionError(f"without any crash, with rows in batches of {way}: {text}")
+            raise AssertionError(
+                f"without any crash, with rows in batches of {way}: {text}"
+            )
         return _Schedule(way, source, Crash(_START, _START, disk=begins), result)
 
     def land(self, source: Source, rows: Iterator[Row], sizes: str) -> None:
@@ -519,10 +604,13 @@ class _Proof:
         watch = Watch(self.folder, self.seen)
         self.run(schedule.source, watch)
         self.calls += watch.calls
-        # First try the crashes that most often break a sink: late in a batch, and without an error.
+        # First try the crashes that most often break a sink: late in a batch, and
+        # without an error.
         latest = list(reversed(watch.crashes))
         latest.sort(key=lambda crash: crash.fails_at is not None)
-        return [replace(schedule, crashes=(*schedule.crashes, crash)) for crash in latest]
+        return [
+            replace(schedule, crashes=(*schedule.crashes, crash)) for crash in latest
+        ]
 
     def arrive(self, schedule: _Schedule) -> None:
         """Bring the folder into the state after the last crash of a schedule."""
@@ -531,7 +619,8 @@ class _Proof:
             self.put(last.disk)
             return
         self.arrive(replace(schedule, crashes=tuple(before)))
-        with suppress(Exception):  # the I/O error that the watch raises, unless the sink handled it
+        # The I/O error that the watch raises, unless the sink handled it
+        with suppress(Exception):
             self.run(schedule.source, Watch(self.folder, set(), last.fails_at))
 
     def put(self, disk: Disk) -> None:
@@ -550,12 +639,21 @@ class _Proof:
         with nullcontext() if watch is None else watching(watch):
             made: Any = self.build(source.to_df(), self.folder / "out")
             if not (isinstance(made, tuple) and len(made) == 2):  # noqa: PLR2004
-                raise InvalidInputError(f"{_CALL}: build gave {said(made)}; return (frame, sink)")
+                raise InvalidInputError(
+                    f"{_CALL}: build gave {said(made)}; return (frame, sink)"
+                )
             frame, sink = made
             check_writes_batches(sink, _CALL)
             sink = sink if watch is None else watch.sink(sink)
             checkpoint = self.folder / "checkpoint"
-            query = start(frame, sink, name=_NAME, mode=self.mode, checkpoint=checkpoint, availableNow=True)
+            query = start(
+                frame,
+                sink,
+                name=_NAME,
+                mode=self.mode,
+                checkpoint=checkpoint,
+                availableNow=True,
+            )
             try:
                 query.awaitTermination()
             except StreamingQueryException as err:
@@ -565,7 +663,8 @@ class _Proof:
         """Crash the job as a schedule says, start it again, and check its result; return its `way`.
 
         Raises:
-            AssertionError: the start fails, or its result differs from that of the undisturbed run.
+            AssertionError: the start fails, or its result differs from that of the
+                undisturbed run.
         """
         self.arrive(schedule)
         try:
@@ -578,8 +677,9 @@ class _Proof:
         name = ":".join([schedule.way, *(crash.label for crash in schedule.crashes)])
         crashes = "; after a restart ".join(crash.words for crash in schedule.crashes)
         raise AssertionError(
-            f"not exactly once, with rows in batches of {schedule.way}: {crashes}; "
-            f"{text}\nTo run this schedule alone: assert_exactly_once(…, only={name!r})\n{_ADVICE}"
+            f"not exactly once, with rows in batches of {schedule.way}: {crashes};"
+            f" {text}\nTo run this schedule alone: assert_exactly_once(…,"
+            f" only={name!r})\n{_ADVICE}"
         )
 
 

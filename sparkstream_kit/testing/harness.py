@@ -1,14 +1,16 @@
 """Sources that a test fills and queries that it steps: each batch leaves a file with its rows.
 
-`streams` yields a `Streams`, which makes the `Source` and `Query` objects of one test. Input and output go
-through files, because files can be replayed: each `Source.add_data` writes one Parquet file for a file
-source, and a `foreachBatch` function writes the rows of each batch to a file, which `Query.step` reads. On
-Spark Connect, the server must be able to read these files.
+`streams` yields a `Streams`, which makes the `Source` and `Query` objects of one test.
+Input and output go through files, because files can be replayed: each `Source.add_data`
+writes one Parquet file for a file source, and a `foreachBatch` function writes the rows
+of each batch to a file, which `Query.step` reads. On Spark Connect, the server must be
+able to read these files.
 
-On Spark Connect a `foreachBatch` function first starts a Python process at the server, which takes a second.
-So the first run of a query without a sink under test uses Spark's memory sink there. That sink loses its rows
-at a restart, and in complete mode it keeps only the rows of the last batch, so restarted queries and
-queries in complete mode use the function.
+On Spark Connect a `foreachBatch` function first starts a Python process at the server,
+which takes a second. So the first run of a query without a sink under test uses Spark's
+memory sink there. That sink loses its rows at a restart, and in complete mode it keeps
+only the rows of the last batch, so restarted queries and queries in complete mode use
+the function.
 """
 
 from __future__ import annotations
@@ -33,7 +35,13 @@ from sparkstream_kit._files import escaped, for_spark
 from sparkstream_kit.checkpoints.drain import END, plan_empty_batch, reached
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.connectors import need
-from sparkstream_kit.errors import InvalidInputError, KitError, QueryFailed, innermost_cause, reject_unknown
+from sparkstream_kit.errors import (
+    InvalidInputError,
+    KitError,
+    QueryFailed,
+    innermost_cause,
+    reject_unknown,
+)
 from sparkstream_kit.operate.rewind import later_files, set_aside
 
 if TYPE_CHECKING:
@@ -54,8 +62,8 @@ _DIGITS = 9  # sums of doubles differ in their last digits with the order of the
 def fault_of_the_test(error: pytest.ExceptionInfo[BaseException]) -> bool:
     """Return whether pytest should hide the kit's own frames in the traceback of an error.
 
-    The frames are hidden for failed assertions and errors of the kit, whose cause is in the test. Modules
-    assign this function to `__tracebackhide__`.
+    The frames are hidden for failed assertions and errors of the kit, whose cause is in
+    the test. Modules assign this function to `__tracebackhide__`.
     """
     return error.errisinstance((AssertionError, KitError))
 
@@ -63,7 +71,9 @@ def fault_of_the_test(error: pytest.ExceptionInfo[BaseException]) -> bool:
 __tracebackhide__ = fault_of_the_test
 
 
-def write_parquet(path: Path, rows: Iterable[object], schema: StructType, arrow: Any) -> None:
+def write_parquet(
+    path: Path, rows: Iterable[object], schema: StructType, arrow: Any
+) -> None:
     """Write rows as one Parquet file, without a Spark job.
 
     Args:
@@ -73,7 +83,8 @@ def write_parquet(path: Path, rows: Iterable[object], schema: StructType, arrow:
         arrow: the same columns as a schema of pyarrow.
 
     Raises:
-        InvalidInputError: a row does not fit the columns, or a value does not fit the type of its column.
+        InvalidInputError: a row does not fit the columns, or a value does not fit the
+            type of its column.
         MissingExtraError: pyarrow is not installed.
     """
     need("sparkstream_kit.testing", "testing", "pyarrow")
@@ -85,13 +96,23 @@ def write_parquet(path: Path, rows: Iterable[object], schema: StructType, arrow:
     for target, each in zip(arrow, schema, strict=True):
         what = f"column {each.name} ({each.dataType.simpleString()})"
         try:
-            values = [_to_arrow(record.get(each.name), each.dataType) for record in records]
+            values = [
+                _to_arrow(record.get(each.name), each.dataType) for record in records
+            ]
             columns.append(pa.array(values, type=target.type))
-        except (pa.ArrowException, AttributeError, OverflowError, TypeError, ValueError) as err:
+        except (
+            pa.ArrowException,
+            AttributeError,
+            OverflowError,
+            TypeError,
+            ValueError,
+        ) as err:
             raise InvalidInputError(f"{what}: {str(err).splitlines()[0]}") from None
         if None in values and not each.nullable:
             row = records[values.index(None)]
-            raise InvalidInputError(f"{what}: it is NOT NULL, and {row} has no value for it; give one")
+            raise InvalidInputError(
+                f"{what}: it is NOT NULL, and {row} has no value for it; give one"
+            )
     pq.write_table(pa.Table.from_arrays(columns, schema=arrow), path)
 
 
@@ -103,20 +124,28 @@ def _to_arrow(value: Any, kind: DataType) -> Any:
         return None
     if isinstance(kind, T.StructType):
         named = by_name(value, kind.names)
-        return {field.name: _to_arrow(named.get(field.name), field.dataType) for field in kind}
+        return {
+            field.name: _to_arrow(named.get(field.name), field.dataType)
+            for field in kind
+        }
     if isinstance(kind, T.ArrayType):
-        if isinstance(value, str | bytes | dict):  # its characters, numbers or keys would be the items
+        # Its characters, numbers or keys would be the items
+        if isinstance(value, str | bytes | dict):
             raise InvalidInputError(f"{value!r} is not a list")
         return [_to_arrow(item, kind.elementType) for item in value]
     if isinstance(kind, T.MapType):
-        return [(_to_arrow(key, kind.keyType), _to_arrow(v, kind.valueType)) for key, v in value.items()]
+        return [
+            (_to_arrow(key, kind.keyType), _to_arrow(v, kind.valueType))
+            for key, v in value.items()
+        ]
     if isinstance(kind, T.IntegralType) and not hasattr(value, "__index__"):
         raise InvalidInputError(
             f"{value!r} is not a whole number"
         )  # pyarrow would drop the fraction silently
     if isinstance(kind, T.TimestampType) and not isinstance(value, datetime):
         raise InvalidInputError(f"{value!r} is not a datetime")
-    # As in createDataFrame, a time without a zone is in the time zone of the Python process.
+    # As in createDataFrame, a time without a zone is in the time zone of the Python
+    # process.
     return kind.toInternal(value) if isinstance(kind, T.TimestampType) else value
 
 
@@ -128,7 +157,8 @@ def by_name(row: Any, names: Sequence[str]) -> Mapping[str, Any]:
         names: the names of the columns.
 
     Raises:
-        InvalidInputError: the row has an unknown column, another number of values, or another type.
+        InvalidInputError: the row has an unknown column, another number of values, or
+            another type.
     """
     named = row.asDict() if hasattr(row, "__fields__") else row
     if isinstance(named, dict):
@@ -137,21 +167,26 @@ def by_name(row: Any, names: Sequence[str]) -> Mapping[str, Any]:
     if not isinstance(row, tuple | list) or len(row) != len(names):
         columns = ", ".join(names)
         raise InvalidInputError(
-            f"row {row!r} does not fit the columns {columns}; give tuples of {len(names)}, dicts or Rows"
+            f"row {row!r} does not fit the columns {columns}; give tuples of"
+            f" {len(names)}, dicts or Rows"
         )
     return dict(zip(names, row, strict=True))
 
 
 def in_order(row: Any, names: Sequence[str]) -> Any:
     """Convert a row that is a dict to a tuple in the order of the columns; return any other row unchanged."""
-    return tuple(by_name(row, names).get(name) for name in names) if isinstance(row, dict) else row
+    return (
+        tuple(by_name(row, names).get(name) for name in names)
+        if isinstance(row, dict)
+        else row
+    )
 
 
 def canonical(value: Any) -> Any:
     """Convert a value to a hashable form, in which results that count as equal compare equal.
 
-    Structs, Rows and lists become tuples, maps become sets of pairs, doubles are rounded to nine digits, and
-    all NaN values are equal.
+    Structs, Rows and lists become tuples, maps become sets of pairs, doubles are
+    rounded to nine digits, and all NaN values are equal.
 
     Examples:
         >>> canonical([0.1 + 0.2, {"a": [1]}, float("nan")]) == canonical((0.3, {"a": (1,)}, float("nan")))
@@ -160,11 +195,14 @@ def canonical(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return tuple(canonical(item) for item in value)
     if isinstance(value, dict):
-        return frozenset((canonical(key), canonical(item)) for key, item in value.items())
+        return frozenset(
+            (canonical(key), canonical(item)) for key, item in value.items()
+        )
     if isinstance(value, bytearray):
         return bytes(value)
     if isinstance(value, float):
-        # A NaN is not equal to itself, but two results with NaN in the same place are equal.
+        # A NaN is not equal to itself, but two results with NaN in the same place are
+        # equal.
         return "NaN" if math.isnan(value) else float(f"{value:.{_DIGITS}g}")
     return value
 
@@ -172,7 +210,8 @@ def canonical(value: Any) -> Any:
 def without(rows: Iterable[Any], others: Iterable[Any]) -> list[Any]:
     """Subtract rows from rows as multisets: each row of `others` removes one equal row.
 
-    Rows are compared in their `canonical` form. The rows that are left keep their order.
+    Rows are compared in their `canonical` form. The rows that are left keep their
+    order.
 
     Examples:
         >>> without([("tea", 3), ("ink", 1), ("ink", 1)], [("ink", 1.0), ("pen", 2)])
@@ -221,7 +260,8 @@ class Batch:
     Attributes:
         batch_id: the id of the batch, which Spark counts from 0 over restarts.
         rows: the rows, in the order in which the sink received them.
-        progress: Spark's progress record of the batch, with details such as `progress.stateOperators`.
+        progress: Spark's progress record of the batch, with details such as
+            `progress.stateOperators`.
     """
 
     batch_id: int
@@ -232,21 +272,24 @@ class Batch:
     def is_empty(self) -> bool:
         """Whether the batch read and delivered no row, as when a new watermark closes no window.
 
-        Nor does it read rows of a file that Spark leaves out, because a filter keeps none of them.
+        Nor does it read rows of a file that Spark leaves out, because a filter keeps
+        none of them.
         """
         return not self.rows and self.progress.numInputRows == 0
 
     @property
     def late_rows(self) -> int:
         """The number of rows that were dropped as late; after a partial aggregation, Spark counts groups."""
-        return sum(state.numRowsDroppedByWatermark for state in self.progress.stateOperators)
+        return sum(
+            state.numRowsDroppedByWatermark for state in self.progress.stateOperators
+        )
 
     @property
     def watermark(self) -> datetime | None:
         """The watermark that was in force in this batch, as a local time without a zone; None without one.
 
-        The rows of a batch move the watermark of the next batch. The last batch of a drain has a watermark in
-        the year 9999.
+        The rows of a batch move the watermark of the next batch. The last batch of a
+        drain has a watermark in the year 9999.
         """
         from sparkstream_kit._spark.late import moment  # which imports PySpark
 
@@ -257,8 +300,8 @@ class Batch:
 class Query:
     """A streaming query that a test runs step by step; `Streams.query` makes it.
 
-    The query has a checkpoint of its own. It keeps running between steps, and resumes from the checkpoint
-    after a restart, a failure or a simulated crash.
+    The query has a checkpoint of its own. It keeps running between steps, and resumes
+    from the checkpoint after a restart, a failure or a simulated crash.
 
     Attributes:
         frame: the streaming DataFrame that the query runs.
@@ -266,7 +309,12 @@ class Query:
     """
 
     def __init__(
-        self, frame: DataFrame, mode: str, sink: Sink | None, folder: Path, publish: Callable[[], None]
+        self,
+        frame: DataFrame,
+        mode: str,
+        sink: Sink | None,
+        folder: Path,
+        publish: Callable[[], None],
     ) -> None:
         self._publish = publish
         self.frame = frame
@@ -278,41 +326,49 @@ class Query:
         # The name is unique, because tests may share a session.
         self._name = re.sub(r"\W", "_", f"{folder.parent.name}_{folder.name}")
         self._running: StreamingQuery | None = None
-        self._memory: DataFrame | None = None  # table of the memory sink: the rows of all batches, in order
+        # Table of the memory sink: the rows of all batches, in order
+        self._memory: DataFrame | None = None
         self._read = 0  # rows of that table that were read
         self._last = -1  # id of the last batch whose progress and rows were kept
-        self._taken: list[tuple[int, list[Row]]] = []  # batches read from the table that no step has returned
+        # Batches read from the table that no step has returned
+        self._taken: list[tuple[int, list[Row]]] = []
         self._progress: dict[int, StreamingQueryProgress] = {}
 
     def step(self, *, watermark: str | datetime | None = None) -> list[Batch]:
         """Process all rows that were added to the sources, and return the batches that were not empty.
 
-        If a batch moves the watermark, a batch without data follows and emits the results that the new
-        watermark closes. A batch that read no row and emitted none is not returned, but it is in `batches`.
+        If a batch moves the watermark, a batch without data follows and emits the
+        results that the new watermark closes. A batch that read no row and emitted none
+        is not returned, but it is in `batches`.
 
         Args:
-            watermark: after the added rows, move the watermark to this time, such as "2026-01-31 12:10", or
-                "12:10" for that time on the current day of the watermark. A batch without data emits the
-                results that the new watermark closes; no extra row is needed, so none gets into the results.
+            watermark: after the added rows, move the watermark to this time, such as
+                "2026-01-31 12:10", or "12:10" for that time on the current day of the
+                watermark. A batch without data emits the results that the new watermark
+                closes; no extra row is needed, so none gets into the results.
 
         Returns:
             The batches in order, each with its rows and its progress.
 
         Raises:
             QueryFailed: a batch failed; the next step tries the batch again.
-            InvalidInputError: the time cannot be read, the watermark is already past it, or no batch has run
-                yet.
+            InvalidInputError: the time cannot be read, the watermark is already past
+                it, or no batch has run yet.
         """
         check(Query.step, locals())
         self._publish()
         found = self._processed(self._running or self._start())
-        return found if watermark is None else found + self._move(self._milliseconds(watermark))
+        return (
+            found
+            if watermark is None
+            else found + self._move(self._milliseconds(watermark))
+        )
 
     def drain(self) -> list[Batch]:
         """Process all rows that were added, and end the input as `run(drain=True)` does; return the batches.
 
-        The last batch emits the results that still wait for the watermark, such as open windows. No step can
-        follow.
+        The last batch emits the results that still wait for the watermark, such as open
+        windows. No step can follow.
 
         Raises:
             QueryFailed, InvalidInputError: as for `step`.
@@ -324,9 +380,14 @@ class Query:
         self.restart()
         logs = Logs(self._checkpoint)
         if logs.done < 0:
-            raise InvalidInputError("no batch has run yet, whose watermark could move; call add_data() first")
+            raise InvalidInputError(
+                "no batch has run yet, whose watermark could move; call add_data()"
+                " first"
+            )
         plan_empty_batch(logs, watermark)
-        return self._processed(self._start(**({"once": True} if watermark == END else {})))
+        return self._processed(
+            self._start(**({"once": True} if watermark == END else {}))
+        )
 
     def _processed(self, query: StreamingQuery) -> list[Batch]:
         """Wait until a running query has processed all input, and return its new batches."""
@@ -345,13 +406,16 @@ class Query:
 
     def _take(self, query: StreamingQuery) -> None:
         """Keep the progress and the memory sink's rows of new batches, which Spark loses at a restart."""
-        self._progress.update({progress.batchId: progress for progress in query.recentProgress})
+        self._progress.update(
+            {progress.batchId: progress for progress in query.recentProgress}
+        )
         following = self._last + 1
         self._last = Logs(self._checkpoint).done
         if self._memory is None:
             return
         rows = self._memory.collect()
-        # Count up the ids instead of listing commits, because Spark may have removed the first ones.
+        # Count up the ids instead of listing commits, because Spark may have removed
+        # the first ones.
         for batch in range(following, self._last + 1):
             known = self._progress.get(batch)
             start = self._read
@@ -365,10 +429,15 @@ class Query:
                 day = datetime.fromtimestamp(reached(Logs(self._checkpoint)) / 1000)  # noqa: DTZ006 - as rows are
                 hour, _, rest = watermark.partition(":")
                 watermark = f"{day:%Y-%m-%d} {hour:0>2}:{rest}"
-            time = datetime.fromisoformat(watermark) if isinstance(watermark, str) else watermark
+            time = (
+                datetime.fromisoformat(watermark)
+                if isinstance(watermark, str)
+                else watermark
+            )
         except ValueError as err:
             raise InvalidInputError(
-                f"step(): watermark is {watermark!r}; give a time, such as '12:10' or '2026-01-31 12:10'"
+                f"step(): watermark is {watermark!r}; give a time, such as '12:10' or"
+                " '2026-01-31 12:10'"
             ) from err
         return int(time.timestamp() * 1000)
 
@@ -376,19 +445,21 @@ class Query:
         """Stop the query, so that the next step starts it again from its checkpoint.
 
         Args:
-            frame: the DataFrame to continue with, such as that of the next version of a job; by default the
-                same one.
+            frame: the DataFrame to continue with, such as that of the next version of a
+                job; by default the same one.
         """
         check(Query.restart, locals())
         from pyspark.errors import StreamingQueryException
 
         if self._running is not None:
-            # Wait, because Spark publishes the progress of a batch only after its commit.
+            # Wait, because Spark publishes the progress of a batch only after its
+            # commit.
             with suppress(StreamingQueryException):
                 self._running.processAllAvailable()
             self._running.stop()
             if Logs(self._checkpoint).done > self._last:
-                self._take(self._running)  # the step of another query published rows for this one, too
+                # The step of another query published rows for this one, too
+                self._take(self._running)
             self._running = None
         if self._memory is not None:
             self._memory = None
@@ -398,10 +469,11 @@ class Query:
     def kill_before_commit(self) -> None:
         """Simulate a driver that was killed between the write of the last batch and its commit.
 
-        The last batch means the last one that was not empty; empty batches after it are removed from the
-        checkpoint, with their state. The next step replays that batch, with the same id and the same rows.
-        A sink that keeps a record of its batches, as `sinks.sql_table` does, has recorded the empty ones,
-        too; with such a sink the very last batch is replayed.
+        The last batch means the last one that was not empty; empty batches after it are
+        removed from the checkpoint, with their state. The next step replays that batch,
+        with the same id and the same rows. A sink that keeps a record of its batches,
+        as `sinks.sql_table` does, has recorded the empty ones, too; with such a sink
+        the very last batch is replayed.
 
         Raises:
             InvalidInputError: no batch has been committed.
@@ -413,13 +485,17 @@ class Query:
         commits = logs.entries("commits")
         if not commits:
             raise InvalidInputError(
-                "no batch has been committed yet that could be replayed; call add_data() and step() first"
+                "no batch has been committed yet that could be replayed; call"
+                " add_data() and step() first"
             )
         parts = [] if self._sink is None else inner(self._sink)
         records = any(part.promise.startswith("exactly once") for part in parts)
-        ids = {batch.batch_id for batch in self.batches if records or not batch.is_empty}
+        ids = {
+            batch.batch_id for batch in self.batches if records or not batch.is_empty
+        }
         killed = max(ids & commits.keys(), default=max(commits))
-        # The batch after it is planned anew, and Spark would keep a version of the state that is there.
+        # The batch after it is planned anew, and Spark would keep a version of the
+        # state that is there.
         set_aside(logs, killed + 1)
         for gone in later_files(self._checkpoint / "commits", killed - 1):
             gone.unlink()
@@ -439,10 +515,18 @@ class Query:
         spark = self.frame.sparkSession
         if self._sink is not None:
             sink = sinks.fan_out(self._sink, sink)
-        elif on_server(spark) and self._mode != "complete" and not self._checkpoint.exists():
+        elif (
+            on_server(spark)
+            and self._mode != "complete"
+            and not self._checkpoint.exists()
+        ):
             sink = replace(sinks.memory(self._name), modes=("append", "update"))
             self._memory = spark.table(self._name)
-        how: dict[str, Any] = {"name": self._name, "mode": self._mode, "checkpoint": self._checkpoint}
+        how: dict[str, Any] = {
+            "name": self._name,
+            "mode": self._mode,
+            "checkpoint": self._checkpoint,
+        }
         return start(self.frame, sink, **how, **trigger)
 
     def _delivered(self) -> list[Batch]:
@@ -451,12 +535,17 @@ class Query:
         for path in sorted(self._batches.glob("[!.]*")):
             found.append(pickle.loads(path.read_bytes()))  # noqa: S301 - the recorder's own
             path.unlink()
-        if lost := [batch_id for batch_id, _ in found if batch_id not in self._progress]:
+        if lost := [
+            batch_id for batch_id, _ in found if batch_id not in self._progress
+        ]:
             raise InvalidInputError(
-                f"this step ran {len(found)} batches, and Spark forgot the progress of batch {lost[0]}; "
-                "step more often, or give spark.sql.streaming.numRecentProgressUpdates a higher number"
+                f"this step ran {len(found)} batches, and Spark forgot the progress of"
+                f" batch {lost[0]}; step more often, or give"
+                " spark.sql.streaming.numRecentProgressUpdates a higher number"
             )
-        delivered = [Batch(batch_id, rows, self._progress[batch_id]) for batch_id, rows in found]
+        delivered = [
+            Batch(batch_id, rows, self._progress[batch_id]) for batch_id, rows in found
+        ]
         self.batches += delivered
         return [batch for batch in delivered if not batch.is_empty]
 
@@ -464,14 +553,15 @@ class Query:
 def _recorder(folder: str) -> Callable[[DataFrame, int], None]:
     """Return a `foreachBatch` function that writes the rows of each batch to a file in a folder.
 
-    On Spark Connect the function runs in a process of the server, so it refers only to strings and to modules
-    of Python.
+    On Spark Connect the function runs in a process of the server, so it refers only to
+    strings and to modules of Python.
     """
     zone = os.environ.get("TZ")
 
     def record(batch: DataFrame, batch_id: int) -> None:
         if zone is not None:
-            # Use the zone of the test's process, because `collect` returns times without a zone.
+            # Use the zone of the test's process, because `collect` returns times
+            # without a zone.
             os.environ["TZ"] = zone
             time.tzset()
         rows = batch.collect()
@@ -483,10 +573,14 @@ def _recorder(folder: str) -> Callable[[DataFrame, int], None]:
     return record
 
 
-_FIRST_TIME = 1_000_000_000  # modification time of the first file, in Unix seconds: in 2001
+# Modification time of the first file, in Unix seconds: in 2001
+_FIRST_TIME = 1_000_000_000
 
-# Types by session and schema: only Spark can derive them, and a request takes as long as half a batch.
-_known_types: WeakKeyDictionary[SparkSession, dict[str, tuple[StructType, Any]]] = WeakKeyDictionary()
+# Types by session and schema: only Spark can derive them, and a request takes as long
+# as half a batch.
+_known_types: WeakKeyDictionary[SparkSession, dict[str, tuple[StructType, Any]]] = (
+    WeakKeyDictionary()
+)
 
 
 @contextmanager
@@ -494,11 +588,12 @@ def streams(spark: SparkSession) -> Iterator[Streams]:
     """Open a workspace in which a test makes sources and queries; at its end, queries stop and files go.
 
     Args:
-        spark: the session to run queries in. Its time zone must be that of the Python process; the fixture
-            `spark` sets both to UTC.
+        spark: the session to run queries in. Its time zone must be that of the Python
+            process; the fixture `spark` sets both to UTC.
 
     Yields:
-        The object that makes sources and queries: `stream(schema)` and `stream.query(frame)`.
+        The object that makes sources and queries: `stream(schema)` and
+        `stream.query(frame)`.
 
     Examples:
         In a session::
@@ -510,8 +605,11 @@ def streams(spark: SparkSession) -> Iterator[Streams]:
                 assert [batch.rows for batch in query.step()] == [[("tea", 2)]]
     """
     check(streams, locals())
-    # Ignore errors: Spark's maintenance thread may write to a state store while its folder is removed.
-    with tempfile.TemporaryDirectory(prefix="sparkstream-test-", ignore_cleanup_errors=True) as folder:
+    # Ignore errors: Spark's maintenance thread may write to a state store while its
+    # folder is removed.
+    with tempfile.TemporaryDirectory(
+        prefix="sparkstream-test-", ignore_cleanup_errors=True
+    ) as folder:
         made = Streams(spark, Path(folder))
         try:
             yield made
@@ -533,8 +631,9 @@ class Streams:
         self.folder = folder
         self._sources: list[Source] = []
         self._queries: list[Query] = []
-        # The file source reads files in the order of their modification times. Times in the past are used,
-        # because a file from the future would make Spark ignore the others as too old.
+        # The file source reads files in the order of their modification times. Times in
+        # the past are used, because a file from the future would make Spark ignore the
+        # others as too old.
         self._times = itertools.count(_FIRST_TIME)
 
     def __call__(self, schema: str | StructType) -> Source:
@@ -550,14 +649,17 @@ class Streams:
         self._sources.append(Source(self._spark, types, folder, self._times))
         return self._sources[-1]
 
-    def query(self, frame: DataFrame, *, mode: str = "append", sink: Sink | None = None) -> Query:
+    def query(
+        self, frame: DataFrame, *, mode: str = "append", sink: Sink | None = None
+    ) -> Query:
         """Make a query with a checkpoint of its own; the first step starts it.
 
         Args:
             frame: a streaming DataFrame, made from `to_df()` of one or more sources.
             mode: the output mode: `append`, `update` or `complete`.
-            sink: a sink to test along with the query; it must write batch by batch. The sink receives each
-                batch first, and a batch on which it fails is not in the result of the step.
+            sink: a sink to test along with the query; it must write batch by batch. The
+                sink receives each batch first, and a batch on which it fails is not in
+                the result of the step.
         """
         check(Streams.query, locals())
         folder = self.folder / f"query-{len(self._queries)}"
@@ -578,8 +680,8 @@ class Streams:
             from sparkstream_kit.schemas import as_schema
 
             columns = as_schema(schema, self._spark)
-            # With `limit(0)` Spark knows that the DataFrame is empty. Otherwise it would run a task, and the
-            # first task of a session takes a second.
+            # With `limit(0)` Spark knows that the DataFrame is empty. Otherwise it
+            # would run a task, and the first task of a session takes a second.
             empty = self._spark.createDataFrame([], columns).limit(0)
             known[key] = (empty.schema, empty.toArrow().schema)
         return known[key]
@@ -588,8 +690,9 @@ class Streams:
         """Make the rows added to all sources visible to the queries."""
         waiting = [source for source in self._sources if source.waiting]
         if len(waiting) > 1:
-            # A running query could start a batch after one source was published and before the next. A query
-            # that starts afterwards sees the rows of all sources.
+            # A running query could start a batch after one source was published and
+            # before the next. A query that starts afterwards sees the rows of all
+            # sources.
             self.stop()
         for source in waiting:
             source.publish()
@@ -598,8 +701,9 @@ class Streams:
 class Source:
     """A streaming source that a test fills; each `add_data` becomes one batch. `Streams` makes it.
 
-    If several sources were filled before a step, their rows are paired: the first `add_data` of each source
-    goes into one batch, the second of each into the next batch, and so on.
+    If several sources were filled before a step, their rows are paired: the first
+    `add_data` of each source goes into one batch, the second of each into the next
+    batch, and so on.
 
     Attributes:
         schema: the columns of the source, a `StructType`.
@@ -607,7 +711,11 @@ class Source:
     """
 
     def __init__(
-        self, spark: SparkSession, types: tuple[StructType, Any], folder: Path, times: Iterator[int]
+        self,
+        spark: SparkSession,
+        types: tuple[StructType, Any],
+        folder: Path,
+        times: Iterator[int],
     ) -> None:
         self.schema, self._arrow = types
         self.waiting: list[Path] = []
@@ -618,14 +726,17 @@ class Source:
     def add_data(self, rows: Iterable[object]) -> None:
         """Add one batch of rows, which the next step of each query of this source reads.
 
-        A row with a later event time moves the watermark after its batch. Columns that a dict leaves out are
-        NULL, so `add_data([{"time": later}])` is a short way to move the watermark.
+        A row with a later event time moves the watermark after its batch. Columns that
+        a dict leaves out are NULL, so `add_data([{"time": later}])` is a short way to
+        move the watermark.
 
         Args:
-            rows: tuples in the order of the columns, dicts or Rows, with values of the columns' Python types.
+            rows: tuples in the order of the columns, dicts or Rows, with values of the
+                columns' Python types.
 
         Raises:
-            InvalidInputError: a row does not fit the columns, or a value does not fit the type of its column.
+            InvalidInputError: a row does not fit the columns, or a value does not fit
+                the type of its column.
             MissingExtraError: pyarrow is not installed.
         """
         time = next(self._times)
@@ -636,7 +747,9 @@ class Source:
 
     def to_df(self) -> DataFrame:
         """Return the source as a streaming DataFrame; Spark's file source makes all columns nullable."""
-        reader = self._spark.readStream.schema(self.schema).option("maxFilesPerTrigger", 1)
+        reader = self._spark.readStream.schema(self.schema).option(
+            "maxFilesPerTrigger", 1
+        )
         return reader.parquet(escaped(for_spark(self._folder)))
 
     def publish(self) -> None:

@@ -1,7 +1,7 @@
 """The pytest plugin: the fixtures `spark` and `stream`. A fixture of that name in a conftest.py wins.
 
-pytest loads this module through the package's entry point in every project that has the package installed, so
-the module imports nothing of Spark before a test uses a fixture.
+pytest loads this module through the package's entry point in every project that has the
+package installed, so the module imports nothing of Spark before a test uses a fixture.
 """
 
 from __future__ import annotations
@@ -28,19 +28,27 @@ if TYPE_CHECKING:
 def spark() -> Iterator[SparkSession]:
     """A Spark session for the whole test run: local on two cores, or on the server that SPARK_REMOTE names.
 
-    The session uses the kit's `test` profile. The time zones of Python and of the session are UTC until the
-    end of the run, so that a timestamp without a zone means the same time on every machine.
+    The session uses the kit's `test` profile. The time zones of Python and of the
+    session are UTC until the end of the run, so that a timestamp without a zone means
+    the same time on every machine.
     """
     from sparkstream_kit import spark_session
     from sparkstream_kit._files import for_spark
 
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="sparkstream-") as folder:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="sparkstream-") as folder,
+    ):
         patch.setenv("TZ", "UTC")
         time.tzset()
         warehouse = for_spark(Path(folder, "warehouse"))
         local = {"spark.master": "local[2]", "spark.sql.warehouse.dir": warehouse}
-        conf = {} if os.environ.get("SPARK_REMOTE") else local  # a server keeps its master and warehouse
-        with spark_session("pytest", profile="test", conf=conf) as session, _own_tables(session):
+        # A server keeps its master and warehouse
+        conf = {} if os.environ.get("SPARK_REMOTE") else local
+        with (
+            spark_session("pytest", profile="test", conf=conf) as session,
+            _own_tables(session),
+        ):
             yield session
     time.tzset()
 

@@ -9,15 +9,28 @@ from pathlib import Path
 
 from pyspark.sql import functions as F
 
-from sparkstream_kit import jobflags, quarantine, run, sinks, sources, spark_session, start
+from sparkstream_kit import (
+    jobflags,
+    quarantine,
+    run,
+    sinks,
+    sources,
+    spark_session,
+    start,
+)
 
 HERE = Path(__file__).parent
-SALES = "id INT NOT NULL, product STRING NOT NULL, shop STRING NOT NULL, amount INT NOT NULL"
+SALES = (
+    "id INT NOT NULL, product STRING NOT NULL, shop STRING NOT NULL, amount INT NOT"
+    " NULL"
+)
 
 
 def totals(sales):
     """Return the sales and their amount of each product."""
-    return sales.groupBy("product").agg(F.count("*").alias("sales"), F.sum("amount").alias("amount"))
+    return sales.groupBy("product").agg(
+        F.count("*").alias("sales"), F.sum("amount").alias("amount")
+    )
 
 
 @jobflags.exit_codes
@@ -27,14 +40,28 @@ def main(argv=None):
     # One batch at once, and none after it while a test looks.
     trigger = {"processingTime": "1000 hours"} if forever else {"availableNow": True}
     with spark_session("shop", profile="test") as spark:
-        rows = quarantine.parse_json(sources.text(spark, f"{HERE}/in", max_files_per_trigger=1), SALES)
+        rows = quarantine.parse_json(
+            sources.text(spark, f"{HERE}/in", max_files_per_trigger=1), SALES
+        )
         bad = sinks.batch_files(f"{HERE}/bad", format="json")
-        sink = quarantine.split(sinks.sql_table(f"sqlite:///{HERE}/shop.db", "sales"), bad)
+        sink = quarantine.split(
+            sinks.sql_table(f"sqlite:///{HERE}/shop.db", "sales"), bad
+        )
         mode = "append"
         if what == "totals":
-            rows, sink = totals(quarantine.good_rows(rows)), sinks.snapshot(f"{HERE}/totals.csv")
+            rows, sink = (
+                totals(quarantine.good_rows(rows)),
+                sinks.snapshot(f"{HERE}/totals.csv"),
+            )
             mode = "complete"
-        query = start(rows, sink, name=what, mode=mode, checkpoint=f"{HERE}/ckpt/{what}", **trigger)
+        query = start(
+            rows,
+            sink,
+            name=what,
+            mode=mode,
+            checkpoint=f"{HERE}/ckpt/{what}",
+            **trigger,
+        )
         sys.stderr.write(f"{run(query)}\n")
     return 0
 

@@ -30,13 +30,18 @@ def lines(number):
 
 
 def land(project, number):
-    (project / "in" / f"{number}.json").write_text("".join(f"{line}\n" for line in lines(number)))
+    (project / "in" / f"{number}.json").write_text(
+        "".join(f"{line}\n" for line in lines(number))
+    )
 
 
 def run_job(project, job, capfd):
     """Run the job in this process; return its exit code and what it has written to standard error."""
     capfd.readouterr()
-    return runpy.run_path(str(project / "shop.py"), run_name="shop")["main"]([job]), capfd.readouterr().err
+    return (
+        runpy.run_path(str(project / "shop.py"), run_name="shop")["main"]([job]),
+        capfd.readouterr().err,
+    )
 
 
 def judge(project, job, by="product", bad=0):
@@ -46,20 +51,40 @@ def judge(project, job, by="product", bad=0):
     if job == "totals":
         truth: Counter[object] = Counter()
         for sale in sales:
-            truth.update({(by, sale[by], "sales"): 1, (by, sale[by], "amount"): sale["amount"]})
-        head, *rows = [line.split(",") for line in (project / "totals.csv").read_text().splitlines()]
+            truth.update(
+                {(by, sale[by], "sales"): 1, (by, sale[by], "amount"): sale["amount"]}
+            )
+        head, *rows = [
+            line.split(",")
+            for line in (project / "totals.csv").read_text().splitlines()
+        ]
         found: Counter[object] = Counter()
         for key, *numbers in rows:
             named = zip(head[1:], map(int, numbers), strict=True)
             found.update({(head[0], key, name): number for name, number in named})
         return truth - found, found - truth
-    truth = Counter([*(tuple(sale.values()) for sale in sales), *(x for x in landed if x[0] != "{")])
+    truth = Counter(
+        [*(tuple(sale.values()) for sale in sales), *(x for x in landed if x[0] != "{")]
+    )
     with closing(sqlite3.connect(project / "shop.db")) as database:
-        there = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'sales'").fetchall()
-        written = there and database.execute("SELECT id, product, shop, amount FROM sales").fetchall()
+        there = database.execute(
+            "SELECT 1 FROM sqlite_master WHERE name = 'sales'"
+        ).fetchall()
+        written = (
+            there
+            and database.execute(
+                "SELECT id, product, shop, amount FROM sales"
+            ).fetchall()
+        )
     files = (project / "bad").glob("batch=*/*.json")
-    kept = [json.loads(line)["_raw"] for file in files for line in file.read_text().splitlines()]
-    found = Counter([*written, *("mended" if line.startswith("{") else line for line in kept)])
+    kept = [
+        json.loads(line)["_raw"]
+        for file in files
+        for line in file.read_text().splitlines()
+    ]
+    found = Counter(
+        [*written, *("mended" if line.startswith("{") else line for line in kept)]
+    )
     truth["mended"] = bad
     return truth - found, found - truth
 
@@ -77,7 +102,10 @@ def made(spark, tmp_path_factory):
 
     The second has always the same path: a checkpoint knows the files by theirs.
     """
-    kept, project = tmp_path_factory.mktemp("kept"), tmp_path_factory.mktemp("broken") / "project"
+    kept, project = (
+        tmp_path_factory.mktemp("kept"),
+        tmp_path_factory.mktemp("broken") / "project",
+    )
     (project / "in").mkdir(parents=True)
     shutil.copy(HERE / "shop.py", project)
     main = runpy.run_path(str(project / "shop.py"), run_name="shop")["main"]
@@ -99,7 +127,10 @@ def test_a_broken_job_is_repaired_and_no_row_is_lost_or_doubled(name, made, capf
     fault, (kept, project) = FAULTS[name], made
     shutil.rmtree(project)
     shutil.copytree(kept, project)
-    job, judged = fault["job"], {key: fault[key] for key in ("by", "bad") if key in fault}
+    job, judged = (
+        fault["job"],
+        {key: fault[key] for key in ("by", "bad") if key in fault},
+    )
     assert judge(project, job)[0], "the fourth file is not read yet"
 
     def typed(command):
@@ -107,7 +138,11 @@ def test_a_broken_job_is_repaired_and_no_row_is_lost_or_doubled(name, made, capf
 
     broken = typed(fault["breaks"])
     assert broken.returncode == 0, broken.stderr
-    code, said = run_job(project, job, capfd) if "looks" not in fault else (1, typed(fault["looks"]).stdout)
+    code, said = (
+        run_job(project, job, capfd)
+        if "looks" not in fault
+        else (1, typed(fault["looks"]).stdout)
+    )
     assert re.search(fault["says"], said), said
     if fault["repair"]:
         assert any(judge(project, job, **judged)), "it is right without a repair"
@@ -128,7 +163,10 @@ def test_each_repair_is_one_that_the_skill_has():
             for part in command.split(" | "):
                 word = re.match(r"sparkstream checkpoint \w+|kill -TERM|\w+", part)
                 assert word, command
-                assert re.search(rf"(`|^){word[0]}\b", skill, re.MULTILINE), (name, command)
+                assert re.search(rf"(`|^){word[0]}\b", skill, re.MULTILINE), (
+                    name,
+                    command,
+                )
 
 
 @pytest.mark.slow

@@ -12,7 +12,9 @@ def chromium():
     driver = shutil.which("chromedriver")
     if driver is None or shutil.which("chromium") is None:
         pytest.skip("needs Chromium and its driver: bash scripts/browser.sh")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="needs selenium: pip install selenium"
+    )
     options = webdriver.ChromeOptions()
     for word in (
         "--headless=new",
@@ -21,7 +23,9 @@ def chromium():
         "--disable-background-networking",
     ):
         options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    options.set_capability(
+        "goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"}
+    )
     with webdriver.Chrome(options, webdriver.ChromeService(driver)) as browser:
         browser.set_script_timeout(30)
         yield browser

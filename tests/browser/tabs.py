@@ -24,7 +24,9 @@ class Tab:
         """Return the texts of the elements, as they are shown."""
         return list(
             self.run(
-                "return [...document.querySelectorAll(arguments[0])].map(each => each.innerText)", selector
+                "return [...document.querySelectorAll(arguments[0])].map(each =>"
+                " each.innerText)",
+                selector,
             )
         )
 
@@ -41,19 +43,30 @@ class Tab:
 
     def emulate(self, width, scheme="light"):
         """Be a screen of this width, for somebody who likes it light or dark."""
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        size = {
+            "width": width,
+            "height": 900,
+            "deviceScaleFactor": 1,
+            "mobile": width < 500,
+        }
         self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        self.browser.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": features}
+        )
 
 
 @contextmanager
 def nothing_else(tab, port):
     """Fail if the page in the block asks another server for something, or has an error in its console."""
     yield
-    asked = [json.loads(each["message"])["message"] for each in tab.logged("performance")]
+    asked = [
+        json.loads(each["message"])["message"] for each in tab.logged("performance")
+    ]
     urls = {
-        each["params"]["request"]["url"] for each in asked if each["method"] == "Network.requestWillBeSent"
+        each["params"]["request"]["url"]
+        for each in asked
+        if each["method"] == "Network.requestWillBeSent"
     }
     own = {f"http://127.0.0.1:{port}/", "about:blank", "data:"}
     assert f"http://127.0.0.1:{port}/events" in urls

@@ -71,20 +71,27 @@ def test_a_page_shows_what_the_queries_do_and_follows_them(shown, tab):
         assert any("its state grows" in each for each in tab.texts(".verdicts li"))
         charts = {
             name: tab.run(
-                "return Object.keys(CHARTS).filter(each => cards.get(arguments[0]).charts[each].chart)", name
+                "return Object.keys(CHARTS).filter(each =>"
+                " cards.get(arguments[0]).charts[each].chart)",
+                name,
             )
             for name in names
         }
         assert charts["sales_clean"] == ["rate", "parts"]
         assert charts["score_payments"] == ["rate", "parts", "state"]
         assert charts["action_windows"] == ["rate", "parts", "state", "lag"]
-        assert tab.run("return [...document.querySelectorAll('canvas')].every(each => each.width > 200)")
+        assert tab.run(
+            "return [...document.querySelectorAll('canvas')].every(each => each.width >"
+            " 200)"
+        )
         assert tab.texts("td") == ["tea", "12345", "<b>ink</b>", "2"]
         assert tab.texts(".bars span") == ["tea", "12,345", "<b>ink</b>", "2"]
         last = OF_WINDOWS[-1]
         shown.result = ["shop", "n"], [False, True], [("tea", "12346")]
         shown.add(last, batchId=last["batchId"] + 1, numInputRows=1)
-        tab.until("article small", lambda found: f"batch {last['batchId'] + 1}" in found)
+        tab.until(
+            "article small", lambda found: f"batch {last['batchId'] + 1}" in found
+        )
         tab.until("td", lambda found: found == ["tea", "12346"])
 
 
@@ -98,7 +105,9 @@ def test_what_a_job_says_is_text(shown, tab):
         tab.until("td", lambda found: found == [SCRIPT, "2"])
         assert tab.texts("h2") == [SCRIPT]
         assert tab.texts("th")[0] == SCRIPT
-        assert tab.run("return [document.scripts.length, document.images.length, document.title]") == [
+        assert tab.run(
+            "return [document.scripts.length, document.images.length, document.title]"
+        ) == [
             2,
             0,
             "sparkstream",
@@ -124,23 +133,45 @@ def test_an_error_is_shown_and_the_end_too(shown, tab, monkeypatch):
 def test_it_fits_a_phone_and_a_screen_by_day_and_by_night(shown, tab, width):
     for each in TOLD:
         shown.add(each)
-    shown.add(OF_WINDOWS[0], name="a_query_with_a_name_that_is_much_longer_than_any_phone_is_wide", id=OTHER)
+    shown.add(
+        OF_WINDOWS[0],
+        name="a_query_with_a_name_that_is_much_longer_than_any_phone_is_wide",
+        id=OTHER,
+    )
     tab.emulate(width)
     tab.browser.get(shown.address)
     tab.until("figure canvas", lambda found: len(found) >= 9)
-    back, canvas = "getComputedStyle(document.body).backgroundColor", "document.querySelector('canvas')"
+    back, canvas = (
+        "getComputedStyle(document.body).backgroundColor",
+        "document.querySelector('canvas')",
+    )
     looks = f"return [{back}, {canvas}.toDataURL()]"
     light = tab.run(looks)
     assert tab.run("return document.documentElement.scrollWidth") <= width
-    lefts = "[...document.querySelectorAll('figure:not([hidden])')].map(each => each.offsetLeft)"
+    lefts = (
+        "[...document.querySelectorAll('figure:not([hidden])')].map(each =>"
+        " each.offsetLeft)"
+    )
     assert (len(set(tab.run(f"return {lefts}"))) == 1) == (width == 390)
     tab.emulate(width, "dark")
-    tab.until("h2", lambda _: all(now != before for now, before in zip(tab.run(looks), light, strict=True)))
+    tab.until(
+        "h2",
+        lambda _: all(
+            now != before for now, before in zip(tab.run(looks), light, strict=True)
+        ),
+    )
     assert tab.run("return document.documentElement.scrollWidth") <= width
 
 
 def test_the_rows_of_a_result_are_sorted_by_a_click_and_stay_so(shown, tab):
-    kinds, rows = [False, True, False], [("tea", "9", None), ("ink", "10", "b"), ("pen", "-1", "a")]
+    kinds, rows = (
+        [False, True, False],
+        [
+            ("tea", "9", None),
+            ("ink", "10", "b"),
+            ("pen", "-1", "a"),
+        ],
+    )
     shown.result = ["shop", "n", "note"], kinds, rows
     shown.add(OF_WINDOWS[0])
     tab.browser.get(shown.address)
@@ -149,15 +180,17 @@ def test_the_rows_of_a_result_are_sorted_by_a_click_and_stay_so(shown, tab):
         return tab.texts(f"tbody td:nth-child({place})")
 
     def click(place):
-        tab.run("document.querySelectorAll('th button')[arguments[0] - 1].click()", place)
+        tab.run(
+            "document.querySelectorAll('th button')[arguments[0] - 1].click()", place
+        )
 
     tab.until("td", lambda found: len(found) == 9)
     assert column(1) == ["tea", "ink", "pen"], "as the job has it"
     click(2)
     assert column(2) == ["10", "9", "-1"], "by number, the largest first"
-    assert tab.run("return [...document.querySelectorAll('th')].map(each => each.ariaSort)") == [
-        *("none", "descending", "none")
-    ]
+    assert tab.run(
+        "return [...document.querySelectorAll('th')].map(each => each.ariaSort)"
+    ) == [*("none", "descending", "none")]
     shown.result = ["shop", "n", "note"], kinds, [*rows, ("oil", "11", "c")]
     shown.add(OF_WINDOWS[0], batchId=OF_WINDOWS[0]["batchId"] + 1)
     tab.until("td", lambda found: len(found) == 12)
@@ -173,11 +206,17 @@ def test_without_the_token_nothing_is_shown_and_there_is_no_button(shown, tab):
     shown.add(OF_WINDOWS[0])
     tab.browser.get(shown.address.partition("#")[0])
     tab.until(
-        "#state", lambda found: found[0].startswith("not shown: open the address that this run printed")
+        "#state",
+        lambda found: found[0].startswith(
+            "not shown: open the address that this run printed"
+        ),
     )
     assert tab.texts("h2") == []
     assert tab.run("return document.getElementById('stop').hidden")
-    assert tab.run("return fetch('stop', {method: 'POST'}).then(answer => answer.status)") == 401
+    assert (
+        tab.run("return fetch('stop', {method: 'POST'}).then(answer => answer.status)")
+        == 401
+    )
     assert shown.stops == []
     tab.browser.get(shown.address)  # the same page, and now its token
     tab.until("h2", len)
@@ -194,20 +233,41 @@ with spark_session("counts", profile="test") as spark:
 
 
 def test_a_job_is_watched_killed_started_again_and_ended(folder, tab, free_port):
-    list(feeds.drip(islice(iter(feeds.sales_files(None, rows=20, seed=1)), 2), folder, every=0) or ())
+    list(
+        feeds.drip(
+            islice(iter(feeds.sales_files(None, rows=20, seed=1)), 2), folder, every=0
+        )
+        or ()
+    )
     job = (sys.executable, "-c", COUNTS, str(folder), free_port)
-    how = {"env": environment(), "stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+    how = {
+        "env": environment(),
+        "stderr": subprocess.PIPE,
+        "stdout": subprocess.DEVNULL,
+    }
     with running(*job, **how) as first:
         tab.browser.get(address(first))
         tab.until("td", lambda found: len(found) > 8)
         assert tab.texts("h2") == ["counts"]
-        assert tab.texts("h3") == [f"Result view counts: {len(tab.texts('tbody tr'))} rows"]
+        assert tab.texts("h3") == [
+            f"Result view counts: {len(tab.texts('tbody tr'))} rows"
+        ]
         first.kill()
-        tab.until("#state", lambda found: found[0].startswith("no connection: the job has been killed"))
+        tab.until(
+            "#state",
+            lambda found: found[0].startswith("no connection: the job has been killed"),
+        )
     with running(*job, **how) as second:
         new = address(second)
-        tab.until("#state", lambda found: found[0].startswith("not shown: open the address that this run"))
-        assert tab.run("return document.getElementById('stop').hidden"), "each run has a token of its own"
+        tab.until(
+            "#state",
+            lambda found: found[0].startswith(
+                "not shown: open the address that this run"
+            ),
+        )
+        assert tab.run("return document.getElementById('stop').hidden"), (
+            "each run has a token of its own"
+        )
         tab.browser.get(new)
         tab.until("td", len)
         stop_twice(tab)
@@ -234,14 +294,25 @@ def stop_twice(tab):
 
 
 def test_a_result_of_four_columns_fits_a_phone(shown, tab):
-    columns, words = ["ProductKey", "Orders", "TotalSales", "Comment"], "a longer description, with words"
+    columns, words = (
+        [
+            "ProductKey",
+            "Orders",
+            "TotalSales",
+            "Comment",
+        ],
+        "a longer description, with words",
+    )
     rows = [(f"Computer-desktop-{n}", str(n), f"{n}4321.50", words) for n in range(12)]
     shown.result = columns, [False, True, True, False], rows
     shown.add(OF_WINDOWS[0])
     tab.emulate(390)
     tab.browser.get(shown.address)
     tab.until("td", lambda found: len(found) == 48)
-    wide = "document.querySelector('.scroll').scrollWidth <= document.querySelector('.scroll').clientWidth"
+    wide = (
+        "document.querySelector('.scroll').scrollWidth <="
+        " document.querySelector('.scroll').clientWidth"
+    )
     assert tab.run(f"return {wide}"), "no column is pushed off the screen"
     numbers = "[...document.querySelectorAll('.bars span.number, td.number')]"
     cut = f"return {numbers}.some(each => each.scrollWidth > each.clientWidth + 1)"

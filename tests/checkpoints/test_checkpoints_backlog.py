@@ -47,7 +47,9 @@ def with_itself(rows):
 SHAPES: dict[str, tuple[dict[str, int], Callable[[SparkSession, Path], DataFrame]]] = {
     "kinds": (
         {"part {:02}.txt": 4, "{}.md": 3, ".{}.txt": 2, "_{}.txt": 2},
-        lambda spark, folder: text(spark, folder, pathGlobFilter="{part,whole}*.tx[!y]"),
+        lambda spark, folder: text(
+            spark, folder, pathGlobFilter="{part,whole}*.tx[!y]"
+        ),
     ),
     "days": (
         {"day=1/hour=1/{}.txt": 2, "day=2/hour=1/{}.txt": 2},
@@ -57,8 +59,14 @@ SHAPES: dict[str, tuple[dict[str, int], Callable[[SparkSession, Path], DataFrame
         {"shop 1/{}.txt": 2, "shop 2/{}.txt": 2, "other/{}.txt": 2},
         lambda spark, folder: text(spark, f"{folder}/{{shop,mall}} [0-9]"),
     ),
-    "of files": ({"{}.txt": 4, "_{}.txt": 2}, lambda spark, folder: text(spark, f"{folder}/*")),
-    "odd name": ({"sales[7] 100%/{}.txt": 3}, lambda spark, folder: text(spark, folder / "sales[7] 100%")),
+    "of files": (
+        {"{}.txt": 4, "_{}.txt": 2},
+        lambda spark, folder: text(spark, f"{folder}/*"),
+    ),
+    "odd name": (
+        {"sales[7] 100%/{}.txt": 3},
+        lambda spark, folder: text(spark, folder / "sales[7] 100%"),
+    ),
     "two": (
         {"a/{}.txt": 3, "b/{}.txt": 4, "b/{}.md": 2},
         lambda spark, folder: text(spark, folder / "a").union(
@@ -78,7 +86,9 @@ def test_what_waits_is_what_the_next_run_reads(spark, folder, tmp_path, shape):
     frame = read(spark, folder)
 
     def once(**trigger):
-        query = start(frame, reading(), name="rows", checkpoint=tmp_path / "ckpt", **trigger)
+        query = start(
+            frame, reading(), name="rows", checkpoint=tmp_path / "ckpt", **trigger
+        )
         return run(query, max_batches=None if trigger else 1).queries[0]
 
     first = once()
@@ -88,7 +98,9 @@ def test_what_waits_is_what_the_next_run_reads(spark, folder, tmp_path, shape):
     assert rest.input_rows == times * first.files_waiting, shape
     assert not rest.files_waiting
     waits = first.files_waiting
-    assert (f", {waits} {'file' if waits == 1 else 'files'} waiting, " in str(first)) == (waits > 0)
+    assert (
+        f", {waits} {'file' if waits == 1 else 'files'} waiting, " in str(first)
+    ) == (waits > 0)
     assert "waiting" not in str(rest)
 
 
@@ -104,13 +116,21 @@ def test_a_file_that_is_too_old_for_spark_does_not_wait(spark, folder, finish):
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["checkpoint", "temporary"])
-def test_a_recording_says_how_many_files_wait_after_each_batch(spark, folder, tmp_path, kept):
+def test_a_recording_says_how_many_files_wait_after_each_batch(
+    spark, folder, tmp_path, kept
+):
     feeds.drip([(f"{number}.txt", "a row\n") for number in range(15)], folder)
-    lines, record = sources.text(spark, folder, max_files_per_trigger=3), tmp_path / "record"
-    query = start(lines, reading(), name="told", checkpoint=tmp_path / "ckpt" if kept else None)
+    lines, record = (
+        sources.text(spark, folder, max_files_per_trigger=3),
+        tmp_path / "record",
+    )
+    query = start(
+        lines, reading(), name="told", checkpoint=tmp_path / "ckpt" if kept else None
+    )
     found = run(query, max_batches=5, record=record).queries[0]
     told = [json.loads(line)["files"] for line in record.read_text().splitlines()[1:-1]]
-    # The kit looks at each batch, unless the looks take more than a fiftieth of the time.
+    # The kit looks at each batch, unless the looks take more than a fiftieth of the
+    # time.
     assert told[0] == [12, 3]
     assert [read for _, read in told] == sorted(read for _, read in told)
     assert all(waiting + read == 15 for waiting, read in told)
@@ -122,16 +142,24 @@ def test_files_that_land_meanwhile_are_in_the_summary(spark, folder):
 
     def more(batch, number):
         batch.collect()
-        feeds.drip([(f"more-{number}-{each}.txt", "a row\n") for each in range(4)], folder)
+        feeds.drip(
+            [(f"more-{number}-{each}.txt", "a row\n") for each in range(4)], folder
+        )
 
     query = start(text(spark, folder), sinks.foreach_batch(more), name="behind")
     found = run(query, max_batches=3).queries[0]
-    # A batch that begins while the query is stopped may be cut, and has landed files, too.
-    wanted = [3 + 4 * batches - found.input_rows for batches in (found.batches, found.batches + 1)]
+    # A batch that begins while the query is stopped may be cut, and has landed files,
+    # too.
+    wanted = [
+        3 + 4 * batches - found.input_rows
+        for batches in (found.batches, found.batches + 1)
+    ]
     assert found.files_waiting in wanted
 
 
-def test_looks_take_a_fiftieth_of_the_time_at_most(spark, folder, tmp_path, monkeypatch):
+def test_looks_take_a_fiftieth_of_the_time_at_most(
+    spark, folder, tmp_path, monkeypatch
+):
     feeds.drip([(f"{number}.txt", "a row\n") for number in range(4)], folder)
     clock, looks = [0.0], []
     counted = lost.Source.count
@@ -146,7 +174,9 @@ def test_looks_take_a_fiftieth_of_the_time_at_most(spark, folder, tmp_path, monk
 
     monkeypatch.setattr(lost.Source, "count", slow)
     monkeypatch.setattr(lost, "monotonic", lambda: clock[0])
-    query = start(text(spark, folder), reading(), name="slow", checkpoint=tmp_path / "ckpt")
+    query = start(
+        text(spark, folder), reading(), name="slow", checkpoint=tmp_path / "ckpt"
+    )
     found = run(query, max_batches=4, on_batch=a_second_later).queries[0]
     assert len(looks) == 2, "at the first batch, and at the end"
     assert found.files_waiting == 0
@@ -166,7 +196,9 @@ def test_a_pattern_of_hadoop_is_one_of_python():
 
 @pytest.mark.classic_only("sets Hadoop's own settings")
 @pytest.mark.parametrize("elsewhere", ["in", "ckpt"])
-def test_what_is_on_another_file_system_is_not_counted(spark, folder, tmp_path, elsewhere):
+def test_what_is_on_another_file_system_is_not_counted(
+    spark, folder, tmp_path, elsewhere
+):
     fill(folder, {"{}.txt": 2})
     host = f"backlog-{elsewhere}"
     hadoop = spark.sparkContext._jsc.hadoopConfiguration()  # noqa: SLF001
@@ -174,5 +206,9 @@ def test_what_is_on_another_file_system_is_not_counted(spark, folder, tmp_path, 
     places = {"in": str(folder), "ckpt": str(tmp_path / "ckpt")}
     places[elsewhere] = places[elsewhere].replace(str(tmp_path), f"viewfs://{host}/far")
     frame = text(spark, places["in"])
-    found = run(start(frame, reading(), name="rows", checkpoint=places["ckpt"], availableNow=True)).queries[0]
+    found = run(
+        start(
+            frame, reading(), name="rows", checkpoint=places["ckpt"], availableNow=True
+        )
+    ).queries[0]
     assert (found.input_rows, found.files_waiting) == (2, None)

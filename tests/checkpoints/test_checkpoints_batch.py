@@ -12,7 +12,9 @@ from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 @pytest.mark.slow
 @pytest.mark.parametrize("store", STATE_STORES)
-def test_each_batch_gives_what_the_sink_got_and_what_it_read(store, as_local, tmp_path, finish):
+def test_each_batch_gives_what_the_sink_got_and_what_it_read(
+    store, as_local, tmp_path, finish
+):
     as_local.conf.set(STATE_STORE, STATE_STORES[store])
     queries.land(tmp_path / "in", *range(5))
     got = {}
@@ -27,7 +29,12 @@ def test_each_batch_gives_what_the_sink_got_and_what_it_read(store, as_local, tm
         again = batch(as_local, tmp_path / "ckpt", number, frame)
         assert sorted(map(str, again.collect())) == rows
         assert again.count() > 0
-        read = batch(as_local, tmp_path / "ckpt", number, queries.stream(as_local, tmp_path / "in"))
+        read = batch(
+            as_local,
+            tmp_path / "ckpt",
+            number,
+            queries.stream(as_local, tmp_path / "in"),
+        )
         assert read.count() == 3
     assert queries.contents(tmp_path / "ckpt") == before
 
@@ -52,8 +59,17 @@ def test_on_spark_connect_a_batch_is_opened(spark, tmp_path, finish):
     queries.land(tmp_path / "in", *range(3))
     rows = queries.totals(spark, tmp_path / "in")
     finish(rows, sinks.batch_files(tmp_path / "out"))
-    assert batch(spark, tmp_path / "ckpt", 2, queries.stream(spark, tmp_path / "in")).count() == 3
-    assert sorted(batch(spark, tmp_path / "ckpt", 2, rows).collect()) == [("a", 30), ("b", 33), ("c", 36)]
+    assert (
+        batch(
+            spark, tmp_path / "ckpt", 2, queries.stream(spark, tmp_path / "in")
+        ).count()
+        == 3
+    )
+    assert sorted(batch(spark, tmp_path / "ckpt", 2, rows).collect()) == [
+        ("a", 30),
+        ("b", 33),
+        ("c", 36),
+    ]
 
 
 @pytest.mark.slow
@@ -66,7 +82,10 @@ def test_what_cannot_be_opened_is_refused(as_local, tmp_path, monkeypatch, finis
         (ckpt / "offsets" / f"{number}").unlink()
     for number in (1, 2, 7):
         said = refusal(batch, as_local, ckpt, number, rows)
-        kept = f"checkpoint {ckpt} does not keep the plans of batch {number} and of the one before"
+        kept = (
+            f"checkpoint {ckpt} does not keep the plans of batch {number} and of the"
+            " one before"
+        )
         assert said == f"{kept}; give a later batch, up to 3"
     assert batch(as_local, ckpt, 3, rows).count() == 3
     (tmp_path / "in" / "3 é%.json").unlink()
@@ -75,4 +94,6 @@ def test_what_cannot_be_opened_is_refused(as_local, tmp_path, monkeypatch, finis
     assert "1 of the 1 file that it has read have gone, such as" in said
     assert "3 é%.json" in said
     pretend_master(as_local, monkeypatch, "spark://host:7077")
-    assert "use a session of this process with the master" in refusal(batch, as_local, ckpt, 3, rows)
+    assert "use a session of this process with the master" in refusal(
+        batch, as_local, ckpt, 3, rows
+    )

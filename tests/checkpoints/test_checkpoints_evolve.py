@@ -32,13 +32,16 @@ from sparkstream_kit.operate import replay
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 PARTITIONS = "spark.sql.shuffle.partitions"
-WITHOUT_DATA = "spark.sql.streaming.noDataMicroBatches.enabled"  # the batches that close windows
+# The batches that close windows
+WITHOUT_DATA = "spark.sql.streaming.noDataMicroBatches.enabled"
 OLD, ALL = 4, 7  # files
 land = partial(land_shops, third="pen", late=lambda number: 19 * (2 <= number < OLD))
 
 
 def table(spark, folder, numbers):
-    return spark.read.schema(SCHEMA).json([str(folder / f"{number}.json") for number in numbers])
+    return spark.read.schema(SCHEMA).json(
+        [str(folder / f"{number}.json") for number in numbers]
+    )
 
 
 def once_by(*keys):
@@ -47,7 +50,9 @@ def once_by(*keys):
 
 def remembered(*keys):
     def transform(rows):
-        return state.once(rows.withWatermark("at", "5 minutes"), [*keys], "at", "10 hours").select(*keys)
+        return state.once(
+            rows.withWatermark("at", "5 minutes"), [*keys], "at", "10 hours"
+        ).select(*keys)
 
     return transform
 
@@ -59,14 +64,20 @@ def pairs(rows):
 
 
 def two_windows(rows):
-    small = rows.withWatermark("at", "5 minutes").groupBy(F.window("at", "10 minutes"), "product")
+    small = rows.withWatermark("at", "5 minutes").groupBy(
+        F.window("at", "10 minutes"), "product"
+    )
     small = small.agg(F.sum("amount").alias("total"))
-    large = small.groupBy(F.window(F.window_time("window"), "20 minutes")).agg(F.sum("total").alias("total"))
+    large = small.groupBy(F.window(F.window_time("window"), "20 minutes")).agg(
+        F.sum("total").alias("total")
+    )
     return windows.flatten(large)
 
 
 def sessions(rows):
-    groups = rows.withWatermark("at", "5 minutes").groupBy(F.session_window("at", "4 minutes"), "product")
+    groups = rows.withWatermark("at", "5 minutes").groupBy(
+        F.session_window("at", "4 minutes"), "product"
+    )
     return windows.flatten(groups.agg(F.sum("amount").alias("total")), "session_window")
 
 
@@ -88,9 +99,15 @@ CHANGES = {
     "another key": Change("complete", BY_PRODUCT, totals("shop")),
     "another key, to be updated": Change("update", BY_PRODUCT, totals("shop")),
     "no key": Change("complete", BY_PRODUCT, totals()),
-    "an aggregate more": Change("update", BY_PRODUCT, totals("product", what="struct(sum(n), count(*))")),
-    "more partitions": Change("update", BY_PRODUCT, BY_PRODUCT, {PARTITIONS: "2"}, {PARTITIONS: "5"}),
-    "fewer partitions": Change("complete", BY_PRODUCT, BY_PRODUCT, {PARTITIONS: "5"}, {PARTITIONS: "1"}),
+    "an aggregate more": Change(
+        "update", BY_PRODUCT, totals("product", what="struct(sum(n), count(*))")
+    ),
+    "more partitions": Change(
+        "update", BY_PRODUCT, BY_PRODUCT, {PARTITIONS: "2"}, {PARTITIONS: "5"}
+    ),
+    "fewer partitions": Change(
+        "complete", BY_PRODUCT, BY_PRODUCT, {PARTITIONS: "5"}, {PARTITIONS: "1"}
+    ),
     "a filter removed": Change("update", totals("product", where="n > 1"), BY_PRODUCT),
     "to RocksDB": Change("update", BY_PRODUCT, BY_PRODUCT, MEMORY, ROCKSDB),
     "from RocksDB": Change("update", BY_PRODUCT, BY_PRODUCT, ROCKSDB, MEMORY),
@@ -98,19 +115,37 @@ CHANGES = {
     "another key of windows": Change("append", BY_WINDOW, hourly("shop")),
     "windows in place of totals": Change("update", BY_PRODUCT, BY_WINDOW),
     "totals in place of windows": Change("update", BY_WINDOW, BY_PRODUCT),
-    "longer windows": Change("append", BY_WINDOW, hourly("product", length="30 minutes")),
-    "the whole result of windows": Change("complete", BY_WINDOW, hourly("shop"), old_mode="append"),
-    "windows that were not closed": Change(
-        "append", BY_WINDOW, hourly("shop"), {WITHOUT_DATA: "false"}, {WITHOUT_DATA: "true"}
+    "longer windows": Change(
+        "append", BY_WINDOW, hourly("product", length="30 minutes")
     ),
-    "a longer delay": Change("append", BY_WINDOW, hourly("product", delay="12 minutes")),
+    "the whole result of windows": Change(
+        "complete", BY_WINDOW, hourly("shop"), old_mode="append"
+    ),
+    "windows that were not closed": Change(
+        "append",
+        BY_WINDOW,
+        hourly("shop"),
+        {WITHOUT_DATA: "false"},
+        {WITHOUT_DATA: "true"},
+    ),
+    "a longer delay": Change(
+        "append", BY_WINDOW, hourly("product", delay="12 minutes")
+    ),
     "a shorter delay": Change("append", BY_WINDOW, hourly("product", delay="1 minute")),
     "sessions in place of windows": Change("append", BY_WINDOW, sessions),
     "a second window": Change("append", BY_WINDOW, two_windows),
-    "duplicates dropped": Change("append", lambda rows: rows.select("product", "n"), once_by("product", "n")),
-    "a join with itself": Change("append", lambda rows: rows.select("product", "amount"), pairs),
-    "no state any more": Change("append", once_by("product"), lambda rows: rows.select("product", "amount")),
-    "once": Change("append", remembered("product", "n"), remembered("shop", "n"), ROCKSDB, ROCKSDB),
+    "duplicates dropped": Change(
+        "append", lambda rows: rows.select("product", "n"), once_by("product", "n")
+    ),
+    "a join with itself": Change(
+        "append", lambda rows: rows.select("product", "amount"), pairs
+    ),
+    "no state any more": Change(
+        "append", once_by("product"), lambda rows: rows.select("product", "amount")
+    ),
+    "once": Change(
+        "append", remembered("product", "n"), remembered("shop", "n"), ROCKSDB, ROCKSDB
+    ),
     "the mode": Change("update", BY_PRODUCT, BY_PRODUCT, old_mode="complete"),
 }
 
@@ -136,12 +171,27 @@ def into(batches):
 
 
 def go(frame, sink, checkpoint, mode="update", **more):
-    run(start(frame, sink, name="totals", mode=mode, checkpoint=checkpoint, availableNow=True, **more))
+    run(
+        start(
+            frame,
+            sink,
+            name="totals",
+            mode=mode,
+            checkpoint=checkpoint,
+            availableNow=True,
+            **more,
+        )
+    )
 
 
 def planned(frame, old, new):
     """Return what a dry run says."""
-    how: dict[str, Any] = {"name": "totals", "mode": "update", "checkpoint": new, "continues": old}
+    how: dict[str, Any] = {
+        "name": "totals",
+        "mode": "update",
+        "checkpoint": new,
+        "continues": old,
+    }
     return str(start(frame, into({}), dry_run=True, **how))
 
 
@@ -165,12 +215,17 @@ def expected(spark, folder, change, closed, until):
         ends = F.unix_millis("end")
         open_ones = plain(whole.where(ends > closed).collect())
         if change.mode == "append":
-            return Counter(plain(whole.where((ends > closed) & (ends <= until)).collect()))
+            return Counter(
+                plain(whole.where((ends > closed) & (ends <= until)).collect())
+            )
         rows = open_ones
     before = plain(change.new(table(spark, folder, range(OLD))).collect())
     if change.mode == "append":
         return Counter(rows) - Counter(before)
-    keys = {row[:-1] for row in plain(change.new(table(spark, folder, range(OLD, ALL))).collect())}
+    keys = {
+        row[:-1]
+        for row in plain(change.new(table(spark, folder, range(OLD, ALL))).collect())
+    }
     return Counter(row for row in rows if row[:-1] in keys)
 
 
@@ -179,7 +234,11 @@ def came(mode, batches):
     if mode == "complete":
         return Counter(batches[max(batches)])
     rows = [row for number in sorted(batches) for row in batches[number]]
-    return Counter(rows) if mode == "append" else Counter({row[:-1]: row for row in rows}.values())
+    return (
+        Counter(rows)
+        if mode == "append"
+        else Counter({row[:-1]: row for row in rows}.values())
+    )
 
 
 @pytest.mark.fast("another key")
@@ -191,14 +250,30 @@ def test_a_changed_query_equals_its_batch_computation(spark, settings, tmp_path,
     settings({PARTITIONS: "2", **(change.before or {})})
     land(folder, *range(OLD))
     old, new = tmp_path / "v1", tmp_path / "v2"
-    go(change.old(stream(spark, folder)), into(old_batches), old, change.old_mode or change.mode)
+    go(
+        change.old(stream(spark, folder)),
+        into(old_batches),
+        old,
+        change.old_mode or change.mode,
+    )
     closed, last = watermark(old), Logs(old).done
     settings(change.after)
     land(folder, *range(OLD, ALL))
-    go(change.new(stream(spark, folder)), into(batches), new, change.mode, continues=old)
+    go(
+        change.new(stream(spark, folder)),
+        into(batches),
+        new,
+        change.mode,
+        continues=old,
+    )
     assert min(batches) == last + 1
-    assert Logs(new).plan(last + 1).watermark == Logs(old).commit(last)["nextBatchWatermarkMs"]
-    assert came(change.mode, batches) == expected(spark, folder, change, closed, watermark(new))
+    assert (
+        Logs(new).plan(last + 1).watermark
+        == Logs(old).commit(last)["nextBatchWatermarkMs"]
+    )
+    assert came(change.mode, batches) == expected(
+        spark, folder, change, closed, watermark(new)
+    )
     assert check(new) == []
 
     # A restart goes on, and gives nothing new; the line of the job stays as it is.
@@ -226,7 +301,9 @@ def test_a_dry_run_says_what_would_be_done_and_makes_nothing(begun, tmp_path):
     said = planned(totals("shop")(rows), old, new)
     groups = "groups by shop; the checkpoint's query groups by product"
     build = "the state, from 2 files in 1 batch"
-    assert all(part in said for part in (f"continues  {old}, after batch 1", groups, build))
+    assert all(
+        part in said for part in (f"continues  {old}, after batch 1", groups, build)
+    )
     assert not new.exists()
     assert sorted(old.rglob("*")) == before
 
@@ -234,7 +311,12 @@ def test_a_dry_run_says_what_would_be_done_and_makes_nothing(begun, tmp_path):
 def test_a_dry_run_names_changed_settings_and_the_mode(begun, tmp_path):
     rows, _, old = begun
     spark = rows.sparkSession
-    new = {"name": "totals", "checkpoint": tmp_path / "v2", "continues": old, "dry_run": True}
+    new = {
+        "name": "totals",
+        "checkpoint": tmp_path / "v2",
+        "continues": old,
+        "dry_run": True,
+    }
     former = spark.conf.get(PARTITIONS)
     with in_force(spark, {PARTITIONS: "7"}):
         said = str(start(totals("product")(rows), into({}), mode="complete", **new))
@@ -245,17 +327,24 @@ def test_a_dry_run_names_changed_settings_and_the_mode(begun, tmp_path):
 def test_a_query_of_the_same_state_does_not_need_to_continue(begun, tmp_path, caplog):
     rows, _, old = begun
     planned(totals("product")(rows), old, tmp_path / "v2")
-    assert f"query totals keeps the same state as that of checkpoint {old}. Filters" in caplog.text
+    assert (
+        f"query totals keeps the same state as that of checkpoint {old}. Filters"
+        in caplog.text
+    )
 
 
 def test_of_a_query_without_state_nothing_is_built(begun, tmp_path):
     rows, _, old = begun
-    assert "  build      nothing: the query keeps no state\n" in planned(rows, old, tmp_path / "v2")
+    assert "  build      nothing: the query keeps no state\n" in planned(
+        rows, old, tmp_path / "v2"
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.classic_only("Connect has a class of queries of its own")
-def test_another_query_can_start_while_the_state_is_built(spark, begun, tmp_path, monkeypatch):
+def test_another_query_can_start_while_the_state_is_built(
+    spark, begun, tmp_path, monkeypatch
+):
     rows, folder, old = begun
     waits = StreamingQuery.awaitTermination
     seen: list[bool] = []
@@ -280,11 +369,19 @@ def test_input_that_has_changed_or_gone_is_told_before_anything_runs(begun, tmp_
     rows, folder, old = begun
     (folder / "1.json").write_text((folder / "0.json").read_text())
     message = refused(totals("shop")(rows), old, tmp_path / "v2")
-    assert f"1 of the 2 files that it has read have changed since, such as {folder}/1.json" in message
-    assert "changed since" in refusal(planned, totals("shop")(rows), old, tmp_path / "v2")
+    assert (
+        f"1 of the 2 files that it has read have changed since, such as {folder}/1.json"
+        in message
+    )
+    assert "changed since" in refusal(
+        planned, totals("shop")(rows), old, tmp_path / "v2"
+    )
     (folder / "0.json").unlink()
     message = refused(totals("shop")(rows), old, tmp_path / "v2")
-    assert f"1 of the 2 files that it has read have gone, such as {folder}/0.json" in message
+    assert (
+        f"1 of the 2 files that it has read have gone, such as {folder}/0.json"
+        in message
+    )
     assert not (tmp_path / "v2" / "metadata").exists()
 
 
@@ -296,7 +393,9 @@ def test_input_that_has_moved_is_continued(spark, begun, tmp_path, how):
     if how == "moved":
         folder.rename(new)
         message = refused(totals("shop")(stream(spark, new)), old, tmp_path / "v2")
-        assert message.endswith("to read everything again: a new checkpoint, without continues=")
+        assert message.endswith(
+            "to read everything again: a new checkpoint, without continues="
+        )
         moved = {folder: new}
         assert f"moved={{{str(folder)!r}: {str(new)!r}}}" in message
     else:
@@ -316,11 +415,16 @@ def test_continues_builds_a_state_and_does_not_keep_one(begun, tmp_path):
     rows, _, old = begun
     keep: dict[str, Any] = {"continues": old, "allow_changed_query": True}
     said = refusal(go, totals("shop")(rows), into({}), tmp_path / "v2", **keep)
-    assert "allow_changed_query=True keeps the old state, and continues= builds a new one" in said
+    assert (
+        "allow_changed_query=True keeps the old state, and continues= builds a new one"
+        in said
+    )
 
 
 @pytest.mark.slow
-def test_a_copy_is_not_continued_into_the_target_of_its_original(spark, begun, tmp_path):
+def test_a_copy_is_not_continued_into_the_target_of_its_original(
+    spark, begun, tmp_path
+):
     rows, *_ = begun
     snapshot = sinks.snapshot(tmp_path / "totals.csv")
     whole: dict[str, Any] = {"mode": "complete"}
@@ -328,7 +432,9 @@ def test_a_copy_is_not_continued_into_the_target_of_its_original(spark, begun, t
     go(totals("product")(rows), snapshot, first, **whole)
     copy = clone(clone(first, tmp_path / "copy"), tmp_path / "copy of it")
     message = refused(totals("shop")(rows), copy, tmp_path / "v2", "complete", snapshot)
-    assert f"checkpoint {copy} is a copy of {first}, whose query writes to file" in message
+    assert (
+        f"checkpoint {copy} is a copy of {first}, whose query writes to file" in message
+    )
     other = sinks.snapshot(tmp_path / "beside.csv")
     go(totals("shop")(rows), other, tmp_path / "v2", continues=copy, **whole)
     # A backup that takes the place of its original is no copy of it.
@@ -339,15 +445,24 @@ def test_a_copy_is_not_continued_into_the_target_of_its_original(spark, begun, t
 
 def test_other_sources_than_before_are_refused(spark, begun, tmp_path):
     rows, folder, old = begun
-    assert "only files, topics and Delta tables are read again from their beginning, not rate" in refused(
-        spark.readStream.format("rate").load().groupBy("value").count(), old, tmp_path / "v2"
+    assert (
+        "only files, topics and Delta tables are read again from their beginning, not"
+        " rate"
+        in refused(
+            spark.readStream.format("rate").load().groupBy("value").count(),
+            old,
+            tmp_path / "v2",
+        )
     )
 
     land(tmp_path / "more", 0)
     both = rows.union(stream(spark, tmp_path / "more"))
     assert "more is a new source" in refused(totals("shop")(both), old, tmp_path / "v2")
-    assert f"has read files of {folder}, and this query reads {tmp_path}/more" in refused(
-        totals("shop")(stream(spark, tmp_path / "more")), old, tmp_path / "v2"
+    assert (
+        f"has read files of {folder}, and this query reads {tmp_path}/more"
+        in refused(
+            totals("shop")(stream(spark, tmp_path / "more")), old, tmp_path / "v2"
+        )
     )
 
 
@@ -358,9 +473,14 @@ def test_the_old_checkpoint_is_refused_once_it_was_continued_until_it_is_taken_u
     rows, folder, old = begun
     go(totals("shop")(rows), into({}), tmp_path / "v2", continues=old)
     land(folder, 2)
-    with pytest.raises(InvalidInputError, match="was continued by a changed query on .*v2; start that one"):
+    with pytest.raises(
+        InvalidInputError,
+        match="was continued by a changed query on .*v2; start that one",
+    ):
         go(totals("product")(rows), into({}), old)
-    assert "was continued by a changed query" in refused(totals("shop")(rows), old, tmp_path / "v3")
+    assert "was continued by a changed query" in refused(
+        totals("shop")(rows), old, tmp_path / "v3"
+    )
 
     # The new one has written no batch, so that the old one may go on in its place.
     (old / "sparkstream-kit" / "continued").unlink()
@@ -369,14 +489,19 @@ def test_the_old_checkpoint_is_refused_once_it_was_continued_until_it_is_taken_u
     assert Counter(batches[2]) == in_batch(spark, folder, totals("product"), 3)
 
     message = refused(totals("shop")(rows), old, tmp_path / "v2")
-    assert f"checkpoint {old} was taken up again after {tmp_path}/v2 was built from it; remove" in message
+    assert (
+        f"checkpoint {old} was taken up again after {tmp_path}/v2 was built from it;"
+        " remove" in message
+    )
     shutil.rmtree(tmp_path / "v2")
     land(folder, 3)
     go(totals("shop")(rows), into(batches), tmp_path / "v2", continues=old)
     assert Counter(batches[3]) == in_batch(spark, folder, totals("shop"), 4)
 
 
-def test_a_checkpoint_that_is_in_use_or_has_no_batch_or_other_files_is_refused(begun, tmp_path):
+def test_a_checkpoint_that_is_in_use_or_has_no_batch_or_other_files_is_refused(
+    begun, tmp_path
+):
     rows, _, old = begun
     query = start(
         totals("product")(rows),
@@ -387,36 +512,52 @@ def test_a_checkpoint_that_is_in_use_or_has_no_batch_or_other_files_is_refused(b
         allow_changed_query=True,
     )
     try:
-        assert "is in use by query other" in refused(totals("shop")(rows), old, tmp_path / "v2")
+        assert "is in use by query other" in refused(
+            totals("shop")(rows), old, tmp_path / "v2"
+        )
     finally:
         query.stop()
     (tmp_path / "empty" / "offsets").mkdir(parents=True)
-    assert "no committed batch" in refused(totals("shop")(rows), tmp_path / "empty", tmp_path / "v2")
+    assert "no committed batch" in refused(
+        totals("shop")(rows), tmp_path / "empty", tmp_path / "v2"
+    )
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("all of it")
-    assert "a folder with other files" in refused(totals("shop")(rows), old, tmp_path / "full")
+    assert "a folder with other files" in refused(
+        totals("shop")(rows), old, tmp_path / "full"
+    )
     assert (tmp_path / "full" / "thesis.txt").exists()
     assert "is the checkpoint itself" in refused(totals("shop")(rows), old, old)
 
 
 @pytest.mark.classic_only("a master is pretended in this process")
-def test_a_disk_of_each_node_is_refused_before_anything_is_built(spark, begun, tmp_path, monkeypatch):
+def test_a_disk_of_each_node_is_refused_before_anything_is_built(
+    spark, begun, tmp_path, monkeypatch
+):
     rows, _, old = begun
     with monkeypatch.context() as pretended:
         pretend_master(spark, pretended, "spark://host:7077")
-        assert "is a local path, but the master is" in refused(totals("shop")(rows), old, tmp_path / "v2")
+        assert "is a local path, but the master is" in refused(
+            totals("shop")(rows), old, tmp_path / "v2"
+        )
     assert not (old / "sparkstream-kit" / "continued").exists()
 
 
 def sql(tmp_path, name="totals", **how):
-    return sinks.sql_table(f"sqlite:///{tmp_path}/t.db", name, **({"how": "upsert", "keys": ["k"]} | how))
+    return sinks.sql_table(
+        f"sqlite:///{tmp_path}/t.db", name, **({"how": "upsert", "keys": ["k"]} | how)
+    )
 
 
 def keyed(key):
-    return lambda rows: rows.groupBy(F.col(key).alias("k")).agg(F.sum("n").alias("total"))
+    return lambda rows: rows.groupBy(F.col(key).alias("k")).agg(
+        F.sum("n").alias("total")
+    )
 
 
-def test_a_query_with_types_that_the_state_has_not_is_not_noted(spark, folder, tmp_path):
+def test_a_query_with_types_that_the_state_has_not_is_not_noted(
+    spark, folder, tmp_path
+):
     def counts(kind):
         rows = quarantine.parse_json(sources.text(spark, folder), f"k {kind} NOT NULL")
         return quarantine.good_rows(rows).groupBy("k").agg(F.count("*").alias("total"))
@@ -425,8 +566,12 @@ def test_a_query_with_types_that_the_state_has_not_is_not_noted(spark, folder, t
     (folder / "1").write_text('{"k": 1.5}\n')
     go(counts("DECIMAL(9,3)"), sql(tmp_path), old)
     (folder / "2").write_text('{"k": 1.5}\n')
-    assert "the state has other columns or types; start on" in failure(go, other, sql(tmp_path), old)
-    assert "or of other types. The rows in" in refused(other, old, tmp_path / "v2", sink=sql(tmp_path))
+    assert "the state has other columns or types; start on" in failure(
+        go, other, sql(tmp_path), old
+    )
+    assert "or of other types. The rows in" in refused(
+        other, old, tmp_path / "v2", sink=sql(tmp_path)
+    )
 
 
 @pytest.mark.slow
@@ -439,31 +584,48 @@ def test_a_changed_key_is_refused_unless_the_target_is_a_new_one(spark, tmp_path
     assert "groups by shop" in message
     assert "give it a new target" in message
     fewer = keyed("product")(rows).withColumn("total", F.col("total").cast("INT"))
-    assert "has other columns than k, total" in refused(fewer, old, new, sink=sql(tmp_path))
+    assert "has other columns than k, total" in refused(
+        fewer, old, new, sink=sql(tmp_path)
+    )
     upper = rows.withColumn("product", F.upper("product"))
-    assert "upper(product) AS product" in refused(keyed("product")(upper), old, new, sink=sql(tmp_path))
+    assert "upper(product) AS product" in refused(
+        keyed("product")(upper), old, new, sink=sql(tmp_path)
+    )
     hours = sql(tmp_path, "hours", how="append", keys=[])
     go(BY_WINDOW(rows), hours, tmp_path / "hourly", mode="append")
     for other in (hourly("product", length="30 minutes"), sessions):
-        assert "it a new target" in refused(other(rows), tmp_path / "hourly", new, "append", hours)
+        assert "it a new target" in refused(
+            other(rows), tmp_path / "hourly", new, "append", hours
+        )
     assert not new.exists()
 
     land(folder, 2)
-    go(keyed("shop")(rows), sql(tmp_path, "by_shop", take_over=True), new, continues=old)
+    go(
+        keyed("shop")(rows),
+        sql(tmp_path, "by_shop", take_over=True),
+        new,
+        continues=old,
+    )
     truth = keyed("shop")(table(spark, folder, range(3))).collect()
-    assert Counter(from_table(tmp_path, "SELECT * FROM by_shop")) == Counter(map(tuple, truth))
+    assert Counter(from_table(tmp_path, "SELECT * FROM by_shop")) == Counter(
+        map(tuple, truth)
+    )
 
 
 NEW_TARGETS: dict[str, Callable[[Any, str], Any]] = {
     "batch_files": lambda folder, name: sinks.batch_files(folder / name),
     "sql_table": sql,
-    "fan_out": lambda folder, name: sinks.fan_out(sinks.batch_files(folder / name), sql(folder, "kept")),
+    "fan_out": lambda folder, name: sinks.fan_out(
+        sinks.batch_files(folder / name), sql(folder, "kept")
+    ),
 }
 
 
 @pytest.mark.fast("batch_files")
 @pytest.mark.parametrize("kind", NEW_TARGETS)
-def test_a_new_target_begins_with_the_first_batch_of_the_continuation(spark, tmp_path, kind):
+def test_a_new_target_begins_with_the_first_batch_of_the_continuation(
+    spark, tmp_path, kind
+):
     """Also if that batch comes only after a restart; what is lost later is refused, as of any target."""
     target, folder = NEW_TARGETS[kind], tmp_path / "in"
     old, new = tmp_path / "v1", tmp_path / "v2"
@@ -474,7 +636,9 @@ def test_a_new_target_begins_with_the_first_batch_of_the_continuation(spark, tmp
     go(begun_by, target(tmp_path, "one"), old)
     line = refusal(go, begun_by, target(tmp_path, "two"), old)
     assert "holds none of this query's batches: the query has written to " in line
-    assert re.search(r"one\b.* so far; give it that target again; or, to write the missing", line)
+    assert re.search(
+        r"one\b.* so far; give it that target again; or, to write the missing", line
+    )
     assert "deleted" not in line
     for dry_run in (True, False):
         with suppress(DryRun):
@@ -502,15 +666,21 @@ def test_a_build_that_fails_shuts_no_driver_out_of_the_target(spark, tmp_path):
     go(keyed("product")(rows), sql(tmp_path), old)
     assert epoch() == [(1,)]
     failing = rows.where("assert_true(n < 0, 'no such n') IS NULL")
-    assert "no such n" in refused(keyed("product")(failing), old, new, sink=sql(tmp_path))
+    assert "no such n" in refused(
+        keyed("product")(failing), old, new, sink=sql(tmp_path)
+    )
     assert epoch() == [(1,)]
     go(keyed("product")(rows), sql(tmp_path), new, continues=old)
     assert epoch() == [(2,)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["written", "not written", "written, and its plan lost"])
-def test_a_batch_that_was_planned_and_not_committed_counts_once(spark, settings, tmp_path, kind):
+@pytest.mark.parametrize(
+    "kind", ["written", "not written", "written, and its plan lost"]
+)
+def test_a_batch_that_was_planned_and_not_committed_counts_once(
+    spark, settings, tmp_path, kind
+):
     """The old query was killed after its sink had the batch, or before."""
     written = kind != "not written"
     settings({PARTITIONS: "2"})
@@ -535,10 +705,15 @@ def test_a_batch_that_was_planned_and_not_committed_counts_once(spark, settings,
     changed = totals("product", what="CAST(max(amount) AS DECIMAL(20, 2))")
     go(changed(rows), sinks.batch_files(target, format="json"), new, continues=old)
     said = spark.read.json(str(target)).orderBy("batch", "product").collect()
-    of_batch = {n: {row.product: row.total for row in said if row.batch == n} for n in range(4)}
+    of_batch = {
+        n: {row.product: row.total for row in said if row.batch == n} for n in range(4)
+    }
 
     def truth(transform, files):
-        return {row.product: float(row.total) for row in transform(table(spark, folder, files)).collect()}
+        return {
+            row.product: float(row.total)
+            for row in transform(table(spark, folder, files)).collect()
+        }
 
     assert of_batch[1] == truth(totals("product"), range(2))
     assert of_batch[2] == truth(totals("product") if written else changed, range(3))
@@ -548,14 +723,27 @@ def test_a_batch_that_was_planned_and_not_committed_counts_once(spark, settings,
 def test_the_whole_result_is_there_before_any_new_row(spark, begun, tmp_path, capsys):
     rows, folder, old = begun
     target = tmp_path / "totals.csv"
-    go(totals("shop")(rows), sinks.snapshot(target), tmp_path / "v2", "complete", continues=old)
+    go(
+        totals("shop")(rows),
+        sinks.snapshot(target),
+        tmp_path / "v2",
+        "complete",
+        continues=old,
+    )
     assert capsys.readouterr().err.endswith(": running batch 1 of 1 …\n")
-    truth = {row.shop: str(row.total) for row in totals("shop")(table(spark, folder, range(2))).collect()}
-    assert dict(line.split(",") for line in target.read_text().splitlines()[1:]) == truth
+    truth = {
+        row.shop: str(row.total)
+        for row in totals("shop")(table(spark, folder, range(2))).collect()
+    }
+    assert (
+        dict(line.split(",") for line in target.read_text().splitlines()[1:]) == truth
+    )
 
 
 @pytest.mark.slow
-def test_a_build_is_cut_into_batches_of_bounded_size(spark, tmp_path, monkeypatch, capsys):
+def test_a_build_is_cut_into_batches_of_bounded_size(
+    spark, tmp_path, monkeypatch, capsys
+):
     """Spark has joined the first entries of the log to one file, as in a checkpoint of many batches."""
     folder, old, new = tmp_path / "in", tmp_path / "v1", tmp_path / "v2"
     land(folder, *range(11))
@@ -568,7 +756,13 @@ def test_a_build_is_cut_into_batches_of_bounded_size(spark, tmp_path, monkeypatc
     batches: dict[int, Any] = {}
     land(folder, 11)
     go(totals("shop")(rows), into(batches), new, continues=old)
-    assert re.findall(r"running batch (\d) of 3", capsys.readouterr().err) == ["1", "2", "3"]
-    plans = {batch: Logs(new).plan(batch).files[0] for batch in Logs(new).entries("offsets")}
+    assert re.findall(r"running batch (\d) of 3", capsys.readouterr().err) == [
+        "1",
+        "2",
+        "3",
+    ]
+    plans = {
+        batch: Logs(new).plan(batch).files[0] for batch in Logs(new).entries("offsets")
+    }
     assert plans == {7: None, 8: 3, 9: 7, 10: 10, 11: 11}
     assert Counter(batches[11]) == in_batch(spark, folder, totals("shop"), 12)

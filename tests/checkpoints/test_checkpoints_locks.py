@@ -21,7 +21,12 @@ pytestmark = pytest.mark.connect
 
 
 def begin(spark, checkpoint, name="one"):
-    return start(sources.rate(spark, rows_per_second=5), sinks.console(), name=name, checkpoint=checkpoint)
+    return start(
+        sources.rate(spark, rows_per_second=5),
+        sinks.console(),
+        name=name,
+        checkpoint=checkpoint,
+    )
 
 
 def is_free(checkpoint):
@@ -38,7 +43,9 @@ def test_two_queries_of_one_session_cannot_share_a_checkpoint(spark, tmp_path):
     query = begin(spark, tmp_path)
     (tmp_path / "link").symlink_to(tmp_path)
     for same in (tmp_path, tmp_path / "link"):
-        assert "is in use by query one of this process; end it first" in refusal(begin, spark, same, "two")
+        assert "is in use by query one of this process; end it first" in refusal(
+            begin, spark, same, "two"
+        )
     assert not is_free(tmp_path), "a refusal must not unlock it"
     assert query.isActive
     query.stop()
@@ -67,11 +74,23 @@ class Unsure:
     ("error", "runs"),
     [
         (
-            SparkConnectGrpcException("(deadline) too slow", grpc_status_code=StatusCode.DEADLINE_EXCEEDED),
+            SparkConnectGrpcException(
+                "(deadline) too slow", grpc_status_code=StatusCode.DEADLINE_EXCEEDED
+            ),
             True,
         ),
-        (SparkConnectGrpcException("no connection", grpc_status_code=StatusCode.UNAVAILABLE), False),
-        (SparkConnectGrpcException("[CONNECT_INVALID_PLAN.STREAMING_QUERY_NOT_FOUND] q is not found"), False),
+        (
+            SparkConnectGrpcException(
+                "no connection", grpc_status_code=StatusCode.UNAVAILABLE
+            ),
+            False,
+        ),
+        (
+            SparkConnectGrpcException(
+                "[CONNECT_INVALID_PLAN.STREAMING_QUERY_NOT_FOUND] q is not found"
+            ),
+            False,
+        ),
         (ValueError("Cannot invoke RPC on closed channel!"), False),
     ],
 )
@@ -81,7 +100,9 @@ def test_a_query_of_connect_counts_as_running_while_that_is_not_known(error, run
 
 
 @pytest.mark.slow
-def test_a_wait_that_fails_does_not_unlock_a_query_that_runs(spark, tmp_path, monkeypatch, until):
+def test_a_wait_that_fails_does_not_unlock_a_query_that_runs(
+    spark, tmp_path, monkeypatch, until
+):
     failures = []
 
     def fail(query):
@@ -98,8 +119,11 @@ def test_a_wait_that_fails_does_not_unlock_a_query_that_runs(spark, tmp_path, mo
     until(lambda: is_free(tmp_path / "ckpt"))
 
 
-def test_a_restart_does_not_wait_for_the_thread_that_unlocks(spark, tmp_path, monkeypatch):
-    monkeypatch.setattr("sparkstream_kit._waiting.in_thread", lambda *_: None)  # as if it were very late
+def test_a_restart_does_not_wait_for_the_thread_that_unlocks(
+    spark, tmp_path, monkeypatch
+):
+    # As if it were very late
+    monkeypatch.setattr("sparkstream_kit._waiting.in_thread", lambda *_: None)
     runs = [begin(spark, tmp_path)]
     runs[0].stop()
     runs.append(begin(spark, tmp_path))
@@ -112,24 +136,35 @@ def test_a_failed_query_frees_the_checkpoint(spark, tmp_path, until):
     def fail(batch, batch_id):
         raise ValueError("no such shop")
 
-    start(sources.rate(spark), sinks.foreach_batch(fail), name="bad", checkpoint=tmp_path)
+    start(
+        sources.rate(spark), sinks.foreach_batch(fail), name="bad", checkpoint=tmp_path
+    )
     until(lambda: is_free(tmp_path))
 
 
 def test_a_start_that_spark_refuses_frees_the_checkpoint(spark, tmp_path):
-    with pytest.raises(InvalidInputError, match="query a: mode complete writes the whole result"):
-        start(sources.rate(spark), sinks.memory("a"), mode="complete", checkpoint=tmp_path)
+    with pytest.raises(
+        InvalidInputError, match="query a: mode complete writes the whole result"
+    ):
+        start(
+            sources.rate(spark), sinks.memory("a"), mode="complete", checkpoint=tmp_path
+        )
     assert is_free(tmp_path)
 
 
 @pytest.mark.classic_only("Spark Connect has no JVM in reach")
 def test_a_lock_of_another_python_in_this_jvm_is_not_lost_by_looking(spark, tmp_path):
-    # As in a cluster's notebooks, which share a JVM: POSIX drops a lock when any descriptor is closed.
+    # As in a cluster's notebooks, which share a JVM: POSIX drops a lock when any
+    # descriptor is closed.
     (tmp_path / "sparkstream-kit").mkdir()
     jvm: Any = spark._jvm  # noqa: SLF001 - what that other Python would do
-    file = jvm.java.io.RandomAccessFile(str(tmp_path / "sparkstream-kit" / "lock"), "rw")
+    file = jvm.java.io.RandomAccessFile(
+        str(tmp_path / "sparkstream-kit" / "lock"), "rw"
+    )
     held = file.getChannel().tryLock()
-    assert "is in use by another process; end its" in refusal(lock, spark, locate(spark, tmp_path), "two")
+    assert "is in use by another process; end its" in refusal(
+        lock, spark, locate(spark, tmp_path), "two"
+    )
     assert not is_free(tmp_path)
     assert held.isValid()
     file.close()
@@ -138,7 +173,9 @@ def test_a_lock_of_another_python_in_this_jvm_is_not_lost_by_looking(spark, tmp_
 def test_what_cannot_be_locked_is_refused(spark, tmp_path, monkeypatch):
     file, place = tmp_path / "sparkstream-kit" / "lock", locate(spark, tmp_path)
     file.mkdir(parents=True)
-    with pytest.raises(InvalidInputError, match="cannot be locked: .*Is a directory.*; make room, "):
+    with pytest.raises(
+        InvalidInputError, match="cannot be locked: .*Is a directory.*; make room, "
+    ):
         lock(spark, place, "one")
     file.rmdir()
     file.touch()
@@ -147,12 +184,18 @@ def test_what_cannot_be_locked_is_refused(spark, tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "fcntl", without)
-    assert "cannot be locked: No locks available; make room, " in refusal(lock, spark, place, "one")
+    assert "cannot be locked: No locks available; make room, " in refusal(
+        lock, spark, place, "one"
+    )
 
 
 @pytest.mark.classic_only("Spark Connect has no JVM in reach")
 def test_which_paths_are_local(spark, tmp_path, hadoop):
-    for written in (f"{tmp_path}/a b", f"file:{tmp_path}/a b", f"file://{tmp_path}/a b"):
+    for written in (
+        f"{tmp_path}/a b",
+        f"file:{tmp_path}/a b",
+        f"file://{tmp_path}/a b",
+    ):
         assert locate(spark, written).folder == tmp_path / "a b"
     assert str(locate(spark, "a/b").folder).endswith("/a/b")
     for remote in ("hdfs://host/a", "s3a://bucket/a", "dbfs:/a"):
@@ -177,7 +220,9 @@ while not (root / "enough").exists():
 def test_a_look_at_the_moment_of_a_start_does_not_make_it_fail(spark, tmp_path, until):
     (tmp_path / "metadata").write_text('{"id":"1"}')
     place = locate(spark, tmp_path)
-    looking = subprocess.Popen([sys.executable, "-c", LOOKS, str(tmp_path)], env=environment())
+    looking = subprocess.Popen(
+        [sys.executable, "-c", LOOKS, str(tmp_path)], env=environment()
+    )
     try:
         until((tmp_path / "looks").exists)
         for _ in range(300):

@@ -45,7 +45,10 @@ class Stream:
     def source(self, path=None):
         """Return its source as a run knows it after the last batch."""
         given = {name: str(value) for name, value in self.options.items()}
-        source, logs = Source("0", f"file:{path or self.folder}", given), Logs(self.checkpoint)
+        source, logs = (
+            Source("0", f"file:{path or self.folder}", given),
+            Logs(self.checkpoint),
+        )
         source.done = logs.until(logs.done).get("0", -1)
         source.read(logs)
         return source
@@ -75,10 +78,16 @@ def test_a_file_that_changed_after_it_was_read_is_said(stream, change):
     else:
         stream.land("1.txt", "c")
     assert stream.read() == 0
-    said = [f"{path}: changed after it was read, and not read again: land new content under a new name"]
+    said = [
+        (
+            f"{path}: changed after it was read, and not read again: land new content under"
+            " a new name"
+        )
+    ]
     assert stream.findings() == said
     source = stream.source()
-    shutil.rmtree(stream.checkpoint)  # as Spark does with a temporary one when its query ends
+    # As Spark does with a temporary one when its query ends
+    shutil.rmtree(stream.checkpoint)
     source.read(Logs(stream.checkpoint))
     assert source.findings(stream.checkpoint, set()) == said
 
@@ -91,7 +100,8 @@ def test_a_file_dated_in_the_future_is_said_before_and_after_it_hides_others(str
     future = stream.land("future.txt", "c", age=-10 * DAY - 60)
     (before,) = stream.findings()
     assert before.startswith(
-        f"{future}: dated in the future, so that it will hide older files (maxFileAge): "
+        f"{future}: dated in the future, so that it will hide older files"
+        " (maxFileAge): "
     )
     assert before.endswith("touch it before it is read")
 
@@ -100,9 +110,12 @@ def test_a_file_dated_in_the_future_is_said_before_and_after_it_hides_others(str
     assert stream.read() == 0
     hiding, hidden = stream.findings()
     assert hiding.startswith(
-        f"{future}: read with a date 10 days ahead, so that new files are not read: set "
+        f"{future}: read with a date 10 days ahead, so that new files are not read:"
+        " set "
     )
-    assert hidden.startswith(f"{later}: not read, for it is too old beside the newest file read: set a ")
+    assert hidden.startswith(
+        f"{later}: not read, for it is too old beside the newest file read: set a "
+    )
     assert stream.read(maxFileAge=hiding.split('"')[1]) == 1  # the fix, as it is said
     assert stream.findings() == []
 
@@ -134,7 +147,9 @@ def test_nothing_is_said_of_what_is_as_it_should_be(spark, tmp_path):
     for path in stream.folder.glob("day=*/ß*"):
         path.write_text("changed")
     (line,) = stream.findings()
-    assert line.startswith(f"{stream.folder}/day=0/ß 0.txt, {stream.folder}/day=0/ß 10.txt, ")
+    assert line.startswith(
+        f"{stream.folder}/day=0/ß 0.txt, {stream.folder}/day=0/ß 10.txt, "
+    )
     assert " and 9 more: changed after it was read" in line
 
 
@@ -165,7 +180,9 @@ def test_an_old_file_that_arrives_late_is_said(stream, age):
     stream.land("README.md", age=90 * DAY)  # for another reader
     assert stream.read(**options) == 0
     (line,) = stream.findings()
-    assert line.startswith(f"{old}: not read, for it is too old beside the newest file read: set a longer")
+    assert line.startswith(
+        f"{old}: not read, for it is too old beside the newest file read: set a longer"
+    )
     assert stream.read(**options | {"maxFileAge": "9d"}) == 1
     assert stream.findings() == []
 
@@ -194,7 +211,10 @@ def test_what_spark_passes_over_for_its_name_or_place_is_said_once_a_kind(stream
     assert stream.findings(said) == [
         f"{stream.folder}/.3.txt and 2 more: {PASSED_OVER['hidden']}",
         rf"{stream.folder}/caf\xe9.txt: not read, as the name is not UTF-8: rename it",
-        f"{stream.folder}/more: a subfolder, which Spark reads only with recursiveFileLookup=True",
+        (
+            f"{stream.folder}/more: a subfolder, which Spark reads only with"
+            " recursiveFileLookup=True"
+        ),
     ]
     stream.land(".7.txt", "d")
     assert stream.findings(said) == []
@@ -203,12 +223,18 @@ def test_what_spark_passes_over_for_its_name_or_place_is_said_once_a_kind(stream
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_a_file_beside_folders_of_partitions_is_said_and_read_once_it_is_moved(stream, caplog, together):
+def test_a_file_beside_folders_of_partitions_is_said_and_read_once_it_is_moved(
+    stream, caplog, together
+):
     def rows():
         batches: list[Any] = []
         frame = sources.text(stream.spark, stream.folder)
-        sink = sinks.foreach_batch(lambda batch, _: batches.extend(map(tuple, batch.collect())))
-        query = start(frame, sink, name="lines", checkpoint=stream.checkpoint, availableNow=True)
+        sink = sinks.foreach_batch(
+            lambda batch, _: batches.extend(map(tuple, batch.collect()))
+        )
+        query = start(
+            frame, sink, name="lines", checkpoint=stream.checkpoint, availableNow=True
+        )
         with suppress(QueryFailed) if not together and path.exists() else nullcontext():
             run(query)
         return batches
@@ -249,7 +275,9 @@ def test_a_link_to_nothing_or_to_itself_hides_no_file_beside_it(stream):
     with pytest.raises(StreamingQueryException, match="the sink is away"):
         stream.read(fail, maxFilesPerTrigger=6)
     for number in range(6):
-        stream.folder.joinpath(f"{number}.").symlink_to("nowhere" if number % 2 else f"{number}.")
+        stream.folder.joinpath(f"{number}.").symlink_to(
+            "nowhere" if number % 2 else f"{number}."
+        )
     assert stream.findings() == []
     assert stream.source().count() == (6, 0)
     future = stream.land("z.txt", age=-2 * DAY)
@@ -257,7 +285,9 @@ def test_a_link_to_nothing_or_to_itself_hides_no_file_beside_it(stream):
     assert line.startswith(f"{future}: dated in the future")
 
 
-def test_a_file_that_goes_while_the_folder_is_looked_at_hides_no_other(stream, monkeypatch):
+def test_a_file_that_goes_while_the_folder_is_looked_at_hides_no_other(
+    stream, monkeypatch
+):
     for number in range(6):
         stream.land(f"{number}.txt", "a", age=-2 * DAY)
 
@@ -277,7 +307,10 @@ def test_a_file_that_goes_while_the_folder_is_looked_at_hides_no_other(stream, m
             return str(stream.folder)
 
     scandir = os.scandir
-    monkeypatch.setattr("os.scandir", lambda path: Going() if path == str(stream.folder) else scandir(path))
+    monkeypatch.setattr(
+        "os.scandir",
+        lambda path: Going() if path == str(stream.folder) else scandir(path),
+    )
     (line,) = stream.findings()
     assert line.count(".txt") == 3
 
@@ -297,13 +330,19 @@ def test_other_names_in_a_sources_log_are_of_another_kind_of_source(stream):
     assert "changed after it was read" in line
 
 
-@pytest.mark.parametrize("kind", ["one a batch", "with others", "under another name", "Spark removes it"])
-def test_a_planned_file_that_goes_before_its_batch_is_said(spark, folder, tmp_path, caplog, kind):
+@pytest.mark.parametrize(
+    "kind", ["one a batch", "with others", "under another name", "Spark removes it"]
+)
+def test_a_planned_file_that_goes_before_its_batch_is_said(
+    spark, folder, tmp_path, caplog, kind
+):
     """Spark passes over it: the batch is committed without its rows. What goes later is no loss."""
     for number in range(4):
         (folder / f"{number}.txt").write_text(f"{number}\n")
         os.utime(folder / f"{number}.txt", (1_700_000_000 + number,) * 2)
-    options: dict[str, Any] = {"max_files_per_trigger": 2 if kind == "with others" else 1}
+    options: dict[str, Any] = {
+        "max_files_per_trigger": 2 if kind == "with others" else 1
+    }
     if kind == "Spark removes it":
         options["cleanSource"] = "delete"
     rows = sources.text(spark, folder, **options)
@@ -320,23 +359,35 @@ def test_a_planned_file_that_goes_before_its_batch_is_said(spark, folder, tmp_pa
             (folder / "0.txt").unlink()  # as a user does with what is read
 
     sink = sinks.foreach_batch(lose)
-    how: dict[str, Any] = {"name": "q", "checkpoint": tmp_path / "ckpt", "availableNow": True}
+    how: dict[str, Any] = {
+        "name": "q",
+        "checkpoint": tmp_path / "ckpt",
+        "availableNow": True,
+    }
     summary = run(start(rows, sink, **how), on_batch=clean)
-    warnings = [line for line in summary.warnings if "gone when its batch was committed" in line]
+    warnings = [
+        line for line in summary.warnings if "gone when its batch was committed" in line
+    ]
     if kind == "Spark removes it":
         assert summary.warnings == ()
         return
     [line] = warnings
-    assert line.startswith(f"query q: {told}: gone when its batch was committed: if it went before")
+    assert line.startswith(
+        f"query q: {told}: gone when its batch was committed: if it went before"
+    )
     assert line in caplog.text
 
 
-def test_a_name_that_waits_for_the_next_start_is_said(spark, folder, tmp_path, caplog, finish):
+def test_a_name_that_waits_for_the_next_start_is_said(
+    spark, folder, tmp_path, caplog, finish
+):
     def count(batch, _):
         batch.count()
 
     def read():
-        return list(finish(frame, sinks.foreach_batch(count), "append", name="waits").warnings)
+        return list(
+            finish(frame, sinks.foreach_batch(count), "append", name="waits").warnings
+        )
 
     stream = Stream(spark, folder, tmp_path)
     stream.land("1.txt", "a", age=9)
@@ -345,7 +396,8 @@ def test_a_name_that_waits_for_the_next_start_is_said(spark, folder, tmp_path, c
     stream.land("3:4.txt", "c", age=7)
     (line,) = read()
     assert line.startswith(
-        f"query waits: {folder}/2[1].txt: not read while this query runs, as its name has one"
+        f"query waits: {folder}/2[1].txt: not read while this query runs, as its name"
+        " has one"
     )
     frame = sources.text(spark, str(folder))
     caplog.clear()
@@ -371,5 +423,6 @@ def test_a_planned_file_that_vanished_is_said_before_its_rows_are_lost(stream):
     elsewhere.rename(vanished)
     assert stream.gone() == []
     vanished.unlink()
-    assert stream.read() == 0  # this is the loss: Spark commits the batch, empty, and says nothing
+    # This is the loss: Spark commits the batch, empty, and says nothing
+    assert stream.read() == 0
     assert stream.gone() == []

@@ -37,8 +37,8 @@ def test_a_query_with_state_and_a_batch_to_replay(made, checkpoint):
     os.utime(checkpoint / "commits/4", (1_700_000_000, 1_700_000_000))
     query_id = json.loads((checkpoint / "metadata").read_text())["id"]
     seen = checkpoints.show(checkpoint.as_uri())
-    assert re.sub(r"(?m)^size .*\n", "", str(seen)) == (
-        f"checkpoint  {checkpoint}\n"
+    assert (
+        re.sub(r"(?m)^size .*\n", "", str(seen)) == f"checkpoint  {checkpoint}\n"
         f"query       totals, {query_id}\n"
         "committed   batch 4, 2023-11-14 22:13:20 UTC\n"
         "planned     batch 5, not committed\n"
@@ -58,7 +58,9 @@ def test_a_query_with_state_and_a_batch_to_replay(made, checkpoint):
 
 def test_a_checkpoint_before_its_first_commit(tmp_path):
     (tmp_path / "metadata").write_text('{"id": "7"}')
-    assert str(checkpoints.show(tmp_path)).endswith("\n\nA restart runs nothing again; the next batch is 0.")
+    assert str(checkpoints.show(tmp_path)).endswith(
+        "\n\nA restart runs nothing again; the next batch is 0."
+    )
     assert checkpoints.check(tmp_path) == []
 
 
@@ -74,13 +76,17 @@ def test_a_join_of_two_sources_has_four_stores_and_a_watermark(spark, tmp_path):
         f"files of {tmp_path}/left, offset 2",
         f"files of {tmp_path}/right, offset 0",
     ]
-    assert [str(state) for state in seen.states] == ["symmetricHashJoin, 4 stores, 1 partition, HDFSBacked"]
+    assert [str(state) for state in seen.states] == [
+        "symmetricHashJoin, 4 stores, 1 partition, HDFSBacked"
+    ]
     assert seen.watermark is not None
     assert f"watermark   {seen.watermark:%Y-%m-%d %H:%M:%S} UTC\n" in str(seen)
     assert checkpoints.check(tmp_path / "checkpoint") == []
     lost = tmp_path / f"checkpoint/state/0/0/right-keyToNumValues/{seen.planned}.delta"
     lost.unlink()
-    assert [problem.file for problem in checkpoints.check(tmp_path / "checkpoint")] == [lost]
+    assert [problem.file for problem in checkpoints.check(tmp_path / "checkpoint")] == [
+        lost
+    ]
 
 
 def test_another_source_shows_its_offset_as_spark_wrote_it(tmp_path):
@@ -99,14 +105,26 @@ def test_another_source_shows_its_offset_as_spark_wrote_it(tmp_path):
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("s3a://b", "checkpoint s3a://b is not on a local path; copy it to this machine first, and put"),
-        ("nowhere", "no checkpoint nowhere; give the folder that the query was started with"),
+        (
+            "s3a://b",
+            (
+                "checkpoint s3a://b is not on a local path; copy it to this machine"
+                " first, and put"
+            ),
+        ),
+        (
+            "nowhere",
+            "no checkpoint nowhere; give the folder that the query was started with",
+        ),
         (".", ". is no checkpoint (no metadata, offsets or commits in it)"),
     ],
 )
 def test_what_is_no_checkpoint_is_said(path, line, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    clone, rewind = partial(checkpoints.clone, target="copy"), partial(checkpoints.rewind, to=1)
+    clone, rewind = (
+        partial(checkpoints.clone, target="copy"),
+        partial(checkpoints.rewind, to=1),
+    )
     for call in (checkpoints.show, checkpoints.check, clone, rewind):
         assert refusal(call, path).startswith(line)
 
@@ -115,7 +133,10 @@ def test_a_newer_format_is_not_taken_for_damage(checkpoint):
     (checkpoint / "offsets/5").write_text("v9\n{}\n{}")
     (checkpoint / "offsets/.5.crc").unlink()
     assert damage(Logs(checkpoint)) is None
-    with pytest.raises(InvalidInputError, match="has format v9, which this version of the kit does not know"):
+    with pytest.raises(
+        InvalidInputError,
+        match="has format v9, which this version of the kit does not know",
+    ):
         checkpoints.check(checkpoint)
 
 
@@ -130,10 +151,12 @@ def empty(file):
     file.write_bytes(b"")
 
 
-RESTORE = "restore it from a backup, or go back: sparkstream checkpoint rewind {} --to 4"
+RESTORE = (
+    "restore it from a backup, or go back: sparkstream checkpoint rewind {} --to 4"
+)
 WRITE_ID = (
-    'restore it; or delete .metadata.crc and write {{"id": "…"}} into metadata, with the id from the '
-    "query's progress or a sink's ledger"
+    'restore it; or delete .metadata.crc and write {{"id": "…"}} into metadata, with'
+    " the id from the query's progress or a sink's ledger"
 )
 DAMAGES = [
     ("metadata", empty, "is empty", WRITE_ID),
@@ -156,7 +179,9 @@ IDS = [f"{name}-{how.__name__}" for name, how, *_ in DAMAGES]
 
 
 @pytest.mark.parametrize(("name", "how", "what", "fix"), DAMAGES, ids=IDS)
-def test_damage_is_one_line_with_the_file_and_the_way_out(checkpoint, name, how, what, fix):
+def test_damage_is_one_line_with_the_file_and_the_way_out(
+    checkpoint, name, how, what, fix
+):
     assert (damage(Logs(checkpoint)), checkpoints.check(checkpoint)) == (None, [])
     assert callable(how)
     how(checkpoint / name)
@@ -167,7 +192,8 @@ def test_damage_is_one_line_with_the_file_and_the_way_out(checkpoint, name, how,
     assert line is not None
     assert line.startswith(f"checkpoint {checkpoint} is damaged: {name} {what}; {fix}")
     assert line in str(checkpoints.show(checkpoint))
-    # A start finds it as well; of the state Spark finds it, as the next test shows, and the line is the same.
+    # A start finds it as well; of the state Spark finds it, as the next test shows, and
+    # the line is the same.
     assert bool(list(restart(Logs(checkpoint)))) != name.startswith("state")
 
 
@@ -184,7 +210,11 @@ def test_spark_fails_on_each_and_the_way_out_leads_back_to_exact_totals(
     try:
         # Before 4.2, Spark makes up a new id in silence, and goes on.
         silent = BEFORE_4_2 and (name, what) == ("metadata", "is missing")
-        with nullcontext() if silent else pytest.raises((PySparkException, Py4JJavaError)):
+        with (
+            nullcontext()
+            if silent
+            else pytest.raises((PySparkException, Py4JJavaError))
+        ):
             run(totals(spark, made[0]), broken)
         if name == "metadata":
             (checkpoint / ".metadata.crc").unlink()
@@ -199,18 +229,28 @@ def test_spark_fails_on_each_and_the_way_out_leads_back_to_exact_totals(
 
 
 def test_a_checksum_without_its_file_stops_spark_too(spark, made, checkpoint):
-    (checkpoint / "commits/5").rename(checkpoint / "commits/5.bak")  # a user's copy is not the file
-    assert damage(Logs(checkpoint)) == (
-        f"checkpoint {checkpoint} is damaged: commits/5 is missing, but not its checksum; "
-        "delete .5.crc too, and the batch runs again"
+    # A user's copy is not the file
+    (checkpoint / "commits/5").rename(checkpoint / "commits/5.bak")
+    assert (
+        damage(Logs(checkpoint))
+        == f"checkpoint {checkpoint} is damaged: commits/5 is missing, but not its"
+        " checksum; delete .5.crc too, and the batch runs again"
     )
-    # With the file manager of the local profiles the batch would run again; a checkpoint may have either.
+    # With the file manager of the local profiles the batch would run again; a
+    # checkpoint may have either.
     own = spark.newSession()
     own.conf.unset("spark.sql.streaming.checkpointFileManagerClass")
-    with pytest.raises(StreamingQueryException, match="Multiple streaming queries are concurrently"):
-        run(totals(own, made[0]), shutil.copytree(checkpoint, checkpoint.with_name("broken")))
+    with pytest.raises(
+        StreamingQueryException, match="Multiple streaming queries are concurrently"
+    ):
+        run(
+            totals(own, made[0]),
+            shutil.copytree(checkpoint, checkpoint.with_name("broken")),
+        )
     (checkpoint / "commits/.5.crc").unlink()
-    assert run(totals(spark, made[0]), checkpoint) == [(5, [["a", "150"], ["b", "156"], ["c", "162"]])]
+    assert run(totals(spark, made[0]), checkpoint) == [
+        (5, [["a", "150"], ["b", "156"], ["c", "162"]])
+    ]
 
 
 def test_a_batch_that_is_committed_while_one_looks_is_no_damage(checkpoint, tmp_path):
@@ -226,14 +266,20 @@ def test_a_batch_that_is_committed_while_one_looks_is_no_damage(checkpoint, tmp_
 
 def test_without_a_whole_batch_there_is_no_way_back(checkpoint):
     shutil.rmtree(checkpoint / "state/0/0")
-    line = "state/0/0/6.delta is missing; restore it from a backup, or start anew on another checkpoint"
+    line = (
+        "state/0/0/6.delta is missing; restore it from a backup, or start anew on"
+        " another checkpoint"
+    )
     assert line in str(damage(Logs(checkpoint)))
 
 
 def test_state_without_a_batch_is_damage(checkpoint):
     for log in ("offsets", "commits"):
         shutil.rmtree(checkpoint / log)
-    line = "offsets has no batch, but state has been written; restore it from a backup, or start anew on"
+    line = (
+        "offsets has no batch, but state has been written; restore it from a backup, or"
+        " start anew on"
+    )
     assert line in str(damage(Logs(checkpoint)))
 
 
@@ -242,9 +288,11 @@ def test_a_change_by_hand_is_for_check_alone(checkpoint):
     file.write_text(file.read_text().replace('{"logOffset":5}', '{"logOffset":4}'))
     assert list(restart(Logs(checkpoint))) == []  # a start reads no checksum
     (problem,) = checkpoints.check(checkpoint)
-    assert str(problem) == (
-        f"{file} was changed after Spark wrote it (delete .5.crc, its checksum, if that was meant); "
-        f"restore it from a backup, or go back: sparkstream checkpoint rewind {checkpoint} --to 4"
+    assert (
+        str(problem)
+        == f"{file} was changed after Spark wrote it (delete .5.crc, its checksum, if"
+        " that was meant); restore it from a backup, or go back: sparkstream"
+        f" checkpoint rewind {checkpoint} --to 4"
     )
     (checkpoint / "offsets/.5.crc").unlink()
     assert checkpoints.check(checkpoint) == []
@@ -253,13 +301,25 @@ def test_a_change_by_hand_is_for_check_alone(checkpoint):
 def test_names_that_are_no_numbers_belong_to_the_source(checkpoint):
     before = str(checkpoints.show(checkpoint)).partition("size")
     # Such as a connector keeps, beside or in place of a log.
-    for name in ("sources/0/shard-commit", "sources/1/shard-commit/0", "sources/_metadata", "offsets/7x"):
+    for name in (
+        "sources/0/shard-commit",
+        "sources/1/shard-commit/0",
+        "sources/_metadata",
+        "offsets/7x",
+    ):
         (checkpoint / name).mkdir(parents=True)
-    for name in ("sources/0/_metadata", "sources/0/.9x.crc", "sources/_metadata/3", "commits/note.txt"):
+    for name in (
+        "sources/0/_metadata",
+        "sources/0/.9x.crc",
+        "sources/_metadata/3",
+        "commits/note.txt",
+    ):
         (checkpoint / name).write_text("mine")
     assert (damage(Logs(checkpoint)), checkpoints.check(checkpoint)) == (None, [])
     assert str(checkpoints.show(checkpoint)).partition("size")[0] == before[0]
-    assert str(checkpoints.rewind(checkpoint, to=4)).startswith(f"{checkpoint}: batch 5 runs again")
+    assert str(checkpoints.rewind(checkpoint, to=4)).startswith(
+        f"{checkpoint}: batch 5 runs again"
+    )
 
 
 def test_a_watermark_that_python_has_no_date_for_is_left_out(checkpoint):
@@ -316,13 +376,16 @@ def lost(made, tmp_path):
     (tmp_path / "away").rename(file)
 
 
-def test_a_planned_file_that_has_gone_is_a_problem_and_a_read_one_is_not(checkpoint, lost):
+def test_a_planned_file_that_has_gone_is_a_problem_and_a_read_one_is_not(
+    checkpoint, lost
+):
     assert checkpoints.check(checkpoint) == []
     uncommitted(checkpoint)
     (problem,) = checkpoints.check(checkpoint)
-    assert str(problem) == (
-        f"{lost} is planned to be read and has gone; put it back first: without it Spark runs the batch "
-        "with no error and without its rows"
+    assert (
+        str(problem)
+        == f"{lost} is planned to be read and has gone; put it back first: without it"
+        " Spark runs the batch with no error and without its rows"
     )
     assert str(checkpoints.show(checkpoint)).endswith(f"\n      gone  {lost}")
 

@@ -23,7 +23,8 @@ from sparkstream_kit import run, sinks, sources, start, windows
 from sparkstream_kit.checkpoints import shadow
 from sparkstream_kit.errors import DryRun
 
-pytestmark = pytest.mark.slow  # each compares by a run of its own; the guide `change-a-job` has the shortest
+# Each compares by a run of its own; the guide `change-a-job` has the shortest
+pytestmark = pytest.mark.slow
 
 FILES = 6
 land = partial(land_shops, third=None, late=lambda number: 30 * (number >= 3))
@@ -36,7 +37,9 @@ def rows_of(*names, where="true"):
 def once(*keys):
     def transform(rows):
         return (
-            rows.withWatermark("at", "5 minutes").dropDuplicatesWithinWatermark([*keys]).select("at", *keys)
+            rows.withWatermark("at", "5 minutes")
+            .dropDuplicatesWithinWatermark([*keys])
+            .select("at", *keys)
         )
 
     return transform
@@ -45,7 +48,9 @@ def once(*keys):
 def timely(where="true"):
     def transform(rows):
         marked = windows.with_watermark(rows.where(where), "at", "5 minutes")
-        return windows.flatten(marked.groupBy(windows.tumbling("at", "20 minutes"), "shop").count())
+        return windows.flatten(
+            marked.groupBy(windows.tumbling("at", "20 minutes"), "shop").count()
+        )
 
     return transform
 
@@ -55,9 +60,15 @@ def pairs(within="5 minutes", on="shop", how="inner"):
 
     def transform(rows):
         timely = rows.withWatermark("at", "5 minutes")
-        teas = timely.where("product = 'tea'").selectExpr(f"{on} AS key", "at AS tea_at")
-        inks = timely.where("product = 'ink'").selectExpr(f"{on} AS other", "at AS ink_at")
-        soon = F.expr(f"key = other AND ink_at BETWEEN tea_at AND tea_at + INTERVAL {within}")
+        teas = timely.where("product = 'tea'").selectExpr(
+            f"{on} AS key", "at AS tea_at"
+        )
+        inks = timely.where("product = 'ink'").selectExpr(
+            f"{on} AS other", "at AS ink_at"
+        )
+        soon = F.expr(
+            f"key = other AND ink_at BETWEEN tea_at AND tea_at + INTERVAL {within}"
+        )
         return teas.join(inks, soon, how)
 
     return transform
@@ -125,12 +136,20 @@ def into_json(folder):
 
 def counted_in_batches(folder):
     """The number of rows of each batch, which no one large batch has."""
-    return sinks.batch_files(folder / "out").taking(lambda batch: batch.groupBy("shop").count())
+    return sinks.batch_files(folder / "out").taking(
+        lambda batch: batch.groupBy("shop").count()
+    )
 
 
 FIRST = ("append", files, first_of_each)
-OF_EACH = "named_struct('f', first(n), 'l', last(weight), 'c', collect_list(n), 's', collect_set(n), 'v', "
-OF_EACH += "any_value(product), 'm', max_by(n, shop), 'o', mode(n), 'p', approx_percentile(n, 0.5))"
+OF_EACH = (
+    "named_struct('f', first(n), 'l', last(weight), 'c', collect_list(n), 's',"
+    " collect_set(n), 'v', "
+)
+OF_EACH += (
+    "any_value(product), 'm', max_by(n, shop), 'o', mode(n), 'p', approx_percentile(n,"
+    " 0.5))"
+)
 LISTS = ("complete", into_json, totals("shop", what=OF_EACH))
 EACH_FIRST = ("update", upsert("shop"), totals("shop", what="first(n) * 100 + last(n)"))
 WHOLE = ("complete", into_json, totals(what="sum(weight / 7)"))
@@ -147,7 +166,10 @@ KINDS = "differ", "only new", "only old"
 HARMLESS: dict[str, tuple[Any, Any]] = {
     "nothing": (BY_PRODUCT, totals("product")),
     "windows, a filter before it": (BY_WINDOW, hourly("shop", where="n >= 0")),
-    "windows, the same delay in seconds": (BY_WINDOW, hourly("shop", delay="300 seconds")),
+    "windows, the same delay in seconds": (
+        BY_WINDOW,
+        hourly("shop", delay="300 seconds"),
+    ),
     "an upsert, the same": (BY_SHOP, totals("shop")),
     "a key that is computed under its old name, a little off": (
         ("complete", replace, by_upper),
@@ -163,14 +185,26 @@ HARMLESS: dict[str, tuple[Any, Any]] = {
         ("append", batch_files, timely()),
         timely(where="n >= 0"),
     ),
-    "the time of each batch": (STAMPED, rows_of("n", "current_timestamp() AS stamp", where="n >= 0")),
-    "-0.0 for 0.0": (ROWS, rows_of("at", "product", "n", "IF(weight = 0, -0.0D, weight) AS weight")),
+    "the time of each batch": (
+        STAMPED,
+        rows_of("n", "current_timestamp() AS stamp", where="n >= 0"),
+    ),
+    "-0.0 for 0.0": (
+        ROWS,
+        rows_of("at", "product", "n", "IF(weight = 0, -0.0D, weight) AS weight"),
+    ),
     "the first row of each shop": (FIRST, first_of_each),
     "what depends on the order of the rows": (LISTS, totals("shop", what=OF_EACH)),
-    "the first and the last row, by key": (EACH_FIRST, totals("shop", what="first(n) * 100 + last(n)")),
+    "the first and the last row, by key": (
+        EACH_FIRST,
+        totals("shop", what="first(n) * 100 + last(n)"),
+    ),
     "one sum of doubles": (WHOLE, totals(what="sum(weight / 7)")),
     "a sink that counts in each batch": (BATCHES, rows_of("shop", "n", where="n >= 0")),
-    "a sum of doubles in another order": (WEIGHTS, totals("shop", what="sum(weight + 1) - count(*)")),
+    "a sum of doubles in another order": (
+        WEIGHTS,
+        totals("shop", what="sum(weight + 1) - count(*)"),
+    ),
 }
 HARMFUL: dict[str, tuple[Any, Any]] = {
     "a rounding": (
@@ -178,20 +212,44 @@ HARMFUL: dict[str, tuple[Any, Any]] = {
         totals("shop", what="round(avg(amount), 1)"),
     ),
     "a type alone": (ROWS, rows_of("at", "product", "bigint(n) AS n", "weight")),
-    "a lost filter": (("complete", replace, totals("product", where="n <> 1")), totals("product")),
-    "NULL is filled": (BY_PRODUCT, lambda rows: totals("product")(rows.fillna("?", ["product"]))),
+    "a lost filter": (
+        ("complete", replace, totals("product", where="n <> 1")),
+        totals("product"),
+    ),
+    "NULL is filled": (
+        BY_PRODUCT,
+        lambda rows: totals("product")(rows.fillna("?", ["product"])),
+    ),
     "another window": (BY_WINDOW, hourly("shop", length="30 minutes")),
-    "a shorter watermark": (("append", batch_files, hourly("shop", delay="1 hour")), hourly("shop")),
-    "doubled rows": (BY_PRODUCT, lambda rows: totals("product")(rows.unionByName(rows))),
+    "a shorter watermark": (
+        ("append", batch_files, hourly("shop", delay="1 hour")),
+        hourly("shop"),
+    ),
+    "doubled rows": (
+        BY_PRODUCT,
+        lambda rows: totals("product")(rows.unionByName(rows)),
+    ),
     "a longer watermark": (BY_WINDOW, hourly("shop", delay="30 minutes")),
     "a watermark in mode update": (WINDOWS_NOW, begins(delay="1 hour")),
-    "a key of two words": (("complete", replace, by("the shop")), by("the shop", "sum(amount * 1.01)")),
+    "a key of two words": (
+        ("complete", replace, by("the shop")),
+        by("the shop", "sum(amount * 1.01)"),
+    ),
     "a wrong factor": (BY_SHOP, totals("shop", what="sum(amount * 1.01)")),
-    "rows, a lost filter": (("append", files, rows_of("at", "n", where="n > 0")), rows_of("at", "n")),
+    "rows, a lost filter": (
+        ("append", files, rows_of("at", "n", where="n > 0")),
+        rows_of("at", "n"),
+    ),
     "rows, one column less": (ROWS, rows_of("at", "product", "n")),
-    "duplicates by one key more": (ONCE, lambda rows: once("shop", "n", "product")(rows).drop("product")),
+    "duplicates by one key more": (
+        ONCE,
+        lambda rows: once("shop", "n", "product")(rows).drop("product"),
+    ),
     "a wrong join key": (PAIRS, pairs(on="n")),
-    "a sum of doubles, a little off": (WEIGHTS, totals("shop", what="sum(weight) + 0.0001")),
+    "a sum of doubles, a little off": (
+        WEIGHTS,
+        totals("shop", what="sum(weight) + 0.0001"),
+    ),
 }
 
 
@@ -201,11 +259,27 @@ def wrote(as_local, tmp_path):
 
     def of(mode, sink_of, before, more=()):
         land(tmp_path / "in", *range(FILES))
-        how: dict[str, Any] = {"name": "q", "mode": mode, "checkpoint": tmp_path / "ckpt"}
-        run(start(before(stream(as_local, tmp_path / "in")), sink_of(tmp_path), availableNow=True, **how))
+        how: dict[str, Any] = {
+            "name": "q",
+            "mode": mode,
+            "checkpoint": tmp_path / "ckpt",
+        }
+        run(
+            start(
+                before(stream(as_local, tmp_path / "in")),
+                sink_of(tmp_path),
+                availableNow=True,
+                **how,
+            )
+        )
 
         def compare(after, **options):
-            return shadow(after(stream(as_local, tmp_path / "in")), sink_of(tmp_path), **how, **options)
+            return shadow(
+                after(stream(as_local, tmp_path / "in")),
+                sink_of(tmp_path),
+                **how,
+                **options,
+            )
 
         return compare
 
@@ -226,12 +300,18 @@ def test_a_harmful_change_is_found(change, wrote):
     found = wrote(*case)(after)
     [table], said = found.tables, str(found)
     assert (table.same, found.exit_code) == (False, 3), said
-    assert all(f"  {what}:" in said for what, number in zip(KINDS, table.counts[1:], strict=True) if number)
+    assert all(
+        f"  {what}:" in said
+        for what, number in zip(KINDS, table.counts[1:], strict=True)
+        if number
+    )
 
 
 def test_what_differs_is_there_as_text_as_counts_and_as_rows(wrote):
     compare = wrote("complete", replace, totals("product"))
-    found = compare(totals("product", where="product IS NOT NULL AND (product <> 'tea' OR n <> 0)"))
+    found = compare(
+        totals("product", where="product IS NOT NULL AND (product <> 'tea' OR n <> 0)")
+    )
     [table] = found.tables
     assert (table.keys, table.counts) == (("product",), (1, 1, 0, 1))
     [differs] = table.differ.collect()
@@ -242,33 +322,52 @@ def test_what_differs_is_there_as_text_as_counts_and_as_rows(wrote):
     assert said[0] == "query q, compared at batch 5"
     assert said[1].startswith("table totals in sqlite")
     assert said[2] == "  1 equal, 1 differ, 0 only new, 1 only old"
-    assert said[-1].startswith("to switch: start it on a new checkpoint, with continues=")
+    assert said[-1].startswith(
+        "to switch: start it on a new checkpoint, with continues="
+    )
 
 
 def test_a_key_with_a_name_of_the_comparison_is_refused(wrote):
     by_old = totals("old")
-    compare = wrote("complete", replace, lambda rows: by_old(rows.withColumnRenamed("shop", "old")))
+    compare = wrote(
+        "complete", replace, lambda rows: by_old(rows.withColumnRenamed("shop", "old"))
+    )
     said = refusal(compare, lambda rows: by_old(rows.withColumnRenamed("shop", "old")))
     assert "key old has a name of the comparison; rename it in both" in said
 
 
 TEXTS = ["a\nb", "", None, " c ", 'd "e",', "\\", "f\r\ng", "null", "1"]
 ODD = {
-    "csv in a folder like a pattern": lambda folder: sinks.batch_files(folder / "o[1]{2}*?\\", format="csv"),
-    "files of csv in a folder like a pattern": lambda folder: sinks.files(folder / "o[1]*", format="csv"),
-    "json in a folder like a pattern": lambda folder: sinks.batch_files(folder / "o[1]", format="json"),
-    "parquet in a folder like a pattern": lambda folder: sinks.batch_files(folder / "o{1}"),
+    "csv in a folder like a pattern": lambda folder: sinks.batch_files(
+        folder / "o[1]{2}*?\\", format="csv"
+    ),
+    "files of csv in a folder like a pattern": lambda folder: sinks.files(
+        folder / "o[1]*", format="csv"
+    ),
+    "json in a folder like a pattern": lambda folder: sinks.batch_files(
+        folder / "o[1]", format="json"
+    ),
+    "parquet in a folder like a pattern": lambda folder: sinks.batch_files(
+        folder / "o{1}"
+    ),
     "sqlite": table,
 }
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
 @pytest.mark.parametrize("kind", ODD)
-def test_odd_texts_and_times_are_equal_and_a_change_is_told(kind, zone, spark, tmp_path):
+def test_odd_texts_and_times_are_equal_and_a_change_is_told(
+    kind, zone, spark, tmp_path
+):
     (tmp_path / "in").mkdir()
     for number in range(3):
-        given = [{"s": text, "t": f"2026-10-25T0{number}:30:00Z"} for text in TEXTS[number * 3 :][:3]]
-        (tmp_path / "in" / f"{number}.json").write_text("".join(json.dumps(row) + "\n" for row in given))
+        given = [
+            {"s": text, "t": f"2026-10-25T0{number}:30:00Z"}
+            for text in TEXTS[number * 3 :][:3]
+        ]
+        (tmp_path / "in" / f"{number}.json").write_text(
+            "".join(json.dumps(row) + "\n" for row in given)
+        )
     zoned = "spark.sql.session.timeZone"
     before = spark.conf.get(zoned)
     spark.conf.set(zoned, zone)
@@ -288,9 +387,15 @@ def test_odd_texts_and_times_are_equal_and_a_change_is_told(kind, zone, spark, t
 def test_a_column_that_json_lacks_is_named_and_the_others_are_compared(wrote):
     compare = wrote("append", batch_files, rows_of("n", "shop"))
     [more] = compare(rows_of("n", "shop", "'z' AS z")).tables
-    assert (more.counts, more.columns) == ((36, 0, 0, 0), ("only the changed query has column z",))
+    assert (more.counts, more.columns) == (
+        (36, 0, 0, 0),
+        ("only the changed query has column z",),
+    )
     [fewer] = compare(rows_of("n")).tables
-    assert (fewer.counts, fewer.columns) == ((36, 0, 0, 0), ("only the target has column shop",))
+    assert (fewer.counts, fewer.columns) == (
+        (36, 0, 0, 0),
+        ("only the target has column shop",),
+    )
 
 
 def test_several_comparisons_of_one_query_run_at_once(wrote):
@@ -307,13 +412,20 @@ def test_a_float_may_differ_by_the_tolerance_and_nan_is_nan(wrote):
     assert compare(almost, tolerance=0.01).exit_code == 0
     [table] = compare(totals("shop", what="sum(weight * double('NaN'))")).tables
     assert [math.isnan(row.new.total) for row in table.differ.collect()] == [True, True]
-    assert compare(totals("shop", what="sum(weight * double('Infinity'))")).exit_code == 3
+    assert (
+        compare(totals("shop", what="sum(weight * double('Infinity'))")).exit_code == 3
+    )
 
 
 def test_a_job_ends_with_3_and_says_what_differs(wrote, tmp_path, as_local):
     wrote("complete", snapshot, totals("product"))
     changed = totals("product", where="n > 1")(stream(as_local, tmp_path / "in"))
-    how: Any = {"name": "q", "mode": "complete", "checkpoint": tmp_path / "ckpt", "dry_run": "compare"}
+    how: Any = {
+        "name": "q",
+        "mode": "complete",
+        "checkpoint": tmp_path / "ckpt",
+        "dry_run": "compare",
+    }
     says = r"^a comparison: nothing is started, and nothing is written\nquery q"
     with pytest.raises(DryRun, match=says) as end:
         run(start(changed, snapshot(tmp_path), **how))
@@ -323,9 +435,13 @@ def test_a_job_ends_with_3_and_says_what_differs(wrote, tmp_path, as_local):
 def test_several_targets_are_compared_each_with_its_part(wrote, tmp_path, as_local):
     def both(folder):
         tea = sinks.latest("tea").taking(lambda batch: batch.where("product = 'tea'"))
-        return sinks.fan_out(tea, snapshot(folder), sinks.foreach_batch(lambda batch, _: batch.show()))
+        return sinks.fan_out(
+            tea, snapshot(folder), sinks.foreach_batch(lambda batch, _: batch.show())
+        )
 
-    found = wrote("complete", both, totals("product"))(totals("product", where="product = 'tea' OR n > 1"))
+    found = wrote("complete", both, totals("product"))(
+        totals("product", where="product = 'tea' OR n > 1")
+    )
     tea, whole = found.tables
     assert (tea.target, tea.same, whole.same) == ("view tea", True, False)
     assert "not compared: sink foreach_batch, which cannot be read back" in found.notes
@@ -342,13 +458,19 @@ def test_batches_whose_plans_are_removed_meanwhile_are_compared(as_local, tmp_pa
                 (tmp_path / "ckpt" / log / f"{number}").unlink(missing_ok=True)
         return batch
 
-    sink, rows = batch_files(tmp_path).taking(remove), hourly("shop")(stream(as_local, tmp_path / "in"))
+    sink, rows = (
+        batch_files(tmp_path).taking(remove),
+        hourly("shop")(stream(as_local, tmp_path / "in")),
+    )
     run(start(rows, sink, name="q", checkpoint=tmp_path / "ckpt", availableNow=True))
-    (tmp_path / "ckpt" / "sources" / "0" / ".1.tmp").symlink_to("removed")  # between listing and copy
+    # Between listing and copy
+    (tmp_path / "ckpt" / "sources" / "0" / ".1.tmp").symlink_to("removed")
     comparing = True
     found = shadow(rows, sink, checkpoint=tmp_path / "ckpt")
     assert found.exit_code == 0, str(found)
-    assert [file.name for file in (tmp_path / "ckpt" / "offsets").glob("[0-9]*")] == [str(found.batch)]
+    assert [file.name for file in (tmp_path / "ckpt" / "offsets").glob("[0-9]*")] == [
+        str(found.batch)
+    ]
 
 
 def test_batches_whose_plans_are_gone_are_read_in_large_ones(wrote, tmp_path):
@@ -358,7 +480,9 @@ def test_batches_whose_plans_are_gone_are_read_in_large_ones(wrote, tmp_path):
             (tmp_path / "ckpt" / "offsets" / file).unlink()
             (tmp_path / "ckpt" / "commits" / file).unlink()
     found = compare(hourly("shop"))
-    assert any("the batches before 3 are no longer kept" in note for note in found.notes), found.notes
+    assert any(
+        "the batches before 3 are no longer kept" in note for note in found.notes
+    ), found.notes
     assert found.tables[0].counts[0] > 0
 
 
@@ -371,7 +495,8 @@ def test_the_running_query_may_go_on(wrote, tmp_path, as_local):
         land(tmp_path / "in", FILES, FILES + 1)
         query.processAllAvailable()
         assert compare(totals("product")).exit_code == 0
-        seen: Any = start(rows, replace(tmp_path), dry_run="compare", **how)  # by the same name
+        # By the same name
+        seen: Any = start(rows, replace(tmp_path), dry_run="compare", **how)
         assert seen.exit_code == 0
         assert query.isActive
     finally:
@@ -392,11 +517,21 @@ def cut_off(tmp_path):
 @pytest.mark.parametrize(
     ("harm", "after", "says"),
     [
-        (drop_input, totals("product"), "1 of the 6 files that it has read have gone, such as"),
-        (cut_off, totals("product"), "batch 5 is being written, or was cut off; to compare, stop its query"),
+        (
+            drop_input,
+            totals("product"),
+            "1 of the 6 files that it has read have gone, such as",
+        ),
+        (
+            cut_off,
+            totals("product"),
+            "batch 5 is being written, or was cut off; to compare, stop its query",
+        ),
         (
             None,
-            lambda rows: rows.groupBy(F.uuid().alias("product")).agg(F.expr("sum(n) AS total")),
+            lambda rows: rows.groupBy(F.uuid().alias("product")).agg(
+                F.expr("sum(n) AS total")
+            ),
             "cannot be compared: uuid() gives other results in each run",
         ),
         (
@@ -406,7 +541,9 @@ def cut_off(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_compared_is_refused(harm, after, says, wrote, tmp_path, monkeypatch):
+def test_what_cannot_be_compared_is_refused(
+    harm, after, says, wrote, tmp_path, monkeypatch
+):
     monkeypatch.setattr("sparkstream_kit.operate.shadow._AT_REST", 0.5)
     compare = wrote(*BY_PRODUCT)
     if harm:
@@ -425,24 +562,42 @@ def test_rows_of_mode_update_without_keys_are_refused(wrote):
     [
         ("console", sinks.console()),
         ("by_value(product)", sinks.by_value("product", sinks.latest)),
-        ("fan_out(foreach_batch, kafka)", sinks.fan_out(sinks.foreach_batch(print), KAFKA)),
+        (
+            "fan_out(foreach_batch, kafka)",
+            sinks.fan_out(sinks.foreach_batch(print), KAFKA),
+        ),
     ],
 )
 def test_a_sink_that_cannot_be_read_back_is_refused(name, sink, as_local, tmp_path):
     land(tmp_path / "in", 0)
     rows = stream(as_local, tmp_path / "in")
-    run(start(rows, batch_files(tmp_path), name="q", checkpoint=tmp_path / "ckpt", availableNow=True))
-    said = refusal(start, rows, sink, name="q", checkpoint=tmp_path / "ckpt", dry_run="compare")
-    assert said.startswith(f"query q cannot be compared: sink {name} cannot be read back (files, snapshots,")
+    run(
+        start(
+            rows,
+            batch_files(tmp_path),
+            name="q",
+            checkpoint=tmp_path / "ckpt",
+            availableNow=True,
+        )
+    )
+    said = refusal(
+        start, rows, sink, name="q", checkpoint=tmp_path / "ckpt", dry_run="compare"
+    )
+    assert said.startswith(
+        f"query q cannot be compared: sink {name} cannot be read back (files,"
+        " snapshots,"
+    )
 
 
 @pytest.mark.classic_only("a master is pretended in this process")
 def test_on_a_cluster_it_is_refused(wrote, as_local, monkeypatch):
     compare = wrote("complete", snapshot, totals("product"))
     pretend_master(as_local, monkeypatch, "spark://host:7077")
-    assert refusal(compare, totals("product")) == (
-        "checkpoints.shadow(): it keeps its rows in a temporary folder of this machine, which "
-        "spark://host:7077 does not have; use a session of this process with the master local[*]"
+    assert (
+        refusal(compare, totals("product"))
+        == "checkpoints.shadow(): it keeps its rows in a temporary folder of this"
+        " machine, which spark://host:7077 does not have; use a session of this"
+        " process with the master local[*]"
     )
 
 
@@ -453,39 +608,73 @@ def test_on_spark_connect_it_compares(spark, tmp_path):
     rows, sink = stream(spark, tmp_path / "in"), batch_files(tmp_path)
     run(start(hourly("shop")(rows), sink, availableNow=True, **how))
     before = contents(tmp_path)
-    seen: Any = start(hourly("shop", where="n >= 0")(rows), sink, dry_run="compare", **how)
+    seen: Any = start(
+        hourly("shop", where="n >= 0")(rows), sink, dry_run="compare", **how
+    )
     [table] = seen.tables
     assert (table.same, table.counts[0] > 0) == (True, True), str(seen)
-    changed: Any = start(hourly("shop", where="n <> 3")(rows), sink, dry_run="compare", **how)
+    changed: Any = start(
+        hourly("shop", where="n <> 3")(rows), sink, dry_run="compare", **how
+    )
     assert changed.exit_code == 3
     assert contents(tmp_path) == before
 
 
-TYPED = rows_of("at", "product", "n", "amount", "weight", "n > 1 AS many", "date(at) AS day")
+TYPED = rows_of(
+    "at", "product", "n", "amount", "weight", "n > 1 AS many", "date(at) AS day"
+)
 BY_KEY = totals("product", what="max(at)", where="product IS NOT NULL")
 UPSERT: dict[str, Any] = {"how": "upsert", "keys": ["product"]}
 TARGETS: dict[str, tuple[str, Any, Any]] = {
     "delta, append": ("append", lambda folder: sinks.delta(folder / "out"), TYPED),
-    "delta, upsert": ("update", lambda folder: sinks.delta(folder / "out", **UPSERT), BY_KEY),
-    "iceberg": ("append", lambda folder: sinks.iceberg("shop.rows", catalog=folder / "lake"), TYPED),
+    "delta, upsert": (
+        "update",
+        lambda folder: sinks.delta(folder / "out", **UPSERT),
+        BY_KEY,
+    ),
+    "iceberg": (
+        "append",
+        lambda folder: sinks.iceberg("shop.rows", catalog=folder / "lake"),
+        TYPED,
+    ),
     "sql, append": ("append", table, TYPED),
     "sql, bytes": ("append", table, rows_of("at", "n", "unhex('ff00') AS raw")),
-    "files of CSV": ("append", lambda folder: sinks.files(folder / "out", format="csv"), TYPED),
-    "files by n": ("append", lambda folder: sinks.files(folder / "out", partition_by=["n"]), TYPED),
+    "files of CSV": (
+        "append",
+        lambda folder: sinks.files(folder / "out", format="csv"),
+        TYPED,
+    ),
+    "files by n": (
+        "append",
+        lambda folder: sinks.files(folder / "out", partition_by=["n"]),
+        TYPED,
+    ),
     "batch_files, update": ("update", batch_files, BY_KEY),
     "batch_files, complete": ("complete", batch_files, BY_KEY),
-    "snapshot of JSON": ("complete", lambda folder: sinks.snapshot(folder / "t.json"), BY_KEY),
-    "a table of the catalog": ("append", lambda folder: sinks.table(f"t_{folder.name}"), TYPED),
+    "snapshot of JSON": (
+        "complete",
+        lambda folder: sinks.snapshot(folder / "t.json"),
+        BY_KEY,
+    ),
+    "a table of the catalog": (
+        "append",
+        lambda folder: sinks.table(f"t_{folder.name}"),
+        TYPED,
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_each_kind_of_target_is_read_back_with_its_types_and_nothing_is_written(kind, wrote, tmp_path):
+def test_each_kind_of_target_is_read_back_with_its_types_and_nothing_is_written(
+    kind, wrote, tmp_path
+):
     mode, sink_of, before = TARGETS[kind]
     compare, there = wrote(mode, sink_of, before), contents(tmp_path)
     [same] = compare(before).tables
     assert (same.same, same.counts[0] > 0) == (True, True), same.says()
-    [other] = compare(lambda rows: before(rows.where("at < '2026-03-01 10:30:00'"))).tables
+    [other] = compare(
+        lambda rows: before(rows.where("at < '2026-03-01 10:30:00'"))
+    ).tables
     assert not other.same
     assert contents(tmp_path) == there
 
@@ -519,7 +708,9 @@ def test_a_target_that_is_gone_is_one_line_and_is_not_made_again(kind, wrote, tm
     remove_it(tmp_path)
     there, said = contents(tmp_path), refusal(compare, before)
     assert said.startswith(named)
-    assert said.endswith(" is gone, but this query is compared with its rows; restore it")
+    assert said.endswith(
+        " is gone, but this query is compared with its rows; restore it"
+    )
     assert contents(tmp_path) == there
 
 

@@ -22,7 +22,8 @@ from sparkstream_kit.checkpoints.guard import Query
 from sparkstream_kit.operate.shadow import _depends_on_batches, _takes
 from sparkstream_kit.operate.values import side_by_side
 
-# Of a column: what the target has, what the changed query has, and whether the values are equal.
+# Of a column: what the target has, what the changed query has, and whether the values
+# are equal.
 TYPES = {
     "rounded": ("0.125BD", "0.1BD", False),
     "more digits": ("1.25BD", "1.2500BD", True),
@@ -33,11 +34,19 @@ TYPES = {
     "larger": ("1", "1L", True),
     "a text of a number": ("1", "'1'", False),
     "a day of a time": ("timestamp'2026-03-01 00:00:00'", "date'2026-03-01'", False),
-    "a time without a zone": ("timestamp'2026-03-01 10:00:00'", "timestamp_ntz'2026-03-01 10:00:00'", False),
+    "a time without a zone": (
+        "timestamp'2026-03-01 10:00:00'",
+        "timestamp_ntz'2026-03-01 10:00:00'",
+        False,
+    ),
     "bytes of a text": ("'a'", "binary('a')", False),
     "a number in a list": ("array(1)", "array(1L)", True),
     "a text in a list": ("array(1)", "array('1')", False),
-    "a larger field": ("named_struct('n', 1, 's', 'a')", "named_struct('n', 1L, 's', 'a')", True),
+    "a larger field": (
+        "named_struct('n', 1, 's', 'a')",
+        "named_struct('n', 1L, 's', 'a')",
+        True,
+    ),
     "another field": ("named_struct('n', 1)", "named_struct('m', 1)", False),
     "nothing": ("int(NULL)", "string(NULL)", True),
     "digits beyond a decimal": ("decimal(1)", "cast('0.1' AS decimal(38,38))", False),
@@ -46,38 +55,69 @@ TYPES = {
 
 def test_values_of_two_types_are_equal_as_numbers_or_not_at_all(spark, tmp_path):
     one = spark.range(1)
-    old = one.select(*(F.expr(theirs).alias(name) for name, (theirs, _, _) in TYPES.items()))
-    new = one.select(*(F.expr(ours).alias(name) for name, (_, ours, _) in TYPES.items()))
+    old = one.select(
+        *(F.expr(theirs).alias(name) for name, (theirs, _, _) in TYPES.items())
+    )
+    new = one.select(
+        *(F.expr(ours).alias(name) for name, (_, ours, _) in TYPES.items())
+    )
     sides = side_by_side(old, new, new.schema, new.columns, None, str(tmp_path))
     [theirs], [ours] = sides.old.collect(), sides.new.collect()
     equal = {
-        name: theirs[name] is ours[name] is None or (theirs[name] == ours[name] and name not in sides.apart)
+        name: (
+            theirs[name] is ours[name] is None
+            or (theirs[name] == ours[name] and name not in sides.apart)
+        )
         for name in TYPES
     }
     assert equal == {name: are_equal for name, (_, _, are_equal) in TYPES.items()}
-    told = [name for name in TYPES if any(f"column {name} is " in each for each in sides.types)]
+    told = [
+        name
+        for name in TYPES
+        if any(f"column {name} is " in each for each in sides.types)
+    ]
     assert told == [*TYPES]
 
 
 ROWS = [
-    (number, text, number / 7, f"{number}.5", f"2026-10-25T0{number % 3}:30:00Z", number % 2 == 0)
-    for number, text in enumerate(["a", "", None, "a\nb", ' "x", ', "\\", "1", "null", "NULL", "é", "\r\n"])
+    (
+        number,
+        text,
+        number / 7,
+        f"{number}.5",
+        f"2026-10-25T0{number % 3}:30:00Z",
+        number % 2 == 0,
+    )
+    for number, text in enumerate(
+        ["a", "", None, "a\nb", ' "x", ', "\\", "1", "null", "NULL", "é", "\r\n"]
+    )
 ]
 SCHEMA = "n INT, s STRING, x DOUBLE, d DECIMAL(12,3), t TIMESTAMP, b BOOLEAN"
-WHOLE = "n, s, x, d, t, b, cast(t AS timestamp_ntz) AS u, date(t) AS day, float(x) AS f, bigint(n) AS l"
+WHOLE = (
+    "n, s, x, d, t, b, cast(t AS timestamp_ntz) AS u, date(t) AS day, float(x) AS f,"
+    " bigint(n) AS l"
+)
 
 
 def rows_of(spark, text=WHOLE):
-    given = spark.createDataFrame(ROWS, "n INT, s STRING, x DOUBLE, d STRING, t STRING, b BOOLEAN")
-    typed = given.selectExpr("n", "s", "x", "cast(d AS decimal(12,3)) AS d", "timestamp(t) AS t", "b")
+    given = spark.createDataFrame(
+        ROWS, "n INT, s STRING, x DOUBLE, d STRING, t STRING, b BOOLEAN"
+    )
+    typed = given.selectExpr(
+        "n", "s", "x", "cast(d AS decimal(12,3)) AS d", "timestamp(t) AS t", "b"
+    )
     return typed.selectExpr(*top_level(text))
 
 
 FORMS = {
     "csv": lambda folder: sinks.files(folder / "o", format="csv"),
-    "csv with a header": lambda folder: sinks.batch_files(folder / "o", format="csv", header=True),
+    "csv with a header": lambda folder: sinks.batch_files(
+        folder / "o", format="csv", header=True
+    ),
     "json": lambda folder: sinks.batch_files(folder / "o", format="json"),
-    "json by n": lambda folder: sinks.files(folder / "o", format="json", partition_by=["n"]),
+    "json by n": lambda folder: sinks.files(
+        folder / "o", format="json", partition_by=["n"]
+    ),
     "parquet by n": lambda folder: sinks.files(folder / "o", partition_by=["n"]),
     "orc": lambda folder: sinks.files(folder / "o", format="orc"),
     "a snapshot of csv": lambda folder: sinks.snapshot(folder / "o.csv"),
@@ -96,7 +136,9 @@ def beside(sink, old, new, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
-def test_rows_are_equal_in_the_form_of_each_target_and_have_their_types(form, spark, tmp_path):
+def test_rows_are_equal_in_the_form_of_each_target_and_have_their_types(
+    form, spark, tmp_path
+):
     zone = "spark.sql.session.timeZone"
     before = spark.conf.get(zone)
     for name in ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata"):
@@ -108,7 +150,11 @@ def test_rows_are_equal_in_the_form_of_each_target_and_have_their_types(form, sp
             assert (sides.types, sides.apart) == ((), ()), name
             assert sides.old.exceptAll(sides.new).isEmpty(), name
             assert sides.new.exceptAll(sides.old).isEmpty(), name
-            texts = {each.name for each in sides.new.schema if each.dataType.typeName() == "string"}
+            texts = {
+                each.name
+                for each in sides.new.schema
+                if each.dataType.typeName() == "string"
+            }
             assert texts - {"s"} <= ({"n"} if " by " in form else set()), name
         finally:
             spark.conf.set(zone, before)
@@ -118,10 +164,15 @@ def test_rows_are_equal_in_the_form_of_each_target_and_have_their_types(form, sp
 @pytest.mark.parametrize("form", FORMS)
 def test_a_change_of_the_type_is_told_in_each_form(form, spark, tmp_path):
     old = rows_of(spark, "n, x, d, t")
-    changed = rows_of(spark, "string(n) AS n, int(x) AS x, cast(d AS decimal(12,0)) AS d, date(t) AS t")
+    changed = rows_of(
+        spark,
+        "string(n) AS n, int(x) AS x, cast(d AS decimal(12,0)) AS d, date(t) AS t",
+    )
     sides = beside(FORMS[form](tmp_path), old, changed, tmp_path)
     said = " ".join(sides.types)
-    wanted = {"x", "d", "t"} if "csv" in form or " by " in form else {"n", "x", "d", "t"}
+    wanted = (
+        {"x", "d", "t"} if "csv" in form or " by " in form else {"n", "x", "d", "t"}
+    )
     # A number and its text are the same in CSV, and in the name of a folder.
     assert {name for name in "nxdt" if f"column {name} is" in said} == wanted, said
 
@@ -148,17 +199,29 @@ def test_a_database_gives_texts_of_json(spark, tmp_path):
 
 
 BY_BATCH = {
-    "rows": (False, lambda rows: rows.where("n > 1").selectExpr("explode(array(n, n)) AS n")),
+    "rows": (
+        False,
+        lambda rows: rows.where("n > 1").selectExpr("explode(array(n, n)) AS n"),
+    ),
     "a union": (False, lambda rows: rows.union(rows)),
-    "a table": (False, lambda rows: rows.join(rows.sparkSession.range(3), F.col("n") == F.col("id"))),
+    "a table": (
+        False,
+        lambda rows: rows.join(rows.sparkSession.range(3), F.col("n") == F.col("id")),
+    ),
     "the time": (True, lambda rows: rows.withColumn("now", F.current_timestamp())),
     "duplicates": (True, lambda rows: rows.dropDuplicates(["s"])),
     "distinct rows": (True, lambda rows: rows.distinct()),
     "the first": (True, lambda rows: rows.groupBy("s").agg(F.first("n"))),
     "a sum": (True, lambda rows: rows.groupBy("s").agg(F.sum("x"))),
-    "two streams": (True, lambda rows: rows.join(rows.selectExpr("n AS m"), F.expr("n = m"))),
+    "two streams": (
+        True,
+        lambda rows: rows.join(rows.selectExpr("n AS m"), F.expr("n = m")),
+    ),
     "a watermark": (True, lambda rows: rows.withWatermark("t", "1 minute")),
-    "parts of the rows": (True, lambda rows: rows.mapInPandas(lambda parts: parts, rows.schema)),
+    "parts of the rows": (
+        True,
+        lambda rows: rows.mapInPandas(lambda parts: parts, rows.schema),
+    ),
 }
 
 
@@ -174,7 +237,9 @@ def test_a_sink_that_changes_each_batch_is_known(tmp_path):
     plain = sinks.latest("totals")
     changed = sinks.batch_files(tmp_path / "out").taking(lambda batch: batch.limit(1))
     several = sinks.fan_out(plain, changed)
-    assert [_takes(sink) for sink in (plain, changed, sinks.fan_out(plain), several)] == [
+    assert [
+        _takes(sink) for sink in (plain, changed, sinks.fan_out(plain), several)
+    ] == [
         False,
         True,
         False,
@@ -214,17 +279,29 @@ def of_sqlite(folder):
 
 
 def of_parquet(folder):
-    read = pads.dataset([str(file) for file in folder.glob("o/batch=*/*.parquet")]).to_table().to_pylist()
+    read = (
+        pads.dataset([str(file) for file in folder.glob("o/batch=*/*.parquet")])
+        .to_table()
+        .to_pylist()
+    )
     return Counter(tuple(row.values()) for row in read)
 
 
 def of_json(folder):
-    lines = [line for file in folder.glob("o/batch=*/*.json") for line in file.read_text().splitlines()]
+    lines = [
+        line
+        for file in folder.glob("o/batch=*/*.json")
+        for line in file.read_text().splitlines()
+    ]
     return Counter(tuple(json.loads(line).values()) for line in lines)
 
 
 def of_csv(folder):
-    lines = [line for file in folder.glob("o/batch=*/*.csv") for line in file.read_text().splitlines()]
+    lines = [
+        line
+        for file in folder.glob("o/batch=*/*.csv")
+        for line in file.read_text().splitlines()
+    ]
     assert all(len(row) == 6 for row in csv.reader(lines))
     return Counter(lines)  # not as values, by which "" and nothing are the same
 
@@ -252,7 +329,9 @@ def job(spark, folder, text):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", READ)
-def test_twenty_changes_are_told_with_the_counts_of_two_true_runs(kind, spark, tmp_path):
+def test_twenty_changes_are_told_with_the_counts_of_two_true_runs(
+    kind, spark, tmp_path
+):
     sink_of, read = READ[kind]
     made = tmp_path / "in"
     made.mkdir()
@@ -268,7 +347,9 @@ def test_twenty_changes_are_told_with_the_counts_of_two_true_runs(kind, spark, t
             }
             for n in range(number * 4, number * 4 + 4)
         ]
-        (made / f"{number}.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (made / f"{number}.json").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows)
+        )
 
     def compared(text, where):
         how: dict[str, Any] = {"name": "q", "checkpoint": tmp_path / "ckpt"}
@@ -296,7 +377,10 @@ def test_twenty_changes_are_told_with_the_counts_of_two_true_runs(kind, spark, t
     assert wrong == {}
 
 
-IN_DATABASE = "n, s, x, d, t, b, cast(t AS timestamp_ntz) AS u, date(t) AS day, float(x) AS f, bigint(n) AS l"
+IN_DATABASE = (
+    "n, s, x, d, t, b, cast(t AS timestamp_ntz) AS u, date(t) AS day, float(x) AS f,"
+    " bigint(n) AS l"
+)
 IN_DATABASE += ", cast(s AS binary) AS raw"
 
 
@@ -317,14 +401,23 @@ def test_each_database_is_compared_in_another_zone_than_utc(server, spark, tmp_p
         run(start(job(spark, made, IN_DATABASE), sink, availableNow=True, **how))
         found = shadow(job(spark, made, IN_DATABASE), sink, **how)
         [same] = found.tables
-        assert (same.counts, same.columns, same.notes) == ((len(ROWS), 0, 0, 0), (), ()), str(found)
-        change = IN_DATABASE.replace("d, t,", "d, to_utc_timestamp(t, 'Europe/Berlin') AS t,")
+        assert (same.counts, same.columns, same.notes) == (
+            (len(ROWS), 0, 0, 0),
+            (),
+            (),
+        ), str(found)
+        change = IN_DATABASE.replace(
+            "d, t,", "d, to_utc_timestamp(t, 'Europe/Berlin') AS t,"
+        )
         [later] = shadow(job(spark, made, change), sink, **how).tables
         assert later.counts == (0, 0, len(ROWS), len(ROWS)), later.says()
         change = IN_DATABASE.replace("s, x, d,", "s, x, cast(d AS decimal(12,2)) AS d,")
         [wider] = shadow(job(spark, made, change), sink, **how).tables
         assert wider.counts == (len(ROWS), 0, 0, 0), wider.says()
-        assert ([what.split(" is ")[0] for what in wider.notes], wider.columns) == (["column d"], ())
+        assert ([what.split(" is ")[0] for what in wider.notes], wider.columns) == (
+            ["column d"],
+            (),
+        )
         change = IN_DATABASE.replace("n, s,", "string(n) AS n, s,", 1)
         [text] = shadow(job(spark, made, change), sink, **how).tables
         assert text.counts == (0, 0, len(ROWS), len(ROWS)), text.says()

@@ -21,7 +21,10 @@ from sparkstream_kit.schemas import from_ddl
 RECORDED = json.loads(
     (ROOT / "tests" / "recorded" / "fingerprints.json").read_text("utf-8")
 )  # on Spark 4.2.0
-SCHEMA = "State STRING, ProductKey STRING, Amount DOUBLE, n INT, time TIMESTAMP, tags ARRAY<STRING>"
+SCHEMA = (
+    "State STRING, ProductKey STRING, Amount DOUBLE, n INT, time TIMESTAMP, tags"
+    " ARRAY<STRING>"
+)
 HERE = str(Path(__file__).parent)  # a file source wants a folder that is there
 
 KEYS = ["State", "ProductKey"]
@@ -50,10 +53,15 @@ def windowed(spark, *window):
 
 
 def joined(
-    spark, on="a.State = b.State", factor=1, near="b.time BETWEEN a.time AND a.time + INTERVAL 1 HOUR"
+    spark,
+    on="a.State = b.State",
+    factor=1,
+    near="b.time BETWEEN a.time AND a.time + INTERVAL 1 HOUR",
 ):
     left = timed(spark).withColumn("cents", F.col("Amount") * factor).alias("a")
-    return left.join(timed(spark).alias("b"), F.expr(f"{on} AND {near}")).select("a.State", "a.cents", "b.n")
+    return left.join(timed(spark).alias("b"), F.expr(f"{on} AND {near}")).select(
+        "a.State", "a.cents", "b.n"
+    )
 
 
 def in_sql(spark, query):
@@ -70,7 +78,9 @@ class Keeps(StatefulProcessor):
 
 
 def processed(frame, key):
-    return frame.groupBy(key).transformWithState(Keeps(), "State STRING", "Update", "None")
+    return frame.groupBy(key).transformWithState(
+        Keeps(), "State STRING", "Update", "None"
+    )
 
 
 def nothing(key, batches, state):
@@ -78,7 +88,9 @@ def nothing(key, batches, state):
 
 
 def applied(frame, key, state="c LONG"):
-    return frame.groupBy(key).applyInPandasWithState(nothing, "k STRING", state, "append", "NoTimeout")
+    return frame.groupBy(key).applyInPandasWithState(
+        nothing, "k STRING", state, "append", "NoTimeout"
+    )
 
 
 def by_lambda(spark, body):
@@ -86,8 +98,18 @@ def by_lambda(spark, body):
 
 
 def random(spark):
-    made = sales(spark).sample(0.5).withColumns({"a": F.rand(), "b": F.randn(), "c": F.expr("uuid()")})
-    made = made.withColumns({"d": F.shuffle("tags"), "e": F.expr("uniform(1, 9)"), "f": F.expr("randstr(5)")})
+    made = (
+        sales(spark)
+        .sample(0.5)
+        .withColumns({"a": F.rand(), "b": F.randn(), "c": F.expr("uuid()")})
+    )
+    made = made.withColumns(
+        {
+            "d": F.shuffle("tags"),
+            "e": F.expr("uniform(1, 9)"),
+            "f": F.expr("randstr(5)"),
+        }
+    )
     return made.groupBy("c", "d", "f").agg(F.sum("a"), F.sum("b"), F.sum("e"))
 
 
@@ -102,27 +124,47 @@ def codes_joined(spark, how):
 
 def csv_of(spark, options):
     lines = spark.readStream.text(HERE)
-    return lines.select(F.from_csv("value", "n INT", options).alias("row")).groupBy("row.n").count()
+    return (
+        lines.select(F.from_csv("value", "n INT", options).alias("row"))
+        .groupBy("row.n")
+        .count()
+    )
 
 
 def parsed(spark, **settings):
     schema = from_ddl("d DATE, p STRING NOT NULL, x DECIMAL(12,2)")
     rows = quarantine.parse_csv(sources.text(spark, HERE), schema, **settings)
-    return rows.groupBy("p", F.col("_reason").alias("Problem")).agg(F.sum("x").alias("t"))
+    return rows.groupBy("p", F.col("_reason").alias("Problem")).agg(
+        F.sum("x").alias("t")
+    )
 
 
-def both(build: Callable[..., DataFrame], one: object, other: object) -> tuple[Build, Build]:
+def both(
+    build: Callable[..., DataFrame], one: object, other: object
+) -> tuple[Build, Build]:
     """Return two queries that differ in one value."""
     return lambda spark: build(spark, one), lambda spark: build(spark, other)
 
 
-CTE = "WITH c AS (SELECT upper(State) AS k FROM sales_view) SELECT k, count(*) FROM c GROUP BY k"
+CTE = (
+    "WITH c AS (SELECT upper(State) AS k FROM sales_view) SELECT k, count(*) FROM c"
+    " GROUP BY k"
+)
 
-# name -> the query that wrote the checkpoint, the query that is started now, and in what words they differ
+# name -> the query that wrote the checkpoint, the query that is started now, and in
+# what words they differ
 CHANGES: dict[str, tuple[Build, Build, str]] = {
     "columns that as_of keeps": (
-        lambda s: state.as_of(timed(s).select("State", "time"), timed(s), "State", "time", columns="Amount"),
-        lambda s: state.as_of(timed(s).select("State", "time"), timed(s), "State", "time", columns="n"),
+        lambda s: state.as_of(
+            timed(s).select("State", "time"),
+            timed(s),
+            "State",
+            "time",
+            columns="Amount",
+        ),
+        lambda s: state.as_of(
+            timed(s).select("State", "time"), timed(s), "State", "time", columns="n"
+        ),
         "keeps the columns",
     ),
     "group key": (
@@ -137,7 +179,10 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
     ),
     "order of group keys": (
         *both(lambda s, keys: sales(s).groupBy(*keys).count(), KEYS, KEYS[::-1]),
-        "groups by ProductKey, State; the checkpoint's query groups by State, ProductKey",
+        (
+            "groups by ProductKey, State; the checkpoint's query groups by State,"
+            " ProductKey"
+        ),
     ),
     "aggregated column": (
         totals,
@@ -160,17 +205,35 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
         "0, 1, 2, 3 AS spark_grouping_id",
     ),
     "what is exploded": (
-        lambda s: sales(s).select(F.explode("tags").alias("tag")).groupBy("tag").count(),
-        lambda s: sales(s).select(F.explode(F.reverse("tags")).alias("tag")).groupBy("tag").count(),
-        "computes explode(reverse(tags)) AS tag; the checkpoint's query computes explode(tags) AS tag",
+        lambda s: (
+            sales(s).select(F.explode("tags").alias("tag")).groupBy("tag").count()
+        ),
+        lambda s: (
+            sales(s)
+            .select(F.explode(F.reverse("tags")).alias("tag"))
+            .groupBy("tag")
+            .count()
+        ),
+        (
+            "computes explode(reverse(tags)) AS tag; the checkpoint's query computes"
+            " explode(tags) AS tag"
+        ),
     ),
     "window length": (
         *both(windowed, "1 minute", "2 minutes"),
-        "computes windows of 120 s every 120 s on time; the checkpoint's query computes windows of 60 s",
+        (
+            "computes windows of 120 s every 120 s on time; the checkpoint's query"
+            " computes windows of 60 s"
+        ),
     ),
     "window slide": (
-        *both(lambda s, slide: windowed(s, "2 minutes", slide), "30 seconds", "1 minute"),
-        "computes windows of 120 s every 60 s on time; the checkpoint's query computes windows of 120 s",
+        *both(
+            lambda s, slide: windowed(s, "2 minutes", slide), "30 seconds", "1 minute"
+        ),
+        (
+            "computes windows of 120 s every 60 s on time; the checkpoint's query"
+            " computes windows of 120 s"
+        ),
     ),
     "window start": (
         lambda s: windowed(s, "1 minute"),
@@ -179,17 +242,29 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
     ),
     "session gap": (
         *both(
-            lambda s, gap: timed(s).groupBy(F.session_window("time", gap)).count(), "1 minute", "5 minutes"
+            lambda s, gap: timed(s).groupBy(F.session_window("time", gap)).count(),
+            "1 minute",
+            "5 minutes",
         ),
         "session windows with a gap of 5 minutes on time",
     ),
     "watermark": (
-        *both(lambda s, delay: timed(s, delay).groupBy("State").count(), "10 minutes", "1 minute"),
-        "has a watermark of 1 minutes on time; the checkpoint's query has a watermark of 10 minutes on time",
+        *both(
+            lambda s, delay: timed(s, delay).groupBy("State").count(),
+            "10 minutes",
+            "1 minute",
+        ),
+        (
+            "has a watermark of 1 minutes on time; the checkpoint's query has a"
+            " watermark of 10 minutes on time"
+        ),
     ),
     "deduplication key": (
         *both(lambda s, key: sales(s).dropDuplicates([key]), *KEYS),
-        "drops duplicates by ProductKey; the checkpoint's query drops duplicates by State",
+        (
+            "drops duplicates by ProductKey; the checkpoint's query drops duplicates by"
+            " State"
+        ),
     ),
     "order of deduplication keys": (
         *both(lambda s, keys: sales(s).dropDuplicates(keys), KEYS, KEYS[::-1]),
@@ -206,10 +281,18 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
     ),
     "join type": (*both(codes_joined, "inner", "leftouter"), "joins LeftOuter, "),
     "side of a join": (
-        *both(lambda s, column: joined(s).groupBy("State").agg(F.sum(column)), "n", "cents"),
+        *both(
+            lambda s, column: joined(s).groupBy("State").agg(F.sum(column)),
+            "n",
+            "cents",
+        ),
         "computes sum(cents)",
     ),
-    "join key": (joined, lambda s: joined(s, "a.State = b.ProductKey"), "joins Inner, ((State = ProductKey)"),
+    "join key": (
+        joined,
+        lambda s: joined(s, "a.State = b.ProductKey"),
+        "joins Inner, ((State = ProductKey)",
+    ),
     "which time of a join is the later one": (
         joined,
         lambda s: joined(s, near="a.time BETWEEN b.time AND b.time + INTERVAL 1 HOUR"),
@@ -221,21 +304,41 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
     ),
     "the body of a lambda": (
         *both(by_lambda, F.upper, F.lower),
-        "groups by transform(tags, lambdafunction(lower(lambda x), lambda x)); the checkpoint's query",
+        (
+            "groups by transform(tags, lambdafunction(lower(lambda x), lambda x)); the"
+            " checkpoint's query"
+        ),
     ),
     "which variable of a lambda": (
         lambda s: by_lambda(s, lambda x, y: F.struct(x, y)),  # noqa: PLW0108 - Spark asks for the arguments
         lambda s: by_lambda(s, lambda x, y: F.struct(y, x)),
-        "groups by transform(tags, lambdafunction(struct(y, lambda y, x, lambda x), lambda x, lambda y)); ",
+        (
+            "groups by transform(tags, lambdafunction(struct(y, lambda y, x, lambda x),"
+            " lambda x, lambda y)); "
+        ),
     ),
-    "key of applyInPandasWithState": (*both(lambda s, key: applied(sales(s), key), *KEYS), "ProductKey"),
+    "key of applyInPandasWithState": (
+        *both(lambda s, key: applied(sales(s), key), *KEYS),
+        "ProductKey",
+    ),
     "state of applyInPandasWithState": (
         *both(lambda s, kept: applied(sales(s), "State", kept), "c LONG", "d LONG"),
         "StructField(d,LongType,true)",
     ),
-    "a state where there was none": (sales, totals, "groups by State; the checkpoint's query does not"),
-    "no state any more": (totals, sales, "has no step that groups by State, as the checkpoint's query has"),
-    "key of transformWithState": (*both(lambda s, key: processed(sales(s), key), *KEYS), "ProductKey"),
+    "a state where there was none": (
+        sales,
+        totals,
+        "groups by State; the checkpoint's query does not",
+    ),
+    "no state any more": (
+        totals,
+        sales,
+        "has no step that groups by State, as the checkpoint's query has",
+    ),
+    "key of transformWithState": (
+        *both(lambda s, key: processed(sales(s), key), *KEYS),
+        "ProductKey",
+    ),
 }
 
 # name -> two queries that may follow each other on a checkpoint
@@ -257,20 +360,31 @@ SAME: dict[str, tuple[Build, Build]] = {
     ),
     "a filter above a common table expression": (
         lambda s: in_sql(
-            s, "WITH c AS (SELECT State, count(*) n FROM sales_view GROUP BY State) SELECT * FROM c"
+            s,
+            "WITH c AS (SELECT State, count(*) n FROM sales_view GROUP BY State) SELECT"
+            " * FROM c",
         ),
         lambda s: in_sql(
             s,
-            "WITH c AS (SELECT State, count(*) n FROM sales_view GROUP BY State) SELECT n FROM c WHERE n > 1",
+            "WITH c AS (SELECT State, count(*) n FROM sales_view GROUP BY State) SELECT"
+            " n FROM c WHERE n > 1",
         ),
     ),
-    "projection above": (totals, lambda s: totals(s).select((F.col("total") * 2).alias("twice"))),
-    "the name of a result": (totals, lambda s: sales(s).groupBy("State").agg(F.sum("Amount").alias("sum"))),
+    "projection above": (
+        totals,
+        lambda s: totals(s).select((F.col("total") * 2).alias("twice")),
+    ),
+    "the name of a result": (
+        totals,
+        lambda s: sales(s).groupBy("State").agg(F.sum("Amount").alias("sum")),
+    ),
     "filter above": (totals, lambda s: totals(s).where("total > 3")),
     "sort and limit above": (totals, lambda s: totals(s).orderBy("total").limit(3)),
     "path and files per trigger": (
         totals,
-        lambda s: summed(sales(s, str(Path(HERE).parent), maxFilesPerTrigger="1", latestFirst="true")),
+        lambda s: summed(
+            sales(s, str(Path(HERE).parent), maxFilesPerTrigger="1", latestFirst="true")
+        ),
     ),
     "a source with more columns": (
         lambda s: windowed(s, "2 minutes", "1 minute"),
@@ -285,32 +399,56 @@ SAME: dict[str, tuple[Build, Build]] = {
     "aliases, hints, partitions and observations": (
         totals,
         lambda s: summed(
-            sales(s).alias("s").hint("broadcast").repartition(3).observe("seen", F.count("*").alias("rows"))
+            sales(s)
+            .alias("s")
+            .hint("broadcast")
+            .repartition(3)
+            .observe("seen", F.count("*").alias("rows"))
         ),
     ),
     "the rows of a lookup table": (
         *both(
-            lambda s, row: sales(s).join(codes(s, *row), "State").groupBy("code").count(),
+            lambda s, row: (
+                sales(s).join(codes(s, *row), "State").groupBy("code").count()
+            ),
             ("CA", 1),
             ("NY", 2),
         ),
     ),
     "projection above a join": (joined, lambda s: joined(s).select("n")),
     "a view": (
-        lambda s: in_sql(s, "SELECT State, sum(Amount) AS total FROM sales_view GROUP BY State"),
+        lambda s: in_sql(
+            s, "SELECT State, sum(Amount) AS total FROM sales_view GROUP BY State"
+        ),
         totals,
     ),
     "seeds that nobody gave": (random, random),
     "the body of a UDF": (
-        lambda s: sales(s).select(F.udf(lambda n: n + 1, "int")("n").alias("m")).groupBy("m").count(),
-        lambda s: sales(s).select(F.udf(lambda n: n + 2, "int")("n").alias("m")).groupBy("m").count(),
+        lambda s: (
+            sales(s)
+            .select(F.udf(lambda n: n + 1, "int")("n").alias("m"))
+            .groupBy("m")
+            .count()
+        ),
+        lambda s: (
+            sales(s)
+            .select(F.udf(lambda n: n + 2, "int")("n").alias("m"))
+            .groupBy("m")
+            .count()
+        ),
     ),
-    "another stateless query": (sales, lambda s: sales(s).where("n > 1").select("State")),
+    "another stateless query": (
+        sales,
+        lambda s: sales(s).where("n > 1").select("State"),
+    ),
 }
 
 # name -> two queries that say the same in other words; their texts may differ
 IN_OTHER_WORDS: dict[str, tuple[Build, Build]] = {
-    "the case of a column": (totals, lambda s: sales(s).groupBy("STATE").agg(F.sum("amount").alias("total"))),
+    "the case of a column": (
+        totals,
+        lambda s: sales(s).groupBy("STATE").agg(F.sum("amount").alias("total")),
+    ),
     "the case of a column in a name that Spark has made": (
         lambda s: sales(s).groupBy("State").agg(F.sum("Amount"), F.max("n")),
         lambda s: sales(s).groupBy("state").agg(F.sum("AMOUNT"), F.max("N")),
@@ -333,7 +471,11 @@ IN_OTHER_WORDS: dict[str, tuple[Build, Build]] = {
     "a filter that keeps every row": (totals, lambda s: summed(sales(s).where("true"))),
     "the name of a lambda's variable in SQL": (
         lambda s: by_lambda(s, lambda x: F.concat(x, "State")),
-        lambda s: sales(s).groupBy(F.expr("transform(tags, x -> concat(x, State)) AS o")).count(),
+        lambda s: (
+            sales(s)
+            .groupBy(F.expr("transform(tags, x -> concat(x, State)) AS o"))
+            .count()
+        ),
     ),
     "a union by name": (
         lambda s: sales(s).union(sales(s)).groupBy("State").count(),
@@ -350,7 +492,9 @@ ALONE: dict[str, Build] = {
         .groupBy(*(f"c{n}" for n in range(60)))
         .count()
     ),
-    "a line break": lambda s: sales(s).where("State <> 'a\nb'").groupBy("State").count(),
+    "a line break": (
+        lambda s: sales(s).where("State <> 'a\nb'").groupBy("State").count()
+    ),
     "times and parsing": lambda s: (
         sales(s)
         .select(
@@ -376,15 +520,20 @@ def all_fingerprints(spark):
         for name, pair in pairs.items()
         for number, build in enumerate(pair)
     }
-    found |= {name: fingerprint(build(spark), "update") for name, build in ALONE.items()}
-    return found | {name: fingerprint(build(spark), "append") for name, build in SHAPES.items()}
+    found |= {
+        name: fingerprint(build(spark), "update") for name, build in ALONE.items()
+    }
+    return found | {
+        name: fingerprint(build(spark), "append") for name, build in SHAPES.items()
+    }
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_query_that_is_built_again_is_the_same_on_any_spark(spark, name):
     one, other = (fingerprint(SHAPES[name](spark), "append") for _ in range(2))
     assert one == other != ""
-    assert differences(RECORDED[name], one) == []  # `make versions` runs this on the others
+    # `make versions` runs this on the others
+    assert differences(RECORDED[name], one) == []
 
 
 BUILT_AGAIN = """
@@ -411,7 +560,10 @@ def test_a_query_is_the_same_in_another_process_behind_other_queries(spark):
 
 def test_the_time_zone_counts_only_if_both_versions_of_spark_print_it():
     without = "facts 3\ngroups by: o#0"  # as 4.1 has it for uniform(1, 9)
-    utc, rome = (f"{without}\ncomputes dates and hours in the time zone: {z}" for z in ("UTC", "Europe/Rome"))
+    utc, rome = (
+        f"{without}\ncomputes dates and hours in the time zone: {z}"
+        for z in ("UTC", "Europe/Rome")
+    )
     assert differences(without, utc) == differences(utc, without) == []
     assert len(differences(utc, rome)) == 1
 
@@ -419,14 +571,20 @@ def test_the_time_zone_counts_only_if_both_versions_of_spark_print_it():
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_changes_the_state_changes_the_fingerprint(spark, name):
     before, after, words = CHANGES[name]
-    old, new = fingerprint(before(spark), mode_of(name)), fingerprint(after(spark), mode_of(name))
+    old, new = (
+        fingerprint(before(spark), mode_of(name)),
+        fingerprint(after(spark), mode_of(name)),
+    )
     assert words in "\n".join(differences(old, new))
 
 
 @pytest.mark.parametrize("name", SAME)
 def test_what_leaves_the_state_alone_leaves_the_fingerprint(spark, name):
     before, after = SAME[name]
-    old, new = fingerprint(before(spark), mode_of(name)), fingerprint(after(spark), mode_of(name))
+    old, new = (
+        fingerprint(before(spark), mode_of(name)),
+        fingerprint(after(spark), mode_of(name)),
+    )
     assert old == new
     assert differences(old, new) == []
 
@@ -448,7 +606,8 @@ def test_what_an_earlier_version_wrote_is_not_compared():
     ],
 )
 def test_a_note_of_a_plan_that_spark_has_cut_is_not_compared(facts, part):
-    # An earlier version of the kit wrote such notes at a start in another thread than the first.
+    # An earlier version of the kit wrote such notes at a start in another thread than
+    # the first.
     old, new = (f"facts 3\n{text}" for text in (facts, "groups by: z#0"))
     assert is_part(old) == part
     assert (differences(old, new) == []) == part
@@ -469,10 +628,19 @@ def test_the_same_in_other_words_is_the_same_query(spark, name):
 
 # Whether what the query keeps depends on the session's time zone.
 ZONED: dict[str, tuple[Build, bool]] = {
-    "a date": (lambda s: sales(s).groupBy(F.to_date("time").alias("day")).count(), True),
-    "a cast to a date": (lambda s: sales(s).groupBy(F.col("time").cast("date").alias("day")).count(), True),
+    "a date": (
+        lambda s: sales(s).groupBy(F.to_date("time").alias("day")).count(),
+        True,
+    ),
+    "a cast to a date": (
+        lambda s: sales(s).groupBy(F.col("time").cast("date").alias("day")).count(),
+        True,
+    ),
     "a window": (lambda s: windowed(s, "1 day"), False),
-    "an hour in a filter": (lambda s: summed(sales(s).where(F.hour("time") > 8)), False),
+    "an hour in a filter": (
+        lambda s: summed(sales(s).where(F.hour("time") > 8)),
+        False,
+    ),
 }
 
 
@@ -488,22 +656,41 @@ def test_a_limit_keeps_state_in_append_mode_alone(spark):
 
 
 def test_all_columns_count_and_the_session_keeps_its_own_limit(spark):
-    other = spark.newSession()  # Spark asks the active session, and not that of the query
-    former = [session.conf.get("spark.sql.debug.maxToStringFields") for session in (spark, other)]
-    assert len(set(re.findall(r"c\d+#", fingerprint(ALONE["a wide table"](other), "append")))) == 60
-    assert former == [session.conf.get("spark.sql.debug.maxToStringFields") for session in (spark, other)]
+    # Spark asks the active session, and not that of the query
+    other = spark.newSession()
+    former = [
+        session.conf.get("spark.sql.debug.maxToStringFields")
+        for session in (spark, other)
+    ]
+    assert (
+        len(
+            set(
+                re.findall(
+                    r"c\d+#", fingerprint(ALONE["a wide table"](other), "append")
+                )
+            )
+        )
+        == 60
+    )
+    assert former == [
+        session.conf.get("spark.sql.debug.maxToStringFields")
+        for session in (spark, other)
+    ]
 
 
 def test_no_path_and_no_option_is_in_the_text(spark):
     secret = spark.readStream.format("socket").options(host="hunter2", port=1).load()
-    assert fingerprint(secret.groupBy("value").count(), "complete") == (
-        "facts 3\ngroups by: value#0\ncomputes: count(1)"
+    assert (
+        fingerprint(secret.groupBy("value").count(), "complete")
+        == "facts 3\ngroups by: value#0\ncomputes: count(1)"
     )
 
 
 def test_a_long_difference_is_shown_where_it_begins():
     same = " + ".join(f"column_{n}" for n in range(100))
-    (said,) = differences(f"facts 3\njoins: ({same} > 1)", f"facts 3\njoins: ({same} > 2)")
+    (said,) = differences(
+        f"facts 3\njoins: ({same} > 1)", f"facts 3\njoins: ({same} > 2)"
+    )
     assert said.startswith("joins …")
     assert "> 2); the checkpoint's query joins …" in said
     assert len(said) < 500
@@ -521,18 +708,21 @@ print(json.dumps(test_fingerprints.all_fingerprints(get_session("attached", prof
 @pytest.mark.xdist_group("connect")
 def test_every_query_has_the_same_fingerprint_on_connect(spark, connect):
     path = f"{environment()['PYTHONPATH']}:{ROOT / 'tests'}"
-    assert json.loads(ran(CONNECT, PYTHONPATH=path, SPARK_REMOTE=connect).stdout) == all_fingerprints(spark)
+    assert json.loads(
+        ran(CONNECT, PYTHONPATH=path, SPARK_REMOTE=connect).stdout
+    ) == all_fingerprints(spark)
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("connect")
 def test_drop_duplicates_without_columns_is_another_query_on_connect(spark, connect):
-    # Before Spark 4.3 each orders the key in its own way: one would not find the other's rows.
+    # Before Spark 4.3 each orders the key in its own way: one would not find the
+    # other's rows.
     code = (
-        "from checkpoints import test_fingerprints as t\n"
-        "from sparkstream_kit import get_session\n"
-        "frame = t.sales(get_session('attached', profile='test')).drop('tags').dropDuplicates()\n"
-        "print(t.fingerprint(frame, 'append'))"
+        "from checkpoints import test_fingerprints as t\nfrom sparkstream_kit import"
+        " get_session\nframe = t.sales(get_session('attached',"
+        " profile='test')).drop('tags').dropDuplicates()\nprint(t.fingerprint(frame,"
+        " 'append'))"
     )
     there = in_a_process(code, SPARK_REMOTE=connect)
     here = fingerprint(sales(spark).drop("tags").dropDuplicates(), "append")

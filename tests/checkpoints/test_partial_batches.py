@@ -8,7 +8,9 @@ from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import CheckpointDamaged
 
 
-def test_a_batch_that_is_read_in_part_is_named_and_comes_again_whole(spark, tmp_path, finish):
+def test_a_batch_that_is_read_in_part_is_named_and_comes_again_whole(
+    spark, tmp_path, finish
+):
     got = []
 
     def late(batch, number):
@@ -16,7 +18,9 @@ def test_a_batch_that_is_read_in_part_is_named_and_comes_again_whole(spark, tmp_
             got.extend(batch.collect())
 
     def go(function):
-        finish(totals(spark, tmp_path / "in"), sinks.foreach_batch(function), "complete")
+        finish(
+            totals(spark, tmp_path / "in"), sinks.foreach_batch(function), "complete"
+        )
 
     land(tmp_path / "in", 0)
     go(late)

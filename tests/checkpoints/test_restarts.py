@@ -26,18 +26,30 @@ PARTITIONS = "spark.sql.shuffle.partitions"
 
 def keeping(found):
     """Return the function of a batch that keeps its rows as texts."""
-    return lambda batch, _: found.extend([str(value) for value in row] for row in batch.collect())
+    return lambda batch, _: found.extend(
+        [str(value) for value in row] for row in batch.collect()
+    )
 
 
 def go_on(frame, checkpoint, mode):
     """Start the query on its checkpoint, let it come to the end of its input, and return what came out."""
     found: Rows = []
     sink = sinks.foreach_batch(keeping(found))
-    run(start(frame, sink, name="again", mode=mode, checkpoint=checkpoint, availableNow=True))
+    run(
+        start(
+            frame,
+            sink,
+            name="again",
+            mode=mode,
+            checkpoint=checkpoint,
+            availableNow=True,
+        )
+    )
     return found
 
 
-# --- the operators: each with its output mode; rows of three keys come a minute after those before them
+# --- the operators: each with its output mode; rows of three keys come a minute after
+# those before them
 
 
 def timed(spark, folder):
@@ -46,7 +58,9 @@ def timed(spark, folder):
 
 def joined(spark, folder, how):
     right = stream(spark, folder.with_name("right")).where("key < 'c'")
-    right = right.selectExpr("key AS k", "n AS m", "time AS at").withWatermark("at", "1 minute")
+    right = right.selectExpr("key AS k", "n AS m", "time AS at").withWatermark(
+        "at", "1 minute"
+    )
     near = "key = k AND at BETWEEN time AND time + INTERVAL 1 minute"
     return timed(spark, folder).join(right, F.expr(near), how)
 
@@ -56,12 +70,16 @@ def counted_in_pandas(spark, folder):
     from pyspark.sql.streaming.state import GroupStateTimeout
 
     def count(key, frames, state):
-        number = (state.get[0] if state.exists else 0) + sum(len(frame) for frame in frames)
+        number = (state.get[0] if state.exists else 0) + sum(
+            len(frame) for frame in frames
+        )
         state.update((number,))
         yield pd.DataFrame({"key": [key[0]], "n": [number]})
 
     keyed, timeout = stream(spark, folder).groupBy("key"), GroupStateTimeout.NoTimeout
-    return keyed.applyInPandasWithState(count, "key STRING, n INT", "n INT", "update", timeout)
+    return keyed.applyInPandasWithState(
+        count, "key STRING, n INT", "n INT", "update", timeout
+    )
 
 
 def transformed(spark: SparkSession, folder: Path, *, in_pandas: bool):
@@ -77,7 +95,11 @@ def transformed(spark: SparkSession, folder: Path, *, in_pandas: bool):
             more = sum(len(frame) for frame in rows) if in_pandas else len(list(rows))
             number = (self.seen.get()[0] if self.seen.exists() else 0) + more
             self.seen.update((number,))
-            yield pd.DataFrame({"key": [key[0]], "n": [number]}) if in_pandas else Row(key=key[0], n=number)
+            yield (
+                pd.DataFrame({"key": [key[0]], "n": [number]})
+                if in_pandas
+                else Row(key=key[0], n=number)
+            )
 
         def close(self) -> None:
             pass
@@ -88,48 +110,82 @@ def transformed(spark: SparkSession, folder: Path, *, in_pandas: bool):
 
 
 def windowed(spark, folder):
-    return timed(spark, folder).groupBy(F.window("time", "2 minutes"), "key").agg(F.sum("n").alias("n"))
+    return (
+        timed(spark, folder)
+        .groupBy(F.window("time", "2 minutes"), "key")
+        .agg(F.sum("n").alias("n"))
+    )
 
 
 def windows_of_windows(spark, folder):
-    return windowed(spark, folder).groupBy(F.window("window", "4 minutes")).agg(F.sum("n"))
+    return (
+        windowed(spark, folder).groupBy(F.window("window", "4 minutes")).agg(F.sum("n"))
+    )
 
 
 def sessions(spark, folder):
-    return timed(spark, folder).groupBy(F.session_window("time", "30 seconds"), "key").count()
+    return (
+        timed(spark, folder)
+        .groupBy(F.session_window("time", "30 seconds"), "key")
+        .count()
+    )
 
 
 OPERATORS: dict[str, tuple[str, Build]] = {
-    "sum of all": ("update", lambda spark, folder: stream(spark, folder).agg(F.sum("n"))),
-    "count of all": ("complete", lambda spark, folder: stream(spark, folder).groupBy().count()),
-    "sum by key": ("update", lambda spark, folder: stream(spark, folder).groupBy("key").agg(F.sum("n"))),
+    "sum of all": (
+        "update",
+        lambda spark, folder: stream(spark, folder).agg(F.sum("n")),
+    ),
+    "count of all": (
+        "complete",
+        lambda spark, folder: stream(spark, folder).groupBy().count(),
+    ),
+    "sum by key": (
+        "update",
+        lambda spark, folder: stream(spark, folder).groupBy("key").agg(F.sum("n")),
+    ),
     "sum by window": ("append", windowed),
     "window of windows": ("append", windows_of_windows),
     "session windows": ("append", sessions),
-    "limit": ("append", lambda spark, folder: stream(spark, folder).select("key", "n").limit(7)),
+    "limit": (
+        "append",
+        lambda spark, folder: stream(spark, folder).select("key", "n").limit(7),
+    ),
     "limit of totals": (
         "complete",
-        lambda spark, folder: stream(spark, folder).groupBy("key").count().orderBy("key").limit(2),
+        lambda spark, folder: (
+            stream(spark, folder).groupBy("key").count().orderBy("key").limit(2)
+        ),
     ),
-    "dropDuplicates": ("append", lambda spark, folder: stream(spark, folder).dropDuplicates(["key"])),
+    "dropDuplicates": (
+        "append",
+        lambda spark, folder: stream(spark, folder).dropDuplicates(["key"]),
+    ),
     "dropDuplicates in time": (
         "append",
         lambda spark, folder: timed(spark, folder).dropDuplicates(["key", "time"]),
     ),
     "dropDuplicatesWithinWatermark": (
         "append",
-        lambda spark, folder: timed(spark, folder).dropDuplicatesWithinWatermark(["key"]),
+        lambda spark, folder: timed(spark, folder).dropDuplicatesWithinWatermark(
+            ["key"]
+        ),
     ),
     "count of the distinct": (
         "update",
-        lambda spark, folder: stream(spark, folder).select("key").distinct().groupBy().count(),
+        lambda spark, folder: (
+            stream(spark, folder).select("key").distinct().groupBy().count()
+        ),
     ),
     **{
         f"{how} join": ("append", functools.partial(joined, how=how))
         for how in ("inner", "left_outer", "right_outer", "full_outer", "left_semi")
     },
     "applyInPandasWithState": ("update", counted_in_pandas),
-    "transformWithStateInPandas": ("update", functools.partial(transformed, in_pandas=True)),
+    "transformWithStateInPandas": (
+        "update",
+        functools.partial(transformed, in_pandas=True),
+    ),
     "transformWithState": ("update", functools.partial(transformed, in_pandas=False)),
 }
 IN_ONE_PARTITION: dict[str, list[int | None]] = {
@@ -147,7 +203,9 @@ def truth(spark, tmp_path_factory):
     own = spark.newSession()
     own.conf.set(PARTITIONS, 1)
     own.conf.set(STATE_STORE, STATE_STORES["rocksdb"])
-    return functools.cache(lambda operator: without_a_stop(own, operator, tmp_path_factory.mktemp("truth")))
+    return functools.cache(
+        lambda operator: without_a_stop(own, operator, tmp_path_factory.mktemp("truth"))
+    )
 
 
 def without_a_stop(spark, operator, folder):
@@ -155,12 +213,18 @@ def without_a_stop(spark, operator, folder):
     found: Rows = []
     for name in ("in", "right"):
         (folder / name).mkdir()
-    query = build(spark, folder / "in").writeStream.foreachBatch(keeping(found)).outputMode(mode).start()
+    query = (
+        build(spark, folder / "in")
+        .writeStream.foreachBatch(keeping(found))
+        .outputMode(mode)
+        .start()
+    )
     try:
         for files in TIMES:
             for name in ("right", "in"):
                 land(folder / "landing", *files)
-                for file in sorted((folder / "landing").iterdir()):  # whole, as the query is running
+                # Whole, as the query is running
+                for file in sorted((folder / "landing").iterdir()):
                     file.rename(folder / name / file.name)
             query.processAllAvailable()
     finally:
@@ -169,10 +233,15 @@ def without_a_stop(spark, operator, folder):
     return sorted(found)
 
 
-# Each store and each number of partitions with every operator; all pairs of them with FULL=1.
+# Each store and each number of partitions with every operator; all pairs of them with
+# FULL=1.
 @pytest.mark.parametrize(
     ("store", "partitions"),
-    [("memory", 2), ("rocksdb", 3), *([("memory", 3), ("rocksdb", 2)] if "FULL" in os.environ else [])],
+    [
+        ("memory", 2),
+        ("rocksdb", 3),
+        *([("memory", 3), ("rocksdb", 2)] if "FULL" in os.environ else []),
+    ],
 )
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.slow
@@ -181,7 +250,8 @@ def test_every_operator_goes_on_as_if_it_had_not_been_stopped(
 ):
     mode, build = OPERATORS[operator]
     as_local.conf.set(PARTITIONS, partitions)
-    as_local.conf.set(STATE_STORE, STATE_STORES[store])  # transformWithState gets RocksDB from `start`
+    # TransformWithState gets RocksDB from `start`
+    as_local.conf.set(STATE_STORE, STATE_STORES[store])
     checkpoint, found = tmp_path / "check point", []
     for files in TIMES:
         for name in ("right", "in"):
@@ -189,24 +259,32 @@ def test_every_operator_goes_on_as_if_it_had_not_been_stopped(
         found += go_on(build(as_local, tmp_path / "in"), checkpoint, mode)
         assert checkpoints.check(checkpoint) == []
     assert sorted(found) == truth(operator)
-    # What `start` gives to transformWithState is no setting of the session's, and no word is said of it.
+    # What `start` gives to transformWithState is no setting of the session's, and no
+    # word is said of it.
     assert as_local.conf.get(STATE_STORE) == STATE_STORES[store]
     if operator.startswith("transform"):
         assert caplog.messages == []
     states = checkpoints.show(checkpoint).states
     expected = IN_ONE_PARTITION.get(operator, [None] * len(states))
-    assert [state.partitions for state in states] == [known or partitions for known in expected]
+    assert [state.partitions for state in states] == [
+        known or partitions for known in expected
+    ]
     real_damage_is_told(checkpoint)
 
 
 def real_damage_is_told(checkpoint):
     """Take away the newest file of each partition of each store in turn, and the partition as a whole.
 
-    A last partition that is gone as a whole is told by Spark alone, which does not start without it.
+    A last partition that is gone as a whole is told by Spark alone, which does not
+    start without it.
     """
     files = checkpoint.glob("state/**/*")
-    named = ((re.match(r"(\d+)[._].*(delta|changelog)$", file.name), file) for file in files)
-    newest = dict(sorted((file.parent, (int(match[1]), file)) for match, file in named if match))
+    named = (
+        (re.match(r"(\d+)[._].*(delta|changelog)$", file.name), file) for file in files
+    )
+    newest = dict(
+        sorted((file.parent, (int(match[1]), file)) for match, file in named if match)
+    )
     assert newest
     for folder, (version, file) in newest.items():
         is_partition = folder.name.isdecimal() and folder.name != "0"
@@ -228,22 +306,39 @@ def test_a_frame_that_is_read_twice_goes_on(as_local, tmp_path, shape):
     logs = [*dict.fromkeys(order)]
     folders = {name: tmp_path / name for name in "ab"}
     checkpoint, found = tmp_path / "checkpoint", []
-    for landing in ({"a": (0, 1), "b": (0,)}, {"a": (), "b": (1, 2, 3)}, {"a": (2,), "b": ()}):
+    for landing in (
+        {"a": (0, 1), "b": (0,)},
+        {"a": (), "b": (1, 2, 3)},
+        {"a": (2,), "b": ()},
+    ):
         for name, numbers in landing.items():
             land(folders[name], *numbers)
-        frame = SHAPES[shape](*(stream(as_local, folder) for folder in folders.values()))
+        frame = SHAPES[shape](
+            *(stream(as_local, folder) for folder in folders.values())
+        )
         found += go_on(frame.select("n"), checkpoint, "append")
         assert checkpoints.check(checkpoint) == []
-        last = {name: str(len([*folder.iterdir()]) - 1) for name, folder in folders.items()}
-        seen = [(source.folder, source.committed) for source in checkpoints.show(checkpoint).sources]
+        last = {
+            name: str(len([*folder.iterdir()]) - 1) for name, folder in folders.items()
+        }
+        seen = [
+            (source.folder, source.committed)
+            for source in checkpoints.show(checkpoint).sources
+        ]
         assert seen == [(str(folders[name]), last[name]) for name in order]
     read, names = {"a": (0, 1, 2), "b": (0, 1, 2, 3)}, logs if joined else order
-    expected = [10 * number + i for name in names for number in read[name] for i in range(3)]
+    expected = [
+        10 * number + i for name in names for number in read[name] for i in range(3)
+    ]
     assert sorted(int(row[0]) for row in found) == sorted(expected)
     checkpoints.rewind(checkpoint, to=1, apply=True)
     assert checkpoints.check(checkpoint) == []
     for log in range(2):
-        newest = max(checkpoint.glob(f"sources/{log}/[0-9]*"), key=lambda path: int(path.name))
+        newest = max(
+            checkpoint.glob(f"sources/{log}/[0-9]*"), key=lambda path: int(path.name)
+        )
         newest.rename(tmp_path / "away")
-        assert f"sources/{log}/{newest.name} is missing" in str(damage(Logs(checkpoint)))
+        assert f"sources/{log}/{newest.name} is missing" in str(
+            damage(Logs(checkpoint))
+        )
         (tmp_path / "away").rename(newest)

@@ -11,13 +11,23 @@ import pytest
 from pyspark.sql import functions as F
 from support.crashes import Crash, crash_at
 
-from sparkstream_kit import _files, checkpoints, errors, run, runs, sinks, sources, start
+from sparkstream_kit import (
+    _files,
+    checkpoints,
+    errors,
+    run,
+    runs,
+    sinks,
+    sources,
+    start,
+)
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import logs, trim
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 SCHEMA = "key STRING, n INT"
-OLD, BATCHES = 60, 8  # files of long ago, which are read in one batch, and the batches after it
+# Files of long ago, which are read in one batch, and the batches after it
+OLD, BATCHES = 60, 8
 FEW = {  # so that a checkpoint of nine batches is as one of a year
     "spark.sql.streaming.minBatchesToRetain": "2",
     "spark.sql.streaming.fileSource.log.compactInterval": "2",
@@ -53,7 +63,9 @@ def land(folder, name, at=None, key="new"):
 
 
 def read(spark, folder, *, limit=1, **options):
-    return sources.json(spark, folder, schema=SCHEMA, max_files_per_trigger=limit, **options)
+    return sources.json(
+        spark, folder, schema=SCHEMA, max_files_per_trigger=limit, **options
+    )
 
 
 def drive(spark, work, *, plain=False, total=False, limit=1, **options):
@@ -67,8 +79,14 @@ def drive(spark, work, *, plain=False, total=False, limit=1, **options):
         came.append(sorted(row.n for row in batch.collect()))
 
     if plain:
-        writer = frame.writeStream.foreachBatch(keep).outputMode(mode).trigger(availableNow=True)
-        writer.option("checkpointLocation", str(work / "ckpt")).start().awaitTermination()
+        writer = (
+            frame.writeStream.foreachBatch(keep)
+            .outputMode(mode)
+            .trigger(availableNow=True)
+        )
+        writer.option(
+            "checkpointLocation", str(work / "ckpt")
+        ).start().awaitTermination()
     else:
         run(begun(frame, sinks.foreach_batch(keep), work, mode=mode))
     return came
@@ -76,14 +94,20 @@ def drive(spark, work, *, plain=False, total=False, limit=1, **options):
 
 def begun(frame, sink, work, **how):
     """Start the query on its checkpoint with all that there is."""
-    return start(frame, sink, name="trim", checkpoint=work / "ckpt", availableNow=True, **how)
+    return start(
+        frame, sink, name="trim", checkpoint=work / "ckpt", availableNow=True, **how
+    )
 
 
 def log(work):
     """Return the input files that the newest compacted file lists, and those that were taken out."""
-    newest = max((work / "ckpt/sources/0").glob("*.compact"), key=lambda file: int(file.stem))
+    newest = max(
+        (work / "ckpt/sources/0").glob("*.compact"), key=lambda file: int(file.stem)
+    )
     past = (work / "ckpt/sparkstream-kit/trimmed").rglob("[0-9]*")
-    return logs.log_file(newest), [each for file in past if file.is_file() for each in logs.log_file(file)]
+    return logs.log_file(newest), [
+        each for file in past if file.is_file() for each in logs.log_file(file)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +141,13 @@ def trimmed(spark, grown):
 
 def moved_to(made, work):
     shutil.copytree(made, work)
-    for file in [*(work / "ckpt/sources/0").iterdir(), *(work / "ckpt").glob("sparkstream-kit/trimmed/0/*")]:
-        file.write_bytes(file.read_bytes().replace(str(made).encode(), str(work).encode()))
+    for file in [
+        *(work / "ckpt/sources/0").iterdir(),
+        *(work / "ckpt").glob("sparkstream-kit/trimmed/0/*"),
+    ]:
+        file.write_bytes(
+            file.read_bytes().replace(str(made).encode(), str(work).encode())
+        )
         if file.suffix == ".crc":
             file.unlink()
     return work
@@ -127,7 +156,8 @@ def moved_to(made, work):
 def changes(work):
     """Land and touch files as users do after a log was trimmed; return the numbers that Spark reads."""
     fresh = land(work / "in", "fresh")
-    os.utime(work / "in/old 3.json", (NOW, NOW))  # an old file is touched: Spark takes it for a new one
+    # An old file is touched: Spark takes it for a new one
+    os.utime(work / "in/old 3.json", (NOW, NOW))
     touched = json.loads((work / "in/old 3.json").read_text())["n"]
     anew = land(work / "in", "old 4")  # the same name, written anew
     land(work / "in", "late", LONG_AGO + 1_000)  # too old beside those that were read
@@ -169,7 +199,9 @@ def test_what_no_longer_is_in_the_log_can_be_brought_back(spark, grown):
     assert checkpoints.check(grown / "ckpt") == []
 
 
-@pytest.mark.parametrize("age", [{"maxFileAge": "60d"}, {"latestFirst": True}], ids=["older", "latest-first"])
+@pytest.mark.parametrize(
+    "age", [{"maxFileAge": "60d"}, {"latestFirst": True}], ids=["older", "latest-first"]
+)
 def test_a_source_that_looks_further_back_gets_its_log_back(spark, trimmed, age):
     late = [land(trimmed / "in", "late", LONG_AGO + 1_000), land(trimmed / "in", "b")]
     # Spark now considers the old files again, and the log tells it that they were read.
@@ -198,21 +230,32 @@ def test_a_changed_query_is_built_from_all_files(spark, grown):
     shutil.move(grown / "ckpt", grown / "first")
     land(grown / "in", "b")
     came = []
-    sink = sinks.foreach_batch(lambda batch, _: came.append({row.key: row.n for row in batch.collect()}))
+    sink = sinks.foreach_batch(
+        lambda batch, _: came.append({row.key: row.n for row in batch.collect()})
+    )
     frame = read(spark, grown / "in").groupBy("key").agg(F.sum("n").alias("n"))
     run(begun(frame, sink, grown, mode="complete", continues=grown / "first"))
     rows = [json.loads(file.read_text()) for file in (grown / "in").glob("*.json")]
-    assert came[-1] == {key: sum(row["n"] for row in rows if row["key"] == key) for key in ("old", "new")}
+    assert came[-1] == {
+        key: sum(row["n"] for row in rows if row["key"] == key)
+        for key in ("old", "new")
+    }
 
 
-@pytest.mark.parametrize(("copy", "age"), [(shutil.copy2, "60d"), (shutil.copyfile, "7d")])
-def test_a_folder_that_has_moved_moves_with_what_was_taken_out(spark, trimmed, copy, age):
+@pytest.mark.parametrize(
+    ("copy", "age"), [(shutil.copy2, "60d"), (shutil.copyfile, "7d")]
+)
+def test_a_folder_that_has_moved_moves_with_what_was_taken_out(
+    spark, trimmed, copy, age
+):
     old, moved = trimmed / "in", trimmed / "moved"
     shutil.copytree(old, moved, copy_function=copy)
     number = land(moved, "b")
     came: list[int] = []
     frame = sources.json(spark, moved, schema=SCHEMA, maxFileAge=age)
-    sink = sinks.foreach_batch(lambda batch, _: came.extend(row.n for row in batch.collect()))
+    sink = sinks.foreach_batch(
+        lambda batch, _: came.extend(row.n for row in batch.collect())
+    )
     run(begun(frame, sink, trimmed, moved={old: moved}))
     run(begun(frame, sink, trimmed))
     assert came == [number]
@@ -236,7 +279,9 @@ def test_a_crash_at_any_step_loses_nothing(spark, grown, tmp_path, what, monkeyp
         with pytest.MonkeyPatch.context() as patch:
             crash_at(patch, at, ((_files, "replace"), (Path, "unlink")), [])
             ended = went_through(work, what)
-        rows = [json.loads(file.read_text())["n"] for file in (work / "in").glob("*.json")]
+        rows = [
+            json.loads(file.read_text())["n"] for file in (work / "in").glob("*.json")
+        ]
         wanted, came = changes(work), drive(spark, work, total=True)
         assert sum(came[-1]) == sum(rows) + sum(wanted)
         assert len({*log(work)[0], *log(work)[1]}) >= len(rows)
@@ -248,7 +293,9 @@ def test_a_crash_at_any_step_loses_nothing(spark, grown, tmp_path, what, monkeyp
 
 def went_through(work, what):
     """Trim or restore a log; return whether there was no crash."""
-    make = trim.due(logs.Logs(work / "ckpt"), "0", None if what == "restore" else 7 * 86_400_000)
+    make = trim.due(
+        logs.Logs(work / "ckpt"), "0", None if what == "restore" else 7 * 86_400_000
+    )
     assert make is not None
     try:
         make()
@@ -271,12 +318,16 @@ def test_a_long_run_trims_while_it_runs(spark, grown, monkeypatch):
 
     first = land(grown / "in", "first")
     query = start(
-        read(spark, grown / "in"), sinks.foreach_batch(keep), name="trim", checkpoint=grown / "ckpt"
+        read(spark, grown / "in"),
+        sinks.foreach_batch(keep),
+        name="trim",
+        checkpoint=grown / "ckpt",
     )
     summary = run(query, max_batches=8)
     assert sorted(came)[:8] == list(range(first, first + 8))
     assert summary.warnings == ()
-    # Spark may compact the log in the same moment: then the entries are taken out once more.
+    # Spark may compact the log in the same moment: then the entries are taken out once
+    # more.
     assert len({*log(grown)[1]}) == OLD
     assert checkpoints.check(grown / "ckpt") == []
 
@@ -285,8 +336,12 @@ def test_a_query_that_the_kit_has_not_started_is_left_alone(spark, grown, monkey
     monkeypatch.setattr(runs, "_LOOK_AT_FILES", 0)
     came: list[int] = []
     number = land(grown / "in", "a")
-    writer = read(spark, grown / "in").writeStream.option("checkpointLocation", str(grown / "ckpt"))
-    writer = writer.foreachBatch(lambda batch, _: came.extend(row.n for row in batch.collect()))
+    writer = read(spark, grown / "in").writeStream.option(
+        "checkpointLocation", str(grown / "ckpt")
+    )
+    writer = writer.foreachBatch(
+        lambda batch, _: came.extend(row.n for row in batch.collect())
+    )
     run(writer.start(), max_batches=1)
     assert came == [number]
     assert log(grown)[1] == []
@@ -295,7 +350,9 @@ def test_a_query_that_the_kit_has_not_started_is_left_alone(spark, grown, monkey
 def test_old_files_that_were_read_are_no_danger_and_others_are(spark, trimmed):
     land(trimmed / "in", "late", LONG_AGO + 1_000)
     land(trimmed / "in", "b")
-    (warning,) = run(begun(read(spark, trimmed / "in"), sinks.console(), trimmed)).warnings
+    (warning,) = run(
+        begun(read(spark, trimmed / "in"), sinks.console(), trimmed)
+    ).warnings
     assert "late.json: not read, for it is too old" in warning
 
 

@@ -72,7 +72,8 @@ def test_nobody_else_can_reach_an_archive(java):
 
 
 @pytest.mark.parametrize(
-    ("version", "flag"), [("21.0.1", "+AutoCreate"), ("25", "+AutoCreate"), ("25.0.3", "AOTCache=")]
+    ("version", "flag"),
+    [("21.0.1", "+AutoCreate"), ("25", "+AutoCreate"), ("25.0.3", "AOTCache=")],
 )
 def test_a_java_25_has_a_cache_unless_it_corrupts_data(java, version, flag):
     (java / "release").write_text(RELEASE.format(version))
@@ -97,10 +98,14 @@ def test_two_at_once_make_one(java, tmp_path):
 def test_without_a_java_there_is_none(java):
     shutil.rmtree(java)
     assert _archive.java_options() == ""
-    assert refusal(warm) == "no Java was found: install Java 17 or newer, or set JAVA_HOME"
+    assert (
+        refusal(warm) == "no Java was found: install Java 17 or newer, or set JAVA_HOME"
+    )
 
 
-def test_a_java_that_says_nothing_of_itself_costs_no_session(java, tmp_path, monkeypatch):
+def test_a_java_that_says_nothing_of_itself_costs_no_session(
+    java, tmp_path, monkeypatch
+):
     # As jenv and asdf put a script in the place of Java.
     program(tmp_path / "shims" / "java", "#!/bin/sh\n")
     monkeypatch.delenv("JAVA_HOME")
@@ -120,7 +125,10 @@ def test_a_jar_that_is_out_of_reach_costs_no_session(java, tmp_path, monkeypatch
 
 def test_what_went_wrong_in_the_training_run_is_said(java):
     program(java / "bin" / "java", "#!/bin/sh\necho this Java is broken >&2; exit 1\n")
-    with pytest.raises(KitError, match="no class-data archive; the last words of its training run: .*Java"):
+    with pytest.raises(
+        KitError,
+        match="no class-data archive; the last words of its training run: .*Java",
+    ):
         warm()
     assert _archive.java_options() == ""
 
@@ -128,14 +136,18 @@ def test_what_went_wrong_in_the_training_run_is_said(java):
 def test_a_training_run_that_does_not_end_is_given_up(java, monkeypatch):
     program(java / "bin" / "java", "#!/bin/sh\nexec sleep 3\n")
     monkeypatch.setattr("sparkstream_kit.cli.archive._LIMIT", 0.1)
-    with pytest.raises(KitError, match=r"no class-data archive after 0\.1 s; see if a Spark job runs here"):
+    with pytest.raises(
+        KitError,
+        match=r"no class-data archive after 0\.1 s; see if a Spark job runs here",
+    ):
         warm()
 
 
 def test_set_up_has_made_the_archive():
     """A training run that fails only makes each start slower: nothing else tells."""
     if not _archive.java_options():
-        pytest.skip("needs the archive of this environment: sparkstream warm")  # of CI it is a failure
+        # Of CI it is a failure
+        pytest.skip("needs the archive of this environment: sparkstream warm")
     assert warm().stat().st_size > 10_000_000
 
 
@@ -161,7 +173,9 @@ def newer_java():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["that of set-up", "newer"])
-def test_an_archive_is_used_and_a_damaged_one_does_no_harm(tmp_path, monkeypatch, which):
+def test_an_archive_is_used_and_a_damaged_one_does_no_harm(
+    tmp_path, monkeypatch, which
+):
     """As set-up has made it; then with a hole in it, which crashes a JVM that does not verify it.
 
     With G1, with which Java 25 warns on standard output of a part of it.
@@ -174,18 +188,28 @@ def test_an_archive_is_used_and_a_damaged_one_does_no_harm(tmp_path, monkeypatch
         pytest.skip("needs the archive of this environment: sparkstream warm")
     archive = warm()
     for path in archive.parent.glob(f"{archive.name}*"):
-        shutil.copy2(path, tmp_path / path.name)  # with its time: only a file of that time is not verified
+        # With its time: only a file of that time is not verified
+        shutil.copy2(path, tmp_path / path.name)
     copy = tmp_path / archive.name
     copy.chmod(0o600)
 
-    # Java 17 says `top` of the classes that are in ours, beside those of its own archive; Java 25 has one.
-    ours = "shared objects file (top)" if archive.suffix == ".jsa" else "shared objects file"
+    # Java 17 says `top` of the classes that are in ours, beside those of its own
+    # archive; Java 25 has one.
+    ours = (
+        "shared objects file (top)"
+        if archive.suffix == ".jsa"
+        else "shared objects file"
+    )
 
     def classes_from_archive():
         loaded = tmp_path / "loaded"
         command = [sys.executable, "-c", JOB, str(tmp_path), str(loaded)]
         done = process(command, cwd=tmp_path, env=environment())
-        errors = [line for line in done.stderr.splitlines() if not line.startswith("WARNING: ")]
+        errors = [
+            line
+            for line in done.stderr.splitlines()
+            if not line.startswith("WARNING: ")
+        ]
         assert (done.returncode, done.stdout, errors) == (0, "3\n", [])
         return loaded.read_text().count(ours)
 
@@ -194,7 +218,8 @@ def test_an_archive_is_used_and_a_damaged_one_does_no_harm(tmp_path, monkeypatch
         file.seek(20_000_000)
         file.write(os.urandom(200_000))
     assert classes_from_archive() == 0
-    if which == "newer":  # Java 17 crashes on a short one: it is written whole, and then renamed
+    # Java 17 crashes on a short one: it is written whole, and then renamed
+    if which == "newer":
         os.truncate(copy, 1_000_000)
         assert classes_from_archive() == 0
 
@@ -207,15 +232,21 @@ with get_session("job", profile="test") as spark:
 
 
 @pytest.mark.slow
-def test_after_a_first_session_in_a_terminal_it_is_made_in_the_background(tmp_path, terminal):
+def test_after_a_first_session_in_a_terminal_it_is_made_in_the_background(
+    tmp_path, terminal
+):
     """With a Java of its own, for which there is none yet: a program that starts the one of this machine."""
-    wrapper = program(tmp_path / "bin" / "java", f"#!/bin/sh\nexec '{_archive.find_java()}' \"$@\"\n")
+    wrapper = program(
+        tmp_path / "bin" / "java", f"#!/bin/sh\nexec '{_archive.find_java()}' \"$@\"\n"
+    )
     given = environment(JAVA_HOME=str(tmp_path))
     archive = _archive.Archive.of(wrapper)
     assert archive is not None
     ours, its = terminal
     job = [sys.executable, "-c", IN_A_TERMINAL]
-    with subprocess.Popen(job, env=given, stdout=its, stderr=its, stdin=subprocess.DEVNULL):
+    with subprocess.Popen(
+        job, env=given, stdout=its, stderr=its, stdin=subprocess.DEVNULL
+    ):
         os.close(its)
         seen = b""
         with contextlib.suppress(OSError):  # its end is closed

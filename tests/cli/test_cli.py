@@ -31,7 +31,11 @@ from sparkstream_kit.cli.app import app
 from sparkstream_kit.connectors._packages import connectors
 from sparkstream_kit.profiles import parse_properties, read_profile
 
-COMMAND = [sys.executable, "-c", "from sparkstream_kit.cli import main; import sys; sys.exit(main())"]
+COMMAND = [
+    sys.executable,
+    "-c",
+    "from sparkstream_kit.cli import main; import sys; sys.exit(main())",
+]
 
 
 def run(*args, prelude="", cwd=ROOT, **env):
@@ -73,18 +77,25 @@ def port_of(process):
 
 
 def received(port):
-    with socket.create_connection(("127.0.0.1", port), timeout=HANGS) as client, client.makefile() as lines:
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=HANGS) as client,
+        client.makefile() as lines,
+    ):
         return [line.removesuffix("\n") for line in islice(lines, 100)]
 
 
 # --- feed lines
 
 
-FULL = "sparkstream: standard output, or a file of the command: No space left on device; make room\n"
+FULL = (
+    "sparkstream: standard output, or a file of the command: No space left on device;"
+    " make room\n"
+)
 
 
 @pytest.mark.parametrize(
-    ("how", "code", "said"), [(">&-", 0, ""), ("2>&- >&-", 0, ""), (">/dev/full", 2, FULL)]
+    ("how", "code", "said"),
+    [(">&-", 0, ""), ("2>&- >&-", 0, ""), (">/dev/full", 2, FULL)],
 )
 @pytest.mark.parametrize("command", ["conf local", "checkpoint check ."])
 def test_a_closed_or_full_standard_output_is_no_traceback_and_no_false_cause(
@@ -104,15 +115,28 @@ def test_a_closed_or_full_standard_output_is_no_traceback_and_no_false_cause(
 
 
 def test_feed_lines_serves_each_client_and_ends_after_the_last():
-    with running("feed", "lines", "--port", "0", "--count", "2", "--seed", "1", "--clients", "2") as feed:
+    with running(
+        "feed", "lines", "--port", "0", "--count", "2", "--seed", "1", "--clients", "2"
+    ) as feed:
         port = port_of(feed)
-        assert received(port) == received(port) == ["tusha mitu lo dri", "kano mibem ka ka tulo sha"]
+        assert (
+            received(port)
+            == received(port)
+            == ["tusha mitu lo dri", "kano mibem ka ka tulo sha"]
+        )
         assert ended(feed) == (0, "")
 
 
 def test_feed_lines_sends_a_file_from_its_start_at_a_rate(tmp_path):
     (tmp_path / "poem.txt").write_text("to be\nor not\nto be\n")
-    poem: list[str | Path] = ["--file", tmp_path / "poem.txt", "--count", "2", "--rate", "100"]
+    poem: list[str | Path] = [
+        "--file",
+        tmp_path / "poem.txt",
+        "--count",
+        "2",
+        "--rate",
+        "100",
+    ]
     with running("feed", "lines", "--port", "0", *poem, "--clients", "1") as feed:
         assert received(port_of(feed)) == ["to be", "or not"]
         assert ended(feed) == (0, "")
@@ -129,7 +153,9 @@ def test_a_signal_ends_feed_lines_while_it_sends():
 
 def test_a_file_that_turns_out_unreadable_is_one_line(tmp_path):
     (tmp_path / "latin1.txt").write_bytes("né".encode("latin-1"))
-    with running("feed", "lines", "--port", "0", "--file", tmp_path / "latin1.txt") as feed:
+    with running(
+        "feed", "lines", "--port", "0", "--file", tmp_path / "latin1.txt"
+    ) as feed:
         with pytest.raises(ConnectionResetError):
             received(port_of(feed))
         code, line = ended(feed)
@@ -143,17 +169,46 @@ def test_a_file_that_turns_out_unreadable_is_one_line(tmp_path):
 
 def test_the_truth_is_what_the_files_hold(tmp_path):
     folder, truth = tmp_path / "in", tmp_path / "truth.json"
-    args = ["feed", "sales", folder, "--files", "3", "--rows", "200", "--seed", "7", "--every", "0"]
+    args = [
+        "feed",
+        "sales",
+        folder,
+        "--files",
+        "3",
+        "--rows",
+        "200",
+        "--seed",
+        "7",
+        "--every",
+        "0",
+    ]
     done = run(*args, "--truth", truth)
     assert (done.returncode, done.stdout) == (0, "")
     names = [f"sales-7-000{n}.csv" for n in (1, 2, 3)]
-    assert done.stderr.splitlines() == [f"sparkstream: landed {folder / name}" for name in names]
-    rows = [row for name in names for row in csv.reader((folder / name).read_text("utf-8").splitlines())]
+    assert done.stderr.splitlines() == [
+        f"sparkstream: landed {folder / name}" for name in names
+    ]
+    rows = [
+        row
+        for name in names
+        for row in csv.reader((folder / name).read_text("utf-8").splitlines())
+    ]
     told = json.loads(truth.read_text("utf-8"))
-    assert len(rows) == told["counted"] == sum(orders for _, orders, _ in told["truth"]) == 600
-    amounts = {key: sum(Decimal(row[5]) for row in rows if row[9] == key) for key, *_ in told["truth"]}
-    assert [(key, Decimal(total)) for key, _, total in told["truth"]] == list(amounts.items())
-    assert run(*args, "--truth", truth).returncode == 2  # the names are in the folder already
+    assert (
+        len(rows)
+        == told["counted"]
+        == sum(orders for _, orders, _ in told["truth"])
+        == 600
+    )
+    amounts = {
+        key: sum(Decimal(row[5]) for row in rows if row[9] == key)
+        for key, *_ in told["truth"]
+    }
+    assert [(key, Decimal(total)) for key, _, total in told["truth"]] == list(
+        amounts.items()
+    )
+    # The names are in the folder already
+    assert run(*args, "--truth", truth).returncode == 2
     assert json.loads(truth.read_text("utf-8")) == told
 
 
@@ -165,35 +220,69 @@ TRUTHS = {
 
 @pytest.mark.parametrize(
     ("name", "number", "every", "more"),
-    [("sales", signal.SIGINT, "0.01", []), ("actions", signal.SIGTERM, "3600", ["--bad", "0.1"])],
+    [
+        ("sales", signal.SIGINT, "0.01", []),
+        ("actions", signal.SIGTERM, "3600", ["--bad", "0.1"]),
+    ],
 )
-def test_a_signal_ends_a_feed_with_the_truth_of_what_landed(tmp_path, name, number, every, more):
+def test_a_signal_ends_a_feed_with_the_truth_of_what_landed(
+    tmp_path, name, number, every, more
+):
     folder, truth = tmp_path / "in", tmp_path / "truth.json"
-    flags = ["--files", "1000", "--rows", "20", "--every", every, "--truth", truth, *more]
+    flags = [
+        "--files",
+        "1000",
+        "--rows",
+        "20",
+        "--every",
+        every,
+        "--truth",
+        truth,
+        *more,
+    ]
     with running("feed", name, folder, *flags) as feed:
-        assert next_line(feed).startswith(f"sparkstream: landed {folder}/{name}-0-0001.")
+        assert next_line(feed).startswith(
+            f"sparkstream: landed {folder}/{name}-0-0001."
+        )
         code, rest = ended(feed, by=number)
     assert code == 0
     assert all(line.startswith("sparkstream: landed ") for line in rest.splitlines())
-    lines = [line for path in folder.iterdir() for line in path.read_text("utf-8").splitlines()]
+    lines = [
+        line
+        for path in folder.iterdir()
+        for line in path.read_text("utf-8").splitlines()
+    ]
     rows = sum(not line.startswith("not a row") for line in lines)
     assert 0 < rows < 20_000
     told = json.loads(truth.read_text("utf-8"))
-    assert (told["truth"], told["counted"]) == (json.loads(json.dumps(TRUTHS[name](rows), default=str)), rows)
+    assert (told["truth"], told["counted"]) == (
+        json.loads(json.dumps(TRUTHS[name](rows), default=str)),
+        rows,
+    )
 
 
 @pytest.mark.parametrize("name", TRUTHS)
-def test_a_truth_that_would_be_read_as_input_or_cannot_be_written_is_refused(tmp_path, name, capsys):
+def test_a_truth_that_would_be_read_as_input_or_cannot_be_written_is_refused(
+    tmp_path, name, capsys
+):
     folder = tmp_path / "in"
     (tmp_path / "link").symlink_to(folder)
     for truth, problem in {
-        "in/deep/truth.json": "--truth {} would be read as input in {}; put it elsewhere",
+        "in/deep/truth.json": (
+            "--truth {} would be read as input in {}; put it elsewhere"
+        ),
         "link/truth.json": "--truth {} would be read as input in {}; put it elsewhere",
-        "missing/truth.json": "cannot write --truth {} (No such file or directory); give another file",
+        "missing/truth.json": (
+            "cannot write --truth {} (No such file or directory); give another file"
+        ),
     }.items():
         path = tmp_path / truth
-        assert main(["feed", name, str(folder), "--files", "1", "--truth", str(path)]) == 2
-        assert capsys.readouterr().err == f"sparkstream: {problem.format(path, folder)}\n"
+        assert (
+            main(["feed", name, str(folder), "--files", "1", "--truth", str(path)]) == 2
+        )
+        assert (
+            capsys.readouterr().err == f"sparkstream: {problem.format(path, folder)}\n"
+        )
     assert not folder.exists()
 
 
@@ -203,25 +292,41 @@ def test_a_truth_that_would_be_read_as_input_or_cannot_be_written_is_refused(tmp
 def test_conf_prints_the_path_of_a_file_that_spark_submit_reads(tmp_path):
     done = run("conf", "local", XDG_CACHE_HOME=str(tmp_path))
     path = Path(done.stdout.removesuffix("\n"))
-    assert (done.returncode, done.stderr, path.parent) == (0, "", tmp_path / "sparkstream-kit")
+    assert (done.returncode, done.stderr, path.parent) == (
+        0,
+        "",
+        tmp_path / "sparkstream-kit",
+    )
     settings = parse_properties(path.read_text("utf-8"), "conf")
     known = read_profile("local")
     assert settings.keys() == known.keys()
-    assert known["spark.driver.extraJavaOptions"] in settings["spark.driver.extraJavaOptions"]
-    assert (path.parent / "log4j2.properties").as_uri() in settings["spark.driver.extraJavaOptions"]
+    assert (
+        known["spark.driver.extraJavaOptions"]
+        in settings["spark.driver.extraJavaOptions"]
+    )
+    assert (path.parent / "log4j2.properties").as_uri() in settings[
+        "spark.driver.extraJavaOptions"
+    ]
 
 
 def test_conf_goes_to_the_home_folder_by_default(tmp_path):
-    done = run("conf", "cluster", HOME=str(tmp_path), XDG_CACHE_HOME="relative/is/ignored")
+    done = run(
+        "conf", "cluster", HOME=str(tmp_path), XDG_CACHE_HOME="relative/is/ignored"
+    )
     assert Path(done.stdout.strip()).parent == tmp_path / ".cache" / "sparkstream-kit"
 
 
-def test_a_cache_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
+def test_a_cache_folder_that_cannot_be_written_is_one_line(
+    tmp_path, monkeypatch, capsys
+):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert main(["conf", "local"]) == 2
     out, err = capsys.readouterr()
-    reason = f"[Errno 20] Not a directory: '{tmp_path}/file/sparkstream-kit'; set XDG_CACHE_HOME to a folder"
+    reason = (
+        f"[Errno 20] Not a directory: '{tmp_path}/file/sparkstream-kit'; set"
+        " XDG_CACHE_HOME to a folder"
+    )
     assert (out, err) == ("", f"sparkstream: cannot write the profile: {reason}\n")
 
 
@@ -232,20 +337,29 @@ def test_a_cache_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch
 def test_schema_prints_code_that_makes_the_schema(spark, tmp_path):
     (tmp_path / "a.csv").write_text("key,n\nx,1\n")
     done = run("schema", tmp_path / "a.csv")
-    assert (done.returncode, done.stdout) == (0, 'SCHEMA = (\n    "key STRING, "\n    "n INT"\n)\n')
+    assert (done.returncode, done.stdout) == (
+        0,
+        'SCHEMA = (\n    "key STRING, "\n    "n INT"\n)\n',
+    )
     done = run("schema", tmp_path / "a.csv", "--no-header")
-    assert (done.returncode, done.stdout) == (0, 'SCHEMA = (\n    "_c0 STRING, "\n    "_c1 STRING"\n)\n')
+    assert (done.returncode, done.stdout) == (
+        0,
+        'SCHEMA = (\n    "_c0 STRING, "\n    "_c1 STRING"\n)\n',
+    )
     (tmp_path / "events").mkdir()
     (tmp_path / "events" / "a.json").write_text('{"n": 1}\n')
     done = run("schema", tmp_path / "events")
     assert (done.returncode, done.stdout) == (0, 'SCHEMA = (\n    "n BIGINT"\n)\n')
     done = run("schema", tmp_path / "events", "--json")
     column = {"name": "n", "type": "long", "nullable": True, "metadata": {}}
-    assert json.loads(done.stdout) == {"version": 1, "schema": {"type": "struct", "fields": [column]}}
+    assert json.loads(done.stdout) == {
+        "version": 1,
+        "schema": {"type": "struct", "fields": [column]},
+    }
     (tmp_path / "a.csv").write_text("key,n\nx,1\ny,NA\n")
     done = run("schema", "a.csv", cwd=tmp_path, PYTHONWARNINGS="")
-    assert done.stderr == (
-        "a.csv has names in line 1; read it with header=True\n"
+    assert (
+        done.stderr == "a.csv has names in line 1; read it with header=True\n"
         "a.csv has NA for NULL in n; read it with nulls='NA'\n"
     )
 
@@ -260,7 +374,9 @@ def checkpoint(tmp_path):
     for name in ("offsets", "commits"):
         (path / name).mkdir(parents=True)
     (path / "metadata").write_text('{"id":"0b1e"}')
-    planned = json.dumps({"batchWatermarkMs": 0, "batchTimestampMs": int(time.time() * 1000), "conf": {}})
+    planned = json.dumps(
+        {"batchWatermarkMs": 0, "batchTimestampMs": int(time.time() * 1000), "conf": {}}
+    )
     for batch in range(4):
         (path / "offsets" / str(batch)).write_text(f"v1\n{planned}\n{10 * batch}")
     for batch in range(3):
@@ -271,7 +387,9 @@ def checkpoint(tmp_path):
 def test_checkpoint_show_says_what_a_restart_runs_again(checkpoint, capsys):
     assert main(["checkpoint", "show", str(checkpoint)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"checkpoint  {checkpoint}\nquery       0b1e\ncommitted   batch 2, ")
+    assert out.startswith(
+        f"checkpoint  {checkpoint}\nquery       0b1e\ncommitted   batch 2, "
+    )
     assert out.endswith("\nA restart runs batch 3 again.\n")
 
 
@@ -283,7 +401,10 @@ def test_checkpoint_check_ends_with_1_and_a_line_a_problem(checkpoint, capsys):
     assert main(["checkpoint", "check", str(checkpoint)]) == 1
     out, err = capsys.readouterr()
     back = f"sparkstream checkpoint rewind {checkpoint} --to 1"
-    line = f"{checkpoint}/commits/2 is empty; restore it from a backup, or go back: {back}\n"
+    line = (
+        f"{checkpoint}/commits/2 is empty; restore it from a backup, or go back:"
+        f" {back}\n"
+    )
     assert (out, err) == (line, "")
 
 
@@ -305,7 +426,9 @@ def test_programs_get_json(checkpoint, capsys):
     assert name == "checkpoint"
     assert (shown["query_id"], shown["committed"], shown["planned"]) == ("0b1e", 2, 3)
     assert datetime.fromisoformat(shown["committed_at"]).tzinfo is not None
-    assert [(source["name"], source["planned"]) for source in shown["sources"]] == [("0", "30")]
+    assert [(source["name"], source["planned"]) for source in shown["sources"]] == [
+        ("0", "30")
+    ]
     assert answered("checkpoint", "check", str(checkpoint)) == ("problems", [])
     (checkpoint / "commits/2").write_text("")
     _, [problem] = answered("checkpoint", "check", str(checkpoint), code=1)
@@ -314,11 +437,15 @@ def test_programs_get_json(checkpoint, capsys):
     avro = {"avro": f"org.apache.spark:spark-avro_2.13:{pyspark.__version__}"}
     assert answered("connectors", "avro") == ("connectors", avro)
     assert set(answered("connectors")[1]) == {*connectors()}
-    name, findings = answered("doctor", code=int("bad" in {each.level for each in doctor.examine()}))
+    name, findings = answered(
+        "doctor", code=int("bad" in {each.level for each in doctor.examine()})
+    )
     assert name == "findings"
     for found in findings:
         assert set(found) == {"level", "what", "found", "fix"}
-    name, found = answered("checkpoint", "find", str(checkpoint), "2020-01-01T00:00:00Z")
+    name, found = answered(
+        "checkpoint", "find", str(checkpoint), "2020-01-01T00:00:00Z"
+    )
     assert (name, found["batch"], found["committed"]) == ("found", 0, True)
 
 
@@ -335,7 +462,10 @@ def test_what_this_user_may_not_touch_is_one_line(checkpoint, capsys, monkeypatc
     (checkpoint / "sparkstream-kit").mkdir(exist_ok=True)
     (checkpoint / "sparkstream-kit" / "lock").touch()
     assert main(["checkpoint", "show", str(checkpoint)]) == 2
-    said = "sparkstream: /ckpt/lock: Permission denied; run it as the user of that folder, or make room\n"
+    said = (
+        "sparkstream: /ckpt/lock: Permission denied; run it as the user of that folder,"
+        " or make room\n"
+    )
     assert capsys.readouterr().err == said
 
 
@@ -343,10 +473,16 @@ def test_checkpoint_clone_says_what_the_copy_is_to_sinks(checkpoint, capsys):
     copy = checkpoint.with_name("copy")
     assert main(["checkpoint", "clone", str(checkpoint), str(copy)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"copied to {copy}, query 0b1e\nSinks take it for the same query, and know ")
+    assert out.startswith(
+        f"copied to {copy}, query 0b1e\nSinks take it for the same query, and know "
+    )
     assert (copy / "metadata").read_text() == '{"id":"0b1e"}'
     assert main(["checkpoint", "clone", str(checkpoint), f"{copy}-2", "--new-id"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].startswith("Sinks take it for another query: ")
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[1]
+        .startswith("Sinks take it for another query: ")
+    )
     assert "0b1e" not in Path(f"{copy}-2", "metadata").read_text()
 
 
@@ -378,7 +514,9 @@ def test_a_whole_checkpoint_fits_a_terminal(checkpoint, capsys):
 def test_a_command_that_is_missing_gets_the_help(command, capsys):
     assert main([*command.split(), "--help"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith(f"Usage: {' '.join(['sparkstream', *command.split()])} [OPTIONS] COMMAND ")
+    assert text.startswith(
+        f"Usage: {' '.join(['sparkstream', *command.split()])} [OPTIONS] COMMAND "
+    )
     assert main(command.split()) == 2
     assert capsys.readouterr() == ("", text)
 
@@ -393,9 +531,13 @@ def commands(group=None, *path):
 
 def test_the_commands_stand_in_the_order_of_their_use(capsys):
     assert main(["--help"]) == 0
-    listed = re.findall(r"^  (\w+) ", capsys.readouterr().out.partition("Commands:")[2], re.MULTILINE)
+    listed = re.findall(
+        r"^  (\w+) ", capsys.readouterr().out.partition("Commands:")[2], re.MULTILINE
+    )
     assert listed[:4] == ["doctor", "new", "feed", "schema"]
-    assert sorted(listed) == sorted(words[0] for words, _ in commands() if len(words) == 1)
+    assert sorted(listed) == sorted(
+        words[0] for words, _ in commands() if len(words) == 1
+    )
 
 
 def test_every_command_has_help(capsys):
@@ -422,7 +564,9 @@ def test_each_help_says_the_unit_of_its_numbers(capsys):
             unit = UNITS.get(str(parameter.metavar))
             if unit is not None:
                 said = text.partition(f" {parameter.opts[0]} ")[2].partition(" --")[0]
-                assert re.search(unit, said) or re.search(unit, text.partition("Options:")[0]), (words, said)
+                assert re.search(unit, said) or re.search(
+                    unit, text.partition("Options:")[0]
+                ), (words, said)
                 seen.add(parameter.metavar)
     assert seen == {*UNITS}
 
@@ -441,17 +585,26 @@ def test_bash_completes_commands_and_flags(words, completions):
         _sparkstream_completion sparkstream; echo "${{COMPREPLY[@]}}"
     """
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = process(["bash", "-c", shell], env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)})
+    done = process(
+        ["bash", "-c", shell], env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    )
     assert (done.stdout.split(), done.stderr) == (completions, "")
 
 
 def test_zsh_gets_each_completion_with_its_help():
-    asked = {"_SPARKSTREAM_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "sparkstream checkpoint sh"}
+    asked = {
+        "_SPARKSTREAM_COMPLETE": "complete_zsh",
+        "_TYPER_COMPLETE_ARGS": "sparkstream checkpoint sh",
+    }
     done = run(**asked)
     assert (
-        done.stdout.strip() == """_arguments '*: :(("show":"Show what a checkpoint holds, and what a..."))'"""
+        done.stdout.strip()
+        == """_arguments '*: :(("show":"Show what a checkpoint holds, and what a..."))'"""
     )
-    assert "compdef _sparkstream_completion sparkstream" in run(_SPARKSTREAM_COMPLETE="source_zsh").stdout
+    assert (
+        "compdef _sparkstream_completion sparkstream"
+        in run(_SPARKSTREAM_COMPLETE="source_zsh").stdout
+    )
 
 
 def test_the_package_runs_as_a_module(tmp_path):
@@ -473,7 +626,9 @@ def test_the_package_runs_as_a_module(tmp_path):
         "feed sales in --files 1 --truth=FOLDER/truth.json",
     ],
 )
-def test_a_local_path_may_be_written_as_spark_writes_it(args, start, tmp_path, monkeypatch):
+def test_a_local_path_may_be_written_as_spark_writes_it(
+    args, start, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("sparkstream_kit.spark_session", lambda *_, **__: nullcontext())
@@ -516,14 +671,18 @@ def test_a_bug_keeps_its_trace(monkeypatch):
 
 
 def test_ctrl_c_elsewhere_is_exit_code_130(monkeypatch):
-    monkeypatch.setattr("sparkstream_kit.cli.app.submit_properties", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(
+        "sparkstream_kit.cli.app.submit_properties", Mock(side_effect=KeyboardInterrupt)
+    )
     assert main(["conf", "local"]) == 130
 
 
 def test_help_says_units_and_defaults_in_plain_text(capsys):
     assert main(["feed", "sales", "--help"]) == 0
     text = capsys.readouterr().out
-    assert "--every SECONDS  Seconds from one file to the next.  [default: 1.0]\n" in text
+    assert (
+        "--every SECONDS  Seconds from one file to the next.  [default: 1.0]\n" in text
+    )
     assert not re.search("\x1b|─", text)
 
     assert main(["--version"]) == 0
@@ -531,11 +690,14 @@ def test_help_says_units_and_defaults_in_plain_text(capsys):
 
 
 @pytest.mark.parametrize(
-    "args", ["conf test", "feed sales in --files 1", "checkpoint show /nope", "schema /nope"]
+    "args",
+    ["conf test", "feed sales in --files 1", "checkpoint show /nope", "schema /nope"],
 )
 def test_spark_is_not_imported(args, tmp_path):
     blocked = "import sys; sys.modules['pyspark'] = None; "
-    done = run(*args.split(), prelude=blocked, cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path))
+    done = run(
+        *args.split(), prelude=blocked, cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path)
+    )
     assert done.returncode == (2 if "/nope" in args else 0)
     assert "Traceback" not in done.stderr
 

@@ -15,7 +15,8 @@ from sparkstream_kit.operate.show import Source
 from sparkstream_kit.progress import QuerySummary, RunSummary, Verdict
 
 PAGE = (ROOT / "docs" / "json.md").read_text("utf-8")
-# Each part of the page, and the values whose fields it names, by what stands before their names there.
+# Each part of the page, and the values whose fields it names, by what stands before
+# their names there.
 PARTS: dict[str, dict[str, type]] = {
     "sparkstream doctor --json": {"findings": Finding},
     "sparkstream checkpoint show DIR --json": {
@@ -42,21 +43,32 @@ def named(part):
 
 def fields(value, before):
     """Return the fields of a value that JSON has, with what stands before them."""
-    return {f"{before}.{each.name}".strip(".") for each in dataclasses.fields(value) if each.repr}
+    return {
+        f"{before}.{each.name}".strip(".")
+        for each in dataclasses.fields(value)
+        if each.repr
+    }
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_the_page_names_each_field_and_no_other(part):
-    expected = set().union(*(fields(value, before) for before, value in PARTS[part].items()))
+    expected = set().union(
+        *(fields(value, before) for before, value in PARTS[part].items())
+    )
     tops = {before.partition(".")[0] for before in PARTS[part]} - {""}
     assert named(part) - tops == expected - tops | MORE.get(part, set())
 
 
 def test_the_page_names_the_fields_of_a_verdict_and_each_command_that_has_json():
     [row] = re.findall(r"\| `queries.verdicts` \| (.*) \|", PAGE)
-    assert {field.name for field in dataclasses.fields(Verdict)} <= {*re.findall(r"`(\w+)`", row)}
+    assert {field.name for field in dataclasses.fields(Verdict)} <= {
+        *re.findall(r"`(\w+)`", row)
+    }
 
-    parts = {re.sub(r" [A-Z]+", "", part) for part in re.findall(r"## `sparkstream (.*) --json`", PAGE)}
+    parts = {
+        re.sub(r" [A-Z]+", "", part)
+        for part in re.findall(r"## `sparkstream (.*) --json`", PAGE)
+    }
     has = {
         " ".join(words)
         for words, command in commands()

@@ -32,11 +32,17 @@ def zone(monkeypatch):
 
 
 def lines(found):
-    return [f"{each.level}: {each.found}" + (f"; {each.fix}" if each.fix else "") for each in found]
+    return [
+        f"{each.level}: {each.found}" + (f"; {each.fix}" if each.fix else "")
+        for each in found
+    ]
 
 
 def java_that_says(folder, version, monkeypatch):
-    java = program(folder / "jdk/bin/java", f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
+    java = program(
+        folder / "jdk/bin/java",
+        f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n",
+    )
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", f"{java.parent}:{os.environ['PATH']}")
     return java
@@ -51,7 +57,13 @@ def on_spark_4_2(monkeypatch):
 @pytest.mark.parametrize(
     ("version", "said"),
     [
-        ("1.8.0_392", "bad: 8 at {}; Spark 4 cannot run on it; install Java 17, 21 or 25, and set JAVA_HOME"),
+        (
+            "1.8.0_392",
+            (
+                "bad: 8 at {}; Spark 4 cannot run on it; install Java 17, 21 or 25, and"
+                " set JAVA_HOME"
+            ),
+        ),
         ("21", "ok: 21 at {}"),
         ("23.0.1", "warn: 23 at {}; this Spark supports Java 17, 21 or 25"),
         ("25.0.3", "ok: 25 at {}"),
@@ -66,15 +78,24 @@ def test_the_java_on_the_path(version, said, tmp_path, monkeypatch, on_spark_4_2
 
 @pytest.mark.parametrize(
     ("version", "collector", "level"),
-    [("25", "G1", "bad"), ("25.0.2", "G1", "bad"), ("25.0.2", "Parallel", "ok"), ("25.0.3", "G1", "ok")],
+    [
+        ("25", "G1", "bad"),
+        ("25.0.2", "G1", "bad"),
+        ("25.0.2", "Parallel", "ok"),
+        ("25.0.3", "G1", "ok"),
+    ],
 )
-def test_a_java_that_corrupts_data(version, collector, level, tmp_path, monkeypatch, on_spark_4_2):
+def test_a_java_that_corrupts_data(
+    version, collector, level, tmp_path, monkeypatch, on_spark_4_2
+):
     java = java_that_says(tmp_path, version, monkeypatch)
     flags = f"echo '     bool Use{collector}GC   = true  {{product}}'\n"
     java.write_text(java.read_text() + flags)
     [found] = doctor.java()
     assert found.level == level
-    assert ("can corrupt data with its garbage collector G1 (JDK-8377811)" in found.found) is (level == "bad")
+    assert (
+        "can corrupt data with its garbage collector G1 (JDK-8377811)" in found.found
+    ) is (level == "bad")
 
 
 def test_the_python():
@@ -86,7 +107,9 @@ def test_a_java_that_cannot_be_run_is_one_line(tmp_path, monkeypatch, on_spark_4
     java = java_that_says(tmp_path, "17", monkeypatch)
     java.write_text("not a program")  # as one for another processor
     [line] = lines(doctor.java())
-    assert line.startswith(f"bad: {java} does not say its version; install Java 17, 21 or 25")
+    assert line.startswith(
+        f"bad: {java} does not say its version; install Java 17, 21 or 25"
+    )
 
 
 def test_the_versions_that_go_together(monkeypatch):
@@ -95,11 +118,17 @@ def test_the_versions_that_go_together(monkeypatch):
     monkeypatch.setattr(doctor, "pyspark_version", lambda: installed["pyspark"])
     assert [str(each) for each in doctor.versions()][1:] == [
         "ok    PySpark       4.3.1",
-        "warn  pandas        3.0.1; Spark needs pandas 2.2 or newer, below 3: pip install 'pandas<3'",
+        (
+            "warn  pandas        3.0.1; Spark needs pandas 2.2 or newer, below 3: pip"
+            " install 'pandas<3'"
+        ),
     ]
     assert doctor.goes_with_spark() == _packages.versions()["4.3"]
     for version, said in {
-        "4.0.1": "bad   PySpark       4.0.1; the kit needs 4.1 or newer: pip install --upgrade pyspark",
+        "4.0.1": (
+            "bad   PySpark       4.0.1; the kit needs 4.1 or newer: pip install"
+            " --upgrade pyspark"
+        ),
         "4.9.0": "warn  PySpark       4.9.0; the kit is tested on Spark 4.1, 4.2, 4.3",
     }.items():
         installed |= {"pyspark": version, "pandas": "2.3.0"}
@@ -109,28 +138,42 @@ def test_the_versions_that_go_together(monkeypatch):
 def test_the_page_has_the_table():
     page = (ROOT / "docs" / "versions.md").read_text()
     for spark, each in _packages.versions().items():
-        row = [spark, each["tested"], ", ".join(each["python"]), ", ".join(map(str, each["java"]))]
+        row = [
+            spark,
+            each["tested"],
+            ", ".join(each["python"]),
+            ", ".join(map(str, each["java"])),
+        ]
         assert f"| {' | '.join([*row, each['delta'] or 'none yet'])} |\n" in page
 
 
 def test_no_java(tmp_path, monkeypatch, on_spark_4_2):
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    assert lines(doctor.java())[0].startswith(f"bad: JAVA_HOME={tmp_path} has no bin/java; install Java 17")
+    assert lines(doctor.java())[0].startswith(
+        f"bad: JAVA_HOME={tmp_path} has no bin/java; install Java 17"
+    )
     monkeypatch.delenv("JAVA_HOME")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert lines(doctor.java())[0].startswith("bad: there is no java on PATH; install Java 17, 21 or 25")
+    assert lines(doctor.java())[0].startswith(
+        "bad: there is no java on PATH; install Java 17, 21 or 25"
+    )
 
 
 def test_a_spark_home_of_another_version(tmp_path, monkeypatch):
     spark = doctor.version_of("pyspark") or pytest.skip("needs an installed PySpark")
     assert [each.level for each in doctor.versions()] == ["ok", "ok"]
     monkeypatch.setenv("SPARK_HOME", str(tmp_path))
-    assert lines(doctor.versions())[-1] == f"bad: {tmp_path} has no Spark 4 in jars/; correct it, or unset it"
+    assert (
+        lines(doctor.versions())[-1]
+        == f"bad: {tmp_path} has no Spark 4 in jars/; correct it, or unset it"
+    )
     (tmp_path / "jars").mkdir()
     jar = tmp_path / "jars/spark-core_2.13-4.0.9.jar"
     jar.touch()
-    assert lines(doctor.versions())[-1] == (
-        f"bad: {tmp_path} is Spark 4.0.9, and PySpark is {spark}; unset it, or pip install pyspark==4.0.9"
+    assert (
+        lines(doctor.versions())[-1]
+        == f"bad: {tmp_path} is Spark 4.0.9, and PySpark is {spark}; unset it, or pip"
+        " install pyspark==4.0.9"
     )
     jar.rename(jar.with_name(f"spark-core_2.13-{spark}.jar"))
     assert lines(doctor.versions())[-1] == f"ok: Spark {spark} at {tmp_path}"
@@ -142,7 +185,9 @@ def test_a_machine_that_does_not_know_its_name(monkeypatch):
     assert lines(doctor.host()) == ["ok: localhost is 127.0.0.1"]
     monkeypatch.setattr(socket, "gethostname", lambda: "no-such-host.invalid")
     fix = "add it to /etc/hosts, or set SPARK_LOCAL_IP=127.0.0.1"
-    assert lines(doctor.host()) == [f"bad: no address is known for no-such-host.invalid; {fix}"]
+    assert lines(doctor.host()) == [
+        f"bad: no address is known for no-such-host.invalid; {fix}"
+    ]
     monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
     assert lines(doctor.host()) == ["ok: SPARK_LOCAL_IP=127.0.0.1"]
 
@@ -156,11 +201,14 @@ def test_disks(free, level, monkeypatch):
 
 def test_a_machine_in_another_time_zone(monkeypatch):
     assert lines(doctor.time_zone()) == ["ok: sessions and Python have UTC"]
-    monkeypatch.setenv("TZ", "GMT0BST,M3.5.0/1,M10.5.0")  # London: in winter it has UTC's time
+    # London: in winter it has UTC's time
+    monkeypatch.setenv("TZ", "GMT0BST,M3.5.0/1,M10.5.0")
     time.tzset()
     [line] = lines(doctor.time_zone())
     assert line.startswith("warn: sessions have UTC, Python has ")
-    assert "(+0000 or +0100): collect() gives times of Python's; export TZ=UTC, or" in line
+    assert (
+        "(+0000 or +0100): collect() gives times of Python's; export TZ=UTC, or" in line
+    )
 
 
 def test_a_remote_without_a_server(free_port, monkeypatch):
@@ -171,19 +219,35 @@ def test_a_remote_without_a_server(free_port, monkeypatch):
 
     assert lines(doctor.remote()) == ["ok: not set: sessions are of their own process"]
     line = found(f"sc://localhost:{free_port}/;token=hush")
-    assert line.startswith(f"bad: no Spark Connect server answers at localhost port {free_port} (Connection ")
-    assert "; start it (on this machine: sparkstream serve start), or unset SPARK_REMOTE" in line
+    assert line.startswith(
+        f"bad: no Spark Connect server answers at localhost port {free_port}"
+        " (Connection "
+    )
+    assert (
+        "; start it (on this machine: sparkstream serve start), or unset SPARK_REMOTE"
+        in line
+    )
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert found(f"sc://localhost:{port}") == f"ok: a server listens on localhost:{port}"
-    assert found("sc://").startswith("bad: SPARK_REMOTE=sc:// is no address of a Connect server; give one")
+        assert (
+            found(f"sc://localhost:{port}")
+            == f"ok: a server listens on localhost:{port}"
+        )
+    assert found("sc://").startswith(
+        "bad: SPARK_REMOTE=sc:// is no address of a Connect server; give one"
+    )
 
 
-def test_the_command_prints_columns_and_says_by_its_exit_code_if_all_is_well(tmp_path, monkeypatch, capsys):
+def test_the_command_prints_columns_and_says_by_its_exit_code_if_all_is_well(
+    tmp_path, monkeypatch, capsys
+):
     java_that_says(tmp_path, "17.0.9", monkeypatch)
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out.splitlines()
-    names = "Java, Python, the kit, PySpark, user, host name, temporary, time zone, SPARK_REMOTE"
+    names = (
+        "Java, Python, the kit, PySpark, user, host name, temporary, time zone,"
+        " SPARK_REMOTE"
+    )
     assert ", ".join(line[6:20].strip() for line in out) == names
     assert {line[:6].strip() for line in out} <= {"ok", "warn"}
     java_that_says(tmp_path / "second", "11", monkeypatch)

@@ -25,17 +25,37 @@ def test_every_job_of_structured_streaming_can_be_begun_with():
 
 def test_a_project_is_a_job_its_test_sample_data_and_two_commands(here, capsys):
     assert main(["new", "my-first-job"]) == 0
-    files = [".gitignore", "AGENTS.md", "README.md", "data/sales-1.json", "data/sales-2.json"]
+    files = [
+        ".gitignore",
+        "AGENTS.md",
+        "README.md",
+        "data/sales-1.json",
+        "data/sales-2.json",
+    ]
     files += ["my_first_job.py", "pytest.ini", "test_my_first_job.py"]
     out, err = capsys.readouterr()
     assert out.split() == [f"my-first-job/{name}" for name in files]
-    assert sorted(str(path.relative_to(here)) for path in here.rglob("*") if path.is_file()) == out.split()
+    assert (
+        sorted(
+            str(path.relative_to(here)) for path in here.rglob("*") if path.is_file()
+        )
+        == out.split()
+    )
     commands = ["python my_first_job.py data out --available-now", "python -m pytest"]
-    readme, notes = ((here / f"my-first-job/{page}").read_text() for page in ("README.md", "AGENTS.md"))
+    readme, notes = (
+        (here / f"my-first-job/{page}").read_text()
+        for page in ("README.md", "AGENTS.md")
+    )
     assert re.findall(r"```bash\n(.*)\n```", readme) == commands
     assert [command for command in commands if f"`{command}`" not in notes] == []
-    assert [line.split(":", 1)[1].strip() for line in err.splitlines()[1:]] == ["cd my-first-job", *commands]
-    rows = [len((here / f"my-first-job/data/sales-{n}.json").read_text().splitlines()) for n in (1, 2)]
+    assert [line.split(":", 1)[1].strip() for line in err.splitlines()[1:]] == [
+        "cd my-first-job",
+        *commands,
+    ]
+    rows = [
+        len((here / f"my-first-job/data/sales-{n}.json").read_text().splitlines())
+        for n in (1, 2)
+    ]
     assert rows == [100, 100]
 
 
@@ -44,9 +64,15 @@ def test_a_project_is_a_job_its_test_sample_data_and_two_commands(here, capsys):
     [
         (
             "score_posts",
-            "train_posts.py runs first: A model of spam, trained on labelled posts: a new version",
+            (
+                "train_posts.py runs first: A model of spam, trained on labelled posts:"
+                " a new version"
+            ),
         ),
-        ("action_windows", "action_rows.py runs first: Actions as typed rows; rows that come too late"),
+        (
+            "action_windows",
+            "action_rows.py runs first: Actions as typed rows; rows that come too late",
+        ),
     ],
 )
 def test_a_second_file_is_said_to_be_for_something(like, what, here, capsys):
@@ -61,7 +87,11 @@ def test_a_second_file_is_said_to_be_for_something(like, what, here, capsys):
 def test_a_copy_has_names_of_its_own_also_one_that_holds_that_of_its_job(like, here):
     def copied(name):
         made = projects.make(name, like)
-        return [(made.folder / path).read_text() for path in made.files if path.endswith((".py", ".md"))]
+        return [
+            (made.folder / path).read_text()
+            for path in made.files
+            if path.endswith((".py", ".md"))
+        ]
 
     # No job has a word of this name, so that it can be put back by hand.
     notes, *plain = copied("quick-zebra")
@@ -71,7 +101,10 @@ def test_a_copy_has_names_of_its_own_also_one_that_holds_that_of_its_job(like, h
         assert not [name for name in (like, like.replace("_", "-")) if name in text]
     assert "{" not in f"{notes}{plain[0]}", "README.md"
     name, module = f"my-{like.replace('_', '-')}-2", f"my_{like}_2"
-    expected = [each.replace("quick_zebra", module).replace("quick-zebra", name) for each in (notes, *plain)]
+    expected = [
+        each.replace("quick_zebra", module).replace("quick-zebra", name)
+        for each in (notes, *plain)
+    ]
     assert copied(name) == expected
 
 
@@ -79,11 +112,29 @@ def test_a_copy_has_names_of_its_own_also_one_that_holds_that_of_its_job(like, h
     ("words", "line"),
     [
         (["there"], "there exists already; give another name, or remove it"),
-        (["x", "--like", "sales_total"], "unknown job of --like sales_total; did you mean sales_totals?"),
-        (["json"], "json: a Python module json would hide another one; give another name"),
-        (["../x"], "../x is no name for a job; use letters a to z, digits and -, such as my-job"),
+        (
+            ["x", "--like", "sales_total"],
+            "unknown job of --like sales_total; did you mean sales_totals?",
+        ),
+        (
+            ["json"],
+            "json: a Python module json would hide another one; give another name",
+        ),
+        (
+            ["../x"],
+            (
+                "../x is no name for a job; use letters a to z, digits and -, such as"
+                " my-job"
+            ),
+        ),
         (["x" * 101], "a name of 101 letters is too long; give one of at most 100"),
-        (["class"], "class is a keyword of Python and no name for a job; give another name, such as class-j"),
+        (
+            ["class"],
+            (
+                "class is a keyword of Python and no name for a job; give another name,"
+                " such as class-j"
+            ),
+        ),
     ],
 )
 def test_what_cannot_be_made_is_one_line(words, line, here, capsys):
@@ -106,9 +157,12 @@ def test_an_empty_folder_that_is_there_is_filled(name, here, capsys, monkeypatch
 
 
 def test_a_name_is_not_that_of_the_file_beside_the_job(here, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)  # the folder of jobs can be imported
+    # The folder of jobs can be imported
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     said = refusal(projects.make, "train-posts", "score_posts")
-    assert said.startswith("train-posts: a Python module train_posts would hide another")
+    assert said.startswith(
+        "train-posts: a Python module train_posts would hide another"
+    )
 
 
 def test_a_folder_is_made_whole_or_not_at_all(here, monkeypatch):
@@ -116,13 +170,20 @@ def test_a_folder_is_made_whole_or_not_at_all(here, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)  # a full disk, at the first file
-    assert refusal(projects.make, "x").startswith("cannot make x (No space left on device); go to a folder")
+    assert refusal(projects.make, "x").startswith(
+        "cannot make x (No space left on device); go to a folder"
+    )
     assert list(here.iterdir()) == []
 
 
 def test_its_tests_are_found_below_a_project_with_other_settings(here):
     (here / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
-    process([sys.executable, "-mpytest", "--co"], cwd=projects.make("a")[0], env=environment(), check=True)
+    process(
+        [sys.executable, "-mpytest", "--co"],
+        cwd=projects.make("a")[0],
+        env=environment(),
+        check=True,
+    )
 
 
 @pytest.mark.slow
@@ -132,21 +193,41 @@ def test_the_tests_of_all_projects_pass(remote, here, request):
         projects.make(f"my-{like.replace('_', '-')}", like)
     given = {"SPARK_REMOTE": request.getfixturevalue("connect")} if remote else {}
     done = process(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error::UserWarning"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-W",
+            "error::UserWarning",
+        ],
         cwd=here,
         env=environment(**given),
     )
     assert done.returncode == 0, done.stdout
     texts = [path.read_text() for path in here.glob("*/test_*.py")]
-    tests, crashes = (sum(text.count(word) for text in texts) for word in ("\ndef test_", "mark.skipif"))
-    said = f"{tests - crashes} passed, {crashes} skipped in" if remote else f"{tests} passed in"
+    tests, crashes = (
+        sum(text.count(word) for text in texts)
+        for word in ("\ndef test_", "mark.skipif")
+    )
+    said = (
+        f"{tests - crashes} passed, {crashes} skipped in"
+        if remote
+        else f"{tests} passed in"
+    )
     assert f"\n{said} " in done.stdout
     assert tests >= len(JOBS)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("like", [job for job in projects.LIKE if "socket" not in job and "kafka" not in job])
-def test_the_command_of_each_readme_runs_the_job_on_its_data(like, here, spark, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "like", [job for job in projects.LIKE if "socket" not in job and "kafka" not in job]
+)
+def test_the_command_of_each_readme_runs_the_job_on_its_data(
+    like, here, spark, monkeypatch, capsys
+):
     made, places = projects.make("my-job", like), ("data", "out", "model", "ckpt", "in")
     made = made._replace(folder=made.folder.resolve())
     monkeypatch.chdir(made.folder)
@@ -160,7 +241,10 @@ def test_the_command_of_each_readme_runs_the_job_on_its_data(like, here, spark, 
         monkeypatch.setitem(sys.modules, "my_job", job)
         spec.loader.exec_module(job)
         # The JVM of these tests has a working folder of its own.
-        words = [str(made.folder / word) if word.split("/")[0] in places else word for word in words]
+        words = [
+            str(made.folder / word) if word.split("/")[0] in places else word
+            for word in words
+        ]
         assert job.main(words) == 0, capsys.readouterr().err
     assert " rows in," in capsys.readouterr().err
 

@@ -26,7 +26,13 @@ VALUES = {
     "DECIMAL(9,2)": ["-9999999.99", "0.01"],
     "DECIMAL(38,18)": ["'-99999999999999999999.999999999999999999'", "1E-18"],
     "STRING": ["''", "'a\\0b'", "'\\t\\n\\\\'", "X'FF41'", "'東京'"],
-    "DATE": ["'-4712-01-01'", "'0000-02-29'", "'1582-10-10'", "'1970-01-01'", "'+999999-12-31'"],
+    "DATE": [
+        "'-4712-01-01'",
+        "'0000-02-29'",
+        "'1582-10-10'",
+        "'1970-01-01'",
+        "'+999999-12-31'",
+    ],
     "TIMESTAMP": [
         "'-4712-01-01 00:00:00'",
         "'1582-10-10 12:00:00.000001'",
@@ -52,11 +58,16 @@ def everything(spark):
     longest = max(map(len, VALUES.values()))
     made = [
         "SELECT "
-        + ", ".join(f"CAST({[*texts, *['NULL'] * longest][row]} AS {kind})" for kind, texts in VALUES.items())
+        + ", ".join(
+            f"CAST({[*texts, *['NULL'] * longest][row]} AS {kind})"
+            for kind, texts in VALUES.items()
+        )
         for row in range(longest + 1)
     ]
     # Names that Spark would look into, and twice the same.
-    return spark.sql(" UNION ALL ".join(made)).toDF(*(["a.b", "a.b", "", "`", "x y=1"] * 3)[: len(VALUES)])
+    return spark.sql(" UNION ALL ".join(made)).toDF(
+        *(["a.b", "a.b", "", "`", "x y=1"] * 3)[: len(VALUES)]
+    )
 
 
 @pytest.fixture
@@ -67,7 +78,9 @@ def spark_of_old_settings(spark):
 
 def values(parts):
     """All values, which no Python type has to hold: times as numbers, texts as bytes."""
-    return [row for part in parts for row in zip(*map(plain, part.columns), strict=True)]
+    return [
+        row for part in parts for row in zip(*map(plain, part.columns), strict=True)
+    ]
 
 
 def plain(column):
@@ -102,14 +115,17 @@ def test_a_batch_of_many_parts_is_whole_and_in_order(spark, way, monkeypatch):
         found = list(parts)
     assert set(Path(str(scratch_folder(spark))).iterdir()) == kept
     assert len(found) > 12
-    assert [number for part in found for number in part[0].to_pylist()] == list(range(250_000))
+    assert [number for part in found for number in part[0].to_pylist()] == list(
+        range(250_000)
+    )
 
 
 @pytest.mark.fast("files")
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_memory_holds_a_part_of_a_partition(spark, way, monkeypatch):
     monkeypatch.setattr(arrow, "_PART", 1_000_000)
-    long = spark.range(0, 300_000, 1, 1).select(F.sha2(F.col("id").cast("string"), 256))  # 20 MB
+    # 20 MB
+    long = spark.range(0, 300_000, 1, 1).select(F.sha2(F.col("id").cast("string"), 256))
     with way(long) as parts:
         before = pa.total_allocated_bytes()
         assert max(pa.total_allocated_bytes() - before for _ in parts) < 4_000_000
@@ -130,7 +146,9 @@ def test_parts_are_read_again_as_a_transaction_is_tried_again(spark, way, monkey
     with way(spark.range(0, 2000, 1, 2)) as parts:
         next(iter(parts))
         for _ in range(2):
-            assert [number for part in parts for number in part[0].to_pylist()] == list(range(2000))
+            assert [number for part in parts for number in part[0].to_pylist()] == list(
+                range(2000)
+            )
 
 
 def test_a_temporary_folder_that_was_cleaned_away_is_made_again(spark):
@@ -158,7 +176,9 @@ def test_rows_that_spark_had_to_compute_again_are_not_taken_for_the_first_ones(s
         import pyarrow as pa
 
         for part in parts:
-            yield pa.RecordBatch.from_arrays([pa.array([time.time_ns()] * part.num_rows)], ["at"])
+            yield pa.RecordBatch.from_arrays(
+                [pa.array([time.time_ns()] * part.num_rows)], ["at"]
+            )
 
     with arrow.in_blobs(spark.range(5).mapInArrow(now, "at LONG")) as parts:
         spark.catalog.clearCache()  # as when a worker goes with what it kept
@@ -170,7 +190,10 @@ def test_keys_that_no_join_can_match_are_refused():
     rows = pa.table({"window": [{"start": 1, "end": 2}], "rows": [5]})
     arrow.check_keys(rows, "table t", ["rows"], 0)
     said = refusal(arrow.check_keys, rows, "table t", ["window"], 0)
-    assert said.startswith("table t: key window is a struct<start: int64, end: int64>, by which no rows are ")
+    assert said.startswith(
+        "table t: key window is a struct<start: int64, end: int64>, by which no rows"
+        " are "
+    )
 
 
 @pytest.mark.slow

@@ -60,7 +60,11 @@ def token(monkeypatch):
 
 def read(folder):
     """Return the posts of the files that Spark reads."""
-    lines = [line for path in sorted(folder.glob("[!_.]*")) for line in path.read_text("utf-8").split("\n")]
+    lines = [
+        line
+        for path in sorted(folder.glob("[!_.]*"))
+        for line in path.read_text("utf-8").split("\n")
+    ]
     return [json.loads(line) for line in lines if line]
 
 
@@ -76,7 +80,10 @@ class Fed:
         self.said: list[str] = []
         self.folder = folder
         self.feeder = Feeder(
-            url, folder, token=KNOWN, **{"every": 0.05, "stall": 5, "say": self.said.append, **given}
+            url,
+            folder,
+            token=KNOWN,
+            **{"every": 0.05, "stall": 5, "say": self.said.append, **given},
         )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self.feeder.run, args=[self._stop])
@@ -112,28 +119,45 @@ class Fed:
 
 def test_lines_of_json_are_kept_whole_and_once(site, server, tmp_path, until):
     odd = json.dumps({"data": {"id": 9007199254740993, "text": "line\u2028end \ud83d"}})
-    event = json.dumps({"id": "event-1", "data": {"id": "order-7"}})  # it has its own id
+    # It has its own id
+    event = json.dumps({"id": "event-1", "data": {"id": "order-7"}})
     sent = [tweet(site, 0), tweet(site, 1), tweet(site, 0), odd, event]
     ending = {
-        "errors": [{"title": "operational-disconnect", "detail": "Disconnected for operational reasons."}]
+        "errors": [
+            {
+                "title": "operational-disconnect",
+                "detail": "Disconnected for operational reasons.",
+            }
+        ]
     }
     parts: list[str | bytes] = ["\r\n", *(f"{line}\r\n" for line in sent)]
     parts += ["no json\r\n", "[1]\r\n", b"\xff\r\n", '{"data": {"sum": 8}}\r\n']
-    site.answers = [streaming(LINES, [*parts, json.dumps(ending) + "\r\n", tweet(site, 2)[:40]], cut=True)]
+    site.answers = [
+        streaming(
+            LINES, [*parts, json.dumps(ending) + "\r\n", tweet(site, 2)[:40]], cut=True
+        )
+    ]
     with Fed(server.x, tmp_path / "spool") as feed:
         until(lambda: site.counts.get("cut") and feed.facts.others == 5)
         facts = feed.stop()
-    assert read(feed.folder) == [json.loads(line) for line in (sent[0], sent[1], odd, event)]
+    assert read(feed.folder) == [
+        json.loads(line) for line in (sent[0], sent[1], odd, event)
+    ]
     [file] = feed.folder.glob("posts-*.jsonl")
-    assert file.read_text("utf-8").split("\n")[0] == sent[0]  # not only the same JSON, but as it came
-    assert str(facts).startswith("4 posts in 1 file; 1 repeats dropped; 5 messages that were no posts")
+    # Not only the same JSON, but as it came
+    assert file.read_text("utf-8").split("\n")[0] == sent[0]
+    assert str(facts).startswith(
+        "4 posts in 1 file; 1 repeats dropped; 5 messages that were no posts"
+    )
     assert feed.said[:2] == [
         "a line was left out: it is no object of JSON in UTF-8",
         "the server says: Disconnected for operational reasons.",
     ]
 
 
-def test_events_are_kept_and_edits_deletions_and_comments_are_not(server, site, tmp_path, until):
+def test_events_are_kept_and_edits_deletions_and_comments_are_not(
+    server, site, tmp_path, until
+):
     parts = [
         ":)\n",
         'event: update\ndata: {"id": "1", "content": "a"}\n\n',
@@ -147,15 +171,24 @@ def test_events_are_kept_and_edits_deletions_and_comments_are_not(server, site, 
     with Fed(server.mastodon, tmp_path) as feed:
         until(lambda: feed.facts.posts == 3)
         feed.stop()
-    assert read(tmp_path) == [{"id": "1", "content": "a"}, {"id": "2", "content": "b"}, {"id": "3"}]
+    assert read(tmp_path) == [
+        {"id": "1", "content": "a"},
+        {"id": "2", "content": "b"},
+        {"id": "3"},
+    ]
     assert [path.name for path in tmp_path.iterdir() if path.name[0] not in "p_"] == []
 
 
-def test_a_server_of_events_is_asked_to_go_on_where_it_was_cut(server, site, tmp_path, until):
+def test_a_server_of_events_is_asked_to_go_on_where_it_was_cut(
+    server, site, tmp_path, until
+):
     url = f"{server.url}/open"
     first = ['id: 41\ndata: {"id": "a"}\n\n', 'id: 42\ndata: {"id": "b"}\n\n']
     again = ['id: 42\ndata: {"id": "b"}\n\n', 'id: 43\ndata: {"id": "c"}\n\n']
-    site.answers = [streaming(EVENTS, first, cut=True), streaming(EVENTS, again, cut=True)]
+    site.answers = [
+        streaming(EVENTS, first, cut=True),
+        streaming(EVENTS, again, cut=True),
+    ]
     with Fed(url, tmp_path) as feed:
         until(lambda: feed.facts.posts == 3)
     before = len(site.asked)
@@ -209,10 +242,22 @@ HOSTILE = {
         streaming(LINES, [f'{{"id": "{"9" * 5000}"}}\n']),
         "its id has 5,000 characters",
     ),
-    "a number of 5,000 digits": (streaming(LINES, [f'{{"id": {"9" * 5000}}}\n']), "it is no object of JSON"),
-    "an escape in an event's id": (streaming(EVENTS, ['id: \x1b[31m\ndata: {"id": "before"}\n\n']), ""),
-    "an event's id of 100 kB": (streaming(EVENTS, [f'id: {"i" * 100_000}\ndata: {{"id": "c"}}\n\n']), ""),
-    "a carriage return in an event's id": (streaming(EVENTS, ['id: a\rb\ndata: {"id": "before"}\n\n']), ""),
+    "a number of 5,000 digits": (
+        streaming(LINES, [f'{{"id": {"9" * 5000}}}\n']),
+        "it is no object of JSON",
+    ),
+    "an escape in an event's id": (
+        streaming(EVENTS, ['id: \x1b[31m\ndata: {"id": "before"}\n\n']),
+        "",
+    ),
+    "an event's id of 100 kB": (
+        streaming(EVENTS, [f'id: {"i" * 100_000}\ndata: {{"id": "c"}}\n\n']),
+        "",
+    ),
+    "a carriage return in an event's id": (
+        streaming(EVENTS, ['id: a\rb\ndata: {"id": "before"}\n\n']),
+        "",
+    ),
     "an event without an end": (
         streaming(EVENTS, [f"data: {'d' * 2**20}\n" for _ in range(18)]),
         "an event is longer than 16,777,216 bytes",
@@ -223,25 +268,42 @@ HOSTILE = {
     ),
     "a chunk of size -5": (with_chunk(b"-5"), ""),
     "a chunk of size 2^80": (with_chunk(b"1" + b"0" * 20), ""),
-    "UTF-16": (streaming(LINES, ['{"id": "1"}\n'.encode("utf-16")]), "it is no object of JSON in UTF-8"),
+    "UTF-16": (
+        streaming(LINES, ['{"id": "1"}\n'.encode("utf-16")]),
+        "it is no object of JSON in UTF-8",
+    ),
     "UTF-16 without a mark": (
         plain(LINES, '{"id": "1"}\n'.encode("utf-16-le")),
         "a line was left out: it is no object of JSON in UTF-8",
     ),
-    "too many brackets": (streaming(LINES, ["[" * 100_000 + "\n"]), "it is no object of JSON"),
-    "half a character": (streaming(LINES, ['{"id": "\\ud83d", "text": "\\udc00"}\n']), ""),
+    "too many brackets": (
+        streaming(LINES, ["[" * 100_000 + "\n"]),
+        "it is no object of JSON",
+    ),
+    "half a character": (
+        streaming(LINES, ['{"id": "\\ud83d", "text": "\\udc00"}\n']),
+        "",
+    ),
     "gzip": (
         plain(LINES, gzip.compress(b'{"id": "1"}\n'), Content_Encoding="gzip"),
         "comes compressed (gzip), which it was not asked for",
     ),
     "no HTTP at all": (raw(b"\x00\x01\x02\r\n" * 100), ""),
-    "a status with an escape": (raw(b"HTTP/1.1 503 \x1b]0;pwned\x07\r\nContent-Length: 0\r\n\r\n"), "503"),
+    "a status with an escape": (
+        raw(b"HTTP/1.1 503 \x1b]0;pwned\x07\r\nContent-Length: 0\r\n\r\n"),
+        "503",
+    ),
     "500 headers": (raw(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 500 + b"\r\n"), ""),
-    "a wait of 5,000 digits": (lambda handler: handler.whole(503, {}, Retry_After="9" * 5000), "503"),
+    "a wait of 5,000 digits": (
+        lambda handler: handler.whole(503, {}, Retry_After="9" * 5000),
+        "503",
+    ),
 }
 
 
-@pytest.mark.fast("a number of 5,000 digits", "an escape *", "UTF-16", "a chunk of size -5")
+@pytest.mark.fast(
+    "a number of 5,000 digits", "an escape *", "UTF-16", "a chunk of size -5"
+)
 @pytest.mark.parametrize("what", HOSTILE)
 def test_whatever_a_server_sends_the_feeder_goes_on_and_so_does_the_next_one(
     what, site, server, tmp_path, until, monkeypatch
@@ -252,7 +314,12 @@ def test_whatever_a_server_sends_the_feeder_goes_on_and_so_does_the_next_one(
     honest = streaming(LINES, ['{"id": "7", "text": "a\\u2028b"}\n'])
     site.answers = [streaming(EVENTS, ['data: {"id": "0"}\n\n']), hostile, honest]
     with Fed(url, tmp_path) as feed:
-        until(lambda: not site.answers and {"0", "7"} <= {post.get("id") for post in read(tmp_path)})
+        until(
+            lambda: (
+                not site.answers
+                and {"0", "7"} <= {post.get("id") for post in read(tmp_path)}
+            )
+        )
         feed.stop()
     said = "\n".join(feed.said)
     assert line in said
@@ -281,7 +348,9 @@ def test_an_answer_that_never_gets_to_its_point_is_cut(site, server):
         fetch(f"{server.url}/open", KNOWN, timeout=0.1)
 
 
-def test_an_event_with_data_of_another_kind_has_its_own_id(server, site, tmp_path, until):
+def test_an_event_with_data_of_another_kind_has_its_own_id(
+    server, site, tmp_path, until
+):
     sent = [{"id": f"event-{number}", "data": {"id": "order-7"}} for number in range(2)]
     odd = {"id": "event-2", "data": [1]}
     lines = [json.dumps(each) + "\n" for each in (*sent, odd, {"data": {"sum": 8}})]
@@ -324,12 +393,15 @@ def catch_up(feed, until):
     feed.get(until, 200)
 
 
-def test_what_came_meanwhile_is_fetched_also_what_ranks_before_it(site, federated, tmp_path, until):
+def test_what_came_meanwhile_is_fetched_also_what_ranks_before_it(
+    site, federated, tmp_path, until
+):
     site.slow = 0.02  # so no page is empty
     with Fed(federated.mastodon, tmp_path) as feed:
         feed.get(until, 400)
     first = publish(site, until, 300)
-    site.left_out = frozenset(range(first, first + 300, 97))  # so pages are shorter than others
+    # So pages are shorter than others
+    site.left_out = frozenset(range(first, first + 300, 97))
     with Fed(federated.mastodon, tmp_path) as feed:
         catch_up(feed, until)
         facts = feed.stop()
@@ -338,7 +410,9 @@ def test_what_came_meanwhile_is_fetched_also_what_ranks_before_it(site, federate
     assert facts.posts == len(read(tmp_path))
 
 
-def test_a_stop_in_the_middle_of_a_timeline_leaves_the_rest_to_be_fetched(server, tmp_path):
+def test_a_stop_in_the_middle_of_a_timeline_leaves_the_rest_to_be_fetched(
+    server, tmp_path
+):
     feeder = Feeder(server.mastodon, tmp_path, token=KNOWN, say=print)
     feeder._spool.left_at("7")  # noqa: SLF001 - at this moment no stop can be timed from outside
     feeder._stop.set()  # noqa: SLF001
@@ -350,7 +424,9 @@ def test_a_stop_in_the_middle_of_a_timeline_leaves_the_rest_to_be_fetched(server
 
 
 @pytest.mark.slow
-def test_a_page_of_a_timeline_that_is_shorter_than_others_is_not_its_end(site, federated, tmp_path, until):
+def test_a_page_of_a_timeline_that_is_shorter_than_others_is_not_its_end(
+    site, federated, tmp_path, until
+):
     site.slow = 0.02  # so no page is empty
     with Fed(federated.mastodon, tmp_path) as feed:
         feed.get(until, 400)
@@ -362,14 +438,18 @@ def test_a_page_of_a_timeline_that_is_shorter_than_others_is_not_its_end(site, f
 
 
 @pytest.mark.slow
-def test_what_is_yet_to_be_fetched_is_known_to_the_next_feeder(site, federated, tmp_path, until):
+def test_what_is_yet_to_be_fetched_is_known_to_the_next_feeder(
+    site, federated, tmp_path, until
+):
     with Fed(federated.mastodon, tmp_path) as feed:
         feed.get(until, 100)
     publish(site, until, 100)
     site.closed = True
     with Fed(federated.mastodon, tmp_path) as feed:
         feed.get(until, 400)  # more than are read again anyway
-        assert str(feed.stop()).endswith("what was missed last is fetched at the next start")
+        assert str(feed.stop()).endswith(
+            "what was missed last is fetched at the next start"
+        )
     site.closed = False
     with Fed(federated.mastodon, tmp_path) as feed:
         catch_up(feed, until)
@@ -381,11 +461,15 @@ def test_a_timeline_that_is_not_there_is_said(server, site, tmp_path, until):
     with Fed(server.x, tmp_path, timeline=f"{server.url}/none") as feed:
         feed.get(until, 30)
     with Fed(server.x, tmp_path, timeline=f"{server.url}/none") as feed:
-        until(lambda: feed.has_said("what comes while there is no connection is missed"))
+        until(
+            lambda: feed.has_said("what comes while there is no connection is missed")
+        )
     assert feed.has_said(f"{server.url}/none?limit=40 answers 404")
 
 
-def test_a_timeline_of_which_no_post_is_known_is_not_said_to_be_asked(site, server, tmp_path, until):
+def test_a_timeline_of_which_no_post_is_known_is_not_said_to_be_asked(
+    site, server, tmp_path, until
+):
     site.answers = [streaming(EVENTS, [":)\n"], cut=True)]
     with Fed(server.mastodon, tmp_path) as feed:
         until(lambda: feed.has_said("connected again"))
@@ -393,7 +477,9 @@ def test_a_timeline_of_which_no_post_is_known_is_not_said_to_be_asked(site, serv
     assert feed.said[-1].endswith(UNKNOWN)
 
 
-@pytest.mark.parametrize("what", ["without an end", "of one post that has no end", "gzip"])
+@pytest.mark.parametrize(
+    "what", ["without an end", "of one post that has no end", "gzip"]
+)
 def test_a_timeline_that_cannot_be_read_is_said_and_the_stream_goes_on(
     what, site, server, tmp_path, until, monkeypatch
 ):
@@ -408,15 +494,21 @@ def test_a_timeline_that_cannot_be_read_is_said_and_the_stream_goes_on(
         sent.set()
 
     def packed(handler, _query):
-        plain("application/json", gzip.compress(b"[]"), Content_Encoding="gzip")(handler)
+        plain("application/json", gzip.compress(b"[]"), Content_Encoding="gzip")(
+            handler
+        )
 
-    monkeypatch.setattr(posts_server.Handler, "timeline", packed if what == "gzip" else endless)
+    monkeypatch.setattr(
+        posts_server.Handler, "timeline", packed if what == "gzip" else endless
+    )
     site.rate = 100
     with Fed(server.mastodon, tmp_path) as feed:
         feed.get(until, 5)
     with Fed(server.mastodon, tmp_path) as feed:
         feed.get(until, 5)
-        until(lambda: feed.has_said("what comes while there is no connection is missed"))
+        until(
+            lambda: feed.has_said("what comes while there is no connection is missed")
+        )
         feed.stop()
     assert not sent.is_set(), "it is not read whole"
 
@@ -425,9 +517,13 @@ def test_a_timeline_that_cannot_be_read_is_said_and_the_stream_goes_on(
 
 
 @pytest.mark.parametrize(("minutes", "promised"), [(5, True), (0, False)])
-def test_a_backfill_of_x_closes_a_gap_of_its_length(site, server, tmp_path, until, minutes, *, promised):
+def test_a_backfill_of_x_closes_a_gap_of_its_length(
+    site, server, tmp_path, until, minutes, *, promised
+):
     site.answers = [
-        streaming(LINES, [f"{tweet(site, n)}\r\n" for n in range(first, first + 40)], cut=True)
+        streaming(
+            LINES, [f"{tweet(site, n)}\r\n" for n in range(first, first + 40)], cut=True
+        )
         for first in (0, 30)
     ]
     with Fed(f"{server.x}?backfill_minutes={minutes}", tmp_path) as feed:
@@ -455,18 +551,30 @@ def test_what_cannot_be_fetched_is_said(site, server, tmp_path, until):
 
 def test_a_limit_is_waited_out_as_the_server_says(site, server, tmp_path, until):
     def limited(handler):
-        handler.whole(429, {"title": "ConnectionException", "detail": "TooManyConnections"}, Retry_After="1")
+        handler.whole(
+            429,
+            {"title": "ConnectionException", "detail": "TooManyConnections"},
+            Retry_After="1",
+        )
 
     site.answers = [limited, streaming(LINES, [tweet(site, 0) + "\r\n"])]
     with Fed(server.x, tmp_path) as feed:
         until(lambda: feed.facts.posts == 1)
-    assert feed.said[0] == f"{server.x} answers 429 Too Many Requests: TooManyConnections; next try in 1.0 s"
+    assert (
+        feed.said[0]
+        == f"{server.x} answers 429 Too Many Requests: TooManyConnections; next try in"
+        " 1.0 s"
+    )
 
 
 def test_a_limit_in_another_unit_is_not_waited_out_for_years(site, server, tmp_path):
-    site.answers = [lambda handler: handler.whole(429, {}, x_rate_limit_reset="1799999999000")]
+    site.answers = [
+        lambda handler: handler.whole(429, {}, x_rate_limit_reset="1799999999000")
+    ]
     with Fed(server.x, tmp_path) as feed:
-        assert feed.said == [f"{server.x} answers 429 Too Many Requests; next try in 900.0 s"]
+        assert feed.said == [
+            f"{server.x} answers 429 Too Many Requests; next try in 900.0 s"
+        ]
         assert feed.stop().posts == 0
 
 
@@ -486,14 +594,23 @@ def test_a_connection_by_which_nothing_comes_is_given_up(site, server, tmp_path,
 
 
 @pytest.mark.parametrize(
-    "where", ["http://127.0.0.1:abc/", "http://[x/", "/\xe9", "ftp://127.0.0.1/", "http://a..127.0.0.1/"]
+    "where",
+    [
+        "http://127.0.0.1:abc/",
+        "http://[x/",
+        "/\xe9",
+        "ftp://127.0.0.1/",
+        "http://a..127.0.0.1/",
+    ],
 )
 def test_a_redirection_to_no_address_is_one_line(where, site, server, tmp_path, until):
     def away(handler):
         handler.whole(302, "", Location=where)
 
     line = {
-        "http://127.0.0.1:abc/": "cannot be read: nonnumeric port: 'abc'; correct the address",
+        "http://127.0.0.1:abc/": (
+            "cannot be read: nonnumeric port: 'abc'; correct the address"
+        ),
         "http://[x/": "cannot be read: Invalid IPv6 URL; correct the address",
         "/\xe9": "answers 404 Not Found",
     }.get(where, f"leads to {where}; give that, if you trust it")
@@ -502,7 +619,11 @@ def test_a_redirection_to_no_address_is_one_line(where, site, server, tmp_path, 
     # Later it is said, and does not end the feeder.
     site.answers = [streaming(LINES, [tweet(site, 0) + "\r\n"]), away]
     with Fed(server.x, tmp_path) as feed:
-        until(lambda: feed.has_said(line.removeprefix("cannot be read: ").partition(";")[0]))
+        until(
+            lambda: feed.has_said(
+                line.removeprefix("cannot be read: ").partition(";")[0]
+            )
+        )
         assert feed.stop().posts == 1
 
 
@@ -516,7 +637,10 @@ def test_a_redirection_is_followed_on_the_same_host_and_the_token_goes_nowhere_e
     with Fed(server.x, tmp_path / "near") as feed:
         until(lambda: feed.facts.posts == 1)
     site.answers = [lambda handler: handler.whole(301, "", Location=away)]
-    with pytest.raises(InvalidInputError, match=f"{server.x} leads to {away}; give that, if you trust it"):
+    with pytest.raises(
+        InvalidInputError,
+        match=f"{server.x} leads to {away}; give that, if you trust it",
+    ):
         Fed(server.x, tmp_path / "far")
     other.close()
     assert other.site.asked == []
@@ -526,7 +650,10 @@ def test_a_redirection_is_followed_on_the_same_host_and_the_token_goes_nowhere_e
 
 
 def test_each_point_at_which_a_feeder_can_die_leaves_each_post_once(tmp_path):
-    first, other = Message("post", "1", b'{"id": "1"}'), Message("post", "2", b'{"id": "2"}')
+    first, other = (
+        Message("post", "1", b'{"id": "1"}'),
+        Message("post", "2", b'{"id": "2"}'),
+    )
 
     def landed_of(spool, post):
         """Return the file that a post comes into, if it is no repeat."""
@@ -553,7 +680,9 @@ def test_each_point_at_which_a_feeder_can_die_leaves_each_post_once(tmp_path):
     landed.unlink()  # as Spark does with what it has read, where it is told to
     again.close()
     with closing(sqlite3.connect(tmp_path / "_feed.db")) as database, database:
-        database.execute("UPDATE facts SET facts = json_set(facts, '$.later_version', 7)")
+        database.execute(
+            "UPDATE facts SET facts = json_set(facts, '$.later_version', 7)"
+        )
     last = Spool(tmp_path, print)
     assert landed_of(last, first) is None
     assert (last.facts.posts, last.facts.repeats) == (2, 2)
@@ -586,12 +715,18 @@ def test_a_folder_that_cannot_be_written_for_a_while_loses_nothing(
         feed.stop()
     got = numbers(folder)
     assert got == list(range(got[0], got[0] + len(got)))
-    # Told again only when the words change; within a transaction SQLite has words of its own.
+    # Told again only when the words change; within a transaction SQLite has words of
+    # its own.
     assert feed.said
     assert feed.said == [line for line, _ in groupby(feed.said)]
-    why = r"\((No such file or directory|disk I/O error|attempt to write a readonly database)\)"
+    why = (
+        r"\((No such file or directory|disk I/O error|attempt to write a readonly"
+        r" database)\)"
+    )
     for line in feed.said:
-        assert re.fullmatch(rf"cannot write in {re.escape(str(folder))} {why}; it is tried again", line)
+        assert re.fullmatch(
+            rf"cannot write in {re.escape(str(folder))} {why}; it is tried again", line
+        )
 
 
 def test_a_spool_of_a_later_version_can_be_read(tmp_path):
@@ -600,7 +735,9 @@ def test_a_spool_of_a_later_version_can_be_read(tmp_path):
     spool.land()
     spool.close()
     with closing(sqlite3.connect(tmp_path / "_feed.db")) as database, database:
-        database.execute("UPDATE facts SET facts = json_set(facts, '$.later_version', 7)")
+        database.execute(
+            "UPDATE facts SET facts = json_set(facts, '$.later_version', 7)"
+        )
     again = Spool(tmp_path, print)
     assert again.facts.posts == 1
     again.close()
@@ -624,17 +761,23 @@ def test_a_spool_has_one_feeder(server, tmp_path):
 
 def test_a_database_that_is_damaged_is_one_line(server, tmp_path):
     (tmp_path / "_feed.db").write_text("not a database" * 100)
-    assert "_feed.db is damaged (file is not a database); remove it" in refusal(Fed, server.x, tmp_path)
+    assert "_feed.db is damaged (file is not a database); remove it" in refusal(
+        Fed, server.x, tmp_path
+    )
     (tmp_path / "_feed.db").unlink()
     with Fed(server.x, tmp_path):
         pass
     for facts in ("cut o", "[1]"):
         with closing(sqlite3.connect(tmp_path / "_feed.db")) as database, database:
             database.execute("REPLACE INTO facts VALUES (1, ?)", (facts,))
-        assert re.search(r"_feed\.db is damaged \(.*\); remove it", refusal(Fed, server.x, tmp_path))
+        assert re.search(
+            r"_feed\.db is damaged \(.*\); remove it", refusal(Fed, server.x, tmp_path)
+        )
 
 
-def test_a_database_that_is_locked_for_a_while_loses_nothing(site, server, tmp_path, until):
+def test_a_database_that_is_locked_for_a_while_loses_nothing(
+    site, server, tmp_path, until
+):
     site.rate = 200
     with Fed(server.x, tmp_path) as feed:
         until(lambda: feed.facts.files)
@@ -646,7 +789,9 @@ def test_a_database_that_is_locked_for_a_while_loses_nothing(site, server, tmp_p
         feed.stop()
     got = numbers(tmp_path)
     assert got == list(range(got[0], got[0] + len(got)))
-    assert feed.said == [f"cannot write in {tmp_path} (database is locked); it is tried again"]
+    assert feed.said == [
+        f"cannot write in {tmp_path} (database is locked); it is tried again"
+    ]
 
 
 def test_what_came_before_an_error_is_kept(site, server, tmp_path):
@@ -670,7 +815,10 @@ def test_a_full_disk_keeps_no_file_of_each_try(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     for _try in range(3):
-        with monkeypatch.context() as disk, pytest.raises(OSError, match="No space left"):
+        with (
+            monkeypatch.context() as disk,
+            pytest.raises(OSError, match="No space left"),
+        ):
             disk.setattr(os, "fsync", full)
             spool.land()
     assert list(tmp_path.glob(".posts-*.jsonl")) == []
@@ -679,11 +827,23 @@ def test_a_full_disk_keeps_no_file_of_each_try(tmp_path, monkeypatch):
     spool.close()
 
 
-def test_a_feeder_that_is_stopped_keeps_what_has_come_and_says_what_was_done(server, site, tmp_path, until):
+def test_a_feeder_that_is_stopped_keeps_what_has_come_and_says_what_was_done(
+    server, site, tmp_path, until
+):
     site.rate = 100
-    words = [sys.executable, "-m", "sparkstream_kit", "feed", "posts", server.x, tmp_path / "spool"]
+    words = [
+        sys.executable,
+        "-m",
+        "sparkstream_kit",
+        "feed",
+        "posts",
+        server.x,
+        tmp_path / "spool",
+    ]
     env = {**os.environ, "MINE": TOKEN}
-    with running(*words, "--every", 3600, "--token-env", "MINE", stderr=subprocess.PIPE, env=env) as feed:
+    with running(
+        *words, "--every", 3600, "--token-env", "MINE", stderr=subprocess.PIPE, env=env
+    ) as feed:
         assert feed.stderr
         said, before = feed.stderr.readline(), site.published()
         until(lambda: site.published() > before + 100)
@@ -691,13 +851,20 @@ def test_a_feeder_that_is_stopped_keeps_what_has_come_and_says_what_was_done(ser
         rest = feed.communicate(timeout=HANGS)[1]
     assert (feed.returncode, said) == (
         0,
-        f"sparkstream: feeding {tmp_path}/spool with the posts of {server.x}; stop with Ctrl-C\n",
+        (
+            f"sparkstream: feeding {tmp_path}/spool with the posts of {server.x}; stop"
+            " with Ctrl-C\n"
+        ),
     )
     got = read(tmp_path / "spool")
     files = len(list((tmp_path / "spool").glob("posts-*")))
-    assert rest == f"sparkstream: {len(got):,} posts in {files} file{'s' * (files > 1)}\n"
+    assert (
+        rest == f"sparkstream: {len(got):,} posts in {files} file{'s' * (files > 1)}\n"
+    )
     assert len(got) > 50
-    assert TOKEN.encode() not in b"".join(path.read_bytes() for path in (tmp_path / "spool").iterdir())
+    assert TOKEN.encode() not in b"".join(
+        path.read_bytes() for path in (tmp_path / "spool").iterdir()
+    )
 
 
 # --- what is wrong is one line
@@ -720,22 +887,41 @@ def test_a_token_that_is_missing_wrong_or_in_the_wrong_place_is_one_line_without
 
     fix = "; the kit takes the token from the environment variable POSTS_TOKEN"
     assert said() == f"{server.x} answers 401 Unauthorized: Unauthorized: None{fix}"
-    assert said(given=wrong) == f"{server.x} answers 401 Unauthorized: Unauthorized: Bearer ***{fix}"
-    assert said(server.mastodon, wrong).endswith(f"answers 401 Unauthorized: Invalid access token{fix}")
-    assert said(given=f"{wrong} {wrong}").startswith("the token in POSTS_TOKEN has a space, a line end")
-    for url in (f"https://{wrong}@host/stream", f"{wrong}@host/stream", f"{server.x}?api_key={wrong}"):
+    assert (
+        said(given=wrong)
+        == f"{server.x} answers 401 Unauthorized: Unauthorized: Bearer ***{fix}"
+    )
+    assert said(server.mastodon, wrong).endswith(
+        f"answers 401 Unauthorized: Invalid access token{fix}"
+    )
+    assert said(given=f"{wrong} {wrong}").startswith(
+        "the token in POSTS_TOKEN has a space, a line end"
+    )
+    for url in (
+        f"https://{wrong}@host/stream",
+        f"{wrong}@host/stream",
+        f"{server.x}?api_key={wrong}",
+    ):
         assert said(url).startswith("others can see a token in a URL; leave it out")
-    assert said("http://api.example/stream", wrong).endswith("to everyone on the way; give https://")
+    assert said("http://api.example/stream", wrong).endswith(
+        "to everyone on the way; give https://"
+    )
 
 
 def test_a_certificate_is_verified(tmp_path, monkeypatch, until, site):
     certificate, both = self_signed(tmp_path)
     site.rate, server = 50, PostsServer(site, both)
-    line = rf"{server.x} cannot be read: .*certificate verify failed: self-signed certificate"
+    line = (
+        rf"{server.x} cannot be read: .*certificate verify failed: self-signed"
+        r" certificate"
+    )
     assert re.match(line, refusal(Fed, server.x, tmp_path / "spool"))
     assert site.asked == []  # the token was not sent
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    with pytest.raises(InvalidInputError, match="certificate verify failed: .*not valid for '127.0.0.1'"):
+    with pytest.raises(
+        InvalidInputError,
+        match="certificate verify failed: .*not valid for '127.0.0.1'",
+    ):
         Fed(server.x.replace("localhost", "127.0.0.1"), tmp_path / "spool")
     with Fed(server.x, tmp_path / "spool") as feed:
         until(lambda: feed.facts.posts)
@@ -747,12 +933,23 @@ def test_a_certificate_is_verified(tmp_path, monkeypatch, until, site):
     ("whole", "line"),
     [
         ((), "{url} answers 404 Not Found: Not found"),
-        ((200, "<html>", "text/html"), "{url} is a document (text/html), not a stream of posts"),
-        ((200, [{"id": "1"}]), "{url} is a document (application/json), not a stream of posts"),
-        ((409, {"title": "Conflict", "detail": "no rules"}), "{url} answers 409 Conflict: no rules"),
+        (
+            (200, "<html>", "text/html"),
+            "{url} is a document (text/html), not a stream of posts",
+        ),
+        (
+            (200, [{"id": "1"}]),
+            "{url} is a document (application/json), not a stream of posts",
+        ),
+        (
+            (409, {"title": "Conflict", "detail": "no rules"}),
+            "{url} answers 409 Conflict: no rules",
+        ),
     ],
 )
-def test_a_server_that_has_no_stream_is_one_line(whole, line, site, server, tmp_path, capsys):
+def test_a_server_that_has_no_stream_is_one_line(
+    whole, line, site, server, tmp_path, capsys
+):
     url = server.x if whole else f"{server.url}/none"
     site.answers = [lambda handler: handler.whole(*whole)] if whole else []
     assert main(["feed", "posts", url, str(tmp_path / "spool")]) == 2
@@ -761,10 +958,17 @@ def test_a_server_that_has_no_stream_is_one_line(whole, line, site, server, tmp_
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("token")
-def test_what_does_not_answer_may_answer_later_but_a_server_without_tls_is_wrong(server, tmp_path, capsys):
-    for url, code in (("https://no-such-host.invalid/", 75), (server.url.replace("http:", "https:"), 2)):
+def test_what_does_not_answer_may_answer_later_but_a_server_without_tls_is_wrong(
+    server, tmp_path, capsys
+):
+    for url, code in (
+        ("https://no-such-host.invalid/", 75),
+        (server.url.replace("http:", "https:"), 2),
+    ):
         assert main(["feed", "posts", url, str(tmp_path / "spool")]) == code
-        assert capsys.readouterr().err.startswith(f"sparkstream: {url} cannot be read: ")
+        assert capsys.readouterr().err.startswith(
+            f"sparkstream: {url} cannot be read: "
+        )
 
 
 @pytest.mark.usefixtures("token")
@@ -775,7 +979,10 @@ def test_words_that_make_no_sense_and_servers_without_a_stream_are_one_line(
     file.touch()
     spool = str(tmp_path / "spool")
     site.answers = [lambda handler: handler.whole(200, "<html>", "text/html")]
-    nobody = f"http://127.0.0.1:{free_port}/ cannot be read: Connection refused; correct the address, or try"
+    nobody = (
+        f"http://127.0.0.1:{free_port}/ cannot be read: Connection refused; correct the"
+        " address, or try"
+    )
     for words, line in (
         (
             ["api.x.com/2/stream", spool],
@@ -786,12 +993,27 @@ def test_words_that_make_no_sense_and_servers_without_a_stream_are_one_line(
         ([server.x, spool, spool], "Got unexpected extra argument"),
         ([server.x, spool, "--files", "3"], "No such option: --files"),
         ([spool, "--stall", "3"], "No such option: --stall"),
-        ([server.x, spool, "--stall", "0"], "stall is 0.0 seconds; give a number above 0"),
-        ([server.x, str(file)], f"cannot write in {file} (File exists); give a folder for the posts"),
+        (
+            [server.x, spool, "--stall", "0"],
+            "stall is 0.0 seconds; give a number above 0",
+        ),
+        (
+            [server.x, str(file)],
+            f"cannot write in {file} (File exists); give a folder for the posts",
+        ),
         ([f"http://127.0.0.1:{free_port}/", spool], nobody),
-        (["http://no-such-host.invalid/", spool], "http://no-such-host.invalid/ would show the token"),
-        ([f"{server.url}/none", spool], f"{server.url}/none answers 404 Not Found: Not found"),
-        ([server.x, spool], f"{server.x} is a document (text/html), not a stream of posts"),
+        (
+            ["http://no-such-host.invalid/", spool],
+            "http://no-such-host.invalid/ would show the token",
+        ),
+        (
+            [f"{server.url}/none", spool],
+            f"{server.url}/none answers 404 Not Found: Not found",
+        ),
+        (
+            [server.x, spool],
+            f"{server.x} is a document (text/html), not a stream of posts",
+        ),
     ):
         assert main(["feed", "posts", *words]) == (75 if line == nobody else 2), line
         said = capsys.readouterr().err
@@ -805,15 +1027,26 @@ def test_words_that_make_no_sense_and_servers_without_a_stream_are_one_line(
 def test_the_columns_of_both_networks(spark, folder):
     entities = {"hashtags": [{"start": 0, "end": 6, "tag": "spark"}]}
     moment = "2010-01-01T12:00:00.000Z"
-    tweet = {"data": {"id": "1", "created_at": moment, "text": "#spark", "entities": entities}}
+    tweet = {
+        "data": {
+            "id": "1",
+            "created_at": moment,
+            "text": "#spark",
+            "entities": entities,
+        }
+    }
     tags = [{"name": "a"}, {"name": "b"}]
     status = {"id": "2", "created_at": moment, "content": "<p>#a #b</p>", "tags": tags}
     event = {"id": "4", "text": "y", "data": {"id": "order-7", "text": "z"}}
-    lines = [json.dumps(each) for each in (tweet, status, {"data": {"id": "3", "text": "x"}}, event)]
+    lines = [
+        json.dumps(each)
+        for each in (tweet, status, {"data": {"id": "3", "text": "x"}}, event)
+    ]
     (folder / "posts-1.jsonl").write_text("".join(f"{line}\n" for line in lines))
     frame = sources.posts(spark, folder)
-    assert frame.schema.simpleString() == (
-        "struct<id:string,created_at:timestamp,text:string,tags:array<string>,value:string>"
+    assert (
+        frame.schema.simpleString()
+        == "struct<id:string,created_at:timestamp,text:string,tags:array<string>,value:string>"
     )
     start(frame, sinks.memory("both"), availableNow=True).awaitTermination()
     noon = datetime(2010, 1, 1, 12)  # noqa: DTZ001 - in UTC
@@ -827,17 +1060,23 @@ def test_the_columns_of_both_networks(spark, folder):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("token")
-def test_one_feeder_fills_the_spool_until_the_session_ends(spark, server, site, tmp_path, until, monkeypatch):
+def test_one_feeder_fills_the_spool_until_the_session_ends(
+    spark, server, site, tmp_path, until, monkeypatch
+):
     site.rate = 50
     frame = sources.posts(spark, server.x, spool=tmp_path / "spool", every=0.1)
     # For another query, the same feeder.
     again = sources.posts(spark, server.x, spool=tmp_path / "spool", every=0.1)
     assert len(site.asked) == 1
     assert again.schema == frame.schema
-    with pytest.raises(InvalidInputError, match="another feeder fills .* already; stop it"):
+    with pytest.raises(
+        InvalidInputError, match="another feeder fills .* already; stop it"
+    ):
         sources.posts(spark, server.mastodon, spool=tmp_path / "spool")
     ids: list[str] = []
-    sink = sinks.foreach_batch(lambda batch, _: ids.extend(row.id for row in batch.collect()))
+    sink = sinks.foreach_batch(
+        lambda batch, _: ids.extend(row.id for row in batch.collect())
+    )
     query = start(frame.select("id"), sink, name="ids", checkpoint=tmp_path / "ckpt")
     until(lambda: len(ids) > 200)
     query.stop()
@@ -847,23 +1086,44 @@ def test_one_feeder_fills_the_spool_until_the_session_ends(spark, server, site, 
     with monkeypatch.context() as patch:
         patch.setattr(source, "has_ended", lambda _: True)
         until(lambda: site.counts.get("gone"))  # it has left
-    sources.posts(spark, server.x, spool=tmp_path / "spool", every=0.1)  # of another session
+    # Of another session
+    sources.posts(spark, server.x, spool=tmp_path / "spool", every=0.1)
     until(lambda: len(site.asked) == 2)
-    sources.posts(spark, server.x, spool=tmp_path / "spool", every=0.2)  # in a cell that is run again
+    # In a cell that is run again
+    sources.posts(spark, server.x, spool=tmp_path / "spool", every=0.2)
     until(lambda: len(site.asked) == 3)
 
 
 def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkeypatch):
     monkeypatch.delenv("POSTS_TOKEN", raising=False)
-    with pytest.raises(InvalidInputError, match="need a folder; give spool='posts', the same at each start"):
+    with pytest.raises(
+        InvalidInputError,
+        match="need a folder; give spool='posts', the same at each start",
+    ):
         sources.posts(spark, server.x)
-    said = refusal(sources.posts, spark, server.x, spool=tmp_path / "spool", token_env="OTHER")  # noqa: S106 - a name
-    assert re.search(r"answers 401 Unauthorized: .* the environment variable OTHER", said)
-    with pytest.raises(InvalidInputError, match="is no URL; did you mean https://api.x.com/2/tweets"):
-        sources.posts(spark, "api.x.com/2/tweets/sample/stream", spool=tmp_path / "spool")
-    with pytest.raises(InvalidInputError, match=f"input folder {tmp_path}/none does not exist"):
+    said = refusal(
+        sources.posts,
+        spark,
+        server.x,
+        spool=tmp_path / "spool",
+        token_env="OTHER",  # noqa: S106 - a name
+    )
+    assert re.search(
+        r"answers 401 Unauthorized: .* the environment variable OTHER", said
+    )
+    with pytest.raises(
+        InvalidInputError, match="is no URL; did you mean https://api.x.com/2/tweets"
+    ):
+        sources.posts(
+            spark, "api.x.com/2/tweets/sample/stream", spool=tmp_path / "spool"
+        )
+    with pytest.raises(
+        InvalidInputError, match=f"input folder {tmp_path}/none does not exist"
+    ):
         sources.posts(spark, tmp_path / "none").schema  # noqa: B018
-    with pytest.raises(InvalidInputError, match="is a folder, which another process fills; give t"):
+    with pytest.raises(
+        InvalidInputError, match="is a folder, which another process fills; give t"
+    ):
         sources.posts(spark, tmp_path, every=5)
 
 
@@ -883,7 +1143,9 @@ def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkey
         ([], "the following arguments are required: INPUT_DIR or --url; see --help"),
     ],
 )  # fmt: skip
-def test_flags_that_do_not_go_together_are_one_line(flags, line, folder, monkeypatch, capsys):
+def test_flags_that_do_not_go_together_are_one_line(
+    flags, line, folder, monkeypatch, capsys
+):
     monkeypatch.chdir(folder.parent)
     assert hashtag_trends.main(flags) == 2
     said = capsys.readouterr().err
@@ -897,24 +1159,36 @@ def test_a_dry_run_asks_no_server(spark, server, site, tmp_path, *, there):
     if there:
         spool.mkdir()
     given = ["--url", server.x, "--spool", str(spool), "--dry-run"]
-    args = jobflags.parser("A job.", *jobflags.LINES, *jobflags.POSTS, *jobflags.RUN).parse_args(given)
+    args = jobflags.parser(
+        "A job.", *jobflags.LINES, *jobflags.POSTS, *jobflags.RUN
+    ).parse_args(given)
     assert jobflags.lines(spark, args).columns == ["value"]
     assert (site.asked, spool.exists()) == ([], there)
 
 
-def test_a_job_without_the_flag_of_a_dry_run_can_read_posts(spark, server, tmp_path, monkeypatch):
+def test_a_job_without_the_flag_of_a_dry_run_can_read_posts(
+    spark, server, tmp_path, monkeypatch
+):
     monkeypatch.delenv("POSTS_TOKEN", raising=False)
     given = ["--url", server.x, "--spool", str(tmp_path / "spool")]
     args = jobflags.parser("A job.", *jobflags.LINES, *jobflags.POSTS).parse_args(given)
-    with pytest.raises(InvalidInputError, match="answers 401 Unauthorized"):  # so it has asked the server
+    # So it has asked the server
+    with pytest.raises(InvalidInputError, match="answers 401 Unauthorized"):
         jobflags.lines(spark, args)
 
 
 def test_a_dry_run_names_no_temporary_folder(spark, server, site, capsys):
     @jobflags.exit_codes
     def main(argv):
-        args = jobflags.parser("A job.", *jobflags.POSTS, *jobflags.RUN).parse_args(argv)
-        query = start(jobflags.lines(spark, args), sinks.console(), name="dry", **jobflags.for_start(args))
+        args = jobflags.parser("A job.", *jobflags.POSTS, *jobflags.RUN).parse_args(
+            argv
+        )
+        query = start(
+            jobflags.lines(spark, args),
+            sinks.console(),
+            name="dry",
+            **jobflags.for_start(args),
+        )
         return jobflags.finish(args, run(query, **jobflags.for_run(args)))
 
     assert main(["--url", server.x, "--dry-run"]) == 0
@@ -928,5 +1202,7 @@ def test_the_raw_post_is_what_the_job_reads(spark, folder):
     status = {**posts_server.status(Site(), 4), "data": {"id": "order-7"}}
     (folder / "posts-1.jsonl").write_text(f"{tweet(Site(), 3)}\n{json.dumps(status)}\n")
     lines = spark.read.text(str(folder)).select(F.col("value"))
-    rows = hashtag_trends.transform(lines, window="1 minute", slide="1 minute").collect()
+    rows = hashtag_trends.transform(
+        lines, window="1 minute", slide="1 minute"
+    ).collect()
     assert sorted((row.tag, row.posts) for row in rows) == [("tag3", 1), ("tag4", 1)]

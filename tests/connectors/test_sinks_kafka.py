@@ -29,7 +29,10 @@ def as_json(value, kind):
     if isinstance(kind, T.ArrayType):
         return [as_json(each, kind.elementType) for each in value]
     if isinstance(kind, T.StructType):
-        return {field.name: as_json(each, field.dataType) for field, each in zip(kind, value, strict=True)}
+        return {
+            field.name: as_json(each, field.dataType)
+            for field, each in zip(kind, value, strict=True)
+        }
     if isinstance(kind, T.FloatType | T.DoubleType) and not math.isfinite(value):
         return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
     if isinstance(kind, T.BinaryType):
@@ -54,7 +57,8 @@ def read(text, kind):  # noqa: PLR0911 - one for each type
     if isinstance(kind, T.DecimalType):
         return Decimal(text)
     if isinstance(kind, T.FloatType) and isinstance(text, Decimal):
-        return struct.unpack("f", struct.pack("f", text))[0]  # the digits are those of 32 bits
+        # The digits are those of 32 bits
+        return struct.unpack("f", struct.pack("f", text))[0]
     if isinstance(kind, T.DoubleType) and isinstance(text, Decimal):
         return float(text)
     return text
@@ -70,34 +74,61 @@ def test_each_value_is_in_the_json_of_its_record(spark, zone):
         [field] = frame.schema
         texts = [json.loads(value, parse_float=Decimal)["v"] for value in found]
         expected = [as_json(row[0], field.dataType) for row in made.rows]
-        assert repr([read(text, field.dataType) for text in texts]) == repr(expected), kind
+        assert repr([read(text, field.dataType) for text in texts]) == repr(expected), (
+            kind
+        )
 
 
 def test_a_ledger_that_is_the_topic_itself_is_refused():
     line = refusal(sinks.kafka, "localhost:9092", "t", exactly_once=True, ledger="t")
-    assert line == "sinks.kafka(): ledger is the topic t itself; give another topic, or leave it out"
+    assert (
+        line
+        == "sinks.kafka(): ledger is the topic t itself; give another topic, or leave"
+        " it out"
+    )
 
 
 def test_a_topic_whose_name_leaves_no_room_for_that_of_the_ledger_asks_for_one():
     topic = "t" * 240
     line = refusal(sinks.kafka, "localhost:9092", topic, exactly_once=True)
     assert line.endswith(
-        "-ledger has a name of 259 characters, and Kafka takes 249 at most; give ledger= a shorter one"
+        "-ledger has a name of 259 characters, and Kafka takes 249 at most; give"
+        " ledger= a shorter one"
     )
-    assert sinks.kafka("localhost:9092", topic, exactly_once=True, ledger="l").kind == "kafka"
+    assert (
+        sinks.kafka("localhost:9092", topic, exactly_once=True, ledger="l").kind
+        == "kafka"
+    )
 
 
 WRONG = [  # a partition, headers and a topic of a row, and what is said of them
     (-1, None, None, "a row has partition -1; give 0 or more"),
-    (0, [{"key": "a", "value": b""}, None], None, "a row has a header without a key; give each header a key"),
-    (0, [{"key": None, "value": b""}], "other", "a row has a header without a key; give each header a key"),
+    (
+        0,
+        [{"key": "a", "value": b""}, None],
+        None,
+        "a row has a header without a key; give each header a key",
+    ),
+    (
+        0,
+        [{"key": None, "value": b""}],
+        "other",
+        "a row has a header without a key; give each header a key",
+    ),
     (0, [], "", "a row goes to a topic without a name; give its name, or null for t"),
-    (0, None, "ledger", "a row goes to topic ledger, which is the ledger; leave it out"),
+    (
+        0,
+        None,
+        "ledger",
+        "a row goes to topic ledger, which is the ledger; leave it out",
+    ),
 ]
 
 
 def test_a_row_that_no_producer_takes_is_told():
-    target = transactions.Target("h:1", "t", "ledger", False, {}, lambda _: None, lambda rows: rows)
+    target = transactions.Target(
+        "h:1", "t", "ledger", False, {}, lambda _: None, lambda rows: rows
+    )
     writer = object.__new__(transactions._Writer)  # noqa: SLF001 - without brokers
     sent = list[Any]()
     writer.__dict__ |= {"_target": target, "_topics": set(), "_send": sent.extend}

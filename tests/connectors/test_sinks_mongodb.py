@@ -16,7 +16,12 @@ import pytest
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from conftest import refusal
-from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, NotPrimaryError
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    NetworkTimeout,
+    NotPrimaryError,
+)
 from pyspark.sql import types as T
 from support import rows, sink_contract
 
@@ -24,7 +29,12 @@ from sparkstream_kit import sinks, start
 from sparkstream_kit._columns import types_in
 from sparkstream_kit.connectors import _arrow
 from sparkstream_kit.connectors.mongodb import collection, documents
-from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, TransientError
+from sparkstream_kit.errors import (
+    InvalidInputError,
+    KitError,
+    MissingExtraError,
+    TransientError,
+)
 from sparkstream_kit.sinks.batches import same_as
 from sparkstream_kit.sinks.ledger import Batch
 
@@ -45,12 +55,24 @@ def parsed(ddl):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("postgresql://kit:hush@host/db", "t"), "this is no URL of MongoDB; write mongodb://user@host"),
-        (("mongodb://kit:hu/sh@host/shop", "t"), "the URL cannot be read; write mongodb://user@host"),
+        (
+            ("postgresql://kit:hush@host/db", "t"),
+            "this is no URL of MongoDB; write mongodb://user@host",
+        ),
+        (
+            ("mongodb://kit:hu/sh@host/shop", "t"),
+            "the URL cannot be read; write mongodb://user@host",
+        ),
         (("mongodb://host:no/shop", "t"), "the URL cannot be read"),
-        (("mongodb://kit:hush@host", "t"), "the URL names no database; write mongodb://host:27017/shop, or"),
+        (
+            ("mongodb://kit:hush@host", "t"),
+            "the URL names no database; write mongodb://host:27017/shop, or",
+        ),
         ((URL, "sparkstream_ledger"), "the kit needs the name sparkstream_ledger"),
-        ((URL, "system.profile"), "system.profile is a name of the server's own; use another"),
+        (
+            (URL, "system.profile"),
+            "system.profile is a name of the server's own; use another",
+        ),
     ],
 )
 def test_an_address_that_cannot_be_used(arguments, message):
@@ -63,7 +85,10 @@ def test_an_address_that_cannot_be_used(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"how": "replace"}, "unknown way to write (how=) replace; known: append, upsert"),
+        (
+            {"how": "replace"},
+            "unknown way to write (how=) replace; known: append, upsert",
+        ),
         ({"how": "upsert"}, "how='upsert' and keys belong together"),
         ({"keys": ["k"]}, "how='upsert' and keys belong together"),
     ],
@@ -77,7 +102,9 @@ def test_the_advice_for_another_mode_has_only_its_own_ways():
 
 
 def test_the_password_is_in_no_text_of_the_sink():
-    url = "mongodb+srv://kit:hush@cluster.example.org/?tlsCertificateKeyFilePassword=hush"
+    url = (
+        "mongodb+srv://kit:hush@cluster.example.org/?tlsCertificateKeyFilePassword=hush"
+    )
     for sink in (sinks.mongodb(URL, "t"), sinks.mongodb(url, "t", database="shop")):
         assert "hush" not in repr(sink)
         assert sink.writes_to[0].name.endswith("/shop")
@@ -85,22 +112,48 @@ def test_the_password_is_in_no_text_of_the_sink():
 
 def test_without_pymongo_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pymongo", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[mongodb\]'"):
+    with pytest.raises(
+        MissingExtraError, match=r"pip install 'sparkstream-kit\[mongodb\]'"
+    ):
         sinks.mongodb(URL, "t")
 
 
 @pytest.mark.parametrize(
     ("ddl", "message"),
     [
-        ("`a.b` INT", "column 'a.b': MongoDB cannot find a field again whose name is empty, has a dot"),
+        (
+            "`a.b` INT",
+            (
+                "column 'a.b': MongoDB cannot find a field again whose name is empty,"
+                " has a dot"
+            ),
+        ),
         ("`$x` INT", "column '$x': MongoDB cannot find"),
-        ("m MAP<STRING, ARRAY<STRUCT<`$`: INT>>>", "in column m the field '$': MongoDB cannot find"),
-        ("v VARIANT", "column v has the type variant, which MongoDB cannot hold; cast it, or leave it out"),
+        (
+            "m MAP<STRING, ARRAY<STRUCT<`$`: INT>>>",
+            "in column m the field '$': MongoDB cannot find",
+        ),
+        (
+            "v VARIANT",
+            (
+                "column v has the type variant, which MongoDB cannot hold; cast it, or"
+                " leave it out"
+            ),
+        ),
         ("d DECIMAL(38,18)", "cast it: F.col('d').cast('decimal(34,18)')"),
         ("d DECIMAL(38,38)", "cast it: F.col('d').cast('decimal(34,34)')"),
-        ("d ARRAY<DECIMAL(38,38)>", "the type decimal(38,38), which MongoDB cannot hold; cast it, or leave"),
-        ("sparkstream INT", "the kit needs the name sparkstream for a field of its own"),
-        ("_id INT", "a column _id is the document's key: give how='upsert', keys=['_id']"),
+        (
+            "d ARRAY<DECIMAL(38,38)>",
+            "the type decimal(38,38), which MongoDB cannot hold; cast it, or leave",
+        ),
+        (
+            "sparkstream INT",
+            "the kit needs the name sparkstream for a field of its own",
+        ),
+        (
+            "_id INT",
+            "a column _id is the document's key: give how='upsert', keys=['_id']",
+        ),
         ("n INT, n INT", "column n appears twice"),
     ],
 )
@@ -128,11 +181,21 @@ def test_a_key_that_is_an_array_in_mongodb_is_refused():
 class Server:
     """What a ledger asks of a database: a collection with a UUID and rows, and the entries of queries.
 
-    It is its own client, too. `last` is the last batch that the documents of the query q are of.
+    It is its own client, too. `last` is the last batch that the documents of the query
+    q are of.
     """
 
-    def __init__(self, uuid, *, rows=True, ttl=False, kind="collection", last=None, **options):
-        self.info = [{"name": "t", "type": kind, "info": {"uuid": uuid} if uuid else {}, "options": options}]
+    def __init__(
+        self, uuid, *, rows=True, ttl=False, kind="collection", last=None, **options
+    ):
+        self.info = [
+            {
+                "name": "t",
+                "type": kind,
+                "info": {"uuid": uuid} if uuid else {},
+                "options": options,
+            }
+        ]
         self.rows, self.ttl, self.last, self.queries = rows, ttl, last, {}
         self.processes = [("Standalone", None)]
 
@@ -153,7 +216,9 @@ class Server:
     def server_descriptions(self):
         """Return what is known of the servers: by default, one of those without an id."""
         return {
-            number: SimpleNamespace(server_type_name=kind, topology_version=known and {"processId": known})
+            number: SimpleNamespace(
+                server_type_name=kind, topology_version=known and {"processId": known}
+            )
             for number, (kind, known) in enumerate(self.processes)
         }
 
@@ -171,9 +236,13 @@ class Server:
 
 
 AGAIN = (
-    "collection t in mongodb://localhost/shop was made again after this query had written its batches up to 3"
+    "collection t in mongodb://localhost/shop was made again after this query had"
+    " written its batches up to 3"
 )
-EMPTY = "collection t in mongodb://localhost/shop is empty, but this query has written its batches up to 3"
+EMPTY = (
+    "collection t in mongodb://localhost/shop is empty, but this query has written its"
+    " batches up to 3"
+)
 SAME = [  # what the ledger has noted, the server, what is said
     ("a", Server("a"), ""),
     ("a", Server("b"), AGAIN),
@@ -191,9 +260,16 @@ SAME = [  # what the ledger has noted, the server, what is said
 
 def test_a_collection_that_was_made_again_or_emptied_is_refused():
     for noted, server, said in SAME:
-        server.queries = {"q": {"batch": 3} | ({} if noted is None else {"collection": noted, "filled": 2})}
+        server.queries = {
+            "q": (
+                {"batch": 3}
+                | ({} if noted is None else {"collection": noted, "filled": 2})
+            )
+        }
         for take_over in (False, True):
-            target = collection.Target(collection.parse(URL, None, "t"), "t", "append", (), take_over)
+            target = collection.Target(
+                collection.parse(URL, None, "t"), "t", "append", (), take_over
+            )
             rules = collection._Ledger(server, target)  # type: ignore[arg-type] # noqa: SLF001
             if said and not take_over:
                 assert said in refusal(rules.check, "q")
@@ -209,12 +285,22 @@ def test_a_collection_that_was_made_again_or_emptied_is_refused():
 @pytest.mark.parametrize(
     ("server", "how", "said"),
     [
-        (Server("a", kind="view"), "append", "is a view, whose documents cannot be replaced; use another"),
-        (Server("a", collation={"locale": "en"}), "upsert", "has a collation, by which different texts can"),
+        (
+            Server("a", kind="view"),
+            "append",
+            "is a view, whose documents cannot be replaced; use another",
+        ),
+        (
+            Server("a", collation={"locale": "en"}),
+            "upsert",
+            "has a collation, by which different texts can",
+        ),
     ],
 )
 def test_a_collection_that_cannot_be_written_is_refused(server, how, said):
-    target = collection.Target(collection.parse(URL, None, "t"), "t", how, (), take_over=True)
+    target = collection.Target(
+        collection.parse(URL, None, "t"), "t", how, (), take_over=True
+    )
     rules = collection._Ledger(server, target)  # noqa: SLF001
     assert said in refusal(rules.check, "q")
 
@@ -223,35 +309,50 @@ ONE = [  # two URLs of one database
     ("mongodb://localhost/shop", "mongodb://127.0.0.1:27017/shop"),
     ("mongodb://[::1]/shop", "mongodb://kit:hush@LOCALHOST:27017/shop?w=1"),
     ("mongodb://a,b:27018/shop", "mongodb://b:27018,A:27017/shop?replicaSet=rs"),
-    ("mongodb+srv://one.example.org/shop", "mongodb+srv://kit:hush@One.example.org/shop"),
+    (
+        "mongodb+srv://one.example.org/shop",
+        "mongodb+srv://kit:hush@One.example.org/shop",
+    ),
 ]
-OTHER = ["mongodb://localhost:27018/shop", "mongodb://localhost/other", "mongodb://example.org/shop"]
+OTHER = [
+    "mongodb://localhost:27018/shop",
+    "mongodb://localhost/other",
+    "mongodb://example.org/shop",
+]
 
 
 def test_one_collection_by_two_urls_is_one_target():
     for one, same in ONE:
-        both = sinks.mongodb(one, "t"), sinks.mongodb(same, "t", how="upsert", keys=["k"])
+        both = (
+            sinks.mongodb(one, "t"),
+            sinks.mongodb(same, "t", how="upsert", keys=["k"]),
+        )
         assert same_as(*both[0].writes_to) == same_as(*both[1].writes_to)
         assert len({*both[0].writes_to, *sinks.mongodb(one, "T").writes_to}) == 2
     for other in OTHER:
         assert (
             len(
                 sinks.fan_out(
-                    sinks.mongodb("mongodb://localhost/shop", "t"), sinks.mongodb(other, "t")
+                    sinks.mongodb("mongodb://localhost/shop", "t"),
+                    sinks.mongodb(other, "t"),
                 ).writes_to
             )
             == 2
         )
     with pytest.raises(
-        InvalidInputError, match="two sinks write to collection t in mongodb://localhost/shop"
+        InvalidInputError,
+        match="two sinks write to collection t in mongodb://localhost/shop",
     ):
         sinks.fan_out(
-            sinks.mongodb("mongodb://localhost/shop", "t"), sinks.mongodb("mongodb://127.0.0.1/shop", "t")
+            sinks.mongodb("mongodb://localhost/shop", "t"),
+            sinks.mongodb("mongodb://127.0.0.1/shop", "t"),
         )
 
 
 def test_a_server_says_by_what_a_collection_is_known():
-    target = collection.Target(collection.parse(URL, None, "t"), "t", "append", (), take_over=False)
+    target = collection.Target(
+        collection.parse(URL, None, "t"), "t", "append", (), take_over=False
+    )
 
     def known(uuid, *processes):
         server = Server(uuid)
@@ -259,8 +360,10 @@ def test_a_server_says_by_what_a_collection_is_known():
         return collection._Ledger(server, target).itself()  # type: ignore[arg-type] # noqa: SLF001
 
     one, routers = ("RSPrimary", "1"), [("Mongos", "2"), ("Mongos", "3")]
-    assert known("a", ("RSSecondary", "9"), one) == known("b", one)  # whatever its collection is
-    assert known("a", one) != known("a", ("Standalone", "2"))  # a copy of all its data has the same UUID
+    # Whatever its collection is
+    assert known("a", ("RSSecondary", "9"), one) == known("b", one)
+    # A copy of all its data has the same UUID
+    assert known("a", one) != known("a", ("Standalone", "2"))
     assert known("a", routers[0]) == known("a", routers[1]) != known("b", routers[0])
     assert known(None) == "t in localhost:27017/shop"
 
@@ -274,27 +377,52 @@ def test_a_server_that_goes_away_may_be_tried_again():
     ):
         told = collection._told(error, "MongoDB at h/shop", address)  # noqa: SLF001
         assert isinstance(told, TransientError)
-        assert str(told) == f"MongoDB at h/shop went away: {error}; start again when it is back"
+        assert (
+            str(told)
+            == f"MongoDB at h/shop went away: {error}; start again when it is back"
+        )
 
 
 def test_a_document_that_is_too_large_is_told_with_its_size(monkeypatch):
-    target = collection.Target(collection.parse(URL, None, "t"), "t", "append", (), take_over=False)
+    target = collection.Target(
+        collection.parse(URL, None, "t"), "t", "append", (), take_over=False
+    )
     writer = object.__new__(collection._Writer)  # noqa: SLF001 - without a server
-    writer.__dict__ |= {"_target": target, "_query": "q", "_batch": 3, "sent": 0, "number": 1}
-    said = refusal(writer.send, iter([{"v": "x" * collection._LARGE}]), may_be_large=True)  # noqa: SLF001
+    writer.__dict__ |= {
+        "_target": target,
+        "_query": "q",
+        "_batch": 3,
+        "sent": 0,
+        "number": 1,
+    }
+    said = refusal(
+        writer.send,
+        iter([{"v": "x" * collection._LARGE}]),  # noqa: SLF001
+        may_be_large=True,
+    )
     assert "a document of batch 3 has 16,777,3" in said
-    assert "bytes, most of them in column v, and MongoDB takes 16,777,216 at most; split the row, or" in said
+    assert (
+        "bytes, most of them in column v, and MongoDB takes 16,777,216 at most; split"
+        " the row, or" in said
+    )
 
 
-# As a server says it: https://www.mongodb.com/docs/manual/core/schema-validation/handle-invalid-documents/
+# As a server says it:
+# https://www.mongodb.com/docs/manual/core/schema-validation/handle-invalid-documents/
 UNFIT = {
     "operatorName": "$jsonSchema",
     "schemaRulesNotSatisfied": [
         {
             "operatorName": "properties",
-            "propertiesNotSatisfied": [{"propertyName": "n", "details": [{"consideredValue": "hush"}]}],
+            "propertiesNotSatisfied": [
+                {"propertyName": "n", "details": [{"consideredValue": "hush"}]}
+            ],
         },
-        {"operatorName": "required", "specifiedAs": {"required": ["k", "n"]}, "missingProperties": ["k"]},
+        {
+            "operatorName": "required",
+            "specifiedAs": {"required": ["k", "n"]},
+            "missingProperties": ["k"],
+        },
     ],
 }
 
@@ -309,12 +437,15 @@ def test_the_fields_that_a_rule_of_the_server_refuses_are_named():
         }
         raise BulkWriteError({"writeErrors": [error]})
 
-    target = collection.Target(collection.parse(URL, None, "t"), "t", "append", (), take_over=False)
+    target = collection.Target(
+        collection.parse(URL, None, "t"), "t", "append", (), take_over=False
+    )
     writer = object.__new__(collection._Writer)  # noqa: SLF001 - without a server
     known = {"_target": target, "_query": "q", "_batch": 3, "sent": 0, "number": 1}
     writer.__dict__ |= {**known, "_rows": SimpleNamespace(bulk_write=refuse)}
     with pytest.raises(
-        KitError, match=r"a document of batch 3: Document failed validation \(fields: n, k\)$"
+        KitError,
+        match=r"a document of batch 3: Document failed validation \(fields: n, k\)$",
     ):
         writer.send(iter([{"n": "hush"}]))
 
@@ -325,10 +456,22 @@ VALUES: list[tuple[str, pa.Array, list[Any]]] = [
     ("v BIGINT", pa.array([1, 2**40], pa.int64()), [1, 2**40]),
     ("v STRING", pa.array(["a\0b", "Käse"]), ["a\0b", "Käse"]),
     ("v BINARY", pa.array([b"\xff\0"]), [b"\xff\0"]),
-    ("v DECIMAL(34,2)", pa.array([Decimal("-7.50")], pa.decimal128(34, 2)), [bson.Decimal128("-7.50")]),
-    ("v DATE", pa.array([dt.date(2026, 1, 14)]), [dt.datetime(2026, 1, 14, tzinfo=dt.UTC)]),
+    (
+        "v DECIMAL(34,2)",
+        pa.array([Decimal("-7.50")], pa.decimal128(34, 2)),
+        [bson.Decimal128("-7.50")],
+    ),
+    (
+        "v DATE",
+        pa.array([dt.date(2026, 1, 14)]),
+        [dt.datetime(2026, 1, 14, tzinfo=dt.UTC)],
+    ),
     *(
-        ("v DATE", pa.array([day], pa.int32()).cast(pa.date32()), [DatetimeMS(day * 86_400_000)])
+        (
+            "v DATE",
+            pa.array([day], pa.int32()).cast(pa.date32()),
+            [DatetimeMS(day * 86_400_000)],
+        )
         for day in (-800_000, 3_000_000)  # of years that Python does not have
     ),
     (
@@ -336,7 +479,11 @@ VALUES: list[tuple[str, pa.Array, list[Any]]] = [
         pa.array([1_768_348_800_123_000], pa.timestamp("us", "Europe/Berlin")),
         [dt.datetime(2026, 1, 14, 0, 0, 0, 123_000, dt.UTC)],
     ),
-    ("v TIMESTAMP_NTZ", pa.array([0], pa.timestamp("us")), [dt.datetime(1970, 1, 1, tzinfo=dt.UTC)]),
+    (
+        "v TIMESTAMP_NTZ",
+        pa.array([0], pa.timestamp("us")),
+        [dt.datetime(1970, 1, 1, tzinfo=dt.UTC)],
+    ),
     (
         "v ARRAY<DATE>",
         pa.array([[dt.date(1970, 1, 2), None], None]),
@@ -345,14 +492,23 @@ VALUES: list[tuple[str, pa.Array, list[Any]]] = [
     (
         "v STRUCT<n: BIGINT, d: DECIMAL(3,1)>",
         pa.array(
-            [{"n": 1, "d": Decimal("1.5")}, None], pa.struct([("n", pa.int64()), ("d", pa.decimal128(3, 1))])
+            [{"n": 1, "d": Decimal("1.5")}, None],
+            pa.struct([("n", pa.int64()), ("d", pa.decimal128(3, 1))]),
         ),
         [{"n": 1, "d": bson.Decimal128("1.5")}, None],
     ),
     (
         "v MAP<STRING, DATE>",
-        pa.array([[("a.b", dt.date(1970, 1, 1)), ("", None)]], pa.map_(pa.string(), pa.date32())),
-        [[{"key": "a.b", "value": dt.datetime(1970, 1, 1, tzinfo=dt.UTC)}, {"key": "", "value": None}]],
+        pa.array(
+            [[("a.b", dt.date(1970, 1, 1)), ("", None)]],
+            pa.map_(pa.string(), pa.date32()),
+        ),
+        [
+            [
+                {"key": "a.b", "value": dt.datetime(1970, 1, 1, tzinfo=dt.UTC)},
+                {"key": "", "value": None},
+            ]
+        ],
     ),
 ]
 
@@ -361,7 +517,9 @@ def encoded(ddl, column):
     """Return values as a reader has them again, and how many were changed."""
     encoder = documents.Encoder(parsed(ddl))
     made = encoder.documents(pa.RecordBatch.from_arrays([column], ["c0"]))
-    return [bson.decode(bson.encode(each), codec_options=TYPED)["v"] for each in made], encoder.changed
+    return [
+        bson.decode(bson.encode(each), codec_options=TYPED)["v"] for each in made
+    ], encoder.changed
 
 
 def test_a_value_comes_back_as_it_was():
@@ -377,12 +535,16 @@ def as_document(value, kind):  # noqa: PLR0911 - one for each type
         return [as_document(each, kind.elementType) for each in value]
     if isinstance(kind, T.MapType):
         return [
-            {"key": as_document(key, kind.keyType), "value": as_document(each, kind.valueType)}
+            {
+                "key": as_document(key, kind.keyType),
+                "value": as_document(each, kind.valueType),
+            }
             for key, each in value
         ]
     if isinstance(kind, T.StructType):
         return {
-            field.name: as_document(each, field.dataType) for field, each in zip(kind, value, strict=True)
+            field.name: as_document(each, field.dataType)
+            for field, each in zip(kind, value, strict=True)
         }
     if isinstance(kind, T.DecimalType):
         return bson.Decimal128(value)
@@ -395,13 +557,17 @@ def as_document(value, kind):  # noqa: PLR0911 - one for each type
 
 
 @pytest.mark.parametrize("kind", rows.ALL, ids=repr)
-@pytest.mark.fast("DOUBLE", "DECIMAL(20,8)", "TIMESTAMP", "ARRAY<STRUCT<a: DOUBLE, b: ARRAY<STRING>>>")
+@pytest.mark.fast(
+    "DOUBLE", "DECIMAL(20,8)", "TIMESTAMP", "ARRAY<STRUCT<a: DOUBLE, b: ARRAY<STRING>>>"
+)
 def test_each_corner_case_of_a_type_is_in_its_document(spark, kind):
     made = rows.corners(kind)
     frame = made.frame(spark)
     [field] = frame.schema
     inside = [*types_in(field.dataType)]
-    too_long = any(isinstance(each, T.DecimalType) and each.precision > 34 for each in inside)
+    too_long = any(
+        isinstance(each, T.DecimalType) and each.precision > 34 for each in inside
+    )
     if too_long or kind in (rows.INTERVAL_DAYS, rows.INTERVAL_MONTHS, rows.VARIANT):
         said = refusal(documents.check_schema, frame.schema, ())
         assert "which MongoDB cannot hold; cast it" in said
@@ -411,16 +577,25 @@ def test_each_corner_case_of_a_type_is_in_its_document(spark, kind):
     encoder, found = documents.Encoder(frame.schema), list[Any]()
     with _arrow.kept(frame) as parts:
         for part in parts:
-            found += [bson.decode(bson.encode(each), TYPED)["v"] for each in encoder.documents(part)]
-    shown = repr(found).replace("FixedOffset(datetime.timedelta(0), 'UTC')", repr(dt.UTC))
+            found += [
+                bson.decode(bson.encode(each), TYPED)["v"]
+                for each in encoder.documents(part)
+            ]
+    shown = repr(found).replace(
+        "FixedOffset(datetime.timedelta(0), 'UTC')", repr(dt.UTC)
+    )
     assert shown == repr([as_document(row[0], field.dataType) for row in made.rows])
 
 
 def test_what_is_cut_or_changed_is_counted():
-    read, changed = encoded("v TIMESTAMP", pa.array([-1, 999, 2000], pa.timestamp("us", "UTC")))
+    read, changed = encoded(
+        "v TIMESTAMP", pa.array([-1, 999, 2000], pa.timestamp("us", "UTC"))
+    )
     assert [each.timestamp() for each in read] == [-0.001, 0.0, 0.002]
     assert changed == 2
-    raw = pa.array([[b"a\xff", b"b"]], pa.list_(pa.binary())).cast(pa.list_(pa.string()), safe=False)
+    raw = pa.array([[b"a\xff", b"b"]], pa.list_(pa.binary())).cast(
+        pa.list_(pa.string()), safe=False
+    )
     assert encoded("v ARRAY<STRING>", raw) == ([["a\\xff", "b"]], 1)
 
 
@@ -428,36 +603,55 @@ def test_what_is_cut_or_changed_is_counted():
     ("ddl", "column"),
     [
         ("v TIMESTAMP", pa.array([1000, 1001], pa.timestamp("us", "UTC"))),
-        ("v STRING", pa.array([b"\\xff", b"\xff"], pa.binary()).cast(pa.string(), safe=False)),
-        ("v STRUCT<at: TIMESTAMP_NTZ>", pa.array([{"at": 1}], pa.struct([("at", pa.timestamp("us"))]))),
+        (
+            "v STRING",
+            pa.array([b"\\xff", b"\xff"], pa.binary()).cast(pa.string(), safe=False),
+        ),
+        (
+            "v STRUCT<at: TIMESTAMP_NTZ>",
+            pa.array([{"at": 1}], pa.struct([("at", pa.timestamp("us"))])),
+        ),
     ],
 )
 def test_a_key_that_would_be_changed_is_refused(ddl, column):
     part = pa.RecordBatch.from_arrays([column], ["c0"])
     said = refusal(list, documents.Encoder(parsed(ddl), ["v"]).documents(part))
-    assert re.search(r"key v has a value .*date_trunc\('millisecond', 'v'\), .*base64", said)
-    assert len(list(documents.Encoder(parsed(ddl), ["n"]).documents(part))) == len(column)
+    assert re.search(
+        r"key v has a value .*date_trunc\('millisecond', 'v'\), .*base64", said
+    )
+    assert len(list(documents.Encoder(parsed(ddl), ["n"]).documents(part))) == len(
+        column
+    )
 
 
-def test_a_query_that_was_cut_off_within_its_first_batch_has_written_nothing(monkeypatch):
+def test_a_query_that_was_cut_off_within_its_first_batch_has_written_nothing(
+    monkeypatch,
+):
     # A ledger whose query was cut off within its first batch.
     monkeypatch.setattr(collection._Ledger, "entries", lambda _: {"q": {"batch": -1}})  # noqa: SLF001
-    target = collection.Target(collection.parse(URL, None, "t"), "t", "append", (), take_over=False)
+    target = collection.Target(
+        collection.parse(URL, None, "t"), "t", "append", (), take_over=False
+    )
     rules = collection._Ledger(defaultdict(dict), target)  # type: ignore[arg-type] # noqa: SLF001
     rules.check_owner("q")
     rules.check_lost("q")
     assert not rules.is_written(Batch("q", 0))
-    assert "holds none of this query's batches: it was deleted" in refusal(rules.is_written, Batch("q", 3))
+    assert "holds none of this query's batches: it was deleted" in refusal(
+        rules.is_written, Batch("q", 3)
+    )
 
 
 def test_a_server_that_does_not_answer_is_one_line_in_time(spark, tmp_path, free_port):
     url = f"mongodb://kit:hush@127.0.0.1:{free_port}/shop?serverSelectionTimeoutMS=500"
     rate = spark.readStream.format("rate").load().select("value")
     began = time.monotonic()
-    line = refusal(start, rate, sinks.mongodb(url, "t"), name="q", checkpoint=tmp_path / "ckpt")
+    line = refusal(
+        start, rate, sinks.mongodb(url, "t"), name="q", checkpoint=tmp_path / "ckpt"
+    )
     assert time.monotonic() - began < 25  # the driver alone waits for 30 s
     assert line.startswith(
-        f"MongoDB at mongodb://127.0.0.1:{free_port}/shop does not answer: 127.0.0.1:{free_port}: "
+        f"MongoDB at mongodb://127.0.0.1:{free_port}/shop does not answer:"
+        f" 127.0.0.1:{free_port}: "
     )
     assert line.endswith("Connection refused; start it, or correct the URL")
 
@@ -466,7 +660,8 @@ def test_what_the_server_says_has_no_secret():
     url = "mongodb://kit:hu%40sh@host/shop?authMechanismProperties=AWS_SESSION_TOKEN:hidden"
     address = collection.parse(url, None, "t")
     said = collection.cause(
-        "bad hu%40sh, hu@sh and AWS_SESSION_TOKEN:hidden (configured timeouts: 5)", address
+        "bad hu%40sh, hu@sh and AWS_SESSION_TOKEN:hidden (configured timeouts: 5)",
+        address,
     )
     assert said == "bad ***, *** and ***"
 
@@ -476,14 +671,22 @@ def test_its_manners_are_those_of_every_sink(spark, tmp_path):
 
 
 def test_a_key_that_is_held_as_it_is_stays():
-    part = pa.RecordBatch.from_arrays([pa.array([-1000, 1000], pa.timestamp("us"))], ["c0"])
+    part = pa.RecordBatch.from_arrays(
+        [pa.array([-1000, 1000], pa.timestamp("us"))], ["c0"]
+    )
     found = documents.Encoder(parsed("v TIMESTAMP_NTZ"), ["v"]).documents(part)
     assert [each["v"] for each in found] == [DatetimeMS(-1), DatetimeMS(1)]
 
 
 def test_nan_and_infinity_are_kept():
-    [nan, infinity], changed = encoded("v DOUBLE", pa.array([float("nan"), float("-inf")]))
-    assert (nan != nan, infinity, changed) == (True, float("-inf"), 0)  # noqa: PLR0124 - only NaN is not itself
+    [nan, infinity], changed = encoded(
+        "v DOUBLE", pa.array([float("nan"), float("-inf")])
+    )
+    assert (nan != nan, infinity, changed) == (  # noqa: PLR0124 - only NaN is not itself
+        True,
+        float("-inf"),
+        0,
+    )
 
 
 def test_ten_seconds_are_the_limit_where_the_url_has_none(monkeypatch):
@@ -497,6 +700,9 @@ def test_ten_seconds_are_the_limit_where_the_url_has_none(monkeypatch):
         raise Stop
 
     monkeypatch.setattr(collection, "MongoClient", client)
-    with pytest.raises(Stop), collection.connected(collection.parse("mongodb://h/shop?w=0", None, "t")):
+    with (
+        pytest.raises(Stop),
+        collection.connected(collection.parse("mongodb://h/shop?w=0", None, "t")),
+    ):
         pass
     assert (given["serverSelectionTimeoutMS"], given["w"]) == (10_000, "majority")

@@ -56,20 +56,32 @@ startin='latest'
 @pytest.mark.parametrize("given", REFUSED)
 def test_what_cannot_be_read_is_one_line(spark, given):
     more = eval(f"dict({given})", {"UTC": UTC, "datetime": datetime})  # noqa: S307 - as a user would type it
-    line = refusal(sources.kafka, spark, **{"servers": "localhost:9092", "topics": "sales"} | more)
+    line = refusal(
+        sources.kafka, spark, **{"servers": "localhost:9092", "topics": "sales"} | more
+    )
     assert REFUSED[given] in line
     assert "hush" not in line
 
 
 def test_what_is_missing_of_spark_is_one_line(spark, tmp_path):
-    with pytest.raises(InvalidInputError, match="Spark has no connector kafka; launch with spark-submit"):
+    with pytest.raises(
+        InvalidInputError,
+        match="Spark has no connector kafka; launch with spark-submit",
+    ):
         sources.kafka(spark, "localhost:9092", "sales")
     rows = sources.rate(spark).select("value")
-    said = refusal(start, rows, sinks.kafka("localhost:9092", "sales"), name="q", checkpoint=tmp_path / "ck")
+    said = refusal(
+        start,
+        rows,
+        sinks.kafka("localhost:9092", "sales"),
+        name="q",
+        checkpoint=tmp_path / "ck",
+    )
     assert said.startswith("Spark has no connector kafka; launch with spark-submit")
 
 
-@pytest.mark.parametrize("form", [json.dumps, str])  # Spark 4.2 and later, and earlier ones
+# Spark 4.2 and later, and earlier ones
+@pytest.mark.parametrize("form", [json.dumps, str])
 def test_the_summary_adds_up_how_many_records_its_sources_are_behind(form):
     def source(average, *partitions):
         offsets = {"sales": {str(number): end for number, end in enumerate(partitions)}}
@@ -91,9 +103,13 @@ def summary(sources):
 
 
 def test_a_sink_is_given_no_key_either_that_spark_would_show():
-    said = refusal(sinks.kafka, "localhost:9092", "sales", **{"kafka.ssl.keystore.key": "hush"})
+    said = refusal(
+        sinks.kafka, "localhost:9092", "sales", **{"kafka.ssl.keystore.key": "hush"}
+    )
     assert "sinks.kafka(): Spark would show kafka.ssl.keystore.key in" in said
 
 
 def test_the_manners_of_its_sink_are_those_of_every_sink(spark, tmp_path):
-    sink_contract.manners("kafka", spark, sinks.kafka("localhost:1", "t"), tmp_path / "ckpt")
+    sink_contract.manners(
+        "kafka", spark, sinks.kafka("localhost:1", "t"), tmp_path / "ckpt"
+    )

@@ -18,7 +18,15 @@ from connectors.test_sources_kafka import summary
 
 from sparkstream_kit import sources
 from sparkstream_kit.connectors.kinesis import service
-from sparkstream_kit.connectors.kinesis.service import Found, Page, Range, Service, Shard, beginning, moved
+from sparkstream_kit.connectors.kinesis.service import (
+    Found,
+    Page,
+    Range,
+    Service,
+    Shard,
+    beginning,
+    moved,
+)
 from sparkstream_kit.errors import KitError, MissingExtraError
 
 
@@ -27,20 +35,41 @@ from sparkstream_kit.errors import KitError, MissingExtraError
     [
         (
             {"stream": "a,b"},
-            "sources.kinesis(): 'a,b' is no name of a stream; give up to 128 letters, digits",
+            (
+                "sources.kinesis(): 'a,b' is no name of a stream; give up to 128"
+                " letters, digits"
+            ),
         ),
-        ({"retry_for": float("inf")}, "retry_for is inf; give a number of seconds, 0 or more"),
+        (
+            {"retry_for": float("inf")},
+            "retry_for is inf; give a number of seconds, 0 or more",
+        ),
         ({"retry_for": -1}, "retry_for is -1; give a number of seconds, 0 or more"),
-        ({"starting": "lastest"}, "starting is the string 'lastest'; did you mean latest?"),
-        ({"starting": "TRIM_HORIZON"}, "'TRIM_HORIZON'; give earliest, latest or a datetime"),
-        ({"starting": 5}, "sources.kinesis(): starting is 5; give earliest, latest or a datetime"),
+        (
+            {"starting": "lastest"},
+            "starting is the string 'lastest'; did you mean latest?",
+        ),
+        (
+            {"starting": "TRIM_HORIZON"},
+            "'TRIM_HORIZON'; give earliest, latest or a datetime",
+        ),
+        (
+            {"starting": 5},
+            "sources.kinesis(): starting is 5; give earliest, latest or a datetime",
+        ),
         (
             {"starting": datetime(9999, 1, 1, tzinfo=UTC)},
             "starting is 9999-01-01 00:00:00+00:00, which is yet",
         ),
-        ({"max_records_per_trigger": 0}, "max_records_per_trigger must be 1 or more, not 0"),
+        (
+            {"max_records_per_trigger": 0},
+            "max_records_per_trigger must be 1 or more, not 0",
+        ),
         ({"endpoint": "http://me:hush@host"}, "give scheme, host and port"),
-        ({"endpoint": "localhost:4567"}, "give scheme, host and port, such as 'http://localhost:4567'"),
+        (
+            {"endpoint": "localhost:4567"},
+            "give scheme, host and port, such as 'http://localhost:4567'",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_one_line(spark, given, said):
@@ -90,15 +119,21 @@ class Tree:
         """Find up to so many records in a shard, as a look ahead does; it need not reach each of them."""
         found = {}
         for name, after in places.items():
-            behind = [number for number in self.records[name] if number > int(after or 0)]
+            behind = [
+                number for number in self.records[name] if number > int(after or 0)
+            ]
             some = behind[: self._pick.randint(0, most)]
             ended = name not in self.open and some == behind
-            found[name] = Found(str(some[-1]) if some else "", len(some), ended, float(self._clock))
+            found[name] = Found(
+                str(some[-1]) if some else "", len(some), ended, float(self._clock)
+            )
         return found
 
     def read(self, part):
         after, until = int(part.after or 0), int(part.until)
-        return [number for number in self.records[part.shard] if after < number <= until]
+        return [
+            number for number in self.records[part.shard] if after < number <= until
+        ]
 
     def ancestors(self, name):
         return set(self.parents[name]).union(*map(self.ancestors, self.parents[name]))
@@ -126,7 +161,9 @@ def test_each_record_is_read_once_and_after_those_of_the_shards_before_its_own(s
         parts = service.ranges(offset, end)
         for part in parts:  # nobody knows which of them is read first
             for before in tree.ancestors(part.shard):
-                assert rows[before] == tree.records[before], "an earlier batch has read them"
+                assert rows[before] == tree.records[before], (
+                    "an earlier batch has read them"
+                )
         for part in parts:
             assert len(tree.read(part)) == part.records
             rows[part.shard] += tree.read(part)
@@ -135,7 +172,12 @@ def test_each_record_is_read_once_and_after_those_of_the_shards_before_its_own(s
         offset = end
         return True
 
-    steps: list[Any] = [tree.put, tree.reshard, lambda: tree.expire(offset), lambda: batch(3)]
+    steps: list[Any] = [
+        tree.put,
+        tree.reshard,
+        lambda: tree.expire(offset),
+        lambda: batch(3),
+    ]
     for step in pick.choices(steps, weights=(60, 10, 2, 28), k=200):
         step()
     quiet = 0
@@ -151,7 +193,8 @@ A = {"a": Shard((), "10", False)}
 
 def test_the_first_batch_comes_again_from_where_it_began_though_its_start_is_not_kept():
     end = moved(beginning("sales", 0.0, "@100.0"), {"a": Found("17", 3, False, 0.0)}, A)
-    later = beginning("sales", 0.0, "@900.0")  # as `starting="latest"` works it out at the next start
+    # As `starting="latest"` works it out at the next start
+    later = beginning("sales", 0.0, "@900.0")
     assert service.ranges(later, end) == [Range("a", "@100.0", "17", 3)]
 
 
@@ -191,8 +234,16 @@ class Gaps:
         assert self.asked < 10_000, "it looks without end"
         shard, number = iterator.split("/")
         gap, at = self._gaps[shard], int(number)
-        record = {"SequenceNumber": "55", "ApproximateArrivalTimestamp": datetime.fromtimestamp(500.0, UTC)}
-        return Page([record] if at == gap else [], f"{shard}/{at + 1}", gap is not None and at >= gap, 1000.0)
+        record = {
+            "SequenceNumber": "55",
+            "ApproximateArrivalTimestamp": datetime.fromtimestamp(500.0, UTC),
+        }
+        return Page(
+            [record] if at == gap else [],
+            f"{shard}/{at + 1}",
+            gap is not None and at >= gap,
+            1000.0,
+        )
 
 
 @pytest.mark.parametrize("gap", [0, 1, 300])
@@ -255,9 +306,14 @@ def test_what_boto3_lacks_is_one_line(monkeypatch, log_in, tmp_path):
     config.unlink()
     log_in()
     said = "Kinesis at http://127.0.0.1:9 cannot be reached (EndpointConnectionError)"
-    assert asked().startswith(f"{said}; start it, correct the endpoint, or try again later"), "corrected"
+    assert asked().startswith(
+        f"{said}; start it, correct the endpoint, or try again later"
+    ), "corrected"
     monkeypatch.setitem(sys.modules, "boto3", None)
-    said = "sources.kinesis() needs an optional library; run: pip install 'sparkstream-kit[kinesis]'"
+    said = (
+        "sources.kinesis() needs an optional library; run: pip install"
+        " 'sparkstream-kit[kinesis]'"
+    )
     with pytest.raises(MissingExtraError, match=f"^{re.escape(said)}$"):
         Service("sales", "us-east-1", "http://127.0.0.1:11", 0).describe()
     without = "import sys; sys.modules['boto3'] = sys.modules['botocore'] = None"
@@ -269,7 +325,15 @@ class KnowsOneKey(BaseHTTPRequestHandler):
 
     def do_POST(self):
         known = "Credential=kit/" in self.headers["Authorization"]
-        body = json.dumps({"__type": "ResourceNotFoundException" if known else "UnrecognizedClientException"})
+        body = json.dumps(
+            {
+                "__type": (
+                    "ResourceNotFoundException"
+                    if known
+                    else "UnrecognizedClientException"
+                )
+            }
+        )
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(400)
         self.send_header("Content-Type", "application/x-amz-json-1.1")
@@ -291,17 +355,24 @@ def knows_one_key():
 
 
 # In a notebook, say, which goes on.
-def test_credentials_that_are_corrected_count_at_once(monkeypatch, log_in, knows_one_key):
+def test_credentials_that_are_corrected_count_at_once(
+    monkeypatch, log_in, knows_one_key
+):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     endpoint = f"http://localhost:{knows_one_key.server_port}"
-    refused = "refuses DescribeStreamSummary for stream sales (UnrecognizedClientException); AWS documents"
+    refused = (
+        "refuses DescribeStreamSummary for stream sales (UnrecognizedClientException);"
+        " AWS documents"
+    )
     assert refused in asked(endpoint=endpoint)
     log_in()
     assert "has no stream sales" in asked(endpoint=endpoint)
 
 
-def test_a_certificate_that_is_trusted_later_counts_at_once(monkeypatch, log_in, knows_one_key, tmp_path):
+def test_a_certificate_that_is_trusted_later_counts_at_once(
+    monkeypatch, log_in, knows_one_key, tmp_path
+):
     certificate, both = self_signed(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(both)
@@ -315,6 +386,11 @@ def test_a_certificate_that_is_trusted_later_counts_at_once(monkeypatch, log_in,
 
 def test_the_summary_says_how_many_seconds_behind_a_query_is():
     told = json.dumps({"stream": "sales", "seconds_behind": 12.4})
-    found = summary([{"endOffset": "{}", "metrics": {}, "latestOffset": each} for each in (told, None)])
+    found = summary(
+        [
+            {"endOffset": "{}", "metrics": {}, "latestOffset": each}
+            for each in (told, None)
+        ]
+    )
     assert found.seconds_behind == 12.4
     assert ", 12 s behind, " in str(found)

@@ -31,12 +31,31 @@ TYPES: tuple[tuple[T.DataType, pa.DataType, list[object]], ...] = (
     (T.LongType(), pa.int64(), [0, -(2**63), 2**63 - 1, 2**53 + 1]),
     (T.FloatType(), pa.float32(), [0.1, 3e38, 16_777_217.0]),
     (T.DoubleType(), pa.float64(), [0.1, 1.005, 1e300, 123_456.789]),
-    (T.DecimalType(10, 2), pa.decimal128(10, 2), [Decimal("1.25"), Decimal("-99999999.99")]),
-    (T.DecimalType(38, 18), pa.decimal128(38, 18), [Decimal("12345678901234567890.123456789012345678")]),
+    (
+        T.DecimalType(10, 2),
+        pa.decimal128(10, 2),
+        [Decimal("1.25"), Decimal("-99999999.99")],
+    ),
+    (
+        T.DecimalType(38, 18),
+        pa.decimal128(38, 18),
+        [Decimal("12345678901234567890.123456789012345678")],
+    ),
     (
         T.StringType(),
         pa.string(),
-        ["", "a ", "abcde ", "abcdef", "x" * 63 + " ", "ab" + " " * 300, "Ä€😀日本", "007", "1e3", "NULL"],
+        [
+            "",
+            "a ",
+            "abcde ",
+            "abcdef",
+            "x" * 63 + " ",
+            "ab" + " " * 300,
+            "Ä€😀日本",
+            "007",
+            "1e3",
+            "NULL",
+        ],
     ),
     (T.BinaryType(), pa.binary(), [b"", b"a\0", b"abcde\0", b"\xff" * 300]),
     (T.BooleanType(), pa.bool_(), [True, False]),
@@ -150,13 +169,17 @@ COLUMNS = {
 
 def written(url, name, schema, rows):
     """Write one row and return its only value, as the database has it; the row is not kept."""
-    target = sql_table.Target.of(database.parse(url), name, "append", (), take_over=True)
+    target = sql_table.Target.of(
+        database.parse(url), name, "append", (), take_over=True
+    )
     made = target.table(schema)
     with database.connected(target.url) as connection:
         sql_table._create(connection, made)  # noqa: SLF001 - the steps of a batch
         stage = sql_table._stage(made)  # noqa: SLF001
         stage.create(connection)
-        database.load(connection, stage, database.checked(connection, made, name, [rows]))
+        database.load(
+            connection, stage, database.checked(connection, made, name, [rows])
+        )
         sql_table._merge(connection, target, made, stage, 0)  # noqa: SLF001
         [[value]] = connection.exec_driver_sql(f"SELECT v FROM {name}")  # noqa: S608 - ours
     return value
@@ -164,7 +187,9 @@ def written(url, name, schema, rows):
 
 def fits(url, name, schema):
     """Return whether a query with this schema may write to a table."""
-    made = sql_table.Target.of(database.parse(url), name, "append", (), take_over=True).table(schema)
+    made = sql_table.Target.of(
+        database.parse(url), name, "append", (), take_over=True
+    ).table(schema)
     with database.connected(database.parse(url)) as connection:
         try:
             database.check_columns(connection, made, name)
@@ -200,7 +225,11 @@ def test_a_column_that_others_have_made_holds_a_value_or_refuses_it(url):
                     continue
                 if (at, value) not in ours:
                     ours[at, value] = written(url, f"r{at}", schema, one)
-                assert plain(there, kind) == plain(ours[at, value], kind), (column, kind, value)
+                assert plain(there, kind) == plain(ours[at, value], kind), (
+                    column,
+                    kind,
+                    value,
+                )
     assert refused
 
 
@@ -208,12 +237,27 @@ def test_a_null_that_a_column_would_count_is_told(tmp_path):
     url = new("sqlite", tmp_path)
     with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
         connection.exec_driver_sql("CREATE TABLE t (v INTEGER PRIMARY KEY)")
-        connection.exec_driver_sql("CREATE TABLE many (v INTEGER, w INTEGER, PRIMARY KEY (v, w))")
-    schema, null = T.StructType([T.StructField("v", T.IntegerType())]), pa.array([None], pa.int32())
-    line = refusal(written, url, "t", schema, pa.RecordBatch.from_arrays([null], ["c0"]))
-    assert line.startswith("t: column v is null, in place of which the table would write a number of its own")
+        connection.exec_driver_sql(
+            "CREATE TABLE many (v INTEGER, w INTEGER, PRIMARY KEY (v, w))"
+        )
+    schema, null = (
+        T.StructType([T.StructField("v", T.IntegerType())]),
+        pa.array([None], pa.int32()),
+    )
+    line = refusal(
+        written, url, "t", schema, pa.RecordBatch.from_arrays([null], ["c0"])
+    )
+    assert line.startswith(
+        "t: column v is null, in place of which the table would write a number of"
+        " its own"
+    )
     both = T.StructType([*schema, T.StructField("w", T.IntegerType())])
-    assert written(url, "many", both, pa.RecordBatch.from_arrays([null, null], ["c0", "c1"])) is None
+    assert (
+        written(
+            url, "many", both, pa.RecordBatch.from_arrays([null, null], ["c0", "c1"])
+        )
+        is None
+    )
 
 
 @pytest.mark.slow
@@ -222,7 +266,9 @@ def test_a_text_of_which_blanks_would_be_cut_off_is_told(tmp_path, name, most):
     url = new(name, tmp_path)
     schema = T.StructType([T.StructField("v", T.StringType())])
     keys = ("v",) if name == "mariadb" else ()
-    target = sql_table.Target.of(database.parse(url), "t", "upsert", keys, take_over=True)
+    target = sql_table.Target.of(
+        database.parse(url), "t", "upsert", keys, take_over=True
+    )
     with database.connected(target.url) as connection:
         if name == "mariadb":  # a key of the kit's own table
             sql_table._create(connection, target.table(schema))  # noqa: SLF001
@@ -236,6 +282,7 @@ def test_a_text_of_which_blanks_would_be_cut_off_is_told(tmp_path, name, most):
         else:
             line = refusal(written, url, "t", schema, one)
             said = (
-                f"t: a text in column v has {most + 1} characters, and the table takes {most} at most; make"
+                f"t: a text in column v has {most + 1} characters, and the table takes"
+                f" {most} at most; make"
             )
             assert line.startswith(said)

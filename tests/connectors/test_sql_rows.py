@@ -29,9 +29,18 @@ from sparkstream_kit.sinks.base import opened
 TEXT = rows.texts_of((*rows.TEXTS, "a\0b", "\0", "a", "A", "a ", "Ä", "ä", "ß", "ss"))
 KINDS = (rows.BOOLEAN, *rows.NUMBERS, TEXT, rows.BINARY, *rows.TIMES)
 NUMBERS = count()
-REFUSED = (rows.INTERVAL_DAYS, rows.INTERVAL_MONTHS, rows.VARIANT, *rows.NESTED, *rows.ODD_MAPS)
+REFUSED = (
+    rows.INTERVAL_DAYS,
+    rows.INTERVAL_MONTHS,
+    rows.VARIANT,
+    *rows.NESTED,
+    *rows.ODD_MAPS,
+)
 MANY = settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    database=None,
 )
 
 
@@ -57,9 +66,16 @@ def found(url, table, names):
         connection, quote = psycopg.connect(url.replace("+psycopg", "")), '"'
         connection.execute("SET TIME ZONE 'UTC'")
     else:
-        made = {"host": at.host, "port": at.port, "user": at.username, "password": at.password}
+        made = {
+            "host": at.host,
+            "port": at.port,
+            "user": at.username,
+            "password": at.password,
+        }
         connection, quote = pymysql.connect(**made, database=at.database), "`"
-    columns = ", ".join(quote + name.replace(quote, 2 * quote) + quote for name in names)
+    columns = ", ".join(
+        quote + name.replace(quote, 2 * quote) + quote for name in names
+    )
     with closing(connection), closing(connection.cursor()) as cursor:
         cursor.execute(f"SELECT {columns} FROM {table}")  # noqa: S608 - ours
         return [tuple(row) for row in cursor.fetchall()]
@@ -79,7 +95,8 @@ def in_sqlite(_kind, value):
 
 def in_postgresql(kind, value):
     if kind is rows.FLOAT:
-        return float(str(np.float32(value)))  # the client reads the shortest text of four bytes
+        # The client reads the shortest text of four bytes
+        return float(str(np.float32(value)))
     return value.replace("\0", r"\x00") if isinstance(value, str) else value
 
 
@@ -91,7 +108,8 @@ def in_mariadb(_kind, value):
     return int(value) if isinstance(value, bool) else value
 
 
-# What a database has for a value; where it is another one, the docstring of the sink says so.
+# What a database has for a value; where it is another one, the docstring of the sink
+# says so.
 HELD = {"sqlite": in_sqlite, "postgresql": in_postgresql, "mariadb": in_mariadb}
 
 
@@ -102,7 +120,10 @@ def same(url, name, table):
     for row in table.rows:
         cells = zip(table.columns, row, strict=True)
         expected.append(
-            tuple(value if value is None else held(column.kind, value) for column, value in cells)
+            tuple(
+                value if value is None else held(column.kind, value)
+                for column, value in cells
+            )
         )
     there = found(url, name, [column.name for column in table.columns])
     assert sorted(map(repr, there)) == sorted(map(repr, expected))
@@ -110,9 +131,14 @@ def same(url, name, table):
 
 def every_corner(*, null):
     """Return a table with a column for each kind, in whose rows each corner case is."""
-    columns = tuple(rows.Column(f"c{number}", kind) for number, kind in enumerate(KINDS))
+    columns = tuple(
+        rows.Column(f"c{number}", kind) for number, kind in enumerate(KINDS)
+    )
     count = max(len(kind.corners) for kind in KINDS)
-    cells = [tuple(kind.corners[row % len(kind.corners)] for kind in KINDS) for row in range(count)]
+    cells = [
+        tuple(kind.corners[row % len(kind.corners)] for kind in KINDS)
+        for row in range(count)
+    ]
     return rows.Table(columns, (*cells, *([(None,) * len(KINDS)] if null else [])))
 
 
@@ -140,9 +166,16 @@ def test_each_type_is_a_key(spark, url, one_row):
     for at, kind in enumerate(KINDS):
         keys = [*dict.fromkeys(kind.corners)]
         if kind in (rows.FLOAT, rows.DOUBLE):
-            keys = [each for each in keys if math.isfinite(each)]  # what is null there is refused as a key
-        columns = (rows.Column("k", kind, nullable=False), rows.Column("v", rows.INT, nullable=False))
-        first, second = (rows.Table(columns, tuple((key, number) for key in keys)) for number in range(2))
+            # What is null there is refused as a key
+            keys = [each for each in keys if math.isfinite(each)]
+        columns = (
+            rows.Column("k", kind, nullable=False),
+            rows.Column("v", rows.INT, nullable=False),
+        )
+        first, second = (
+            rows.Table(columns, tuple((key, number) for key in keys))
+            for number in range(2)
+        )
         sink = sinks.sql_table(url, f"t{at}", how="upsert", keys=["k"])
         write = opened(sink, first.over(one_row), None)
         for number, table in enumerate((first, second)):
@@ -150,11 +183,15 @@ def test_each_type_is_a_key(spark, url, one_row):
             same(url, f"t{at}", table)
 
 
-def test_a_type_that_sql_does_not_have_is_refused_with_a_text_that_works(spark, tmp_path, one_row):
+def test_a_type_that_sql_does_not_have_is_refused_with_a_text_that_works(
+    spark, tmp_path, one_row
+):
     sink = sinks.sql_table(new("sqlite", tmp_path), "t")
     for kind in REFUSED:
         frame = rows.corners(kind).over(one_row)
-        with pytest.raises(InvalidInputError, match="which a column of SQL cannot hold") as no:
+        with pytest.raises(
+            InvalidInputError, match="which a column of SQL cannot hold"
+        ) as no:
             opened(sink, frame, None)
         way = str(no.value).rpartition("make it a text: ")[2]
         as_text = frame.select(eval(way, {"F": F}).alias("v"))  # noqa: S307 - our own message

@@ -65,18 +65,24 @@ def test_a_table_that_lost_all_rows_is_refused(spark, url, tmp_path, change):
 @pytest.mark.parametrize("change", CHANGES)
 def test_so_it_is_while_the_query_runs(spark, url, tmp_path, change):
     stream = stream_into(spark, url, tmp_path)
-    sink_contract.a_target_made_again_under_a_running_query_is_refused(stream, changing(url, change))
+    sink_contract.a_target_made_again_under_a_running_query_is_refused(
+        stream, changing(url, change)
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
-def test_take_over_goes_on_without_the_rows_that_are_lost(stream, url, tmp_path, change):
+def test_take_over_goes_on_without_the_rows_that_are_lost(
+    stream, url, tmp_path, change
+):
     finish(stream.select("n"), sinks.sql_table(url, "t"), tmp_path / "ckpt")
     changing(url, change)()
     feeds.drip([("4.csv", "d,10\n")], tmp_path / "in")
     line = refused(stream.select("n"), sinks.sql_table(url, "t"), tmp_path / "ckpt")
     assert "; or, to go on without its rows, give take_over=True" in line
-    finish(stream.select("n"), sinks.sql_table(url, "t", take_over=True), tmp_path / "ckpt")
+    finish(
+        stream.select("n"), sinks.sql_table(url, "t", take_over=True), tmp_path / "ckpt"
+    )
     feeds.drip([("5.csv", "e,20\n")], tmp_path / "in")
     finish(stream.select("n"), sinks.sql_table(url, "t"), tmp_path / "ckpt")
     assert sorted(sql(url, "SELECT n FROM t")) == [(10,), (20,)]
@@ -86,13 +92,23 @@ def test_take_over_goes_on_without_the_rows_that_are_lost(stream, url, tmp_path,
 def test_old_rows_may_go_and_a_query_may_write_none(stream, url, tmp_path):
     finish(stream.where("n > 100"), sinks.sql_table(url, "none"), tmp_path / "none")
     finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
-    finish(totals(stream), sinks.sql_table(url, "whole", how="replace"), tmp_path / "whole", "complete")
+    finish(
+        totals(stream),
+        sinks.sql_table(url, "whole", how="replace"),
+        tmp_path / "whole",
+        "complete",
+    )
     sql(url, "DELETE FROM t WHERE n < 3")
     sql(url, "DELETE FROM whole")
     feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
     finish(stream.where("n > 100"), sinks.sql_table(url, "none"), tmp_path / "none")
     finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
-    finish(totals(stream), sinks.sql_table(url, "whole", how="replace"), tmp_path / "whole", "complete")
+    finish(
+        totals(stream),
+        sinks.sql_table(url, "whole", how="replace"),
+        tmp_path / "whole",
+        "complete",
+    )
     assert sorted(sql(url, "SELECT k, n FROM t")) == [("a", 10), ("b", 3), ("c", 3)]
     assert sorted(sql(url, "SELECT k, total FROM whole")) == [("a", 13), *TOTALS[1:]]
 
@@ -113,11 +129,20 @@ SPELLINGS = [("t", "T"), ("t", "main.t"), ("Main.t", "t"), ("v1.2", "V1.2")]
 
 
 @pytest.mark.parametrize(("one", "other"), SPELLINGS)
-def test_two_spellings_of_one_table_of_sqlite_are_one_target(stream, tmp_path, one, other):
+def test_two_spellings_of_one_table_of_sqlite_are_one_target(
+    stream, tmp_path, one, other
+):
     url = new("sqlite", tmp_path)
     with pytest.raises(InvalidInputError, match="two sinks write to table"):
         sinks.fan_out(sinks.sql_table(url, one), sinks.sql_table(url, other))
-    assert len(sinks.fan_out(sinks.sql_table(url, "Ä"), sinks.sql_table(url, "ä")).writes_to) == 2
+    assert (
+        len(
+            sinks.fan_out(
+                sinks.sql_table(url, "Ä"), sinks.sql_table(url, "ä")
+            ).writes_to
+        )
+        == 2
+    )
     batch = stream.sparkSession.createDataFrame([("a", 1)], "k STRING, n INT")
     opened(sinks.sql_table(url, one), stream, None)(batch, 0)
     line = refusal(opened, sinks.sql_table(url, other), stream, None)
@@ -128,9 +153,15 @@ def test_two_links_to_one_file_are_one_target(stream, tmp_path):
     url = new("sqlite", tmp_path)
     opened(sinks.sql_table(url, "u"), stream, None)
     os.link(tmp_path / "test.db", tmp_path / "other.db")
-    both = sinks.fan_out(sinks.sql_table(url, "t"), sinks.sql_table(f"sqlite:///{tmp_path}/other.db", "T"))
+    both = sinks.fan_out(
+        sinks.sql_table(url, "t"),
+        sinks.sql_table(f"sqlite:///{tmp_path}/other.db", "T"),
+    )
     line = refusal(start, stream, both, name="q", checkpoint=tmp_path / "ckpt")
-    assert re.search(r"table T in .* is the same as table t in .*; union their rows in the query", line)
+    assert re.search(
+        r"table T in .* is the same as table t in .*; union their rows in the query",
+        line,
+    )
 
 
 @pytest.mark.slow
@@ -150,14 +181,19 @@ def test_one_server_under_two_addresses_is_one_target(stream, tmp_path, name):
             sinks.fan_out(sinks.sql_table(url, "t"), sinks.sql_table(url, table))
     both = sinks.fan_out(sinks.sql_table(url, "t"), sinks.sql_table(elsewhere, table))
     line = refusal(start, stream, both, name="q", checkpoint=tmp_path / "ckpt")
-    assert re.search(r"is the same as table t in .*; union their rows in the query", line)
+    assert re.search(
+        r"is the same as table t in .*; union their rows in the query", line
+    )
 
 
 @pytest.mark.parametrize(
     ("of", "said"),
     [
         (("Tea", "tea"), "k tea and k Tea have the same target, table tea in"),
-        (("v1.2", "main.t"), "the dot in k main.t would lead to the schema main; replace it in the name"),
+        (
+            ("v1.2", "main.t"),
+            "the dot in k main.t would lead to the schema main; replace it in the name",
+        ),
     ],
 )
 def test_by_value_tells_tables_apart_as_the_database_does(stream, tmp_path, of, said):
@@ -174,9 +210,15 @@ def test_no_value_leads_to_another_schema(stream, tmp_path):
     sql(url, "CREATE SCHEMA other")
     feeds.drip([("0.csv", "other.users,1\n")], tmp_path / "in")
     frame = stream.where("k = 'other.users'")
-    line = refused(frame, sinks.by_value("k", lambda value: sinks.sql_table(url, value)), tmp_path / "ckpt")
+    line = refused(
+        frame,
+        sinks.by_value("k", lambda value: sinks.sql_table(url, value)),
+        tmp_path / "ckpt",
+    )
     assert "the dot in k other.users would lead to the schema other; replace it" in line
-    plain = sinks.by_value("k", lambda value: sinks.sql_table(url, value.replace(".", "_")))
+    plain = sinks.by_value(
+        "k", lambda value: sinks.sql_table(url, value.replace(".", "_"))
+    )
     finish(frame, plain, tmp_path / "ckpt")
     assert sql(url, "SELECT n FROM other_users") == [(1,)]
 
@@ -205,7 +247,9 @@ def test_a_table_and_its_columns_may_have_any_name(stream, url, how):
         assert sorted(sql(url, f'SELECT k, "{name}" FROM "{name}"')) == expected  # noqa: S608 - ours
 
 
-@pytest.mark.parametrize("name", ["sparkstream_ledger", "Sparkstream_Ledger", "main.sparkstream_ledger", ""])
+@pytest.mark.parametrize(
+    "name", ["sparkstream_ledger", "Sparkstream_Ledger", "main.sparkstream_ledger", ""]
+)
 def test_the_name_of_the_ledger_is_refused(tmp_path, name):
     line = refusal(sinks.sql_table, new("sqlite", tmp_path), name)
     assert re.search("give another table|is no name of a table", line)
@@ -215,13 +259,20 @@ def test_columns_that_are_one_to_the_database_are_refused(stream, tmp_path):
     sink = sinks.sql_table(new("sqlite", tmp_path), "t")
     line = refusal(opened, sink, stream.selectExpr("k", "n AS K"), None)
     assert "column k appears twice; rename" in line
-    assert "the query has no columns; select some" in refusal(opened, sink, stream.select(), None)
-    assert "a column has no name; give it one" in refusal(opened, sink, stream.selectExpr("k AS ``"), None)
+    assert "the query has no columns; select some" in refusal(
+        opened, sink, stream.select(), None
+    )
+    assert "a column has no name; give it one" in refusal(
+        opened, sink, stream.selectExpr("k AS ``"), None
+    )
 
 
 NO_TABLES = {
     "a view": ("CREATE VIEW t AS SELECT k, n FROM u", "view"),
-    "a generated column": ("CREATE TABLE t (k {text}, n INTEGER GENERATED ALWAYS AS (1) STORED)", "itself"),
+    "a generated column": (
+        "CREATE TABLE t (k {text}, n INTEGER GENERATED ALWAYS AS (1) STORED)",
+        "itself",
+    ),
 }
 
 
@@ -230,7 +281,11 @@ def test_what_takes_no_rows_is_refused_at_the_start(stream, url, tmp_path, what)
     statement, said = NO_TABLES[what]
     text = "LONGTEXT COLLATE utf8mb4_nopad_bin" if url.startswith("mariadb") else "TEXT"
     sql(url, f"CREATE TABLE u (k {text}, n INTEGER)")
-    rule = "CREATE VIEW t AS SELECT k, max(n) AS n FROM u GROUP BY k" if url.startswith("post") else statement
+    rule = (
+        "CREATE VIEW t AS SELECT k, max(n) AS n FROM u GROUP BY k"
+        if url.startswith("post")
+        else statement
+    )
     sql(url, (rule if what == "a view" else statement).format(text=text))
     with pytest.raises(InvalidInputError, match=said) as no:
         start(stream, sinks.sql_table(url, "t"), name="q", checkpoint=tmp_path / "ckpt")
@@ -251,7 +306,9 @@ def test_a_transaction_that_was_given_up_is_tried_again(stream, tmp_path, monkey
         changed = load(*args)
         if left:
             left.pop()
-            raise sa.exc.OperationalError("INSERT", {}, GivenUpError("deadlock detected"))
+            raise sa.exc.OperationalError(
+                "INSERT", {}, GivenUpError("deadlock detected")
+            )
         return changed
 
     monkeypatch.setattr(database, "load", load_later)
@@ -272,16 +329,22 @@ def test_a_deadlock_with_another_writer_is_no_end(stream, tmp_path, until):
     sink = sinks.sql_table(url, "t", how="upsert", keys=["k"])
     write = opened(sink, totals(stream), None)
     spark = stream.sparkSession
-    write(spark.createDataFrame([("a", 1), ("b", 1)], "k STRING, total LONG").coalesce(1), 0)
+    write(
+        spark.createDataFrame([("a", 1), ("b", 1)], "k STRING, total LONG").coalesce(1),
+        0,
+    )
     waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.connect() as other:
         other.execute(sa.text("UPDATE t SET total = 7 WHERE k = 'b'"))
-        newer = spark.createDataFrame([("a", 2), ("b", 2)], "k STRING, total LONG").coalesce(1)
+        newer = spark.createDataFrame(
+            [("a", 2), ("b", 2)], "k STRING, total LONG"
+        ).coalesce(1)
         thread = threading.Thread(target=write, args=(newer, 1))
         thread.start()
         until(lambda: sql(url, waits))
-        other.execute(sa.text("UPDATE t SET total = 7 WHERE k = 'a'"))  # each waits for the other now
+        # Each waits for the other now
+        other.execute(sa.text("UPDATE t SET total = 7 WHERE k = 'a'"))
         other.commit()
         thread.join()
     assert sorted(sql(url, "SELECT k, total FROM t")) == [("a", 2), ("b", 2)]
@@ -294,7 +357,10 @@ def test_another_isolation_by_default_ends_no_query(stream, tmp_path, level):
     sql(url, f"ALTER ROLE kit SET default_transaction_isolation = '{level}'")
     try:
         with database.connected(database.parse(url)) as connection:
-            assert connection.execute(sa.text("SHOW transaction_isolation")).scalar() == "read committed"
+            assert (
+                connection.execute(sa.text("SHOW transaction_isolation")).scalar()
+                == "read committed"
+            )
     finally:
         sql(url, "ALTER ROLE kit RESET default_transaction_isolation")
 
@@ -311,13 +377,21 @@ def test_a_password_of_mariadb_has_any_letters(stream, tmp_path, password):
 
 
 NO_LOG_INS = {
-    "without a password": ("kit@", "no password supplied; give .* in PGPASSWORD or ~/.pgpass"),
-    "with a wrong one": ("kit:no@", "password authentication failed .* in PGPASSWORD or ~/.pgpass"),
+    "without a password": (
+        "kit@",
+        "no password supplied; give .* in PGPASSWORD or ~/.pgpass",
+    ),
+    "with a wrong one": (
+        "kit:no@",
+        "password authentication failed .* in PGPASSWORD or ~/.pgpass",
+    ),
 }
 
 
 @pytest.mark.parametrize("how", NO_LOG_INS)
-def test_a_log_in_that_postgresql_refuses_is_no_reason_to_start_again(stream, tmp_path, monkeypatch, how):
+def test_a_log_in_that_postgresql_refuses_is_no_reason_to_start_again(
+    stream, tmp_path, monkeypatch, how
+):
     monkeypatch.delenv("PGPASSWORD", raising=False)
     monkeypatch.setenv("PGPASSFILE", str(tmp_path / "none"))
     user, said = NO_LOG_INS[how]
@@ -333,9 +407,11 @@ def test_a_log_in_that_postgresql_refuses_is_no_reason_to_start_again(stream, tm
 def test_a_row_that_is_too_large_for_mariadb_is_said(stream, tmp_path):
     url = mariadb.server().database()
     write = opened(sinks.sql_table(url, "t"), stream, None)
-    large = stream.sparkSession.sql("SELECT repeat('it''s', 4500000) AS k, 1 AS n")  # 16 MB are allowed
+    # 16 MB are allowed
+    large = stream.sparkSession.sql("SELECT repeat('it''s', 4500000) AS k, 1 AS n")
     with pytest.raises(
-        KitError, match=r"a row has 22,\d+,\d+ bytes .* 16,777,216 \(max_allowed_packet\)"
+        KitError,
+        match=r"a row has 22,\d+,\d+ bytes .* 16,777,216 \(max_allowed_packet\)",
     ) as no:
         write(large, 0)
     sql(url, re.findall("run (SET GLOBAL .*),", str(no.value))[0])

@@ -20,7 +20,16 @@ from deltalake import Schema as DeltaSchema
 from hypothesis import HealthCheck, given, settings
 from pyspark.sql import functions as F
 from support import iceberg, rows, sink_contract
-from support.sink_streams import CASES, KEYS, TOTALS, finish, forget_commit, refused, table_target, totals
+from support.sink_streams import (
+    CASES,
+    KEYS,
+    TOTALS,
+    finish,
+    forget_commit,
+    refused,
+    table_target,
+    totals,
+)
 from support.sql import DATABASES, new, sql
 
 from sparkstream_kit import feeds, run, sinks, sources, start
@@ -48,7 +57,10 @@ class Sql:
             sql(self._url, f"INSERT INTO t VALUES ('{row['k']}', {row['n']})")  # noqa: S608 - ours
 
     def rows(self, table="t"):
-        return [dict(enumerate(row)) for row in sql(self._url, f"SELECT * FROM {table}")]  # noqa: S608
+        return [
+            dict(enumerate(row))
+            for row in sql(self._url, f"SELECT * FROM {table}")  # noqa: S608
+        ]
 
     def last(self):
         [[last]] = sql(self._url, "SELECT batch_id FROM sparkstream_ledger")
@@ -83,18 +95,29 @@ class Delta:
 
     def in_files(self):
         """Return the rows as pyarrow finds them in the files."""
-        files = [uri.removeprefix("file://") for uri in DeltaTable(self._folder / "t").file_uris()]
-        return [row for file in files for row in pq.ParquetFile(file).read().to_pylist()]
+        files = [
+            uri.removeprefix("file://")
+            for uri in DeltaTable(self._folder / "t").file_uris()
+        ]
+        return [
+            row for file in files for row in pq.ParquetFile(file).read().to_pylist()
+        ]
 
     def read(self):
         return DeltaTable(self._folder / "t").to_pyarrow_table()
 
     def rows(self, table="t"):
-        files = [uri.removeprefix("file://") for uri in DeltaTable(self._folder / table).file_uris()]
+        files = [
+            uri.removeprefix("file://")
+            for uri in DeltaTable(self._folder / table).file_uris()
+        ]
         return [row for file in files for row in pq.read_table(file).to_pylist()]
 
     def batches(self):
-        said = [commit.get("userMetadata") for commit in DeltaTable(self._folder / "t").history()]
+        said = [
+            commit.get("userMetadata")
+            for commit in DeltaTable(self._folder / "t").history()
+        ]
         return [json.loads(each)["batch"] for each in reversed(said) if each]
 
     def last(self):
@@ -127,9 +150,14 @@ class Iceberg:
 
     def in_files(self):
         """Return the rows as pyarrow finds them in the files."""
-        files = [task.file.file_path for task in iceberg.table(self._lake).scan().plan_files()]
+        files = [
+            task.file.file_path
+            for task in iceberg.table(self._lake).scan().plan_files()
+        ]
         paths = [file.removeprefix("file://") for file in files]
-        return [row for path in paths for row in pq.ParquetFile(path).read().to_pylist()]
+        return [
+            row for path in paths for row in pq.ParquetFile(path).read().to_pylist()
+        ]
 
     def read(self):
         return iceberg.table(self._lake).scan().to_arrow()
@@ -184,7 +212,9 @@ def test_a_batch_that_comes_again_counts_once(any_table, stream, tmp_path, how):
     # A stateful batch that is skipped must be read to its end all the same.
     feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
     finish(frame, sink, checkpoint, mode)
-    expected = sorted([*expected, ("a", 10)]) if how == "append" else [("a", 13), *TOTALS[1:]]
+    expected = (
+        sorted([*expected, ("a", 10)]) if how == "append" else [("a", 13), *TOTALS[1:]]
+    )
     assert (found(any_table), any_table.last()) == (expected, 3)
 
 
@@ -218,11 +248,15 @@ def test_a_batch_without_rows_is_a_commit_without_files(table, stream, tmp_path,
 
 @pytest.mark.slow
 def test_a_new_checkpoint_is_another_query(any_table, stream, tmp_path):
-    # By a fixed name of the application, Delta would skip its batches 0 to 2 without a word.
+    # By a fixed name of the application, Delta would skip its batches 0 to 2 without a
+    # word.
     finish(stream, any_table.sink(), tmp_path / "ckpt")
     line = refused(stream, any_table.sink(), tmp_path / "other")
     assert f"{name_of(any_table)} was written by another query (" in line
-    assert ", up to its batch 2); start on that query's checkpoint, use another table, or give" in line
+    assert (
+        ", up to its batch 2); start on that query's checkpoint, use another table, or"
+        " give" in line
+    )
     finish(stream, any_table.sink(take_over=True), tmp_path / "other")
     assert len(found(any_table)) == 12
     finish(stream, any_table.sink(), tmp_path / "ckpt")  # both may go on
@@ -231,36 +265,62 @@ def test_a_new_checkpoint_is_another_query(any_table, stream, tmp_path):
     assert len(found(any_table)) == 12
     feeds.drip([("4.csv", "d,4\n")], tmp_path / "in")
     finish(stream, any_table.sink(), tmp_path / "ckpt")
-    finish(stream, any_table.sink(), tmp_path / "other")  # its batch of the same number is another one
+    # Its batch of the same number is another one
+    finish(stream, any_table.sink(), tmp_path / "other")
     assert found(any_table)[-2:] == [("d", 4), ("d", 4)]
 
 
 @pytest.mark.slow
 def test_a_query_whose_rows_were_replaced_does_not_go_on(any_table, stream, tmp_path):
-    finish(totals(stream), any_table.sink(how="upsert", keys=["k"]), tmp_path / "ckpt", "update")
+    finish(
+        totals(stream),
+        any_table.sink(how="upsert", keys=["k"]),
+        tmp_path / "ckpt",
+        "update",
+    )
     taken = any_table.sink(how="replace", take_over=True)
     finish(totals(stream.where("k = 'a'")), taken, tmp_path / "other", "complete")
     assert found(any_table) == [("a", 3)]
-    line = refused(totals(stream), any_table.sink(how="upsert", keys=["k"]), tmp_path / "ckpt", "update")
+    line = refused(
+        totals(stream),
+        any_table.sink(how="upsert", keys=["k"]),
+        tmp_path / "ckpt",
+        "update",
+    )
     assert "was written by another query" in line
 
 
 @pytest.mark.fast("sqlite", "delta")
-def test_a_whole_result_that_is_gone_is_refused_although_the_next_batch_has_it(any_table, stream, tmp_path):
+def test_a_whole_result_that_is_gone_is_refused_although_the_next_batch_has_it(
+    any_table, stream, tmp_path
+):
     finish(totals(stream), any_table.sink(how="replace"), tmp_path / "ckpt", "complete")
-    line = refused(totals(stream), any_table.sink("u", how="replace"), tmp_path / "ckpt", "complete")
+    line = refused(
+        totals(stream),
+        any_table.sink("u", how="replace"),
+        tmp_path / "ckpt",
+        "complete",
+    )
     assert "holds none of this query's batches" in line
     assert "or, to let the next batch write all rows, give take_over=True" in line
     feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
     for more in ({"take_over": True}, {}):
-        finish(totals(stream), any_table.sink("u", how="replace", **more), tmp_path / "ckpt", "complete")
+        finish(
+            totals(stream),
+            any_table.sink("u", how="replace", **more),
+            tmp_path / "ckpt",
+            "complete",
+        )
     assert found(any_table, "u") == [("a", 13), *TOTALS[1:]]
 
 
 def test_rows_of_somebody_else_are_kept(any_table, stream, tmp_path):
     any_table.make(pa.table({"k": ["x"], "n": pa.array([1], pa.int32())}))
     line = refused(stream, any_table.sink(), tmp_path / "ckpt")
-    assert f"{name_of(any_table)} has rows that no query of the kit has written; use another" in line
+    assert (
+        f"{name_of(any_table)} has rows that no query of the kit has written; use"
+        " another" in line
+    )
     finish(stream, any_table.sink(take_over=True), tmp_path / "ckpt")
     assert len(found(any_table)) == 7
 
@@ -271,27 +331,39 @@ def test_a_column_more_is_added_only_when_asked(table, stream, tmp_path):
     feeds.drip([("4.csv", "d,4\n")], tmp_path / "in")
     wider = stream.withColumn("twice", F.struct(F.col("n"), F.array("k").alias("all")))
     line = refused(wider, table.sink(), tmp_path / "ckpt")
-    assert f"{name_of(table)} has no column twice; give merge_schema=True to add it" in line
+    assert (
+        f"{name_of(table)} has no column twice; give merge_schema=True to add it"
+        in line
+    )
     finish(wider, table.sink(merge_schema=True), tmp_path / "ckpt")
     assert {"k": "d", "n": 4, "twice": {"n": 4, "all": ["d"]}} in table.rows()
     feeds.drip([("5.csv", "e,5\n")], tmp_path / "in")
-    finish(stream.select("n", "k"), table.sink(), tmp_path / "ckpt")  # a column less is null, in any order
+    # A column less is null, in any order
+    finish(stream.select("n", "k"), table.sink(), tmp_path / "ckpt")
     assert {"k": "e", "n": 5, "twice": None} in table.rows()
 
 
-def test_a_column_that_is_dropped_while_the_query_runs_is_named(table, stream, tmp_path):
+def test_a_column_that_is_dropped_while_the_query_runs_is_named(
+    table, stream, tmp_path
+):
     def drop(_rows, batch_id):
         if batch_id == 0:
             table.drop_column("n")
 
-    line = refused(stream, sinks.fan_out(table.sink(), sinks.foreach_batch(drop)), tmp_path / "ckpt")
+    line = refused(
+        stream,
+        sinks.fan_out(table.sink(), sinks.foreach_batch(drop)),
+        tmp_path / "ckpt",
+    )
     assert f"{name_of(table)} has no column n; give merge_schema=True to add it" in line
     assert table.batches() == [0]
     finish(stream, table.sink(merge_schema=True), tmp_path / "ckpt")
     assert len(table.rows()) >= 4
 
 
-def test_a_conflict_repeats_the_commit_and_not_the_computation(table, spark, monkeypatch):
+def test_a_conflict_repeats_the_commit_and_not_the_computation(
+    table, spark, monkeypatch
+):
     frame, writer = spark.createDataFrame([("a", 1)], "k STRING, n INT"), table.writer()
     target = replace(table_target(), opened=lambda _: writer)
     target.prepare(frame, None, None, True)
@@ -315,20 +387,35 @@ def test_a_conflict_repeats_the_commit_and_not_the_computation(table, spark, mon
     assert found(table) == [("a", 1)]
 
 
-FAR = 1_700_000_000_000_000_000  # microseconds: seconds that were taken for milliseconds, the year 55840
+# Microseconds: seconds that were taken for milliseconds, the year 55840
+FAR = 1_700_000_000_000_000_000
 
 
 def test_years_beyond_9999_are_written(table, spark):
     frame = spark.sql(
-        f"SELECT timestamp_micros({FAR}) AS at, date_from_unix_date(10000000) AS day, 1 AS n, "
-        f"array(named_struct('m', map(1, timestamp_micros(-{FAR})))) AS inside"
+        f"SELECT timestamp_micros({FAR}) AS at, date_from_unix_date(10000000) AS day, 1"
+        f" AS n, array(named_struct('m', map(1, timestamp_micros(-{FAR})))) AS inside"
     )
-    for number, (how, keys) in enumerate((("append", ()), ("upsert", ("at", "day")), ("upsert", ("day",)))):
-        target = replace(table_target(take_over=True), how=how, keys=keys, opened=lambda _: table.writer())
+    for number, (how, keys) in enumerate(
+        (("append", ()), ("upsert", ("at", "day")), ("upsert", ("day",)))
+    ):
+        target = replace(
+            table_target(take_over=True),
+            how=how,
+            keys=keys,
+            opened=lambda _: table.writer(),
+        )
         target.prepare(frame, None, None, True)
         target.write(Batch(f"q{number}", 0, driver="d"), frame)
-        exact = ["unix_micros(at)", "unix_date(day)", "n", "unix_micros(map_values(inside[0].m)[0])"]
-        assert target.rows(spark).selectExpr(*exact).collect() == [(FAR, 10_000_000, 1, -FAR)]
+        exact = [
+            "unix_micros(at)",
+            "unix_date(day)",
+            "n",
+            "unix_micros(map_values(inside[0].m)[0])",
+        ]
+        assert target.rows(spark).selectExpr(*exact).collect() == [
+            (FAR, 10_000_000, 1, -FAR)
+        ]
 
 
 def test_years_beyond_9999_stay_when_a_row_beside_them_changes(table):
@@ -345,8 +432,12 @@ def test_years_beyond_9999_stay_when_a_row_beside_them_changes(table):
         writer.schema()
         writer.commit(rows(*batch), target, Batch("q", number))
     there = table.read().select(["k", "day", "v"]).sort_by("k")
-    there = there.set_column(1, "day", there["day"].cast(pa.int32()))  # Python has no such dates
-    assert [tuple(row.values()) for row in there.to_pylist()] == [(1, 4_000_000, 1), (2, 1, 2)]
+    # Python has no such dates
+    there = there.set_column(1, "day", there["day"].cast(pa.int32()))
+    assert [tuple(row.values()) for row in there.to_pylist()] == [
+        (1, 4_000_000, 1),
+        (2, 1, 2),
+    ]
 
 
 def test_a_zero_with_a_sign_is_the_same_key(table):
@@ -355,7 +446,9 @@ def test_a_zero_with_a_sign_is_the_same_key(table):
 
     table.make(rows(number=0).cast(pa.schema({"k": pa.float64(), "v": pa.int64()})))
     target = replace(table_target(), how="upsert", keys=("k",))
-    for number, batch in enumerate((rows(0.0, 1.0, math.nan, number=0), rows(-0.0, math.nan, number=1))):
+    for number, batch in enumerate(
+        (rows(0.0, 1.0, math.nan, number=0), rows(-0.0, math.nan, number=1))
+    ):
         writer = table.writer()
         writer.schema()
         writer.commit(batch, target, Batch("q", number))
@@ -368,28 +461,40 @@ def test_a_zero_with_a_sign_is_the_same_key(table):
         arrow.check_keys(rows(0.0, -0.0, number=0), "t", ["k"], 0)
 
 
-def test_names_that_differ_only_in_case_are_refused_before_a_table_is_made(table, spark):
+def test_names_that_differ_only_in_case_are_refused_before_a_table_is_made(
+    table, spark
+):
     target = replace(table_target(), opened=lambda _: table.writer())
-    for columns in ("1 AS n, 2 AS N", "named_struct('a', 1, 'b', array(named_struct('x', 1, 'X', 2))) AS s"):
+    for columns in (
+        "1 AS n, 2 AS N",
+        "named_struct('a', 1, 'b', array(named_struct('x', 1, 'X', 2))) AS s",
+    ):
         frame = spark.sql(f"SELECT {columns}")
         assert re.search(
-            "cannot tell the names (n and N|x and X) apart", refusal(target.prepare, frame, None, None, True)
+            "cannot tell the names (n and N|x and X) apart",
+            refusal(target.prepare, frame, None, None, True),
         )
     assert table.writer().schema() is None
 
 
 def test_a_null_in_a_required_column_is_named(table, spark):
-    columns = pa.schema([pa.field("k", pa.string()), pa.field("n", pa.int32(), nullable=False)])
+    columns = pa.schema(
+        [pa.field("k", pa.string()), pa.field("n", pa.int32(), nullable=False)]
+    )
     table.make(columns.empty_table())
     target = replace(table_target(), opened=lambda _: table.writer())
     lacks = spark.sql("SELECT 'a' AS k")
-    assert "requires a value of n in each row, and the query has no such column" in refusal(
-        target.prepare, lacks, None, None, True
+    assert (
+        "requires a value of n in each row, and the query has no such column"
+        in refusal(target.prepare, lacks, None, None, True)
     )
     frame = spark.sql("SELECT 'a' AS k, CAST(NULL AS INT) AS n UNION ALL SELECT 'b', 1")
     target.prepare(frame, None, None, True)
     line = refusal(target.write, Batch("q", 0, driver="d"), frame)
-    assert "batch 0 for table t: column n is null, of which the table requires a value" in line
+    assert (
+        "batch 0 for table t: column n is null, of which the table requires a value"
+        in line
+    )
     target.write(Batch("q", 0, driver="d"), frame.where("n = 1"))
     assert found(table) == [("b", 1)]
 
@@ -402,18 +507,24 @@ AGAIN = [
 
 @pytest.mark.fast("delta-a_target_made_again_under_a_running_query_is_refused")
 @pytest.mark.parametrize("step", AGAIN, ids=lambda step: step.__name__)
-def test_a_table_that_was_removed_or_made_again_is_refused(table, spark, tmp_path, step):
+def test_a_table_that_was_removed_or_made_again_is_refused(
+    table, spark, tmp_path, step
+):
     def again():
         table.remove()
         if step == AGAIN[1]:
             rows = pa.table({"n": pa.array([], pa.int32())})
             write_deltalake(tmp_path / "t", rows) if table.system == "Delta" else None
 
-    adaptor = sink_contract.Adaptor(table.sink(), lambda: sorted(row["n"] for row in table.rows()))
+    adaptor = sink_contract.Adaptor(
+        table.sink(), lambda: sorted(row["n"] for row in table.rows())
+    )
     step(sink_contract.Stream(spark, tmp_path, adaptor), again)
 
 
-def test_a_table_of_delta_that_was_made_again_with_more_commits_is_another_one(tmp_path):
+def test_a_table_of_delta_that_was_made_again_with_more_commits_is_another_one(
+    tmp_path,
+):
     writer, table = Delta(tmp_path).writer(), Delta(tmp_path)
     row = pa.table({"n": pa.array([1], pa.int32())})
     table.make(row)
@@ -435,11 +546,16 @@ def test_one_table_by_two_names_is_one_target(spark, stream, tmp_path):
         "uri": f"sqlite:///{tmp_path}/lake/catalog.db",
         "warehouse": f"file://{tmp_path}/lake",
     }
-    both = [sinks.iceberg("shop.t", catalog=each) for each in (tmp_path / "lake", properties)]
+    both = [
+        sinks.iceberg("shop.t", catalog=each)
+        for each in (tmp_path / "lake", properties)
+    ]
     line = refused(stream, sinks.fan_out(*both), tmp_path / "ckpt")
     assert "is the same as Iceberg table shop.t in" in line
     assert iceberg.rows(tmp_path / "lake") == []
-    both = [sinks.iceberg("shop.u", catalog=tmp_path / each) for each in ("lake", "link")]
+    both = [
+        sinks.iceberg("shop.u", catalog=tmp_path / each) for each in ("lake", "link")
+    ]
     assert "is the same as Iceberg table shop.u in" in refused(
         stream, sinks.fan_out(*both), tmp_path / "ckpt"
     )
@@ -447,24 +563,41 @@ def test_one_table_by_two_names_is_one_target(spark, stream, tmp_path):
 
 def test_a_dot_in_a_value_leads_to_no_other_namespace(stream, tmp_path):
     feeds.drip([("0.csv", "v1.2,1\n")], tmp_path / "in")
-    by = sinks.by_value("k", lambda value: sinks.iceberg(f"shop.{value}", catalog=tmp_path / "lake"))
+    by = sinks.by_value(
+        "k", lambda value: sinks.iceberg(f"shop.{value}", catalog=tmp_path / "lake")
+    )
     line = refused(stream.where("k = 'v1.2'"), by, tmp_path / "ckpt")
-    assert "the dot in k v1.2 would lead to the schema shop.v1; replace it in the name of the table" in line
-    assert [sinks.delta(table=name).writes_to[0].within for name in ("t", "shop.v1.2")] == ["", "shop.v1"]
+    assert (
+        "the dot in k v1.2 would lead to the schema shop.v1; replace it in the name of"
+        " the table" in line
+    )
+    assert [
+        sinks.delta(table=name).writes_to[0].within for name in ("t", "shop.v1.2")
+    ] == ["", "shop.v1"]
 
 
 COLUMNS = [
     ({"k": "k", "n": "CAST(n AS BIGINT)"}, "column n is bigint, and int in {} table"),
     ({"K": "k", "n": "n"}, "column K is called k in {} table"),
-    ({"k": "k", "wait": "INTERVAL '1' DAY"}, "column wait has the type interval day, which {} cannot hold"),
-    ({"k": "k", "none": "array(null)"}, "column none has the type void, which {} cannot hold"),
+    (
+        {"k": "k", "wait": "INTERVAL '1' DAY"},
+        "column wait has the type interval day, which {} cannot hold",
+    ),
+    (
+        {"k": "k", "none": "array(null)"},
+        "column none has the type void, which {} cannot hold",
+    ),
 ]
 
 
 @pytest.mark.parametrize(
-    "one", [rows.wide([kind]) for kind in rows.ALL], ids=[repr(kind) for kind in rows.ALL]
+    "one",
+    [rows.wide([kind]) for kind in rows.ALL],
+    ids=[repr(kind) for kind in rows.ALL],
 )
-@pytest.mark.fast("delta-DOUBLE", "iceberg-STRING", "delta-TIMESTAMP", "iceberg-MAP<DOUBLE, STRING>")
+@pytest.mark.fast(
+    "delta-DOUBLE", "iceberg-STRING", "delta-TIMESTAMP", "iceberg-MAP<DOUBLE, STRING>"
+)
 def test_each_corner_case_of_a_type_comes_back(table, spark, one):
     comes_back(table, spark, one)
 
@@ -485,11 +618,16 @@ def comes_back(table, spark, made):
     frame, writer = made.frame(spark), table.writer()
     target = replace(table_target(), opened=lambda _: writer)
     known = _tables.DELTA if table.system == "Delta" else _tables.ICEBERG
-    kinds = {kind.typeName() for field in frame.schema for kind in types_in(field.dataType)}
-    odd = {character for name in frame.columns for character in name} & {*known.not_in_names}
+    kinds = {
+        kind.typeName() for field in frame.schema for kind in types_in(field.dataType)
+    }
+    odd = {character for name in frame.columns for character in name} & {
+        *known.not_in_names
+    }
     if odd or kinds - known.types:
         assert re.search(
-            "(cast it, or leave it out|rename it, as .*)$", refusal(target.prepare, frame, None, None, True)
+            "(cast it, or leave it out|rename it, as .*)$",
+            refusal(target.prepare, frame, None, None, True),
         )
         return
     target.prepare(frame, None, None, True)
@@ -500,7 +638,10 @@ def comes_back(table, spark, made):
         told = str(err)
     if told:
         assert table.system == "Iceberg"
-        assert "has a NULL array or map of structs, which pyiceberg writes as an empty one; fill" in told
+        assert (
+            "has a NULL array or map of structs, which pyiceberg writes as an empty"
+            " one; fill" in told
+        )
         assert table.rows() == []
         return
     if table.system == "Delta" and "variant" in kinds:
@@ -508,15 +649,20 @@ def comes_back(table, spark, made):
         return
     assert made.told(target.rows(spark)) == made.told(frame)
     flat = [each for each in made.columns if each.kind in rows.FLAT]
-    expected = [tuple(_told(row[made.columns.index(each)]) for each in flat) for row in made.rows]
+    expected = [
+        tuple(_told(row[made.columns.index(each)]) for each in flat)
+        for row in made.rows
+    ]
     in_files = [
-        tuple(repr(_plain(row[_name_in(row, made, each)])) for each in flat) for row in table.in_files()
+        tuple(repr(_plain(row[_name_in(row, made, each)])) for each in flat)
+        for row in table.in_files()
     ]
     assert sorted(in_files) == sorted(expected)
 
 
 def _name_in(row, made, column):
-    return [*row][made.columns.index(column)]  # the files of Iceberg have other names for odd characters
+    # The files of Iceberg have other names for odd characters
+    return [*row][made.columns.index(column)]
 
 
 def _plain(value):
@@ -532,8 +678,12 @@ def _told(value):
 def test_columns_that_do_not_fit_are_refused(table, stream, tmp_path):
     table.make(pa.schema({"k": pa.string(), "n": pa.int32()}).empty_table())
     for columns, said in COLUMNS:
-        frame = stream.selectExpr(*(f"{column} AS `{name}`" for name, column in columns.items()))
-        assert said.format(table.system) in refused(frame, table.sink(), tmp_path / "ckpt")
+        frame = stream.selectExpr(
+            *(f"{column} AS `{name}`" for name, column in columns.items())
+        )
+        assert said.format(table.system) in refused(
+            frame, table.sink(), tmp_path / "ckpt"
+        )
 
 
 def test_keys_that_do_not_tell_rows_apart(table, stream, tmp_path):
@@ -550,7 +700,8 @@ def test_values_of_every_type_come_back(table, spark, folder, tmp_path):
         "value AS key",
         "'ü\\u0000' AS `naïve-name`",
         "CAST(1.50 AS DECIMAL(12,2)) AS price",
-        "CAST('-12345678901234567890123456789.123456789' AS DECIMAL(38,9)) AS long_price",
+        "CAST('-12345678901234567890123456789.123456789' AS DECIMAL(38,9)) AS"
+        " long_price",
         "TIMESTAMP '2026-01-31 12:00:00.123456' AS at",
         "TIMESTAMP '1800-01-01 00:00:00.000001' AS long_ago",
         "TIMESTAMP_NTZ '0001-01-01 00:00:00' AS local",
@@ -559,12 +710,18 @@ def test_values_of_every_type_come_back(table, spark, folder, tmp_path):
         "X'00ff' AS raw",
         "CAST(X'4dff' AS STRING) AS not_utf8",
         "array(named_struct('x', 1, 'y', array(2.5F))) AS nested",
-        f"map('m', CAST(NULL AS {'SMALLINT' if table.system == 'Delta' else 'BIGINT'})) AS mapped",
+        f"map('m', CAST(NULL AS {'SMALLINT' if table.system == 'Delta' else 'BIGINT'}))"
+        " AS mapped",
         "map(1, named_struct('d', DATE '2026-01-31')) AS of_structs",
         "CAST('NaN' AS DOUBLE) AS nan",
         "CAST(NULL AS BOOLEAN) AS nothing",
     )
-    finish(frame, table.sink(how="upsert", keys=["key", "naïve-name"]), tmp_path / "ckpt", "update")
+    finish(
+        frame,
+        table.sink(how="upsert", keys=["key", "naïve-name"]),
+        tmp_path / "ckpt",
+        "update",
+    )
     finish(frame, table.sink("appended"), tmp_path / "ckpt2")
     for name in ("t", "appended"):
         read = sorted(table.rows(name), key=str)
@@ -601,19 +758,38 @@ def test_two_queries_may_make_one_table_at_once(table, stream, tmp_path):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(first, range(4)))  # raises an error of any of them
     assert found(table) == []
-    assert len([*tmp_path.rglob("_delta_log/*.json")]) <= 1, "of Delta: it was made once"
+    assert len([*tmp_path.rglob("_delta_log/*.json")]) <= 1, (
+        "of Delta: it was made once"
+    )
 
 
 def test_a_batch_of_many_parts_is_whole(table, spark, tmp_path, monkeypatch):
     monkeypatch.setattr(arrow, "_PART", 10_000)
-    rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 20_000).load()
-    run(start(rate.select("value"), table.sink(), name="q", checkpoint=tmp_path / "c", once=True))
+    rate = (
+        spark.readStream.format("rate-micro-batch")
+        .option("rowsPerBatch", 20_000)
+        .load()
+    )
+    run(
+        start(
+            rate.select("value"),
+            table.sink(),
+            name="q",
+            checkpoint=tmp_path / "c",
+            once=True,
+        )
+    )
     assert found(table) == [(number,) for number in range(20_000)]
 
 
 def test_without_the_extra(table, stream, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, {"Delta": "deltalake", "Iceberg": "pyiceberg"}[table.system], None)
-    with pytest.raises(MissingExtraError, match=rf"pip install 'sparkstream-kit\[{table.system.lower()}\]'"):
+    monkeypatch.setitem(
+        sys.modules, {"Delta": "deltalake", "Iceberg": "pyiceberg"}[table.system], None
+    )
+    with pytest.raises(
+        MissingExtraError,
+        match=rf"pip install 'sparkstream-kit\[{table.system.lower()}\]'",
+    ):
         finish(stream, table.sink(), tmp_path / "ckpt")
 
 
@@ -625,7 +801,9 @@ def test_a_way_to_write_that_there_is_not_is_one_line(table):
 @pytest.mark.slow
 def test_a_query_without_start_and_without_checkpoint(table, stream, tmp_path):
     writer = table.sink()(stream.writeStream).trigger(availableNow=True)
-    writer.option("checkpointLocation", str(tmp_path / "ckpt")).start().awaitTermination()
+    writer.option(
+        "checkpointLocation", str(tmp_path / "ckpt")
+    ).start().awaitTermination()
     assert found(table) == CASES["append"][2]
     again = table.sink("again", how="replace", take_over=True)
     finish(totals(stream), again, None, "complete")

@@ -26,7 +26,9 @@ def launch(tmp_path, temporary):
     home.mkdir()
 
     def start(launcher, script, *args, **env):
-        drivers.append(Driver(launcher, script, args, home, environment(**temporary, **env)))
+        drivers.append(
+            Driver(launcher, script, args, home, environment(**temporary, **env))
+        )
         return drivers[-1]
 
     yield start
@@ -40,7 +42,10 @@ def _mounts():
     for words in ([], ["sudo", "-n"]):
         with tempfile.TemporaryDirectory() as folder:
             try_it = ["sh", "-c", 'mount -t tmpfs none "$0" && umount "$0"', folder]
-            if shutil.which(words[0] if words else "sh") and not process([*words, *try_it]).returncode:
+            if (
+                shutil.which(words[0] if words else "sh")
+                and not process([*words, *try_it]).returncode
+            ):
                 return words
     return None
 
@@ -52,7 +57,19 @@ def small_disk(tmp_path):
     disk.mkdir()
     if words is None:
         pytest.skip("needs a disk of its own: root, or sudo without a password")
-    process([*words, "mount", "-t", "tmpfs", "-o", f"size=8m,uid={os.getuid()}", "faults", disk], check=True)
+    process(
+        [
+            *words,
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            f"size=8m,uid={os.getuid()}",
+            "faults",
+            disk,
+        ],
+        check=True,
+    )
     try:
         yield disk
     finally:

@@ -37,12 +37,15 @@ class Process:
 class Driver:
     """A job under `python` or `spark-submit`, with its JVM and its workers: one session of processes.
 
-    The session and not the process group: Spark puts its Python workers in a group of their own.
+    The session and not the process group: Spark puts its Python workers in a group of
+    their own.
     """
 
     def __init__(self, launcher, script, args, home, env):
         self._script = str(script)
-        self._out, self._err = (home / f"{name}-{time.monotonic_ns()}" for name in ("out", "err"))
+        self._out, self._err = (
+            home / f"{name}-{time.monotonic_ns()}" for name in ("out", "err")
+        )
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._process = subprocess.Popen(
                 [shutil.which(launcher) or launcher, self._script, *map(str, args)],
@@ -81,7 +84,9 @@ class Driver:
         try:
             code = self._process.wait(limit)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self._script} has not ended:\n{self.errors}") from None
+            raise AssertionError(
+                f"{self._script} has not ended:\n{self.errors}"
+            ) from None
         self.gone()
         return code
 
@@ -106,7 +111,10 @@ class Driver:
         for process in self.living():
             if not process.is_java and process.command.split()[1:2] == [self._script]:
                 status = Path(f"/proc/{process.pid}/status").read_text()
-                return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (SIGTERM - 1) & 1)
+                return bool(
+                    int(status.partition("SigCgt:")[2].split()[0], 16) >> (SIGTERM - 1)
+                    & 1
+                )
         return False
 
     def kill(self, whom):
@@ -139,7 +147,8 @@ class Driver:
         return True
 
     def _frozen(self):
-        # Again and again: what was stopped may have started another process just before.
+        # Again and again: what was stopped may have started another process just
+        # before.
         moving = [process for process in self.living() if process.state not in "Tt"]
         _send(SIGSTOP, moving)
         return not moving
@@ -176,9 +185,13 @@ def living(session):
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-                state, _, _, its_session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+                state, _, _, its_session = (
+                    (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+                )
                 if int(its_session) == session and state not in "ZX":
-                    command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    command = (
+                        (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    )
                     found.append(Process(int(entry.name), state, command))
     return found
 
@@ -200,17 +213,26 @@ def ended(driver):
 def one_line(driver, code):
     """Wait for the end of a driver that must fail so; return its only line on standard error.
 
-    Spark logs a line of its own if a newer driver has removed the directory into which it writes.
+    Spark logs a line of its own if a newer driver has removed the directory into which
+    it writes.
     """
     assert driver.ended() == code, driver.errors
-    lines = [each for each in driver.errors.splitlines() if "ERROR FileOutputCommitter: Mkdirs" not in each]
+    lines = [
+        each
+        for each in driver.errors.splitlines()
+        if "ERROR FileOutputCommitter: Mkdirs" not in each
+    ]
     assert len(lines) == 1, driver.errors
     return lines[0]
 
 
-# A signal to a whole group can hit the process by which Java starts `chmod` for a file of the checkpoint. The
-# batch fails then, and the kit says so in this one line; it has the name of an exception in it.
-_HELPER = r"(?m)^\S+\.py: query \S+ failed: java\.io\.IOException: error=0, Failed to exec spawn helper: .*$"
+# A signal to a whole group can hit the process by which Java starts `chmod` for a file
+# of the checkpoint. The batch fails then, and the kit says so in this one line; it has
+# the name of an exception in it.
+_HELPER = (
+    r"(?m)^\S+\.py: query \S+ failed: java\.io\.IOException: error=0, Failed to exec"
+    r" spawn helper: .*$"
+)
 
 
 def no_stack_trace(driver):
@@ -224,4 +246,9 @@ def take(line):
     """Rewind a checkpoint by the command that a line says."""
     advice = re.search(r"(sparkstream checkpoint rewind \S+ --to \d+)", line)
     assert advice, line
-    subprocess.run([*shlex.split(advice[1]), "--apply"], env=environment(), check=True, capture_output=True)
+    subprocess.run(
+        [*shlex.split(advice[1]), "--apply"],
+        env=environment(),
+        check=True,
+        capture_output=True,
+    )

@@ -44,14 +44,18 @@ class Events(Sales):
     def __init__(self, folder):
         super().__init__(folder, broken=True)
         lines = map(feeds.csv_line, feeds.events_rows(None, seed=SEED))
-        self._series = iter(feeds.line_files(lines, rows=self._rows, name="events-{}.csv"))
+        self._series = iter(
+            feeds.line_files(lines, rows=self._rows, name="events-{}.csv")
+        )
         self._last = ""
 
     def land(self, files):
         """Land the next files, each with the last event of the file before."""
         for name, text in itertools.islice(self._series, files):
             self.files += 1
-            feeds.drip([(name, f"{self._last}{text}broken,{self.files}\n")], self.folder)
+            feeds.drip(
+                [(name, f"{self._last}{text}broken,{self.files}\n")], self.folder
+            )
             self._last = text.splitlines(keepends=True)[-1]
 
     def totals(self, files=None):

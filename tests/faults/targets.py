@@ -34,7 +34,8 @@ class Sink:
     Attributes:
         last: returns the last batch that is in it; -1 before the first.
         totals: returns what is in it.
-        truth: returns what should be, for the first so many files or for all that have landed.
+        truth: returns what should be, for the first so many files or for all that have
+            landed.
     """
 
     last: Callable[[], int]
@@ -62,9 +63,9 @@ class Target:
         """Return how many files had been read at the end of a batch: killed between two, it has both."""
         if batch < 0:
             return 0
-        offset: int = json.loads((self.checkpoint / "offsets" / str(batch)).read_text().split("\n")[2])[
-            "logOffset"
-        ]
+        offset: int = json.loads(
+            (self.checkpoint / "offsets" / str(batch)).read_text().split("\n")[2]
+        )["logOffset"]
         return offset + 1
 
     def committed(self, batch):
@@ -81,16 +82,30 @@ def newest(folder):
 
 def clean_files(folder, *, out=None):
     """The job `sales_clean`: good and bad rows in a directory a batch."""
-    sales, out, checkpoint = Sales(folder / "in", broken=True), out or folder / "out", folder / "ckpt"
+    sales, out, checkpoint = (
+        Sales(folder / "in", broken=True),
+        out or folder / "out",
+        folder / "ckpt",
+    )
 
     def good():
-        return added_up((row["ProductKey"], row["SaleAmount"]) for row in rows_in(out / "good"))
+        return added_up(
+            (row["ProductKey"], row["SaleAmount"]) for row in rows_in(out / "good")
+        )
 
     def bad():
         rows = (row["_raw"].partition(",") for row in rows_in(out / "bad"))
         return added_up((key, Decimal(number)) for key, _, number in rows)
 
-    command = (JOBS / "sales_clean.py", sales.folder, out, "--checkpoint", checkpoint, *QUICK, *ONE_FILE)
+    command = (
+        JOBS / "sales_clean.py",
+        sales.folder,
+        out,
+        "--checkpoint",
+        checkpoint,
+        *QUICK,
+        *ONE_FILE,
+    )
     both = (
         Sink(lambda: newest(out / "good"), good, sales.totals),
         Sink(lambda: newest(out / "bad"), bad, sales.broken),
@@ -106,7 +121,14 @@ def spark_files(folder, spark):
         rows = spark.read.parquet(str(out)).collect() if sink.last() >= 0 else []
         return added_up((row["ProductKey"], row["SaleAmount"]) for row in rows)
 
-    command = (SCRIPTS / "sales_to.py", "files", out, sales.folder, checkpoint, *ONE_FILE)
+    command = (
+        SCRIPTS / "sales_to.py",
+        "files",
+        out,
+        sales.folder,
+        checkpoint,
+        *ONE_FILE,
+    )
     sink = Sink(lambda: newest(out / "_spark_metadata"), totals, sales.totals)
     return sales, Target(command, checkpoint, (sink,))
 
@@ -114,9 +136,16 @@ def spark_files(folder, spark):
 def database(folder, url, how="replace", *, checkpoint=None, rows=50):
     """A table of a database: the job `sales_totals` replaces it, `sales_to.py` inserts or upserts."""
     sales, checkpoint = Sales(folder / "in", rows=rows), checkpoint or folder / "ckpt"
-    command: tuple[Any, ...] = (SCRIPTS / "sales_to.py", how, url, sales.folder, checkpoint)
+    command: tuple[Any, ...] = (
+        SCRIPTS / "sales_to.py",
+        how,
+        url,
+        sales.folder,
+        checkpoint,
+    )
     if how == "replace":
-        os.environ["KIT_DATABASE"] = url  # the job takes no password from its command line
+        # The job takes no password from its command line
+        os.environ["KIT_DATABASE"] = url
         flags = ("--checkpoint", checkpoint, "--database", "env:KIT_DATABASE", *QUICK)
         command = (JOBS / "sales_totals.py", sales.folder, *flags)
     select = {
@@ -132,14 +161,22 @@ def database(folder, url, how="replace", *, checkpoint=None, rows=50):
         return sorted((key, orders, Decimal(total)) for key, orders, total in rows)
 
     return sales, Target(
-        (*command, *ONE_FILE), checkpoint, (Sink(partial(last_in_ledger, url), totals, sales.totals),)
+        (*command, *ONE_FILE),
+        checkpoint,
+        (Sink(partial(last_in_ledger, url), totals, sales.totals),),
     )
 
 
 def delta(folder, how="replace", *, connectors=()):
     """A Delta table, which `sales_to.py` replaces, appends to or upserts into."""
     sales, out, checkpoint = Sales(folder / "in"), folder / "out", folder / "ckpt"
-    command: tuple[Any, ...] = (SCRIPTS / "sales_to.py", f"delta-{how}", out, sales.folder, checkpoint)
+    command: tuple[Any, ...] = (
+        SCRIPTS / "sales_to.py",
+        f"delta-{how}",
+        out,
+        sales.folder,
+        checkpoint,
+    )
     if connectors:
         command = (*command, "--connectors", *connectors)
 
@@ -153,7 +190,11 @@ def delta(folder, how="replace", *, connectors=()):
             batches = [*dict.fromkeys(batches)]
         assert batches == list(range(sink.last() + 1))
         files = [uri.removeprefix("file://") for uri in table.file_uris()]
-        rows = [tuple(row.values()) for file in files for row in pq.read_table(file).to_pylist()]
+        rows = [
+            tuple(row.values())
+            for file in files
+            for row in pq.read_table(file).to_pylist()
+        ]
         return added_up(row[-2:] for row in rows) if how == "append" else sorted(rows)
 
     sink = Sink(lambda: last_in_delta(out), totals, sales.totals)
@@ -162,29 +203,66 @@ def delta(folder, how="replace", *, connectors=()):
 
 def by_value(folder):
     """A table of SQLite for each state that occurs in the sales."""
-    sales, checkpoint, url = Sales(folder / "in"), folder / "ckpt", f"sqlite:///{folder}/t.db"
+    sales, checkpoint, url = (
+        Sales(folder / "in"),
+        folder / "ckpt",
+        f"sqlite:///{folder}/t.db",
+    )
 
     def totals():
         names = query(url, "SELECT table_name FROM sparkstream_ledger")
-        tables = (f'SELECT "ProductKey", "SaleAmount" FROM "{name}"' for (name,) in names)  # noqa: S608 - ours
-        return added_up((key, Decimal(amount)) for each in tables for key, amount in query(url, each))
+        tables = (
+            f'SELECT "ProductKey", "SaleAmount" FROM "{name}"'  # noqa: S608 - ours
+            for (name,) in names
+        )
+        return added_up(
+            (key, Decimal(amount))
+            for each in tables
+            for key, amount in query(url, each)
+        )
 
-    command = (SCRIPTS / "sales_to.py", "values", url, sales.folder, checkpoint, *ONE_FILE)
-    return sales, Target(command, checkpoint, (Sink(partial(last_in_ledger, url), totals, sales.totals),))
+    command = (
+        SCRIPTS / "sales_to.py",
+        "values",
+        url,
+        sales.folder,
+        checkpoint,
+        *ONE_FILE,
+    )
+    return sales, Target(
+        command, checkpoint, (Sink(partial(last_in_ledger, url), totals, sales.totals),)
+    )
 
 
 def is_between(target, batch):
     """Say whether a batch of `by_value` is in some of its tables, and not in all."""
     noted, url = target.checkpoint / "sparkstream-kit/values/State", target.command[2]
-    values = [each for each in json.loads(noted.read_text()) if each[1] == batch] if noted.exists() else []
-    has = query(url, f"SELECT count(*) FROM sparkstream_ledger WHERE batch_id = {batch}")  # noqa: S608 - ours
+    values = (
+        [each for each in json.loads(noted.read_text()) if each[1] == batch]
+        if noted.exists()
+        else []
+    )
+    has = query(
+        url,
+        f"SELECT count(*) FROM sparkstream_ledger WHERE batch_id = {batch}",  # noqa: S608 - ours
+    )
     return bool(has) and 0 < has[0][0] < len(values)
 
 
 def iceberg(folder, how="replace", *, lake=None):
     """An Iceberg table, which `sales_to.py` replaces, appends to or upserts into."""
-    sales, lake, checkpoint = Sales(folder / "in"), lake or folder / "lake", folder / "ckpt"
-    command = (SCRIPTS / "sales_to.py", f"iceberg-{how}", lake, sales.folder, checkpoint)
+    sales, lake, checkpoint = (
+        Sales(folder / "in"),
+        lake or folder / "lake",
+        folder / "ckpt",
+    )
+    command = (
+        SCRIPTS / "sales_to.py",
+        f"iceberg-{how}",
+        lake,
+        sales.folder,
+        checkpoint,
+    )
 
     def totals():
         if sink.last() < 0:
@@ -198,7 +276,10 @@ def iceberg(folder, how="replace", *, lake=None):
 
 def last_in_ledger(url, table="%"):
     """Return the last batch that is in a table of a database."""
-    rows = query(url, f"SELECT max(batch_id) FROM sparkstream_ledger WHERE table_name LIKE '{table}'")  # noqa: S608 - ours
+    rows = query(
+        url,
+        f"SELECT max(batch_id) FROM sparkstream_ledger WHERE table_name LIKE '{table}'",  # noqa: S608 - ours
+    )
     return -1 if not rows or rows[0][0] is None else int(rows[0][0])
 
 
@@ -218,24 +299,38 @@ def events(folder, url):
 
     def good():
         return added_up(
-            (kind, Decimal(price)) for kind, price in query(url, "SELECT type, price FROM events")
+            (kind, Decimal(price))
+            for kind, price in query(url, "SELECT type, price FROM events")
         )
 
     def bad():
-        rows = (raw.partition(",") for (raw,) in query(url, "SELECT _raw FROM events_bad"))
+        rows = (
+            raw.partition(",") for (raw,) in query(url, "SELECT _raw FROM events_bad")
+        )
         return added_up((key, Decimal(number)) for key, _, number in rows)
 
-    flags = ("--checkpoint", checkpoint, "--database", "env:KIT_DATABASE", *QUICK, *ONE_FILE)
+    flags = (
+        "--checkpoint",
+        checkpoint,
+        "--database",
+        "env:KIT_DATABASE",
+        *QUICK,
+        *ONE_FILE,
+    )
     both = (
         Sink(partial(last_in_ledger, url, "events"), good, shop.totals),
         Sink(partial(last_in_ledger, url, "events_bad"), bad, shop.broken),
     )
-    return shop, Target((JOBS / "events_to_postgres.py", shop.folder, *flags), checkpoint, both)
+    return shop, Target(
+        (JOBS / "events_to_postgres.py", shop.folder, *flags), checkpoint, both
+    )
 
 
 def finish(target, launch):
     """Let the job come to the end of its input, and hold the result against the truth."""
-    driver = launch("python", *target.command, "--available-now", "--max-files-per-trigger", 1000)
+    driver = launch(
+        "python", *target.command, "--available-now", "--max-files-per-trigger", 1000
+    )
     assert driver.ended() == 0, driver.errors
     no_stack_trace(driver)
     for sink in target.sinks:
@@ -261,7 +356,9 @@ def query(url, statement):
     """Return the rows of a statement; none if the table is not there yet, or SQLite is locked."""
     try:
         if url.startswith("sqlite"):
-            with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=0)) as file:
+            with closing(
+                sqlite3.connect(url.removeprefix("sqlite:///"), timeout=0)
+            ) as file:
                 return file.execute(statement).fetchall()
         return _connection(url).exec_driver_sql(statement).fetchall()
     except sqlite3.OperationalError:
@@ -280,7 +377,10 @@ def disconnect():
 @functools.cache  # a look must be quick: what is looked for lasts some ten milliseconds
 def _connection(url):
     quotes = {"sql_mode": "ANSI_QUOTES"} if url.startswith("mariadb") else {}
-    how = {"isolation_level": "AUTOCOMMIT", "execution_options": {"no_parameters": True}}
+    how = {
+        "isolation_level": "AUTOCOMMIT",
+        "execution_options": {"no_parameters": True},
+    }
     return sa.create_engine(url, connect_args=quotes, **how).connect()
 
 
@@ -289,4 +389,6 @@ def added_up(rows):
     amounts = defaultdict(list)
     for key, amount in rows:
         amounts[key].append(amount)
-    return sorted((key, len(each), sum(each, Decimal("0.00"))) for key, each in amounts.items())
+    return sorted(
+        (key, len(each), sum(each, Decimal("0.00"))) for key, each in amounts.items()
+    )

@@ -1,7 +1,8 @@
 """A project as a new user writes it stays exact: a script, the kit as a zip, dirty files copied at once.
 
-The lines are our own, shaped after the Online Retail data set of the UCI repository: invoices with times such
-as 12/31/2010 8:26, quoted descriptions, cancellations, missing customers, corrections below zero.
+The lines are our own, shaped after the Online Retail data set of the UCI repository:
+invoices with times such as 12/31/2010 8:26, quoted descriptions, cancellations, missing
+customers, corrections below zero.
 """
 
 import csv
@@ -20,12 +21,32 @@ from faults.targets import added_up, newest
 from support.batch_folders import rows_in
 from support.sql import sql
 
-ROUNDS, FILES, MORE = 4, 20, 3  # kills, files copied at once, and files that come after each kill
+# Kills, files copied at once, and files that come after each kill
+ROUNDS, FILES, MORE = 4, 20, 3
 SEED, ROWS = 11, 60
-COLUMNS = ["InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID"]
+COLUMNS = [
+    "InvoiceNo",
+    "StockCode",
+    "Description",
+    "Quantity",
+    "InvoiceDate",
+    "UnitPrice",
+    "CustomerID",
+]
 COLUMNS += ["Country"]
-REGIONS = {"United Kingdom": "Isles", "EIRE": "Isles", "France": "Continent", "Germany": "Continent"}
-THINGS = ["WHITE HANGING HEART T-LIGHT HOLDER", 'SET OF 3 "COLOURED" TINS', "CANDLE, ROSE", "CAFÉ SIGN", ""]
+REGIONS = {
+    "United Kingdom": "Isles",
+    "EIRE": "Isles",
+    "France": "Continent",
+    "Germany": "Continent",
+}
+THINGS = [
+    "WHITE HANGING HEART T-LIGHT HOLDER",
+    'SET OF 3 "COLOURED" TINS',
+    "CANDLE, ROSE",
+    "CAFÉ SIGN",
+    "",
+]
 DIRT = [
     ("536365", "85123A", "short line"),
     ("536366", "22752", "TIN", "six", "12/1/2010 8:26", "2.55", "17850", "France"),
@@ -35,8 +56,27 @@ DIRT = [
     ("536370", "22752", "TIN", "6", "12/1/2010 8:26", "2.555", "17850", "France"),
     ("536371", "22752", "TIN", "", "12/1/2010 8:26", "2.55", "17850", "France"),
     ("", "22752", "TIN", "6", "12/1/2010 8:26", "2.55", "17850", "France"),
-    ("A563186", "B", "Adjust bad debt", "1", "8/12/2011 14:51", "-11062.06", "", "United Kingdom"),
-    ("536372", "22752", "TIN", "6", "12/1/2010 8:26", "2.55", "17850", "France", "a field more"),
+    (
+        "A563186",
+        "B",
+        "Adjust bad debt",
+        "1",
+        "8/12/2011 14:51",
+        "-11062.06",
+        "",
+        "United Kingdom",
+    ),
+    (
+        "536372",
+        "22752",
+        "TIN",
+        "6",
+        "12/1/2010 8:26",
+        "2.55",
+        "17850",
+        "France",
+        "a field more",
+    ),
 ]
 
 
@@ -57,13 +97,30 @@ def retail_file(number):
         cancelled = draw.random() < 0.05
         day = datetime(2010, 12, 1) + timedelta(minutes=draw.randrange(370 * 24 * 60))  # noqa: DTZ001 - of a shop
         quantity = draw.randrange(1, 500) * (-1 if cancelled else 1)
-        price, country = Decimal(draw.randrange(0, 5000)) / 100, draw.choice([*REGIONS, "Australia"])
+        price, country = (
+            Decimal(draw.randrange(0, 5000)) / 100,
+            draw.choice([*REGIONS, "Australia"]),
+        )
         invoice = f"{'C' * cancelled}{536_000 + number * 100 + at}"
         thing = draw.choice(["85123A", "71053", "POST"]), draw.choice(THINGS)
         time_of_day = f"{day.month}/{day.day}/{day.year} {day.hour}:{day.minute:02}"
         customer = draw.choice(["17850", "13047", ""])
-        lines.append(as_line([invoice, *thing, quantity, time_of_day, f"{price:.2f}", customer, country]))
-        sold.append(((f"{day:%Y-%m-%d}", REGIONS.get(country, "elsewhere")), price * quantity))
+        lines.append(
+            as_line(
+                [
+                    invoice,
+                    *thing,
+                    quantity,
+                    time_of_day,
+                    f"{price:.2f}",
+                    customer,
+                    country,
+                ]
+            )
+        )
+        sold.append(
+            ((f"{day:%Y-%m-%d}", REGIONS.get(country, "elsewhere")), price * quantity)
+        )
     return lines, sold, dirt
 
 
@@ -71,7 +128,9 @@ def retail_file(number):
 def submit(tmp_path):
     """A command that is spark-submit with the kit's zip, which `make zip` makes so."""
     kit = built_wheel(tmp_path).rename(tmp_path / "sparkstream_kit.zip")
-    return program(tmp_path / "submit", f'#!/bin/sh\nexec spark-submit --py-files "{kit}" "$@"\n')
+    return program(
+        tmp_path / "submit", f'#!/bin/sh\nexec spark-submit --py-files "{kit}" "$@"\n'
+    )
 
 
 @pytest.mark.slow
@@ -80,7 +139,11 @@ def test_dirty_files_copied_at_once_are_exact_over_kills(submit, launch, tmp_pat
     folder.mkdir()
     out.mkdir()
     regions = tmp_path / "regions.csv"
-    regions.write_text("".join(f"{row}\n" for row in ["Country,Region", *map(",".join, REGIONS.items())]))
+    regions.write_text(
+        "".join(
+            f"{row}\n" for row in ["Country,Region", *map(",".join, REGIONS.items())]
+        )
+    )
 
     def copy(number_of_files):
         """Copy files as `cp` does: all in a moment, here in the very same one."""
@@ -101,17 +164,24 @@ def test_dirty_files_copied_at_once_are_exact_over_kills(submit, launch, tmp_pat
     for _ in range(ROUNDS):
         before, driver = planned(), launch(str(submit), *command, PYTHONPATH="")
         driver.until(lambda: planned() > before + 1)  # noqa: B023
-        time.sleep(pick.uniform(0, 1))  # the moment of the kill, which no condition picks
+        # The moment of the kill, which no condition picks
+        time.sleep(pick.uniform(0, 1))
         driver.kill("group")
         copy(MORE)
     last = launch(str(submit), *command, "--available-now", PYTHONPATH="")
-    assert "sparkstream_kit.zip/" in ended(last)  # and not the installed one; spark-submit has one output
+    # And not the installed one; spark-submit has one output
+    assert "sparkstream_kit.zip/" in ended(last)
     no_stack_trace(last)
 
     sales = [sale for _, sold, _ in files for sale in sold]
     aside = sorted(line for *_, dirt in files for line in dirt)
-    rows = sql(f"sqlite:///{out}/shop.db", 'SELECT start, "Region", lines, turnover FROM daily')
-    found = sorted(((day[:10], region), lines, Decimal(total)) for day, region, lines, total in rows)
+    rows = sql(
+        f"sqlite:///{out}/shop.db", 'SELECT start, "Region", lines, turnover FROM daily'
+    )
+    found = sorted(
+        ((day[:10], region), lines, Decimal(total))
+        for day, region, lines, total in rows
+    )
     assert found == added_up(sales)
     assert len(sales) > 1500
     assert sorted(row["_raw"] for row in rows_in(out / "bad")) == aside

@@ -1,7 +1,7 @@
 """Any file of a checkpoint damaged in any way: one line with the file and the way out, or the truth.
 
-A case is a copy of a checkpoint of three batches with one damaged file; the query is started on it, and the
-commands look at it. SEED=N damages other bytes.
+A case is a copy of a checkpoint of three batches with one damaged file; the query is
+started on it, and the commands look at it. SEED=N damages other bytes.
 """
 
 import os
@@ -22,10 +22,17 @@ from sparkstream_kit.jobflags import exit_codes
 Damage = Callable[[Path, random.Random], None]
 
 SEED = int(os.environ.get("SEED", "0"))
-STORES: dict[str, dict[str, str]] = {"hdfs": {}, "zips": ROCKSDB, "format-v2": FORMAT_V2}
+STORES: dict[str, dict[str, str]] = {
+    "hdfs": {},
+    "zips": ROCKSDB,
+    "format-v2": FORMAT_V2,
+}
 KEPT, QUERY = "sparkstream-kit/shown.rows", "sparkstream-kit/query.json"
 NEWEST = re.compile(r"offsets/2$|sources/0/2$|state/0/0/3[._]")
-WAY_OUT = "; (restore it|delete|put it back|put the file back|give another|or, to keep its state)"
+WAY_OUT = (
+    "; (restore it|delete|put it back|put the file back|give another|or, to keep its"
+    " state)"
+)
 
 
 def cut(file, dice):
@@ -59,14 +66,23 @@ def replace_by_a_folder(file, dice):
     file.mkdir()
 
 
-DAMAGES: Sequence[Damage] = (cut, halve_without_checksum, empty, flip, remove, replace_by_a_folder)
+DAMAGES: Sequence[Damage] = (
+    cut,
+    halve_without_checksum,
+    empty,
+    flip,
+    remove,
+    replace_by_a_folder,
+)
 
 
 @pytest.fixture(scope="module", params=STORES)
 def session(spark, request):
     """A session with one of the state stores, and two partitions."""
     own = spark.newSession()
-    for key, value in (STORES[request.param] | {"spark.sql.shuffle.partitions": "2"}).items():
+    for key, value in (
+        STORES[request.param] | {"spark.sql.shuffle.partitions": "2"}
+    ).items():
         own.conf.set(key, value)
     return own
 
@@ -82,7 +98,14 @@ def made(session, tmp_path_factory):
 
 def query(frame, checkpoint):
     sink = sinks.latest("shown")
-    return start(frame, sink, name="sums", mode="complete", checkpoint=checkpoint, availableNow=True)
+    return start(
+        frame,
+        sink,
+        name="sums",
+        mode="complete",
+        checkpoint=checkpoint,
+        availableNow=True,
+    )
 
 
 @pytest.fixture
@@ -92,7 +115,9 @@ def job(session, made, capfd):
     def run_job(checkpoint):
         def main(_):
             run(query(totals(session, made[0]), checkpoint))
-            sys.stdout.write(f"{sorted(map(tuple, session.table('shown').collect()))}\n")
+            sys.stdout.write(
+                f"{sorted(map(tuple, session.table('shown').collect()))}\n"
+            )
             return 0
 
         capfd.readouterr()
@@ -114,7 +139,11 @@ READ = "[('a', 30), ('b', 33), ('c', 36)]\n"  # without the fourth file
 
 def files(checkpoint):
     """Return the files of a checkpoint, and those of Hadoop's checksums."""
-    found = sorted(str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file())
+    found = sorted(
+        str(path.relative_to(checkpoint))
+        for path in checkpoint.rglob("*")
+        if path.is_file()
+    )
     checksums = [name for name in found if re.search(r"(^|/)\.", name)]
     return [name for name in found if name not in checksums], checksums
 
@@ -122,15 +151,25 @@ def files(checkpoint):
 def told(checkpoint, name, result):
     """Say whether a job has ended with one line that names a file, or the one that its checksum is of.
 
-    A note of the query that has other letters, and is one, is of another query: so it is refused.
+    A note of the query that has other letters, and is one, is of another query: so it
+    is refused.
     """
     code, output, errors = result
     of_checksum = re.sub(r"(^|/)\.(.*)\.crc$", r"\1\2", name)
-    without_id = re.sub(r"(\d_)[0-9a-f-]{36}", r"\1*", name)  # only an older batch knows the file's id
+    # Only an older batch knows the file's id
+    without_id = re.sub(r"(\d_)[0-9a-f-]{36}", r"\1*", name)
     by_spark = f"checkpoint {checkpoint} is damaged: Spark cannot read it" in errors
     other = name == QUERY and "was written by a different query" in errors
-    named = by_spark or other or any(known in errors for known in (name, of_checksum, without_id))
-    return (code, output, errors.count("\n")) == (2, "", 1) and named and bool(re.search(WAY_OUT, errors))
+    named = (
+        by_spark
+        or other
+        or any(known in errors for known in (name, of_checksum, without_id))
+    )
+    return (
+        (code, output, errors.count("\n")) == (2, "", 1)
+        and named
+        and bool(re.search(WAY_OUT, errors))
+    )
 
 
 def looked_at(checkpoint, capfd):
@@ -143,11 +182,21 @@ def looked_at(checkpoint, capfd):
 
 @pytest.mark.fast("hdfs-cut")
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_any_file_damaged_in_any_way_is_told_or_harmless(made, one_more, job, tmp_path, capfd, damage):
+def test_any_file_damaged_in_any_way_is_told_or_harmless(
+    made, one_more, job, tmp_path, capfd, damage
+):
     dice = random.Random(SEED)  # noqa: S311
     names, checksums = files(made[1])
     names += dice.sample(checksums, 6)
-    some = "metadata", "offsets/2", "commits/2", "sources/0/0", "state/0/0/_metadata/schema", KEPT, QUERY
+    some = (
+        "metadata",
+        "offsets/2",
+        "commits/2",
+        "sources/0/0",
+        "state/0/0/_metadata/schema",
+        KEPT,
+        QUERY,
+    )
     assert {*some} < {*names}
     number_told = ways = 0
     for number, name in enumerate(names):
@@ -156,7 +205,11 @@ def test_any_file_damaged_in_any_way_is_told_or_harmless(made, one_more, job, tm
         looked_at(copy, capfd)
         result = job(copy)
         number_told += told(copy, name, result)
-        assert told(copy, name, result) or result == (0, one_more, ""), (SEED, name, result)
+        assert told(copy, name, result) or result == (0, one_more, ""), (
+            SEED,
+            name,
+            result,
+        )
         way = re.search(r"sparkstream (checkpoint rewind .+? --to \d+)", result[2])
         if way and NEWEST.match(name):
             ways += 1
@@ -168,7 +221,16 @@ def test_any_file_damaged_in_any_way_is_told_or_harmless(made, one_more, job, tm
 
 
 @pytest.mark.parametrize(
-    "text", ["{}", "[]", "5", "null", "", '{"name": 1, "mode": "m", "fingerprint": ""}', "\xff"]
+    "text",
+    [
+        "{}",
+        "[]",
+        "5",
+        "null",
+        "",
+        '{"name": 1, "mode": "m", "fingerprint": ""}',
+        "\xff",
+    ],
 )
 def test_a_note_of_the_query_that_is_none_is_told(made, job, tmp_path, capfd, text):
     copy = shutil.copytree(made[1], tmp_path / "copy")
@@ -177,13 +239,19 @@ def test_a_note_of_the_query_that_is_none_is_told(made, job, tmp_path, capfd, te
     assert told(copy, QUERY, job(copy)), job(copy)
 
 
-def test_rows_that_are_shown_again_are_those_that_were_kept(made, job, tmp_path, caplog):
+def test_rows_that_are_shown_again_are_those_that_were_kept(
+    made, job, tmp_path, caplog
+):
     copy = shutil.copytree(made[1], tmp_path / "copy")
     assert job(copy) == (0, READ, "")
-    (copy / KEPT).write_text(f"crc32 01234567\n{(copy / KEPT).read_text()}\n")  # as before 0.1.0
+    # As before 0.1.0
+    (copy / KEPT).write_text(f"crc32 01234567\n{(copy / KEPT).read_text()}\n")
     assert job(copy) == (0, READ, "")
     for damage in (halve_without_checksum, replace_by_a_folder):
         caplog.clear()
         damage(copy / KEPT, random)
         assert job(copy) == (0, "[]\n", "")
-        assert f"the table is empty until the next batch: {copy / KEPT} is not what was kept" in caplog.text
+        assert (
+            f"the table is empty until the next batch: {copy / KEPT} is not what was"
+            " kept" in caplog.text
+        )

@@ -6,7 +6,10 @@ from conftest import HANGS
 from faults import targets
 from faults.drivers import one_line
 
-COPIES = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY sparkstream_stage %'"
+COPIES = (
+    "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY"
+    " sparkstream_stage %'"
+)
 
 
 def test_a_database_that_stops_in_mid_transaction(server, tmp_path, launch, request):

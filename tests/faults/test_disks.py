@@ -13,13 +13,17 @@ from sparkstream_kit import run, sinks, sources, start
 
 @pytest.mark.fast("output", "iceberg")
 @pytest.mark.parametrize("full", ["checkpoint", "output", "database", "iceberg"])
-def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(full, small_disk, tmp_path, launch):
+def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(
+    full, small_disk, tmp_path, launch
+):
     url = f"sqlite:///{small_disk if full == 'database' else tmp_path}/totals.db"
     job = {
         "output": partial(targets.clean_files, out=small_disk / "out"),
         "iceberg": partial(targets.iceberg, how="append", lake=small_disk / "lake"),
         "database": partial(targets.database, url=url),
-        "checkpoint": partial(targets.database, url=url, checkpoint=small_disk / "ckpt"),
+        "checkpoint": partial(
+            targets.database, url=url, checkpoint=small_disk / "ckpt"
+        ),
     }[full]
     sales, target = job(tmp_path)
     sales.land(2)
@@ -39,7 +43,13 @@ def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(full, small_disk, tmp
 def test_a_start_on_a_full_disk_leaves_no_lock(spark, small_disk, folder):
     def begin():
         lines = sources.text(spark, str(folder))
-        return start(lines, sinks.console(), name="full", checkpoint=small_disk / "ckpt", availableNow=True)
+        return start(
+            lines,
+            sinks.console(),
+            name="full",
+            checkpoint=small_disk / "ckpt",
+            availableNow=True,
+        )
 
     (small_disk / "ckpt" / "sparkstream-kit").mkdir(parents=True)
     fill(small_disk / "ballast")

@@ -10,7 +10,9 @@ from faults.drivers import JOBS, SCRIPTS, until
 from sparkstream_kit import feeds
 
 
-def test_a_killed_dstream_of_a_socket_counts_a_line_at_most_once_and_never_goes_back(launch, tmp_path):
+def test_a_killed_dstream_of_a_socket_counts_a_line_at_most_once_and_never_goes_back(
+    launch, tmp_path
+):
     kept, numbers = tmp_path / "ckpt" / "counts.json", itertools.count()
     words = map("word{}".format, numbers)  # each once, to whichever client is there
     totals = [0]
@@ -25,8 +27,23 @@ def test_a_killed_dstream_of_a_socket_counts_a_line_at_most_once_and_never_goes_
     with feeds.LineServer(lambda: words, rate=50) as server:
         for _ in range(2):
             before = look()
-            address = (server.host, server.port, "--batch-interval", 1, "--slide", 1, "--window", 2)
-            driver = launch("python", JOBS / "dstream_wordcount.py", *address, "--checkpoint", kept.parent)
+            address = (
+                server.host,
+                server.port,
+                "--batch-interval",
+                1,
+                "--slide",
+                1,
+                "--window",
+                2,
+            )
+            driver = launch(
+                "python",
+                JOBS / "dstream_wordcount.py",
+                *address,
+                "--checkpoint",
+                kept.parent,
+            )
             driver.until(lambda: look() >= before + 60)  # noqa: B023 - waited for here
             driver.kill("group")
             look()
@@ -52,12 +69,20 @@ def test_a_killed_dstream_of_a_folder_is_exact_again(launch, tmp_path):
         return found
 
     for number in range(0, 6, 3):
-        driver = launch("python", SCRIPTS / "folder_counts.py", folder, tmp_path / "ckpt")
+        driver = launch(
+            "python", SCRIPTS / "folder_counts.py", folder, tmp_path / "ckpt"
+        )
         driver.until(lambda driver=driver: driver.output)
         land(number)
-        until(lambda driver=driver: shown(driver) == truth, lambda driver=driver: str(shown(driver)))
+        until(
+            lambda driver=driver: shown(driver) == truth,
+            lambda driver=driver: str(shown(driver)),
+        )
         land(number + 1)  # on its way
         driver.kill("group")
         land(number + 2)  # while nobody watches
     driver = launch("python", SCRIPTS / "folder_counts.py", folder, tmp_path / "ckpt")
-    until(lambda: shown(driver) == truth, lambda: f"{shown(driver)} is not {truth}: {driver.errors}")
+    until(
+        lambda: shown(driver) == truth,
+        lambda: f"{shown(driver)} is not {truth}: {driver.errors}",
+    )

@@ -19,7 +19,15 @@ from sparkstream_kit.testing.exactly_once import _Proof
 
 MOST = int(os.environ.get("SCHEDULES", "100"))  # of each sink
 FEW = 5  # the same, in `make faults`, of these:
-FAST = ("sqlite upsert", "batch_files", "delta append", "snapshot", "fan_out", "by_value", "iceberg append")
+FAST = (
+    "sqlite upsert",
+    "batch_files",
+    "delta append",
+    "snapshot",
+    "fan_out",
+    "by_value",
+    "iceberg append",
+)
 
 
 @pytest.fixture
@@ -29,12 +37,15 @@ def rows(spark):
 
 @pytest.mark.fast(f"*-{FEW}")
 @pytest.mark.parametrize(
-    ("name", "most"), [*((name, FEW) for name in FAST), *((name, MOST) for name in KITS)]
+    ("name", "most"),
+    [*((name, FEW) for name in FAST), *((name, MOST) for name in KITS)],
 )
 def test_the_kit_s_own_sinks_survive_every_crash(name, most, rows, tmp_path):
     build, read, mode, expected = KITS[name]
     report = tmp_path / "report.json"
-    made = assert_exactly_once(build, rows, read=read, mode=mode, expected=expected, most=most, report=report)
+    made = assert_exactly_once(
+        build, rows, read=read, mode=mode, expected=expected, most=most, report=report
+    )
     assert str(made).startswith(f"{made.schedules} schedules, 0 differences")
     assert json.loads(report.read_text())["schedules"] == made.schedules
     assert made.schedules == FEW or most == MOST
@@ -44,10 +55,14 @@ def test_the_kit_s_own_sinks_survive_every_crash(name, most, rows, tmp_path):
 @pytest.mark.parametrize("name", SOUND)
 def test_sound_sinks_of_a_user_s_own_survive_every_crash(name, rows):
     make, read = SOUND[name]
-    assert_exactly_once(job(make), rows, read=read, expected=expected_of(name), most=MOST)
+    assert_exactly_once(
+        job(make), rows, read=read, expected=expected_of(name), most=MOST
+    )
 
 
-@pytest.mark.fast("marker_in_a_second_transaction", "rename_before_sync", "error_is_swallowed")
+@pytest.mark.fast(
+    "marker_in_a_second_transaction", "rename_before_sync", "error_is_swallowed"
+)
 @pytest.mark.parametrize("name", BROKEN)
 def test_each_defect_is_found(name, rows):
     make, read = BROKEN[name]
@@ -61,7 +76,9 @@ def proof_of(spark, folder, name):
     make, read = {**BROKEN, **SOUND}[name]
     rows = spark.createDataFrame(ROWS, SALES)
     run, fed = folder / "run", rows.collect()
-    return _Proof(Streams(spark, folder), run, job(make), read, "append", rows, fed, None)
+    return _Proof(
+        Streams(spark, folder), run, job(make), read, "append", rows, fed, None
+    )
 
 
 def found_after(proof, source):
@@ -84,16 +101,21 @@ def found_after(proof, source):
         ("totals_in_place", 5),
     ],
 )
-def test_a_real_kill_leaves_what_the_crash_at_that_call_leaves(spark, tmp_path, name, kills):
+def test_a_real_kill_leaves_what_the_crash_at_that_call_leaves(
+    spark, tmp_path, name, kills
+):
     proof = proof_of(spark, tmp_path / "crashed", name)
     (tmp_path / "crashed").mkdir()
     breaking: list[Any] = []
     harmless: list[Any] = []
     for each in proof.crashed(proof.begun("2-1")):
-        if re.fullmatch(r"[\d.]+", each.crashes[-1].label):  # a kill loses nothing that was not synced
+        # A kill loses nothing that was not synced
+        if re.fullmatch(r"[\d.]+", each.crashes[-1].label):
             proof.arrive(each)
             wanted = found_after(proof, each.source)
-            (harmless if wanted == sorted(expected_of(name)) else breaking).append((each, wanted))
+            (harmless if wanted == sorted(expected_of(name)) else breaking).append(
+                (each, wanted)
+            )
     assert bool(breaking) == (name in BROKEN)
     some = breaking[: kills // 2]
     for each, wanted in (*some, *harmless[: kills - len(some)]):
@@ -107,5 +129,7 @@ def test_a_real_kill_leaves_what_the_crash_at_that_call_leaves(spark, tmp_path, 
         )
         assert done.returncode == -signal.SIGKILL, done.stderr
         killed = proof_of(spark, folder, name)
-        source = Source(spark, (each.source.schema, None), folder / "source-0", itertools.count())
+        source = Source(
+            spark, (each.source.schema, None), folder / "source-0", itertools.count()
+        )
         assert found_after(killed, source) == wanted

@@ -27,7 +27,8 @@ ROUNDS = int(os.environ.get("ROUNDS", "4"))
 OLD, ALL = 3, 4  # files
 
 
-# Each call that changes something: a file of the checkpoint, or that Spark runs a batch.
+# Each call that changes something: a file of the checkpoint, or that Spark runs a
+# batch.
 STEPS = (
     *((shutil, name) for name in ("copytree", "copy")),
     *((Path, name) for name in ("rename", "mkdir")),
@@ -56,7 +57,12 @@ def numbered(patch, crash=None):
 
 def land(folder, *numbers):
     """Land files of sales; the last one closes the windows of those before it."""
-    land_shops(folder, *numbers, third="dye", late=lambda number: -60 if number == ALL - 1 else 0)
+    land_shops(
+        folder,
+        *numbers,
+        third="dye",
+        late=lambda number: -60 if number == ALL - 1 else 0,
+    )
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,12 @@ class Case:
 
 CASES = {
     "whole": Case("complete", totals("product"), totals("shop")),
-    "updated": Case("update", totals("product"), totals("product", where="shop = 'a'"), store="rocksdb"),
+    "updated": Case(
+        "update",
+        totals("product"),
+        totals("product", where="shop = 'a'"),
+        store="rocksdb",
+    ),
     "windows": Case("append", hourly("product"), hourly("product", where="shop = 'a'")),
     "planned": Case("complete", totals("product"), totals("shop"), cut_off=True),
 }
@@ -81,14 +92,26 @@ CASES = {
 def go(spark, case, home, transform, checkpoint, **more):
     sink = sinks.batch_files(home / "out", format="json")
     names = {"name": "totals", "mode": case.mode, "checkpoint": home / checkpoint}
-    run(start(transform(stream(spark, home / "in")), sink, **names, **more, availableNow=True))
+    run(
+        start(
+            transform(stream(spark, home / "in")),
+            sink,
+            **names,
+            **more,
+            availableNow=True,
+        )
+    )
 
 
 def result(home):
     """Return the rows of each batch, without Spark."""
     found: dict[int, Any] = {}
     for folder in (home / "out").glob("batch=*"):
-        lines = (line for file in folder.glob("part-*") for line in file.read_text().splitlines())
+        lines = (
+            line
+            for file in folder.glob("part-*")
+            for line in file.read_text().splitlines()
+        )
         found[int(folder.name[6:])] = Counter(lines)
     return found
 
@@ -108,7 +131,9 @@ def put_back(home):
 
 @pytest.mark.fast("whole")
 @pytest.mark.parametrize("kind", CASES)
-def test_a_build_that_crashes_at_any_step_begins_again_and_is_exact(spark, tmp_path, record_property, kind):
+def test_a_build_that_crashes_at_any_step_begins_again_and_is_exact(
+    spark, tmp_path, record_property, kind
+):
     case = CASES[kind]
     land(tmp_path / "in", *range(OLD))
     with in_force(spark, {STATE_STORE: STATE_STORES[case.store]}):
@@ -131,7 +156,9 @@ def test_a_build_that_crashes_at_any_step_begins_again_and_is_exact(spark, tmp_p
             assert done == steps[: crash + 1]
             assert not (tmp_path / "v2" / "offsets").exists()
             go(spark, case, tmp_path, case.new, "v2", continues=tmp_path / "v1")
-            assert result(tmp_path) == truth, f"after a crash at step {crash}, {steps[crash]}"
+            assert result(tmp_path) == truth, (
+                f"after a crash at step {crash}, {steps[crash]}"
+            )
             assert check(tmp_path / "v2") == []
             assert not (tmp_path / ".v2.evolving").exists()
         record_property("steps", f"{len(steps)}, a crash at each {every}.")
@@ -145,7 +172,11 @@ def test_a_driver_killed_at_any_time_begins_again_and_is_exact(tmp_path, launch,
     ended(launch("python", script, folder, out, tmp_path / "v1"))
     keep(tmp_path)
     land(folder, *range(OLD, ALL))
-    sold = [json.loads(line) for file in folder.iterdir() for line in file.read_text().splitlines()]
+    sold = [
+        json.loads(line)
+        for file in folder.iterdir()
+        for line in file.read_text().splitlines()
+    ]
     truth = None
     building = tmp_path / ".v2.evolving"
     chosen = random.Random(7)  # noqa: S311 - the same kills in each run

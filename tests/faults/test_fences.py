@@ -28,7 +28,9 @@ SEED = 28
 FILES = 6  # of a round, so that the first driver is busy when it is stopped
 
 
-@pytest.mark.fast("sqlite append", "delta upsert", "iceberg append", "iceberg upsert", "directories")
+@pytest.mark.fast(
+    "sqlite append", "delta upsert", "iceberg append", "iceberg upsert", "directories"
+)
 def test_a_second_driver_shuts_the_first_out(stream):  # noqa: F811
     sink_contract.fenced(stream)
 
@@ -43,7 +45,9 @@ def test_a_dry_run_and_a_start_that_is_refused_take_no_epoch(stream_to):  # noqa
     of_others.mkdir()
     (of_others / "1.json").write_text("{}")
     other = sinks.fan_out(totals.adaptor.sink, sinks.batch_files(of_others))
-    with pytest.raises(InvalidInputError, match="has rows that no query of the kit has written"):
+    with pytest.raises(
+        InvalidInputError, match="has rows that no query of the kit has written"
+    ):
         start(totals.frame(), other, name="contract", checkpoint=totals.checkpoint)
     sink_contract.cut(totals.checkpoint / "offsets" / "1")
     assert "rewind" in totals.refused()
@@ -53,10 +57,21 @@ def test_a_dry_run_and_a_start_that_is_refused_take_no_epoch(stream_to):  # noqa
 @pytest.mark.fast("sqlite-append")
 @pytest.mark.parametrize(
     "killed",
-    ["sqlite-append", "files", "postgresql-append", "mariadb-append", "delta-append", "iceberg-append"],
+    [
+        "sqlite-append",
+        "files",
+        "postgresql-append",
+        "mariadb-append",
+        "delta-append",
+        "iceberg-append",
+    ],
     indirect=True,
 )
-def test_a_driver_that_wakes_up_is_refused_and_the_newer_one_goes_on(killed, launch, request):  # noqa: F811
+def test_a_driver_that_wakes_up_is_refused_and_the_newer_one_goes_on(
+    killed,  # noqa: F811
+    launch,
+    request,
+):
     sales, target = killed
     wakes_up(sales, target, launch, random.Random(f"{SEED} {request.node.callspec.id}"))  # noqa: S311 - times
 
@@ -67,16 +82,21 @@ def wakes_up(sales, target, launch, pick):
     refusals, driver = 0, launch("python", *target.command)
     while refusals < ROUNDS:
         wait_until_busy(driver, target, sales)
-        time.sleep(pick.uniform(0, 2))  # the moment of the stop, which no condition picks
+        # The moment of the stop, which no condition picks
+        time.sleep(pick.uniform(0, 2))
         driver.freeze()
-        (target.checkpoint / "sparkstream-kit" / "lock").unlink()  # on another machine it does not count
+        # On another machine it does not count
+        (target.checkpoint / "sparkstream-kit" / "lock").unlink()
         sales.land(1)
         newer = launch("python", *target.command)
         wait_until_through(newer, target, sales)
         driver.thaw()
-        if not newer.running:  # the first one was stopped in the middle of a transaction
+        # The first one was stopped in the middle of a transaction
+        if not newer.running:
             # Iceberg's catalog is SQLite's file here.
-            assert re.search("has locked the ledger for 30 s|database is locked", one_line(newer, 75))
+            assert re.search(
+                "has locked the ledger for 30 s|database is locked", one_line(newer, 75)
+            )
             continue
         refused_by(newer, target, one_line(driver, 1))
         driver, refusals = newer, refusals + 1
@@ -90,8 +110,17 @@ def wakes_up(sales, target, launch, pick):
 
 def refused_by(newer, target, line):
     """See that the line names the newer driver; or where to find it, if Spark's log refused the first one."""
-    if re.search(r"another driver is using this checkpoint .* sparkstream-kit/lock\); this one ends$", line):
-        assert json.loads((target.checkpoint / "sparkstream-kit" / "lock").read_text())["pid"] == newer.pid
+    if re.search(
+        r"another driver is using this checkpoint .* sparkstream-kit/lock\); this one"
+        r" ends$",
+        line,
+    ):
+        assert (
+            json.loads((target.checkpoint / "sparkstream-kit" / "lock").read_text())[
+                "pid"
+            ]
+            == newer.pid
+        )
     else:
         assert re.search(sink_contract.FENCED, line), line
         assert f"process {newer.pid} on " in line
@@ -114,7 +143,10 @@ def wait_until_through(driver, target, sales):
     until(lambda: is_through() or not driver.running, lambda: driver.errors)
 
 
-def test_a_start_that_cannot_take_its_epoch_names_the_driver_that_holds_the_ledger(stream_to, monkeypatch):  # noqa: F811
+def test_a_start_that_cannot_take_its_epoch_names_the_driver_that_holds_the_ledger(
+    stream_to,  # noqa: F811
+    monkeypatch,
+):
     monkeypatch.setattr(sql_tables, "_AT_START", 1)
     totals = stream_to("sqlite append")
     totals.land(2)
@@ -123,8 +155,10 @@ def test_a_start_that_cannot_take_its_epoch_names_the_driver_that_holds_the_ledg
         stopped.execute("UPDATE sparkstream_ledger SET epoch = epoch")
         line = totals.refused()
     assert re.search(
-        r"table t in .*: another process has locked the ledger for 1 s, such as the query's last driver "
-        rf"\(epoch 1, process {os.getpid()} on \S+ since .*\); end that process, and start again$",
+        r"table t in .*: another process has locked the ledger for 1 s, such as the"
+        r" query's last driver "
+        rf"\(epoch 1, process {os.getpid()} on \S+ since .*\); end that process, and"
+        r" start again$",
         line,
     )
     totals.go()
@@ -137,13 +171,19 @@ def epochs(totals):
 
 
 @pytest.mark.fast("few")
-@pytest.mark.parametrize("rounds", [3, int(os.environ.get("ROUNDS", "200"))], ids=["few", "many"])
-def test_a_writer_of_iceberg_that_wakes_up_at_any_moment_of_a_commit_is_refused(rounds, tmp_path, launch):
+@pytest.mark.parametrize(
+    "rounds", [3, int(os.environ.get("ROUNDS", "200"))], ids=["few", "many"]
+)
+def test_a_writer_of_iceberg_that_wakes_up_at_any_moment_of_a_commit_is_refused(
+    rounds, tmp_path, launch
+):
     pick = random.Random(SEED)  # noqa: S311 - times, not secrets
     lake, refused = tmp_path / "lake", 0
 
     def begun(number, before=-1):
-        writer = launch(sys.executable, SCRIPTS / "iceberg_batches.py", lake, f"driver {number}")
+        writer = launch(
+            sys.executable, SCRIPTS / "iceberg_batches.py", lake, f"driver {number}"
+        )
 
         def is_through():
             try:
@@ -157,16 +197,21 @@ def test_a_writer_of_iceberg_that_wakes_up_at_any_moment_of_a_commit_is_refused(
     older = begun(0)
     while refused < rounds:
         assert older.running, older.output + older.errors
-        time.sleep(pick.uniform(0, 0.2))  # the moment of the stop, which no condition picks
+        # The moment of the stop, which no condition picks
+        time.sleep(pick.uniform(0, 0.2))
         before = iceberg.last_batch(lake)
         older.freeze()
         newer = begun(refused + 1, before)
         older.thaw()
-        if not newer.running:  # the first one was stopped while it had the lock of SQLite
+        # The first one was stopped while it had the lock of SQLite
+        if not newer.running:
             assert "database is locked" in newer.output + newer.errors
             continue
         assert older.ended() == 1, older.errors
-        assert f"another driver has started to write to Iceberg table shop.t in {lake}" in older.output
+        assert (
+            f"another driver has started to write to Iceberg table shop.t in {lake}"
+            in older.output
+        )
         older, refused = newer, refused + 1
     older.kill("group")
     assert [n for _, n in sorted(iceberg.rows(lake), key=lambda row: row[1])] == list(

@@ -52,16 +52,25 @@ def fuzzed(make):
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_fuzzed_lines_give_what_python_reads(spark, folder, tmp_path, kind):
     make, read, parse = (
-        (csv_line, read_csv, csv_rows) if kind == "csv" else (json_line, read_json, parse_json)
+        (csv_line, read_csv, csv_rows)
+        if kind == "csv"
+        else (json_line, read_json, parse_json)
     )
     lines = list(fuzzed(make))
     for number in range(FILES):
         # A byte order mark that begins a file is no part of its first line.
-        part = [b"first", *lines[number * LINES // FILES : (number + 1) * LINES // FILES]]
+        part = [
+            b"first",
+            *lines[number * LINES // FILES : (number + 1) * LINES // FILES],
+        ]
         (folder / f"{number}.txt").write_bytes(b"\n".join(part))
     rows = parse(sources.text(spark, str(folder)), CSV if kind == "csv" else JSON)
     sink = sinks.batch_files(tmp_path / "out")
-    summary = run(start(rows, sink, name="fuzzed", checkpoint=tmp_path / "ckpt", availableNow=True))
+    summary = run(
+        start(
+            rows, sink, name="fuzzed", checkpoint=tmp_path / "ckpt", availableNow=True
+        )
+    )
 
     found: Counter[bytes] = Counter()
     bad, wrong = 0, []
@@ -72,7 +81,9 @@ def test_fuzzed_lines_give_what_python_reads(spark, folder, tmp_path, kind):
         found[line] += 1
         bad += reason is not None
         expected = read(line)
-        if (reason is None) != (expected is not None) or (expected and shown(row) != shown(expected)):
+        if (reason is None) != (expected is not None) or (
+            expected and shown(row) != shown(expected)
+        ):
             wrong.append((line, reason, row, expected))
     assert not wrong, f"{len(wrong)} lines, such as {wrong[:5]}"
     assert found == Counter(lines) + Counter({b"first": FILES})
@@ -104,22 +115,40 @@ VALUES = {
 }  # fmt: skip
 GOOD = dict(
     zip(
-        VALUES, ["1", "2", "7.50", "0.1", "true", "2024-02-29", "2024-02-29T10:00:00", "Ann", ""], strict=True
+        VALUES,
+        [
+            "1",
+            "2",
+            "7.50",
+            "0.1",
+            "true",
+            "2024-02-29",
+            "2024-02-29T10:00:00",
+            "Ann",
+            "",
+        ],
+        strict=True,
     )
 )
 
 
 def csv_rows(lines, schema):
-    rows = parse_csv(lines, schema, timestamp_format="yyyy-MM-dd'T'HH:mm:ss[.SSSSSSSSS]")
+    rows = parse_csv(
+        lines, schema, timestamp_format="yyyy-MM-dd'T'HH:mm:ss[.SSSSSSSSS]"
+    )
     # Read from Parquet, a time of long ago would be another.
     return rows.withColumn("at", F.date_format("at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"))
 
 
 def csv_line(chance):
-    row = [chance.choice(VALUES[name]) if chance.random() < 0.15 else good for name, good in GOOD.items()]
+    row = [
+        chance.choice(VALUES[name]) if chance.random() < 0.15 else good
+        for name, good in GOOD.items()
+    ]
     text = io.StringIO()
     plain, quoted = (
-        csv.writer(text, lineterminator="", quoting=how) for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+        csv.writer(text, lineterminator="", quoting=how)
+        for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
     )
     (quoted if chance.random() < 0.3 else plain).writerow(row)
     return text.getvalue()
@@ -133,7 +162,8 @@ def read_csv(raw):
             return None
         (texts,) = csv.reader([line], strict=True)
         row = {
-            name: None if text == "" else OF_CSV[name](text) for name, text in zip(OF_CSV, texts, strict=True)
+            name: None if text == "" else OF_CSV[name](text)
+            for name, text in zip(OF_CSV, texts, strict=True)
         }
     except (ValueError, csv.Error):
         return None
@@ -171,7 +201,9 @@ def price(text):
 
 
 def floating(text):
-    plain = matching(r"[\0- ]*([+-]?(inf|infinity|nan|(\d+\.?\d*|\.\d+)(e[+-]?\d+)?))[\0- ]*", text)[1]
+    plain = matching(
+        r"[\0- ]*([+-]?(inf|infinity|nan|(\d+\.?\d*|\.\d+)(e[+-]?\d+)?))[\0- ]*", text
+    )[1]
     value = float(plain)
     if math.isinf(value) and plain[-1].isdigit():
         raise ValueError(text)
@@ -188,7 +220,9 @@ def day(text):
 
 
 def moment(text):
-    whole, digits = matching(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6})0{0,3})?", text).groups()
+    whole, digits = matching(
+        r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6})0{0,3})?", text
+    ).groups()
     return datetime.fromisoformat(f"{whole}.{(digits or '').ljust(6, '0')}").isoformat(
         timespec="microseconds"
     )
@@ -229,7 +263,11 @@ def json_line(chance):
         if chance.random() < 0.9
     }
     blank = chance.choice(("", "", " "))
-    return "{" + f",{blank}".join(f'"{name}":{blank}{token}' for name, token in picked.items()) + "}"
+    return (
+        "{"
+        + f",{blank}".join(f'"{name}":{blank}{token}' for name, token in picked.items())
+        + "}"
+    )
 
 
 EXACT = Context(prec=400)
@@ -242,12 +280,22 @@ class Exponent(Decimal):
 def read_json(raw):
     """Return the values of a line; None where it is bad."""
     try:
-        found = json.loads(raw.decode(), object_pairs_hook=once, parse_constant=refused, parse_float=decimal)
-        json.dumps(found, default=str, ensure_ascii=False).encode()  # fails for half of a surrogate pair
+        found = json.loads(
+            raw.decode(),
+            object_pairs_hook=once,
+            parse_constant=refused,
+            parse_float=decimal,
+        )
+        # Fails for half of a surrogate pair
+        json.dumps(found, default=str, ensure_ascii=False).encode()
         if not isinstance(found, dict):
             return None
-        row = {name: None if found.get(name) is None else read(found[name]) for name, read in OF_JSON.items()}
-    except (ValueError, InvalidOperation):  # also an exponent of more digits than Decimal takes
+        row = {
+            name: None if found.get(name) is None else read(found[name])
+            for name, read in OF_JSON.items()
+        }
+    except (ValueError, InvalidOperation):
+        # also an exponent of more digits than Decimal takes
         return None
     return row if row["n"] is not None else None
 

@@ -28,8 +28,12 @@ def sales():
 
 
 def hourly():
-    times = (f"2024-01-01T{8 + n // 60:02}:{n % 60:02}:00Z" for n in range(FILES * ROWS))
-    return [feeds.json_line({"time": time, "product": "tea", "amount": 2}) for time in times]
+    times = (
+        f"2024-01-01T{8 + n // 60:02}:{n % 60:02}:00Z" for n in range(FILES * ROWS)
+    )
+    return [
+        feeds.json_line({"time": time, "product": "tea", "amount": 2}) for time in times
+    ]
 
 
 JOBS: dict[str, tuple[Callable[[], list[str]], Callable[[Path], tuple[Any, ...]]]] = {
@@ -38,9 +42,17 @@ JOBS: dict[str, tuple[Callable[[], list[str]], Callable[[Path], tuple[Any, ...]]
     "card_alerts": (rows("cards"), lambda out: (out, "--drain")),
     "events_to_postgres": (
         rows("events"),
-        lambda out: ("--database", f"sqlite:///{out}.db", "--checkpoint", f"{out}-ckpt"),
+        lambda out: (
+            "--database",
+            f"sqlite:///{out}.db",
+            "--checkpoint",
+            f"{out}-ckpt",
+        ),
     ),
-    "hashtag_trends": (rows("posts"), lambda out: ("--drain", "--checkpoint", f"{out}-ckpt")),
+    "hashtag_trends": (
+        rows("posts"),
+        lambda out: ("--drain", "--checkpoint", f"{out}-ckpt"),
+    ),
     "hourly_sales": (hourly, lambda out: (out, "--drain")),
     "log_errors": (rows("logs"), lambda out: (out, "--drain")),
     "sales_clean": (sales, lambda out: (out,)),
@@ -58,8 +70,12 @@ def quiet(capsys, caplog):
         with caplog.at_level(logging.WARNING):
             assert main.__wrapped__([str(arg) for arg in args]) == 0
         said = capsys.readouterr().err.splitlines()
-        assert any("last batch committed: " in line or "learned from" in line for line in said), said
-        assert [line for line in said if line.startswith(("verdict:", "hint:", "warning:"))] == []
+        assert any(
+            "last batch committed: " in line or "learned from" in line for line in said
+        ), said
+        assert [
+            line for line in said if line.startswith(("verdict:", "hint:", "warning:"))
+        ] == []
         assert [record.getMessage() for record in caplog.records] == []
         assert [line for line in said if "waiting" in line] == []
 
@@ -67,7 +83,9 @@ def quiet(capsys, caplog):
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_a_job_says_nothing_but_its_summary(name, spark, folder, tmp_path, quiet, monkeypatch):
+def test_a_job_says_nothing_but_its_summary(
+    name, spark, folder, tmp_path, quiet, monkeypatch
+):
     made, flags = JOBS[name]
     feeds.drip(feeds.line_files(made(), rows=ROWS, name="lines-{}"), folder)
     monkeypatch.setattr(sys, "path", [str(ROOT / "examples"), *sys.path])
@@ -78,7 +96,9 @@ def test_a_job_says_nothing_but_its_summary(name, spark, folder, tmp_path, quiet
     quiet(main, folder, *flags(tmp_path / "out"), *limits)
     if name == "action_rows":
         places = (tmp_path / "out" / "rows", tmp_path / "counts")
-        quiet(import_module("action_windows").main, *places, "--available-now", "--drain")
+        quiet(
+            import_module("action_windows").main, *places, "--available-now", "--drain"
+        )
 
 
 def test_a_job_that_reads_a_socket_says_nothing_but_its_summary(spark, quiet):

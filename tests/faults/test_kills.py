@@ -4,7 +4,8 @@
                      |                         |                         |
     killed:          |- before the sink -|     |- before the commit -|   |- after the commit -|
 
-The driver is frozen before a look, so that the point is sure, and goes on if it has come past it.
+The driver is frozen before a look, so that the point is sure, and goes on if it has
+come past it.
 """
 
 import os
@@ -33,7 +34,13 @@ KILLS = [(point, "group") for point in POINTS]
 ALSO = [*KILLS, ("before the commit", "python")]
 
 JOBS = ["files", "sqlite", "postgresql", "mariadb", "events", "delta", "iceberg"]
-SINKS = ["spark-files", "sqlite-upsert", "postgresql-append", "mariadb-append", "mariadb-upsert"]
+SINKS = [
+    "spark-files",
+    "sqlite-upsert",
+    "postgresql-append",
+    "mariadb-append",
+    "mariadb-upsert",
+]
 SINKS += ["delta-append", "delta-upsert", "iceberg-append", "iceberg-upsert"]
 
 
@@ -73,7 +80,11 @@ def frozen_at(driver, target, sales, point, first):
     """Freeze a driver at a point of one of the batches from `first` on, however many it takes; return it."""
 
     def reached(batch):
-        return batch >= first and target.planned() == batch and POINTS[point](target, batch)
+        return (
+            batch >= first
+            and target.planned() == batch
+            and POINTS[point](target, batch)
+        )
 
     end = time.monotonic() + HANGS
     while time.monotonic() < end:
@@ -89,7 +100,10 @@ def wait_for_start(driver, target):
     lock = target.checkpoint / "sparkstream-kit" / "lock"
     until(
         # It names its Python and its JVM; the one that was launched is either.
-        lambda: (lock.exists() and f": {driver.pid}, " in lock.read_text()) or not driver.living(),
+        lambda: (
+            (lock.exists() and f": {driver.pid}, " in lock.read_text())
+            or not driver.living()
+        ),
         lambda: driver.errors,
     )
 
@@ -104,11 +118,14 @@ def test_killed_between_two_targets_of_a_batch(launcher, victim, launch, tmp_pat
     sales, target = targets.by_value(tmp_path)
     for _ in range(2):
         sales.land(2)
-        first = target.planned() + 1  # the batch of the kill before is in some targets from the start
+        # The batch of the kill before is in some targets from the start
+        first = target.planned() + 1
         driver = launch(launcher, *target.command)
 
         def reached(first=first):
-            return target.planned() >= first and targets.is_between(target, target.planned())
+            return target.planned() >= first and targets.is_between(
+                target, target.planned()
+            )
 
         driver.until(lambda driver=driver, reached=reached: driver.frozen_if(reached))
         assert not target.committed(target.planned())
@@ -138,12 +155,17 @@ def test_killed_at_random_times(killed, launch, request):
     pick = random.Random(f"{SEED} {request.node.callspec.id}")  # noqa: S311 - times, not secrets
     for _ in range(-(-ROUNDS // len(JOBS))):
         sales.land(3)
-        launcher, victim = pick.choice(["python", "spark-submit"]), pick.choice(["group", "python", "jvm"])
+        launcher, victim = (
+            pick.choice(["python", "spark-submit"]),
+            pick.choice(["group", "python", "jvm"]),
+        )
         driver = launch(launcher, *target.command)
         wait_for_start(driver, target)
-        time.sleep(pick.uniform(0, 3))  # the moment of the kill, which no condition picks
+        # The moment of the kill, which no condition picks
+        time.sleep(pick.uniform(0, 3))
         driver.kill(victim)
-        if victim == "jvm":  # as the system does when memory is short; py4j, too, has its say then
+        # As the system does when memory is short; py4j, too, has its say then
+        if victim == "jvm":
             assert "Spark's JVM ended by itself" in driver.errors
         else:
             assert "Traceback" not in driver.errors

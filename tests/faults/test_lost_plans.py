@@ -22,7 +22,11 @@ from support.sql import sql
 from sparkstream_kit import run, sinks, sources, start
 
 # Of each way to write: the output mode and the keys.
-MODES = {"append": ("append", ()), "upsert": ("update", ["k"]), "replace": ("complete", ())}
+MODES = {
+    "append": ("append", ()),
+    "upsert": ("update", ["k"]),
+    "replace": ("complete", ()),
+}
 
 
 def adaptor(sink_of, read, folder, how):
@@ -47,7 +51,11 @@ def database(server, folder, how):
 def directories(folder, _):
     def rows():
         parts = (folder / "out").glob("[!._]*/part-*")
-        return sorted(json.loads(line)["n"] for part in parts for line in part.read_text().splitlines())
+        return sorted(
+            json.loads(line)["n"]
+            for part in parts
+            for line in part.read_text().splitlines()
+        )
 
     return Adaptor(sinks.batch_files(folder / "out", format="json"), rows)
 
@@ -60,7 +68,9 @@ SYSTEMS: dict[str, Callable[[Path, str], Adaptor]] = {
     "iceberg": partial(adaptor, kits_sinks.iceberg, kits_sinks.from_iceberg),
     "directories": directories,
 }
-SINKS = [f"{system} {how}" for system in ("sqlite", "delta", "iceberg") for how in MODES]
+SINKS = [
+    f"{system} {how}" for system in ("sqlite", "delta", "iceberg") for how in MODES
+]
 SINKS += ["postgresql append", "mariadb upsert", "directories"]
 
 
@@ -88,12 +98,15 @@ def stream(request, stream_to):
     return stream_to(request.param)
 
 
-# Every damage for one sink of each kind; the first two for systems that only keep a text elsewhere.
+# Every damage for one sink of each kind; the first two for systems that only keep a
+# text elsewhere.
 DAMAGED = [
     (sink, damage)
     for sink in SINKS
     for damage in (
-        DAMAGES if sink in ("sqlite append", "sqlite upsert", "directories") else list(DAMAGES)[:2]
+        DAMAGES
+        if sink in ("sqlite append", "sqlite upsert", "directories")
+        else list(DAMAGES)[:2]
     )
 ]
 
@@ -110,8 +123,12 @@ def test_a_damaged_checkpoint_comes_back_exact(stream_to, sink, damage):
     sink_contract.damaged(stream_to(sink), damage)
 
 
-@pytest.mark.fast("sqlite append-*", "delta upsert-1", "iceberg append-1", "directories-1")
-@pytest.mark.parametrize(("sink", "older"), [*((sink, 1) for sink in SINKS), ("sqlite append", 0)])
+@pytest.mark.fast(
+    "sqlite append-*", "delta upsert-1", "iceberg append-1", "directories-1"
+)
+@pytest.mark.parametrize(
+    ("sink", "older"), [*((sink, 1) for sink in SINKS), ("sqlite append", 0)]
+)
 def test_a_checkpoint_from_a_backup_goes_on_exact(stream_to, sink, older):
     stream = stream_to(sink)
     sink_contract.restored(stream, older)
@@ -120,23 +137,36 @@ def test_a_checkpoint_from_a_backup_goes_on_exact(stream_to, sink, older):
 
 
 @pytest.mark.fast("sqlite *", "delta replace", "directories")
-def test_a_batch_that_plain_pyspark_plans_anew_is_refused_and_then_comes_as_it_was(stream):
+def test_a_batch_that_plain_pyspark_plans_anew_is_refused_and_then_comes_as_it_was(
+    stream,
+):
     sink_contract.restored(stream, older=1)
-    writer = stream.adaptor.sink(stream.frame().writeStream).outputMode(stream.adaptor.mode)
-    plain = writer.option("checkpointLocation", str(stream.checkpoint)).trigger(availableNow=True).start()
+    writer = stream.adaptor.sink(stream.frame().writeStream).outputMode(
+        stream.adaptor.mode
+    )
+    plain = (
+        writer.option("checkpointLocation", str(stream.checkpoint))
+        .trigger(availableNow=True)
+        .start()
+    )
     if stream.adaptor.mode == "complete":
         plain.awaitTermination()  # the whole result, which may be written again
     else:
         with pytest.raises(
-            StreamingQueryException, match="has another one of this number: .* sparkstream_kit.start puts"
+            StreamingQueryException,
+            match="has another one of this number: .* sparkstream_kit.start puts",
         ):
             plain.awaitTermination()
     stream.finish()
     stream.check()
 
 
-@pytest.mark.parametrize("sink", ["directories", "sqlite upsert", "delta upsert", "iceberg upsert"])
-def test_a_checkpoint_two_batches_older_is_refused_with_the_way_on(stream_to, tmp_path, sink):
+@pytest.mark.parametrize(
+    "sink", ["directories", "sqlite upsert", "delta upsert", "iceberg upsert"]
+)
+def test_a_checkpoint_two_batches_older_is_refused_with_the_way_on(
+    stream_to, tmp_path, sink
+):
     stream = stream_to(sink)
     sink_contract.restored(stream, older=2)
     line = stream.refused()
@@ -148,7 +178,11 @@ def test_a_checkpoint_two_batches_older_is_refused_with_the_way_on(stream_to, tm
     elif sink == "sqlite upsert":
         sql(f"sqlite:///{tmp_path}/t.db", line.rpartition("again, run ")[2])
     else:
-        subprocess.run(shlex.split(line.rpartition("again, run ")[2]), env=environment(), check=True)
+        subprocess.run(
+            shlex.split(line.rpartition("again, run ")[2]),
+            env=environment(),
+            check=True,
+        )
     stream.finish()
     stream.check()
 
@@ -172,7 +206,8 @@ def test_a_sink_put_back_from_an_older_backup(stream_to, tmp_path, sink):
 
 
 def test_a_job_with_state_on_two_partitions_comes_back_exact(tmp_path, launch):
-    # As a user runs it: with the profile `local`, whose last batch of a run reads no rows.
+    # As a user runs it: with the profile `local`, whose last batch of a run reads no
+    # rows.
     shop, target = targets.events(tmp_path, f"sqlite:///{tmp_path}/shop.db")
     command = [word for word in target.command if word not in targets.QUICK]
     shop.land(2)
@@ -202,8 +237,14 @@ def test_an_entry_that_holds_all_before_it_is_put_back_whole(stream_to):
 def test_a_plan_is_put_back_where_the_input_has_moved(restored, tmp_path):
     stream, moved = restored, tmp_path / "moved"
     stream.input.rename(moved)
-    frame = sources.csv(stream.spark, moved, schema="n INT", max_files_per_trigger=sink_contract.FILES)
-    how: dict[str, Any] = {"name": "contract", "checkpoint": stream.checkpoint, "availableNow": True}
+    frame = sources.csv(
+        stream.spark, moved, schema="n INT", max_files_per_trigger=sink_contract.FILES
+    )
+    how: dict[str, Any] = {
+        "name": "contract",
+        "checkpoint": stream.checkpoint,
+        "availableNow": True,
+    }
     run(start(frame, stream.adaptor.sink, moved={stream.input: moved}, **how))
     stream.check()
 
@@ -211,14 +252,18 @@ def test_a_plan_is_put_back_where_the_input_has_moved(restored, tmp_path):
 def test_a_batch_whose_files_have_gone_is_not_put_back_without_them(restored, tmp_path):
     lost = restored.input / "002.csv"
     lost.rename(tmp_path / "away")
-    assert f"the files that it reads are needed, and {lost} has gone; restore it first" in restored.refused()
+    assert (
+        f"the files that it reads are needed, and {lost} has gone; restore it first"
+        in restored.refused()
+    )
     (tmp_path / "away").rename(lost)
     restored.finish()
     restored.check()
 
 
 def test_an_input_that_was_ended_goes_on_by_the_printed_way(stream_to, tmp_path):
-    # Its last batch is the drain's, which a rewind gives up: what comes now is another batch of that number.
+    # Its last batch is the drain's, which a rewind gives up: what comes now is another
+    # batch of that number.
     stream = stream_to("sqlite upsert")
     stream.land(2)
     run(stream.started(), drain=True)

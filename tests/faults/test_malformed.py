@@ -62,17 +62,31 @@ def test_malformed_lines_are_kept_with_a_reason_and_the_rest_is_exact(launch, tm
             lines.append(broken(list(row)))
             bad[reason, lines[-1]] += 1
     quarter = LINES // 4
-    files = [(f"{n}.csv", "\n".join(lines[n * quarter : (n + 1) * quarter]) + "\n") for n in range(4)]
+    files = [
+        (f"{n}.csv", "\n".join(lines[n * quarter : (n + 1) * quarter]) + "\n")
+        for n in range(4)
+    ]
     feeds.drip(files, tmp_path / "in")
 
-    driver = launch("python", JOBS / "sales_clean.py", tmp_path / "in", tmp_path / "out", "--available-now")
+    driver = launch(
+        "python",
+        JOBS / "sales_clean.py",
+        tmp_path / "in",
+        tmp_path / "out",
+        "--available-now",
+    )
     assert driver.ended() == 0, driver.errors
     assert "100,000 rows in" in driver.errors
     assert sum(bad.values()) == LINES // EVERY
-    assert Counter((row["_reason"], row["_raw"]) for row in rows_in(tmp_path / "out" / "bad")) == bad
-    kept = rows_in(tmp_path / "out" / "good")
-    assert Counter((str(row["OrderID"]), row["CustomerName"], row["State"]) for row in kept) == Counter(
-        (row[0], row[6], row[7]) for row in good
+    assert (
+        Counter(
+            (row["_reason"], row["_raw"]) for row in rows_in(tmp_path / "out" / "bad")
+        )
+        == bad
     )
+    kept = rows_in(tmp_path / "out" / "good")
+    assert Counter(
+        (str(row["OrderID"]), row["CustomerName"], row["State"]) for row in kept
+    ) == Counter((row[0], row[6], row[7]) for row in good)
     totals = added_up((row["ProductKey"], row["SaleAmount"]) for row in kept)
     assert totals == sorted(feeds.sales_totals(good))

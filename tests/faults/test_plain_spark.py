@@ -23,7 +23,9 @@ def land(folder, *numbers):
     for number in numbers:
         rows = [(10 * number + i, "abc"[i % 3], i) for i in range(20)]
         whole = folder / f".{number}.json"
-        lines = (json.dumps(dict(zip(("id", "key", "n"), row, strict=True))) for row in rows)
+        lines = (
+            json.dumps(dict(zip(("id", "key", "n"), row, strict=True))) for row in rows
+        )
         whole.write_text("\n".join(lines))
         whole.rename(folder / f"{number:02}.json")
         landed += rows
@@ -31,8 +33,12 @@ def land(folder, *numbers):
 
 
 @pytest.mark.fast("each to its end")
-@pytest.mark.parametrize("killed", [False, True], ids=["each to its end", "each killed"])
-def test_a_checkpoint_of_plain_spark_is_taken_over_and_given_back(killed, tmp_path, launch, spark):
+@pytest.mark.parametrize(
+    "killed", [False, True], ids=["each to its end", "each killed"]
+)
+def test_a_checkpoint_of_plain_spark_is_taken_over_and_given_back(
+    killed, tmp_path, launch, spark
+):
     landed: list[Row] = []
     for turn, how in enumerate(("plain", "kit", "plain")):
         landed += land(tmp_path / "in", *range(4 * turn, 4 * turn + 4))
@@ -47,7 +53,11 @@ def test_a_checkpoint_of_plain_spark_is_taken_over_and_given_back(killed, tmp_pa
             assert checkpoints.check(tmp_path / f"ckpt-{name}") == []
 
         totals = {key: [n for _, each, n in landed if each == key] for key in "abc"}
-        found = sql(f"sqlite:///{tmp_path}/totals.db", "SELECT key, rows, total FROM totals")
-        assert sorted(found) == [(key, len(numbers), sum(numbers)) for key, numbers in totals.items()]
+        found = sql(
+            f"sqlite:///{tmp_path}/totals.db", "SELECT key, rows, total FROM totals"
+        )
+        assert sorted(found) == [
+            (key, len(numbers), sum(numbers)) for key, numbers in totals.items()
+        ]
         ids = spark.read.schema("id BIGINT").json(str(tmp_path / "first")).collect()
         assert sorted(row.id for row in ids) == sorted({each for each, _, _ in landed})

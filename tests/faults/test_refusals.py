@@ -15,14 +15,20 @@ def test_of_two_drivers_on_one_checkpoint_the_second_is_refused(tmp_path, launch
     first.until(lambda: target.committed(0))
 
     second = one_line(launch("python", *target.command), 75)
-    in_use = f"checkpoint {target.checkpoint} is in use by query sales_totals of process {first.pid} ("
+    in_use = (
+        f"checkpoint {target.checkpoint} is in use by query sales_totals of process"
+        f" {first.pid} ("
+    )
     assert re.search(rf"{re.escape(in_use)}JVM \d+\) on \S+ since 20\d\d-", second)
 
     sales.land(1)
     first.until(lambda: target.committed(1))  # the first goes on
-    # A supervisor starts the next one as soon as Python is gone; the JVM that can still write is not.
+    # A supervisor starts the next one as soon as Python is gone; the JVM that can still
+    # write is not.
     first.freeze()
-    assert f"(JVM {first.leave_jvm_alone()})" in one_line(launch("python", *target.command), 75)
+    assert f"(JVM {first.leave_jvm_alone()})" in one_line(
+        launch("python", *target.command), 75
+    )
     first.thaw()
     first.gone()
     sales.land(1)
@@ -30,7 +36,9 @@ def test_of_two_drivers_on_one_checkpoint_the_second_is_refused(tmp_path, launch
 
 
 def test_a_changed_group_key_is_refused_in_words_until_it_is_accepted(tmp_path, launch):
-    sales, target = targets.database(tmp_path, f"sqlite:///{tmp_path}/totals.db", "upsert")
+    sales, target = targets.database(
+        tmp_path, f"sqlite:///{tmp_path}/totals.db", "upsert"
+    )
     sales.land(1)
     targets.finish(target, launch)
     before = target.sinks[0].totals()
@@ -38,14 +46,16 @@ def test_a_changed_group_key_is_refused_in_words_until_it_is_accepted(tmp_path, 
 
     changed = (*target.command, "--available-now", "--key", "State")
     assert one_line(launch("python", *changed), 2).endswith(
-        f"checkpoint {target.checkpoint} was written by a different query: sales_to groups by State; the "
-        "checkpoint's query groups by ProductKey. Give it a checkpoint of its own, and continues="
-        f"'{target.checkpoint}' to resume from this one (of a job: --continues with its former --checkpoint, "
-        "or OUT_DIR/_checkpoint); or, to keep its state, allow_changed_query=True"
+        f"checkpoint {target.checkpoint} was written by a different query: sales_to"
+        " groups by State; the checkpoint's query groups by ProductKey. Give it a"
+        f" checkpoint of its own, and continues='{target.checkpoint}' to resume from"
+        " this one (of a job: --continues with its former --checkpoint, or"
+        " OUT_DIR/_checkpoint); or, to keep its state, allow_changed_query=True"
     )
     assert target.sinks[0].totals() == before
 
-    for flags in (["--allow-changed-query"], []):  # and then it is the checkpoint of that query
+    # And then it is the checkpoint of that query
+    for flags in (["--allow-changed-query"], []):
         ended(launch("python", *changed, *flags))
     after = target.sinks[0].totals()
     assert set(after) > set(before)

@@ -12,11 +12,16 @@ from faults.drivers import SCRIPTS
 
 from sparkstream_kit import connectors, sinks
 
-FIRST = 30  # batches after which Spark keeps no more of its executions, logs and progress than before
+# Batches after which Spark keeps no more of its executions, logs and progress than
+# before
+FIRST = 30
 LAST = int(os.environ.get("BATCHES", "70"))  # what leaks with each batch shows in forty
-MAY_GROW = {"megabytes": 10, "descriptors": 10, "threads": 20, "files": 10}  # a few come and go with a batch
-SYSTEMS = connectors.names("sink")  # those that need a server or jars: tests/systems/soak.py
-SPARKS = () if "BATCHES" in os.environ else ("files", "memory", "table")  # own sinks: in `make soak` alone
+# A few come and go with a batch
+MAY_GROW = {"megabytes": 10, "descriptors": 10, "threads": 20, "files": 10}
+# Those that need a server or jars: tests/systems/soak.py
+SYSTEMS = connectors.names("sink")
+# Own sinks: in `make soak` alone
+SPARKS = () if "BATCHES" in os.environ else ("files", "memory", "table")
 KINDS = (
     *(name for name in sinks.__all__ if name not in ("Sink", *SYSTEMS, *SPARKS)),
     *(f"sql_table-{how}" for how in connectors.systems()["sql_table"].ways),
@@ -26,14 +31,20 @@ KINDS = (
 
 @pytest.mark.fast("sql_table-append-sqlite")
 @pytest.mark.parametrize(
-    ("kind", "database"), [*((kind, "sqlite") for kind in KINDS), ("sql_table-append", "postgresql")]
+    ("kind", "database"),
+    [*((kind, "sqlite") for kind in KINDS), ("sql_table-append", "postgresql")],
 )
-def test_a_driver_holds_no_more_after_many_batches(kind, database, tmp_path, launch, request):
+def test_a_driver_holds_no_more_after_many_batches(
+    kind, database, tmp_path, launch, request
+):
     if database == "postgresql":
         url = request.getfixturevalue("server").database()
     else:
         url = f"sqlite:///{tmp_path}/totals.db"
-    holds_no_more(launch("python", SCRIPTS / "soak.py", kind, f"{url} t", tmp_path, FIRST, LAST), tmp_path)
+    holds_no_more(
+        launch("python", SCRIPTS / "soak.py", kind, f"{url} t", tmp_path, FIRST, LAST),
+        tmp_path,
+    )
     if kind == "year":
         with contextlib.closing(sqlite3.connect(tmp_path / "totals.db")) as table:
             rows = dict(table.execute("SELECT k, v FROM t"))
@@ -58,4 +69,8 @@ def holds_no_more(driver, folder, *, batch=2):
     names.subtract(first.pop("names"))
     print(f"{folder.name}: {first} {last}")  # noqa: T201 - `make soak` shows it
     grown = {name: last[name] - first[name] for name in MAY_GROW}
-    assert all(grown[name] < limit for name, limit in MAY_GROW.items()), (first, last, +names)
+    assert all(grown[name] < limit for name, limit in MAY_GROW.items()), (
+        first,
+        last,
+        +names,
+    )

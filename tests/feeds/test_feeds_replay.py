@@ -29,9 +29,15 @@ def test_each_file_has_the_header_and_whole_records(tmp_path, newline):
     assert [name for name, _ in files] == ["trips-0001.csv"], "it begins anew each time"
 
 
-def test_other_files_are_cut_by_lines_and_a_hidden_name_becomes_one_that_spark_reads(tmp_path):
+def test_other_files_are_cut_by_lines_and_a_hidden_name_becomes_one_that_spark_reads(
+    tmp_path,
+):
     texts = [*(json.dumps({"n": n}) for n in range(3)), "not a row"]
-    assert list(replay_files(csv_file(tmp_path, "\r\n".join(texts), "._posts.2024.jsonl"), rows=3)) == [
+    assert list(
+        replay_files(
+            csv_file(tmp_path, "\r\n".join(texts), "._posts.2024.jsonl"), rows=3
+        )
+    ) == [
         ("posts.2024-0001.jsonl", "".join(f"{text}\n" for text in texts[:3])),
         ("posts.2024-0002.jsonl", "not a row\n"),
     ]
@@ -39,17 +45,25 @@ def test_other_files_are_cut_by_lines_and_a_hidden_name_becomes_one_that_spark_r
 
 def test_a_long_cell_is_read_and_a_file_that_is_not_utf8_is_refused(tmp_path):
     long = "1" * 200_000
-    assert [text for _, text in replay_files(csv_file(tmp_path, f"n\n{long}\n"))] == [f"n\n{long}\n"]
+    assert [text for _, text in replay_files(csv_file(tmp_path, f"n\n{long}\n"))] == [
+        f"n\n{long}\n"
+    ]
     (tmp_path / "trips.csv").write_bytes(b"caf\xe9\n1\n")
     said = refusal(lambda: list(replay_files(tmp_path / "trips.csv")))
     assert said.endswith("give a readable UTF-8 text file")
 
 
 def test_arguments_that_make_no_sense(tmp_path):
-    assert "nothing.csv; give the path" in refusal(replay_files, tmp_path / "nothing.csv")
-    assert "rows is 0; give at least 1 row per file" in refusal(replay_files, csv_file(tmp_path), rows=0)
+    assert "nothing.csv; give the path" in refusal(
+        replay_files, tmp_path / "nothing.csv"
+    )
+    assert "rows is 0; give at least 1 row per file" in refusal(
+        replay_files, csv_file(tmp_path), rows=0
+    )
 
 
 @pytest.mark.parametrize("text", ["", "id\n"])
 def test_a_file_without_rows_is_refused(tmp_path, text):
-    assert "has no rows; give a file that has some" in refusal(replay_files, csv_file(tmp_path, text))
+    assert "has no rows; give a file that has some" in refusal(
+        replay_files, csv_file(tmp_path, text)
+    )

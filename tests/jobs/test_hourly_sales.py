@@ -11,16 +11,22 @@ from sparkstream_kit import windows
 
 def written(folder):
     return [
-        json.loads(line) for file in folder.glob("batch=*/part-*") for line in file.read_text().splitlines()
+        json.loads(line)
+        for file in folder.glob("batch=*/part-*")
+        for line in file.read_text().splitlines()
     ]
 
 
 @pytest.mark.usefixtures("spark")
 def test_a_line_that_cannot_be_read_is_kept_and_may_end_the_job(tmp_path, capsys):
     doc, folder, out = str(hourly_sales.__doc__), tmp_path / "in", tmp_path / "out"
-    [good] = [line.partition("sale: ")[2] for line in doc.splitlines() if "sale: {" in line]
+    [good] = [
+        line.partition("sale: ")[2] for line in doc.splitlines() if "sale: {" in line
+    ]
     folder.mkdir()
-    (folder / "1.json").write_text("\n".join([good, good.replace("2}", '"two"}'), "no sale"]))
+    (folder / "1.json").write_text(
+        "\n".join([good, good.replace("2}", '"two"}'), "no sale"])
+    )
     given = [str(folder), str(out), "--available-now"]
     assert hourly_sales.main([*given, "--max-bad", "50%"]) == 1
     assert "bad lines: 2 of 3 (66.7%); --max-bad is 50%" in capsys.readouterr().err
@@ -30,11 +36,15 @@ def test_a_line_that_cannot_be_read_is_kept_and_may_end_the_job(tmp_path, capsys
         "amount: not an int",
         "not valid JSON, or a field twice",
     ]
-    assert [(row["product"], row["total"]) for row in written(out / "totals")] == [("tea", 2)]
+    assert [(row["product"], row["total"]) for row in written(out / "totals")] == [
+        ("tea", 2)
+    ]
 
 
 @pytest.mark.usefixtures("spark")
-def test_a_change_that_is_refused_leaves_the_old_job_as_it_was(tmp_path, capsys, monkeypatch):
+def test_a_change_that_is_refused_leaves_the_old_job_as_it_was(
+    tmp_path, capsys, monkeypatch
+):
     """The first query of the two fits; the way out that the line names is a new target for both."""
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
@@ -56,7 +66,10 @@ def test_a_change_that_is_refused_leaves_the_old_job_as_it_was(tmp_path, capsys,
     assert job(out) == 0
     with monkeypatch.context() as changed:
         changed.setattr(hourly_sales, "transform", of_all)
-        assert job(out, "--checkpoint", f"{out}/_v2", "--continues", f"{out}/_checkpoint") == 2
+        assert (
+            job(out, "--checkpoint", f"{out}/_v2", "--continues", f"{out}/_checkpoint")
+            == 2
+        )
         assert "give it a new target" in capsys.readouterr().err
     land(10)
     assert job(out) == 0

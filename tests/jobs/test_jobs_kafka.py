@@ -30,7 +30,9 @@ def no_session(monkeypatch, folder):
     """Let a job end where it would start Spark, and say what it would read."""
 
     def said(args):
-        raise InvalidInputError(f"{READ}{(args.kafka, args.topic, getattr(args, 'input_dir', None))}")
+        raise InvalidInputError(
+            f"{READ}{(args.kafka, args.topic, getattr(args, 'input_dir', None))}"
+        )
 
     monkeypatch.setattr(jobflags, "for_session", said)
     monkeypatch.chdir(folder.parent)
@@ -44,8 +46,14 @@ def said(capsys, job, *words):
 
 
 def test_every_job_that_reads_lines_is_here():
-    texts = {path.stem: path.read_text("utf-8") for path in (ROOT / "jobs").glob("*.py")}
-    read = {job for job, text in texts.items() if "jobflags.lines(" in text and "jobflags.POSTS" not in text}
+    texts = {
+        path.stem: path.read_text("utf-8") for path in (ROOT / "jobs").glob("*.py")
+    }
+    read = {
+        job
+        for job, text in texts.items()
+        if "jobflags.lines(" in text and "jobflags.POSTS" not in text
+    }
     assert read == {*JOBS, WORDS}
 
 
@@ -68,16 +76,34 @@ def test_a_job_reads_a_folder_or_a_topic(job, capsys):
     ("words", "message"),
     [
         (KAFKA[:2], "--kafka does nothing without --topic; give both, or neither"),
-        (("in", *KAFKA[2:]), "--topic does nothing without --kafka; give both, or neither"),
-        ((*KAFKA, "--max-offsets-per-trigger", "0"), "--max-offsets-per-trigger: '0' is not a whole number"),
+        (
+            ("in", *KAFKA[2:]),
+            "--topic does nothing without --kafka; give both, or neither",
+        ),
+        (
+            (*KAFKA, "--max-offsets-per-trigger", "0"),
+            "--max-offsets-per-trigger: '0' is not a whole number",
+        ),
         (
             ("--kafka", "9092", *KAFKA[2:]),
             "argument --kafka: '9092' is not host:port, such as localhost:9092",
         ),
-        (("--kafka", "a:70000", *KAFKA[2:]), "argument --kafka: 'a:70000' is not host:port"),
-        (("--kafka", "a:1", "--topci", "b"), "unknown argument --topci; did you mean --topic?"),
-        (("in", "--max-offsets-per-trigger", "5"), "--max-offsets-per-trigger does nothing without --kafka"),
-        (("--kafka", "a:1,b", *KAFKA[2:]), "argument --kafka: 'b' is not host:port, such as localhost:9092"),
+        (
+            ("--kafka", "a:70000", *KAFKA[2:]),
+            "argument --kafka: 'a:70000' is not host:port",
+        ),
+        (
+            ("--kafka", "a:1", "--topci", "b"),
+            "unknown argument --topci; did you mean --topic?",
+        ),
+        (
+            ("in", "--max-offsets-per-trigger", "5"),
+            "--max-offsets-per-trigger does nothing without --kafka",
+        ),
+        (
+            ("--kafka", "a:1,b", *KAFKA[2:]),
+            "argument --kafka: 'b' is not host:port, such as localhost:9092",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line(words, message, capsys):
@@ -93,7 +119,10 @@ def test_what_cannot_be_is_one_line(words, message, capsys):
             (*KAFKA, "--to", "lines", "--checkpoint", "c"),
             "--to lines is the topic that is read; give another",
         ),
-        ((*KAFKA, "--to", "counts"), "--to needs --checkpoint: without one, every start would write all"),
+        (
+            (*KAFKA, "--to", "counts"),
+            "--to needs --checkpoint: without one, every start would write all",
+        ),
     ],
 )
 def test_the_word_count_reads_a_topic_alone(words, message, capsys):

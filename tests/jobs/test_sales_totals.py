@@ -21,7 +21,10 @@ GOOD = "1,1/13/09,2,0.05,10,{amount},Ann Lee,Maine,East,{key},1,0.5"
 
 
 def truth(count, seed):
-    return [[k, str(n), str(t)] for k, n, t in feeds.sales_totals(feeds.sales_rows(count, seed=seed))]
+    return [
+        [k, str(n), str(t)]
+        for k, n, t in feeds.sales_totals(feeds.sales_rows(count, seed=seed))
+    ]
 
 
 def rows(text):
@@ -41,9 +44,13 @@ BAD = {
 
 
 def test_bad_lines_are_counted_and_not_summed(spark):
-    lines = spark.createDataFrame([(line,) for line in [*BAD, GOOD.format(amount="2.50", key="a")]])
+    lines = spark.createDataFrame(
+        [(line,) for line in [*BAD, GOOD.format(amount="2.50", key="a")]]
+    )
     counted = sales_totals.transform(lines)
-    assert [tuple(row) for row in sales_totals.totals(counted).collect()] == [("a", 1, Decimal("2.50"))]
+    assert [tuple(row) for row in sales_totals.totals(counted).collect()] == [
+        ("a", 1, Decimal("2.50"))
+    ]
     bad = counted.where("Problem IS NOT NULL").select("Problem", "Orders")
     assert dict(map(tuple, bad.collect())) == Counter(BAD.values())
 
@@ -51,18 +58,30 @@ def test_bad_lines_are_counted_and_not_summed(spark):
 @pytest.mark.slow
 @pytest.mark.usefixtures("spark")
 @pytest.mark.connect
-def test_headers_are_no_data_and_too_many_bad_lines_are_a_failure_after_the_result(job, folder):
+def test_headers_are_no_data_and_too_many_bad_lines_are_a_failure_after_the_result(
+    job, folder
+):
     header = ",".join(schemas.from_ddl(sales_totals.SALES).names)
     for name, text in feeds.sales_files(3, rows=25, seed=2):
         feeds.drip(
-            [(name, f"{header.upper()}\n{text}" + ("junk\n" if name.endswith("1.csv") else ""))], folder
+            [
+                (
+                    name,
+                    f"{header.upper()}\n{text}"
+                    + ("junk\n" if name.endswith("1.csv") else ""),
+                )
+            ],
+            folder,
         )
     flags = ("--available-now", "--format", "csv", "--header", "--max-bad", "1.3%")
     done = job("python", "sales_totals", folder, *flags, code=1)
     assert rows(done.stdout) == truth(75, 2)
     assert "3 batches, 79 rows in, " in done.stderr
     assert ", 3 header lines, 1 bad row, " in done.stderr
-    assert done.stderr.splitlines()[-1] == "sales_totals.py: bad lines: 1 of 76 (1.32%); --max-bad is 1.3%"
+    assert (
+        done.stderr.splitlines()[-1]
+        == "sales_totals.py: bad lines: 1 of 76 (1.32%); --max-bad is 1.3%"
+    )
 
 
 @pytest.mark.slow
@@ -72,34 +91,61 @@ def test_a_restart_goes_on_and_bad_lines_stay_counted(job, folder, tmp_path):
     feeds.drip([("bad.csv", "\n".join(BAD))], folder)
     snapshot = tmp_path / "totals.csv"
     flags = (
-        *(folder, "--available-now", "--checkpoint", tmp_path / "ckpt", "--max-files-per-trigger", 2),
+        *(
+            folder,
+            "--available-now",
+            "--checkpoint",
+            tmp_path / "ckpt",
+            "--max-files-per-trigger",
+            2,
+        ),
         *("--database", f"sqlite:///{tmp_path}/totals.db"),
     )
-    first = job("python", "sales_totals", *flags, "--format", "csv", "--snapshot", snapshot)
+    first = job(
+        "python", "sales_totals", *flags, "--format", "csv", "--snapshot", snapshot
+    )
     assert rows(first.stdout) == truth(40, 3)
     assert snapshot.read_text() == first.stdout
     assert "bad lines: 2 (not 12 fields)" in first.stderr
 
     with sqlite3.connect(tmp_path / "totals.db") as database:
-        kept = database.execute("SELECT ProductKey, Orders, TotalSales FROM sales_totals").fetchall()
-    assert sorted([key, str(orders), total] for key, orders, total in kept) == sorted(truth(40, 3))
+        kept = database.execute(
+            "SELECT ProductKey, Orders, TotalSales FROM sales_totals"
+        ).fetchall()
+    assert sorted([key, str(orders), total] for key, orders, total in kept) == sorted(
+        truth(40, 3)
+    )
 
     # Rows in the totals and bad rows are the lines in the files.
     read = sum(int(row[1]) for row in rows(first.stdout))
-    bad = sum(int(line.split()[2]) for line in first.stderr.splitlines() if line.startswith("bad lines:"))
-    assert read + bad == sum(len(path.read_text().splitlines()) for path in folder.iterdir())
+    bad = sum(
+        int(line.split()[2])
+        for line in first.stderr.splitlines()
+        if line.startswith("bad lines:")
+    )
+    assert read + bad == sum(
+        len(path.read_text().splitlines()) for path in folder.iterdir()
+    )
 
     # Nothing new: the same table and the same bad lines, not an empty one.
     again = job("python", "sales_totals", *flags, "--format", "json")
     parsed = json.loads(again.stdout, parse_float=Decimal)
-    assert [[r["ProductKey"], str(r["Orders"]), f"{r['TotalSales']:.2f}"] for r in parsed] == truth(40, 3)
+    assert [
+        [r["ProductKey"], str(r["Orders"]), f"{r['TotalSales']:.2f}"] for r in parsed
+    ] == truth(40, 3)
     assert "sales_totals: 0 batches" in again.stderr
-    bad_lines = [line for line in first.stderr.splitlines() if line.startswith("bad lines:")]
-    assert bad_lines == [line for line in again.stderr.splitlines() if line.startswith("bad lines:")]
+    bad_lines = [
+        line for line in first.stderr.splitlines() if line.startswith("bad lines:")
+    ]
+    assert bad_lines == [
+        line for line in again.stderr.splitlines() if line.startswith("bad lines:")
+    ]
 
 
 @pytest.mark.slow
-def test_the_run_and_its_result_are_drawn_on_a_terminal_under_spark_submit(folder, tmp_path, terminal):
+def test_the_run_and_its_result_are_drawn_on_a_terminal_under_spark_submit(
+    folder, tmp_path, terminal
+):
     feeds.drip(feeds.sales_files(2, rows=10, seed=4), folder)
     screen, theirs = terminal
     with (tmp_path / "out").open("w") as out:
@@ -108,7 +154,12 @@ def test_the_run_and_its_result_are_drawn_on_a_terminal_under_spark_submit(folde
             ["spark-submit", script, folder, "--available-now"],
             stdout=out,
             stderr=theirs,
-            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"},
+            env={
+                **os.environ,
+                "TERM": "xterm-256color",
+                "COLUMNS": "100",
+                "LINES": "40",
+            },
         )
     os.close(theirs)
     shown = b""
@@ -144,16 +195,36 @@ def test_the_same_transform_on_a_static_read_gives_the_same_table(spark, folder)
     feeds.drip(feeds.sales_files(3, rows=50, seed=1), folder)
     static = sales_totals.totals(sales_totals.transform(spark.read.text(str(folder))))
     assert [[str(value) for value in row] for row in static.collect()] == truth(150, 1)
-    assert static.schema.simpleString() == "struct<ProductKey:string,Orders:bigint,TotalSales:decimal(22,2)>"
+    assert (
+        static.schema.simpleString()
+        == "struct<ProductKey:string,Orders:bigint,TotalSales:decimal(22,2)>"
+    )
 
-    streamed = sales_totals.transform(sources.text(spark, str(folder), max_files_per_trigger=1))
-    run(start(streamed, sinks.latest("counted"), name="same", mode="complete", availableNow=True))
-    assert_df_equality(sales_totals.totals(spark.table("counted")), static, ignore_nullable=True)
+    streamed = sales_totals.transform(
+        sources.text(spark, str(folder), max_files_per_trigger=1)
+    )
+    run(
+        start(
+            streamed,
+            sinks.latest("counted"),
+            name="same",
+            mode="complete",
+            availableNow=True,
+        )
+    )
+    assert_df_equality(
+        sales_totals.totals(spark.table("counted")), static, ignore_nullable=True
+    )
 
 
 @pytest.mark.connect
 def test_wrong_settings_are_one_line_too(job, folder, tmp_path):
     (tmp_path / "broken.conf").write_text("spark.sql.shuffle.partitions\n")
-    done = job("python", "sales_totals", folder, "--profile", tmp_path / "broken.conf", code=2)
-    assert "broken.conf, line 1: 'spark.sql.shuffle.partitions' is not a setting; write" in done.stderr
+    done = job(
+        "python", "sales_totals", folder, "--profile", tmp_path / "broken.conf", code=2
+    )
+    assert (
+        "broken.conf, line 1: 'spark.sql.shuffle.partitions' is not a setting; write"
+        in done.stderr
+    )
     assert done.stderr.count("\n") == 1

@@ -40,14 +40,20 @@ def trained():
     def train(count):
         words = HashingVectorizer(n_features=256, alternate_sign=False)
         model = make_pipeline(words, SGDClassifier(random_state=0))
-        return model.fit([row["text"] for row in ROWS[:count]], [row["label"] for row in ROWS[:count]])
+        return model.fit(
+            [row["text"] for row in ROWS[:count]],
+            [row["label"] for row in ROWS[:count]],
+        )
 
     return train
 
 
 def learn(model, rows):
     """Let a model learn rows, as `learner` does."""
-    model[-1].partial_fit(model[0].transform([row["text"] for row in rows]), [row["label"] for row in rows])
+    model[-1].partial_fit(
+        model[0].transform([row["text"] for row in rows]),
+        [row["label"] for row in rows],
+    )
 
 
 def current(path):
@@ -63,7 +69,12 @@ def kept(stream):
 
 
 def versions_by_batch(spark, path):
-    rows = spark.read.parquet(str(path)).select("batch", "model_version").distinct().collect()
+    rows = (
+        spark.read.parquet(str(path))
+        .select("batch", "model_version")
+        .distinct()
+        .collect()
+    )
     return sorted(map(tuple, rows))
 
 
@@ -71,19 +82,30 @@ def versions_by_batch(spark, path):
 
 
 @pytest.mark.connect
-def test_a_model_of_scikit_learn_scores_streams_as_it_scores_here(spark, stream, trained, tmp_path):
+def test_a_model_of_scikit_learn_scores_streams_as_it_scores_here(
+    spark, stream, trained, tmp_path
+):
     model = trained(200)
     models.publish(model, tmp_path / "spam", "1")
     rows = [*ROWS[200:230], {**ROWS[0], "id": "none", "text": None}]
-    static = models.score(spark.createDataFrame(rows, POSTS), tmp_path / "spam", version="1", features="text")
+    static = models.score(
+        spark.createDataFrame(rows, POSTS),
+        tmp_path / "spam",
+        version="1",
+        features="text",
+    )
     assert static.columns == [*ROWS[0], "prediction", "model_version"]
-    expected = {row["id"]: model.predict([row["text"]])[0] for row in rows if row["text"]} | {"none": None}
+    expected = {
+        row["id"]: model.predict([row["text"]])[0] for row in rows if row["text"]
+    } | {"none": None}
     assert {row.id: row.prediction for row in static.collect()} == expected
     assert {row.model_version for row in static.collect()} == {"1"}
 
     posts = stream(POSTS)
     query = stream.query(
-        models.score(posts.to_df(), tmp_path / "spam" / "1.joblib", version="A", features="text")
+        models.score(
+            posts.to_df(), tmp_path / "spam" / "1.joblib", version="A", features="text"
+        )
     )
     posts.add_data(rows)
     [batch] = query.step()
@@ -92,28 +114,51 @@ def test_a_model_of_scikit_learn_scores_streams_as_it_scores_here(spark, stream,
 
 
 @pytest.mark.slow
-def test_a_model_over_columns_gets_them_by_name_and_nulls_as_nan(spark, trained, tmp_path):
+def test_a_model_over_columns_gets_them_by_name_and_nulls_as_nan(
+    spark, trained, tmp_path
+):
     import pandas as pd  # type: ignore[import-untyped]
     from sklearn.tree import DecisionTreeRegressor
 
     table = pd.DataFrame({"a.b": [0.0, 1.0, 2.0, None], "c `d": [1, 1, 1, 1]})
-    models.publish(DecisionTreeRegressor(random_state=0).fit(table, [0.0, 10.0, 20.0, 99.0]), tmp_path, "1")
+    models.publish(
+        DecisionTreeRegressor(random_state=0).fit(table, [0.0, 10.0, 20.0, 99.0]),
+        tmp_path,
+        "1",
+    )
     rows = [(0, 1, 0.0), (1, 1, 2.0), (2, 1, None)]
     frame = spark.createDataFrame(rows, "id INT, `c ``d` INT, `a.b` DOUBLE")
     scored = models.score(frame, tmp_path, version="1").orderBy("id").collect()
-    assert [(row.id, row.prediction) for row in scored] == [(0, 0.0), (1, 20.0), (2, 99.0)]
-    other_order = refusal(models.score, frame, tmp_path, version="1", features=["c `d", "a.b"])
-    assert "was fitted with the columns a.b, c `d, in this order; give features=" in other_order
-    with pytest.raises(InvalidInputError, match="there is no column a.b; the columns are: id"):
+    assert [(row.id, row.prediction) for row in scored] == [
+        (0, 0.0),
+        (1, 20.0),
+        (2, 99.0),
+    ]
+    other_order = refusal(
+        models.score, frame, tmp_path, version="1", features=["c `d", "a.b"]
+    )
+    assert (
+        "was fitted with the columns a.b, c `d, in this order; give features="
+        in other_order
+    )
+    with pytest.raises(
+        InvalidInputError, match="there is no column a.b; the columns are: id"
+    ):
         models.score(frame.select("id"), tmp_path, version="1")
 
 
 @pytest.mark.connect
 def test_a_pipeline_of_pyspark_ml_scores_and_says_its_version(spark, tmp_path):
     models.publish(says("hello"), tmp_path / "greeting", "2024-01-01")
-    scored = models.score(spark.range(2).toDF("id"), tmp_path / "greeting", version="2024-01-01").collect()
-    assert {tuple(row) for row in scored} == {(each, "hello", "2024-01-01") for each in (0, 1)}
-    alone = models.score(spark.range(1).toDF("id"), tmp_path / "greeting" / "2024-01-01")
+    scored = models.score(
+        spark.range(2).toDF("id"), tmp_path / "greeting", version="2024-01-01"
+    ).collect()
+    assert {tuple(row) for row in scored} == {
+        (each, "hello", "2024-01-01") for each in (0, 1)
+    }
+    alone = models.score(
+        spark.range(1).toDF("id"), tmp_path / "greeting" / "2024-01-01"
+    )
     assert [tuple(row) for row in alone.collect()] == [(0, "hello", "2024-01-01")]
 
 
@@ -126,32 +171,60 @@ def test_what_cannot_score_is_said_in_one_line(spark, tmp_path):
     def score(path, version=None, given=frame):
         return refusal(models.score, given, path, version=version)
 
-    assert score(tmp_path / "none").startswith(f"no model {tmp_path}/none; give a folder of pyspark.ml")
-    of_versions = f"{folder} is no model but a folder of versions (broken, one, torn); give version="
+    assert score(tmp_path / "none").startswith(
+        f"no model {tmp_path}/none; give a folder of pyspark.ml"
+    )
+    of_versions = (
+        f"{folder} is no model but a folder of versions (broken, one, torn); give"
+        " version="
+    )
     assert score(folder).startswith(of_versions)
     assert score(folder, "onne") == f"{folder} has no version 'onne'; did you mean one?"
-    assert score(folder, "broken").startswith(f"cannot read the model in file://{folder}/broken (")
+    assert score(folder, "broken").startswith(
+        f"cannot read the model in file://{folder}/broken ("
+    )
     taken = frame.withColumn("model_version", frame.id)
-    assert score(folder, "one", taken).startswith("column model_version exists already; rename or drop it")
+    assert score(folder, "one", taken).startswith(
+        "column model_version exists already; rename or drop it"
+    )
     twice = refusal(models.publish, says("other"), folder, "one")
-    assert twice.startswith(f"version one of {folder} exists, and replayed batches are scored by it")
-    assert refusal(models.publish, says("x"), folder, "a/b").startswith("version 'a/b' cannot name a file")
-    assert refusal(models.publish, 3, folder, "two").startswith("models.publish(): model is 3; give a")
+    assert twice.startswith(
+        f"version one of {folder} exists, and replayed batches are scored by it"
+    )
+    assert refusal(models.publish, says("x"), folder, "a/b").startswith(
+        "version 'a/b' cannot name a file"
+    )
+    assert refusal(models.publish, 3, folder, "two").startswith(
+        "models.publish(): model is 3; give a"
+    )
     refusal(models.publish, 3, tmp_path / "new", "1")
     assert not (tmp_path / "new").exists()
     assert "give a fitted PipelineModel" in refusal(models.publish, Tokenizer(), folder)
-    assert refusal(models.switch, folder, "two").startswith(f"{folder} has no version 'two'; there are:")
+    assert refusal(models.switch, folder, "two").startswith(
+        f"{folder} has no version 'two'; there are:"
+    )
     (folder / "current").unlink()
     none_is_current = refusal(models.scorer(folder).open(None), frame, None)
-    assert f"make one so by models.switch('{folder}', …) with one of: broken, one, torn" in none_is_current
-    assert refusal(models.scorer, "s3a://models/spam").startswith("models s3a://models/spam: only on a")
+    assert (
+        f"make one so by models.switch('{folder}', …) with one of: broken, one, torn"
+        in none_is_current
+    )
+    assert refusal(models.scorer, "s3a://models/spam").startswith(
+        "models s3a://models/spam: only on a"
+    )
     said = refusal(models.scorer(folder).open, Place("ckpt"))  # of a server elsewhere
-    assert said.startswith(f"model {folder}: its version for each batch is kept beside the checkpoint")
+    assert said.startswith(
+        f"model {folder}: its version for each batch is kept beside the checkpoint"
+    )
     take = models.scorer(tmp_path / "none").open(None)
-    assert refusal(take, frame, None).startswith(f"no model of {tmp_path}/none is current; publish")
+    assert refusal(take, frame, None).startswith(
+        f"no model of {tmp_path}/none is current; publish"
+    )
 
 
-def test_a_pipeline_that_lacks_its_columns_or_adds_one_that_is_there_is_said_in_one_line(spark, tmp_path):
+def test_a_pipeline_that_lacks_its_columns_or_adds_one_that_is_there_is_said_in_one_line(
+    spark, tmp_path
+):
     words = PipelineModel(stages=[Tokenizer(inputCol="text", outputCol="words")])
     folder = models.publish(words, tmp_path / "words", "1")
     for frame, why in (
@@ -160,7 +233,9 @@ def test_a_pipeline_that_lacks_its_columns_or_adds_one_that_is_there_is_said_in_
     ):
         said = refusal(models.score, frame, folder)
         assert re.match(
-            rf"the model in file://{folder} cannot score these columns \(.*\b{why}\b.*\); give", said
+            rf"the model in file://{folder} cannot score these columns"
+            rf" \(.*\b{why}\b.*\); give",
+            said,
         )
 
 
@@ -173,7 +248,10 @@ def test_a_file_that_holds_no_model_is_said_in_one_line(spark, trained, tmp_path
     assert "; write it by models.publish" in said
     joblib.dump({"a": 1}, file)
     said = refusal(models.score, spark.range(1), file, features="id")
-    assert said == f"{file} holds a dict, which cannot predict; give a model of scikit-learn"
+    assert (
+        said
+        == f"{file} holds a dict, which cannot predict; give a model of scikit-learn"
+    )
     file = models.publish(trained(100), tmp_path / "spam", "1")
     said = refusal(models.score, spark.range(1), file)
     assert "does not say which columns it takes; give features='text' for" in said
@@ -183,7 +261,9 @@ def test_a_file_that_holds_no_model_is_said_in_one_line(spark, trained, tmp_path
 
 
 @pytest.mark.slow
-def test_a_batch_that_comes_again_is_scored_by_the_version_that_it_had(spark, stream, tmp_path):
+def test_a_batch_that_comes_again_is_scored_by_the_version_that_it_had(
+    spark, stream, tmp_path
+):
     models.publish(says("ham"), tmp_path / "spam", "1")
     models.publish(says("spam"), tmp_path / "spam", "2")
     models.switch(tmp_path / "spam", "1")
@@ -192,9 +272,9 @@ def test_a_batch_that_comes_again_is_scored_by_the_version_that_it_had(spark, st
     each_time = sinks.foreach_batch(
         lambda batch, _: seen.extend(row.model_version for row in batch.collect())
     )
-    scored = sinks.fan_out(sinks.batch_files(out), sinks.batch_files(also), each_time).taking(
-        models.scorer(tmp_path / "spam")
-    )
+    scored = sinks.fan_out(
+        sinks.batch_files(out), sinks.batch_files(also), each_time
+    ).taking(models.scorer(tmp_path / "spam"))
     numbers = stream("n INT")
     query = stream.query(numbers.to_df(), sink=scored)
     for number in range(2):
@@ -207,21 +287,29 @@ def test_a_batch_that_comes_again_is_scored_by_the_version_that_it_had(spark, st
     query.step()
     models.switch(tmp_path / "spam", "1")
     query.replay()
-    assert versions_by_batch(spark, out) == versions_by_batch(spark, also) == [(0, "1"), (1, "1"), (2, "2")]
+    assert (
+        versions_by_batch(spark, out)
+        == versions_by_batch(spark, also)
+        == [(0, "1"), (1, "1"), (2, "2")]
+    )
     for row in spark.read.parquet(str(out)).collect():
         assert row.says == {"1": "ham", "2": "spam"}[row.model_version]
 
-    # The pin is what holds it: without it the batch is scored by the version that is current now.
+    # The pin is what holds it: without it the batch is scored by the version that is
+    # current now.
     (kept(stream) / "2").unlink()
     query.replay()
     assert seen == ["1", "1", "1", "2", "2", "1"]
-    assert versions_by_batch(spark, out)[-1] == (2, "2")  # a directory that is there stays
+    # A directory that is there stays
+    assert versions_by_batch(spark, out)[-1] == (2, "2")
 
 
 @pytest.mark.slow
 def test_a_scorer_whose_version_has_gone_says_so(spark, stream, tmp_path):
     models.publish(says("ham"), tmp_path / "spam", "1")
-    scored = sinks.batch_files(tmp_path / "out").taking(models.scorer(tmp_path / "spam"))
+    scored = sinks.batch_files(tmp_path / "out").taking(
+        models.scorer(tmp_path / "spam")
+    )
     numbers = stream("n INT")
     query = stream.query(numbers.to_df(), sink=scored)
     numbers.add_data([(0,)])
@@ -237,12 +325,21 @@ def test_a_scorer_whose_version_has_gone_says_so(spark, stream, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_batch_is_scored_then_learned_once_whatever_comes_again(spark, stream, trained, tmp_path):
+def test_a_batch_is_scored_then_learned_once_whatever_comes_again(
+    spark, stream, trained, tmp_path
+):
     first, path = trained(20), tmp_path / "spam"
-    batches = [[*ROWS[at : at + 20], {**ROWS[0], "id": "unlabelled", "label": None}] for at in (20, 40, 60)]
+    batches = [
+        [*ROWS[at : at + 20], {**ROWS[0], "id": "unlabelled", "label": None}]
+        for at in (20, 40, 60)
+    ]
 
-    learner = models.learner(path, features="text", label="label", classes=["ham", "spam"], first=first)
-    scored = sinks.batch_files(tmp_path / "out").taking(models.scorer(path, features="text"))
+    learner = models.learner(
+        path, features="text", label="label", classes=["ham", "spam"], first=first
+    )
+    scored = sinks.batch_files(tmp_path / "out").taking(
+        models.scorer(path, features="text")
+    )
     posts = stream(POSTS)
     query = stream.query(posts.to_df(), sink=sinks.fan_out(learner, scored))
     for number, rows in enumerate(batches):
@@ -263,13 +360,18 @@ def test_a_batch_is_scored_then_learned_once_whatever_comes_again(spark, stream,
     # What it must be: a model that learned each batch once, and scored it before.
     model = trained(20)
     for number, rows in enumerate(batches):
-        found = spark.read.parquet(str(tmp_path / "out" / f"batch={number:06}")).collect()
+        found = spark.read.parquet(
+            str(tmp_path / "out" / f"batch={number:06}")
+        ).collect()
         assert {row.id: row.prediction for row in found} == {
             row["id"]: model.predict([row["text"]])[0] for row in rows
         }
         learn(model, [row for row in rows if row["label"]])
     assert (current(path)[-1].coef_ == model[-1].coef_).all()
-    origins = [version.split("-")[0] for _, version in versions_by_batch(spark, tmp_path / "out")]
+    origins = [
+        version.split("-")[0]
+        for _, version in versions_by_batch(spark, tmp_path / "out")
+    ]
     assert origins == ["first", "learned", "learned"]
 
     # Somebody's own version stays current, and the next batch is learned from it.
@@ -279,12 +381,16 @@ def test_a_batch_is_scored_then_learned_once_whatever_comes_again(spark, stream,
     assert versions_by_batch(spark, tmp_path / "out")[-1] == (3, "mine")
 
 
-def test_a_learner_killed_before_its_first_model_was_the_current_one_starts_again(stream, trained, tmp_path):
+def test_a_learner_killed_before_its_first_model_was_the_current_one_starts_again(
+    stream, trained, tmp_path
+):
     first = trained(20)
     models.publish(first, tmp_path / "spam", "first")
     (tmp_path / "spam" / "current").unlink()
     posts = stream(POSTS)
-    learner = models.learner(tmp_path / "spam", features="text", label="label", first=first)
+    learner = models.learner(
+        tmp_path / "spam", features="text", label="label", first=first
+    )
     posts.add_data(ROWS[20:25])
     [batch] = stream.query(posts.to_df(), sink=learner).step()
     assert len(batch.rows) == 5
@@ -293,7 +399,9 @@ def test_a_learner_killed_before_its_first_model_was_the_current_one_starts_agai
 
 @pytest.mark.fast("2")
 @pytest.mark.parametrize("older", [1, 2])
-def test_a_checkpoint_that_is_older_than_the_models_learns_no_batch_twice(spark, trained, tmp_path, older):
+def test_a_checkpoint_that_is_older_than_the_models_learns_no_batch_twice(
+    spark, trained, tmp_path, older
+):
     path, checkpoint = tmp_path / "spam", tmp_path / "ckpt"
     (tmp_path / "in").mkdir()
     landed = 20
@@ -304,8 +412,14 @@ def test_a_checkpoint_that_is_older_than_the_models_learns_no_batch_twice(spark,
         (tmp_path / "in" / f"{landed:03}.json").write_text("".join(lines))
         landed += count
         posts = sources.json(spark, tmp_path / "in", schema=POSTS)
-        learner = models.learner(path, features="text", label="label", first=trained(20))
-        run(start(posts, learner, name="learned", checkpoint=checkpoint, availableNow=True))
+        learner = models.learner(
+            path, features="text", label="label", first=trained(20)
+        )
+        run(
+            start(
+                posts, learner, name="learned", checkpoint=checkpoint, availableNow=True
+            )
+        )
 
     land_and_learn(5)
     backup = clone(checkpoint, tmp_path / "backup")
@@ -318,11 +432,14 @@ def test_a_checkpoint_that_is_older_than_the_models_learns_no_batch_twice(spark,
     model = trained(20)
     for first, last in ((20, 25), (25, landed)):
         learn(model, ROWS[first:last])
-    assert current(path)[-1].t_ == model[-1].t_  # how many rows it has learned; their order is Spark's
+    # How many rows it has learned; their order is Spark's
+    assert current(path)[-1].t_ == model[-1].t_
 
 
 @pytest.mark.slow
-def test_a_version_that_a_batch_may_need_again_is_kept_whatever_its_age(spark, stream, trained, tmp_path):
+def test_a_version_that_a_batch_may_need_again_is_kept_whatever_its_age(
+    spark, stream, trained, tmp_path
+):
     path, key = tmp_path / "spam", "spark.sql.streaming.minBatchesToRetain"
     learner = models.learner(path, features="text", label="label", first=trained(20))
     posts = stream(POSTS)
@@ -361,13 +478,22 @@ def test_what_cannot_learn_is_said_in_one_line(stream, trained, tmp_path):
         refused(tmp_path / "b", first=trained(30), label="lable")
         == "there is no column lable; did you mean label?"
     )
-    said = "a sklearn.KNeighborsClassifier has no partial_fit and cannot learn from batches; choose"
+    said = (
+        "a sklearn.KNeighborsClassifier has no partial_fit and cannot learn from"
+        " batches; choose"
+    )
     assert refused(tmp_path / "c", first=KNeighborsClassifier()).startswith(said)
     models.publish(says("ham"), tmp_path / "d", "1")
-    assert "is a model of pyspark.ml, which cannot learn; give one of scikit-learn" in refused(tmp_path / "d")
+    assert (
+        "is a model of pyspark.ml, which cannot learn; give one of scikit-learn"
+        in refused(tmp_path / "d")
+    )
 
 
 def test_a_version_appears_whole_and_leaves_nothing_behind(tmp_path, trained):
     file = models.publish(trained(30), tmp_path / "spam")
-    assert sorted(os.listdir(tmp_path / "spam")) == [file.name, "current"]  # noqa: PTH208
+    assert sorted(os.listdir(tmp_path / "spam")) == [  # noqa: PTH208
+        file.name,
+        "current",
+    ]
     assert (tmp_path / "spam" / "current").read_text() == f"{file.stem}\n"

@@ -28,16 +28,29 @@ class Query:
 
     def __init__(self, call):
         self.faces = ExitStack()
-        self.tell, [self.look] = self.faces.enter_context(watching([], print, on_verdict=call))
+        self.tell, [self.look] = self.faces.enter_context(
+            watching([], print, on_verdict=call)
+        )
         self.number, self.at = 0, BEGIN
 
     def batch(self, *, ahead, after, **of):
         """Add a batch that begins some seconds after the one before, and look at once; `of` another query."""
         self.number, self.at = self.number + 1, self.at + timedelta(seconds=after)
-        mark = self.at + timedelta(days=9 if ahead else -1) + timedelta(seconds=self.number)
+        mark = (
+            self.at
+            + timedelta(days=9 if ahead else -1)
+            + timedelta(seconds=self.number)
+        )
         times = {"watermark": written(mark)}
-        changes = {"timestamp": written(self.at), "batchId": self.number, "eventTime": times}
-        state = [each | {"numRowsDroppedByWatermark": 0} for each in WINDOWS["stateOperators"]]
+        changes = {
+            "timestamp": written(self.at),
+            "batchId": self.number,
+            "eventTime": times,
+        }
+        state = [
+            each | {"numRowsDroppedByWatermark": 0}
+            for each in WINDOWS["stateOperators"]
+        ]
         self.tell(progress(WINDOWS, **changes, stateOperators=state, **of))
         self.look(self.at)
 
@@ -58,7 +71,9 @@ def test_a_verdict_that_comes_and_goes_calls_once():
             [begun] = told
             assert begun.query == "action_windows"
             assert (begun.verdict.kind, begun.verdict.level) == ("watermark", "bad")
-            assert begun.verdict.text.endswith("windows.with_watermark sets such rows aside"), "the fix"
+            assert begun.verdict.text.endswith(
+                "windows.with_watermark sets such rows aside"
+            ), "the fix"
             assert begun.ended is None
             for _ in range(9):  # more than a minute, and too few batches
                 query.batch(ahead=False, after=3600)
@@ -72,10 +87,16 @@ def test_a_verdict_that_comes_and_goes_calls_once():
         query.batch(ahead=False, after=1)
         [begun, ended] = told
         assert (ended.since, ended.ended) == (BEGIN + timedelta(seconds=110), query.at)
-        assert str(ended).startswith("ended: query action_windows: its watermark is at 2026-01-23 ")
+        assert str(ended).startswith(
+            "ended: query action_windows: its watermark is at 2026-01-23 "
+        )
         assert str(ended).endswith(" (since 2026-01-14 09:01:50 UTC)")
         query.batch(ahead=True, after=100)
-        assert [each.ended is None for each in told] == [True, False, True], "it begins anew"
+        assert [each.ended is None for each in told] == [
+            True,
+            False,
+            True,
+        ], "it begins anew"
 
 
 def test_the_batches_of_another_query_end_nothing():
@@ -89,7 +110,11 @@ def test_the_batches_of_another_query_end_nothing():
         for _ in range(3):
             query.batch(ahead=False, after=20, name="other", id=OTHER)
     [bad] = [each for each in told if each.verdict.level == "bad"]
-    assert (bad.query, bad.verdict.kind, bad.ended) == ("action_windows", "watermark", None)
+    assert (bad.query, bad.verdict.kind, bad.ended) == (
+        "action_windows",
+        "watermark",
+        None,
+    )
 
 
 @pytest.fixture
@@ -101,7 +126,9 @@ def broken(lines):
 def test_a_run_calls_in_its_thread_once(broken):
     told, before = [], datetime.now(UTC)
     query = start(broken, sinks.memory("called"), name="called", availableNow=True)
-    summary = run(query, on_verdict=lambda alert: told.append((alert, threading.current_thread())))
+    summary = run(
+        query, on_verdict=lambda alert: told.append((alert, threading.current_thread()))
+    )
     [(alert, thread)] = told
     assert summary.queries[0].batches == 3
     assert thread is threading.main_thread()
@@ -123,11 +150,15 @@ def test_a_query_without_batches_is_told_of(spark, folder, monkeypatch):
 
 
 @pytest.mark.parametrize("when", ["in the run", "at its end"])
-def test_what_on_verdict_raises_ends_the_run_as_of_on_batch(broken, tmp_path, monkeypatch, when):
+def test_what_on_verdict_raises_ends_the_run_as_of_on_batch(
+    broken, tmp_path, monkeypatch, when
+):
     trigger: dict[str, Any] = {"availableNow": True} if when == "at its end" else {}
     query = start(broken, sinks.memory("raises"), **trigger)
     if when == "at its end":  # no look while the run waits
-        monkeypatch.setattr("sparkstream_kit.runs._Run._wait", lambda _: query.awaitTermination())
+        monkeypatch.setattr(
+            "sparkstream_kit.runs._Run._wait", lambda _: query.awaitTermination()
+        )
 
     def on_verdict(_):
         raise LookupError("mine")
@@ -135,7 +166,10 @@ def test_what_on_verdict_raises_ends_the_run_as_of_on_batch(broken, tmp_path, mo
     with pytest.raises(LookupError, match="mine"):
         run(query, on_verdict=on_verdict, summary_json=tmp_path / "kept")
     assert not query.isActive
-    assert json.loads((tmp_path / "kept").read_text("utf-8"))["error"] == "LookupError: mine"
+    assert (
+        json.loads((tmp_path / "kept").read_text("utf-8"))["error"]
+        == "LookupError: mine"
+    )
 
 
 # --- a URL
@@ -162,7 +196,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.got.append((self.path, self.headers["Content-Type"], json.loads(body)))
+        self.server.got.append(
+            (self.path, self.headers["Content-Type"], json.loads(body))
+        )
         self.server.came.set()
         if self.server.status == 0:
             self.server.answers.wait(HANGS)
@@ -191,11 +227,17 @@ def posted(url, caplog):
 def test_an_alert_is_posted_as_json(caplog):
     with Receiver(204) as receiver:
         assert posted(receiver.url, caplog) == []
-        assert "sparkstream-picture" not in {each.name for each in threading.enumerate()}, "it has ended, too"
+        assert "sparkstream-picture" not in {
+            each.name for each in threading.enumerate()
+        }, "it has ended, too"
         receiver.shutdown()
     [(path, kind, alert)] = receiver.got
     assert (path, kind) == (HUSH, "application/json")
-    assert alert["verdict"].pop("text").startswith("its watermark is at 2026-01-23 09:01 UTC, ahead of the")
+    assert (
+        alert["verdict"]
+        .pop("text")
+        .startswith("its watermark is at 2026-01-23 09:01 UTC, ahead of the")
+    )
     assert alert == {
         "query": "action_windows",
         "verdict": {"level": "bad", "kind": "watermark"},
@@ -205,18 +247,30 @@ def test_an_alert_is_posted_as_json(caplog):
 
 
 @pytest.mark.parametrize(
-    ("status", "why"), [(404, "HTTP Error 404: Not Found"), (302, "HTTP Error 302: Found"), (0, "timed out")]
+    ("status", "why"),
+    [
+        (404, "HTTP Error 404: Not Found"),
+        (302, "HTTP Error 302: Found"),
+        (0, "timed out"),
+    ],
 )
-def test_a_post_that_fails_is_a_line_in_the_log_without_the_url(status, why, monkeypatch, caplog):
+def test_a_post_that_fails_is_a_line_in_the_log_without_the_url(
+    status, why, monkeypatch, caplog
+):
     if status == 0:  # it does not answer
         monkeypatch.setattr(monitoring, "_ANSWERS_WITHIN", 0.2)
     with Receiver(status) as receiver:
         [line] = posted(receiver.url, caplog)
         receiver.answers.set()
         receiver.shutdown()
-    assert line.startswith(f"an alert was not posted to 127.0.0.1 ({why}): bad: query action")
+    assert line.startswith(
+        f"an alert was not posted to 127.0.0.1 ({why}): bad: query action"
+    )
     assert "hush" not in line
-    assert (len(receiver.got), receiver.others) == (1, []), "a redirect would lose the alert"
+    assert (len(receiver.got), receiver.others) == (
+        1,
+        [],
+    ), "a redirect would lose the alert"
 
 
 def test_nobody_listens(free_port, caplog):
@@ -260,7 +314,9 @@ class Raw(socketserver.StreamRequestHandler):
 
 @contextmanager
 def raw_server(answer):
-    handler: Any = type("Handler", (Raw,), {"answer": answer, "over": threading.Event()})
+    handler: Any = type(
+        "Handler", (Raw,), {"answer": answer, "over": threading.Event()}
+    )
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -271,8 +327,12 @@ def raw_server(answer):
             server.shutdown()
 
 
-@pytest.mark.parametrize("answer", [b"HTTP/1.1 403 \x1b[31mred\r\n\r\n", b"\x00\xff\r\n\x1b[31m\r\n", None])
-def test_an_answer_without_end_or_with_odd_characters_is_one_plain_line(answer, monkeypatch, caplog):
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 403 \x1b[31mred\r\n\r\n", b"\x00\xff\r\n\x1b[31m\r\n", None]
+)
+def test_an_answer_without_end_or_with_odd_characters_is_one_plain_line(
+    answer, monkeypatch, caplog
+):
     monkeypatch.setattr(monitoring, "_ANSWERS_WITHIN", 0.2)
     monkeypatch.setattr(monitoring, "_SLACK", 0.2)
     with raw_server(answer) as url:
@@ -283,7 +343,9 @@ def test_an_answer_without_end_or_with_odd_characters_is_one_plain_line(answer, 
         assert "(no answer within 0.2 seconds)" in line
 
 
-def test_alerts_that_wait_when_the_run_ends_are_said_one_by_one(monkeypatch, caplog, until):
+def test_alerts_that_wait_when_the_run_ends_are_said_one_by_one(
+    monkeypatch, caplog, until
+):
     monkeypatch.setattr(monitoring, "_ANSWERS_WITHIN", HANGS)
     monkeypatch.setattr(pictures, "_END_LIMIT", 0.1)
     verdict = Verdict("bad", "falling behind", "backlog")
@@ -298,18 +360,40 @@ def test_alerts_that_wait_when_the_run_ends_are_said_one_by_one(monkeypatch, cap
                 posts.add(monitoring.Alert(f"q{number}", verdict, BEGIN))
             assert receiver.came.wait(HANGS)
         receiver.answers.set()
-        until(lambda: not [each for each in {*threading.enumerate()} - before if "picture" in each.name])
-        assert len(receiver.got) == 1  # what was said not to be posted is not posted later
+        until(
+            lambda: (
+                not [
+                    each
+                    for each in {*threading.enumerate()} - before
+                    if "picture" in each.name
+                ]
+            )
+        )
+        # What was said not to be posted is not posted later
+        assert len(receiver.got) == 1
         receiver.shutdown()
-    said = "an alert was not posted to 127.0.0.1 (the run ended before there was an answer): bad: query q{}: "
+    said = (
+        "an alert was not posted to 127.0.0.1 (the run ended before there was an"
+        " answer): bad: query q{}: "
+    )
     begins = [said.format(number) for number in range(3)]
     assert [line[: len(said) - 1] for line in caplog.messages] == begins
 
 
 @pytest.mark.parametrize(
-    "url", [f"ftp://host{HUSH}", f"host{HUSH}", f"https:{HUSH}", f"https://me:hush@host{HUSH}", ""]
+    "url",
+    [
+        f"ftp://host{HUSH}",
+        f"host{HUSH}",
+        f"https:{HUSH}",
+        f"https://me:hush@host{HUSH}",
+        "",
+    ],
 )
 def test_a_url_that_takes_no_post_is_refused_unseen(url):
     with ExitStack() as faces:
         said = refusal(lambda: faces.enter_context(watching([], print, on_verdict=url)))
-    assert said == "on_verdict (--alert-url) is no URL, or one with a password; give https://HOST/PATH"
+    assert (
+        said == "on_verdict (--alert-url) is no URL, or one with a password; give"
+        " https://HOST/PATH"
+    )

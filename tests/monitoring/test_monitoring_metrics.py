@@ -22,7 +22,10 @@ LABELS = ("query", "part", "level")
 def values(board):
     """Every sample by its name and the values of its labels."""
     return {
-        (sample.name, *(sample.labels[name] for name in LABELS if name in sample.labels)): sample.value
+        (
+            sample.name,
+            *(sample.labels[name] for name in LABELS if name in sample.labels),
+        ): sample.value
         for family in metrics(board.pictures())
         for sample in family.samples
     }
@@ -34,7 +37,9 @@ def test_each_query_has_its_totals_and_its_last_batch():
     for name in {each["name"] for each in TOLD}:
         mine = [each for each in TOLD if each["name"] == name]
         assert found["sparkstream_batches_total", name] == len(mine)
-        assert found["sparkstream_input_rows_total", name] == sum(each["numInputRows"] for each in mine)
+        assert found["sparkstream_input_rows_total", name] == sum(
+            each["numInputRows"] for each in mine
+        )
         assert found["sparkstream_last_batch_id", name] == mine[-1]["batchId"]
         work = found["sparkstream_last_batch_part_seconds", name, "work"]
         assert work == mine[-1]["durationMs"]["addBatch"] / 1000
@@ -43,12 +48,15 @@ def test_each_query_has_its_totals_and_its_last_batch():
     assert ("sparkstream_state_rows", "sales_clean") not in found, "it has none"
     assert found["sparkstream_verdicts", "score_payments", "warn"] >= 1
 
-    text = (ROOT / "docs" / "monitoring.md").read_text("utf-8").partition("## Metrics")[2]
+    text = (
+        (ROOT / "docs" / "monitoring.md").read_text("utf-8").partition("## Metrics")[2]
+    )
     page = text.partition("\n## ")[0]
     last = re.findall(r"`sparkstream_last_batch_id`((?:, `_\w+`)+)", page)[0]
     named = {f"sparkstream_last_batch{end}" for end in re.findall(r"_\w+", last)}
     named |= set(re.findall(r"\bsparkstream_\w+", page))
-    unrecorded = {"sparkstream_bad_rows_total", "sparkstream_waiting"}  # no query of the recording has them
+    # No query of the recording has them
+    unrecorded = {"sparkstream_bad_rows_total", "sparkstream_waiting"}
     assert named == {name for name, *_ in found} | unrecorded
 
 
@@ -74,7 +82,9 @@ def test_a_run_serves_its_metrics_until_it_ends(lines, capsys):
     seen: list[tuple[str, str]] = []
 
     def look(_):
-        [url] = re.findall(r"metrics of this run: (\S+)", capsys.readouterr().err) or [seen[0][0]]
+        [url] = re.findall(r"metrics of this run: (\S+)", capsys.readouterr().err) or [
+            seen[0][0]
+        ]
         seen.append((url, fetched(url)))
 
     query = start(lines, sinks.memory("scraped"), name="scraped", availableNow=True)
@@ -82,7 +92,9 @@ def test_a_run_serves_its_metrics_until_it_ends(lines, capsys):
     assert len(seen) == 3
     url, text = seen[-1]
     families = text_string_to_metric_families(text)
-    assert {family.name.split("_")[0] for family in families} == {"sparkstream"}, "nothing of the process"
+    assert {family.name.split("_")[0] for family in families} == {"sparkstream"}, (
+        "nothing of the process"
+    )
     assert f'sparkstream_batches_total{{query="scraped"}} {float(len(seen))}' in text
     with pytest.raises(URLError):
         fetched(url)
@@ -90,10 +102,18 @@ def test_a_run_serves_its_metrics_until_it_ends(lines, capsys):
 
 def test_an_address_that_cannot_be_is_one_line(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        for address in ("9108", "127.0.0.1:http", f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:65536"):
+        for address in (
+            "9108",
+            "127.0.0.1:http",
+            f"127.0.0.1:{taken.getsockname()[1]}",
+            "127.0.0.1:65536",
+        ):
             said = refusal(exported(Board(), address).__enter__)
             assert said.startswith(f"cannot serve metrics at {address} (")
             assert said.endswith("); give another host:port, such as 127.0.0.1:9109")
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(MissingExtraError, match=r"^run\(…, metrics=…\) needs .*sparkstream-kit\[metrics\]"):
+    with pytest.raises(
+        MissingExtraError,
+        match=r"^run\(…, metrics=…\) needs .*sparkstream-kit\[metrics\]",
+    ):
         exported(Board(), "127.0.0.1:0").__enter__()

@@ -20,7 +20,13 @@ EVIL = "<script>alert('1')</script>"
 def test_every_value_is_escaped(monkeypatch):
     board = filled(name=EVIL)
     rows = [(EVIL, "1"), (None, "-3"), ("a", None), ("b", "NaN")]
-    found = iter([Result(EVIL, (EVIL, "n"), (False, True), rows), Result(EVIL, problem=EVIL), None])
+    found = iter(
+        [
+            Result(EVIL, (EVIL, "n"), (False, True), rows),
+            Result(EVIL, problem=EVIL),
+            None,
+        ]
+    )
     results = Results({})
     monkeypatch.setattr(results, "of", lambda *_, **__: next(found))
     bundle = notebook._bundle(board, results)  # noqa: SLF001
@@ -60,37 +66,61 @@ def test_the_silence_of_a_query_is_told_while_it_lasts(monkeypatch, until):
     monkeypatch.setattr(notebook, "_EVERY", 0.02)
     board = Board()
     board.add(progress())
-    with pictures.drawing(lambda over: notebook._update(board, Results({}), Handle(), over)):  # noqa: SLF001
+    with pictures.drawing(
+        lambda over: notebook._update(board, Results({}), Handle(), over)  # noqa: SLF001
+    ):
         until(lambda: len(told) > 3)
     assert all("no batch for " in text for text in told)
 
 
 @pytest.mark.connect
-def test_live_starts_a_query_for_any_frame_and_takes_one_that_runs(lines, spark, folder, capsys):
-    found = monitoring.live(lines.groupBy("value").count(), name="counted_live", availableNow=True)
+def test_live_starts_a_query_for_any_frame_and_takes_one_that_runs(
+    lines, spark, folder, capsys
+):
+    found = monitoring.live(
+        lines.groupBy("value").count(), name="counted_live", availableNow=True
+    )
     assert found is not None
     assert found.collect() == spark.table("counted_live").collect() == [("a", 3)]
-    assert "counted_live: batch 2 in " in capsys.readouterr().err, "no cell: as in a terminal"
+    assert "counted_live: batch 2 in " in capsys.readouterr().err, (
+        "no cell: as in a terminal"
+    )
     found = monitoring.live(lines, name="rows_live", max_batches=3)
     assert found is not None
     assert found.count() == 3
     query = start(lines, sinks.memory("running_live"))
-    for more, known in (("runfor", "did you mean run_for?"), ("mode", "known: "), ("once", "known: ")):
+    for more, known in (
+        ("runfor", "did you mean run_for?"),
+        ("mode", "known: "),
+        ("once", "known: "),
+    ):
         said = refusal(monitoring.live, query, **{more: "append"})
-        assert said.startswith(f"unknown keyword of live() with a running query {more}; {known}")
+        assert said.startswith(
+            f"unknown keyword of live() with a running query {more}; {known}"
+        )
     again = monitoring.live(query, max_batches=3)
     assert again is not None
     assert again.count() == 3
     assert not query.isActive
     files = sinks.files(folder.parent / "out")
-    other = start(lines, files, name="no_rows", checkpoint=folder.parent / "ckpt", availableNow=True)
+    other = start(
+        lines,
+        files,
+        name="no_rows",
+        checkpoint=folder.parent / "ckpt",
+        availableNow=True,
+    )
     assert monitoring.live(other) is None
 
 
 def test_a_frame_that_does_not_stream_is_refused(spark):
-    assert refusal(monitoring.live, spark.range(3)).endswith("show it with display.show(frame)")
+    assert refusal(monitoring.live, spark.range(3)).endswith(
+        "show it with display.show(frame)"
+    )
     said = refusal(monitoring.live, spark.range(3).groupBy("id"))
-    assert said.startswith("monitoring.live(): shown is a GroupedData; end it with an aggreg")
+    assert said.startswith(
+        "monitoring.live(): shown is a GroupedData; end it with an aggreg"
+    )
 
 
 # --- display.show
@@ -105,4 +135,6 @@ def test_a_static_frame_is_shown_as_text_where_no_notebook_is(spark, capsys):
     assert lines[-1] == "the first 50 rows"
     display.show(frame.limit(2), 7)
     assert capsys.readouterr().out == " 0  n0\n 1  n1\n"
-    assert "monitoring.live(frame, run_for=20) starts it" in refusal(display.show, sources.rate(spark))
+    assert "monitoring.live(frame, run_for=20) starts it" in refusal(
+        display.show, sources.rate(spark)
+    )

@@ -44,7 +44,9 @@ class Served:
         self.stops: list[str] = []
         self.stack, said = ExitStack(), io.StringIO()
         with redirect_stderr(said):
-            self.stack.enter_context(served(self.board, [], port=0, stop=self.stops.append))
+            self.stack.enter_context(
+                served(self.board, [], port=0, stop=self.stops.append)
+            )
         self.address = said.getvalue().split()[4]
         self.port = int(self.address.split(":")[2].split("/")[0])
         self.token = self.address.partition("#token=")[2]
@@ -125,7 +127,10 @@ def page(monkeypatch):
     ],
 )
 def test_who_may_ask_for_what(page, method, path, headers, status):
-    sent = {name: value.replace("TOKEN", f"Bearer {page.token}") for name, value in headers.items()}
+    sent = {
+        name: value.replace("TOKEN", f"Bearer {page.token}")
+        for name, value in headers.items()
+    }
     found, text, answered = page.ask(path.replace("TOKEN", page.token), method, **sent)
     assert found == status, text
     assert page.stops == (["the web page"] if status == 202 else [])
@@ -203,7 +208,8 @@ def test_many_batches_come_in_few_pictures(page):
         while told < 200:
             pictures += 1
             told += sum(len(each["batches"]) for each in picture(stream)["queries"])
-    assert pictures <= 3 + (time.monotonic() - began) // 0.25  # one comes so often, at most
+    # One comes so often, at most
+    assert pictures <= 3 + (time.monotonic() - began) // 0.25
 
 
 def test_the_end_is_told_before_the_server_ends(page):
@@ -211,7 +217,10 @@ def test_the_end_is_told_before_the_server_ends(page):
     with events(page.port, page.token) as stream:
         assert picture(stream)["ended"] == ""
         page.end()
-        assert picture_with(stream, lambda each: each["ended"])["ended"] == "the run has ended"
+        assert (
+            picture_with(stream, lambda each: each["ended"])["ended"]
+            == "the run has ended"
+        )
         assert picture(stream) is None
     with pytest.raises(ConnectionRefusedError):
         page.ask()
@@ -240,9 +249,13 @@ def test_an_error_of_the_run_is_told():
         picture(stream)
         page.board.end()
         with pytest.raises(QueryFailed), page.stack:
-            raise QueryFailed("query totals", "no such shop at postgresql://me:hush@host/db")
+            raise QueryFailed(
+                "query totals", "no such shop at postgresql://me:hush@host/db"
+            )
         said = picture_with(stream, lambda each: each["ended"])["ended"]
-    assert said.startswith("the run has ended by an error: query totals failed: no such shop")
+    assert said.startswith(
+        "the run has ended by an error: query totals failed: no such shop"
+    )
     assert "hush" not in said
 
 
@@ -270,14 +283,27 @@ def test_the_status_of_a_run_is_json(page):
     assert found["tea\x1b[2J\n\x9bforged\u202e"]["summary"]["batches"] == 1
     told = found[TOLD[0]["name"]]
     batch, summary = told["batch"], told["summary"]
-    assert datetime.fromisoformat(batch["at"]) == datetime.fromisoformat(TOLD[0]["timestamp"])
-    assert (batch["batch"], batch["rows"], batch["files_waiting"]) == (2, TOLD[0]["numInputRows"], 7)
+    assert datetime.fromisoformat(batch["at"]) == datetime.fromisoformat(
+        TOLD[0]["timestamp"]
+    )
+    assert (batch["batch"], batch["rows"], batch["files_waiting"]) == (
+        2,
+        TOLD[0]["numInputRows"],
+        7,
+    )
     assert batch["seconds"] == TOLD[0]["durationMs"]["triggerExecution"] / 1000
-    assert (summary["batches"], summary["input_rows"]) == (2, 2 * TOLD[0]["numInputRows"])
+    assert (summary["batches"], summary["input_rows"]) == (
+        2,
+        2 * TOLD[0]["numInputRows"],
+    )
     [silent] = [each for each in summary["verdicts"] if each["kind"] == "silence"]
     assert (silent["level"], silent["text"][:13]) == ("warn", "no batch for ")
 
-    page_text = (ROOT / "docs" / "monitoring.md").read_text("utf-8").partition("## The status")[2]
+    page_text = (
+        (ROOT / "docs" / "monitoring.md")
+        .read_text("utf-8")
+        .partition("## The status")[2]
+    )
     named = set(re.findall(r"`(\w+)`", page_text.partition("\n## ")[0]))
     assert {*answer, *told, *batch, "verdicts", *silent} <= named
 
@@ -293,10 +319,17 @@ def test_an_error_in_the_board_is_shown_and_said_once(page, monkeypatch, caplog)
             broken.setattr(Board, "pictures", lambda _: {"here": []}["gone"])
             page.board.add(progress(batchId=2))
             for _ in range(2):
-                assert "KeyError" in picture_with(stream, lambda each: "error" in each)["error"]
-        assert [each.name for each in caplog.records] == ["sparkstream_kit.monitoring.page"]
+                assert (
+                    "KeyError"
+                    in picture_with(stream, lambda each: "error" in each)["error"]
+                )
+        assert [each.name for each in caplog.records] == [
+            "sparkstream_kit.monitoring.page"
+        ]
         told = picture_with(stream, lambda each: "queries" in each)
-        assert [each["batch"] for each in told["queries"][0]["batches"]] == [2], "and goes on"
+        assert [each["batch"] for each in told["queries"][0]["batches"]] == [2], (
+            "and goes on"
+        )
 
 
 def fail(*_):
@@ -307,7 +340,9 @@ def test_a_batch_that_the_board_cannot_take_is_shown(monkeypatch, capsys):
     monkeypatch.setattr(Board, "add", fail)
     with watching([], stop=print, ui=0) as (tell, _):
         tell(progress())
-        [(port, token)] = re.findall(r"127\.0\.0\.1:(\d+)/#token=(\S+)", capsys.readouterr().err)
+        [(port, token)] = re.findall(
+            r"127\.0\.0\.1:(\d+)/#token=(\S+)", capsys.readouterr().err
+        )
         with events(int(port), token) as stream:
             assert picture(stream) == {"error": "ValueError: no such part", "ended": ""}
 
@@ -326,22 +361,40 @@ def test_an_answer_that_fails_is_one_line_in_the_log(page, monkeypatch, caplog):
     monkeypatch.setattr(_requests, "status", fail)
     with pytest.raises(RemoteDisconnected):
         status(page)
-    assert caplog.messages == ["the page of the run could not answer: ValueError: no such part"]
+    assert caplog.messages == [
+        "the page of the run could not answer: ValueError: no such part"
+    ]
     assert page.ask()[0] == 200
 
 
 def test_a_port_that_is_taken_is_one_line(page):
-    for port, why in ((page.port, "Address already in use"), (65536, "must be 0-65535")):
+    for port, why in (
+        (page.port, "Address already in use"),
+        (65536, "must be 0-65535"),
+    ):
         said = refusal(served(Board(), [], port=port, stop=print).__enter__)
-        assert re.search(rf"port {port} .*{why}.*\); give another one, or take a free one w", said)
+        assert re.search(
+            rf"port {port} .*{why}.*\); give another one, or take a free one w", said
+        )
 
 
 def test_no_file_of_the_page_names_another_host():
     files = {path.name: path.read_text("utf-8") for path in WEB.iterdir()}
-    assert {"index.html", "page.js", "page.css", "uplot.js", "uplot.css", "uplot-licence.txt"} <= set(files)
+    assert {
+        "index.html",
+        "page.js",
+        "page.css",
+        "uplot.js",
+        "uplot.css",
+        "uplot-licence.txt",
+    } <= set(files)
     for name, text in files.items():
         assert (
-            re.findall(r"(?:https?:)?//[\w.-]+\.\w+/", text.replace("http://www.w3.org/2000/svg", "")) == []
+            re.findall(
+                r"(?:https?:)?//[\w.-]+\.\w+/",
+                text.replace("http://www.w3.org/2000/svg", ""),
+            )
+            == []
         ), name
     assert "innerHTML" not in files["page.js"]
     assert "MIT" in files["uplot-licence.txt"]
@@ -363,7 +416,10 @@ with contextlib.redirect_stderr(io.StringIO()) as said, page.served(board, [], p
 """
     env = {**os.environ, "PYTHONPATH": str(zipped_kit(tmp_path))}
     done = process([sys.executable, "-c", code], env=env, cwd=tmp_path)
-    assert (int(done.stdout or 0), done.returncode) == ((WEB / "uplot.js").stat().st_size, 0), done.stderr
+    assert (int(done.stdout or 0), done.returncode) == (
+        (WEB / "uplot.js").stat().st_size,
+        0,
+    ), done.stderr
 
 
 # --- with a query
@@ -372,15 +428,26 @@ with contextlib.redirect_stderr(io.StringIO()) as said, page.served(board, [], p
 @pytest.mark.connect
 def test_a_run_is_shown_with_its_result_and_ended_by_the_page(spark, folder, capsys):
     (folder / "1.txt").write_text("tea\nink\ntea\n")
-    counted = spark.readStream.text(str(folder)).groupBy("value").agg(F.count("*").alias("n"))
-    query = start(counted.orderBy("value"), sinks.latest("shown"), name="run_shown", mode="complete")
+    counted = (
+        spark.readStream.text(str(folder)).groupBy("value").agg(F.count("*").alias("n"))
+    )
+    query = start(
+        counted.orderBy("value"),
+        sinks.latest("shown"),
+        name="run_shown",
+        mode="complete",
+    )
     pictures: list[Any] = []
 
     def look(port, token):
         with events(port, token) as stream:
-            pictures.append(picture_with(stream, lambda each: "result" in each["queries"][0]))
+            pictures.append(
+                picture_with(stream, lambda each: "result" in each["queries"][0])
+            )
             with connection(port) as to:
-                to.request("POST", "/stop", headers={"Authorization": f"Bearer {token}"})
+                to.request(
+                    "POST", "/stop", headers={"Authorization": f"Bearer {token}"}
+                )
                 assert to.getresponse().status == 202
             pictures.append(picture_with(stream, lambda each: each["ended"]))
 
@@ -388,7 +455,9 @@ def test_a_run_is_shown_with_its_result_and_ended_by_the_page(spark, folder, cap
 
     def begin(_):
         if not threads:
-            [(port, token)] = re.findall(r"127\.0\.0\.1:(\d+)/#token=(\S+)", capsys.readouterr().err)
+            [(port, token)] = re.findall(
+                r"127\.0\.0\.1:(\d+)/#token=(\S+)", capsys.readouterr().err
+            )
             threads.append(threading.Thread(target=look, args=(int(port), token)))
             threads[0].start()
 
@@ -408,8 +477,16 @@ def test_a_run_is_shown_with_its_result_and_ended_by_the_page(spark, folder, cap
 @pytest.mark.classic_only("counts the jobs of this process")
 def test_the_rows_of_latest_cost_no_job(spark, folder):
     (folder / "1.txt").write_text("tea\nink\ntea\n")
-    counted = spark.readStream.text(str(folder)).groupBy("value").count().orderBy("value")
-    query = start(counted, sinks.latest("shown"), name="shown_q", mode="complete", availableNow=True)
+    counted = (
+        spark.readStream.text(str(folder)).groupBy("value").count().orderBy("value")
+    )
+    query = start(
+        counted,
+        sinks.latest("shown"),
+        name="shown_q",
+        mode="complete",
+        availableNow=True,
+    )
     results = Results({"shown_q": (spark, Target("view", "shown"))})
     run(query)
     with counting_jobs(spark) as jobs:
@@ -417,7 +494,9 @@ def test_the_rows_of_latest_cost_no_job(spark, folder):
         assert not jobs()
     assert found is not None
     assert found.rows == [("ink", "1"), ("tea", "2")]
-    assert results.of("shown_q", 1, last=True) is found, "no second look without a batch"
+    assert results.of("shown_q", 1, last=True) is found, (
+        "no second look without a batch"
+    )
 
 
 def test_bars_of_what_has_no_bar():

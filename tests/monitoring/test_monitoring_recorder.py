@@ -33,16 +33,29 @@ def head(*batches):
     """The first line of a recording of the queries whose batches are given."""
     told = {each["id"]: each for each in map(json.loads, batches)}
     queries = [
-        {"name": each["name"], "id": each["id"], "mode": "append", "interval": None, "ends": True}
+        {
+            "name": each["name"],
+            "id": each["id"],
+            "mode": "append",
+            "interval": None,
+            "ends": True,
+        }
         for each in told.values()
     ]
-    first = {"recording": 1, "by": "a test", "at": "2026-11-21T01:00:00.000+00:00", "queries": queries}
+    first = {
+        "recording": 1,
+        "by": "a test",
+        "at": "2026-11-21T01:00:00.000+00:00",
+        "queries": queries,
+    }
     return json.dumps(first) + "\n"
 
 
 def whole_file(path, *, ended=True):
     end = [recorder.end_line()] if ended else []
-    path.write_text("".join([head(*RECORDED), *(f"{line}\n" for line in RECORDED), *end]), "utf-8")
+    path.write_text(
+        "".join([head(*RECORDED), *(f"{line}\n" for line in RECORDED), *end]), "utf-8"
+    )
     return path
 
 
@@ -57,7 +70,10 @@ def recorded_run(spark, folder, path, name):
     lines = sources.text(spark, str(folder), max_files_per_trigger=1)
     rows = quarantine.parse_csv(lines, schemas.from_ddl("a INT, b STRING"))
     counts = rows.groupBy("b").agg(F.count("*").alias("n"))
-    return run(start(counts, sinks.memory(name), mode="complete", availableNow=True), record=path).queries[0]
+    return run(
+        start(counts, sinks.memory(name), mode="complete", availableNow=True),
+        record=path,
+    ).queries[0]
 
 
 @pytest.mark.connect
@@ -81,25 +97,37 @@ def test_a_recording_gives_the_board_that_the_run_had(spark, folder, tmp_path):
     assert len(re.findall('"recording":1', path.read_text("utf-8"))) == 2
 
 
-def test_after_a_kill_the_torn_line_is_left_out_and_the_next_run_begins_a_line(spark, folder, tmp_path):
+def test_after_a_kill_the_torn_line_is_left_out_and_the_next_run_begins_a_line(
+    spark, folder, tmp_path
+):
     path = tmp_path / "killed.jsonl"
-    path.write_text("".join([head(RECORDED[0]), RECORDED[0] + "\n", RECORDED[1][:200]]), "utf-8")
+    path.write_text(
+        "".join([head(RECORDED[0]), RECORDED[0] + "\n", RECORDED[1][:200]]), "utf-8"
+    )
     board = board_of(path.read_text("utf-8"))
     assert [picture.summary.batches for picture in board.pictures()] == [1]
     assert not board.ended
     feeds.drip([("1.csv", "1,x\n")], folder)
     recorded_run(spark, folder, path, "after_kill")
-    assert [picture.name for picture in board_of(path.read_text("utf-8")).pictures()] == ["after_kill"]
+    assert [
+        picture.name for picture in board_of(path.read_text("utf-8")).pictures()
+    ] == ["after_kill"]
 
 
-def test_a_file_that_cannot_be_written_is_refused_and_the_query_is_stopped(spark, folder, tmp_path):
+def test_a_file_that_cannot_be_written_is_refused_and_the_query_is_stopped(
+    spark, folder, tmp_path
+):
     query = start(sources.text(spark, str(folder)), sinks.memory("not_recorded"))
     other = tmp_path / "data.csv"
     other.write_text("a,b\n1,2\n")
-    assert "(Is a directory); give a file that can be" in refusal(run, query, record=tmp_path)
+    assert "(Is a directory); give a file that can be" in refusal(
+        run, query, record=tmp_path
+    )
     assert not query.isActive
     said = refusal(recorder.recording(other, []).__enter__)
-    assert said.endswith("data.csv holds something else than recordings; give another file")
+    assert said.endswith(
+        "data.csv holds something else than recordings; give another file"
+    )
     assert other.read_text() == "a,b\n1,2\n"
 
 
@@ -121,19 +149,29 @@ def little_room(patch, room, what=b""):
     patch.setattr(Path, "open", opened)
 
 
-def test_a_disk_that_is_full_is_said_once_and_ends_no_query(lines, tmp_path, caplog, monkeypatch):
+def test_a_disk_that_is_full_is_said_once_and_ends_no_query(
+    lines, tmp_path, caplog, monkeypatch
+):
     query = start(lines, sinks.memory("full"), availableNow=True)
     path = tmp_path / "full.jsonl"
     little_room(monkeypatch, 9, b"batchId")  # /dev/full is no file of a recording
     assert run(query, record=path).queries[0].batches == 3
-    said = [record.message for record in caplog.records if "a display of the run failed" in record.message]
+    said = [
+        record.message
+        for record in caplog.records
+        if "a display of the run failed" in record.message
+    ]
     assert len(said) == 1
     assert "no room in" in said[0]
-    assert not board_of(path.read_text()).ended, "the torn line and the last one are one line"
+    assert not board_of(path.read_text()).ended, (
+        "the torn line and the last one are one line"
+    )
 
 
 @pytest.mark.parametrize("room", [9, 0])
-def test_a_first_line_for_which_there_was_no_room_is_written_by_the_next_run(tmp_path, room):
+def test_a_first_line_for_which_there_was_no_room_is_written_by_the_next_run(
+    tmp_path, room
+):
     path = tmp_path / "full.jsonl"
     with pytest.MonkeyPatch.context() as patch:
         little_room(patch, room)
@@ -165,10 +203,15 @@ def test_a_run_that_has_ended_is_printed_once(tmp_path, capsys):
     assert err == ""
     now = datetime.now(UTC)
     pictures = board_of(path.read_text("utf-8")).pictures()
-    assert out.splitlines() == [line for picture in pictures for line in terminal.lines(picture, now)]
+    assert out.splitlines() == [
+        line for picture in pictures for line in terminal.lines(picture, now)
+    ]
 
 
-NO_HEAD = "{}: line 1 does not begin a recording; give a file that --record of this version has written"
+NO_HEAD = (
+    "{}: line 1 does not begin a recording; give a file that --record of this version"
+    " has written"
+)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +221,10 @@ NO_HEAD = "{}: line 1 does not begin a recording; give a file that --record of t
         ("", NO_HEAD),
         (RECORDED[0] + "\n", NO_HEAD),
         (head(RECORDED[0]).replace('"recording": 1', '"recording": 9'), NO_HEAD),
-        (head(RECORDED[0]) + '{"batchId": 1}\n', "{}: line 2 is no progress that can be read; give a file"),
+        (
+            head(RECORDED[0]) + '{"batchId": 1}\n',
+            "{}: line 2 is no progress that can be read; give a file",
+        ),
     ],
     ids=["missing", "empty", "no head", "another version", "no progress"],
 )
@@ -200,9 +246,13 @@ def test_a_line_of_many_brackets_is_no_line_of_a_recording(first, tmp_path, caps
     path.write_text("".join([deep, *lines] if first else [*lines, deep]))
     if first:
         assert main(["watch", str(path)]) == 2
-        assert "line 1 does not begin a recording; give a file" in capsys.readouterr().err
+        assert (
+            "line 1 does not begin a recording; give a file" in capsys.readouterr().err
+        )
     else:
-        assert [picture.summary.batches for picture in board_of(path.read_text()).pictures()] == [1]
+        assert [
+            picture.summary.batches for picture in board_of(path.read_text()).pictures()
+        ] == [1]
 
 
 def test_an_address_of_a_page_is_no_file_and_its_token_is_not_repeated(capsys):
@@ -223,7 +273,11 @@ def test_a_recording_that_does_not_say_whether_its_queries_end_is_read():
 
 def test_a_past_that_is_still_being_read_is_no_silence():
     def quiet(board):
-        return any("no batch for" in str(said) for each in board.pictures() for said in each.verdicts)
+        return any(
+            "no batch for" in str(said)
+            for each in board.pictures()
+            for said in each.verdicts
+        )
 
     class Once(threading.Event):
         def wait(self, _limit=None):
@@ -248,7 +302,9 @@ def test_a_past_that_is_still_being_read_is_no_silence():
 def test_a_run_that_goes_on_is_followed_until_its_end_line(tmp_path):
     path = tmp_path / "growing.jsonl"
     path.write_text(head(*RECORDED) + RECORDED[0] + "\n", "utf-8")
-    with running(*WATCH, path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as watch:
+    with running(
+        *WATCH, path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as watch:
         assert watch.stdout
         first = next(iter(watch.stdout))
         with path.open("a") as file:
@@ -259,7 +315,9 @@ def test_a_run_that_goes_on_is_followed_until_its_end_line(tmp_path):
             file.write(recorder.end_line())
         out, err = watch.communicate(timeout=HANGS)
         assert (watch.returncode, err) == (0, "")
-    assert any(name in first for name in ("action_windows", "sales_clean", "score_payments"))
+    assert any(
+        name in first for name in ("action_windows", "sales_clean", "score_payments")
+    )
     for picture in board_of(path.read_text("utf-8")).pictures():
         assert f"{picture.name}: batch {picture.batches[-1].batch} in " in out
 
@@ -267,7 +325,9 @@ def test_a_run_that_goes_on_is_followed_until_its_end_line(tmp_path):
 @pytest.mark.slow
 def test_of_a_killed_run_it_says_that_nothing_comes_and_ctrl_c_ends_it(tmp_path):
     path = whole_file(tmp_path / "killed.jsonl", ended=False)
-    with running(*WATCH, path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as watch:
+    with running(
+        *WATCH, path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as watch:
         assert watch.stdout
         shown = list(islice(watch.stdout, 2))
         watch.send_signal(signal.SIGINT)

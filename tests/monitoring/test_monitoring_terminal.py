@@ -70,10 +70,16 @@ def test_the_picture_fits_the_terminal(monkeypatch, terminal, columns):
     monkeypatch.setenv("COLUMNS", str(columns))  # rich asks the process's own terminal
     lines = screen(terminal, columns, lambda stream: drawn(board, stream))
     wide = ("rows", "time") if columns >= 100 else ("", "")
-    heads = "query batch rows/s in rows/s done {} batch ms {} state rows late".format(*wide)
-    assert lines[0].split() == heads.split(), "and no column that no query needs: behind, bad"
+    heads = "query batch rows/s in rows/s done {} batch ms {} state rows late".format(
+        *wide
+    )
+    assert lines[0].split() == heads.split(), (
+        "and no column that no query needs: behind, bad"
+    )
     names = [picture.name for picture in board.pictures()]
-    assert [line.split()[0] for line in lines[1:4]] == names, "the worst first, each name whole"
+    assert [line.split()[0] for line in lines[1:4]] == names, (
+        "the worst first, each name whole"
+    )
     assert lines[4].startswith(f"● {names[0]}: ")
     assert any(block in lines[1] for block in "▁▂▃▄▅▆▇█") == (columns >= 100)
     latest = {picture.name: picture.batches[-1] for picture in board.pictures()}
@@ -83,10 +89,14 @@ def test_the_picture_fits_the_terminal(monkeypatch, terminal, columns):
 
 @pytest.mark.usefixtures("plain_environment")
 def test_beneath_the_picture_are_the_bars_of_a_result(monkeypatch, terminal, spark):
-    spark.createDataFrame([("tea", 5), ("ink", 20)], "tag STRING, posts INT").createOrReplaceTempView("posts")
+    spark.createDataFrame(
+        [("tea", 5), ("ink", 20)], "tag STRING, posts INT"
+    ).createOrReplaceTempView("posts")
     board = ended()
     name = board.pictures()[0].name
-    monkeypatch.setattr(face, "places", lambda _: {name: (spark, Target("view", "posts"))})
+    monkeypatch.setattr(
+        face, "places", lambda _: {name: (spark, Target("view", "posts"))}
+    )
     lines = screen(terminal, 100, lambda stream: drawn(board, stream))
     assert [line.split()[0] for line in lines[-2:]] == ["ink", "tea"]
     assert [line.count("█") for line in lines[-2:]] == [68, 17]
@@ -104,8 +114,12 @@ def test_before_the_first_batch_it_says_what_spark_does(terminal):
     assert lines[1].split()[:2] == [TOLD[0]["name"], "-"]
 
 
-def test_where_there_is_no_terminal_each_query_has_a_line_when_something_has_changed(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: pytest.fail("rich was asked for"))
+def test_where_there_is_no_terminal_each_query_has_a_line_when_something_has_changed(
+    monkeypatch,
+):
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda _: pytest.fail("rich was asked for")
+    )
     board, out = Board(), io.StringIO()
     with face.shown(board, out):
         for each in TOLD:
@@ -114,7 +128,11 @@ def test_where_there_is_no_terminal_each_query_has_a_line_when_something_has_cha
     said = out.getvalue().splitlines()
     numbers = [line for line in said if ": batch " in line]
     for picture in board.pictures():
-        assert len([line for line in numbers if line.startswith(picture.name)]) in (1, 2, 3), "within 5 s"
+        assert len([line for line in numbers if line.startswith(picture.name)]) in (
+            1,
+            2,
+            3,
+        ), "within 5 s"
         last = next(line for line in reversed(numbers) if line.startswith(picture.name))
         assert last.startswith(f"{picture.name}: batch {picture.batches[-1].batch} in ")
         for verdict in picture.verdicts:
@@ -140,13 +158,19 @@ def test_a_log_is_not_flooded(monkeypatch):
 
 def test_without_rich_a_terminal_has_lines(monkeypatch, terminal):
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rich" else found(name))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: None if name == "rich" else found(name),
+    )
     lines = screen(terminal, 100, lambda stream: drawn(ended(), stream))
     assert not any("rows/s in  " in line for line in lines)
     assert sum(": batch " in line for line in lines) == 3
 
 
-def test_an_error_in_the_picture_is_said_once_and_ends_no_query(lines, caplog, monkeypatch):
+def test_an_error_in_the_picture_is_said_once_and_ends_no_query(
+    lines, caplog, monkeypatch
+):
     def broken(*_):
         raise RuntimeError("no room")
 
@@ -172,12 +196,16 @@ def test_a_run_is_shown_on_standard_error(lines, capsys):
 
 def test_an_unknown_face_is_refused_and_the_query_is_stopped(spark, folder):
     query = start(sources.text(spark, str(folder)), sinks.memory("refused"))
-    assert "unknown face (show=) terminl; did you mean terminal?" in refusal(run, query, show="terminl")
+    assert "unknown face (show=) terminl; did you mean terminal?" in refusal(
+        run, query, show="terminl"
+    )
     assert not query.isActive
 
 
 @pytest.mark.usefixtures("plain_environment")
-def test_what_is_printed_meanwhile_stays_readable_above_the_picture(monkeypatch, terminal):
+def test_what_is_printed_meanwhile_stays_readable_above_the_picture(
+    monkeypatch, terminal
+):
     board, asked = ended(), 0
     first_is_drawn, pictures = threading.Event(), board.pictures
 
@@ -198,4 +226,6 @@ def test_what_is_printed_meanwhile_stays_readable_above_the_picture(monkeypatch,
 
     lines = screen(terminal, 100, printing)
     assert "a warning" in lines
-    assert sum(line.startswith("query ") for line in lines) == 1, "the picture stands there once"
+    assert sum(line.startswith("query ") for line in lines) == 1, (
+        "the picture stands there once"
+    )

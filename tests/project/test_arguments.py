@@ -22,7 +22,8 @@ from sparkstream_kit import sinks, sources, start, testing
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError
 
-# Whose arguments are no objects of a caller's: texts of a command line, and what all others stand on.
+# Whose arguments are no objects of a caller's: texts of a command line, and what all
+# others stand on.
 LEFT_OUT = {"cli", "errors", "jobflags"}
 # What only the kit makes: their constructors take what it has checked.
 MADE_HERE = {"Query", "Source", "Streams"}
@@ -39,7 +40,11 @@ class Alien:
 def public_calls():
     """Return the functions, and the constructors and methods of classes, that the package's rooms export."""
     found: dict[str, Callable[..., Any]] = {}
-    rooms = {room.name for room in pkgutil.iter_modules(sparkstream_kit.__path__) if room.name[0] != "_"}
+    rooms = {
+        room.name
+        for room in pkgutil.iter_modules(sparkstream_kit.__path__)
+        if room.name[0] != "_"
+    }
     for room in sorted(rooms - LEFT_OUT):
         module = import_module(f"sparkstream_kit.{room}")
         for name in module.__all__:
@@ -49,7 +54,11 @@ def public_calls():
             elif inspect.isclass(each):
                 if not dataclasses.is_dataclass(each) and name not in MADE_HERE:
                     found[f"{room}.{name}"] = each
-                methods = {key: value for key, value in vars(each).items() if inspect.isfunction(value)}
+                methods = {
+                    key: value
+                    for key, value in vars(each).items()
+                    if inspect.isfunction(value)
+                }
                 public = {key for key in methods if key == "__call__" or key[0] != "_"}
                 for key in sorted(public - (OF_RULES if room == "state" else set())):
                     found[f"{room}.{name}.{key}"] = methods[key]
@@ -62,7 +71,8 @@ def parameters(function):
     return [each for each in every if each.annotation is not each.empty]
 
 
-# The calls that take what people confuse: an object of Spark's or the kit's, a path, or one of these names.
+# The calls that take what people confuse: an object of Spark's or the kit's, a path, or
+# one of these names.
 OBJECTS = re.compile(
     r"Column|DStream|DataFrame|DataStreamWriter|Duration|Path|Session|Sink|StreamingContext|StreamingQuery|StructType"
 )
@@ -70,12 +80,18 @@ NAMES = {"ddl", "mode", "name", "port", "profile", "table", "url"}
 CALLS = {
     call: function
     for call, function in public_calls().items()
-    if any(OBJECTS.search(str(each.annotation)) or each.name in NAMES for each in parameters(function))
+    if any(
+        OBJECTS.search(str(each.annotation)) or each.name in NAMES
+        for each in parameters(function)
+    )
 }
 
 
 def is_refused(function, parameter):
-    stars = {parameter.VAR_POSITIONAL: [Alien()], parameter.VAR_KEYWORD: {"name": Alien()}}
+    stars = {
+        parameter.VAR_POSITIONAL: [Alien()],
+        parameter.VAR_KEYWORD: {"name": Alien()},
+    }
     try:
         check(function, {parameter.name: stars.get(parameter.kind, Alien())})
     except InvalidInputError:
@@ -90,7 +106,9 @@ def seen(function):
 @pytest.mark.parametrize("call", [call for call in CALLS if any(seen(CALLS[call]))])
 def test_each_call_looks_at_its_arguments_before_all_else(call):
     function = CALLS[call]
-    in_place: list[Any] = [Mock()] if "self" in inspect.signature(function).parameters else []
+    in_place: list[Any] = (
+        [Mock()] if "self" in inspect.signature(function).parameters else []
+    )
     by_name = {}
     first, *_ = seen(function)
     for each in parameters(function):
@@ -99,17 +117,22 @@ def test_each_call_looks_at_its_arguments_before_all_else(call):
             each.kind is each.POSITIONAL_OR_KEYWORD and each.default is each.empty
         ):
             in_place.append(given)
-        elif each.name == first or (each.kind is each.KEYWORD_ONLY and each.default is each.empty):
+        elif each.name == first or (
+            each.kind is each.KEYWORD_ONLY and each.default is each.empty
+        ):
             by_name[each.name] = given
     with (
         ExitStack() as stack,
-        pytest.raises(InvalidInputError, match=rf"(\(\): |^){first} is an Alien; \w+") as caught,
+        pytest.raises(
+            InvalidInputError, match=rf"(\(\): |^){first} is an Alien; \w+"
+        ) as caught,
     ):
         stack.enter_context(function(*in_place, **by_name))
     assert "\n" not in str(caught.value)
 
 
-# Calls as a user writes them, with the names of the things above and of the package, and what each is told.
+# Calls as a user writes them, with the names of the things above and of the package,
+# and what each is told.
 CONFUSED = cases("""
 start(frame, sinks.memory)
     start(): sink is the function sinks.memory; call it: sinks.memory(…)
@@ -186,7 +209,11 @@ display.render(frame, 'table')
 get_session('name', conf='spark.ui.port=1')
     get_session(): conf is the string 'spark.ui.port=1'; give a dict
 """)
-KIT = {name: getattr(sparkstream_kit, name) for name in dir(sparkstream_kit) if name[0] != "_"}
+KIT = {
+    name: getattr(sparkstream_kit, name)
+    for name in dir(sparkstream_kit)
+    if name[0] != "_"
+}
 
 
 @pytest.fixture(scope="module")
@@ -195,30 +222,53 @@ def things(spark):
     frame = sources.rate(spark)
     ended = start(frame, sinks.memory("confused"))
     ended.stop()
-    return {"session": spark, "frame": frame, "pandas": spark.range(1).toPandas(), "ended": ended}
+    return {
+        "session": spark,
+        "frame": frame,
+        "pandas": spark.range(1).toPandas(),
+        "ended": ended,
+    }
 
 
 @pytest.mark.parametrize("wrong", CONFUSED)
 def test_what_people_confuse_has_its_own_fix(things, wrong):
     assert (
-        refusal(eval, wrong, KIT | {"F": F, "SparkSession": SparkSession, "timedelta": timedelta} | things)
+        refusal(
+            eval,
+            wrong,
+            KIT
+            | {"F": F, "SparkSession": SparkSession, "timedelta": timedelta}
+            | things,
+        )
         == CONFUSED[wrong]
     )
 
 
 def test_a_watermark_is_a_timestamp_and_a_delay(spark):
-    rows = spark.range(1).selectExpr("id AS value", "timestamp_seconds(id) AS timestamp")
+    rows = spark.range(1).selectExpr(
+        "id AS value", "timestamp_seconds(id) AS timestamp"
+    )
     for watermark, message in {
         "time": "watermark is a text; give a column and a delay: (",
         ("value", "1 hour"): "event-time column value is bigint, not a timestamp",
-        ("timestamp", 5): "delay is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)",
+        (
+            "timestamp",
+            5,
+        ): "delay is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)",
     }.items():
-        told = refusal(testing.assert_stream_equals_batch, lambda frame: frame, rows, watermark=watermark)
+        told = refusal(
+            testing.assert_stream_equals_batch,
+            lambda frame: frame,
+            rows,
+            watermark=watermark,
+        )
         assert message in told
 
 
 def test_a_stream_is_no_batch_and_a_file_no_checkpoint(things, tmp_path):
-    told = refusal(testing.assert_stream_equals_batch, lambda frame: frame, things["frame"])
+    told = refusal(
+        testing.assert_stream_equals_batch, lambda frame: frame, things["frame"]
+    )
     assert "rows is a streaming DataFrame; give a static one" in told
     file = tmp_path / "file"
     file.touch()
@@ -227,8 +277,14 @@ def test_a_stream_is_no_batch_and_a_file_no_checkpoint(things, tmp_path):
 
 
 def test_a_value_is_said_shortly_and_without_a_password():
-    assert said("postgresql://me:se/c:r@et@host/name") == "the string 'postgresql://me:***@host/name'"
-    assert said(f"postgresql://me:{'x' * 100}@host/name") == "the string 'postgresql://me:***@host/name'"
+    assert (
+        said("postgresql://me:se/c:r@et@host/name")
+        == "the string 'postgresql://me:***@host/name'"
+    )
+    assert (
+        said(f"postgresql://me:{'x' * 100}@host/name")
+        == "the string 'postgresql://me:***@host/name'"
+    )
     assert said(str.join) == "the function str.join"
     assert said("x" * 100) == f"the string '{'x' * 60}…'"
 
@@ -236,20 +292,34 @@ def test_a_value_is_said_shortly_and_without_a_password():
 def test_what_fits_is_taken_as_it_was(spark, folder, tmp_path):
     lines = sources.text(spark, folder, max_files_per_trigger=1)
     query = start(
-        lines, sinks.files(tmp_path / "out"), name="n", checkpoint=tmp_path / "c", processingTime=timedelta(0)
+        lines,
+        sinks.files(tmp_path / "out"),
+        name="n",
+        checkpoint=tmp_path / "c",
+        processingTime=timedelta(0),
     )
     query.processAllAvailable()
     query.stop()
     assert (tmp_path / "out" / "_spark_metadata").is_dir()
 
 
-# What no look at a type can tell: options, triggers, times and rows, which have tests of their own.
+# What no look at a type can tell: options, triggers, times and rows, which have tests
+# of their own.
 NOT_LOOKED_AT = {
-    *("Any", "Duration", "Duration | None", "Iterable[Any] | None", "Iterable[dict[str, Any]]"),
+    *(
+        "Any",
+        "Duration",
+        "Duration | None",
+        "Iterable[Any] | None",
+        "Iterable[dict[str, Any]]",
+    ),
     *("Iterable[str]", "Iterable[str] | Callable[[], Iterable[str]]"),
     *("Iterable[tuple[str, str | bytes]]", "Rule | Sequence[Rule]", "Sequence[Record]"),
     *("StreamingQueryProgress", "_Frame", "str | datetime"),
-    *("str | datetime | Mapping[str, Mapping[int, int | str]]", "str | datetime | None"),
+    *(
+        "str | datetime | Mapping[str, Mapping[int, int | str]]",
+        "str | datetime | None",
+    ),
     *(
         "str | timedelta",
         "threading.Event | None",
@@ -260,6 +330,10 @@ NOT_LOOKED_AT = {
 
 
 def test_the_type_of_each_argument_is_looked_at():
-    each = [(function, parameter) for function in CALLS.values() for parameter in parameters(function)]
+    each = [
+        (function, parameter)
+        for function in CALLS.values()
+        for parameter in parameters(function)
+    ]
     assert len(each) > 250
     assert {one[1].annotation for one in each if not is_refused(*one)} == NOT_LOOKED_AT

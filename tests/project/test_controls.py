@@ -29,17 +29,22 @@ from sparkstream_kit.sinks import builtin
 from sparkstream_kit.sinks.base import Target
 from sparkstream_kit.verdicts import Verdict
 
-# The title of the terminal, its screen cleared (in two ways), a row forged, a line written over, and a text
-# that runs to the left.
+# The title of the terminal, its screen cleared (in two ways), a row forged, a line
+# written over, and a text that runs to the left.
 EVIL = "tea\x1b]0;taken\x07\x1b[2J\x9b2J\nforged  9\rover\u202egnp\u2028\x7f"
-SHOWN = r"tea\u001b]0;taken\u0007\u001b[2J\u009b2J\nforged  9\rover\u202egnp\u2028\u007f"
+SHOWN = (
+    r"tea\u001b]0;taken\u0007\u001b[2J\u009b2J\nforged  9\rover\u202egnp\u2028\u007f"
+)
 
 
 class Told(Board):
     """A board whose verdicts name something of the input, as those of rules do."""
 
     def pictures(self, now=None):
-        return [replace(each, verdicts=(Verdict("bad", EVIL),)) for each in super().pictures(now)]
+        return [
+            replace(each, verdicts=(Verdict("bad", EVIL),))
+            for each in super().pictures(now)
+        ]
 
 
 def board():
@@ -50,27 +55,41 @@ def board():
 
 
 def results(monkeypatch):
-    monkeypatch.setattr(pictures, "_of_view", lambda *_, **__: ([EVIL, "n"], [False, True], [(EVIL, "3")]))
+    monkeypatch.setattr(
+        pictures,
+        "_of_view",
+        lambda *_, **__: ([EVIL, "n"], [False, True], [(EVIL, "3")]),
+    )
     session: Any = None
     return Results({EVIL: (session, Target("view", EVIL))})
 
 
 def lines_of_pictures():
-    return "\n".join(line for each in board().pictures() for line in terminal.lines(each, datetime.now(UTC)))
+    return "\n".join(
+        line
+        for each in board().pictures()
+        for line in terminal.lines(each, datetime.now(UTC))
+    )
 
 
 def drawn():
     out = io.StringIO()
-    Console(file=out, width=400).print(terminal._drawn(board().pictures(), datetime.now(UTC), 400))  # noqa: SLF001
+    Console(file=out, width=400).print(
+        terminal._drawn(board().pictures(), datetime.now(UTC), 400)  # noqa: SLF001
+    )
     return out.getvalue()
 
 
 def in_notebook(monkeypatch):
-    return "\n".join(notebook._bundle(board(), results(monkeypatch), last=True).values())  # noqa: SLF001
+    return "\n".join(
+        notebook._bundle(board(), results(monkeypatch), last=True).values()  # noqa: SLF001
+    )
 
 
 def on_the_page(monkeypatch):
-    told = json.loads(Sent(results(monkeypatch)).text(board().pictures(), ended=EVIL, spark=None))
+    told = json.loads(
+        Sent(results(monkeypatch)).text(board().pictures(), ended=EVIL, spark=None)
+    )
 
     def strings(value):
         if isinstance(value, dict):
@@ -97,10 +116,16 @@ FACES: dict[str, Callable[[Path, pytest.MonkeyPatch], str]] = {
     "notebook": lambda _, monkeypatch: in_notebook(monkeypatch),
     "page": lambda _, monkeypatch: on_the_page(monkeypatch),
     "recording": lambda folder, _: recorded(folder),
-    "error": lambda *_: str(InvalidInputError(f"no column {EVIL}")).replace("\n", r"\n"),
-    "summary": lambda *_: str(RunSummary("end of input", 1.0, (QuerySummary(EVIL, "1"),), (EVIL,))),
+    "error": (
+        lambda *_: str(InvalidInputError(f"no column {EVIL}")).replace("\n", r"\n")
+    ),
+    "summary": lambda *_: str(
+        RunSummary("end of input", 1.0, (QuerySummary(EVIL, "1"),), (EVIL,))
+    ),
     "log": lambda *_: (
-        _exits._Plain().format(logging.makeLogRecord({"msg": "no %s", "args": (EVIL,)})).replace("\n", r"\n")  # noqa: SLF001
+        _exits._Plain()  # noqa: SLF001
+        .format(logging.makeLogRecord({"msg": "no %s", "args": (EVIL,)}))
+        .replace("\n", r"\n")
     ),
 }
 
@@ -118,7 +143,9 @@ def frame(spark):
     return spark.createDataFrame([(EVIL, 1)], "name STRING, n INT")
 
 
-@pytest.mark.parametrize("form", ["table", "csv", "json", "show", "batch", "console of Spark Connect"])
+@pytest.mark.parametrize(
+    "form", ["table", "csv", "json", "show", "batch", "console of Spark Connect"]
+)
 def test_what_is_printed_of_a_frame_is_text(form, frame, monkeypatch, capsys):
     if form == "show":
         display.show(frame)
@@ -143,7 +170,9 @@ def test_csv_is_exact_where_a_file_takes_it(frame):
 
 
 def test_watch_shows_a_recording_of_somebody_elses(tmp_path, capsys):
-    (tmp_path / "run.jsonl").write_text(recorder.first_line([]) + recorded(tmp_path) + recorder.end_line())
+    (tmp_path / "run.jsonl").write_text(
+        recorder.first_line([]) + recorded(tmp_path) + recorder.end_line()
+    )
     assert main(["watch", str(tmp_path / "run.jsonl")]) == 0
     text = capsys.readouterr().out
     assert re.search(r"tea\\u001b\]0;taken", text)
@@ -151,7 +180,8 @@ def test_watch_shows_a_recording_of_somebody_elses(tmp_path, capsys):
 
 
 def test_the_last_line_of_a_job_and_of_a_command_is_text(tmp_path, capsys):
-    _exits._end_with(PySparkException(f"no column {EVIL}"), _exits._Stop(shutdown.Job()))  # noqa: SLF001
+    stop = _exits._Stop(shutdown.Job())  # noqa: SLF001
+    _exits._end_with(PySparkException(f"no column {EVIL}"), stop)  # noqa: SLF001
     text = capsys.readouterr().err
     assert r"no column tea\u001b]0;taken" in text
     assert printable(text, lines=True) == text

@@ -20,7 +20,17 @@ def test_where(number, request):
 @pytest.mark.slow
 def test_a_group_of_tests_stays_on_one_worker(tmp_path):
     (tmp_path / "test_where.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "-n", "3", "--dist", "loadgroup", "-p", "no:sparkstream"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        "3",
+        "--dist",
+        "loadgroup",
+        "-p",
+        "no:sparkstream",
+    ]
     done = process([*command, str(tmp_path)], cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     workers = [file.read_text() for file in tmp_path.glob("worker *")]

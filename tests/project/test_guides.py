@@ -15,7 +15,11 @@ OTHERS = [
 SERVED = {"kafka-to-delta", "kafka-to-iceberg", "kafka-to-kafka", "postgresql"}
 DATABASE = "postgresql+psycopg://shop@localhost/shop"
 # What plain PySpark waits for by the clock, the test waits for.
-WAITS = {"from-pyspark": [("time.sleep(30)\nquery.stop()", "query.processAllAvailable()\nquery.stop()")]}
+WAITS = {
+    "from-pyspark": [
+        ("time.sleep(30)\nquery.stop()", "query.processAllAvailable()\nquery.stop()")
+    ]
+}
 
 
 @pytest.mark.slow
@@ -30,4 +34,6 @@ def test_a_page_runs_from_top_to_bottom(page, tmp_path):
 
 @pytest.mark.slow
 def test_the_guide_to_postgresql_runs_from_top_to_bottom(tmp_path):
-    run_page(GUIDES["postgresql"], tmp_path, [(DATABASE, postgresql.server().database())])
+    run_page(
+        GUIDES["postgresql"], tmp_path, [(DATABASE, postgresql.server().database())]
+    )

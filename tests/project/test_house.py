@@ -15,7 +15,8 @@ from conftest import ROOT, process
 import sparkstream_kit
 
 PACKAGE = Path(sparkstream_kit.__file__).parent
-# Where the core opens an extra, each when the caller asks for what lies behind it: a module and a room.
+# Where the core opens an extra, each when the caller asks for what lies behind it: a
+# module and a room.
 DOORS = {
     ("sparkstream_kit.checkpoints", "operate"),
     ("sparkstream_kit.checkpoints.guard", "operate"),
@@ -36,7 +37,8 @@ DOORS = {
     ("sparkstream_kit.sources", "connectors"),
     ("sparkstream_kit.windows", "display"),
 }
-# Where the thin level opens the next one, beside small questions to `_spark` and `_files`: two modules.
+# Where the thin level opens the next one, beside small questions to `_spark` and
+# `_files`: two modules.
 THIN_DOORS = {
     ("sparkstream_kit.sinks", "sparkstream_kit.sinks.batches"),
     ("sparkstream_kit.sinks", "sparkstream_kit.sinks.directories"),
@@ -44,12 +46,15 @@ THIN_DOORS = {
     ("sparkstream_kit.sinks.builtin", "sparkstream_kit.sinks.folders"),
     ("sparkstream_kit.sinks.builtin", "sparkstream_kit.sinks.stored"),
 }
-# Of a module and of a function, without docstrings and comments. Nothing counts the lines of the whole.
+# Of a module and of a function, without docstrings and comments. Nothing counts the
+# lines of the whole.
 MOST_LINES = {"module": 500, "function": 50}
 
 
 def name_of(path):
-    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+    return ".".join(
+        path.relative_to(PACKAGE.parent).with_suffix("").parts
+    ).removesuffix(".__init__")
 
 
 PATHS = {name_of(path): path for path in PACKAGE.rglob("*.py")}
@@ -79,19 +84,31 @@ def imported(node):
 
 def imported_by_name(tree):
     """Return the kit's modules whose full names are texts in a module that imports by name."""
-    if not re.search(r"import_module\((?!homes|systems)|attributes\(__name__", ast.unparse(tree)):
+    if not re.search(
+        r"import_module\((?!homes|systems)|attributes\(__name__", ast.unparse(tree)
+    ):
         return set()
-    texts = {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    texts = {
+        str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)
+    }
     texts |= house().lazily(tree)
     found = (texts & set(PATHS)) - {"sparkstream_kit"}
-    # `sinks` has the function of each `connectors.NAME.sink`, and `sources` of each source.
-    parts = texts & {"sink", "source"} if "attributes(__name__" in ast.unparse(tree) else ()
-    return found.union(*({name for name in PATHS if name.endswith(f".{part}")} for part in parts))
+    # `sinks` has the function of each `connectors.NAME.sink`, and `sources` of each
+    # source.
+    parts = (
+        texts & {"sink", "source"} if "attributes(__name__" in ast.unparse(tree) else ()
+    )
+    return found.union(
+        *({name for name in PATHS if name.endswith(f".{part}")} for part in parts)
+    )
 
 
 @cache
 def imports():
-    return {name: (imported(tree) | imported_by_name(tree)) - {name} for name, tree in trees().items()}
+    return {
+        name: (imported(tree) | imported_by_name(tree)) - {name}
+        for name, tree in trees().items()
+    }
 
 
 @cache
@@ -110,7 +127,8 @@ def is_extra(module):
 
 
 def test_imports_run_in_no_circle():
-    in_order = list(TopologicalSorter(imports()).static_order())  # raises CycleError, which names the modules
+    # Raises CycleError, which names the modules
+    in_order = list(TopologicalSorter(imports()).static_order())
     assert {*in_order} == {*PATHS}
 
 
@@ -121,7 +139,9 @@ def test_the_core_imports_no_extra():
         for module in modules
         if not is_extra(importer) and is_extra(module)
     }
-    assert opened == DOORS, "a new door is a decision: enter it in DOORS, with docs/architecture.md"
+    assert opened == DOORS, (
+        "a new door is a decision: enter it in DOORS, with docs/architecture.md"
+    )
 
 
 def is_thin(module):
@@ -146,34 +166,54 @@ def test_the_thin_level_stands_alone():
 
 
 def test_one_room_alone_reaches_into_spark():
-    # What ruff refuses elsewhere, what calls into the JVM begin with, the question for the kind of session.
+    # What ruff refuses elsewhere, what calls into the JVM begin with, the question for
+    # the kind of session.
     private = r"SLF001|\._(?:jvm|jsc|jdf|jsq|jsparkSession|gateway|active_spark_context)\b|is_connect"
-    found = {room(name) for name, path in PATHS.items() if re.search(private, path.read_text("utf-8"))}
-    assert found == {"_spark"}, "a question to the JVM or about Spark Connect is a function in _spark"
+    found = {
+        room(name)
+        for name, path in PATHS.items()
+        if re.search(private, path.read_text("utf-8"))
+    }
+    assert found == {"_spark"}, (
+        "a question to the JVM or about Spark Connect is a function in _spark"
+    )
 
 
 def test_an_import_loads_little():
-    count = "import sys; print(sum(name.startswith('sparkstream_kit') for name in sys.modules))"
+    count = (
+        "import sys; print(sum(name.startswith('sparkstream_kit') for name in"
+        " sys.modules))"
+    )
     loads = {
         "import sparkstream_kit": 1,
         "from sparkstream_kit import sinks": 4,
         "from sparkstream_kit import sinks; sinks.console": 12,
         "from sparkstream_kit import sources; sources.csv": 12,
         **{
-            f"from sparkstream_kit import {name}": 8 for name in ("joins", "quarantine", "schemas", "windows")
+            f"from sparkstream_kit import {name}": 8
+            for name in ("joins", "quarantine", "schemas", "windows")
         },
         "from sparkstream_kit import start": 26,
     }
     for what, most in loads.items():
-        assert int(process([sys.executable, "-c", f"{what}\n{count}"], check=True).stdout) <= most, what
+        assert (
+            int(process([sys.executable, "-c", f"{what}\n{count}"], check=True).stdout)
+            <= most
+        ), what
 
 
 def test_a_system_is_few_modules():
     files = Counter(
-        str(path.parent.relative_to(PACKAGE)) for path in PATHS.values() if path.name != "__init__.py"
+        str(path.parent.relative_to(PACKAGE))
+        for path in PATHS.values()
+        if path.name != "__init__.py"
     )
     # A source, a sink, and at most two modules more.
-    assert {room for room, count in files.items() if room.startswith("connectors/") and count > 4} == set()
+    assert {
+        room
+        for room, count in files.items()
+        if room.startswith("connectors/") and count > 4
+    } == set()
 
 
 def test_modules_and_functions_are_short():
@@ -188,4 +228,9 @@ def test_modules_and_functions_are_short():
 
 
 def test_the_map_of_the_rooms_is_drawn_as_the_code_is():
-    assert process([sys.executable, ROOT / "scripts" / "architecture.py", "--check"]).stderr == ""
+    assert (
+        process(
+            [sys.executable, ROOT / "scripts" / "architecture.py", "--check"]
+        ).stderr
+        == ""
+    )

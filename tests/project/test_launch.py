@@ -25,13 +25,23 @@ def launch(*args, cwd, **env):
 
 def test_the_wheel_holds_the_kit_with_its_settings_and_jobs(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"sparkstream_kit"}
-    jobs = [path for path in (ROOT / "jobs").rglob("*") if path.suffix in (".py", ".md")]
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {
+        "sparkstream_kit"
+    }
+    jobs = [
+        path for path in (ROOT / "jobs").rglob("*") if path.suffix in (".py", ".md")
+    ]
     for name in (
         "py.typed",
-        *(f"conf/{name}" for name in ("local.conf", "test.conf", "cluster.conf", "log4j2.properties")),
+        *(
+            f"conf/{name}"
+            for name in ("local.conf", "test.conf", "cluster.conf", "log4j2.properties")
+        ),
         *(str(path.relative_to(ROOT)) for path in jobs),
-        *(f"monitoring/web/{path.name}" for path in (ROOT / "sparkstream_kit/monitoring/web").iterdir()),
+        *(
+            f"monitoring/web/{path.name}"
+            for path in (ROOT / "sparkstream_kit/monitoring/web").iterdir()
+        ),
     ):
         assert f"sparkstream_kit/{name}" in names
     assert not [name for name in names if "__pycache__" in name]
@@ -42,12 +52,23 @@ def test_a_job_of_ones_own_is_made_from_the_wheel_alone(wheel, tmp_path, zipped)
     site = tmp_path / "site"
     if not zipped:
         zipfile.ZipFile(wheel).extractall(site)
-    new = (sys.executable, "-P", "-m", "sparkstream_kit", "new", "my-job", "--like", "sales_clean")
+    new = (
+        sys.executable,
+        "-P",
+        "-m",
+        "sparkstream_kit",
+        "new",
+        "my-job",
+        "--like",
+        "sales_clean",
+    )
     done = launch(*new, cwd=tmp_path, PYTHONPATH=str(wheel if zipped else site))
     assert done.returncode == 0, done.stderr
     made = (tmp_path / "my-job/my_job.py").read_text().splitlines()
     job = (ROOT / "jobs/sales_clean.py").read_text().splitlines()
-    assert [line.strip() for line, former in zip(made, job, strict=True) if line != former] == [
+    assert [
+        line.strip() for line, former in zip(made, job, strict=True) if line != former
+    ] == [
         "Run: spark-submit my_job.py INPUT_DIR OUT_DIR",
         'with spark_session("my-job", **jobflags.for_session(args)) as spark:',
         'query = start(rows, sink, name="my_job", **jobflags.for_start(args))',
@@ -55,9 +76,19 @@ def test_a_job_of_ones_own_is_made_from_the_wheel_alone(wheel, tmp_path, zipped)
 
 
 def test_names_are_found_under_the_loader_of_pytest(wheel, tmp_path):
-    zipfile.ZipFile(wheel).extractall(tmp_path)  # with the entry of the pytest plugin: pytest loads the kit
-    (tmp_path / "test_names.py").write_text("from sparkstream_kit.sinks import memory\ndef test(): memory\n")
-    done = launch(sys.executable, "-m", "pytest", "test_names.py", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    # With the entry of the pytest plugin: pytest loads the kit
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    (tmp_path / "test_names.py").write_text(
+        "from sparkstream_kit.sinks import memory\ndef test(): memory\n"
+    )
+    done = launch(
+        sys.executable,
+        "-m",
+        "pytest",
+        "test_names.py",
+        cwd=tmp_path,
+        PYTHONPATH=str(tmp_path),
+    )
     assert done.returncode == 0, done.stdout
 
 
@@ -65,7 +96,15 @@ def test_names_are_found_under_the_loader_of_pytest(wheel, tmp_path):
 def test_a_job_of_ones_own_runs_beside_nothing_but_the_wheel(wheel, tmp_path):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)  # with the entry of the pytest plugin
-    new = launch(sys.executable, "-m", "sparkstream_kit", "new", "my-job", cwd=tmp_path, PYTHONPATH=str(site))
+    new = launch(
+        sys.executable,
+        "-m",
+        "sparkstream_kit",
+        "new",
+        "my-job",
+        cwd=tmp_path,
+        PYTHONPATH=str(site),
+    )
     assert new.returncode == 0, new.stderr
     job, python = ("my_job.py", "data", "out", "--available-now"), sys.executable
     totals = []
@@ -75,7 +114,8 @@ def test_a_job_of_ones_own_runs_beside_nothing_but_the_wheel(wheel, tmp_path):
         assert "INFO" not in done.stderr  # the log settings were found in the wheel
         totals.append(sorted((tmp_path / "my-job" / "out" / "totals").rglob("*.json")))
     assert " passed" in done.stdout
-    assert [] != totals[0] == totals[1] == totals[2]  # the second run went on where the first one ended
+    # The second run went on where the first one ended
+    assert [] != totals[0] == totals[1] == totals[2]
 
 
 @pytest.mark.slow
@@ -91,9 +131,18 @@ def test_the_zip_serves_a_cluster_by_py_files(wheel, tmp_path):
         "print(where(0), executor, profiles.log4j2_file().is_file())\n"
         "spark.stop()\n"
     )
-    # Two processes, as on a cluster: the driver, and an executor that gets the zip from it.
+    # Two processes, as on a cluster: the driver, and an executor that gets the zip from
+    # it.
     done = launch(
-        *("spark-submit", "--master", "local-cluster[1,1,1024]", "--py-files", kit, "job.py"), cwd=tmp_path
+        *(
+            "spark-submit",
+            "--master",
+            "local-cluster[1,1,1024]",
+            "--py-files",
+            kit,
+            "job.py",
+        ),
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     driver, executor, found = done.stdout.split()
@@ -106,7 +155,13 @@ def test_the_zip_serves_a_cluster_by_py_files(wheel, tmp_path):
 @pytest.mark.slow
 def test_with_the_properties_file_the_log_is_quiet_from_the_first_line(tmp_path):
     feeds.drip(feeds.sales_files(1, rows=10, seed=1), tmp_path / "in")
-    conf = launch("sparkstream", "conf", "local", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    conf = launch(
+        "sparkstream",
+        "conf",
+        "local",
+        cwd=tmp_path,
+        XDG_CACHE_HOME=str(tmp_path / "cache"),
+    )
     assert conf.returncode == 0, conf.stderr
     done = launch(
         *("spark-submit", "--properties-file", conf.stdout.strip()),

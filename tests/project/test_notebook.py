@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("notebook")]
 
 EXAMPLES = ROOT / "examples"
 
-# The only line on standard error: Java's own launcher writes it before anything of Spark runs.
+# The only line on standard error: Java's own launcher writes it before anything of
+# Spark runs.
 LAUNCHER = "WARNING: Using incubator modules: jdk.incubator.vector"
 
 # What the notebook's events say without Spark, by hour and action.
@@ -32,7 +33,9 @@ class Kernel(NotebookClient):
     interrupt_at: str | None = None
 
     def process_message(self, msg, cell, cell_index):
-        said = msg["content"].get("text", "") + msg["content"].get("data", {}).get("text/plain", "")
+        said = msg["content"].get("text", "") + msg["content"].get("data", {}).get(
+            "text/plain", ""
+        )
         if self.interrupt_at and self.interrupt_at in said:
             self.interrupt_at = None
             kernel: Any = self.km
@@ -60,12 +63,15 @@ class Kernel(NotebookClient):
         """Return the names of the active queries, and whether a StreamingContext is active."""
         self.execute_code("from pyspark.streaming import StreamingContext")
         return self.ask(
-            "([query.name for query in spark.streams.active], StreamingContext.getActive() is not None)"
+            "([query.name for query in spark.streams.active],"
+            " StreamingContext.getActive() is not None)"
         )
 
 
 def text(cell, stream="stdout"):
-    return "".join(output.text for output in cell.outputs if output.get("name") == stream)
+    return "".join(
+        output.text for output in cell.outputs if output.get("name") == stream
+    )
 
 
 def shown(cell):
@@ -75,7 +81,9 @@ def shown(cell):
 
 def data(cell):
     """Return the result that a cell shows, by MIME type."""
-    return next(output.data for output in cell.outputs if output.output_type == "execute_result")
+    return next(
+        output.data for output in cell.outputs if output.output_type == "execute_result"
+    )
 
 
 def picture(cell):
@@ -95,14 +103,27 @@ def read_notebook(name="first_stream"):
 def kernel(tmp_path_factory):
     """A kernel of the test's own Python, without the user's settings, in an empty folder."""
     home = tmp_path_factory.mktemp("jupyter")
-    write_kernel_spec(home / "kernels" / "python3")  # of sys.executable, whatever is installed elsewhere
+    # Of sys.executable, whatever is installed elsewhere
+    write_kernel_spec(home / "kernels" / "python3")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "TMPDIR"):
+        for name in (
+            "JUPYTER_PATH",
+            "JUPYTER_CONFIG_DIR",
+            "JUPYTER_RUNTIME_DIR",
+            "IPYTHONDIR",
+            "TMPDIR",
+        ):
             patch.setenv(name, str(home))
-        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv(
+            "PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        )
         # Under this name ipykernel would not show what the JVM writes.
         patch.delenv("PYTEST_CURRENT_TEST", raising=False)
-        client = Kernel(read_notebook(), timeout=int(HANGS), resources={"metadata": {"path": str(home)}})
+        client = Kernel(
+            read_notebook(),
+            timeout=int(HANGS),
+            resources={"metadata": {"path": str(home)}},
+        )
         with client.setup_kernel():
             yield client
 
@@ -116,14 +137,23 @@ def ready(kernel):
 
 
 def test_all_cells_run_twice_in_one_kernel_and_leave_nothing_active(kernel):
-    cells = [(index, cell) for index, cell in enumerate(kernel.nb.cells) if cell.cell_type == "code"]
+    cells = [
+        (index, cell)
+        for index, cell in enumerate(kernel.nb.cells)
+        if cell.cell_type == "code"
+    ]
     for _ in range(2):
         ran = {cell.id: kernel.execute_cell(cell, index) for index, cell in cells}
         assert kernel.active() == NOTHING
-        assert text(ran["end"]) == "queries running: []\nStreamingContext running: None\n"
-        assert {line for cell in ran.values() for line in text(cell, "stderr").split("\n")} <= {LAUNCHER, ""}
+        assert (
+            text(ran["end"]) == "queries running: []\nStreamingContext running: None\n"
+        )
+        assert {
+            line for cell in ran.values() for line in text(cell, "stderr").split("\n")
+        } <= {LAUNCHER, ""}
         assert_results(kernel, ran)
-        for cell in read_notebook().cells:  # `make notebook-outputs`, when a cell has changed
+        # `make notebook-outputs`, when a cell has changed
+        for cell in read_notebook().cells:
             if cell.id in {"events", "count", "sql", "same", "dstream-same", "end"}:
                 assert shown(cell) == shown(ran[cell.id])
     assert kernel.ask("__import__('sys').executable") == sys.executable
@@ -133,9 +163,14 @@ def assert_results(kernel, ran):
     kernel.execute_code("from collections import Counter")
     truth = kernel.ask(f"dict({TRUTH})")
     assert sum(truth.values()) == 600
-    rows = "((f'{row.start:%H}', row.action), row['count']) for row in spark.table('counts').collect()"
+    rows = (
+        "((f'{row.start:%H}', row.action), row['count']) for row in"
+        " spark.table('counts').collect()"
+    )
     assert kernel.ask(f"dict({rows})") == truth
-    actions = kernel.ask("dict(Counter(event['action'] for events in hours for event in events))")
+    actions = kernel.ask(
+        "dict(Counter(event['action'] for events in hours for event in events))"
+    )
     assert kernel.ask("latest") == actions
 
     drawn = picture(ran["stream"])
@@ -146,7 +181,11 @@ def assert_results(kernel, ran):
     assert dict(line.split() for line in picture(ran["sql"]).splitlines()[2:]) == {
         action: str(count) for action, count in actions.items()
     }
-    assert data(ran["same"])["text/plain"] == data(ran["dstream-same"])["text/plain"] == "True"
+    assert (
+        data(ran["same"])["text/plain"]
+        == data(ran["dstream-same"])["text/plain"]
+        == "True"
+    )
     assert ran["chart"].outputs[0].data["image/png"]
     assert text(ran["dstream"]).endswith("ended by: run_for is over\n")
 
@@ -154,16 +193,21 @@ def assert_results(kernel, ran):
 def test_an_interrupted_query_ends_and_its_cell_runs_again(ready):
     endless = ready.source("stream").replace(", idle=3", "")
     assert "idle" not in endless
-    # At the begin, `run` may not have taken over the signals yet: then Python's own interrupt ends the cell.
+    # At the begin, `run` may not have taken over the signals yet: then Python's own
+    # interrupt ends the cell.
     ready.allow_errors = True
     ready.execute_code(endless, interrupt_at="starting Spark's first batch")
     ready.allow_errors = False
     assert ready.active() == NOTHING
-    assert "counts: batch " in picture(ready.execute_code(endless, interrupt_at="counts: batch "))
+    assert "counts: batch " in picture(
+        ready.execute_code(endless, interrupt_at="counts: batch ")
+    )
     assert ready.active() == NOTHING
     again = ready.execute_code(endless, interrupt_at="batch 5 in")
     assert "counts: batch 5 in " in picture(again)
-    assert "ended" in again.outputs[0].data["text/html"], "the last picture is of the end"
+    assert "ended" in again.outputs[0].data["text/html"], (
+        "the last picture is of the end"
+    )
     assert ready.active() == NOTHING
 
 
@@ -186,13 +230,23 @@ def test_event_time_is_seen_and_its_pictures_stay_in_their_cells(kernel):
     assert data(ran["same"])["text/plain"] == "True"
     assert text(ran["same"]) == "too late: 5\n"
     final, every = picture(ran["append"]), picture(ran["complete"])
-    for html in (ran["append"].outputs[0].data["text/html"], ran["complete"].outputs[0].data["text/html"]):
+    for html in (
+        ran["append"].outputs[0].data["text/html"],
+        ran["complete"].outputs[0].data["text/html"],
+    ):
         assert "watermark (UTC)" in html
     assert ", late: 1, " in final
     assert ", late: 0, " in every
-    assert [line.split()[-1] for line in final.splitlines()[2:7]] == ["95", "100", "100", "100", "100"]
+    assert [line.split()[-1] for line in final.splitlines()[2:7]] == [
+        "95",
+        "100",
+        "100",
+        "100",
+        "100",
+    ]
     assert [line.split()[-1] for line in every.splitlines()[2:8]] == ["100"] * 6
-    for cell in read_notebook("event_time").cells:  # `make notebook-outputs`, when a cell has changed
+    # `make notebook-outputs`, when a cell has changed
+    for cell in read_notebook("event_time").cells:
         if cell.id in {"events", "explain", "same", "difference", "end"}:
             assert shown(cell) == shown(ran[cell.id])
 

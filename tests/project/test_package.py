@@ -46,33 +46,53 @@ def imported(module):
 
 
 def test_a_public_module_says_what_is_for_users():
-    assert [name for name in PUBLIC if exported(name) is None] == [], "it has an __all__"
+    assert [name for name in PUBLIC if exported(name) is None] == [], (
+        "it has an __all__"
+    )
 
 
 def test_no_module_hides_a_name_of_its_room():
     """`checkpoints.show` is the call, also once the module of that name is imported."""
     for name in [name for name in PATHS if name.count(".") > 1]:
         importlib.import_module(name)
-    rooms = [importlib.import_module(name) for name, path in PATHS.items() if path.name == "__init__.py"]
+    rooms = [
+        importlib.import_module(name)
+        for name, path in PATHS.items()
+        if path.name == "__init__.py"
+    ]
     named = [(room, name) for room in rooms for name in getattr(room, "__all__", ())]
-    hidden = [(room.__name__, name) for room, name in named if inspect.ismodule(getattr(room, name))]
+    hidden = [
+        (room.__name__, name)
+        for room, name in named
+        if inspect.ismodule(getattr(room, name))
+    ]
     assert hidden == [], "once such a module is imported, it is what the name means"
 
 
 def test_the_core_needs_pyspark_and_the_standard_library_alone():
-    more = {name: imported(tree) - CORE for name, tree in trees().items() if not is_extra(name)}
+    more = {
+        name: imported(tree) - CORE
+        for name, tree in trees().items()
+        if not is_extra(name)
+    }
     assert {name: libraries for name, libraries in more.items() if libraries} == {}
 
 
 @pytest.mark.parametrize(
     "module",
     ["sparkstream_kit"]
-    + [f"sparkstream_kit.{m}" for m in ("checkpoints", "errors", "feeds", "jobflags", "profiles")]
+    + [
+        f"sparkstream_kit.{m}"
+        for m in ("checkpoints", "errors", "feeds", "jobflags", "profiles")
+    ]
     + ["sparkstream_kit.testing.plugin"],
 )
 def test_what_is_needed_before_spark_does_not_import_it(module):
     later = {"pyspark", "py4j", "pyarrow", "hypothesis", "typer", "rich"}
-    assert ran(f"import sys, {module}; print(sorted({later} & set(sys.modules)))").stdout == "[]\n"
+    assert (
+        ran(f"import sys, {module}; print(sorted({later} & set(sys.modules)))").stdout
+        == "[]\n"
+    )
 
 
 COMPLETED = """
@@ -107,36 +127,63 @@ def test_names_are_completed_and_opened_when_they_are_first_asked_for():
 )
 def test_a_misspelt_name_has_a_hint(package, wrong, meant):
     with pytest.raises(
-        AttributeError, match=rf"^module '{package}' has no attribute '{wrong}'; did you mean {meant}\?$"
+        AttributeError,
+        match=(
+            rf"^module '{package}' has no attribute '{wrong}'; did you mean {meant}\?$"
+        ),
     ):
         getattr(importlib.import_module(package), wrong)
 
 
 def test_a_name_that_is_like_no_other_is_said_as_python_says_it():
-    with pytest.raises(AttributeError, match="^module 'sparkstream_kit' has no attribute 'zzzzzz'$"):
+    with pytest.raises(
+        AttributeError, match="^module 'sparkstream_kit' has no attribute 'zzzzzz'$"
+    ):
         _ = sparkstream_kit.zzzzzz
-    with pytest.raises(ImportError, match="^cannot import name 'zzzzzz' from 'sparkstream_kit' "):
+    with pytest.raises(
+        ImportError, match="^cannot import name 'zzzzzz' from 'sparkstream_kit' "
+    ):
         exec("from sparkstream_kit import zzzzzz")  # noqa: S102 - as a user writes it
     assert not hasattr(sparkstream_kit, "strat")
-    ran("from sparkstream_kit.sinks import directories")  # not loaded yet, and like a name that there is
+    # Not loaded yet, and like a name that there is
+    ran("from sparkstream_kit.sinks import directories")
 
 
 @cache
 def referred():
     """Return the modules that have a page of the reference, which `make docs` writes."""
-    return [f"sparkstream_kit.{room}".rstrip(".") for room in run_path(str(SITE))["ROOMS"]]
+    return [
+        f"sparkstream_kit.{room}".rstrip(".") for room in run_path(str(SITE))["ROOMS"]
+    ]
 
 
 def documented():
     """Return the public names of the pages of the reference, and what they are."""
     rooms = {room: importlib.import_module(room) for room in referred()}
-    named = {f"{room}.{name}": getattr(of, name) for room, of in rooms.items() for name in of.__all__}
-    return {name.removeprefix("sparkstream_kit."): found for name, found in named.items() if callable(found)}
+    named = {
+        f"{room}.{name}": getattr(of, name)
+        for room, of in rooms.items()
+        for name in of.__all__
+    }
+    return {
+        name.removeprefix("sparkstream_kit."): found
+        for name, found in named.items()
+        if callable(found)
+    }
 
 
 def test_what_users_import_is_in_the_reference():
     """Names that are for the kit itself have no page there."""
-    unlisted = {"cli", "connectors", "operate", "profiles", "queries", "server", "session", "runs"}
+    unlisted = {
+        "cli",
+        "connectors",
+        "operate",
+        "profiles",
+        "queries",
+        "server",
+        "session",
+        "runs",
+    }
     assert {*PUBLIC} - {*referred()} <= {f"sparkstream_kit.{name}" for name in unlisted}
     assert {*referred()} <= {*PUBLIC}
 
@@ -147,15 +194,28 @@ def test_each_public_call_begins_with_what_it_is_for_and_has_an_example():
         for name, found in documented().items()
         if not isinstance(found, type)
     }
-    assert not [name for name, text in calls.items() if re.match("Returns? |Say |Tell |Give what", text)]
-    assert {name for name, text in calls.items() if "Examples:\n" not in text} == set(WITHOUT_EXAMPLE)
+    assert not [
+        name
+        for name, text in calls.items()
+        if re.match("Returns? |Say |Tell |Give what", text)
+    ]
+    assert {name for name, text in calls.items() if "Examples:\n" not in text} == set(
+        WITHOUT_EXAMPLE
+    )
 
 
 @pytest.mark.slow
 def test_the_examples_that_need_a_session_run(tmp_path):
     texts = {name: inspect.getdoc(found) or "" for name, found in documented().items()}
-    names = [name for name, text in texts.items() if "In a session::" in text and name not in ELSEWHERE]
-    done = process([sys.executable, ROOT / "tests" / "support" / "examples.py", *names], cwd=tmp_path)
+    names = [
+        name
+        for name, text in texts.items()
+        if "In a session::" in text and name not in ELSEWHERE
+    ]
+    done = process(
+        [sys.executable, ROOT / "tests" / "support" / "examples.py", *names],
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-8000:]
 
 
@@ -167,9 +227,10 @@ def test_the_everyday_calls_and_the_modules_are_attributes_of_the_package():
 
 def test_a_connector_is_opened_when_it_is_first_asked_for():
     code = (
-        "import sys; from sparkstream_kit import sinks; seen = set(sys.modules); sinks.sql_table; "
-        "names = {'sparkstream_kit.connectors', 'sqlalchemy', 'pyarrow', 'pandas'}; "
-        "print(sorted(names & seen), sorted(names & set(sys.modules)))"
+        "import sys; from sparkstream_kit import sinks; seen = set(sys.modules);"
+        " sinks.sql_table; names = {'sparkstream_kit.connectors', 'sqlalchemy',"
+        " 'pyarrow', 'pandas'}; print(sorted(names & seen), sorted(names &"
+        " set(sys.modules)))"
     )
     env = {"PYTHONPATH": str(PACKAGE.parent)}
     done = process([sys.executable, "-c", code], env=env)
@@ -179,8 +240,11 @@ def test_a_connector_is_opened_when_it_is_first_asked_for():
 
 
 def test_a_private_module_has_no_all():
-    private = {*PATHS} - {*PUBLIC} - {"sparkstream_kit.__main__"}  # which runs when it is imported
-    assert [name for name in private if exported(name) is not None] == [], "nobody imports * from it"
+    # Which runs when it is imported
+    private = {*PATHS} - {*PUBLIC} - {"sparkstream_kit.__main__"}
+    assert [name for name in private if exported(name) is not None] == [], (
+        "nobody imports * from it"
+    )
 
 
 def defined(module):
@@ -192,7 +256,10 @@ def defined(module):
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names += [
-                part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)
+                part.id
+                for target in targets
+                for part in ast.walk(target)
+                if isinstance(part, ast.Name)
             ]
     return names
 
@@ -207,7 +274,8 @@ def taken():
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             found[node.value.id].add(node.attr)
         elif (
-            isinstance(node, ast.Attribute) and ast.unparse(node.value) == "importlib.import_module(systems)"
+            isinstance(node, ast.Attribute)
+            and ast.unparse(node.value) == "importlib.import_module(systems)"
         ):
             found["connectors"].add(node.attr)
     return found
@@ -222,19 +290,30 @@ def test_all_is_sorted_and_complete():
             without.append(name)
             continue
         # ruff's order: constants, then classes, then functions.
-        if names != sorted(names, key=lambda word: (not word.isupper(), not word[0].isupper(), word)):
+        if names != sorted(
+            names, key=lambda word: (not word.isupper(), not word[0].isupper(), word)
+        ):
             unsorted.append(name)
         shared = taken()[name] | taken()[name.rpartition(".")[2]]
-        left += [(name, word) for word in defined(module) if word[0] != "_" and word not in {*names, *shared}]
+        left += [
+            (name, word)
+            for word in defined(module)
+            if word[0] != "_" and word not in {*names, *shared}
+        ]
     assert without == [], "a public module has an __all__"
     assert unsorted == []
-    assert left == [], "enter what is for users in __all__; begin what is of one module with an underscore"
+    assert left == [], (
+        "enter what is for users in __all__; begin what is of one module with an"
+        " underscore"
+    )
 
 
 @cache
 def site():
     """Return scripts/site.py."""
-    spec = importlib.util.spec_from_file_location("site_script", ROOT / "scripts" / "site.py")
+    spec = importlib.util.spec_from_file_location(
+        "site_script", ROOT / "scripts" / "site.py"
+    )
     assert spec
     assert spec.loader
     script = importlib.util.module_from_spec(spec)
@@ -245,33 +324,55 @@ def site():
 def test_llms_txt_says_of_each_page_what_it_is_for(tmp_path, monkeypatch):
     monkeypatch.setattr(site(), "SOURCE", tmp_path)
     site().pages()
-    menu = {title: [f"{name}.md" for name in names] for title, names in site().MENU.items()}
-    listed = re.findall(r"^- \[(.+)\]\((\S+)\): (\S.*)$", site().llms(menu), re.MULTILINE)
-    assert [page for _, page, _ in listed] == [page for pages in menu.values() for page in pages]
+    menu = {
+        title: [f"{name}.md" for name in names] for title, names in site().MENU.items()
+    }
+    listed = re.findall(
+        r"^- \[(.+)\]\((\S+)\): (\S.*)$", site().llms(menu), re.MULTILINE
+    )
+    assert [page for _, page, _ in listed] == [
+        page for pages in menu.values() for page in pages
+    ]
     assert {*tmp_path.glob("*.md")} == {tmp_path / page for _, page, _ in listed}
-    assert [page for title, page, said in listed if said[-1] not in ".:" or "](" in title + said] == []
+    assert [
+        page
+        for title, page, said in listed
+        if said[-1] not in ".:" or "](" in title + said
+    ] == []
     # No page has its title alone.
     assert [page for title, page, said in listed if said == title] == []
 
 
 def test_names_are_completed_without_an_import_of_what_they_are():
-    shown = "{*dir(k)} >= {'start', 'run', 'get_session', 'spark_session', 'sinks', 'sources', 'windows'}"
+    shown = (
+        "{*dir(k)} >= {'start', 'run', 'get_session', 'spark_session', 'sinks',"
+        " 'sources', 'windows'}"
+    )
     count = "[name for name in sys.modules if name.startswith('sparkstream_kit.')]"
-    code = f"import sys; import sparkstream_kit as k; print({shown}, {count}, 'importlib' in dir(k))"
+    code = (
+        f"import sys; import sparkstream_kit as k; print({shown}, {count}, 'importlib'"
+        " in dir(k))"
+    )
     done = process([sys.executable, "-c", code], check=True)
     assert done.stdout == "True [] False\n"
-    code = "from sparkstream_kit import sources as k; print({*k.__all__} <= {*dir(k)}, 'files' in dir(k))"
+    code = (
+        "from sparkstream_kit import sources as k; print({*k.__all__} <= {*dir(k)},"
+        " 'files' in dir(k))"
+    )
     done = process([sys.executable, "-c", code], check=True)
     assert done.stdout == "True False\n"
 
 
-IMPORTS = re.compile(r"^\W*from (sparkstream_kit[\w.]*) import (\([\w\s,]+\)|\w[\w ,]*)", re.MULTILINE)
+IMPORTS = re.compile(
+    r"^\W*from (sparkstream_kit[\w.]*) import (\([\w\s,]+\)|\w[\w ,]*)", re.MULTILINE
+)
 
 
 MISSPELT = {"tests/project/test_package.py: from sparkstream_kit import zzzzzz"}
 
 
-# Where texts (messages, scripts of tests) are searched for imports of the kit, and what is misspelt there.
+# Where texts (messages, scripts of tests) are searched for imports of the kit, and what
+# is misspelt there.
 ROOMS = ("sparkstream_kit", "jobs", "examples", "tests", "scripts", "benchmarks")
 
 
@@ -281,14 +382,20 @@ def test_what_a_text_imports_is_there():
     for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
         nodes = ast.walk(ast.parse(path.read_text("utf-8")))
         texts = [
-            each.value for each in nodes if isinstance(each, ast.Constant) and isinstance(each.value, str)
+            each.value
+            for each in nodes
+            if isinstance(each, ast.Constant) and isinstance(each.value, str)
         ]
-        for module, names in (found for text in texts for found in IMPORTS.findall(text)):
+        for module, names in (
+            found for text in texts for found in IMPORTS.findall(text)
+        ):
             there = importlib.import_module(module)
             for name in names.replace("(", "").replace(")", "").split(","):
                 first = name.split()[0]
                 if not hasattr(there, first) and f"{module}.{first}" not in PATHS:
-                    missing.add(f"{path.relative_to(ROOT)}: from {module} import {first}")
+                    missing.add(
+                        f"{path.relative_to(ROOT)}: from {module} import {first}"
+                    )
     assert missing == MISSPELT
 
 
@@ -301,9 +408,15 @@ def test_what_is_public_has_a_docstring():
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in public:
                 documented.append((node.name, node))
                 parts = node.body if isinstance(node, ast.ClassDef) else []
-                functions = [part for part in parts if isinstance(part, ast.FunctionDef)]
-                documented += [
-                    (f"{node.name}.{each.name}", each) for each in functions if each.name[0] != "_"
+                functions = [
+                    part for part in parts if isinstance(part, ast.FunctionDef)
                 ]
-        without += [(name, what) for what, node in documented if not ast.get_docstring(node)]
+                documented += [
+                    (f"{node.name}.{each.name}", each)
+                    for each in functions
+                    if each.name[0] != "_"
+                ]
+        without += [
+            (name, what) for what, node in documented if not ast.get_docstring(node)
+        ]
     assert without == []

@@ -39,27 +39,42 @@ def test_systemd_understands_the_unit(place):
         pytest.skip("needs systemd-analyze: apt-get install systemd")
     unit = place / "sales-totals.service"
     user = process(["id", "-un"], check=True).stdout.strip()
-    unit.write_text(block("ini").replace("/srv/sales", str(place)).replace("User=stream", f"User={user}"))
+    unit.write_text(
+        block("ini")
+        .replace("/srv/sales", str(place))
+        .replace("User=stream", f"User={user}")
+    )
     done = process(["systemd-analyze", "verify", "--man=no", unit])
     assert (done.returncode, done.stderr) == (0, "")
     unit.write_text(unit.read_text().replace("KillMode=mixed", "KillMode=gently"))
-    assert "kill mode" in process(["systemd-analyze", "verify", "--man=no", unit]).stderr  # it does look
+    # It does look
+    assert (
+        "kill mode" in process(["systemd-analyze", "verify", "--man=no", unit]).stderr
+    )
 
 
 @pytest.mark.slow
-def test_the_line_for_cron_runs_one_job_at_a_time_and_goes_on_after_a_kill(place, until):
+def test_the_line_for_cron_runs_one_job_at_a_time_and_goes_on_after_a_kill(
+    place, until
+):
     *times, line = block("cron").strip().split(" ", 5)
     assert times == ["*"] * 5
     # The flag is for jobs that end by themselves.
-    line = line.replace("/srv/sales", str(place)).replace("ckpt", "ckpt --max-files-per-trigger 1")
+    line = line.replace("/srv/sales", str(place)).replace(
+        "ckpt", "ckpt --max-files-per-trigger 1"
+    )
     endless = line.replace(" --available-now", "")
     sales = Sales(place / "incoming")
     sales.land(2)
 
     def start(command):
         # As cron does: with a short PATH, without a terminal.
-        env = environment(PATH="/usr/bin:/bin", JAVA_HOME=os.environ.get("JAVA_HOME", ""))
-        return subprocess.Popen(["/bin/sh", "-c", command], env=env, cwd="/", start_new_session=True)
+        env = environment(
+            PATH="/usr/bin:/bin", JAVA_HOME=os.environ.get("JAVA_HOME", "")
+        )
+        return subprocess.Popen(
+            ["/bin/sh", "-c", command], env=env, cwd="/", start_new_session=True
+        )
 
     first = start(endless)
     try:
@@ -84,7 +99,10 @@ def test_a_backup_is_taken_and_brought_back_by_the_commands_of_the_page(place):
 
     def run(script):
         """Run a script; a service that is started reads what is there."""
-        job = "python jobs/sales_totals.py incoming --checkpoint ckpt --database sqlite:///totals.db"
+        job = (
+            "python jobs/sales_totals.py incoming --checkpoint ckpt --database"
+            " sqlite:///totals.db"
+        )
         service = f'systemctl() {{ [ "$1" = stop ] || {job} --available-now; }}'
         done = process(["bash", "-ec", f"{service}\n{script}"], env=env, cwd=place)
         assert done.returncode == 0, done.stderr
@@ -92,7 +110,9 @@ def test_a_backup_is_taken_and_brought_back_by_the_commands_of_the_page(place):
     def totals():
         statement = 'SELECT "ProductKey", "Orders", "TotalSales" FROM sales_totals'
         found = sql(f"sqlite:///{place}/totals.db", statement)
-        return sorted((key, orders, Decimal(str(total))) for key, orders, total in found)
+        return sorted(
+            (key, orders, Decimal(str(total))) for key, orders, total in found
+        )
 
     for script in ("systemctl start", back_up, "systemctl start", restore):
         sales.land(1)

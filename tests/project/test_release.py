@@ -25,7 +25,11 @@ def versions():
 def wheel(tmp_path_factory):
     """The wheel of this checkout, and the folder of its metadata."""
     with zipfile.ZipFile(built_wheel(tmp_path_factory.mktemp("wheel"))) as archive:
-        [info] = {name.partition("/")[0] for name in archive.namelist() if ".dist-info/" in name}
+        [info] = {
+            name.partition("/")[0]
+            for name in archive.namelist()
+            if ".dist-info/" in name
+        }
         yield archive, info
 
 
@@ -50,11 +54,17 @@ def test_an_index_takes_the_metadata_and_each_licence_is_in_the_wheel(wheel):
         assert archive.read(f"{info}/licenses/{file}") == (ROOT / file).read_bytes()
     of_others = [*(ROOT / "sparkstream_kit").rglob("uplot*")]
     assert len(of_others) == 3
-    assert [file.name for file in of_others if file.name not in (ROOT / "NOTICE").read_text("utf-8")] == []
+    assert [
+        file.name
+        for file in of_others
+        if file.name not in (ROOT / "NOTICE").read_text("utf-8")
+    ] == []
 
 
 def test_the_changes_begin_with_the_version_that_is_built():
-    first = re.search(r"^## (\S+) \((.*)\)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    first = re.search(
+        r"^## (\S+) \((.*)\)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
+    )
     assert first
     assert first[1] == PROJECT["version"]
     assert re.fullmatch(r"not released yet|20\d\d-\d\d-\d\d", first[2])
@@ -65,16 +75,26 @@ def test_a_workflow_runs_what_there_is_with_actions_pinned(path):
     text = path.read_text()
     uses = re.findall(r"uses: (.*)", text)
     assert uses
-    assert [each for each in uses if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each)] == []
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert [
+        each
+        for each in uses
+        if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each)
+    ] == []
+    targets = set(
+        re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    )
     assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= targets
-    assert [each for each in re.findall(r"bash (\S+)", text) if not (ROOT / each).exists()] == []
-    assert "permissions: { contents: read }" in text  # and more only for the job that needs it
+    assert [
+        each for each in re.findall(r"bash (\S+)", text) if not (ROOT / each).exists()
+    ] == []
+    # And more only for the job that needs it
+    assert "permissions: { contents: read }" in text
 
 
 def test_ci_has_each_tested_version_of_spark_with_a_python_and_a_java_that_fit():
     rows = re.findall(
-        r'\{ spark: (\S+), python: "(\S+)", java: "(\d+)" \}', (ROOT / ".github/workflows/ci.yml").read_text()
+        r'\{ spark: (\S+), python: "(\S+)", java: "(\d+)" \}',
+        (ROOT / ".github/workflows/ci.yml").read_text(),
     )
     assert {spark for spark, _, _ in rows} == set(versions())
     for spark, python, java in rows:
@@ -82,14 +102,23 @@ def test_ci_has_each_tested_version_of_spark_with_a_python_and_a_java_that_fit()
         assert int(java) in versions()[spark]["java"]
 
 
-@pytest.mark.skipif(shutil.which("actionlint") is None, reason="needs actionlint (CONTRIBUTING, a workflow)")
+@pytest.mark.skipif(
+    shutil.which("actionlint") is None,
+    reason="needs actionlint (CONTRIBUTING, a workflow)",
+)
 def test_the_workflows_are_what_the_host_understands():
     done = process(["actionlint", *WORKFLOWS])
     assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_python_versions_are_those_that_were_run():
-    named = {each.rpartition(" ")[2] for each in PROJECT["classifiers"] if "Python :: 3." in each}
-    said = re.search(r"Its tests were run on (.*)\.\n", (ROOT / "docs" / "versions.md").read_text())
+    named = {
+        each.rpartition(" ")[2]
+        for each in PROJECT["classifiers"]
+        if "Python :: 3." in each
+    }
+    said = re.search(
+        r"Its tests were run on (.*)\.\n", (ROOT / "docs" / "versions.md").read_text()
+    )
     assert said
     assert named == set(re.findall(r"3\.\d+", said[1]))

@@ -76,7 +76,10 @@ def test_a_secret_is_left_out_in_each_form_that_systems_write_it(text):
 
 def test_keys_are_known_by_their_form():
     jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.s1gn4tur3"
-    assert without_secrets(f"AKIAIOSFODNN7EXAMPLE, {jwt} and ghp_{'a1' * 18}") == "***, *** and ***"
+    assert (
+        without_secrets(f"AKIAIOSFODNN7EXAMPLE, {jwt} and ghp_{'a1' * 18}")
+        == "***, *** and ***"
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,13 +113,18 @@ def all_errors(base=KitError):
 @pytest.mark.parametrize("error", list(all_errors()), ids=lambda error: error.__name__)
 def test_every_error_of_the_kit_leaves_it_out(error):
     raised = error(*[URL] * (2 if error.__init__.__code__.co_argcount > 2 else 1))
-    assert "hush" not in f"{raised} {raised!r} {raised.args} {getattr(raised, 'cause', '')}"
+    assert (
+        "hush"
+        not in f"{raised} {raised!r} {raised.args} {getattr(raised, 'cause', '')}"
+    )
     assert "postgresql://kit:***@host/db" in str(raised)
 
 
 def _read(port, what, api="api/v1/"):
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{api}{what}", timeout=10) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{port}/{api}{what}", timeout=10
+        ) as answer:
             return str(answer.read().decode())
     except OSError:
         return ""
@@ -171,7 +179,9 @@ def _commands(group, *path):
         yield from _commands(inner, *path, name)
 
 
-@pytest.mark.parametrize(("path", "inner"), list(_commands(typer.main.get_command(app))), ids=str)
+@pytest.mark.parametrize(
+    ("path", "inner"), list(_commands(typer.main.get_command(app))), ids=str
+)
 def test_no_argument_of_a_command_is_repeated_with_its_password(
     path, inner, tmp_path, monkeypatch, capfd, spark
 ):
@@ -179,7 +189,11 @@ def test_no_argument_of_a_command_is_repeated_with_its_password(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     lands_files = any("--files" in each.opts for each in inner.params)
     ends = ["--files", "1", "--every", "0"] if lands_files else []
-    needed = ["x" for each in inner.params if each.required and not each.opts[0].startswith("-")]
+    needed = [
+        "x"
+        for each in inner.params
+        if each.required and not each.opts[0].startswith("-")
+    ]
     given = [[URL, *needed], [f"--{URL}"], [*needed, URL]]
     for each in inner.params:
         if each.opts[0].startswith("-") and not each.is_flag and each.name != "help":
@@ -217,10 +231,14 @@ def test_no_argument_of_the_library_is_repeated_with_its_password(spark, folder)
 
 
 @pytest.mark.slow
-def test_spark_s_web_page_does_not_have_the_password(tmp_path, folder, until, free_port):
+def test_spark_s_web_page_does_not_have_the_password(
+    tmp_path, folder, until, free_port
+):
     server = postgresql.server()
     feeds.drip(feeds.sales_files(1, rows=10, seed=1), folder)
-    submit = command("spark-submit", "sales_totals", folder, "--database", "env:KIT_DATABASE")
+    submit = command(
+        "spark-submit", "sales_totals", folder, "--database", "env:KIT_DATABASE"
+    )
     running = subprocess.Popen(
         [submit[0], "--conf", f"spark.ui.port={free_port}", *submit[1:]],
         env=environment(KIT_DATABASE=server.database()),
@@ -232,10 +250,15 @@ def test_spark_s_web_page_does_not_have_the_password(tmp_path, folder, until, fr
         until(lambda: '"id"' in _read(free_port, "applications"), 120)
         [application] = json.loads(_read(free_port, "applications"))
         of_it = f"applications/{application['id']}"
-        until(lambda: _read(free_port, f"{of_it}/sql").count('"COMPLETED"') > 1, 120)  # a batch is through
-        pages = [_read(free_port, f"{of_it}/{what}") for what in ("environment", "sql", "jobs", "stages")]
+        # A batch is through
+        until(lambda: _read(free_port, f"{of_it}/sql").count('"COMPLETED"') > 1, 120)
+        pages = [
+            _read(free_port, f"{of_it}/{what}")
+            for what in ("environment", "sql", "jobs", "stages")
+        ]
         pages += [
-            _read(free_port, what, api="") for what in ("environment/", "SQL/", "jobs/", "StreamingQuery/")
+            _read(free_port, what, api="")
+            for what in ("environment/", "SQL/", "jobs/", "StreamingQuery/")
         ]
         assert "--database env:KIT_DATABASE" in pages[0]  # it shows the command line
         assert all(pages)

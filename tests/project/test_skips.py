@@ -33,11 +33,18 @@ def test_a_skip_that_no_name_allows_is_a_failure_in_ci(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests'}:{ROOT}")
     done = process([sys.executable, "-m", "pytest", *quiet, tmp_path / "test_skips.py"])
     assert "1 failed, 2 skipped, 1 error" in done.stdout, done.stdout + done.stderr
-    assert "skipped, which CI does not allow (tests/support/skips.py): needs a server" in done.stdout
+    assert (
+        "skipped, which CI does not allow (tests/support/skips.py): needs a server"
+        in done.stdout
+    )
 
 
 def test_each_name_of_the_list_is_that_of_a_skip():
     texts = [
-        path.read_text() for path in (ROOT / "tests").rglob("*.py") if not path.name.endswith("skips.py")
+        path.read_text()
+        for path in (ROOT / "tests").rglob("*.py")
+        if not path.name.endswith("skips.py")
     ]
-    assert [name for name in ALLOWED if not any(f'"{name}' in text for text in texts)] == []
+    assert [
+        name for name in ALLOWED if not any(f'"{name}' in text for text in texts)
+    ] == []

@@ -15,7 +15,8 @@ ZONE = "spark.sql.session.timeZone"
 SCHEMA = schema_of(time=T.TimestampType(), n=T.IntegerType())
 BERLIN = "Europe/Berlin"
 MISSING = "time: not a timestamp"
-# Each text, and the moment that it names in Berlin, in UTC; None where there is no such time.
+# Each text, and the moment that it names in Berlin, in UTC; None where there is no such
+# time.
 TIMES = {
     "2024-03-31 01:59:59": "2024-03-31T00:59:59",
     "2024-03-31 02:30:00": None,
@@ -47,7 +48,9 @@ def zone(spark):
 
 
 def csv(spark, texts, pattern=None):
-    lines = spark.createDataFrame([(f"{text},{n}",) for n, text in enumerate(texts)], "value STRING")
+    lines = spark.createDataFrame(
+        [(f"{text},{n}",) for n, text in enumerate(texts)], "value STRING"
+    )
     return quarantine.parse_csv(lines, SCHEMA, timestamp_format=pattern)
 
 
@@ -60,7 +63,14 @@ def as_json(spark, texts, pattern=None):
 def read(rows):
     """Return the moment of each row in UTC, and its reason."""
     return [
-        (None if at is None else f"{datetime.fromtimestamp(at // 1_000_000, UTC):%Y-%m-%dT%H:%M:%S}", reason)
+        (
+            (
+                None
+                if at is None
+                else f"{datetime.fromtimestamp(at // 1_000_000, UTC):%Y-%m-%dT%H:%M:%S}"
+            ),
+            reason,
+        )
         for at, reason in rows.select(F.unix_micros("time"), "_reason").collect()
     ]
 
@@ -68,11 +78,19 @@ def read(rows):
 @pytest.mark.parametrize("parse", [csv, as_json])
 def test_a_time_that_does_not_exist_is_a_bad_row_but_in_utc(spark, zone, parse):
     zone(BERLIN)
-    assert read(parse(spark, TIMES)) == [(moment, None if moment else MISSING) for moment in TIMES.values()]
-    by_pattern = read(parse(spark, ["31.3.2024 2:30", "31.3.2024 3:30"], "d.M.yyyy H:mm"))
+    assert read(parse(spark, TIMES)) == [
+        (moment, None if moment else MISSING) for moment in TIMES.values()
+    ]
+    by_pattern = read(
+        parse(spark, ["31.3.2024 2:30", "31.3.2024 3:30"], "d.M.yyyy H:mm")
+    )
     assert by_pattern == [(None, MISSING), ("2024-03-31T01:30:00", None)]
-    assert read(parse(spark, ["31.3.2024 2:30 +0100"], "d.M.yyyy H:mm xx")) == [("2024-03-31T01:30:00", None)]
-    assert read(parse(spark, ["31.3.2024"], "d.M.yyyy")) == [("2024-03-30T23:00:00", None)]
+    assert read(parse(spark, ["31.3.2024 2:30 +0100"], "d.M.yyyy H:mm xx")) == [
+        ("2024-03-31T01:30:00", None)
+    ]
+    assert read(parse(spark, ["31.3.2024"], "d.M.yyyy")) == [
+        ("2024-03-30T23:00:00", None)
+    ]
     named = {
         "31.3.2024 02:30 Europe/Berlin": None,
         "31.3.2024 03:30 Europe/Berlin": "2024-03-31T01:30:00",
@@ -88,29 +106,45 @@ def test_a_time_that_does_not_exist_is_a_bad_row_but_in_utc(spark, zone, parse):
         ("2024-03-31T01:30:00", None),
     ]
     zone("UTC")
-    assert read(parse(spark, ["2024-03-31 02:30 Europe/Berlin"], "yyyy-MM-dd HH:mm VV")) == [(None, MISSING)]
-    assert read(parse(spark, ["2024-03-31 02:30:00"])) == [("2024-03-31T02:30:00", None)]
+    assert read(
+        parse(spark, ["2024-03-31 02:30 Europe/Berlin"], "yyyy-MM-dd HH:mm VV")
+    ) == [(None, MISSING)]
+    assert read(parse(spark, ["2024-03-31 02:30:00"])) == [
+        ("2024-03-31T02:30:00", None)
+    ]
 
 
 def test_a_plan_in_utc_has_no_trace_of_it(spark, zone, capsys):
     plans = []
     for name in ("UTC", BERLIN):
         zone(name)
-        with in_force(spark, {"spark.sql.maxPlanStringLength": "1000000"}):  # the profiles cut a plan
+        # The profiles cut a plan
+        with in_force(spark, {"spark.sql.maxPlanStringLength": "1000000"}):
             csv(spark, ["2024-03-31 02:30:00"]).explain("extended")
-        plans.append("timestamp_ntz" in capsys.readouterr().out.partition("== Optimized Logical Plan ==")[2])
+        plans.append(
+            "timestamp_ntz"
+            in capsys.readouterr().out.partition("== Optimized Logical Plan ==")[2]
+        )
     assert plans == [False, True]
 
 
 def test_the_hour_that_comes_twice_is_two_windows_in_what_is_written(spark, zone):
     zone(BERLIN)
-    moments = [(text,) for text in ("2024-10-27 02:30:00+02:00", "2024-10-27 02:30:00+01:00")]
-    rows = spark.createDataFrame(moments, "text STRING").select(F.col("text").cast("timestamp").alias("time"))
-    counts = rows.groupBy(windows.tumbling("time", "1 hour")).count().orderBy("window.start")
+    moments = [
+        (text,) for text in ("2024-10-27 02:30:00+02:00", "2024-10-27 02:30:00+01:00")
+    ]
+    rows = spark.createDataFrame(moments, "text STRING").select(
+        F.col("text").cast("timestamp").alias("time")
+    )
+    counts = (
+        rows.groupBy(windows.tumbling("time", "1 hour")).count().orderBy("window.start")
+    )
     flat = display.render(windows.flatten(counts).select("start"), "csv")
     assert flat == "start\n2024-10-27 02:00:00+02:00\n2024-10-27 02:00:00+01:00\n"
     nested = counts.select(
-        "window", F.array("window.start").alias("list"), F.create_map(F.lit("at"), "window.end").alias("map")
+        "window",
+        F.array("window.start").alias("list"),
+        F.create_map(F.lit("at"), "window.end").alias("map"),
     )
     twice = [
         ("2024-10-27 02:00:00+02:00", "2024-10-27 02:00:00+01:00"),
@@ -119,7 +153,9 @@ def test_the_hour_that_comes_twice_is_two_windows_in_what_is_written(spark, zone
     lines = [f'"{{{begin}, {end}}}",[{begin}],{{at -> {end}}}' for begin, end in twice]
     assert display.render(nested, "csv").splitlines()[1:] == lines
     zone("UTC")
-    assert display.render(windows.flatten(counts).select("start"), "csv").splitlines()[1:] == [
+    assert display.render(windows.flatten(counts).select("start"), "csv").splitlines()[
+        1:
+    ] == [
         "2024-10-27 00:00:00",
         "2024-10-27 01:00:00",
     ]

@@ -23,8 +23,17 @@ def attached(url, folder, body, *args, **env):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("sc://127.0.0.1:1", "no Spark Connect server answers at 127.0.0.1 port 1 (Connection refused); "),
-        ("localhost:15002/;token=x", "SPARK_REMOTE=localhost:15002 is no address of a Connect server; give"),
+        (
+            "sc://127.0.0.1:1",
+            (
+                "no Spark Connect server answers at 127.0.0.1 port 1 (Connection"
+                " refused); "
+            ),
+        ),
+        (
+            "localhost:15002/;token=x",
+            "SPARK_REMOTE=localhost:15002 is no address of a Connect server; give",
+        ),
     ],
 )
 def test_an_address_without_a_server_is_refused_at_once(url, said, monkeypatch):
@@ -36,16 +45,24 @@ def test_an_address_without_a_server_is_refused_at_once(url, said, monkeypatch):
 def test_a_session_of_this_process_is_left_alone(monkeypatch, request):
     spark = request.getfixturevalue("spark")  # classic, from before SPARK_REMOTE is set
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setenv("SPARK_REMOTE", f"sc://127.0.0.1:{server.getsockname()[1]}/;token=secret")
+        monkeypatch.setenv(
+            "SPARK_REMOTE", f"sc://127.0.0.1:{server.getsockname()[1]}/;token=secret"
+        )
         said = refusal(get_session, "x")
-    assert re.match(r"a session of this process runs, and sc://127.0.0.1:\d+ is asked for", said)
+    assert re.match(
+        r"a session of this process runs, and sc://127.0.0.1:\d+ is asked for", said
+    )
     assert spark.range(2).count() == 2
 
 
 def test_a_missing_library_is_named(monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "grpc" else find(name))
-    with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[connect\]'"):
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "grpc" else find(name)
+    )
+    with pytest.raises(
+        MissingExtraError, match=r"pip install 'sparkstream-kit\[connect\]'"
+    ):
         get_session("x", conf={"spark.remote": "sc://127.0.0.1:1"})
 
 
@@ -102,15 +119,21 @@ with socket.create_server(("127.0.0.1", 0)) as other:
 
 
 @pytest.mark.slow
-def test_a_session_that_runs_is_the_same_in_every_thread_and_of_one_server(connect, tmp_path):
+def test_a_session_that_runs_is_the_same_in_every_thread_and_of_one_server(
+    connect, tmp_path
+):
     done = attached(connect, tmp_path, TWICE)
     inner, same, refused = done.stdout.splitlines()
     assert (inner, same) == ("True", "True 3")
-    assert done.stderr == (
-        "profile cluster is not applied: a session with profile local runs; call spark.stop() first\n"
+    assert (
+        done.stderr
+        == "profile cluster is not applied: a session with profile local runs; call"
+        " spark.stop() first\n"
     )
     port = connect.rpartition(":")[2]
-    assert refused.startswith(f"a session of the server at localhost port {port} runs, and sc://127.0.0.1:")
+    assert refused.startswith(
+        f"a session of the server at localhost port {port} runs, and sc://127.0.0.1:"
+    )
 
 
 @pytest.mark.slow
@@ -120,10 +143,15 @@ def test_settings_on_a_server(connect, tmp_path):
     module, values, refused, *unreadable, corrected = done.stdout.splitlines()
     assert module == "pyspark.sql.connect.session"
     assert values == "3 UTC"
-    assert refused.startswith("spark.sql.warehouse.dir=/elsewhere cannot be set in the running session")
+    assert refused.startswith(
+        "spark.sql.warehouse.dir=/elsewhere cannot be set in the running session"
+    )
     assert refused.endswith("; start the Connect server with it")
     for said, value in zip(unreadable, ("fuor", "abc"), strict=True):
         assert value in said
         assert said.endswith("; correct that setting")
     assert corrected == "7 UTC"
-    assert "conf spark.driver.memory=2g is not in force: the Spark Connect server has its own" in done.stderr
+    assert (
+        "conf spark.driver.memory=2g is not in force: the Spark Connect server has"
+        " its own" in done.stderr
+    )

@@ -104,28 +104,39 @@ def test_a_java_that_cannot_start_is_one_line_and_leaves_no_token(
     log = serving.folder_of(free_port) / "server.log"
     said = "the server ended at its start: Error: no room for the heap"
     assert capsys.readouterr().err == f"sparkstream: {said}; see {log}\n"
-    assert {path.name for path in log.parent.iterdir()} == {"lock", "server.conf", "server.log"}
+    assert {path.name for path in log.parent.iterdir()} == {
+        "lock",
+        "server.conf",
+        "server.log",
+    }
 
 
 @pytest.mark.slow
 def test_a_server_that_ends_at_its_start_says_why(cache, tmp_path, free_port):
     (tmp_path / "odd.conf").write_text("spark.master nonsense\n")
     said = refusal(serving.serve, free_port, str(tmp_path / "odd.conf"))
-    assert said.startswith("the server ended at its start: SparkException: Master must either be ")
+    assert said.startswith(
+        "the server ended at its start: SparkException: Master must either be "
+    )
     assert said.endswith(f"; see {serving.folder_of(free_port)}/server.log")
     assert serving.folder_of(free_port).parent == cache
     assert serving.status(free_port) is None
     assert not (serving.folder_of(free_port) / "token").exists()
 
 
-CUT_SHORT = "import sys\nfrom sparkstream_kit import server\nserver.serve(int(sys.argv[1]))"
+CUT_SHORT = (
+    "import sys\nfrom sparkstream_kit import server\nserver.serve(int(sys.argv[1]))"
+)
 
 
 @pytest.mark.slow
-def test_a_start_that_is_killed_leaves_no_server_that_nobody_can_end(cache, until, free_port):
+def test_a_start_that_is_killed_leaves_no_server_that_nobody_can_end(
+    cache, until, free_port
+):
     starting = subprocess.Popen([sys.executable, "-c", CUT_SHORT, str(free_port)])
     log = serving.folder_of(free_port) / "server.log"
-    until(lambda: log.exists() and log.stat().st_size > 0)  # Java's first word, seconds before it answers
+    # Java's first word, seconds before it answers
+    until(lambda: log.exists() and log.stat().st_size > 0)
     starting.kill()
     starting.wait()
     left = serving.status(free_port)
@@ -137,7 +148,8 @@ def test_a_start_that_is_killed_leaves_no_server_that_nobody_can_end(cache, unti
         assert serving._started(each.pid) == ""  # noqa: SLF001 - gone, or dead and not yet buried
 
 
-# The first thread ends and the other runs on, as in a Java that is being killed; so does a child.
+# The first thread ends and the other runs on, as in a Java that is being killed; so
+# does a child.
 ENDS_LAST = """
 import ctypes, os, subprocess, sys, threading
 {also}
@@ -149,10 +161,15 @@ print(flush=True)
 
 @pytest.mark.parametrize(
     ("also", "ends"),
-    [("", "ctypes.CDLL(None).syscall(60, 0)"), ("subprocess.Popen(['cat'])", "os._exit(0)")],
+    [
+        ("", "ctypes.CDLL(None).syscall(60, 0)"),
+        ("subprocess.Popen(['cat'])", "os._exit(0)"),
+    ],
     ids=["a thread", "a child"],
 )
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the number of a system call")
+@pytest.mark.skipif(
+    os.uname().machine != "x86_64", reason="the number of a system call"
+)
 def test_a_server_has_ended_when_nothing_of_it_runs(also, ends, until):
     ending = subprocess.Popen(
         [sys.executable, "-c", ENDS_LAST.format(also=also, ends=ends)],
@@ -178,20 +195,32 @@ def test_nobody_else_can_be_localhost_on_the_server_s_port(connect):
         other.bind(("::1", 0))
     except OSError:
         pytest.skip("no IPv6 on this machine")
-    with other, socket.socket(socket.AF_INET6) as another, pytest.raises(OSError, match="in use"):
+    with (
+        other,
+        socket.socket(socket.AF_INET6) as another,
+        pytest.raises(OSError, match="in use"),
+    ):
         another.bind(("::1", port_of(connect)))
 
 
 @pytest.mark.slow
 def test_a_second_serve_says_that_one_runs(connect, capsys):
     port, profile = port_of(connect), serving.status(port_of(connect)).profile  # type: ignore[union-attr]
-    for arguments in (["start", "--port", str(port), "--profile", profile], ["status", "--port", str(port)]):
+    for arguments in (
+        ["start", "--port", str(port), "--profile", profile],
+        ["status", "--port", str(port)],
+    ):
         assert cli.main(["serve", *arguments]) == 0
         printed = capsys.readouterr()
         assert printed.out == f"export SPARK_REMOTE={connect}\n"
         assert f"port {port}, profile {profile}, process " in printed.err
-    assert cli.main(["serve", "start", "--port", str(port), "--profile", "cluster"]) == 2
-    assert f"a server with profile {profile} runs on port {port}; end it first" in capsys.readouterr().err
+    assert (
+        cli.main(["serve", "start", "--port", str(port), "--profile", "cluster"]) == 2
+    )
+    assert (
+        f"a server with profile {profile} runs on port {port}; end it first"
+        in capsys.readouterr().err
+    )
 
 
 GOES_ON = """
@@ -212,7 +241,11 @@ def test_the_token_is_the_user_s_alone(connect):
     server = serving.status(port_of(connect))
     assert server is not None
     file = serving.folder_of(server.port) / "token"
-    assert stat.S_IMODE(server.log.stat().st_mode) == stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert (
+        stat.S_IMODE(server.log.stat().st_mode)
+        == stat.S_IMODE(file.stat().st_mode)
+        == 0o600
+    )
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
     assert file.read_bytes() not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
 
@@ -232,9 +265,14 @@ def test_a_client_without_the_token_is_refused(connect, tmp_path):
     # The kit of somebody else, who cannot read our file.
     script = "from sparkstream_kit import get_session\nget_session('x')"
     other = attached(connect, tmp_path, script, XDG_CACHE_HOME=str(tmp_path))
-    assert "takes only clients with its token; set SPARK_CONNECT_AUTHENTICATE_TOKEN" in other.stderr
+    assert (
+        "takes only clients with its token; set SPARK_CONNECT_AUTHENTICATE_TOKEN"
+        in other.stderr
+    )
     token = (serving.folder_of(port_of(connect)) / "token").read_text()
-    let_in = attached(connect, tmp_path, BARE, connect, SPARK_CONNECT_AUTHENTICATE_TOKEN=token)
+    let_in = attached(
+        connect, tmp_path, BARE, connect, SPARK_CONNECT_AUTHENTICATE_TOKEN=token
+    )
     assert let_in.stdout == "3\n", let_in.stderr
 
 
@@ -256,9 +294,12 @@ with spark_session("elsewhere") as spark:
 def test_local_files_are_not_written_on_a_server_that_is_not_ours(connect, tmp_path):
     done = attached(connect, tmp_path, ELSEWHERE, **of_somebody_else(connect, tmp_path))
     assert done.stdout.splitlines() == [
-        f"{what} would be on the Spark Connect server; use {instead}, or a server on this machine "
-        "(sparkstream serve start)"
-        for what, instead in (("batch_files out", "sinks.files"), ("snapshot out.csv", "sinks.latest"))
+        f"{what} would be on the Spark Connect server; use {instead}, or a server on"
+        " this machine (sparkstream serve start)"
+        for what, instead in (
+            ("batch_files out", "sinks.files"),
+            ("snapshot out.csv", "sinks.latest"),
+        )
     ], done.stderr
 
 
@@ -281,17 +322,25 @@ with spark_session("sent") as spark:
 @pytest.mark.slow
 def test_a_server_elsewhere_is_sent_the_kit_out_of_its_zip_too(connect, tmp_path):
     given = of_somebody_else(connect, tmp_path)
-    done = attached(connect, tmp_path, SENT, PYTHONPATH=str(zipped_kit(tmp_path)), **given)
+    done = attached(
+        connect, tmp_path, SENT, PYTHONPATH=str(zipped_kit(tmp_path)), **given
+    )
     ours, partitions, theirs = done.stdout.splitlines()
     assert ours.startswith(f"{tmp_path}/kit.zip/"), done.stderr
-    assert partitions == "2"  # it knows nothing of the server: the profile is by the master
-    assert re.search(r"/sparkstream_kit-\w{16}\.zip/sparkstream_kit/sinks/__init__\.py$", theirs)
+    # It knows nothing of the server: the profile is by the master
+    assert partitions == "2"
+    assert re.search(
+        r"/sparkstream_kit-\w{16}\.zip/sparkstream_kit/sinks/__init__\.py$", theirs
+    )
 
 
 def test_the_kit_of_a_server_is_this_one(tmp_path):
     package = Path(sparkstream_kit.__file__).parent
     sent = serving._own_sources()  # noqa: SLF001
-    assert sent["sparkstream_kit/sinks/__init__.py"] == (package / "sinks/__init__.py").read_bytes()
+    assert (
+        sent["sparkstream_kit/sinks/__init__.py"]
+        == (package / "sinks/__init__.py").read_bytes()
+    )
     assert {name.partition("/")[0] for name in sent} == {"sparkstream_kit"}
     [first, *_] = serving._environment("token", tmp_path)["PYTHONPATH"].split(":")  # noqa: SLF001
     assert Path(first, "sparkstream_kit") == package
@@ -319,7 +368,8 @@ def test_after_an_edit_the_next_run_uses_the_edited_code(connect, tmp_path, fold
     module = Path(f"/proc/{serving.status(port_of(connect)).pid}/cwd", "edited.py")  # type: ignore[union-attr]
     (folder / "1.txt").write_text("a\n")
     try:
-        for word in ("one", "three"):  # of other lengths: Python looks at a file's size and its second
+        # Of other lengths: Python looks at a file's size and its second
+        for word in ("one", "three"):
             module.write_text(f"def word(_):\n    return {word!r}\n")
             (tmp_path / "edited.py").write_text(module.read_text())
             done = attached(connect, tmp_path, EDITED, folder)
@@ -343,12 +393,16 @@ run(query, on_batch=lambda _: print("runs", flush=True))
 
 
 @pytest.mark.slow
-def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(connect, tmp_path, until, request):
+def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(
+    connect, tmp_path, until, request
+):
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS)
     words = [sys.executable, script, tmp_path / "out", tmp_path / "ckpt"]
     # It is killed at the end of the block.
-    with running(*words, env=environment(SPARK_REMOTE=connect), stdout=subprocess.PIPE) as client:
+    with running(
+        *words, env=environment(SPARK_REMOTE=connect), stdout=subprocess.PIPE
+    ) as client:
         assert client.stdout is not None
         child = int(client.stdout.readline())
         request.addfinalizer(lambda: os.kill(child, signal.SIGKILL))
@@ -360,14 +414,19 @@ def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(connect, tmp
 
     before = count()
     until(lambda: count() > before)  # it runs on, which is Spark's way
-    # Until then its checkpoint is refused to others: they would write to it at the same time.
+    # Until then its checkpoint is refused to others: they would write to it at the same
+    # time.
     left = "in use by query endless, which runs on in the Spark Connect server"
     done = process(words, env=environment())
     assert left in done.stderr
     with pytest.raises(InvalidInputError, match=left):
         checkpoints.rewind(tmp_path / "ckpt", to=0, apply=True)
     assert checkpoints.show(tmp_path / "ckpt").in_use
-    done = attached(connect, tmp_path, "from sparkstream_kit import get_session\nget_session('next').stop()")
+    done = attached(
+        connect,
+        tmp_path,
+        "from sparkstream_kit import get_session\nget_session('next').stop()",
+    )
     assert done.returncode == 0, done.stderr
     after = count()
     # Another query's batches take the time in which this one would have had some.
@@ -394,13 +453,22 @@ def test_a_failed_test_run_leaves_nothing_for_the_next(connect, tmp_path, until)
     (tmp_path / "test_leaves.py").write_text(LEAVES)
     for _again in range(2):
         done = process(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_leaves.py"],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "test_leaves.py",
+            ],
             cwd=tmp_path,
             env=environment(SPARK_REMOTE=connect),
         )
         assert "as planned" in done.stdout, done.stdout
         assert "1 failed" in done.stdout
-        until(lambda: not list((home / "tmp").glob("temporary-*")))  # the query's checkpoint
+        # The query's checkpoint
+        until(lambda: not list((home / "tmp").glob("temporary-*")))
         assert not list((home / "warehouse").glob("pytest_*"))
 
 
@@ -409,9 +477,10 @@ def test_a_dstream_job_says_that_it_needs_a_session_of_its_own(connect):
     job = command(sys.executable, "dstream_wordcount", "localhost", 9)
     done = process(job, env=environment(SPARK_REMOTE=connect))
     assert done.returncode == 2
-    assert done.stderr == (
-        "dstream_wordcount.py: DStreams need a Spark session of this process, and this one is on Spark "
-        "Connect; unset SPARK_REMOTE\n"
+    assert (
+        done.stderr
+        == "dstream_wordcount.py: DStreams need a Spark session of this process, and"
+        " this one is on Spark Connect; unset SPARK_REMOTE\n"
     )
 
 
@@ -422,7 +491,9 @@ def test_a_checkpoint_that_another_driver_has_is_refused(connect, tmp_path, fold
     with file.open("w") as held:
         fcntl.lockf(held, fcntl.LOCK_EX)  # as the JVM of another driver does it
         done = attached(connect, tmp_path, GOES_ON, folder)
-    assert done.stdout.startswith(f"checkpoint {tmp_path}/ckpt is in use by "), done.stderr
+    assert done.stdout.startswith(f"checkpoint {tmp_path}/ckpt is in use by "), (
+        done.stderr
+    )
 
 
 class Slow:
@@ -441,11 +512,16 @@ def test_a_python_that_is_slow_to_start_is_started_again(monkeypatch, caplog):
     writer: Any = Slow()
     query: Any = connect_only.begin(writer)
     assert query == "a query"
-    said = "the server's Python did not start within ten seconds; trying for two minutes"
+    said = (
+        "the server's Python did not start within ten seconds; trying for two minutes"
+    )
     assert caplog.messages == [said] * 2
     monkeypatch.setattr(connect_only, "_TRIES", 1)
     writer.tries = 0
-    with pytest.raises(KitError, match="the server's Python does not start; look into the server's log, or"):
+    with pytest.raises(
+        KitError,
+        match="the server's Python does not start; look into the server's log, or",
+    ):
         connect_only.begin(writer)
 
 
@@ -459,11 +535,21 @@ def test_a_run_whose_server_ends_says_so_in_one_line(cache, tmp_path, free_port)
             assert job.stdout is not None
             assert job.stdout.readline() == "a batch\n"
             serving.stop(free_port)
-            _, errors = job.communicate(timeout=200)  # PySpark alone would take more than ten minutes
+            # PySpark alone would take more than ten minutes
+            _, errors = job.communicate(timeout=200)
     finally:
         serving.stop(free_port)
-    lines = [line for line in errors.splitlines() if "did not start within ten seconds" not in line]
-    assert lines == ["-c: the Spark Connect server ended before the job did, or can no longer be reached"]
+    lines = [
+        line
+        for line in errors.splitlines()
+        if "did not start within ten seconds" not in line
+    ]
+    assert lines == [
+        (
+            "-c: the Spark Connect server ended before the job did, or can no longer be"
+            " reached"
+        )
+    ]
     assert job.returncode == 1
 
 
@@ -506,10 +592,14 @@ print(get_session("ours").range(3).count())
 
 
 @pytest.mark.skipif(
-    pyspark.__version__ < "4.3", reason="Spark has a server of its own that is used again from 4.3 on"
+    pyspark.__version__ < "4.3",
+    reason="Spark has a server of its own that is used again from 4.3 on",
 )
 def test_a_server_stands_beside_spark_s_own(connect, tmp_path):
-    own = {"SPARK_LOCAL_CONNECT_REUSE": "1", "SPARK_LOCAL_CONNECT_DISCOVERY": str(tmp_path / "found.json")}
+    own = {
+        "SPARK_LOCAL_CONNECT_REUSE": "1",
+        "SPARK_LOCAL_CONNECT_DISCOVERY": str(tmp_path / "found.json"),
+    }
     try:
         first, ours, second = (
             process([sys.executable, "-c", BY_SPARK], env=environment(**own)),
@@ -520,14 +610,21 @@ def test_a_server_stands_beside_spark_s_own(connect, tmp_path):
     finally:
         stop = [sys.executable, "-m", "pyspark.sql.connect.local_server", "--stop"]
         process(stop, env=environment(**own), check=True)
-    assert [each.stdout for each in (first, ours, second)] == ["3\n"] * 3, first.stderr + second.stderr
+    assert [each.stdout for each in (first, ours, second)] == ["3\n"] * 3, (
+        first.stderr + second.stderr
+    )
     assert serving.status(port_of(connect)) is not None
 
 
-def test_a_spark_home_without_spark_is_one_line_and_leaves_no_token(cache, free_port, monkeypatch, capsys):
+def test_a_spark_home_without_spark_is_one_line_and_leaves_no_token(
+    cache, free_port, monkeypatch, capsys
+):
     monkeypatch.setenv("SPARK_HOME", "/nowhere")
     assert cli.main(["serve", "start", "--port", str(free_port)]) == 2
-    said = "sparkstream: Spark cannot be started: no folder /nowhere/jars; correct or unset SPARK_HOME\n"
+    said = (
+        "sparkstream: Spark cannot be started: no folder /nowhere/jars; correct or"
+        " unset SPARK_HOME\n"
+    )
     assert capsys.readouterr().err == said
     assert [path.name for path in serving.folder_of(free_port).iterdir()] == ["lock"]
 
@@ -552,7 +649,9 @@ def served(port, profile, setting):
 
 @pytest.mark.slow
 def test_local_cluster_is_a_cluster_by_connect_too(cache, tmp_path, free_port):
-    with served(free_port, tmp_path / "own.conf", "spark.master local-cluster[1,1,1024]") as server:
+    with served(
+        free_port, tmp_path / "own.conf", "spark.master local-cluster[1,1,1024]"
+    ) as server:
         # Whose kit knows nothing of the server: the profile is by the master.
         given = of_somebody_else(server.url, tmp_path)
         done = attached(server.url, tmp_path, OF_A_CLUSTER, **given)

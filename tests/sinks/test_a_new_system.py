@@ -20,7 +20,9 @@ from sparkstream_kit.checkpoints import rewind
 def path(monkeypatch, tmp_path):
     """The file of the new system, which is among the connectors for the time of a test."""
     monkeypatch.setattr(
-        connectors, "__path__", [*connectors.__path__, str(ROOT / "tests/support/new_system")]
+        connectors,
+        "__path__",
+        [*connectors.__path__, str(ROOT / "tests/support/new_system")],
     )
     yield tmp_path / "rows.db"
     vars(sinks).pop("lite", None)
@@ -31,7 +33,10 @@ def path(monkeypatch, tmp_path):
 @pytest.fixture
 def stream(spark, path, tmp_path):
     def rows():
-        return sorted(json.loads(row)["n"] for (row,) in sql(f"sqlite:///{path}", "SELECT row FROM rows"))
+        return sorted(
+            json.loads(row)["n"]
+            for (row,) in sql(f"sqlite:///{path}", "SELECT row FROM rows")
+        )
 
     return Stream(spark, tmp_path, Adaptor(sinks.lite(path), rows))
 
@@ -50,8 +55,12 @@ def test_each_batch_is_written_once(stream, path):
     stream.go()
     stream.check()
     assert sql(f"sqlite:///{path}", "SELECT batch, epoch FROM ledger") == [(1, 1)]
-    assert "lite writes a replayed batch with the same rows once" in str(rewind(stream.checkpoint, to=0))
-    assert f"lite to table rows in {path}: exactly once" in str(stream.started(dry_run=True))
+    assert "lite writes a replayed batch with the same rows once" in str(
+        rewind(stream.checkpoint, to=0)
+    )
+    assert f"lite to table rows in {path}: exactly once" in str(
+        stream.started(dry_run=True)
+    )
 
 
 @pytest.mark.fast("plan cut")

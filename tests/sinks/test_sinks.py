@@ -33,7 +33,9 @@ ROWS = [("a,1", "1.10", "2020-01-01 00:00:00.123456"), ('b"2', "20.00", None)]
 def result(spark):
     """A small result with what is hard to write: quotes, money, microseconds, null."""
     rows = spark.createDataFrame(ROWS, "k string, v string, t string")
-    return rows.select("k", F.col("v").cast("decimal(12,2)").alias("v"), F.col("t").cast("timestamp"))
+    return rows.select(
+        "k", F.col("v").cast("decimal(12,2)").alias("v"), F.col("t").cast("timestamp")
+    )
 
 
 @pytest.fixture
@@ -44,15 +46,29 @@ def stream(spark, folder):
 
 
 def finish(frame, sink, mode="append", **more):
-    run(start(frame, sink, name=sink.query_name or "q", mode=mode, availableNow=True, **more))
+    run(
+        start(
+            frame,
+            sink,
+            name=sink.query_name or "q",
+            mode=mode,
+            availableNow=True,
+            **more,
+        )
+    )
 
 
-def test_snapshot_writes_exact_csv_and_json_also_without_rows_and_behind_a_link(result, tmp_path):
+def test_snapshot_writes_exact_csv_and_json_also_without_rows_and_behind_a_link(
+    result, tmp_path
+):
     (tmp_path / "www").mkdir()
     (tmp_path / "r.csv").symlink_to(tmp_path / "www" / "r.csv")
 
     def write(rows):
-        for sink in (sinks.snapshot(f"file://{tmp_path}/r.csv"), sinks.snapshot(tmp_path / "r.json")):
+        for sink in (
+            sinks.snapshot(f"file://{tmp_path}/r.csv"),
+            sinks.snapshot(tmp_path / "r.json"),
+        ):
             opened(sink, rows, None)(rows, 0)
 
     write(result)
@@ -68,15 +84,28 @@ def test_snapshot_writes_exact_csv_and_json_also_without_rows_and_behind_a_link(
         ('b"2', Decimal("20.00"), None),
     ]
     write(result.limit(0))
-    assert [(tmp_path / name).read_text() for name in ("www/r.csv", "r.json")] == ["k,v,t\n", "[]\n"]
+    assert [(tmp_path / name).read_text() for name in ("www/r.csv", "r.json")] == [
+        "k,v,t\n",
+        "[]\n",
+    ]
     assert (tmp_path / "r.csv").is_symlink()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.csv", "r.json", "www"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "r.csv",
+        "r.json",
+        "www",
+    ]
     (tmp_path / "s.csv").mkdir()
     said = refusal(sinks.snapshot, tmp_path / "s.csv")
-    assert said == f"snapshot {tmp_path}/s.csv is a folder, as Spark writes one; give another name"
+    assert (
+        said
+        == f"snapshot {tmp_path}/s.csv is a folder, as Spark writes one; give another"
+        " name"
+    )
 
 
-def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(result, tmp_path, monkeypatch):
+def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(
+    result, tmp_path, monkeypatch
+):
     target = tmp_path / "r.csv"
     target.write_text("old")
     write = opened(sinks.snapshot(target), result, None)
@@ -99,18 +128,22 @@ def test_latest_shows_the_last_batch_also_after_a_restart(spark, stream, tmp_pat
         F.lit(None).cast("string").alias("nothing"),
         F.lit("2020-01-01 00:00:00.123456").cast("timestamp_ntz").alias("ntz"),
         F.lit("a line\u2028 and its rest").alias("text"),
-        F.lit("1582-10-10").cast("date").alias("new_calendar"),  # Java's old one has no such day
+        # Java's old one has no such day
+        F.lit("1582-10-10").cast("date").alias("new_calendar"),
     )
     finish(totals, sinks.latest("kept"), "complete", checkpoint=tmp_path)
     first = spark.table("kept")
     assert first.count() == 2
     rows = first.collect()
-    assert [(row.v, row.t.microsecond, row.nothing) for row in rows] == [(Decimal("1.50"), 123456, None)] * 2
+    assert [(row.v, row.t.microsecond, row.nothing) for row in rows] == [
+        (Decimal("1.50"), 123456, None)
+    ] * 2
     assert rows[0].ntz.microsecond == 123456
     assert rows[0].new_calendar == date(1582, 10, 10)
     spark.catalog.dropTempView("kept")
 
-    # No new file, no new batch: the table is there all the same, with every value as it was.
+    # No new file, no new batch: the table is there all the same, with every value as it
+    # was.
     finish(totals, sinks.latest("kept"), "complete", checkpoint=tmp_path)
     again = spark.table("kept")
     assert again.schema.simpleString() == totals.schema.simpleString()
@@ -130,7 +163,12 @@ def test_to_read_a_latest_table_runs_no_job(spark, stream):
 
 def test_latest_without_a_checkpoint_is_empty_until_the_first_batch(spark, stream):
     # The view has the query's name but for the case, and stays when the query ends.
-    query = start(stream.groupBy("k").count(), sinks.latest("Fresh"), name="fresh", mode="complete")
+    query = start(
+        stream.groupBy("k").count(),
+        sinks.latest("Fresh"),
+        name="fresh",
+        mode="complete",
+    )
     assert spark.table("Fresh").columns == ["k", "count"]
     query.processAllAvailable()
     query.stop()
@@ -138,7 +176,9 @@ def test_latest_without_a_checkpoint_is_empty_until_the_first_batch(spark, strea
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
-def test_fan_out_computes_a_batch_once_for_all_its_sinks(spark, stream, tmp_path, *, nested):
+def test_fan_out_computes_a_batch_once_for_all_its_sinks(
+    spark, stream, tmp_path, *, nested
+):
     seen, out = (str(tmp_path / name) for name in ("seen", "out"))
 
     def see(batch, batch_id):
@@ -161,16 +201,26 @@ def test_fan_out_computes_a_batch_once_for_all_its_sinks(spark, stream, tmp_path
 
 
 def test_what_a_batch_prints_appears_here(stream, capfd):
-    finish(stream, sinks.foreach_batch(lambda batch, batch_id: print(batch_id, batch.count())))  # noqa: T201
+    finish(
+        stream,
+        sinks.foreach_batch(lambda batch, batch_id: print(batch_id, batch.count())),  # noqa: T201
+    )
     assert capfd.readouterr().out == "0 1\n1 1\n"
 
 
-@pytest.mark.skipif("SPARK_REMOTE" not in os.environ, reason="a JVM of our own prints past pytest")
+@pytest.mark.skipif(
+    "SPARK_REMOTE" not in os.environ, reason="a JVM of our own prints past pytest"
+)
 def test_the_console_shows_each_batch(stream, capfd):
     finish(stream.groupBy("k").count().orderBy("k"), sinks.console(), "complete")
     line = "-" * 43
-    first = f"{line}\nBatch: 0\n{line}\n+---+-----+\n|k  |count|\n+---+-----+\n|1  |1    |\n+---+-----+\n\n"
-    second = first.replace("Batch: 0", "Batch: 1").replace("|1  |1    |\n", "|1  |1    |\n|2  |1    |\n")
+    first = (
+        f"{line}\nBatch: 0\n{line}\n+---+-----+\n|k  |count|\n+---+-----+\n|1  |1   "
+        " |\n+---+-----+\n\n"
+    )
+    second = first.replace("Batch: 0", "Batch: 1").replace(
+        "|1  |1    |\n", "|1  |1    |\n|2  |1    |\n"
+    )
     assert capfd.readouterr().out == first + second
 
 
@@ -179,7 +229,9 @@ ALONE: dict[str, tuple[str, Callable[[Path], sinks.Sink]]] = {
     "append": ("append", lambda path: sinks.sql_table(f"sqlite:///{path}/t.db", "t")),
     "upsert": (
         "update",
-        lambda path: sinks.sql_table(f"sqlite:///{path}/t.db", "t", how="upsert", keys=["k"]),
+        lambda path: sinks.sql_table(
+            f"sqlite:///{path}/t.db", "t", how="upsert", keys=["k"]
+        ),
     ),
     "latest": ("complete", lambda _: sinks.latest("alone")),
     "snapshot": ("complete", lambda path: sinks.snapshot(path / "out.csv")),
@@ -193,24 +245,46 @@ def test_a_sink_computes_a_batch_once(stream, tmp_path, kind):
     frame = stream if mode == "append" else stream.groupBy("k").count()
     counted = frame.withColumn("k", noting(tmp_path / "computed")("k"))
     finish(counted, make(tmp_path), mode, checkpoint=tmp_path / "ckpt")
-    assert sorted((tmp_path / "computed").read_text().split()) == ["1", "1", "2"][mode != "complete" :]
+    assert (
+        sorted((tmp_path / "computed").read_text().split())
+        == ["1", "1", "2"][mode != "complete" :]
+    )
 
 
 def test_taking_gives_a_sink_its_part_of_each_batch(spark, stream, tmp_path):
     big = sinks.latest("big").taking(lambda batch: batch.where("k > 1"))
-    small = sinks.snapshot(tmp_path / "small.csv").taking(lambda batch: batch.where("k <= 1").select("k"))
-    finish(stream.groupBy("k").count(), sinks.fan_out(sinks.latest("all_of_it"), big, small), "complete")
+    small = sinks.snapshot(tmp_path / "small.csv").taking(
+        lambda batch: batch.where("k <= 1").select("k")
+    )
+    finish(
+        stream.groupBy("k").count(),
+        sinks.fan_out(sinks.latest("all_of_it"), big, small),
+        "complete",
+    )
     assert spark.table("all_of_it").count() == 2
     assert [tuple(row) for row in spark.table("big").collect()] == [(2, 1)]
     assert (tmp_path / "small.csv").read_text() == "k\n1\n"
 
 
 def test_files_and_table_append_what_spark_reads_back(spark, stream, tmp_path):
-    finish(stream, sinks.files(str(tmp_path / "out"), format="json"), checkpoint=tmp_path / "files")
-    assert sorted(row.k for row in spark.read.json(str(tmp_path / "out")).collect()) == [1, 2]
-    finish(stream, sinks.table("sales_rows", format="PARQUET"), checkpoint=tmp_path / "table")
+    finish(
+        stream,
+        sinks.files(str(tmp_path / "out"), format="json"),
+        checkpoint=tmp_path / "files",
+    )
+    assert sorted(
+        row.k for row in spark.read.json(str(tmp_path / "out")).collect()
+    ) == [1, 2]
+    finish(
+        stream,
+        sinks.table("sales_rows", format="PARQUET"),
+        checkpoint=tmp_path / "table",
+    )
     shouted = sinks.table("t", format="PARQUET")
-    assert (shouted.promise, shouted.modes) == (sinks.table("t").promise, sinks.table("t").modes)
+    assert (shouted.promise, shouted.modes) == (
+        sinks.table("t").promise,
+        sinks.table("t").modes,
+    )
     try:
         expected = spark.createDataFrame([(1,), (2,)], "k INT")
         assert_df_equality(spark.table("sales_rows"), expected, ignore_row_order=True)
@@ -225,8 +299,12 @@ def test_every_sink_works_without_the_kit(spark, stream):
     query.stop()
     totals = stream.groupBy("k").count().writeStream.outputMode("complete")
     query = sinks.latest("plain_latest")(totals).start()
-    if "SPARK_REMOTE" in os.environ:  # a batch there cannot find the session of its client
-        with pytest.raises(StreamingQueryException, match="cannot show its client a view; start the query"):
+    # A batch there cannot find the session of its client
+    if "SPARK_REMOTE" in os.environ:
+        with pytest.raises(
+            StreamingQueryException,
+            match="cannot show its client a view; start the query",
+        ):
             query.processAllAvailable()
         assert spark.table("plain").count() == 2
         return
@@ -240,7 +318,9 @@ def test_a_sink_keeps_its_options_out_of_its_repr():
     assert "promise='exactly once, read through Spark'" in repr(sinks.files("out"))
 
 
-@pytest.mark.parametrize("kind", ["batch_files", "delta", "latest", "snapshot", "sql_table"])
+@pytest.mark.parametrize(
+    "kind", ["batch_files", "delta", "latest", "snapshot", "sql_table"]
+)
 def test_fan_out_refuses_two_sinks_with_one_target_by_whatever_name(tmp_path, kind):
     (tmp_path / "link").symlink_to(tmp_path)
     names = {
@@ -256,7 +336,10 @@ def test_fan_out_refuses_two_sinks_with_one_target_by_whatever_name(tmp_path, ki
     within = sinks.fan_out(part, sinks.foreach_batch(print))
     for one, two in ((made[0], made[1]), (made[0], part), (within, part)):
         said = refusal(sinks.fan_out, one, two)
-        assert re.search(r"fan_out\(\): two sinks write to (folder|view|file|table|Delta table) ", said)
+        assert re.search(
+            r"fan_out\(\): two sinks write to (folder|view|file|table|Delta table) ",
+            said,
+        )
     # Each declares what it writes to, but for a function, of which nobody knows.
     assert all(sink.writes_to for sink in made)
     assert sinks.fan_out(*[sinks.foreach_batch(print)] * 2).writes_to == ()
@@ -268,8 +351,12 @@ NAMES = ["a`b", "c.d", "e f", "`", 'g"h', "i'j", "Ü"]
 def test_any_column_name_will_do(spark, folder, tmp_path):
     row = {name: number for number, name in enumerate(NAMES)}
     spark.createDataFrame([tuple(row.values())], NAMES).write.parquet(str(folder / "1"))
-    frame = spark.readStream.schema(spark.read.parquet(str(folder / "1")).schema).parquet(str(folder / "*"))
-    totals = frame.groupBy([F.col("`" + name.replace("`", "``") + "`") for name in NAMES]).count()
+    frame = spark.readStream.schema(
+        spark.read.parquet(str(folder / "1")).schema
+    ).parquet(str(folder / "*"))
+    totals = frame.groupBy(
+        [F.col("`" + name.replace("`", "``") + "`") for name in NAMES]
+    ).count()
     sink = sinks.fan_out(
         sinks.snapshot(tmp_path / "r.csv"),
         sinks.snapshot(tmp_path / "r.json"),
@@ -280,27 +367,50 @@ def test_any_column_name_will_do(spark, folder, tmp_path):
     finish(totals, sink, "complete", checkpoint=tmp_path / "ckpt")
     expected = row | {"count": 1}
     with (tmp_path / "r.csv").open(newline="") as file:
-        assert list(csv.reader(file)) == [list(expected), [str(value) for value in expected.values()]]
+        assert list(csv.reader(file)) == [
+            list(expected),
+            [str(value) for value in expected.values()],
+        ]
     assert json.loads((tmp_path / "r.json").read_text()) == [expected]
     finish(totals, sink, "complete", checkpoint=tmp_path / "ckpt")
     assert [shown.asDict() for shown in spark.table("any_name").collect()] == [expected]
-    assert display.render(totals.sparkSession.table("any_name"), "table").startswith(f"{NAMES[0]}  ")
-    assert spark.read.parquet(str(tmp_path / "out")).drop("batch").columns == list(expected)
-    assert sql(f"sqlite:///{tmp_path}/t.db", "SELECT * FROM t") == [tuple(expected.values())]
+    assert display.render(totals.sparkSession.table("any_name"), "table").startswith(
+        f"{NAMES[0]}  "
+    )
+    assert spark.read.parquet(str(tmp_path / "out")).drop("batch").columns == list(
+        expected
+    )
+    assert sql(f"sqlite:///{tmp_path}/t.db", "SELECT * FROM t") == [
+        tuple(expected.values())
+    ]
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("delta", "Spark has no connector delta; launch with spark-submit $(sparkstream connectors delta) …"),
-        ("org.example.No", "Spark has no data source org.example.No; launch with spark-submit --packages"),
+        (
+            "delta",
+            (
+                "Spark has no connector delta; launch with spark-submit $(sparkstream"
+                " connectors delta) …"
+            ),
+        ),
+        (
+            "org.example.No",
+            (
+                "Spark has no data source org.example.No; launch with spark-submit"
+                " --packages"
+            ),
+        ),
         ("parqet", "Spark has no data source parqet; did you mean parquet?"),
     ],
 )
 def test_a_format_that_spark_does_not_have_is_one_line_with_its_package(
     spark, stream, tmp_path, capsys, name, message
 ):
-    assert message in refusal(start, stream, sinks.table("t", format=name), name="q", checkpoint=tmp_path)
+    assert message in refusal(
+        start, stream, sinks.table("t", format=name), name="q", checkpoint=tmp_path
+    )
 
     @jobflags.exit_codes
     def job(argv):
@@ -312,37 +422,91 @@ def test_a_format_that_spark_does_not_have_is_one_line_with_its_package(
 
 
 CANNOT: list[tuple[Callable[[], object], str]] = [
-    (lambda: sinks.snapshot("r.xml"), "snapshot r.xml: the name must end in .csv or .json"),
+    (
+        lambda: sinks.snapshot("r.xml"),
+        "snapshot r.xml: the name must end in .csv or .json",
+    ),
     (lambda: sinks.snapshot("no/r.csv"), "/no does not exist; create it"),
-    (lambda: sinks.snapshot("s3a://b/r.csv"), "snapshot s3a://b/r.csv is not on this machine; give a local"),
+    (
+        lambda: sinks.snapshot("s3a://b/r.csv"),
+        "snapshot s3a://b/r.csv is not on this machine; give a local",
+    ),
     (lambda: sinks.snapshot("hdfs:/r.json"), "give a local path, or use sinks.latest"),
-    (lambda: sinks.files("out.csv"), "out.csv is a folder of parquet; give format='csv'"),
-    (lambda: sinks.batch_files("t.orc", format="csv"), "t.orc is a folder of csv; give format='orc'"),
-    (lambda: sinks.files("out", format="parqet"), "unknown file format parqet; did you mean parquet?"),
-    (lambda: sinks.table(""), "sinks.table(): the name is empty; give a table, as table or schema.table"),
+    (
+        lambda: sinks.files("out.csv"),
+        "out.csv is a folder of parquet; give format='csv'",
+    ),
+    (
+        lambda: sinks.batch_files("t.orc", format="csv"),
+        "t.orc is a folder of csv; give format='orc'",
+    ),
+    (
+        lambda: sinks.files("out", format="parqet"),
+        "unknown file format parqet; did you mean parquet?",
+    ),
+    (
+        lambda: sinks.table(""),
+        "sinks.table(): the name is empty; give a table, as table or schema.table",
+    ),
     (
         lambda: sinks.files("t", partitionBy="a"),
         "keyword of sinks.files() partitionBy; did you mean partition_by?",
     ),
-    (lambda: sinks.files("t", mode="x"), "keyword of sinks.files() mode; known: format, partition_by, path"),
-    (lambda: sinks.table("t", format="csv", headr=1), "keyword of sinks.table() headr; did you mean header?"),
-    (lambda: sinks.batch_files("t", take_over=True), "sinks.batch_files() take_over; known: format, path"),
-    (lambda: sinks.kafka("b:9", "t", kye="id"), "keyword of sinks.kafka() kye; did you mean key?"),
-    (lambda: sinks.kafka("b:9", "t", exactlyOnce=True), "kafka() exactlyOnce; did you mean exactly_once?"),
-    (lambda: sinks.kafka("b:9", "t", row_id=["k"], exactly_once=True), "row_id is for the headers"),
-    (lambda: sinks.kafka("b:9", "t", ledger="x"), "ledger and take_over are for exactly_once=True"),
-    (lambda: sinks.kafka("b:9", "t", take_over=True), "ledger and take_over are for exactly_once=True"),
+    (
+        lambda: sinks.files("t", mode="x"),
+        "keyword of sinks.files() mode; known: format, partition_by, path",
+    ),
+    (
+        lambda: sinks.table("t", format="csv", headr=1),
+        "keyword of sinks.table() headr; did you mean header?",
+    ),
+    (
+        lambda: sinks.batch_files("t", take_over=True),
+        "sinks.batch_files() take_over; known: format, path",
+    ),
+    (
+        lambda: sinks.kafka("b:9", "t", kye="id"),
+        "keyword of sinks.kafka() kye; did you mean key?",
+    ),
+    (
+        lambda: sinks.kafka("b:9", "t", exactlyOnce=True),
+        "kafka() exactlyOnce; did you mean exactly_once?",
+    ),
+    (
+        lambda: sinks.kafka("b:9", "t", row_id=["k"], exactly_once=True),
+        "row_id is for the headers",
+    ),
+    (
+        lambda: sinks.kafka("b:9", "t", ledger="x"),
+        "ledger and take_over are for exactly_once=True",
+    ),
+    (
+        lambda: sinks.kafka("b:9", "t", take_over=True),
+        "ledger and take_over are for exactly_once=True",
+    ),
     (
         lambda: sinks.kafka("b:9", "t", **{"Kafka.Bootstrap.Servers": "c:9"}),  # type: ignore[arg-type]
-        "sinks.kafka(): kafka.bootstrap.servers is set by the argument servers; leave it out",
+        (
+            "sinks.kafka(): kafka.bootstrap.servers is set by the argument servers;"
+            " leave it out"
+        ),
     ),
     (sinks.fan_out, "fan_out() needs at least one sink"),
-    (lambda: sinks.foreach_batch(later), "write must be a function without async and yield"),  # type: ignore[arg-type]
+    (
+        lambda: sinks.foreach_batch(later),  # type: ignore[arg-type]
+        "write must be a function without async and yield",
+    ),
     (
         lambda: sinks.fan_out(sinks.latest("t"), sinks.memory("m")),
-        "fan_out() takes sinks that work batch by batch (such as latest, sql_table, foreach_batch), not",
+        (
+            "fan_out() takes sinks that work batch by batch (such as latest, sql_table,"
+            " foreach_batch), not"
+        ),
     ),
-    (lambda: sinks.console().taking(print), "taking() takes sinks that work batch by batch"),  # type: ignore[arg-type]
+    (
+        lambda: sinks.console().taking(print),  # type: ignore[arg-type]
+        "taking() takes sinks that work batch by batch",
+    ),
     (lambda: sinks.console(rows=0), "console(): rows is 0; give 1 or more"),
     (
         lambda: sinks.Sink(kind="mine", modes=("append",), promise="none"),
@@ -360,17 +524,25 @@ def test_what_a_sink_cannot_do_it_says(wrong, message):
     assert message in refusal(wrong)
 
 
-@pytest.mark.parametrize("sink", [sinks.files("out"), sinks.table("t")], ids=["files", "table"])
+@pytest.mark.parametrize(
+    "sink", [sinks.files("out"), sinks.table("t")], ids=["files", "table"]
+)
 def test_a_sink_that_appends_needs_a_checkpoint(stream, sink):
-    with pytest.raises(InvalidInputError, match=f"sink {sink.kind} needs a checkpoint: without"):
+    with pytest.raises(
+        InvalidInputError, match=f"sink {sink.kind} needs a checkpoint: without"
+    ):
         start(stream, sink, name="no_checkpoint")
 
 
 def test_fan_out_supports_the_modes_that_all_of_its_sinks_do(tmp_path):
     everything = sinks.foreach_batch(lambda batch, _: None)
     assert sinks.fan_out(everything).modes == ("append", "complete", "update")
-    assert sinks.fan_out(everything, sinks.snapshot(tmp_path / "r.csv")).modes == ("complete",)
-    table = sinks.fan_out(sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t"), everything)
+    assert sinks.fan_out(everything, sinks.snapshot(tmp_path / "r.csv")).modes == (
+        "complete",
+    )
+    table = sinks.fan_out(
+        sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t"), everything
+    )
     assert table.needs_checkpoint
     assert table.promise == "sql_table: exactly once; foreach_batch: at least once"
 
@@ -378,7 +550,9 @@ def test_fan_out_supports_the_modes_that_all_of_its_sinks_do(tmp_path):
 INTO: dict[str, Callable[[Path], sinks.Sink]] = {
     "files": lambda folder: sinks.files(str(folder)),
     "batch_files": lambda folder: sinks.batch_files(str(folder)),
-    "fan_out": lambda folder: sinks.fan_out(sinks.batch_files(folder / "a"), sinks.batch_files(folder / "b")),
+    "fan_out": lambda folder: sinks.fan_out(
+        sinks.batch_files(folder / "a"), sinks.batch_files(folder / "b")
+    ),
     "taking": lambda folder: sinks.batch_files(folder).taking(lambda batch: batch),
     "delta": sinks.delta,
     "sql_table": lambda folder: sinks.sql_table(f"sqlite:///{folder}", "rows"),
@@ -386,20 +560,41 @@ INTO: dict[str, Callable[[Path], sinks.Sink]] = {
 
 
 @pytest.mark.parametrize("kind", INTO)
-def test_no_sink_writes_into_the_folder_that_its_query_reads(spark, folder, tmp_path, kind):
+def test_no_sink_writes_into_the_folder_that_its_query_reads(
+    spark, folder, tmp_path, kind
+):
     (tmp_path / "link").symlink_to(folder)
-    frame = sources.text(spark, str(folder)).union(sources.text(spark, f"{tmp_path}/other*"))
+    frame = sources.text(spark, str(folder)).union(
+        sources.text(spark, f"{tmp_path}/other*")
+    )
     (tmp_path / "other-1").mkdir()
     # Spark looks at a pattern again in each batch, and so finds what is made later.
-    inside = (folder, folder / "out", tmp_path / "link/out", tmp_path / "other-1/out", tmp_path / "other-2")
+    inside = (
+        folder,
+        folder / "out",
+        tmp_path / "link/out",
+        tmp_path / "other-1/out",
+        tmp_path / "other-2",
+    )
     for target in inside:
-        said = refusal(start, frame, INTO[kind](target), name="rows", checkpoint=tmp_path / "ckpt")
-        assert re.search(r"query rows: sink .* writes to .* the input folder .*; put", said)
+        said = refusal(
+            start, frame, INTO[kind](target), name="rows", checkpoint=tmp_path / "ckpt"
+        )
+        assert re.search(
+            r"query rows: sink .* writes to .* the input folder .*; put", said
+        )
     assert list(folder.iterdir()) == []
-    start(frame, INTO[kind](tmp_path / "in-out"), name="rows", checkpoint=tmp_path / "ckpt").stop()
+    start(
+        frame,
+        INTO[kind](tmp_path / "in-out"),
+        name="rows",
+        checkpoint=tmp_path / "ckpt",
+    ).stop()
 
 
-def test_what_failed_first_is_told_and_not_that_a_batch_could_not_be_let_go(spark, monkeypatch):
+def test_what_failed_first_is_told_and_not_that_a_batch_could_not_be_let_go(
+    spark, monkeypatch
+):
     frame = spark.range(3).toDF("n")
 
     def gone(_):
@@ -409,31 +604,54 @@ def test_what_failed_first_is_told_and_not_that_a_batch_could_not_be_let_go(spar
     with pytest.raises(ValueError, match="no such shop"), computed_once(frame):
         raise ValueError("no such shop")
     monkeypatch.undo()
-    frame.unpersist()  # not all that is cached: a server of Spark Connect has other tests, too
+    # Not all that is cached: a server of Spark Connect has other tests, too
+    frame.unpersist()
 
 
-def test_a_snapshot_is_not_written_into_the_folder_that_its_query_reads(spark, folder, tmp_path):
+def test_a_snapshot_is_not_written_into_the_folder_that_its_query_reads(
+    spark, folder, tmp_path
+):
     counts = sources.text(spark, str(folder)).groupBy("value").count()
-    with pytest.raises(InvalidInputError, match="sink snapshot writes to .*, which lies in the input folder"):
-        start(counts, sinks.snapshot(folder / "t.csv"), name="t", mode="complete", checkpoint=tmp_path / "c")
+    with pytest.raises(
+        InvalidInputError,
+        match="sink snapshot writes to .*, which lies in the input folder",
+    ):
+        start(
+            counts,
+            sinks.snapshot(folder / "t.csv"),
+            name="t",
+            mode="complete",
+            checkpoint=tmp_path / "c",
+        )
 
 
 @pytest.mark.slow
 def test_batches_without_rows_are_no_gap(spark, folder, tmp_path):
     hours = [f"2024-01-01T{hour:02}:00:00\n" for hour in (0, 1, 2, 9)]
-    times = sources.csv(spark, str(folder), schema="t TIMESTAMP", max_files_per_trigger=1)
+    times = sources.csv(
+        spark, str(folder), schema="t TIMESTAMP", max_files_per_trigger=1
+    )
     counts = times.withWatermark("t", "1 hour").groupBy("t").count()
     url = f"sqlite:///{tmp_path}/t.db"
-    nothing = sinks.sql_table(url, "nothing").taking(lambda batch: batch.where("count > 1"))
+    nothing = sinks.sql_table(url, "nothing").taking(
+        lambda batch: batch.where("count > 1")
+    )
     sink = sinks.fan_out(
-        sinks.sql_table(url, "t"), nothing, sinks.batch_files(tmp_path / "out", format="json")
+        sinks.sql_table(url, "t"),
+        nothing,
+        sinks.batch_files(tmp_path / "out", format="json"),
     )
     for number, hour in enumerate(hours):
         feeds.drip([(f"{number}.csv", hour)], folder)
         finish(counts, sink, checkpoint=tmp_path / "ckpt")
-    # Each file is a batch, and each that moves the watermark is followed by one that has no input.
-    assert max(path.name for path in (tmp_path / "out").glob("batch=*")) == "batch=000007"
+    # Each file is a batch, and each that moves the watermark is followed by one that
+    # has no input.
+    assert (
+        max(path.name for path in (tmp_path / "out").glob("batch=*")) == "batch=000007"
+    )
     assert spark.read.json(str(tmp_path / "out")).count() == 3
     with closing(sqlite3.connect(tmp_path / "t.db")) as database:
         assert database.execute("SELECT count(*) FROM t").fetchall() == [(3,)]
-        assert database.execute("SELECT batch_id FROM sparkstream_ledger").fetchall() == [(7,), (7,)]
+        assert database.execute(
+            "SELECT batch_id FROM sparkstream_ledger"
+        ).fetchall() == [(7,), (7,)]

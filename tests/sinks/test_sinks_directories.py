@@ -33,7 +33,11 @@ def stream(spark, folder):
 
 def plain_read(out):
     """Return what a reader finds that knows nothing of Spark."""
-    lines = [line for part in out.glob("[!._]*/part-*") for line in part.read_text().splitlines()]
+    lines = [
+        line
+        for part in out.glob("[!._]*/part-*")
+        for line in part.read_text().splitlines()
+    ]
     return sorted(json.loads(line)["n"] for line in lines)
 
 
@@ -46,14 +50,29 @@ def test_a_batch_that_comes_again_counts_once(stream, tmp_path):
     forget_commit(checkpoint, 2)
     finish(stream, sinks.batch_files(f"file://{out}", format="json"), checkpoint)
     assert plain_read(out) == [1, 2, 3, 4, 5, 6]
-    names = ["_sparkstream_epochs", "_sparkstream_query", "batch=000000", "batch=000001", "batch=000002"]
+    names = [
+        "_sparkstream_epochs",
+        "_sparkstream_query",
+        "batch=000000",
+        "batch=000001",
+        "batch=000002",
+    ]
     assert sorted(path.name for path in out.iterdir()) == names
     rows = stream.sparkSession.read.json(str(out)).orderBy("n").collect()
-    assert [(row.n, row.batch) for row in rows] == [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2), (6, 2)]
+    assert [(row.n, row.batch) for row in rows] == [
+        (1, 0),
+        (2, 0),
+        (3, 1),
+        (4, 1),
+        (5, 2),
+        (6, 2),
+    ]
 
 
 @pytest.mark.classic_only("the functions of a batch run in this process")
-def test_a_batch_has_one_plan_whatever_the_number_of_sinks(stream, tmp_path, monkeypatch):
+def test_a_batch_has_one_plan_whatever_the_number_of_sinks(
+    stream, tmp_path, monkeypatch
+):
     made, planned = [], ledger.plan_of
 
     def plan_of(location, batch, folders):
@@ -70,7 +89,12 @@ def test_a_batch_has_one_plan_whatever_the_number_of_sinks(stream, tmp_path, mon
 
 def packed(**changes):
     """Return a plan as a sink keeps it."""
-    plan = {"offsets": "", "watermark": 0, "others": [[None, '{"a": 1, "b": 2}']], "logs": {}}
+    plan = {
+        "offsets": "",
+        "watermark": 0,
+        "others": [[None, '{"a": 1, "b": 2}']],
+        "logs": {},
+    }
     return base64.b64encode(zlib.compress(json.dumps(plan | changes).encode())).decode()
 
 
@@ -83,13 +107,16 @@ def test_two_plans_are_the_same_whatever_the_order_of_keys_in_an_offset():
 @pytest.mark.parametrize("damaged", ["no plan", packed()[:-9], packed(logs=None)])
 def test_a_plan_that_is_damaged_is_one_line_with_the_ways_on(damaged):
     said = refusal(ledger.same, damaged, packed())
-    assert said == (
-        "the plan that a sink keeps of its last batch is damaged; restore the sink from a backup, or start "
-        "anew with another target and another checkpoint"
+    assert (
+        said
+        == "the plan that a sink keeps of its last batch is damaged; restore the sink"
+        " from a backup, or start anew with another target and another checkpoint"
     )
 
 
-def test_the_folder_is_listed_at_the_first_batch_of_a_start_alone(stream, tmp_path, monkeypatch):
+def test_the_folder_is_listed_at_the_first_batch_of_a_start_alone(
+    stream, tmp_path, monkeypatch
+):
     listed, names = [], place.Here.names
 
     def counted(self, name=""):
@@ -97,7 +124,9 @@ def test_the_folder_is_listed_at_the_first_batch_of_a_start_alone(stream, tmp_pa
         return names(self, name)
 
     monkeypatch.setattr(place.Here, "names", counted)
-    finish(stream, sinks.batch_files(tmp_path / "out", format="json"), tmp_path / "ckpt")
+    finish(
+        stream, sinks.batch_files(tmp_path / "out", format="json"), tmp_path / "ckpt"
+    )
     # When it starts, at batch 0, and when that takes the first epoch.
     assert len([text for text in listed if text.endswith("/out/")]) == 3
 
@@ -105,7 +134,10 @@ def test_the_folder_is_listed_at_the_first_batch_of_a_start_alone(stream, tmp_pa
 def test_what_another_driver_has_done_meanwhile_is_found(stream, tmp_path):
     out, checkpoint = tmp_path / "out", tmp_path / "ckpt"
     finish(stream, sinks.batch_files(out, format="json"), checkpoint)
-    here, query = place.locate(stream.sparkSession, out), (out / "_sparkstream_query").read_text().strip()
+    here, query = (
+        place.locate(stream.sparkSession, out),
+        (out / "_sparkstream_query").read_text().strip(),
+    )
     driver = (out / "_sparkstream_epochs" / "1" / "driver").read_text()
     rows = stream.sparkSession.createDataFrame([(9,)], "n INT")
 
@@ -118,7 +150,10 @@ def test_what_another_driver_has_done_meanwhile_is_found(stream, tmp_path):
     folder(1).write(Batch(query, 2, plan, driver=driver), rows)  # is there
     assert plain_read(out) == [1, 2, 3, 4, 5, 6]
     folder(2).take(query, "the newer one", rows)
-    with pytest.raises(InvalidInputError, match=r"another driver has started .* \(epoch 2, the newer one\)"):
+    with pytest.raises(
+        InvalidInputError,
+        match=r"another driver has started .* \(epoch 2, the newer one\)",
+    ):
         folder(2).write(Batch(query, 3, driver=driver), rows)
     assert not (out / "batch=000003").exists()
 
@@ -129,22 +164,36 @@ def test_other_readers_find_every_timestamp_as_it_is(spark, folder, year):
     times = sources.csv(spark, folder, schema="time TIMESTAMP")
     out = folder.parent / "out"
     finish(times, sinks.batch_files(out), folder.parent / "ckpt")
-    [[time]] = [pq.read_table(part)["time"].to_pylist() for part in out.glob("batch=0*/*.parquet")]
+    [[time]] = [
+        pq.read_table(part)["time"].to_pylist()
+        for part in out.glob("batch=0*/*.parquet")
+    ]
     assert time.replace(tzinfo=None) == datetime(year, 2, 3, 4, 5, 6, 789012)  # noqa: DTZ001 - in UTC
 
 
 def test_a_folder_of_another_query_is_refused(stream, out, tmp_path):
     sink = sinks.batch_files(out, format="json")
     finish(stream, sink, tmp_path / "first")
-    message = r"folder .*out was written by another query \([-0-9a-f]{36}, up to its batch 2\); start on that"
+    message = (
+        r"folder .*out was written by another query \([-0-9a-f]{36}, up to its batch"
+        r" 2\); start on that"
+    )
     assert re.search(message, refusal(finish, stream, sink, tmp_path / "second"))
-    without_the_kit = sink(stream.writeStream).option("checkpointLocation", str(tmp_path / "third")).start()
+    without_the_kit = (
+        sink(stream.writeStream)
+        .option("checkpointLocation", str(tmp_path / "third"))
+        .start()
+    )
     with pytest.raises(Exception, match="was written by another query"):
         without_the_kit.processAllAvailable()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "part-0.json").touch()
-    assert "has rows that no query of the kit has written; use another folder, or remove this one" in refusal(
-        finish, stream, sinks.batch_files(tmp_path / "full"), tmp_path / "fourth"
+    assert (
+        "has rows that no query of the kit has written; use another folder, or remove"
+        " this one"
+        in refusal(
+            finish, stream, sinks.batch_files(tmp_path / "full"), tmp_path / "fourth"
+        )
     )
     assert plain_read(out) == [1, 2, 3, 4, 5, 6]
 
@@ -158,9 +207,9 @@ def test_directories_that_have_gone_are_refused_with_the_ways_on(stream, tmp_pat
         shutil.rmtree(out / f"batch={number:06}")
     feeds.drip([("4.csv", "7\n")], tmp_path / "in")
     message = (
-        f"batch 3 is next, but folder {out} holds this query's batches up to 0 only: .*; or, to write the "
-        f"missing batches again, run sparkstream checkpoint rewind '{checkpoint}' --to 0; or, to go on "
-        "without their rows, run mkdir -p "
+        f"batch 3 is next, but folder {out} holds this query's batches up to 0 only:"
+        " .*; or, to write the missing batches again, run sparkstream checkpoint"
+        f" rewind '{checkpoint}' --to 0; or, to go on without their rows, run mkdir -p "
     )
     for _ in range(2):
         assert re.search(message, refused(stream, sink, checkpoint))
@@ -169,7 +218,8 @@ def test_directories_that_have_gone_are_refused_with_the_ways_on(stream, tmp_pat
     finish(stream, sink, checkpoint)
     assert plain_read(out) == [1, 2, 3, 4, 5, 6, 7]
 
-    shutil.rmtree(out / "batch=000000")  # an older one, which a reader may have taken away
+    # An older one, which a reader may have taken away
+    shutil.rmtree(out / "batch=000000")
     feeds.drip([("5.csv", "8\n")], tmp_path / "in")
     finish(stream, sink, checkpoint)
     assert plain_read(out) == [3, 4, 5, 6, 7, 8]
@@ -188,14 +238,20 @@ def test_a_folder_that_has_gone_is_refused_with_the_way_on(stream, tmp_path, lef
     feeds.drip([("4.csv", "7\n")], tmp_path / "in")
     for _ in range(2):
         said = refused(stream, sink, checkpoint)
-    way_on = re.search(r"holds none of this query's batches.*without their rows, run (mkdir -p '.*')", said)
+    way_on = re.search(
+        r"holds none of this query's batches.*without their rows, run (mkdir -p '.*')",
+        said,
+    )
     assert way_on is not None
     subprocess.run(way_on[1], shell=True, check=True)  # noqa: S602 - as a user would paste it
     for number in (5, 6):
         finish(stream, sink, checkpoint)
         feeds.drip([(f"{number}.csv", f"{number + 3}\n")], tmp_path / "in")
     assert plain_read(out) == [7, 8]
-    assert {row.n for row in stream.sparkSession.read.json(str(out)).collect()} == {7, 8}
+    assert {row.n for row in stream.sparkSession.read.json(str(out)).collect()} == {
+        7,
+        8,
+    }
 
 
 def test_a_disk_that_is_full_at_a_start_is_one_line(stream, tmp_path, monkeypatch):
@@ -204,19 +260,28 @@ def test_a_disk_that_is_full_at_a_start_is_one_line(stream, tmp_path, monkeypatc
 
     finish(stream, sinks.batch_files(tmp_path / "out"), tmp_path / "ckpt")
     monkeypatch.setattr(place.Here, "write", full)
-    assert refusal(finish, stream, sinks.batch_files(tmp_path / "out"), tmp_path / "ckpt").endswith(
-        f"{tmp_path}/out cannot be written or read: No space left on device; make room, or correct its rights"
+    assert refusal(
+        finish, stream, sinks.batch_files(tmp_path / "out"), tmp_path / "ckpt"
+    ).endswith(
+        f"{tmp_path}/out cannot be written or read: No space left on device; make room,"
+        " or correct its rights"
     )
 
 
-def test_hdfs_that_only_a_connect_server_reaches_is_refused_for_that(stream, tmp_path, monkeypatch):
+def test_hdfs_that_only_a_connect_server_reaches_is_refused_for_that(
+    stream, tmp_path, monkeypatch
+):
     monkeypatch.setattr(directories, "locate", lambda *_: place.Place("hdfs://nn/out"))
-    with pytest.raises(InvalidInputError, match="^hdfs://nn/out is on a Spark Connect server"):
+    with pytest.raises(
+        InvalidInputError, match="^hdfs://nn/out is on a Spark Connect server"
+    ):
         finish(stream, sinks.batch_files("hdfs://nn/out"), tmp_path / "ckpt")
 
 
 def test_what_it_cannot_do_it_says(stream, tmp_path):
-    assert "s3a://b/rows: only a local path and hdfs:// have a" in refusal(sinks.batch_files, "s3a://b/rows")
+    assert "s3a://b/rows: only a local path and hdfs:// have a" in refusal(
+        sinks.batch_files, "s3a://b/rows"
+    )
     taken = stream.withColumn("Batch", F.lit(1))
     line = refused(taken, sinks.batch_files(tmp_path / "out"), tmp_path / "ckpt")
     assert "column batch has the name of the directories; rename it" in line
@@ -224,9 +289,13 @@ def test_what_it_cannot_do_it_says(stream, tmp_path):
         start(stream, sinks.batch_files(tmp_path / "out"), name="q")
 
 
-def test_a_second_stream_reads_a_batch_of_several_files_that_comes_again_once(stream, tmp_path):
+def test_a_second_stream_reads_a_batch_of_several_files_that_comes_again_once(
+    stream, tmp_path
+):
     out, later = tmp_path / "out", tmp_path / "later"
-    sink = sinks.batch_files(out, format="json").taking(lambda batch: batch.repartition(2))
+    sink = sinks.batch_files(out, format="json").taking(
+        lambda batch: batch.repartition(2)
+    )
     for _ in range(2):
         finish(stream, sink, tmp_path / "ckpt")
         second = sources.json(stream.sparkSession, out, schema="n INT").select("n")

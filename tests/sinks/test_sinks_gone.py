@@ -23,7 +23,11 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_refused_before_anything_is_made(kind, spark, folder, tmp_path):
-    stream, out, first = three_batches(spark, folder), tmp_path / "out", tmp_path / "first"
+    stream, out, first = (
+        three_batches(spark, folder),
+        tmp_path / "out",
+        tmp_path / "first",
+    )
     out.mkdir()
 
     def sink():  # the other one is opened first, and must get nothing either
@@ -36,12 +40,20 @@ def test_it_is_refused_before_anything_is_made(kind, spark, folder, tmp_path):
     feeds.drip([("9.csv", "d,10\n")], folder)
     for dry_run in (True, False):
         line = refusal(
-            start, stream, sink(), name="q", checkpoint=tmp_path / "ckpt", availableNow=True, dry_run=dry_run
+            start,
+            stream,
+            sink(),
+            name="q",
+            checkpoint=tmp_path / "ckpt",
+            availableNow=True,
+            dry_run=dry_run,
         )
         assert "holds none of this query's batches: it was deleted" in line
         assert sorted(first.iterdir()) == written
         if kind == "sql_table" and (out / "t.db").exists():
-            [tables] = sqlite3.connect(out / "t.db").execute("SELECT count(*) FROM sqlite_master")
+            [tables] = sqlite3.connect(out / "t.db").execute(
+                "SELECT count(*) FROM sqlite_master"
+            )
             assert tables == (0,)
         elif kind != "iceberg":  # whose catalog is made where it is looked at
             assert [*out.iterdir()] == []
@@ -77,13 +89,20 @@ def test_a_folder_that_is_lost_while_its_query_runs_is_refused(how, spark, tmp_p
     out = tmp_path / "out"
 
     def rows():
-        return sorted(row.n for row in spark.read.schema("n INT").parquet(f"{out}/batch=*").collect())
+        return sorted(
+            row.n
+            for row in spark.read.schema("n INT").parquet(f"{out}/batch=*").collect()
+        )
 
     stream = Stream(spark, tmp_path, Adaptor(sinks.batch_files(out), rows))
-    sink_contract.a_target_made_again_under_a_running_query_is_refused(stream, lambda: LOSSES[how](out))
+    sink_contract.a_target_made_again_under_a_running_query_is_refused(
+        stream, lambda: LOSSES[how](out)
+    )
 
 
-def test_rows_without_the_file_that_says_whose_they_are_are_refused_with_ways_that_work(spark, tmp_path):
+def test_rows_without_the_file_that_says_whose_they_are_are_refused_with_ways_that_work(
+    spark, tmp_path
+):
     """As a folder that was copied without its hidden files; earlier versions went on in such a folder."""
     folder, out = tmp_path / "in", tmp_path / "my out"
     feeds.drip([("1.txt", "tea\n")], folder)
@@ -92,7 +111,10 @@ def test_rows_without_the_file_that_says_whose_they_are_are_refused_with_ways_th
     (out / "_sparkstream_query").unlink()
     feeds.drip([("2.txt", "ink\n")], folder)
     line = refusal(finish, rows, sinks.batch_files(out), tmp_path / "ckpt")
-    assert "has directories of batches, and no file _sparkstream_query, which says whose they are" in line
+    assert (
+        "has directories of batches, and no file _sparkstream_query, which says whose"
+        " they are" in line
+    )
     way = line.partition("and none is missing, run ")[2]
     subprocess.run(["bash", "-c", way], check=True)
     finish(rows, sinks.batch_files(out), tmp_path / "ckpt")

@@ -26,13 +26,17 @@ from sparkstream_kit.sinks import formats
 from sparkstream_kit.sinks.base import Opening, begun, opened
 
 STRING, INT = rows.STRING, rows.INT
-NULL = "\x01NULL"  # no text of the rows: with it Spark's reader of CSV tells NULL from an empty text
-# The kinds that each format can hold. ORC moves some days and times, of which rows below have a case each.
-# A byte order mark is lost at the beginning of a file, so it stops the batch in the first column.
+# No text of the rows: with it Spark's reader of CSV tells NULL from an empty text
+NULL = "\x01NULL"
+# The kinds that each format can hold. ORC moves some days and times, of which rows
+# below have a case each. A byte order mark is lost at the beginning of a file, so it
+# stops the batch in the first column.
 TEXTS = rows.texts_of([text for text in rows.TEXTS if not text.startswith("\ufeff")])
 _LATE = [moment for moment in rows.TIMESTAMP.corners if moment.year not in (1582, 1969)]
 LATER = replace(rows.TIMESTAMP, corners=tuple(_LATE))
-DATES = replace(rows.DATE, corners=tuple(day for day in rows.DATE.corners if day.year != 1582))
+DATES = replace(
+    rows.DATE, corners=tuple(day for day in rows.DATE.corners if day.year != 1582)
+)
 STRUCT = rows.struct_of(a=rows.INT, b=rows.STRING)
 PLAIN = [kind for kind in rows.FLAT if kind is not rows.VARIANT]
 HELD = {
@@ -60,7 +64,9 @@ def written(table, frame, path, file_format, **options):
     form = formats.of(sinks.files, file_format, options, path)
     form.check("files", frame)
     guarded = form.guarded("files", frame)
-    guarded.coalesce(1).write.format(form.kind).options(**form.options).mode("overwrite").save(str(path))
+    guarded.coalesce(1).write.format(form.kind).options(**form.options).mode(
+        "overwrite"
+    ).save(str(path))
     return read_back(spark, table, path, form)
 
 
@@ -102,19 +108,31 @@ def as_python_reads(path, file_format, columns):
 
 
 @pytest.mark.parametrize("file_format", HELD)
-def test_each_type_that_a_format_can_hold_comes_back_as_it_was(spark, tmp_path, file_format):
+def test_each_type_that_a_format_can_hold_comes_back_as_it_was(
+    spark, tmp_path, file_format
+):
     table = rows.wide(HELD[file_format])
     frame = table.frame(spark)
-    assert table.told(written(table, frame, tmp_path / "out", file_format)) == table.told(frame)
+    assert table.told(
+        written(table, frame, tmp_path / "out", file_format)
+    ) == table.told(frame)
 
 
-@pytest.mark.parametrize("zone", ["Europe/Berlin", pytest.param("America/New_York", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("file_format", ["csv", pytest.param("json", marks=pytest.mark.slow)])
-def test_an_hour_that_comes_twice_and_old_offsets_come_back(spark, tmp_path, file_format, zone):
+@pytest.mark.parametrize(
+    "zone", ["Europe/Berlin", pytest.param("America/New_York", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize(
+    "file_format", ["csv", pytest.param("json", marks=pytest.mark.slow)]
+)
+def test_an_hour_that_comes_twice_and_old_offsets_come_back(
+    spark, tmp_path, file_format, zone
+):
     table = rows.wide([rows.TIMESTAMP, rows.TIMESTAMP_NTZ, rows.DATE])
     frame = table.frame(spark)
     with in_force(spark, {"spark.sql.session.timeZone": zone}):
-        assert table.told(written(table, frame, tmp_path / "out", file_format)) == table.told(frame)
+        assert table.told(
+            written(table, frame, tmp_path / "out", file_format)
+        ) == table.told(frame)
 
 
 @pytest.mark.parametrize("file_format", ["csv", "json", "parquet"])
@@ -123,7 +141,11 @@ def test_another_reader_finds_each_text_and_each_row(spark, tmp_path, file_forma
     written(table, table.frame(spark), tmp_path / "out", file_format)
     found = as_python_reads(tmp_path / "out", file_format, ["c0", "c1"])
     # Python's csv has no NULL.
-    wanted = [tuple(cell or "" for cell in row) for row in table.rows] if file_format == "csv" else table.rows
+    wanted = (
+        [tuple(cell or "" for cell in row) for row in table.rows]
+        if file_format == "csv"
+        else table.rows
+    )
     assert sorted(map(repr, found)) == sorted(map(repr, wanted))
 
 
@@ -159,9 +181,12 @@ OPTIONS = [
 @pytest.mark.fast("csv-*0", "csv-*3", "csv-*5", "csv-*4")
 @pytest.mark.parametrize(("file_format", "options"), OPTIONS)
 def test_an_option_changes_the_file_and_no_value(spark, tmp_path, file_format, options):
-    # A row of NULL alone is a line of tabs alone, which readers skip: there is a case of it below.
+    # A row of NULL alone is a line of tabs alone, which readers skip: there is a case
+    # of it below.
     has_nulls = options.get("sep") != "\t"
-    table = rows.wide([TEXTS, rows.TIMESTAMP if file_format == "csv" else INT], nulls=has_nulls)
+    table = rows.wide(
+        [TEXTS, rows.TIMESTAMP if file_format == "csv" else INT], nulls=has_nulls
+    )
     frame = table.frame(spark)
     found = written(table, frame, tmp_path / "out", file_format, **options)
     assert table.told(found) == table.told(frame)
@@ -189,15 +214,30 @@ def test_a_format_is_known_by_each_of_its_names():
 
 NULLABLE = "CASE WHEN value > '' THEN value END"
 REFUSED: dict[str, Any] = {
-    "CSV of one column with NULL": ("csv", {}, [f"{NULLABLE} s"], "column s is the only one and can be NULL"),
+    "CSV of one column with NULL": (
+        "csv",
+        {},
+        [f"{NULLABLE} s"],
+        "column s is the only one and can be NULL",
+    ),
     "of a number": (
         "CSV",
         {"header": True},
         ["CAST(value AS INT) n"],
         "column n is the only one and can be NULL",
     ),
-    "beside folders": ("csv", {"partition_by": ["k"]}, ["1 k", f"{NULLABLE} s"], "column s is the only one"),
-    "a blank for NULL": ("csv", {"nullValue": " "}, [f"{NULLABLE} s"], "give nullValue='NULL'"),
+    "beside folders": (
+        "csv",
+        {"partition_by": ["k"]},
+        ["1 k", f"{NULLABLE} s"],
+        "column s is the only one",
+    ),
+    "a blank for NULL": (
+        "csv",
+        {"nullValue": " "},
+        [f"{NULLABLE} s"],
+        "give nullValue='NULL'",
+    ),
     "quotes for NULL": (
         "csv",
         {"quoteAll": True},
@@ -210,11 +250,36 @@ REFUSED: dict[str, Any] = {
         ["make_interval(1) i"],
         "column i is interval, and a file of json",
     ),
-    "bytes in CSV": ("csv", {}, ["X'00' b", "1 n"], "column b is binary, and a file of csv cannot hold it"),
-    "no text for a key": ("json", {}, ["map(1, 'a') m"], "column m is map<int,string>, and a file of json"),
-    "a variant in JSON": ("json", {}, ["parse_json('1') v"], "column v is variant, and a file of json"),
-    "a backtick in ORC": ("orc", {}, ["1 AS `f``g`"], "column f`g has a backtick in its name"),
-    "one in a struct": ("orc", {}, ["named_struct('f`g', 1) s"], "column f`g has a backtick in its name"),
+    "bytes in CSV": (
+        "csv",
+        {},
+        ["X'00' b", "1 n"],
+        "column b is binary, and a file of csv cannot hold it",
+    ),
+    "no text for a key": (
+        "json",
+        {},
+        ["map(1, 'a') m"],
+        "column m is map<int,string>, and a file of json",
+    ),
+    "a variant in JSON": (
+        "json",
+        {},
+        ["parse_json('1') v"],
+        "column v is variant, and a file of json",
+    ),
+    "a backtick in ORC": (
+        "orc",
+        {},
+        ["1 AS `f``g`"],
+        "column f`g has a backtick in its name",
+    ),
+    "one in a struct": (
+        "orc",
+        {},
+        ["named_struct('f`g', 1) s"],
+        "column f`g has a backtick in its name",
+    ),
     "dates as keys in ORC": (
         "orc",
         {},
@@ -227,23 +292,48 @@ REFUSED: dict[str, Any] = {
         ["named_struct() s"],
         "column s is struct<>, and a file of parquet",
     ),
-    "no column in the files": ("csv", {"partition_by": ["k"]}, ["1 k"], "partition_by has each column"),
-    "a folder twice": ("json", {"partition_by": ["k", "K"]}, ["1 k", "1 n"], "column k appears twice"),
+    "no column in the files": (
+        "csv",
+        {"partition_by": ["k"]},
+        ["1 k"],
+        "partition_by has each column",
+    ),
+    "a folder twice": (
+        "json",
+        {"partition_by": ["k", "K"]},
+        ["1 k", "1 n"],
+        "column k appears twice",
+    ),
     "no such folder": (
         "json",
         {"partition_by": ["kk"]},
         ["1 k", "1 n"],
         "there is no column kk; did you mean k?",
     ),
-    "a hidden folder": ("json", {"partition_by": [".k"]}, ["1 `.k`", "1 n"], "makes hidden folders"),
+    "a hidden folder": (
+        "json",
+        {"partition_by": [".k"]},
+        ["1 `.k`", "1 n"],
+        "makes hidden folders",
+    ),
     "bytes as a folder": (
         "json",
         {"partition_by": ["k"]},
         ["X'00' k", "1 n"],
         "column k is binary, of which no",
     ),
-    "a field twice": ("orc", {}, ["named_struct('f', 1, 'F', 2) s"], "column s: field f appears twice"),
-    "a name of Spark's": ("csv", {}, ["value", "1 _corrupt_record"], "puts what it cannot read; rename it"),
+    "a field twice": (
+        "orc",
+        {},
+        ["named_struct('f', 1, 'F', 2) s"],
+        "column s: field f appears twice",
+    ),
+    "a name of Spark's": (
+        "csv",
+        {},
+        ["value", "1 _corrupt_record"],
+        "puts what it cannot read; rename it",
+    ),
     "a collation as a folder": (
         "json",
         {"partition_by": ["k"]},
@@ -273,7 +363,9 @@ def test_what_the_schema_shows_is_refused_at_the_start(one_row, tmp_path, kind, 
     if "partition_by" in options and kind == "batch_files":
         return
     sink = getattr(sinks, kind)(tmp_path / "out", format=file_format, **options)
-    assert message in refusal(begun, sink, one_row.selectExpr(*columns), None, Opening())
+    assert message in refusal(
+        begun, sink, one_row.selectExpr(*columns), None, Opening()
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -309,35 +401,100 @@ def two(*values, kinds=(STRING, STRING)):
 
 
 BY_VALUE: dict[str, Any] = {
-    "a line of blanks": ("csv", {}, text(" \t"), "column s begins a line of blanks alone"),
-    "tabs alone": ("csv", {"sep": "\t"}, two((None, None)), "column a begins a line of blanks alone"),
-    "a tab and a blank": ("csv", {"sep": "\t"}, two((None, " ")), "column a begins a line of blanks alone"),
+    "a line of blanks": (
+        "csv",
+        {},
+        text(" \t"),
+        "column s begins a line of blanks alone",
+    ),
+    "tabs alone": (
+        "csv",
+        {"sep": "\t"},
+        two((None, None)),
+        "column a begins a line of blanks alone",
+    ),
+    "a tab and a blank": (
+        "csv",
+        {"sep": "\t"},
+        two((None, " ")),
+        "column a begins a line of blanks alone",
+    ),
     "what Java takes for a blank": (
         "csv",
         {"sep": "\x01"},
         two((None, None)),
         "begins a line of blanks alone",
     ),
-    "a tab by its letter": ("csv", {"sep": "\\t"}, two((None, None)), "begins a line of blanks alone"),
+    "a tab by its letter": (
+        "csv",
+        {"sep": "\\t"},
+        two((None, None)),
+        "begins a line of blanks alone",
+    ),
     "a byte order mark": ("csv", {}, text("\ufeffx"), "begins with a byte order mark"),
-    "the text of NULL": ("csv", {"nullValue": "NULL"}, text("NULL"), "has 'NULL', which stands for NULL"),
+    "the text of NULL": (
+        "csv",
+        {"nullValue": "NULL"},
+        text("NULL"),
+        "has 'NULL', which stands for NULL",
+    ),
     "a number of NULL": (
         "csv",
         {"nullValue": "1"},
         two((1, None), kinds=(INT, INT)),
         "has '1', which stands",
     ),
-    "a NUL in quotes": ("csv", {}, two(("a,\x00", "b")), "has a text with a NUL character in quotes"),
-    "not in the encoding": ("csv", {"charset": "iso-8859-1"}, text("日本"), "the encoding cannot write"),
-    "a changed line end": ("csv", {"lineSep": "\r\n"}, text("a\nb"), "has a text with a line end"),
-    "the line end": ("csv", {"lineSep": ";"}, text("a;b"), "has a text with a line end"),
+    "a NUL in quotes": (
+        "csv",
+        {},
+        two(("a,\x00", "b")),
+        "has a text with a NUL character in quotes",
+    ),
+    "not in the encoding": (
+        "csv",
+        {"charset": "iso-8859-1"},
+        text("日本"),
+        "the encoding cannot write",
+    ),
+    "a changed line end": (
+        "csv",
+        {"lineSep": "\r\n"},
+        text("a\nb"),
+        "has a text with a line end",
+    ),
+    "the line end": (
+        "csv",
+        {"lineSep": ";"},
+        text("a;b"),
+        "has a text with a line end",
+    ),
     "a text like sep": ("csv", {"sep": "||"}, two(("a|", "b")), "ends like sep begins"),
-    "a text like the line end": ("text", {"lineSep": "||"}, text("a|"), "which would be two rows"),
+    "a text like the line end": (
+        "text",
+        {"lineSep": "||"},
+        text("a|"),
+        "which would be two rows",
+    ),
     "two lines of text": ("text", {}, text("a\rb"), "which would be two rows"),
-    "two parts of text": ("text", {"lineSep": ";"}, text("a;b"), "which would be two rows"),
-    "NULL as text": ("text", {}, text("a", None, nullable=True), "has NULL, of which text has no sign"),
+    "two parts of text": (
+        "text",
+        {"lineSep": ";"},
+        text("a;b"),
+        "which would be two rows",
+    ),
+    "NULL as text": (
+        "text",
+        {},
+        text("a", None, nullable=True),
+        "has NULL, of which text has no sign",
+    ),
     "1582 in ORC": ("orc", {}, rows.corners(rows.DATE), "4 to 15 October 1582"),
-    "1969 in ORC": ("orc", {}, rows.corners(rows.array_of(rows.TIMESTAMP)), "the last second of 1969"),
+    "1969 in ORC": (
+        "orc",
+        {},
+        rows.corners(rows.array_of(rows.TIMESTAMP)),
+        "the last second of 1969",
+    ),
     "an empty folder": (
         "json",
         {"partition_by": ["a"]},
@@ -356,7 +513,12 @@ BY_VALUE: dict[str, Any] = {
         two(("/" * 90, "x")),
         "too long for the name of a folder",
     ),
-    "a NUL in a folder": ("json", {"partition_by": ["a"]}, two(("a\x00", "x")), "has a NUL character"),
+    "a NUL in a folder": (
+        "json",
+        {"partition_by": ["a"]},
+        two(("a\x00", "x")),
+        "has a NUL character",
+    ),
     "the folder of NULL": (
         "csv",
         {"partition_by": ["a"]},
@@ -367,13 +529,17 @@ BY_VALUE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("case", BY_VALUE)
-def test_what_a_value_alone_shows_stops_the_batch_before_it_is_written(spark, tmp_path, case):
+def test_what_a_value_alone_shows_stops_the_batch_before_it_is_written(
+    spark, tmp_path, case
+):
     file_format, options, table, message = BY_VALUE[case]
     folders = options.pop("partition_by", []) if "partition_by" in options else []
     form = formats.of(sinks.files, file_format, options, tmp_path / "out")
     if folders:
         options["partition_by"] = folders
-        table = replace(table, columns=(table.columns[0], replace(table.columns[1], nullable=False)))
+        table = replace(
+            table, columns=(table.columns[0], replace(table.columns[1], nullable=False))
+        )
     frame = table.frame(spark)
     form.check("files", frame, folders)
     with pytest.raises(Exception, match="USER_RAISED_EXCEPTION") as failed:
@@ -405,22 +571,42 @@ def test_bytes_that_are_no_text_stop_the_batch(spark, tmp_path, case):
 @pytest.mark.parametrize("file_format", ["csv", "json", "text"])
 def test_a_text_with_a_collation_is_a_text(spark, tmp_path, file_format):
     form = formats.of(sinks.files, file_format, {}, tmp_path / "out")
-    frame = spark.sql("SELECT 'Tea' COLLATE UNICODE_CI AS s UNION ALL SELECT 'ink' COLLATE UNICODE_CI")
+    frame = spark.sql(
+        "SELECT 'Tea' COLLATE UNICODE_CI AS s UNION ALL SELECT 'ink' COLLATE UNICODE_CI"
+    )
     form.check("files", frame)
-    assert sorted(row.s for row in form.guarded("files", frame).collect()) == ["Tea", "ink"]
+    assert sorted(row.s for row in form.guarded("files", frame).collect()) == [
+        "Tea",
+        "ink",
+    ]
 
 
 EVERYDAY: dict[str, Any] = {
-    "texts unlike sep": ("csv", {"sep": "||"}, two(("a|b", "|c"), ("x||y", None), ("", "z"))),
+    "texts unlike sep": (
+        "csv",
+        {"sep": "||"},
+        two(("a|b", "|c"), ("x||y", None), ("", "z")),
+    ),
     "a text for NULL in a list": (
         "json",
         {},
-        two((("x", None), None), kinds=(rows.array_of(STRING), rows.map_of(STRING, STRING))),
+        two(
+            (("x", None), None),
+            kinds=(rows.array_of(STRING), rows.map_of(STRING, STRING)),
+        ),
     ),
     "words": ("csv", {}, text("tea", "ink", 'say "hi"', "")),
-    "a table": ("csv", {}, two(("tea", 1), ("", 2), (None, None), (" ink ", 3), kinds=(STRING, INT))),
+    "a table": (
+        "csv",
+        {},
+        two(("tea", 1), ("", 2), (None, None), (" ink ", 3), kinds=(STRING, INT)),
+    ),
     "tabs": ("csv", {"sep": "\t"}, two(("tea", None), ("x\ty", "z"), ("", None))),
-    "with a word for NULL": ("csv", {"nullValue": "NULL"}, text("tea", None, "", nullable=True)),
+    "with a word for NULL": (
+        "csv",
+        {"nullValue": "NULL"},
+        text("tea", None, "", nullable=True),
+    ),
     "blanks in quotes": ("csv", {"quoteAll": True}, text(" ", "", "x")),
     "latin": ("csv", {"encoding": "ISO-8859-1"}, two(("é", 1), kinds=(STRING, INT))),
     "lines": ("text", {}, text("tea", "", " ", nullable=True)),
@@ -432,17 +618,22 @@ EVERYDAY: dict[str, Any] = {
 def test_ordinary_rows_are_written_without_a_word(spark, tmp_path, case, caplog):
     file_format, options, table = EVERYDAY[case]
     frame = table.frame(spark)
-    assert table.told(written(table, frame, tmp_path / "out", file_format, **options)) == table.told(frame)
+    assert table.told(
+        written(table, frame, tmp_path / "out", file_format, **options)
+    ) == table.told(frame)
     assert not caplog.records
 
 
-@pytest.mark.parametrize("kind", ["files", pytest.param("batch_files", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["files", pytest.param("batch_files", marks=pytest.mark.slow)]
+)
 def test_a_batch_that_is_stopped_loses_nothing(spark, folder, tmp_path, kind):
     feeds.drip([("1.txt", "tea\n"), ("2.txt", "NULL\n")], folder)
     lines = sources.text(spark, str(folder), max_files_per_trigger=1)
     make = partial(getattr(sinks, kind), tmp_path / "out", format="csv")
     with pytest.raises(
-        Exception, match=f"{kind}: column value has 'NULL', which stands for NULL; give another"
+        Exception,
+        match=f"{kind}: column value has 'NULL', which stands for NULL; give another",
     ):
         finish(lines, make(nullValue="NULL"), tmp_path / "ckpt")
     finish(lines, make(nullValue="\\N"), tmp_path / "ckpt")
@@ -464,7 +655,11 @@ def test_a_timestamp_is_a_folder_in_a_steady_zone_alone(spark, one_row, tmp_path
 @pytest.mark.slow
 def test_folders_have_each_value_of_each_type(spark, one_row, tmp_path):
     texts = rows.texts_of(
-        [t for t in rows.TEXTS if t not in ("", "__HIVE_DEFAULT_PARTITION__") and len(t) < 99]
+        [
+            t
+            for t in rows.TEXTS
+            if t not in ("", "__HIVE_DEFAULT_PARTITION__") and len(t) < 99
+        ]
     )
     kinds = [*rows.NUMBERS, texts, *rows.TIMES, rows.BOOLEAN, rows.INTERVAL_DAYS]
     for number, kind in enumerate(kinds):
@@ -472,13 +667,21 @@ def test_folders_have_each_value_of_each_type(spark, one_row, tmp_path):
         out = tmp_path / f"out{number}"
         sink = sinks.files(out, partition_by=["v"])
         finish(table.over(one_row), sink, tmp_path / f"ckpt{number}")
-        with in_force(spark, {"spark.sql.sources.partitionColumnTypeInference.enabled": "false"}):
+        with in_force(
+            spark, {"spark.sql.sources.partitionColumnTypeInference.enabled": "false"}
+        ):
             found = spark.read.schema(f"k INT, v {kind.ddl}").parquet(str(out))
             assert table.told(found) == table.told(table.frame(spark)), kind
 
 
 TABLES: dict[str, Any] = {
-    "CSV": (None, {}, two(("  lead", 1), ('\\"', 2), ("a,b", None), (None, None), kinds=(STRING, INT))),
+    "CSV": (
+        None,
+        {},
+        two(
+            ("  lead", 1), ('\\"', 2), ("a,b", None), (None, None), kinds=(STRING, INT)
+        ),
+    ),
     "csv": (
         "(a STRING, b INT) USING CSV OPTIONS (sep ';', header 'true', nullValue 'N')",
         {},
@@ -499,7 +702,10 @@ TABLES: dict[str, Any] = {
 TABLES["Json"] = (
     None,
     {},
-    two(*((None, moment) for moment in rows.TIMESTAMP.corners), kinds=(STRING, rows.TIMESTAMP)),
+    two(
+        *((None, moment) for moment in rows.TIMESTAMP.corners),
+        kinds=(STRING, rows.TIMESTAMP),
+    ),
 )
 
 
@@ -512,21 +718,36 @@ def test_a_table_is_read_as_it_was_written(spark, one_row, tmp_path, spelled):
         spark.sql(f"CREATE TABLE of_{spelled} {ddl}")
     try:
         finish(
-            table.over(one_row), sinks.table(f"of_{spelled}", format=spelled, **options), tmp_path / "ckpt"
+            table.over(one_row),
+            sinks.table(f"of_{spelled}", format=spelled, **options),
+            tmp_path / "ckpt",
         )
-        assert table.told(spark.table(f"of_{spelled}")) == table.told(table.frame(spark))
+        assert table.told(spark.table(f"of_{spelled}")) == table.told(
+            table.frame(spark)
+        )
     finally:
         spark.sql(f"DROP TABLE of_{spelled}")
 
 
 @pytest.mark.classic_only("the table is the session's")
-@pytest.mark.parametrize("names", [("Of_Two", "default.of_two"), ("of_two", "`of_two`")])
-def test_a_table_of_a_query_that_runs_is_no_other_ones_before_it_has_rows(spark, folder, tmp_path, names):
+@pytest.mark.parametrize(
+    "names", [("Of_Two", "default.of_two"), ("of_two", "`of_two`")]
+)
+def test_a_table_of_a_query_that_runs_is_no_other_ones_before_it_has_rows(
+    spark, folder, tmp_path, names
+):
     lines = sources.text(spark, str(folder))
     one, other = map(sinks.table, names)
     query = start(lines, one, name="one", checkpoint=tmp_path / "one")
     try:
-        said = refusal(start, lines, other, name="other", checkpoint=tmp_path / "other", availableNow=True)
+        said = refusal(
+            start,
+            lines,
+            other,
+            name="other",
+            checkpoint=tmp_path / "other",
+            availableNow=True,
+        )
         assert "is written by query one, which runs; end that query first" in said
     finally:
         query.stop()
@@ -534,7 +755,12 @@ def test_a_table_of_a_query_that_runs_is_no_other_ones_before_it_has_rows(spark,
 
 
 OTHER: dict[str, Any] = {
-    "an option": ("csv", {"sep": "|"}, ["value a", "1 b"], "created without the option sep='|'"),
+    "an option": (
+        "csv",
+        {"sep": "|"},
+        ["value a", "1 b"],
+        "created without the option sep='|'",
+    ),
     "a format": (
         "json",
         {},
@@ -547,9 +773,19 @@ OTHER: dict[str, Any] = {
         ["1 b", "value a"],
         "has the columns a, b, and csv knows them by their places alone",
     ),
-    "a type": ("csv", {}, ["value a", "1L b"], "column b is bigint, and int in the table; cast it"),
+    "a type": (
+        "csv",
+        {},
+        ["value a", "1L b"],
+        "column b is bigint, and int in the table; cast it",
+    ),
     "a name": ("csv", {}, ["value a", "1 bb"], "has no column bb; did you mean b?"),
-    "a partition": ("csv", {"partition_by": ["a"]}, ["value a", "1 b"], "is partitioned by no column; leave"),
+    "a partition": (
+        "csv",
+        {"partition_by": ["a"]},
+        ["value a", "1 b"],
+        "is partitioned by no column; leave",
+    ),
 }
 
 
@@ -559,7 +795,9 @@ def test_rows_that_do_not_fit_a_table_are_refused(spark, one_row):
     try:
         for file_format, options, columns, message in OTHER.values():
             sink = sinks.table("there", format=file_format, **options)
-            assert message in refusal(begun, sink, one_row.selectExpr(*columns), None, Opening())
+            assert message in refusal(
+                begun, sink, one_row.selectExpr(*columns), None, Opening()
+            )
     finally:
         spark.sql("DROP TABLE there")
 
@@ -575,10 +813,20 @@ def test_rows_that_do_not_fit_a_table_are_refused(spark, one_row):
         ("text", "wholetext 'true'"),
     ],
 )
-def test_a_table_that_is_read_otherwise_than_written_is_refused(spark, one_row, file_format, option):
-    spark.sql(f"CREATE TABLE otherwise (value STRING) USING {file_format} OPTIONS ({option})")
+def test_a_table_that_is_read_otherwise_than_written_is_refused(
+    spark, one_row, file_format, option
+):
+    spark.sql(
+        f"CREATE TABLE otherwise (value STRING) USING {file_format} OPTIONS ({option})"
+    )
     try:
-        said = refusal(begun, sinks.table("otherwise", format=file_format), one_row, None, Opening())
+        said = refusal(
+            begun,
+            sinks.table("otherwise", format=file_format),
+            one_row,
+            None,
+            Opening(),
+        )
         name = option.split()[0].lower()
         assert f"was created with the option {name}=" in said
         assert said.endswith("; use a table without it")
@@ -592,7 +840,8 @@ def test_the_statement_that_creates_a_table_with_options_works(spark, one_row):
     frame = one_row.selectExpr("value AS `a b`", "1 AS k", "2 AS n")
     said = refusal(begun, sink, frame, None, Opening())
     assert said.startswith(
-        "table made: Spark creates it without the option sep, so it would be read without it"
+        "table made: Spark creates it without the option sep, so it would be read"
+        " without it"
     )
     spark.sql(said.partition("create it first: ")[2])
     try:
@@ -603,13 +852,18 @@ def test_the_statement_that_creates_a_table_with_options_works(spark, one_row):
 
 def test_a_writer_without_start_goes_on_after_a_failed_batch(one_row, folder, tmp_path):
     frame = one_row.selectExpr("IF(value = 'x', raise_error('not now'), value) AS v")
-    writer = frame.writeStream.option("checkpointLocation", str(tmp_path / "ckpt")).trigger(availableNow=True)
+    writer = frame.writeStream.option(
+        "checkpointLocation", str(tmp_path / "ckpt")
+    ).trigger(availableNow=True)
     writer = sinks.batch_files(tmp_path / "out", format="json")(writer)
     with pytest.raises(Exception, match="not now"):
         writer.start().awaitTermination()
     (folder / "1.txt").write_text("y\n")
     writer.start().awaitTermination()
-    assert "".join(file.read_text() for file in (tmp_path / "out").rglob("part-*")) == '{"v":"y"}\n'
+    assert (
+        "".join(file.read_text() for file in (tmp_path / "out").rglob("part-*"))
+        == '{"v":"y"}\n'
+    )
 
 
 def test_a_snapshot_has_each_text_for_python_and_for_spark(spark, tmp_path):
@@ -621,29 +875,45 @@ def test_a_snapshot_has_each_text_for_python_and_for_spark(spark, tmp_path):
     assert head == ["c0", "c1"]
     assert found == [[cell or "" for cell in row] for row in table.rows]
     back = spark.read.csv(
-        f"file:{tmp_path}/o.csv", header=True, escape='"', multiLine=True, nullValue=NULL, schema=table.ddl
+        f"file:{tmp_path}/o.csv",
+        header=True,
+        escape='"',
+        multiLine=True,
+        nullValue=NULL,
+        schema=table.ddl,
     )
     assert table.told(back) == table.told(frame)
     lossy = spark.sql("SELECT map(1, 2) AS m")
     for ending, form in (("csv", "csv"), ("json", "json")):
         sink = sinks.snapshot(tmp_path / f"m.{ending}")
-        assert f"column m is map<int,int>, and a file of {form} cannot hold it" in refusal(
-            opened, sink, lossy, None
+        assert (
+            f"column m is map<int,int>, and a file of {form} cannot hold it"
+            in refusal(opened, sink, lossy, None)
         )
 
 
-VIEW = pytest.param("a view", marks=pytest.mark.classic_only("the view is the session's"))
+VIEW = pytest.param(
+    "a view", marks=pytest.mark.classic_only("the view is the session's")
+)
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", VIEW])
-def test_a_whole_result_with_bytes_or_with_a_name_twice_is_not_written(spark, tmp_path, kind):
-    sink = sinks.latest("of_bytes") if kind == "a view" else sinks.snapshot(tmp_path / f"o.{kind}")
+def test_a_whole_result_with_bytes_or_with_a_name_twice_is_not_written(
+    spark, tmp_path, kind
+):
+    sink = (
+        sinks.latest("of_bytes")
+        if kind == "a view"
+        else sinks.snapshot(tmp_path / f"o.{kind}")
+    )
     frame = spark.sql(f"SELECT 1 AS n, {NO_TEXT} AS s")
     write = opened(sink, frame, None)
     with pytest.raises(Exception, match="column s has a text that is not UTF-8"):
         write(frame, 0)
     write(spark.sql("SELECT 1 AS n, 'tea' AS s"), 1)
-    assert "column n appears twice" in refusal(opened, sink, frame.select("n", "n"), None)
+    assert "column n appears twice" in refusal(
+        opened, sink, frame.select("n", "n"), None
+    )
 
 
 def test_a_line_of_csv_is_one_record_for_any_reader():
@@ -658,8 +928,18 @@ def test_a_line_of_csv_is_one_record_for_any_reader():
 @pytest.mark.slow
 @pytest.mark.classic_only("the view is the session's")
 def test_the_rows_of_latest_are_the_same_after_a_restart(spark, one_row, tmp_path):
-    kinds = [rows.DOUBLE, rows.TIMESTAMP, rows.BINARY, rows.VARIANT, rows.INTERVAL_MONTHS, *rows.ODD_MAPS]
-    kinds += [rows.array_of(rows.ODD_MAPS[0]), rows.struct_of(a=rows.VARIANT, b=rows.ODD_MAPS[2])]
+    kinds = [
+        rows.DOUBLE,
+        rows.TIMESTAMP,
+        rows.BINARY,
+        rows.VARIANT,
+        rows.INTERVAL_MONTHS,
+        *rows.ODD_MAPS,
+    ]
+    kinds += [
+        rows.array_of(rows.ODD_MAPS[0]),
+        rows.struct_of(a=rows.VARIANT, b=rows.ODD_MAPS[2]),
+    ]
     table = rows.wide(kinds)
     stream = table.over(one_row.groupBy("value").count().select("value"))
     for _ in range(2):
@@ -668,10 +948,13 @@ def test_the_rows_of_latest_are_the_same_after_a_restart(spark, one_row, tmp_pat
 
 
 ON_THE_PAGE = re.compile(
-    r"^\| `(\w+)`: `([^`]*)`(?:, [^|`\\]*)?(?: \\\| `([^`]*)`)? \| (?:`(.*)`)? ?\| (?:`(.*)`)? ?\|$",
+    r"^\| `(\w+)`: `([^`]*)`(?:, [^|`\\]*)?(?: \\\| `([^`]*)`)? \| (?:`(.*)`)? ?\|"
+    r" (?:`(.*)`)? ?\|$",
     re.MULTILINE,
 )
-PAGE = ON_THE_PAGE.findall((ROOT / "docs/files.md").read_text("utf-8").partition("## What is written")[2])
+PAGE = ON_THE_PAGE.findall(
+    (ROOT / "docs/files.md").read_text("utf-8").partition("## What is written")[2]
+)
 
 
 def unescaped(text):
@@ -679,15 +962,21 @@ def unescaped(text):
 
 
 @pytest.mark.parametrize(("file_format", "row", "options", "line", "word"), PAGE)
-def test_each_row_of_the_page_is_true(spark, tmp_path, file_format, row, options, line, word):
+def test_each_row_of_the_page_is_true(
+    spark, tmp_path, file_format, row, options, line, word
+):
     arguments = eval(f"dict({options})")  # noqa: S307 - as a reader of the page would type it
     values = re.split(r", (?![^(]*\))", row)
     if "void" not in word:
         values = [
-            value.replace("NULL", "CAST(NULL AS STRING)") if value == "NULL" else value for value in values
+            value.replace("NULL", "CAST(NULL AS STRING)") if value == "NULL" else value
+            for value in values
         ]
     frame = spark.sql(
-        "SELECT " + ", ".join(f"{value} AS {name}" for value, name in zip(values, "ab", strict=False))
+        "SELECT "
+        + ", ".join(
+            f"{value} AS {name}" for value, name in zip(values, "ab", strict=False)
+        )
     )
     out, folders = tmp_path / "out", arguments.pop("partition_by", ())
 
@@ -707,5 +996,7 @@ def test_each_row_of_the_page_is_true(spark, tmp_path, file_format, row, options
 
 
 def test_the_page_has_its_rows():
-    page = (ROOT / "docs/files.md").read_text("utf-8").partition("## What is written")[2]
+    page = (
+        (ROOT / "docs/files.md").read_text("utf-8").partition("## What is written")[2]
+    )
     assert len(PAGE) == len(re.findall(r"^\| `", page, re.MULTILINE)) > 25

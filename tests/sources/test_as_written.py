@@ -47,7 +47,14 @@ def table(page):
         content = ast.literal_eval(f"'{text}'" if "'" not in text else f'"""{text}"""')
         schema, _, options = given.strip("`").partition('"')[2].partition('"')
         options = eval(f"dict({options.lstrip(', ')})")  # noqa: S307 - as a reader of the page would type it
-        yield Row(kind, content.encode("latin-1" if latin else "utf-8"), schema, options, source, parser)
+        yield Row(
+            kind,
+            content.encode("latin-1" if latin else "utf-8"),
+            schema,
+            options,
+            source,
+            parser,
+        )
 
 
 ROWS = list(table((ROOT / "docs" / "files.md").read_text("utf-8")))
@@ -65,7 +72,8 @@ def expected(cell):
 def good_file(row):
     """Return a file of the same kind that has one good row."""
     names, types = zip(
-        *(each.split(" ", 1) for each in re.split(r", (?=\w+ [A-Z])", row.schema)), strict=True
+        *(each.split(" ", 1) for each in re.split(r", (?=\w+ [A-Z])", row.schema)),
+        strict=True,
     )
     if row.kind == "json":
         return "{}\n"
@@ -102,15 +110,26 @@ def test_a_source_gives_what_the_page_says(spark, tmp_path, number, place):
     row = ROWS[number]
     file = landed(tmp_path / "in", row, place == "third")
     frame = SOURCES[row.kind](
-        spark, tmp_path / "in", schema=row.schema, max_files_per_trigger=1, **row.options
+        spark,
+        tmp_path / "in",
+        schema=row.schema,
+        max_files_per_trigger=1,
+        **row.options,
     )
     if row.source.startswith("fails:"):
         said = failed_with(frame, expected(row.source), str(file))
-        assert not re.search(r"java\.|py4j|#\d|\bat \w+\.\w+\(|Traceback|SQLSTATE|\n", said), said
-        ways = "mode='PERMISSIVE'|enforceSchema=True|number of fields|escape=|encoding=|milliseconds|wider"
+        assert not re.search(
+            r"java\.|py4j|#\d|\bat \w+\.\w+\(|Traceback|SQLSTATE|\n", said
+        ), said
+        ways = (
+            "mode='PERMISSIVE'|enforceSchema=True|number of"
+            " fields|escape=|encoding=|milliseconds|wider"
+        )
         assert re.search(ways, said)
     else:
-        assert [tuple(each) for each in ran(frame)][2 if place == "third" else 0 :] == expected(row.source)
+        assert [tuple(each) for each in ran(frame)][
+            2 if place == "third" else 0 :
+        ] == expected(row.source)
 
 
 @pytest.mark.connect
@@ -148,7 +167,9 @@ def test_the_page_has_rows_of_each_kind():
 # --- lenient ways, partitions, patterns
 
 
-def test_a_lenient_mode_reads_null_and_a_column_for_broken_lines_keeps_them(spark, folder):
+def test_a_lenient_mode_reads_null_and_a_column_for_broken_lines_keeps_them(
+    spark, folder
+):
     (folder / "a").write_text('1,x\ny,"a"b\n3\n')
     lenient = sources.csv(spark, folder, schema="a INT, b STRING", mode="PERMISSIVE")
     assert [each[0] for each in ran(lenient)] == [1, None, 3]
@@ -157,12 +178,20 @@ def test_a_lenient_mode_reads_null_and_a_column_for_broken_lines_keeps_them(spar
     assert ran(kept)[1]["_corrupt_record"] == 'y,"a"b'
 
 
-PARTITIONED = {"csv": "1\n", "json": '{"v": 1}\n', "text": "1\n", "parquet": None, "orc": None}
+PARTITIONED = {
+    "csv": "1\n",
+    "json": '{"v": 1}\n',
+    "text": "1\n",
+    "parquet": None,
+    "orc": None,
+}
 
 
 def land(spark, folder, form):
     if PARTITIONED[form] is None:
-        spark.sql("SELECT 1 AS v").coalesce(1).write.format(form).mode("append").save(str(folder))
+        spark.sql("SELECT 1 AS v").coalesce(1).write.format(form).mode("append").save(
+            str(folder)
+        )
     else:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "a.txt").write_text(PARTITIONED[form])
@@ -179,23 +208,36 @@ def test_the_text_in_the_name_of_a_folder_is_the_value(spark, tmp_path, form):
     land(spark, tmp_path / "in" / "store=007" / "day=01", form)
     texts = [("store", "string"), ("day", "string")]
     assert read() == ([("007", "01")], texts)
-    assert read(partitions="day INT, store INT") == ([(7, 1)], [("store", "int"), ("day", "int")])
+    assert read(partitions="day INT, store INT") == (
+        [(7, 1)],
+        [("store", "int"), ("day", "int")],
+    )
     land(spark, tmp_path / "in" / "store=A12" / "day=2026-01-01", form)
     assert read() == ([("007", "01"), ("A12", "2026-01-01")], texts)
-    with pytest.raises(InvalidInputError, match="'A12' .* column `store`.*; declare it as STRING$"):
+    with pytest.raises(
+        InvalidInputError, match="'A12' .* column `store`.*; declare it as STRING$"
+    ):
         read(partitions="store INT, day STRING")
-    with pytest.raises(InvalidInputError, match="unknown partition sotre; did you mean store"):
+    with pytest.raises(
+        InvalidInputError, match="unknown partition sotre; did you mean store"
+    ):
         read(partitions="sotre STRING, day STRING")
-    for folder, said in (("hour=1", "differ in names or depth"), ("store=", "has no value")):
+    for folder, said in (
+        ("hour=1", "differ in names or depth"),
+        ("store=", "has no value"),
+    ):
         land(spark, tmp_path / "in" / folder, form)
         with pytest.raises(
-            InvalidInputError, match=f"partition.* {said}; lay all files out alike, as in day="
+            InvalidInputError,
+            match=f"partition.* {said}; lay all files out alike, as in day=",
         ):
             read()
         shutil.rmtree(tmp_path / "in" / folder)
 
 
-def test_a_partition_that_comes_later_is_read_if_it_is_declared(spark, folder, tmp_path):
+def test_a_partition_that_comes_later_is_read_if_it_is_declared(
+    spark, folder, tmp_path
+):
     how: Any = {"name": "written", "checkpoint": tmp_path / "ck", "availableNow": True}
 
     def read():
@@ -210,23 +252,36 @@ def test_a_partition_that_comes_later_is_read_if_it_is_declared(spark, folder, t
     assert sorted(row.day for row in found.collect()) == ["01", "x2"]
 
 
-def test_what_pandas_escapes_in_the_name_of_a_folder_is_read_as_the_page_says(spark, tmp_path):
+def test_what_pandas_escapes_in_the_name_of_a_folder_is_read_as_the_page_says(
+    spark, tmp_path
+):
     written = pd.DataFrame({"v": [1, 2, 3], "city": ["München", "東京", "a b/c"]})
     written.to_parquet(tmp_path / "in", partition_cols=["city"])
     frame = sources.parquet(spark, tmp_path / "in", schema="v BIGINT")
-    [given] = re.findall(r"`(frame\.withColumn.*)` it is München", (ROOT / "docs" / "files.md").read_text())
-    assert sorted(map(tuple, ran(eval(given, {"F": F, "frame": frame})))) == [*map(tuple, written.to_numpy())]  # noqa: S307
+    [given] = re.findall(
+        r"`(frame\.withColumn.*)` it is München",
+        (ROOT / "docs" / "files.md").read_text(),
+    )
+    assert sorted(map(tuple, ran(eval(given, {"F": F, "frame": frame})))) == [  # noqa: S307
+        *map(tuple, written.to_numpy())
+    ]
 
 
 @pytest.mark.parametrize("pattern", ["out/*", "out/*.parquet", "o*"])
-def test_a_pattern_for_the_output_of_a_query_is_refused(spark, folder, out, tmp_path, pattern):
+def test_a_pattern_for_the_output_of_a_query_is_refused(
+    spark, folder, out, tmp_path, pattern
+):
     (folder / "a").write_text("1\n")
     how: Any = {"name": "written", "checkpoint": tmp_path / "ck", "availableNow": True}
     run(start(sources.text(spark, folder), sinks.files(out), **how))
     said = refusal(sources.parquet, spark, tmp_path / pattern, schema="value STRING")
-    assert said.startswith(f"input {tmp_path / pattern} matches files that a query has written to {out}, ")
+    assert said.startswith(
+        f"input {tmp_path / pattern} matches files that a query has written to {out}, "
+    )
     assert said.endswith(f"; give the folder {out}")
-    assert [tuple(row) for row in ran(sources.parquet(spark, out, schema="value STRING"))] == [("1",)]
+    assert [
+        tuple(row) for row in ran(sources.parquet(spark, out, schema="value STRING"))
+    ] == [("1",)]
 
 
 def test_a_text_with_a_collation_keeps_it(spark, tmp_path):
@@ -238,9 +293,10 @@ def test_a_text_with_a_collation_keeps_it(spark, tmp_path):
 def test_csv_takes_one_text_for_a_missing_value(spark, tmp_path):
     assert sources.csv(spark, tmp_path, schema="a INT", nulls=()).columns == ["a"]
     said = refusal(sources.csv, spark, tmp_path, schema="a INT", nulls=("NA", "-"))
-    assert said == (
-        "sources.csv() takes one text for a missing value, not NA, -; give one, or read the lines with "
-        "sources.text and give all to quarantine.parse_csv"
+    assert (
+        said
+        == "sources.csv() takes one text for a missing value, not NA, -; give one, or"
+        " read the lines with sources.text and give all to quarantine.parse_csv"
     )
 
 
@@ -266,25 +322,40 @@ def test_a_parser_takes_several_texts_for_a_missing_value(spark, kind):
 
 def test_a_text_for_a_missing_value_counts_within_arrays_and_structs(spark):
     given = spark.createDataFrame([('{"a": [{"b": "NA"}, {"b": 2}]}',)], "line STRING")
-    [row] = quarantine.parse_json(given, "a ARRAY<STRUCT<b: INT>>", nulls="NA").collect()
+    [row] = quarantine.parse_json(
+        given, "a ARRAY<STRUCT<b: INT>>", nulls="NA"
+    ).collect()
     assert [each["b"] for each in row["a"]] == [None, 2]
 
 
 @pytest.mark.parametrize(
     ("wrote", "big", "kind"),
     [
-        *(("int32", 40_000, "SMALLINT"), ("int16", 32_767, "TINYINT"), ("uint8", 255, "TINYINT")),
-        *(("int32", 40_000, "ARRAY<SMALLINT>"), ("int32", 40_000, "STRUCT<m: ARRAY<STRUCT<n: SMALLINT>>>")),
+        *(
+            ("int32", 40_000, "SMALLINT"),
+            ("int16", 32_767, "TINYINT"),
+            ("uint8", 255, "TINYINT"),
+        ),
+        *(
+            ("int32", 40_000, "ARRAY<SMALLINT>"),
+            ("int32", 40_000, "STRUCT<m: ARRAY<STRUCT<n: SMALLINT>>>"),
+        ),
     ],
 )
-def test_a_whole_number_of_parquet_that_is_too_big_fails(spark, tmp_path, wrote, big, kind):
+def test_a_whole_number_of_parquet_that_is_too_big_fails(
+    spark, tmp_path, wrote, big, kind
+):
     def within(value):
-        return {"A": [value], "S": {"m": [None, {"n": value}]}}.get(kind[0] * ("<" in kind), value)
+        return {"A": [value], "S": {"m": [None, {"n": value}]}}.get(
+            kind[0] * ("<" in kind), value
+        )
 
     cells = pd.Series([within(getattr(np, wrote)(each)) for each in (7, 7, big)])
     cells.to_frame("n").to_parquet(tmp_path / "a.parquet")
     frame = sources.parquet(spark, tmp_path, schema=f"n {kind}")
-    with pytest.raises(QueryFailed, match=rf"column n: {big} is no \w+int; declare a wider type; file"):
+    with pytest.raises(
+        QueryFailed, match=rf"column n: {big} is no \w+int; declare a wider type; file"
+    ):
         ran(frame)
     cells[:2].to_frame("n").to_parquet(tmp_path / "a.parquet")
     assert [row.asDict(recursive=True)["n"] for row in ran(frame)] == [within(7)] * 2

@@ -13,8 +13,18 @@ from conftest import ROOT, failure, refusal
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit._spark.session import in_force
 
-NAMES = {"Decimal": Decimal, "date": date, "datetime": datetime, "inf": float("inf"), "nan": float("nan")}
-SOURCES: dict[str, Any] = {"csv": sources.csv, "json": sources.json, "text": sources.text}
+NAMES = {
+    "Decimal": Decimal,
+    "date": date,
+    "datetime": datetime,
+    "inf": float("inf"),
+    "nan": float("nan"),
+}
+SOURCES: dict[str, Any] = {
+    "csv": sources.csv,
+    "json": sources.json,
+    "text": sources.text,
+}
 
 
 @dataclass
@@ -31,7 +41,11 @@ def rows():
     found = []
     for line in (ROOT / "docs" / "files.md").read_text("utf-8").splitlines():
         cells = line.strip("| ").split(" | ")
-        if not line.startswith("| `") or len(cells) != 3 or not cells[1].startswith('`"'):
+        if (
+            not line.startswith("| `")
+            or len(cells) != 3
+            or not cells[1].startswith('`"')
+        ):
             continue
         text, given, gives = cells
         text = text.strip("`")
@@ -60,7 +74,9 @@ def words_of(cell):
     return cell[cell.index("`") + 1 : cell.rindex("`")].replace(r"\\", "\\")
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.gives.startswith("refused:")], ids=str)
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.gives.startswith("refused:")], ids=str
+)
 def test_an_option_or_a_type_is_refused_at_once(spark, folder, row):
     (folder / "a.txt").write_bytes(row.content)
     assert words_of(row.gives) in refusal(read, spark, folder, row)
@@ -96,10 +112,14 @@ OTHERWISE = {"sep": "Delimiter", "encoding": "CharSet"}
 
 @pytest.mark.fast(*map(str, SPELT[:2]))
 @pytest.mark.parametrize("number", SPELT)
-def test_an_option_in_other_letters_or_by_its_other_name_does_the_same(spark, folder, number):
+def test_an_option_in_other_letters_or_by_its_other_name_does_the_same(
+    spark, folder, number
+):
     row = ROWS[number]
     ours = "nulls"  # no option of Spark's
-    others = {name: OTHERWISE.get(name, name.upper()) for name in row.options if name != ours}
+    others = {
+        name: OTHERWISE.get(name, name.upper()) for name in row.options if name != ours
+    }
     options = {others.get(name, name): value for name, value in row.options.items()}
     row = Row(row.kind, row.content, row.schema, options, row.gives)
     check_given(spark, folder, row)
@@ -109,9 +129,13 @@ def test_settings_of_the_session_change_no_value(spark, folder):
     """They name the column for lines that do not fit, and make Spark write numbers of JSON anew."""
     (folder / "a.txt").write_text("1,2.505\n")
     with in_force(spark, {"spark.sql.columnNameOfCorruptRecord": "_bad"}):
-        frame = sources.csv(spark, folder, schema="_corrupt_record STRING, b DECIMAL(5,2)")
+        frame = sources.csv(
+            spark, folder, schema="_corrupt_record STRING, b DECIMAL(5,2)"
+        )
         assert "2.505 is no decimal(5,2)" in failure(ran, frame)
-        assert ran(sources.csv(spark, folder, schema="a INT, b INT, _bad STRING")) == [(1, None, "1,2.505")]
+        assert ran(sources.csv(spark, folder, schema="a INT, b INT, _bad STRING")) == [
+            (1, None, "1,2.505")
+        ]
     (folder / "a.txt").write_text('{"a": 0.12345678901234567890}\n')
     with in_force(spark, {"spark.sql.json.enableExactStringParsing": "false"}):
         frame = sources.json(spark, folder, schema="a DECIMAL(38,20)")
@@ -127,7 +151,9 @@ def test_the_page_has_rows_of_each_kind_and_end():
 def test_plain_files_have_a_plain_plan_and_no_word(spark, folder, caplog):
     frame = sources.csv(spark, folder, schema="a INT, b BIGINT, c BOOLEAN", header=True)
     assert "Project" not in frame._jdf.queryExecution().analyzed().toString()  # noqa: SLF001
-    frame = sources.json(spark, folder, schema="a INT, b STRING, c DOUBLE, d ARRAY<STRING>")
+    frame = sources.json(
+        spark, folder, schema="a INT, b STRING, c DOUBLE, d ARRAY<STRING>"
+    )
     assert "Project" not in frame._jdf.queryExecution().analyzed().toString()  # noqa: SLF001
     assert caplog.messages == []
 
@@ -140,13 +166,20 @@ PACKED = {"a.lz4": LZ4, "A.csv.LZ4": LZ4, "b.snappy": SNAPPY}
 
 
 @pytest.mark.parametrize("name", PACKED)
-@pytest.mark.parametrize("options", [{}, {"recursiveFileLookup": True}, {"max_files_per_trigger": 1}])
-def test_a_file_at_which_java_would_end_is_refused_by_its_name(spark, folder, name, options):
+@pytest.mark.parametrize(
+    "options", [{}, {"recursiveFileLookup": True}, {"max_files_per_trigger": 1}]
+)
+def test_a_file_at_which_java_would_end_is_refused_by_its_name(
+    spark, folder, name, options
+):
     (folder / name).write_bytes(PACKED[name])
     for form, call in SOURCES.items():
         more = {} if form == "text" else {"schema": "a STRING, b STRING"}
         said = refusal(call, spark, folder, **more, **options)
-        assert f"has the file {folder / name}: Spark cannot read what tools write as ." in said
+        assert (
+            f"has the file {folder / name}: Spark cannot read what tools write as ."
+            in said
+        )
         assert "pack it as .gz" in said
     assert sources.text(spark, folder, pathGlobFilter="*.txt", **options).isStreaming
 
@@ -179,7 +212,9 @@ NEAR = [
     ],
     ids=str,
 )
-def test_one_that_comes_while_the_query_runs_is_left_alone(spark, folder, options, left_out):
+def test_one_that_comes_while_the_query_runs_is_left_alone(
+    spark, folder, options, left_out
+):
     """And no other file is: each name that is nearly such a name is read."""
     for name in NEAR:
         (folder / name).write_text(f"{name}\n")
@@ -189,7 +224,9 @@ def test_one_that_comes_while_the_query_runs_is_left_alone(spark, folder, option
     assert sorted(row[0] for row in ran(frame)) == sorted({*NEAR} - {*left_out})
 
 
-def test_files_in_a_format_that_says_its_packing_itself_may_have_such_a_name(spark, tmp_path):
+def test_files_in_a_format_that_says_its_packing_itself_may_have_such_a_name(
+    spark, tmp_path
+):
     spark.range(1).coalesce(1).write.parquet(str(tmp_path / "made"))
     (made,) = (tmp_path / "made").glob("part-*")
     (tmp_path / "in").mkdir()
@@ -203,7 +240,9 @@ def test_a_colon_in_the_path_to_a_folder_is_no_hindrance(spark, tmp_path):
     for number in range(3):
         (folder / f"{number}.json").write_text(f'{{"a":{number}}}\n')
         os.utime(folder / f"{number}.json", (1, 1))
-    assert sorted(ran(sources.json(spark, folder, schema="a INT", max_files_per_trigger=1))) == [
+    assert sorted(
+        ran(sources.json(spark, folder, schema="a INT", max_files_per_trigger=1))
+    ) == [
         (0,),
         (1,),
         (2,),
@@ -222,7 +261,9 @@ def test_a_colon_in_the_path_to_a_folder_is_no_hindrance(spark, tmp_path):
         ("maxCachedFiles", -1, "a whole number"),
     ],
 )
-def test_an_option_at_which_the_running_query_would_fail_is_refused(spark, folder, option, value, fix):
+def test_an_option_at_which_the_running_query_would_fail_is_refused(
+    spark, folder, option, value, fix
+):
     said = refusal(sources.text, spark, folder, **{option: value})
     assert said.startswith(f"{option} is {value!r}; give ")
     assert said.endswith(fix)

@@ -15,7 +15,10 @@ from sparkstream_kit._arguments import check_options
 def rows(spark, frame):
     """Return all rows of a finite stream, and how many batches they took."""
     summary = run(start(frame, sinks.memory("rows"), availableNow=True))
-    return sorted(tuple(row) for row in spark.table("rows").collect()), summary.queries[0].batches
+    return (
+        sorted(tuple(row) for row in spark.table("rows").collect()),
+        summary.queries[0].batches,
+    )
 
 
 @pytest.mark.connect
@@ -23,10 +26,16 @@ def rows(spark, frame):
     ("read", "texts", "expected"),
     [
         (sources.csv, ["1,a\n", "2,b\n"], [(1, "a"), (2, "b")]),
-        (sources.json, ['{"n":1,"s":"a"}\n', '{"n":2,"s":"b"}\n'], [(1, "a"), (2, "b")]),
+        (
+            sources.json,
+            ['{"n":1,"s":"a"}\n', '{"n":2,"s":"b"}\n'],
+            [(1, "a"), (2, "b")],
+        ),
     ],
 )
-def test_text_formats_with_a_schema_one_file_a_batch(spark, folder, read, texts, expected):
+def test_text_formats_with_a_schema_one_file_a_batch(
+    spark, folder, read, texts, expected
+):
     feeds.drip([(f"{n}.txt", text) for n, text in enumerate(texts)], folder)
     frame = read(spark, str(folder), schema="n INT, s STRING", max_files_per_trigger=1)
     assert rows(spark, frame) == (expected, 2)
@@ -34,8 +43,14 @@ def test_text_formats_with_a_schema_one_file_a_batch(spark, folder, read, texts,
 
 def test_text_lines_and_sparks_own_options(spark, folder):
     feeds.drip([("1.txt", "one\r\ntwo\n"), ("2.log", "three")], folder)
-    assert rows(spark, sources.text(spark, str(folder)))[0] == [("one",), ("three",), ("two",)]
-    assert rows(spark, sources.text(spark, str(folder), pathGlobFilter="*.log"))[0] == [("three",)]
+    assert rows(spark, sources.text(spark, str(folder)))[0] == [
+        ("one",),
+        ("three",),
+        ("two",),
+    ]
+    assert rows(spark, sources.text(spark, str(folder), pathGlobFilter="*.log"))[0] == [
+        ("three",)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +62,9 @@ def test_text_lines_and_sparks_own_options(spark, folder):
         ({"max_files_per_trigger": 2}, 2),
     ],
 )
-def test_a_batch_is_bounded_by_bytes_unless_files_are_counted(spark, folder, monkeypatch, more, batches):
+def test_a_batch_is_bounded_by_bytes_unless_files_are_counted(
+    spark, folder, monkeypatch, more, batches
+):
     monkeypatch.setattr("sparkstream_kit.sources.files._BYTES", 10)
     feeds.drip([(f"{n}.txt", "ten bytes\n") for n in range(3)], folder)
     assert rows(spark, sources.text(spark, str(folder), **more))[1] == batches
@@ -81,14 +98,28 @@ def test_a_misspelt_option_is_refused(spark, folder, form, name, near):
 @pytest.mark.parametrize(
     ("form", "options"),
     [
-        ("csv", {"header": True, "SEP": ";", "nullValue": "-", "maxFileAge": "30d", "mode": "FAILFAST"}),
+        (
+            "csv",
+            {
+                "header": True,
+                "SEP": ";",
+                "nullValue": "-",
+                "maxFileAge": "30d",
+                "mode": "FAILFAST",
+            },
+        ),
         ("json", {"multiLine": True, "allowComments": True, "timeZone": "UTC"}),
         ("text", {"wholetext": True, "lineSep": ",", "pathGlobFilter": "*.txt"}),
         ("parquet", {"mergeSchema": True, "parquet.filter.dictionary.enabled": False}),
-        ("orc", {"mergeSchema": True, "fs.s3a.connection.maximum": 5, "latestFirst": True}),
+        (
+            "orc",
+            {"mergeSchema": True, "fs.s3a.connection.maximum": 5, "latestFirst": True},
+        ),
     ],
 )
-def test_sparks_own_options_and_those_of_hadoop_pass(spark, folder, caplog, form, options):
+def test_sparks_own_options_and_those_of_hadoop_pass(
+    spark, folder, caplog, form, options
+):
     schema = {} if form == "text" else {"schema": "n INT"}
     assert getattr(sources, form)(spark, str(folder), **schema, **options).isStreaming
     assert caplog.messages == []
@@ -133,7 +164,10 @@ table(spark, ' ')
 
 @pytest.mark.parametrize("wrong", REFUSED)
 def test_what_a_source_cannot_read_is_refused_at_once(spark, wrong):
-    assert refusal(eval, f"sources.{wrong}", {"sources": sources, "spark": spark}) == REFUSED[wrong]
+    assert (
+        refusal(eval, f"sources.{wrong}", {"sources": sources, "spark": spark})
+        == REFUSED[wrong]
+    )
 
 
 def test_a_pattern_that_hadoop_cannot_read_is_refused_in_one_line(spark):
@@ -143,7 +177,16 @@ def test_a_pattern_that_hadoop_cannot_read_is_refused_in_one_line(spark):
 
 
 _REFUSED_BY_SINKS = (
-    *("sep", "delimiter", "linesep", "encoding", "charset", "quote", "escape", "emptyvalue"),
+    *(
+        "sep",
+        "delimiter",
+        "linesep",
+        "encoding",
+        "charset",
+        "quote",
+        "escape",
+        "emptyvalue",
+    ),
     *("chartoescapequoteescaping", "escapequotes"),
 )
 
@@ -167,23 +210,30 @@ def test_no_option_of_sparks_is_taken_for_a_misspelt_one(form):
 
 @pytest.mark.parametrize("kind", ["csv", "json", "orc", "parquet"])
 def test_without_a_schema_one_line_says_where_to_get_one(spark, tmp_path, kind):
-    assert refusal(getattr(sources, kind), spark, tmp_path) == (
-        f"sources.{kind}() needs a schema: give schema='name STRING, amount INT' or a StructType; "
-        f"`sparkstream schema {tmp_path}` prints that of the files"
+    assert (
+        refusal(getattr(sources, kind), spark, tmp_path)
+        == f"sources.{kind}() needs a schema: give schema='name STRING, amount INT' or"
+        f" a StructType; `sparkstream schema {tmp_path}` prints that of the files"
     )
 
 
 @pytest.mark.parametrize("form", ["parquet", "orc"])
 def test_binary_formats(spark, folder, form):
-    spark.createDataFrame([(1, "a")], "n INT, s STRING").write.format(form).mode("append").save(str(folder))
+    spark.createDataFrame([(1, "a")], "n INT, s STRING").write.format(form).mode(
+        "append"
+    ).save(str(folder))
     frame = getattr(sources, form)(spark, str(folder), schema="n INT, s STRING")
     assert rows(spark, frame)[0] == [(1, "a")]
 
 
-@pytest.mark.parametrize("name", ["csv", "json", "orc", "parquet", "rate", "socket_lines", "table", "text"])
+@pytest.mark.parametrize(
+    "name", ["csv", "json", "orc", "parquet", "rate", "socket_lines", "table", "text"]
+)
 def test_each_argument_of_a_source_is_described(name):
     call = getattr(sources, name)
-    described = re.findall(r"^    (\*{0,2}\w+): ", inspect.getdoc(call) or "", re.MULTILINE)
+    described = re.findall(
+        r"^    (\*{0,2}\w+): ", inspect.getdoc(call) or "", re.MULTILINE
+    )
     assert [each.strip("*") for each in described if each != "InvalidInputError"] == [
         *inspect.signature(call).parameters
     ]

@@ -32,7 +32,16 @@ def drop(batch, _):
 
 def through(lines, sink, folder, **more):
     """Run over what is there, on the checkpoint of a folder."""
-    return run(start(lines, sink, name="order", checkpoint=folder / "ckpt", availableNow=True, **more))
+    return run(
+        start(
+            lines,
+            sink,
+            name="order",
+            checkpoint=folder / "ckpt",
+            availableNow=True,
+            **more,
+        )
+    )
 
 
 @pytest.fixture
@@ -48,12 +57,18 @@ def read(spark, tmp_path):
             rows[batch_id] = [row.value for row in batch.collect()]
 
         options: dict[str, Any] = {
-            key: more.pop(key) for key in ("recursiveFileLookup", "pathGlobFilter") if key in more
+            key: more.pop(key)
+            for key in ("recursiveFileLookup", "pathGlobFilter")
+            if key in more
         }
         with pytest.MonkeyPatch.context() as patch:
             if plain:
-                patch.setattr(files, "by_name", lambda spark, path, place, options: (place, None))
-            lines = sources.text(spark, str(path), **{"max_files_per_trigger": 1, **options})
+                patch.setattr(
+                    files, "by_name", lambda spark, path, place, options: (place, None)
+                )
+            lines = sources.text(
+                spark, str(path), **{"max_files_per_trigger": 1, **options}
+            )
         through(lines, sinks.foreach_batch(keep), tmp_path, **more)
         return [value for number in sorted(rows) for value in rows[number]]
 
@@ -88,7 +103,8 @@ def test_names_that_spark_misreads_come_in_their_order_too(read, folder):
     land(folder, *reversed(names))
     assert read(folder) == names
     land(folder, "f:g.csv", "h.csv")
-    assert sorted(read(folder)) == ["f:g.csv", "h.csv"]  # Hadoop would fail at a pattern
+    # Hadoop would fail at a pattern
+    assert sorted(read(folder)) == ["f:g.csv", "h.csv"]
 
 
 def test_the_users_own_pattern_for_names_holds(read, folder):
@@ -100,7 +116,10 @@ def test_the_users_own_pattern_for_names_holds(read, folder):
 def test_folders_that_are_read_stay_as_they_were(read, folder, below):
     """Partition folders and subfolders that are asked for: no pattern would list these by name."""
     land(folder / below, *NAMES[:4])
-    assert sorted(read(folder, **{"recursiveFileLookup": True} if below == "sub" else {})) == NAMES[:4]
+    assert (
+        sorted(read(folder, **{"recursiveFileLookup": True} if below == "sub" else {}))
+        == NAMES[:4]
+    )
 
 
 def test_a_checkpoint_of_the_plain_path_goes_on_and_back(read, folder):
@@ -122,16 +141,26 @@ def test_a_folder_that_has_moved_goes_on(read, tmp_path):
     assert read(new, moved={old: new}) == NAMES[4:]
 
 
-def test_the_state_of_a_query_does_not_tell_how_its_files_are_listed(spark, folder, monkeypatch):
+def test_the_state_of_a_query_does_not_tell_how_its_files_are_listed(
+    spark, folder, monkeypatch
+):
     land(folder, *NAMES)
 
     def queries():
-        rows = sources.csv(spark, folder, schema="a INT, b STRING", max_files_per_trigger=1)
+        rows = sources.csv(
+            spark, folder, schema="a INT, b STRING", max_files_per_trigger=1
+        )
         file = rows.select("*", F.col("_metadata.file_path").alias("f"))
-        return [rows.groupBy("b").count(), rows.union(rows).groupBy("a").count(), file.groupBy("f").count()]
+        return [
+            rows.groupBy("b").count(),
+            rows.union(rows).groupBy("a").count(),
+            file.groupBy("f").count(),
+        ]
 
     ours = queries()
-    monkeypatch.setattr(files, "by_name", lambda spark, path, place, options: (place, None))
+    monkeypatch.setattr(
+        files, "by_name", lambda spark, path, place, options: (place, None)
+    )
     texts = [
         (fingerprint(each, "update"), fingerprint(other, "update"))
         for each, other in zip(ours, queries(), strict=True)
@@ -140,7 +169,9 @@ def test_the_state_of_a_query_does_not_tell_how_its_files_are_listed(spark, fold
 
 
 @pytest.mark.classic_only("a function of this module is no module of the server")
-def test_a_dry_run_names_the_folder_and_a_subfolder_is_said_to_be_passed_over(spark, folder, tmp_path):
+def test_a_dry_run_names_the_folder_and_a_subfolder_is_said_to_be_passed_over(
+    spark, folder, tmp_path
+):
     land(folder, *NAMES)
     land(folder / "sub", "not.csv")
     lines = sources.text(spark, folder, max_files_per_trigger=1)
@@ -149,38 +180,62 @@ def test_a_dry_run_names_the_folder_and_a_subfolder_is_said_to_be_passed_over(sp
     summary = through(lines, sinks.foreach_batch(drop), tmp_path)
     assert [line for line in summary.warnings if "subfolder" in line], summary.warnings
     found = [file.path for file in logs.Logs(tmp_path / "ckpt").inputs("0")]
-    assert [path for path in found if path != str(folder / "sub/not.csv")] == [str(folder / n) for n in NAMES]
-    assert through(lines, sinks.foreach_batch(drop), tmp_path).warnings == summary.warnings
-    ended = start(
-        lines, sinks.foreach_batch(drop), name="order", checkpoint=tmp_path / "ckpt", availableNow=True
+    assert [path for path in found if path != str(folder / "sub/not.csv")] == [
+        str(folder / n) for n in NAMES
+    ]
+    assert (
+        through(lines, sinks.foreach_batch(drop), tmp_path).warnings == summary.warnings
     )
-    ended.awaitTermination()  # so that no event tells the run of a progress, which has no batch either
+    ended = start(
+        lines,
+        sinks.foreach_batch(drop),
+        name="order",
+        checkpoint=tmp_path / "ckpt",
+        availableNow=True,
+    )
+    # So that no event tells the run of a progress, which has no batch either
+    ended.awaitTermination()
     assert run(ended).warnings == summary.warnings
 
 
-def test_a_folder_of_partitions_that_comes_while_files_are_read_by_name_is_not_lost(read, spark, folder):
+def test_a_folder_of_partitions_that_comes_while_files_are_read_by_name_is_not_lost(
+    read, spark, folder
+):
     land(folder, *NAMES)
     lines = sources.text(spark, folder, max_files_per_trigger=1)
     land(folder / "day=2", "late.csv", at=1_700_000_001)
-    with pytest.raises(QueryFailed, match="the first folder of partitions has come; start the query again"):
+    with pytest.raises(
+        QueryFailed,
+        match="the first folder of partitions has come; start the query again",
+    ):
         through(lines, sinks.foreach_batch(drop), folder.parent)
     assert read(folder) == ["late.csv"]
 
 
-def test_a_folder_is_listed_as_ever_where_the_order_does_not_matter(spark, folder, monkeypatch):
+def test_a_folder_is_listed_as_ever_where_the_order_does_not_matter(
+    spark, folder, monkeypatch
+):
     def place(**options):
         given = {name.lower(): value for name, value in options.items()}
         return files.by_name(spark, str(folder), str(folder), given)[0]
 
     land(folder, *NAMES)
     assert place(maxFilesPerTrigger=1) != str(folder)
-    assert place(maxFilesPerTrigger=len(NAMES)) == place(maxBytesPerTrigger=1 << 20) == str(folder)
+    assert (
+        place(maxFilesPerTrigger=len(NAMES))
+        == place(maxBytesPerTrigger=1 << 20)
+        == str(folder)
+    )
     assert place(maxBytesPerTrigger=10) != str(folder)
-    (folder / "_spark_metadata").mkdir()  # of a file sink, which lists what is committed
+    # Of a file sink, which lists what is committed
+    (folder / "_spark_metadata").mkdir()
     assert place(maxFilesPerTrigger=1) == str(folder)
     (folder / "_spark_metadata").rmdir()
-    with in_force(spark, {"spark.sql.sources.parallelPartitionDiscovery.threshold": "11"}):
-        assert place(maxFilesPerTrigger=1) == str(folder)  # Spark would start a job to list them
+    with in_force(
+        spark, {"spark.sql.sources.parallelPartitionDiscovery.threshold": "11"}
+    ):
+        # Spark would start a job to list them
+        assert place(maxFilesPerTrigger=1) == str(folder)
     for number, name in enumerate(NAMES):
         os.utime(folder / name, (number, number))
     assert place(maxFilesPerTrigger=1) == str(folder)
@@ -195,7 +250,9 @@ def test_twenty_days_copied_at_once_lose_no_row(spark, folder, tmp_path):
             "".join(f"{day + timedelta(hours=hour)},a\n" for hour in range(24))
         )
         os.utime(folder / f"{day:%F}.csv", (1_700_000_000,) * 2)
-    rows = sources.csv(spark, folder, schema="at TIMESTAMP, k STRING", max_files_per_trigger=1)
+    rows = sources.csv(
+        spark, folder, schema="at TIMESTAMP, k STRING", max_files_per_trigger=1
+    )
     days = rows.withWatermark("at", "2 days").groupBy(F.window("at", "1 day")).count()
     totals: dict[object, int] = {}
 
@@ -203,6 +260,12 @@ def test_twenty_days_copied_at_once_lose_no_row(spark, folder, tmp_path):
         totals.update({row.window.start: row["count"] for row in batch.collect()})
 
     (done,) = run(
-        start(days, sinks.foreach_batch(keep), name="days", mode="update", availableNow=True)
+        start(
+            days,
+            sinks.foreach_batch(keep),
+            name="days",
+            mode="update",
+            availableNow=True,
+        )
     ).queries
     assert (done.late_rows, sorted(totals.values())) == (0, [24] * 20)

@@ -15,7 +15,9 @@ from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark.batch import _without_result
 from sparkstream_kit.sinks import Sink
 
-pytestmark = pytest.mark.classic_only("on Spark Connect the server's Python runs the function")
+pytestmark = pytest.mark.classic_only(
+    "on Spark Connect the server's Python runs the function"
+)
 
 
 def plain(batch, _batch_id):
@@ -38,8 +40,12 @@ SINKS: dict[str, Callable[[Path], Sink]] = {
     "a function that writes": lambda _: sinks.foreach_batch(writes),
     "a function that raises its own error": lambda _: sinks.foreach_batch(chained),
     "batch_files": lambda path: sinks.batch_files(path / "out"),
-    "sql_table": lambda path: sinks.sql_table(f"sqlite:///{path}/cut.db", "cut", how="replace"),
-    "fan_out": lambda path: sinks.fan_out(sinks.latest("cut_off"), sinks.snapshot(path / "cut.json")),
+    "sql_table": lambda path: sinks.sql_table(
+        f"sqlite:///{path}/cut.db", "cut", how="replace"
+    ),
+    "fan_out": lambda path: sinks.fan_out(
+        sinks.latest("cut_off"), sinks.snapshot(path / "cut.json")
+    ),
 }
 
 
@@ -60,7 +66,7 @@ class Gate:
         until(self.begun.is_set)
         stopping = threading.Thread(target=query.stop)
         stopping.start()
-        until(lambda: is_interrupted("stream execution thread for cut"))
+        until(lambda: is_interrupted(f"stream execution thread for {query.name}"))
         self.open.set()
         stopping.join(60)
         assert not stopping.is_alive()
@@ -69,7 +75,11 @@ class Gate:
 def is_interrupted(name):
     jvm: Any = SparkContext._jvm  # noqa: SLF001
     threads = jvm.java.lang.Thread.getAllStackTraces().keySet()
-    return any(thread.isInterrupted() for thread in threads if thread.getName().startswith(name))
+    return any(
+        thread.isInterrupted()
+        for thread in threads
+        if thread.getName().startswith(name)
+    )
 
 
 @pytest.fixture
@@ -83,9 +93,16 @@ def counts(spark, folder):
 def test_a_stop_in_mid_batch_is_no_error(sink, counts, tmp_path, until):
     gate, made = Gate(), SINKS[sink](tmp_path)
     mode = "complete" if "complete" in made.modes else "update"
-    query = start(counts, made.taking(gate.hold), name="cut", mode=mode, checkpoint=tmp_path / "ckpt")
+    query = start(
+        counts,
+        made.taking(gate.hold),
+        name="cut",
+        mode=mode,
+        checkpoint=tmp_path / "ckpt",
+    )
     gate.stop_in_mid_batch(query, until)
-    # Its last word where Spark knows the stop; a stack that overflows on the way there leaves another.
+    # Its last word where Spark knows the stop; a stack that overflows on the way there
+    # leaves another.
     assert query.status["message"] == "Stopped"
     assert query.exception() is None
 
@@ -106,11 +123,19 @@ def not_there(batch, batch_id):
 @pytest.mark.parametrize("write", [reads_what_is_not_there, not_there])
 def test_an_error_of_java_is_one_line_also_during_a_stop(counts, write, until):
     gate = Gate()
-    query = start(counts, sinks.foreach_batch(write).taking(gate.hold), name="cut", mode="complete")
+    query = start(
+        counts,
+        sinks.foreach_batch(write).taking(gate.hold),
+        name="cut",
+        mode="complete",
+    )
     if write == not_there:
         gate.stop_in_mid_batch(query, until)
     gate.open.set()
-    said = "query cut failed: FileNotFoundException: /not/there (No such file or directory)"
+    said = (
+        "query cut failed: FileNotFoundException: /not/there (No such file or"
+        " directory)"
+    )
     assert failure(run, query).startswith(said)
 
 
@@ -128,18 +153,27 @@ def in_use():
         "descriptors": descriptors("self"),
         "descriptors of the JVM": descriptors(java.ProcessHandle.current().pid()),
         # Others are of Spark's own pools, each with a limit.
-        "threads of the JVM": sum(name.startswith(("Thread-", "stream execution")) for name in names),
+        "threads of the JVM": sum(
+            name.startswith(("Thread-", "stream execution")) for name in names
+        ),
     }
 
 
 @pytest.mark.slow
-def test_ended_queries_leave_no_thread_and_no_descriptor(spark, folder, tmp_path, until):
+def test_ended_queries_leave_no_thread_and_no_descriptor(
+    spark, folder, tmp_path, until
+):
     feeds.drip([("0.txt", "a\n")], folder)
     lines = sources.text(spark, str(folder))
 
     def start_and_end(number):
         checkpoint = tmp_path / f"{number}"
-        query = start(lines, sinks.foreach_batch(plain), name=f"one{number}", checkpoint=checkpoint)
+        query = start(
+            lines,
+            sinks.foreach_batch(plain),
+            name=f"one{number}",
+            checkpoint=checkpoint,
+        )
         if number % 2:
             run(query, max_batches=1)
         else:
@@ -151,7 +185,8 @@ def test_ended_queries_leave_no_thread_and_no_descriptor(spark, folder, tmp_path
     before = in_use()
     for number in range(4, 34):
         start_and_end(number)
-    # The last one's may be open until the next one starts; without the mend each of them is.
+    # The last one's may be open until the next one starts; without the mend each of
+    # them is.
     until(lambda: all(now <= before[what] + 5 for what, now in in_use().items()), 20)
 
 
@@ -198,8 +233,14 @@ class DataFrame:
 @pytest.mark.parametrize(
     ("write", "says"),
     [
-        (lambda _batch, _number: sys.exit(3), "the function of the batch ended with SystemExit: 3"),
-        (lambda _batch, _number: DataFrame(), "the function of the batch returned a DataFrame; end it with"),
+        (
+            lambda _batch, _number: sys.exit(3),
+            "the function of the batch ended with SystemExit: 3",
+        ),
+        (
+            lambda _batch, _number: DataFrame(),
+            "the function of the batch returned a DataFrame; end it with",
+        ),
         (lambda _batch, _number: 5, ""),
     ],
 )
@@ -210,6 +251,14 @@ def test_what_a_server_without_the_kit_checks_of_a_function(write, says):
         pickled = cloudpickle.dumps(_without_result(write, RuntimeError))
     finally:
         cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-    script = f"import sys, pickle; sys.modules['sparkstream_kit'] = None; pickle.loads({pickled!r})(None, 0)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, says in done.stderr) == (1 if says else 0, True), done.stderr
+    script = (
+        "import sys, pickle; sys.modules['sparkstream_kit'] = None;"
+        f" pickle.loads({pickled!r})(None, 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, says in done.stderr) == (
+        1 if says else 0,
+        True,
+    ), done.stderr

@@ -34,7 +34,9 @@ class Far(Place):
 def with_itself(frame):
     left = frame.withWatermark("time", "1 minute")
     right = left.selectExpr("key AS k", "time AS at", "n AS m")
-    return left.join(right, F.expr("key = k AND time = at AND n = m")).select(*frame.columns)
+    return left.join(right, F.expr("key = k AND time = at AND n = m")).select(
+        *frame.columns
+    )
 
 
 SHAPES: dict[str, Callable[[DataFrame, DataFrame], DataFrame]] = {
@@ -60,14 +62,20 @@ def test_each_place_of_a_source_has_its_line_and_its_log(spark, tmp_path, shape)
     assert sorted(by_line) == [*range(len(last.offsets))]
     for place, each in by_line.items():
         until = {"a": 2, "b": 0}[str(each.path)[-1]]
-        assert last.offsets[place] == json.dumps({"logOffset": until}, separators=(",", ":"))
-        assert {str(file.path).rpartition("/")[0] for file in logs.inputs(each.log)} == {each.path}
+        assert last.offsets[place] == json.dumps(
+            {"logOffset": until}, separators=(",", ":")
+        )
+        assert {
+            str(file.path).rpartition("/")[0] for file in logs.inputs(each.log)
+        } == {each.path}
 
 
 def test_a_source_that_is_read_twice_beside_another_kind_is_no_damage(spark, tmp_path):
     land(tmp_path / "a", 0)
     files = stream(spark, tmp_path / "a").select("key")
-    rows = files.union(files).union(sources.rate(spark).selectExpr("CAST(value AS STRING)"))
+    rows = files.union(files).union(
+        sources.rate(spark).selectExpr("CAST(value AS STRING)")
+    )
     for number in range(2):  # the second start looks at the logs of the first
         land(tmp_path / "a", number + 1)
         run(rows, tmp_path / "ckpt", "append")
@@ -78,12 +86,17 @@ def test_a_source_that_is_read_twice_beside_another_kind_is_no_damage(spark, tmp
     assert len(logs.sources) == 2
     assert [*logs.until_planned] == ["0"]
     assert checkpoints.check(tmp_path / "ckpt") == []
-    with of_batch(Far(tmp_path / "ckpt"), logs.done) as there:  # what a sink with a ledger looks at
+    # What a sink with a ledger looks at
+    with of_batch(Far(tmp_path / "ckpt"), logs.done) as there:
         assert [*there.until(logs.done)] == ["0"]
 
 
-@pytest.mark.parametrize("left", [b"", b"v1", bytes(9)], ids=["empty", "short", "zeros"])
-def test_the_log_of_a_source_that_is_read_twice_is_known_by_what_a_power_cut_leaves(spark, tmp_path, left):
+@pytest.mark.parametrize(
+    "left", [b"", b"v1", bytes(9)], ids=["empty", "short", "zeros"]
+)
+def test_the_log_of_a_source_that_is_read_twice_is_known_by_what_a_power_cut_leaves(
+    spark, tmp_path, left
+):
     land(tmp_path / "a", 0, 1)
     land(tmp_path / "b", 0)
     a, b = stream(spark, tmp_path / "a"), stream(spark, tmp_path / "b")
@@ -102,12 +115,16 @@ def test_the_text_of_a_plan_says_the_same(spark, tmp_path, shape):
         (tmp_path / name).mkdir()
         frames[name] = stream(spark, tmp_path / name)
     frame = SHAPES[shape](frames["a"], frames["b"])
-    assert plan.inputs_in_text(plan.analyzed_plan(frame.select("*"))) == plan.inputs_of(frame)
+    assert plan.inputs_in_text(plan.analyzed_plan(frame.select("*"))) == plan.inputs_of(
+        frame
+    )
 
 
 def test_what_is_no_folder_is_told_by_its_kind_and_options(spark):
     lines = sources.socket_lines(spark, "localhost", 9999)
-    both = lines.union(lines).union(sources.rate(spark).selectExpr("CAST(value AS STRING)"))
+    both = lines.union(lines).union(
+        sources.rate(spark).selectExpr("CAST(value AS STRING)")
+    )
     server, rate = plan.inputs_of(both)
     assert (server.kind, server.path, server.places) == ("socket", None, (0, 1))
     assert str(server) == "socket localhost:9999"

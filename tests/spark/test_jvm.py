@@ -50,7 +50,11 @@ left = spark._jvm.java.lang.System.getenv("SPARK_LOCAL_IP")
 spark.stop()
 print(left)
 """
-LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+LOOPBACK = {
+    "0100007F",
+    "0000000000000000FFFF00000100007F",
+    "00000000000000000000000001000000",
+}
 ALL = {"00000000", "00000000000000000000000000000000"}
 
 
@@ -64,7 +68,9 @@ def listening(folder, launcher, *args, **env):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("launcher", "profile"), [(sys.executable, []), ("spark-submit", ["own.conf"])])
+@pytest.mark.parametrize(
+    ("launcher", "profile"), [(sys.executable, []), ("spark-submit", ["own.conf"])]
+)
 def test_a_local_session_listens_on_this_machine_only(tmp_path, launcher, profile):
     (tmp_path / "own.conf").write_text("spark.sql.shuffle.partitions 2\n")
     seen, left = listening(tmp_path, launcher, *profile)
@@ -120,10 +126,11 @@ def test_the_last_words_are_passed_on_also_by_a_slow_machine(monkeypatch, capfd)
     words.closed()
 
 
-WORKER = (
-    "Starting Streaming TransformWithStateInPandas Python worker.\n\n"
-    "Streaming TransformWithStateInPandas Python worker finish init stage of Python runner. UDF: <f>.\n\n"
-)  # as PySpark 4.2 prints it
+WORKER = (  # as PySpark 4.2 prints it
+    "Starting Streaming TransformWithStateInPandas Python worker.\n\nStreaming"
+    " TransformWithStateInPandas Python worker finish init stage of Python runner. UDF:"
+    " <f>.\n\n"
+)
 
 
 @pytest.mark.parametrize("size", [1, 64, 1000])
@@ -157,8 +164,12 @@ org.apache.spark#spark-sql-kafka-0-10_2.13 added as a dependency
 IVY_FAILS = IVY.partition(":: retrieving")[0]
 
 
-@pytest.mark.parametrize(("said", "shown"), [(IVY, ""), (IVY_FAILS, IVY_FAILS)], ids=["found", "not found"])
-def test_what_ivy_says_of_packages_that_it_has_found_is_left_out(said, shown, until, capfd):
+@pytest.mark.parametrize(
+    ("said", "shown"), [(IVY, ""), (IVY_FAILS, IVY_FAILS)], ids=["found", "not found"]
+)
+def test_what_ivy_says_of_packages_that_it_has_found_is_left_out(
+    said, shown, until, capfd
+):
     words = launch._Words()  # noqa: SLF001
     text = f"before\n{said}after\n\tat x\n"
     os.write(words.end, text.encode())
@@ -173,7 +184,11 @@ def test_what_ivy_says_of_packages_that_it_has_found_is_left_out(said, shown, un
 def test_a_terminal_sees_that_spark_is_being_started(terminal):
     ours, its = terminal
     with subprocess.Popen(
-        [sys.executable, "-c", SAYS], env=environment(), stdout=its, stderr=its, stdin=subprocess.DEVNULL
+        [sys.executable, "-c", SAYS],
+        env=environment(),
+        stdout=its,
+        stderr=its,
+        stdin=subprocess.DEVNULL,
     ) as started:
         os.close(its)
         seen = b""
@@ -205,10 +220,11 @@ esac
 REAL = 'exec {}/bin/java "$@"'.format(os.environ.get("JAVA_HOME", ""))
 STOPPED = "Spark's Java machine did not start: "
 JAVA_11 = (
-    "{ echo 'Error: LinkageError occurred while loading main class org.apache.spark.launcher.Main'; echo "
-    "'java.lang.UnsupportedClassVersionError: org/apache/spark/launcher/Main has been compiled by a more "
-    "recent version of the Java Runtime (class file version 61.0), this version of the Java Runtime only "
-    "recognizes class file versions up to 55.0'; } >&2; exit 1"
+    "{ echo 'Error: LinkageError occurred while loading main class"
+    " org.apache.spark.launcher.Main'; echo 'java.lang.UnsupportedClassVersionError:"
+    " org/apache/spark/launcher/Main has been compiled by a more recent version of the"
+    " Java Runtime (class file version 61.0), this version of the Java Runtime only"
+    " recognizes class file versions up to 55.0'; } >&2; exit 1"
 )
 NO_MODULES = "echo 'Unrecognized option: --add-modules=x' >&2; exit 1"
 
@@ -221,26 +237,43 @@ def never(*, conf=None, java=None, folder, **env):
         (folder / "jdk/bin/java").chmod(0o755)
         env["JAVA_HOME"] = str(folder / "jdk")
     (folder / "job.py").write_text(JOB % (conf or {}))
-    return process([sys.executable, str(folder / "job.py")], env=environment(**env), cwd=folder)
+    return process(
+        [sys.executable, str(folder / "job.py")], env=environment(**env), cwd=folder
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"conf": {"spark.driver.memory": "900000g"}}, STOPPED + "Could not reserve enough space"),
-        ({"conf": {"spark.master": "nonsense"}}, "SparkException: Could not parse Master URL: 'nonsense'; "),
-        ({"conf": {"spark.driver.bindAddress": "203.0.113.9"}}, "Spark did not start: BindException: "),
+        (
+            {"conf": {"spark.driver.memory": "900000g"}},
+            STOPPED + "Could not reserve enough space",
+        ),
+        (
+            {"conf": {"spark.master": "nonsense"}},
+            "SparkException: Could not parse Master URL: 'nonsense'; ",
+        ),
+        (
+            {"conf": {"spark.driver.bindAddress": "203.0.113.9"}},
+            "Spark did not start: BindException: ",
+        ),
         ({"java": (REAL, "kill -9 $$")}, f"{STOPPED}without a word"),
         ({"java": ("exit 3", "")}, f"{STOPPED}without a word"),
         ({"java": (JAVA_11, "exit 1")}, f"{STOPPED}this is Java 11, {_java.NEEDS}"),
-        ({"java": (REAL, NO_MODULES)}, f"{STOPPED}this Java is too old or not whole, {_java.NEEDS}"),
+        (
+            {"java": (REAL, NO_MODULES)},
+            f"{STOPPED}this Java is too old or not whole, {_java.NEEDS}",
+        ),
         (
             {"SPARK_SUBMIT_OPTS": "-Djava.io.tmpdir=/proc/self"},
             f"{STOPPED}NoSuchFileException: /proc/self/spark-",
         ),
         ({"JAVA_HOME": "/nowhere"}, f"{STOPPED}no Java was found, {_java.NEEDS}"),
-        ({"java": (REAL, "echo 'that is the cause' >&2; exit 3")}, f"{STOPPED}that is the cause"),
+        (
+            {"java": (REAL, "echo 'that is the cause' >&2; exit 3")},
+            f"{STOPPED}that is the cause",
+        ),
     ],
     ids=str,
 )
@@ -252,24 +285,32 @@ def test_the_cause_is_one_line(tmp_path, how, said):
 
 
 def test_a_java_that_corrupts_data_is_one_line(spark, monkeypatch):
-    beans = spark._jvm.java.lang.management.ManagementFactory.getGarbageCollectorMXBeans()  # noqa: SLF001
+    beans = (
+        spark._jvm.java.lang.management.ManagementFactory.getGarbageCollectorMXBeans()  # noqa: SLF001
+    )
     collector = beans[0].getName().split()[0]
-    monkeypatch.setattr(_java, "CORRUPTS", re.compile(r".*"))  # this Java in the place of a Java 25.0.2
+    # This Java in the place of a Java 25.0.2
+    monkeypatch.setattr(_java, "CORRUPTS", re.compile(r".*"))
     monkeypatch.setattr(launch, "_CORRUPTS_WITH", "no collector")
     launch._refuse_versions()  # noqa: SLF001
     monkeypatch.setattr(launch, "_CORRUPTS_WITH", collector)
-    with pytest.raises(InvalidInputError, match=r"^Java \S+ can corrupt data with its garbage collector G1"):
+    with pytest.raises(
+        InvalidInputError,
+        match=r"^Java \S+ can corrupt data with its garbage collector G1",
+    ):
         launch._refuse_versions()  # noqa: SLF001
 
 
 @pytest.mark.slow
 def test_a_java_machine_of_another_spark_is_one_line(tmp_path):
-    # The first on its class path, from where Spark reads its version; nothing else of it is different.
+    # The first on its class path, from where Spark reads its version; nothing else of
+    # it is different.
     (tmp_path / "spark-version-info.properties").write_text("version=4.9.1\n")
     home = os.path.dirname(pyspark.__file__)  # noqa: PTH120 - a text
     done = never(folder=tmp_path, SPARK_CONF_DIR=str(tmp_path), SPARK_HOME=home)
-    assert done.stderr == (
-        f"job.py: Spark's Java machine is of Spark 4.9.1, and PySpark is {pyspark.__version__}; "
-        f"unset SPARK_HOME ({home}), or run: pip install pyspark==4.9.1\n"
+    assert (
+        done.stderr == "job.py: Spark's Java machine is of Spark 4.9.1, and PySpark is"
+        f" {pyspark.__version__}; unset SPARK_HOME ({home}), or run: pip install"
+        " pyspark==4.9.1\n"
     )
     assert (done.returncode, done.stdout) == (2, "")

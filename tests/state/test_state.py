@@ -26,9 +26,9 @@ def rows(batches):
 @pytest.mark.slow
 def test_once_hands_every_type_on_as_it_is(stream):
     source = stream(
-        "time TIMESTAMP, day DATE, price DECIMAL(20,6), raw BINARY, m MAP<STRING, TIMESTAMP>, "
-        "s STRUCT<`x.y`: ARRAY<TIMESTAMP>, d: DATE>, f FLOAT, ntz TIMESTAMP_NTZ, list ARRAY<MAP<INT, DATE>>, "
-        "far BIGINT"
+        "time TIMESTAMP, day DATE, price DECIMAL(20,6), raw BINARY, m MAP<STRING,"
+        " TIMESTAMP>, s STRUCT<`x.y`: ARRAY<TIMESTAMP>, d: DATE>, f FLOAT, ntz"
+        " TIMESTAMP_NTZ, list ARRAY<MAP<INT, DATE>>, far BIGINT"
     )
     value: tuple[Any, ...] = (
         at(1.000001), date(1, 1, 1), None, b"\x00\xff", {"a": at(2)}, ([at(3), None], date(9999, 12, 31)),
@@ -42,12 +42,17 @@ def test_once_hands_every_type_on_as_it_is(stream):
     both: list[Any] = [value, (None,) * len(value)]
     source.add_data(both)
     given = stream.query(frame).step()
-    assert sorted(rows(stream.query(told).step()), key=str) == sorted(rows(given), key=str)
+    assert sorted(rows(stream.query(told).step()), key=str) == sorted(
+        rows(given), key=str
+    )
 
 
 @pytest.mark.slow
-def test_once_keeps_in_forty_batches_what_a_loop_over_the_rows_keeps(stream, spark, monkeypatch):
-    monkeypatch.setattr("sparkstream_kit.state.alerts._GROUPS", 2)  # a group then has entries of each batch
+def test_once_keeps_in_forty_batches_what_a_loop_over_the_rows_keeps(
+    stream, spark, monkeypatch
+):
+    # A group then has entries of each batch
+    monkeypatch.setattr("sparkstream_kit.state.alerts._GROUPS", 2)
     source = stream("a INT, `b c` STRING, time TIMESTAMP")
     timely = source.to_df().withWatermark("time", "5 seconds")
     with in_force(spark, {"spark.sql.shuffle.partitions": "3"}):
@@ -78,9 +83,18 @@ def test_once_keeps_in_forty_batches_what_a_loop_over_the_rows_keeps(stream, spa
 
 @pytest.mark.connect
 def test_once_on_a_static_frame_keeps_the_same_rows(spark):
-    data: list[Any] = [("a", 0, 9), ("a", 0, 1), ("a", 20, 2), ("a", 31, 3), ("b", 5, 4), ("b", None, 7)]
+    data: list[Any] = [
+        ("a", 0, 9),
+        ("a", 0, 1),
+        ("a", 20, 2),
+        ("a", 31, 3),
+        ("b", 5, 4),
+        ("b", None, 7),
+    ]
     data += [(None, 5, 5), (None, 5, 6)]
-    static = spark.createDataFrame([(k, at(t), n) for k, t, n in data], "k STRING, time TIMESTAMP, n INT")
+    static = spark.createDataFrame(
+        [(k, at(t), n) for k, t, n in data], "k STRING, time TIMESTAMP, n INT"
+    )
     kept = state.once(static, "k", "time", "30 seconds").collect()
     assert sorted(row.n for row in kept) == [1, 3, 4, 5, 6, 7]
 
@@ -88,22 +102,36 @@ def test_once_on_a_static_frame_keeps_the_same_rows(spark):
 @pytest.mark.parametrize(
     ("kind", "ids"),
     [
-        ("STRUCT<a: INT, b: INT>", ["(1, NULL)", "(NULL, 1)", "(1, 1)", "(NULL, NULL)"]),
-        ("STRUCT<a: TIMESTAMP>", ["(timestamp_micros(1))", "(timestamp_micros(2))", "(NULL)"]),
+        (
+            "STRUCT<a: INT, b: INT>",
+            ["(1, NULL)", "(NULL, 1)", "(1, 1)", "(NULL, NULL)"],
+        ),
+        (
+            "STRUCT<a: TIMESTAMP>",
+            ["(timestamp_micros(1))", "(timestamp_micros(2))", "(NULL)"],
+        ),
         ("ARRAY<STRING>", ["('a', NULL)", "(NULL, 'a')", "('a')", "('')", "()"]),
     ],
 )
 def test_ids_that_differ_in_what_they_have_within_are_told_apart(spark, kind, ids):
-    make = f"SELECT CAST({kind.partition('<')[0]}%s AS {kind}) AS id, TIMESTAMP'2026-01-01' AS t"
+    make = (
+        f"SELECT CAST({kind.partition('<')[0]}%s AS {kind}) AS id,"
+        " TIMESTAMP'2026-01-01' AS t"
+    )
     rows = spark.sql(" UNION ALL ".join(make % each for each in ids))
     assert state.once(rows.union(rows), "id", "t", "1 hour").count() == len(ids)
-    assert state.once(rows.withColumn("id", F.lit(None).cast(kind)), "id", "t", "1 hour").count() == len(ids)
+    assert state.once(
+        rows.withColumn("id", F.lit(None).cast(kind)), "id", "t", "1 hour"
+    ).count() == len(ids)
 
 
 def test_a_missing_library_is_one_line(stream, monkeypatch):
     frame = stream("id INT, time TIMESTAMP").to_df().withWatermark("time", "1 second")
     monkeypatch.setitem(sys.modules, "pandas", cast("Any", None))
-    with pytest.raises(MissingExtraError, match=r"state.once needs .*pip install 'sparkstream-kit\[state\]'"):
+    with pytest.raises(
+        MissingExtraError,
+        match=r"state.once needs .*pip install 'sparkstream-kit\[state\]'",
+    ):
         state.once(frame, "id", "time", "1 hour")
 
 
@@ -113,7 +141,10 @@ def test_a_missing_library_is_one_line(stream, monkeypatch):
         ({"ids": []}, "once() needs at least one key"),
         ({"within": "0 hours"}, "within must be longer than zero, not 0 hours"),
         ({"time": "tme"}, "once(): there is no column tme; did you mean time?"),
-        ({"time": "other"}, "column other has no watermark (column time has it); give it one fi"),
+        (
+            {"time": "other"},
+            "column other has no watermark (column time has it); give it one fi",
+        ),
     ],
 )
 def test_what_once_cannot_take_is_one_line(timed, given, message):
@@ -121,21 +152,33 @@ def test_what_once_cannot_take_is_one_line(timed, given, message):
     assert message in refusal(state.once, **how)
 
 
-@pytest.mark.parametrize("made", ["map('a', n)", "parse_json('1')", "array(map('a', n))"])
+@pytest.mark.parametrize(
+    "made", ["map('a', n)", "parse_json('1')", "array(map('a', n))"]
+)
 def test_an_id_of_which_spark_makes_no_hash_is_one_line(timed, made):
-    said = refusal(state.once, timed.withColumn("id", F.expr(made)), "id", "time", "1 hour")
+    said = refusal(
+        state.once, timed.withColumn("id", F.expr(made)), "id", "time", "1 hour"
+    )
     assert said.startswith("once(): column id is ")
-    assert said.endswith("of which Spark makes no hash; give a column of its own: F.to_json('id')")
+    assert said.endswith(
+        "of which Spark makes no hash; give a column of its own: F.to_json('id')"
+    )
 
 
 def test_a_frame_with_a_column_twice_is_one_line(timed):
     twice = timed.select("*", "time")
-    assert "two columns are named time; rename one" in refusal(state.once, twice, "n", "time", "1 hour")
+    assert "two columns are named time; rename one" in refusal(
+        state.once, twice, "n", "time", "1 hour"
+    )
 
 
 @pytest.fixture
 def timed(stream):
-    return stream("time TIMESTAMP, other TIMESTAMP, n INT").to_df().withWatermark("time", "10 seconds")
+    return (
+        stream("time TIMESTAMP, other TIMESTAMP, n INT")
+        .to_df()
+        .withWatermark("time", "10 seconds")
+    )
 
 
 STATIC = """
@@ -156,9 +199,15 @@ def test_a_session_that_has_had_no_stream_takes_a_static_frame():
     [
         lambda f: state.once(f, "N", "TIME", "1 hour"),
         lambda f: state.alert_when(f, "N", "TIME", "X", state.Silent("1 hour")),
-        lambda f: state.as_of(f, f.withColumnRenamed("x", "price"), ["N"], "TIME", "PRICE"),
+        lambda f: state.as_of(
+            f, f.withColumnRenamed("x", "price"), ["N"], "TIME", "PRICE"
+        ),
     ],
 )
 def test_names_of_columns_have_no_case(stream, call):
-    frame = stream("n INT, x DOUBLE, time TIMESTAMP").to_df().withWatermark("time", "1 second")
+    frame = (
+        stream("n INT, x DOUBLE, time TIMESTAMP")
+        .to_df()
+        .withWatermark("time", "1 second")
+    )
     assert [name for name in call(frame).columns if name != name.lower()] == []

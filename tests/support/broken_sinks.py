@@ -1,8 +1,8 @@
 """Sinks as people write them, each with one defect: a crash at the right moment loses or doubles rows.
 
-Each is a function of the folder that it writes to, and returns a sink or the function of a batch. It is named
-after its defect. `BROKEN` has all of them with the function that reads the result; `SOUND` has some that are
-right.
+Each is a function of the folder that it writes to, and returns a sink or the function
+of a batch. It is named after its defect. `BROKEN` has all of them with the function
+that reads the result; `SOUND` has some that are right.
 """
 
 import itertools
@@ -35,7 +35,9 @@ def job(make):
 
     def build(sales, folder):
         made = make(folder)
-        return sales, made if isinstance(made, sinks.Sink) else sinks.foreach_batch(made)
+        return sales, (
+            made if isinstance(made, sinks.Sink) else sinks.foreach_batch(made)
+        )
 
     return build
 
@@ -54,8 +56,12 @@ def from_table(folder):
 
 
 def from_lines(folder):
-    files = sorted(path for path in folder.rglob("*.csv") if not path.name.startswith("."))
-    lines = [line.split(",") for path in files for line in path.read_text().splitlines()]
+    files = sorted(
+        path for path in folder.rglob("*.csv") if not path.name.startswith(".")
+    )
+    lines = [
+        line.split(",") for path in files for line in path.read_text().splitlines()
+    ]
     return [(product, int(amount)) for product, amount in lines]
 
 
@@ -71,7 +77,9 @@ def database(folder, **options):
 
 
 def last(db, query=""):
-    return db.execute("SELECT coalesce(max(batch), -1) FROM ledger WHERE query = ?", [query]).fetchone()[0]
+    return db.execute(
+        "SELECT coalesce(max(batch), -1) FROM ledger WHERE query = ?", [query]
+    ).fetchone()[0]
 
 
 def insert(db, rows):
@@ -153,7 +161,9 @@ def marker_in_a_second_transaction(folder, batch, batch_id):
 
 @in_a_table
 def id_of_the_run(folder, batch, batch_id):
-    run = batch.sparkSession.sparkContext.getLocalProperty("sql.streaming.runId") or str(uuid.uuid4())
+    run = batch.sparkSession.sparkContext.getLocalProperty(
+        "sql.streaming.runId"
+    ) or str(uuid.uuid4())
     once(folder, batch, batch_id, run)
 
 
@@ -357,7 +367,10 @@ def another_folder_at_each_start(folder):
 
 BROKEN["totals_in_place"] = (with_totals(put), from_totals)
 BROKEN["totals_old_one_is_removed"] = (with_totals(old_one_is_removed), from_totals)
-BROKEN["totals_without_a_batch"] = (with_totals(put_in_place, checks=False), from_totals)
+BROKEN["totals_without_a_batch"] = (
+    with_totals(put_in_place, checks=False),
+    from_totals,
+)
 broken(another_folder_at_each_start, from_lines)
 assert len(BROKEN) == 26, "one of them has lost its decorator, or is new"
 

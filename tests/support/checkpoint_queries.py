@@ -17,7 +17,10 @@ ROCKSDB = {
     ),
     "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false",
 }
-CHANGELOG = {**ROCKSDB, "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true"}
+CHANGELOG = {
+    **ROCKSDB,
+    "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
+}
 FORMAT_V2 = {**CHANGELOG, "spark.sql.streaming.stateStore.checkpointFormatVersion": "2"}
 
 
@@ -27,7 +30,12 @@ def land(folder, *numbers):
     for number in numbers:
         file = folder / f"{number} é%.json"
         rows = [
-            {"key": "abc"[i], "n": 10 * number + i, "time": f"2026-01-01 00:0{number}:00"} for i in range(3)
+            {
+                "key": "abc"[i],
+                "n": 10 * number + i,
+                "time": f"2026-01-01 00:0{number}:00",
+            }
+            for i in range(3)
         ]
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         os.utime(file, (number, number))
@@ -37,17 +45,26 @@ def noted(checkpoint, **more):
     """Write the kit's note of the query into its checkpoint; return the file."""
     file = checkpoint / "sparkstream-kit" / "query.json"
     file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps({"name": "totals", "mode": "complete", "fingerprint": "", **more}))
+    file.write_text(
+        json.dumps({"name": "totals", "mode": "complete", "fingerprint": "", **more})
+    )
     return file
 
 
 def contents(folder):
     """Return all that lies below a folder: the files with what is in them, the folders with None."""
-    return {each: each.read_bytes() if each.is_file() else None for each in folder.rglob("*")}
+    return {
+        each: each.read_bytes() if each.is_file() else None
+        for each in folder.rglob("*")
+    }
 
 
 def stream(spark, folder):
-    return spark.readStream.schema(SCHEMA).option("maxFilesPerTrigger", 1).json(str(folder))
+    return (
+        spark.readStream.schema(SCHEMA)
+        .option("maxFilesPerTrigger", 1)
+        .json(str(folder))
+    )
 
 
 def totals(spark, folder):
@@ -61,9 +78,20 @@ def run(frame, checkpoint, mode="update", **conf):
 
     def write(batch, batch_id):
         rows = sorted([str(value) for value in row] for row in batch.collect())
-        (out / f"{len(list(out.iterdir())):03}").write_text(json.dumps([batch_id, rows]))
+        (out / f"{len(list(out.iterdir())):03}").write_text(
+            json.dumps([batch_id, rows])
+        )
 
     with in_force(frame.sparkSession, conf):
-        writer = frame.writeStream.foreachBatch(write).outputMode(mode).trigger(availableNow=True)
+        writer = (
+            frame.writeStream.foreachBatch(write)
+            .outputMode(mode)
+            .trigger(availableNow=True)
+        )
         writer.option("checkpointLocation", str(checkpoint)).start().awaitTermination()
-    return [(batch, rows) for batch, rows in (json.loads(file.read_text()) for file in sorted(out.iterdir()))]
+    return [
+        (batch, rows)
+        for batch, rows in (
+            json.loads(file.read_text()) for file in sorted(out.iterdir())
+        )
+    ]

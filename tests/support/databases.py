@@ -33,9 +33,16 @@ class DatabaseServer:
         if os.geteuid() == 0:
             owner = pwd.getpwnam(user)
             os.chown(self._home, owner.pw_uid, owner.pw_gid)  # who must reach its data
-            # It ends with this process; a change of user would forget that, so that it is said here too.
+            # It ends with this process; a change of user would forget that, so that it
+            # is said here too.
             ends = f"--pdeathsig={crash.name.removeprefix('SIG')}"
-            self._as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", ends]
+            self._as_user = [
+                "setpriv",
+                f"--reuid={user}",
+                f"--regid={user}",
+                "--init-groups",
+                ends,
+            ]
         self.password = secrets.token_hex(12)
 
     def _install(self, *command):
@@ -43,7 +50,9 @@ class DatabaseServer:
         assert done.returncode == 0, done.stderr
 
     def _begin(self, *command):
-        self._server = Daemon(self._name, [*self._as_user, *map(str, command)], self._home / "log")
+        self._server = Daemon(
+            self._name, [*self._as_user, *map(str, command)], self._home / "log"
+        )
         atexit.register(self.remove)
         self.start()
 

@@ -1,6 +1,7 @@
 """Runs the examples of docstrings that need a session, in an empty folder; ends with 1 if one fails.
 
-python examples.py NAME…, such as sources.csv; each example has the names that it uses, of a kind that fits.
+python examples.py NAME…, such as sources.csv; each example has the names that it uses,
+of a kind that fits.
 """
 
 import importlib
@@ -34,7 +35,11 @@ from sparkstream_kit import (
     windows,
 )
 
-MODULES = [room.name for room in pkgutil.iter_modules(sparkstream_kit.__path__) if room.name[0] != "_"]
+MODULES = [
+    room.name
+    for room in pkgutil.iter_modules(sparkstream_kit.__path__)
+    if room.name[0] != "_"
+]
 FILES = {
     "incoming/1.csv": "tea,2\nink,1\n",
     "samples/1.csv": "product,amount\ntea,2\n",
@@ -54,8 +59,14 @@ class Words(socketserver.StreamRequestHandler):
 
 def stream(spark, watermark=None, **columns):
     """Return a stream of columns, by SQL; `timestamp` and `value` are there."""
-    rows = sources.rate(spark).selectExpr(*(f"{sql} AS {name}" for name, sql in columns.items()))
-    return windows.with_watermark(rows, watermark, "1 minute", ahead=None) if watermark else rows
+    rows = sources.rate(spark).selectExpr(
+        *(f"{sql} AS {name}" for name, sql in columns.items())
+    )
+    return (
+        windows.with_watermark(rows, watermark, "1 minute", ahead=None)
+        if watermark
+        else rows
+    )
 
 
 def prepared(spark):
@@ -64,13 +75,23 @@ def prepared(spark):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(text)
     spark.sql("SELECT 'tea' AS product, 5 AS total").write.saveAsTable("sales")
-    spam = make_pipeline(HashingVectorizer(n_features=8), SGDClassifier()).fit(["a", "b"], ["ham", "spam"])
+    spam = make_pipeline(HashingVectorizer(n_features=8), SGDClassifier()).fit(
+        ["a", "b"], ["ham", "spam"]
+    )
     models.publish(spam, "models/spam", version="000001")
 
     lines = sources.text(spark, "incoming")
-    query = start(lines, sinks.console(), name="kept", checkpoint="kept/sales", availableNow=True)
+    query = start(
+        lines, sinks.console(), name="kept", checkpoint="kept/sales", availableNow=True
+    )
     summary = run(query)
-    sold = {"product": "'tea'", "merchant": "'m'", "shop": "'a'", "amount": "2", "time": "timestamp"}
+    sold = {
+        "product": "'tea'",
+        "merchant": "'m'",
+        "shop": "'a'",
+        "amount": "2",
+        "time": "timestamp",
+    }
     measured = {"device": "'d'", "card": "'c'", "time": "timestamp"}
     values = dict.fromkeys(("temperature", "lat", "lon"), "CAST(value AS DOUBLE)")
     readings = stream(spark, "time", **measured, **values)
@@ -79,7 +100,9 @@ def prepared(spark):
     for flag in ("--window", "--slide"):
         parser.add_argument(flag, type=float)
     return {
-        **{name: importlib.import_module(f"sparkstream_kit.{name}") for name in MODULES},
+        **{
+            name: importlib.import_module(f"sparkstream_kit.{name}") for name in MODULES
+        },
         "F": F,
         "sys": sys,
         "Decimal": Decimal,
@@ -99,7 +122,9 @@ def prepared(spark):
         "payments": readings,
         "read": lambda _: merchants,
         "orders": stream(spark, "time", product="'tea'", time="timestamp"),
-        "prices": stream(spark, "time", product="'tea'", time="timestamp", price="value"),
+        "prices": stream(
+            spark, "time", product="'tea'", time="timestamp", price="value"
+        ),
         "views": stream(spark, "shown_at", ad_id="'a'", shown_at="timestamp"),
         "clicks": stream(spark, "clicked_at", ad_id="'a'", clicked_at="timestamp"),
         "events": stream(spark, event_id="'e'", action="'Open'", time="timestamp"),
@@ -117,8 +142,12 @@ def main(names):
     port, failed = str(server.server_address[1]), 0
     for name in names:
         module, _, call = name.rpartition(".")
-        found = getattr(importlib.import_module(f"sparkstream_kit.{module}".rstrip(".")), call)
-        code = textwrap.dedent((inspect.getdoc(found) or "").partition("In a session::\n\n")[2])
+        found = getattr(
+            importlib.import_module(f"sparkstream_kit.{module}".rstrip(".")), call
+        )
+        code = textwrap.dedent(
+            (inspect.getdoc(found) or "").partition("In a session::\n\n")[2]
+        )
         code = code.replace("9999", port).replace("run_for=20", "run_for=2")
         shutil.rmtree("ckpt", ignore_errors=True)
         shutil.copytree("kept", "ckpt") if '"ckpt/' in code else None

@@ -10,7 +10,12 @@ def catalog(lake, makes="true"):
     if isinstance(lake, str):
         return load_catalog("rest", type="rest", uri=lake)
     uri = f"sqlite:///{lake / 'catalog.db'}?timeout=30"
-    own = {"type": "sql", "uri": uri, "warehouse": f"file://{lake}", "init_catalog_tables": makes}
+    own = {
+        "type": "sql",
+        "uri": uri,
+        "warehouse": f"file://{lake}",
+        "init_catalog_tables": makes,
+    }
     return load_catalog("default", **own)
 
 
@@ -25,7 +30,8 @@ def table(lake, name="shop.t"):
     """Return a table in its newest version; None if there is none."""
     while isinstance(lake, str) or (lake / "catalog.db").exists():
         try:
-            # It makes no tables of the catalog's own: a driver may make them at the same time.
+            # It makes no tables of the catalog's own: a driver may make them at the
+            # same time.
             return catalog(lake, makes="false").load_table(name)
         except NoSuchTableError:
             return None
@@ -40,17 +46,29 @@ def table(lake, name="shop.t"):
 
 def rows(lake, name="shop.t"):
     """Return the rows of a table, sorted."""
-    return sorted(tuple(row.values()) for row in table(lake, name).scan().to_arrow().to_pylist())
+    return sorted(
+        tuple(row.values()) for row in table(lake, name).scan().to_arrow().to_pylist()
+    )
 
 
 def _batches(properties):
-    return [int(number) for key, number in properties.items() if key.startswith("sparkstream.batch.")]
+    return [
+        int(number)
+        for key, number in properties.items()
+        if key.startswith("sparkstream.batch.")
+    ]
 
 
 def batches(lake, name="shop.t"):
     """Return the batches of the snapshots of a table, in their order, each once."""
-    snapshots = sorted(table(lake, name).snapshots(), key=lambda each: each.sequence_number)
-    return [number for each in snapshots for number in _batches(each.summary.additional_properties)]
+    snapshots = sorted(
+        table(lake, name).snapshots(), key=lambda each: each.sequence_number
+    )
+    return [
+        number
+        for each in snapshots
+        for number in _batches(each.summary.additional_properties)
+    ]
 
 
 def last_batch(lake, name="shop.t"):

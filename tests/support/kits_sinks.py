@@ -20,7 +20,9 @@ def writing(sink_of, how, *keys):
     """Return what makes the job of one of the three systems below for a folder."""
 
     def build(sales, folder):
-        return sales if how == "append" else totals(sales), sink_of(folder, how=how, keys=keys)
+        return sales if how == "append" else totals(sales), sink_of(
+            folder, how=how, keys=keys
+        )
 
     return build
 
@@ -41,7 +43,10 @@ def delta(folder, **how):
 def from_delta(folder):
     from deltalake import DeltaTable
 
-    return [tuple(row.values()) for row in DeltaTable(str(folder / "t")).to_pyarrow_table().to_pylist()]
+    return [
+        tuple(row.values())
+        for row in DeltaTable(str(folder / "t")).to_pyarrow_table().to_pylist()
+    ]
 
 
 def iceberg(folder, **how):
@@ -60,7 +65,9 @@ def directories(sales, folder):
 
 def from_directories(folder):
     files = (folder / "out").glob("batch=*/part-*")
-    lines = [line.split(",") for file in files for line in file.read_text().splitlines()]
+    lines = [
+        line.split(",") for file in files for line in file.read_text().splitlines()
+    ]
     return [(product, int(amount)) for product, amount in lines]
 
 
@@ -81,13 +88,18 @@ def from_both(folder):
 
 
 def gated(sales, folder):
-    timely = sales.withColumn("time", F.timestamp_seconds("amount")).withWatermark("time", "1 second")
+    timely = sales.withColumn("time", F.timestamp_seconds("amount")).withWatermark(
+        "time", "1 second"
+    )
     late = sinks.sql_table(f"sqlite:///{folder}/t.db", "late")
     return timely, sinks.by_watermark("time", on_time=table(folder), late=late)
 
 
 def from_gated(folder):
-    return from_table(folder, "SELECT product, amount FROM t UNION ALL SELECT product, amount FROM late")
+    return from_table(
+        folder,
+        "SELECT product, amount FROM t UNION ALL SELECT product, amount FROM late",
+    )
 
 
 def by_product(sales, folder):
@@ -97,21 +109,37 @@ def by_product(sales, folder):
 
 
 def from_each(folder):
-    made = from_table(folder, "SELECT name FROM sqlite_master WHERE name LIKE 't~_%' ESCAPE '~'")
-    return [row for (name,) in made for row in from_table(folder, f'SELECT * FROM "{name}"')]  # noqa: S608
+    made = from_table(
+        folder, "SELECT name FROM sqlite_master WHERE name LIKE 't~_%' ESCAPE '~'"
+    )
+    return [
+        row
+        for (name,) in made
+        for row in from_table(folder, f'SELECT * FROM "{name}"')  # noqa: S608
+    ]
 
 
 Sound = tuple["Callable[..., Any]", "Callable[..., Any]", str, list[tuple[str, int]]]
 KITS: dict[str, Sound] = {
     "sqlite append": (writing(table, "append"), from_table, "append", ROWS),
-    "sqlite upsert": (writing(table, "upsert", "product"), from_table, "update", TOTALS),
+    "sqlite upsert": (
+        writing(table, "upsert", "product"),
+        from_table,
+        "update",
+        TOTALS,
+    ),
     "sqlite replace": (writing(table, "replace"), from_table, "complete", TOTALS),
     "batch_files": (directories, from_directories, "append", ROWS),
     "delta append": (writing(delta, "append"), from_delta, "append", ROWS),
     "delta upsert": (writing(delta, "upsert", "product"), from_delta, "update", TOTALS),
     "delta replace": (writing(delta, "replace"), from_delta, "complete", TOTALS),
     "iceberg append": (writing(iceberg, "append"), from_iceberg, "append", ROWS),
-    "iceberg upsert": (writing(iceberg, "upsert", "product"), from_iceberg, "update", TOTALS),
+    "iceberg upsert": (
+        writing(iceberg, "upsert", "product"),
+        from_iceberg,
+        "update",
+        TOTALS,
+    ),
     "iceberg replace": (writing(iceberg, "replace"), from_iceberg, "complete", TOTALS),
     "snapshot": (whole_file, from_file, "complete", TOTALS),
     "fan_out": (both, from_both, "append", [*ROWS, *ROWS]),

@@ -6,7 +6,9 @@ import sys
 from conftest import process
 
 _BLOCK = re.compile(r"```(\w+)(?: title=\"([\w./]+)\")?\n(.*?)```", re.DOTALL)
-_MEASURED = re.compile(r"[\d,.]+ rows?/s|after [\d.]+ s|\d+\.\d s|since [\d-]+ [\d:]+ UTC")
+_MEASURED = re.compile(
+    r"[\d,.]+ rows?/s|after [\d.]+ s|\d+\.\d s|since [\d-]+ [\d:]+ UTC"
+)
 _FOLDER = "/home/ann/shop"  # the folder of the reader, as pages show it
 # Runs a block of bash in the folder of the last one.
 _SHELL = r"""
@@ -22,9 +24,9 @@ def shell(code):
 def run_page(page, folder, replaced=()):
     """Run a page in a folder: its `bash` and `python` blocks in their order; its `text` must be printed.
 
-    A block with a title becomes a file of that name, where the blocks before have gone with `cd`. All
-    `python` blocks without one are one process. `replaced` are pairs: what the page says and what it is on
-    this machine, such as a server's address.
+    A block with a title becomes a file of that name, where the blocks before have gone
+    with `cd`. All `python` blocks without one are one process. `replaced` are pairs:
+    what the page says and what it is on this machine, such as a server's address.
     """
     script, shown = [_SHELL], []
     text = page.read_text("utf-8").replace(_FOLDER, str(folder))
@@ -33,7 +35,9 @@ def run_page(page, folder, replaced=()):
         text = text.replace(old, new)
     for kind, title, code in _BLOCK.findall(text):
         if title:
-            assert f"`{title}`" in text, "say which file it is: GitHub does not show a block's title"
+            assert f"`{title}`" in text, (
+                "say which file it is: GitHub does not show a block's title"
+            )
             script.append(f"pathlib.Path({title!r}).write_text({code!r})")
         elif kind == "bash":
             script.append(f"shell({code!r})")
@@ -46,5 +50,7 @@ def run_page(page, folder, replaced=()):
     rest = _MEASURED.sub("…", done.stdout)
     for text in shown:
         wanted = _MEASURED.sub("…", text)
-        assert wanted in rest, f"{page.name} shows\n{wanted}\nand prints\n{rest}\n{done.stderr}"
+        assert wanted in rest, (
+            f"{page.name} shows\n{wanted}\nand prints\n{rest}\n{done.stderr}"
+        )
         rest = rest.partition(wanted)[2]

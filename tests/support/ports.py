@@ -4,8 +4,9 @@ import random
 import socket
 from contextlib import ExitStack
 
-# Below those that Linux (from 32768) and macOS (from 49152) give to whoever asks for any port: one of
-# those may be a connection's of another program before the server of the test has it, or starts again.
+# Below those that Linux (from 32768) and macOS (from 49152) give to whoever asks for
+# any port: one of those may be a connection's of another program before the server of
+# the test has it, or starts again.
 _PORTS = range(20_000, 32_768)
 
 

@@ -27,12 +27,21 @@ class Server(DatabaseServer):
         secret.write_text(self.password)
         secret.chmod(0o644)  # in a folder that nobody else can enter
         data, port = ["-D", str(self._home / "data")], ports.free_port()
-        options = ["--username=kit", "--auth=scram-sha-256", f"--pwfile={secret}", "--encoding=UTF8"]
-        self._install(binaries / "initdb", *options, "--locale=C.UTF-8", "--no-sync", *data)
+        options = [
+            "--username=kit",
+            "--auth=scram-sha-256",
+            f"--pwfile={secret}",
+            "--encoding=UTF8",
+        ]
+        self._install(
+            binaries / "initdb", *options, "--locale=C.UTF-8", "--no-sync", *data
+        )
         address = ["-h", "127.0.0.1", "-p", str(port)]
         self._ready = [binaries / "pg_isready", "-q", *address]
         self.url = f"postgresql+psycopg://kit:{self.password}@127.0.0.1:{port}/postgres"
-        self._begin(binaries / "postgres", *data, *address, "-c", "unix_socket_directories=")
+        self._begin(
+            binaries / "postgres", *data, *address, "-c", "unix_socket_directories="
+        )
 
     def _answers(self):
         return process(self._ready).returncode == 0
@@ -40,7 +49,9 @@ class Server(DatabaseServer):
     def database(self):
         """Make an empty database and return its URL."""
         name = f"test_{secrets.token_hex(6)}"
-        with psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True) as connection:
+        with psycopg.connect(
+            self.url.replace("+psycopg", ""), autocommit=True
+        ) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         return f"{self.url.rpartition('/')[0]}/{name}"
 
@@ -48,9 +59,14 @@ class Server(DatabaseServer):
 @functools.cache
 def server():
     """Return the server of this test run, started when it is first asked for; skip where there is none."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/postgres"),
+        key=lambda path: int(path.parts[4]),
+    )
     if not found:
-        pytest.skip("needs PostgreSQL: apt-get install --no-install-recommends postgresql")
+        pytest.skip(
+            "needs PostgreSQL: apt-get install --no-install-recommends postgresql"
+        )
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
         pytest.skip("needs setpriv, to run PostgreSQL as another user than root")
     return Server(found[-1].parent)

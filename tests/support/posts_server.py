@@ -1,8 +1,9 @@
 """A server of posts in the formats of X and Mastodon that also cuts, stalls, repeats and limits.
 
-What it sends is as their documentation has it: for X "Consuming streaming data" (lines of JSON that end in
-\\r\\n, an empty line as a sign of life) and "Rate limits"; for Mastodon "streaming API methods" (events and
-comments, `:)` first and `:thump` later) and "timelines API methods" (`min_id`, the newest first).
+What it sends is as their documentation has it: for X "Consuming streaming data" (lines
+of JSON that end in \\r\\n, an empty line as a sign of life) and "Rate limits"; for
+Mastodon "streaming API methods" (events and comments, `:)` first and `:thump` later)
+and "timelines API methods" (`min_id`, the newest first).
 """
 
 import http.server
@@ -26,11 +27,13 @@ class Site:
     Attributes:
         rate: posts a second.
         ids: the id of each post by its number, as the network makes them.
-        hostile: connections are limited, cut in the middle of a line, stalled, and posts come twice.
-        left_out: posts by their numbers that the timeline does not give, so that its page is shorter.
+        hostile: connections are limited, cut in the middle of a line, stalled, and
+            posts come twice.
+        left_out: posts by their numbers that the timeline does not give, so that its
+            page is shorter.
         slow: seconds that each page of the timeline takes.
-        answers: for the next connections to a stream, what each gets in place of the posts; a function that
-            is given the handler.
+        answers: for the next connections to a stream, what each gets in place of the
+            posts; a function that is given the handler.
     """
 
     rate: float = 0.0
@@ -64,21 +67,29 @@ def federated(number):
 
 def post(site, number):
     """Return a post as both networks have it."""
-    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime((START + 5 * number) / 1000))
+    moment = time.strftime(
+        "%Y-%m-%dT%H:%M:%S", time.gmtime((START + 5 * number) / 1000)
+    )
     text = f"post {number} #tag{number % 7} é☃"
     return {"id": str(site.ids(number)), "created_at": f"{moment}.000Z", "text": text}
 
 
 def tweet(site, number):
     return json.dumps(
-        {"data": post(site, number), "matching_rules": [{"id": "1", "tag": "t"}]}, ensure_ascii=False
+        {"data": post(site, number), "matching_rules": [{"id": "1", "tag": "t"}]},
+        ensure_ascii=False,
     )
 
 
 def status(site, number):
     made = post(site, number)
     content = f"<p>{made.pop('text')}</p>"
-    return {**made, "content": content, "tags": [{"name": f"tag{number % 7}"}], "reblog": None}
+    return {
+        **made,
+        "content": content,
+        "tags": [{"name": f"tag{number % 7}"}],
+        "reblog": None,
+    }
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -93,7 +104,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         url = urllib.parse.urlsplit(self.path)
         self.site.asked.append((self.path, dict(self.headers)))
-        if url.path == "/open" or self.headers.get("Authorization") == f"Bearer {TOKEN}":
+        if (
+            url.path == "/open"
+            or self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        ):
             routes = {
                 "/2/tweets/search/stream": self.tweets,
                 "/api/v1/streaming/public": self.statuses,
@@ -114,8 +128,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif "streaming" in url.path:
             self.whole(401, {"error": "Invalid access token"})
         else:
-            detail = f"Unauthorized: {self.headers.get('Authorization')}"  # a server may repeat what it got
-            self.whole(401, {"title": "Unauthorized", "type": "about:blank", "status": 401, "detail": detail})
+            # A server may repeat what it got
+            detail = f"Unauthorized: {self.headers.get('Authorization')}"
+            self.whole(
+                401,
+                {
+                    "title": "Unauthorized",
+                    "type": "about:blank",
+                    "status": 401,
+                    "detail": detail,
+                },
+            )
 
     def whole(self, code, body, kind="application/json", **headers):
         """Answer with a whole body."""
@@ -157,7 +180,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         reset = str(int(time.time()) + 1)
         if self.site.hostile and random.random() < 0.15:  # noqa: S311
             self.site.count("limited")
-            self.whole(429, {"title": "Too Many Requests", "status": 429}, x_rate_limit_reset=reset)
+            self.whole(
+                429,
+                {"title": "Too Many Requests", "status": 429},
+                x_rate_limit_reset=reset,
+            )
             return
         self.begin("application/json; charset=utf-8")
         self._run(lambda number: tweet(self.site, number) + "\r\n", "\r\n")
@@ -167,7 +194,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send(":)\n")
         time.sleep(0.1)  # it listens for new posts a little after it has answered
         self._run(
-            lambda number: f"event: update\ndata: {json.dumps(status(self.site, number))}\n\n", ":thump\n"
+            lambda number: (
+                f"event: update\ndata: {json.dumps(status(self.site, number))}\n\n"
+            ),
+            ":thump\n",
         )
 
     def _run(self, written, beat):
@@ -206,7 +236,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         time.sleep(site.slow)
         after = int(query.get("min_id", 0))
         newer = sorted(
-            (number for number in range(site.published()) if site.ids(number) > after), key=site.ids
+            (number for number in range(site.published()) if site.ids(number) > after),
+            key=site.ids,
         )
         page = newer[:limit] if "min_id" in query else newer[-limit:]
         # As Mastodon does with posts of those whom a user has blocked.
@@ -234,7 +265,8 @@ class PostsServer:
 
     Args:
         site: what it has.
-        certificate: a file with a certificate for `localhost` and its key; the server then speaks TLS.
+        certificate: a file with a certificate for `localhost` and its key; the server
+            then speaks TLS.
     """
 
     def __init__(self, site, certificate=None):
@@ -246,11 +278,15 @@ class PostsServer:
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True
+            )
             self.url = f"https://localhost:{self._server.server_address[1]}"
         self.x = f"{self.url}/2/tweets/search/stream"
         self.mastodon = f"{self.url}/api/v1/streaming/public"
-        threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, args=[0.05], daemon=True
+        ).start()
 
     def close(self):
         """Take no more connections."""

@@ -15,8 +15,9 @@ from sparkstream_kit import joins, quarantine, schemas, sources, state, windows
 
 HERE = str(Path(__file__).parent)  # a file source wants a folder that is there
 SCHEMA = (
-    "k STRING, p STRING, a DOUBLE, n INT, x_1 INT, t TIMESTAMP, w ARRAY<INT>, v ARRAY<ARRAY<INT>>, "
-    "m MAP<STRING,INT>, s STRUCT<x_1: INT, y_2: STRING>, line STRING"
+    "k STRING, p STRING, a DOUBLE, n INT, x_1 INT, t TIMESTAMP, w ARRAY<INT>, v"
+    " ARRAY<ARRAY<INT>>, m MAP<STRING,INT>, s STRUCT<x_1: INT, y_2: STRING>, line"
+    " STRING"
 )
 
 
@@ -39,7 +40,9 @@ def in_sql(spark, query):
 
 def parsed(spark, **given):
     lines = sources.text(spark, HERE)
-    return quarantine.parse_csv(lines, schemas.from_ddl("k STRING NOT NULL, n INT, t TIMESTAMP"), **given)
+    return quarantine.parse_csv(
+        lines, schemas.from_ddl("k STRING NOT NULL, n INT, t TIMESTAMP"), **given
+    )
 
 
 def with_itself(frame):
@@ -57,13 +60,18 @@ def doubled(values: pd.Series) -> pd.Series:
     return values * 2
 
 
-# What is grouped by: functions of Spark that take a lambda, in all their places, and much else.
+# What is grouped by: functions of Spark that take a lambda, in all their places, and
+# much else.
 KEYS: dict[str, Callable[[], Column]] = {
     "transform": lambda: F.transform("w", lambda x: x + 1),
     "transform with the index": lambda: F.transform("w", lambda x, i: x * i),
-    "aggregate": lambda: F.aggregate("w", F.lit(0), lambda total, x: total + x, lambda total: total * 2),
+    "aggregate": lambda: F.aggregate(
+        "w", F.lit(0), lambda total, x: total + x, lambda total: total * 2
+    ),
     "zip_with": lambda: F.zip_with("w", "w", lambda x, y: x - y),
-    "a lambda in a lambda": lambda: F.transform("v", lambda x: F.transform(x, lambda y: y + F.size(x))),
+    "a lambda in a lambda": lambda: F.transform(
+        "v", lambda x: F.transform(x, lambda y: y + F.size(x))
+    ),
     "a lambda of SQL": lambda: F.expr("transform(w, x -> x + 1)"),
     "a UDF": lambda: F.udf(lambda n: n + 1, "int")("n"),
     "a pandas UDF": lambda: vectorized(doubled, "double")("a"),
@@ -78,7 +86,9 @@ KEYS: dict[str, Callable[[], Column]] = {
     ),
     "a struct": lambda: F.col("s").withField("z", F.lit(1)).dropFields("y_2"),
     "from_json": lambda: F.from_json("line", "a INT, b STRING", {"mode": "PERMISSIVE"}),
-    "a regular expression": lambda: F.regexp_replace("line", r"(\d+)#x_1, lambda", "$1"),
+    "a regular expression": lambda: F.regexp_replace(
+        "line", r"(\d+)#x_1, lambda", "$1"
+    ),
     "a date": lambda: F.to_date("line", "MM/dd/yyyy"),
     "now": F.current_timestamp,
     "the file of a row": lambda: F.col("_metadata.file_name"),
@@ -88,18 +98,30 @@ KEYS: dict[str, Callable[[], Column]] = {
 FRAMES: dict[str, Callable[[SparkSession], DataFrame]] = {
     "a sum": lambda s: rows(s).groupBy("k").agg(F.sum("a").alias("total")),
     "percentiles and sketches": lambda s: (
-        rows(s).groupBy("k").agg(F.approx_count_distinct("p"), F.percentile_approx("a", 0.5))
+        rows(s)
+        .groupBy("k")
+        .agg(F.approx_count_distinct("p"), F.percentile_approx("a", 0.5))
     ),
     "a sample": lambda s: rows(s).sample(0.5).groupBy("k").count(),
-    "a sample by key": lambda s: rows(s).sampleBy("k", {"a": 0.5, "b": 0.1}).groupBy("k").count(),
-    "windows": lambda s: timed(s).groupBy(F.window("t", "5 minutes", "1 minute"), "k").count(),
+    "a sample by key": (
+        lambda s: rows(s).sampleBy("k", {"a": 0.5, "b": 0.1}).groupBy("k").count()
+    ),
+    "windows": (
+        lambda s: timed(s).groupBy(F.window("t", "5 minutes", "1 minute"), "k").count()
+    ),
     "windows of the kit": lambda s: (
-        windows.with_watermark(rows(s), "t", "1 hour").groupBy(windows.tumbling("t", "5 minutes")).count()
+        windows.with_watermark(rows(s), "t", "1 hour")
+        .groupBy(windows.tumbling("t", "5 minutes"))
+        .count()
     ),
     "days of a time zone": lambda s: (
-        windows.calendar(timed(s), "t", "day", zone="Europe/Berlin").groupBy("window", "k").count()
+        windows.calendar(timed(s), "t", "day", zone="Europe/Berlin")
+        .groupBy("window", "k")
+        .count()
     ),
-    "sessions": lambda s: timed(s).groupBy(F.session_window("t", "5 minutes"), "k").count(),
+    "sessions": (
+        lambda s: timed(s).groupBy(F.session_window("t", "5 minutes"), "k").count()
+    ),
     "windows of windows": lambda s: (
         timed(s)
         .groupBy(F.window("t", "1 minute"))
@@ -109,15 +131,27 @@ FRAMES: dict[str, Callable[[SparkSession], DataFrame]] = {
     ),
     "a rollup": lambda s: rows(s).rollup("k", "p").count(),
     "a cube": lambda s: rows(s).cube("k", "p").count(),
-    "exploded": lambda s: rows(s).select(F.explode("w").alias("each")).groupBy("each").count(),
-    "unpivoted": lambda s: rows(s).unpivot("k", ["n", "x_1"], "what", "value").groupBy("what").count(),
+    "exploded": (
+        lambda s: rows(s).select(F.explode("w").alias("each")).groupBy("each").count()
+    ),
+    "unpivoted": (
+        lambda s: (
+            rows(s).unpivot("k", ["n", "x_1"], "what", "value").groupBy("what").count()
+        )
+    ),
     "drop duplicates": lambda s: rows(s).dropDuplicates(["k", "p"]),
-    "drop duplicates within the watermark": lambda s: timed(s).dropDuplicatesWithinWatermark(["k"]),
+    "drop duplicates within the watermark": (
+        lambda s: timed(s).dropDuplicatesWithinWatermark(["k"])
+    ),
     "distinct": lambda s: rows(s).select("k", "p").distinct(),
     "a limit": lambda s: rows(s).limit(5),
-    "a union": lambda s: rows(s).select("k").union(rows(s).select("p")).groupBy("k").count(),
+    "a union": (
+        lambda s: rows(s).select("k").union(rows(s).select("p")).groupBy("k").count()
+    ),
     "a union of itself": lambda s: with_itself(rows(s)).groupBy("k").count(),
-    "joined with a table": lambda s: rows(s).join(table(s), "k").groupBy("code").count(),
+    "joined with a table": (
+        lambda s: rows(s).join(table(s), "k").groupBy("code").count()
+    ),
     "joined with a table by the kit": lambda s: (
         joins.with_table(rows(s), table(s), on="k").groupBy("code").count()
     ),
@@ -126,23 +160,36 @@ FRAMES: dict[str, Callable[[SparkSession], DataFrame]] = {
         .alias("one")
         .join(
             timed(s).alias("other"),
-            F.expr("one.k = other.k AND other.t BETWEEN one.t AND one.t + INTERVAL 1 HOUR"),
+            F.expr(
+                "one.k = other.k AND other.t BETWEEN one.t AND one.t + INTERVAL 1 HOUR"
+            ),
         )
         .select("one.k", F.transform("other.w", lambda x: x + 1).alias("next"))
     ),
-    "SQL": lambda s: in_sql(s, "SELECT k, sum(a) AS total FROM shapes WHERE n > 1 GROUP BY k"),
+    "SQL": lambda s: in_sql(
+        s, "SELECT k, sum(a) AS total FROM shapes WHERE n > 1 GROUP BY k"
+    ),
     "a common table expression": lambda s: in_sql(
         s,
-        "WITH c AS (SELECT k, transform(w, x -> x + 1) AS u FROM shapes) SELECT u, max(k) FROM c GROUP BY u",
+        "WITH c AS (SELECT k, transform(w, x -> x + 1) AS u FROM shapes) SELECT u,"
+        " max(k) FROM c GROUP BY u",
     ),
     "a subquery": lambda s: in_sql(
-        s, "SELECT k, count(*) FROM shapes WHERE n > (SELECT max(id) FROM range(3)) GROUP BY k"
+        s,
+        "SELECT k, count(*) FROM shapes WHERE n > (SELECT max(id) FROM range(3)) GROUP"
+        " BY k",
     ),
     "mapInPandas": lambda s: (
-        rows(s).select("k", "n").mapInPandas(mapped, "k STRING, n INT").groupBy("k").count()
+        rows(s)
+        .select("k", "n")
+        .mapInPandas(mapped, "k STRING, n INT")
+        .groupBy("k")
+        .count()
     ),
     "parsed lines": lambda s: parsed(s).groupBy("k", "_reason").count(),
-    "good rows of parsed lines": lambda s: quarantine.good_rows(parsed(s, sep=";")).dropDuplicates(["k"]),
+    "good rows of parsed lines": (
+        lambda s: quarantine.good_rows(parsed(s, sep=";")).dropDuplicates(["k"])
+    ),
     "observed, cached by nobody": lambda s: (
         rows(s).observe("seen", F.count("*").alias("n")).groupBy("k").count()
     ),

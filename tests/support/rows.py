@@ -1,13 +1,15 @@
 """Rows of every type of Spark, made by hypothesis: one property for each sink that can be read back.
 
-A `Kind` is a type with the values that are worth trying: its corner cases, mixed with values of hypothesis.
-`tables()` is a strategy of `Table`s: columns of some kinds, and rows. A table becomes a DataFrame of one
-batch (`table.frame(spark)`) or of a stream (`table.over(stream)`, where the stream has one row). Its values
-are SQL literals, so a value is in Spark exactly what it is here, also a month interval, a VARIANT or a NaN,
+A `Kind` is a type with the values that are worth trying: its corner cases, mixed with
+values of hypothesis. `tables()` is a strategy of `Table`s: columns of some kinds, and
+rows. A table becomes a DataFrame of one batch (`table.frame(spark)`) or of a stream
+(`table.over(stream)`, where the stream has one row). Its values are SQL literals, so a
+value is in Spark exactly what it is here, also a month interval, a VARIANT or a NaN,
 which `createDataFrame` changes or refuses; and the same works on Spark Connect.
 
-To compare two frames, `table.told(frame)` collects a frame as texts that lose nothing: a TIMESTAMP as its
-microseconds, a DOUBLE in all digits with its sign, bytes as hex, a NULL as None. So a property is::
+To compare two frames, `table.told(frame)` collects a frame as texts that lose nothing:
+a TIMESTAMP as its microseconds, a DOUBLE in all digits with its sign, bytes as hex, a
+NULL as None. So a property is::
 
     @given(table=rows.tables(rows.FLAT))
     def test_what_comes_back_is_equal(table):
@@ -15,14 +17,16 @@ microseconds, a DOUBLE in all digits with its sign, bytes as hex, a NULL as None
         ...                                    # write the batch, and read it back as `found`
         assert table.told(found) == table.told(batch)
 
-For another reader (Python's csv, a database's client) the rows are in `table.rows` as values of Python:
-TIMESTAMP is an aware datetime in UTC, TIMESTAMP_NTZ a naive one, DECIMAL a Decimal, BINARY bytes, INTERVAL
-DAY TO SECOND a timedelta, INTERVAL YEAR TO MONTH a number of months, VARIANT the text of its JSON, ARRAY a
-tuple, STRUCT a tuple, MAP a tuple of pairs.
+For another reader (Python's csv, a database's client) the rows are in `table.rows` as
+values of Python: TIMESTAMP is an aware datetime in UTC, TIMESTAMP_NTZ a naive one,
+DECIMAL a Decimal, BINARY bytes, INTERVAL DAY TO SECOND a timedelta, INTERVAL YEAR TO
+MONTH a number of months, VARIANT the text of its JSON, ARRAY a tuple, STRUCT a tuple,
+MAP a tuple of pairs.
 
-`corners(kind)` is a table of one kind with each corner case once, for a fast test without hypothesis. The
-module loads neither Spark nor the kit. A sink that cannot take a text (a NUL, of which there is none here, or
-two keys that differ in case) has kinds of its own: `texts_of(corners, strategy)`.
+`corners(kind)` is a table of one kind with each corner case once, for a fast test
+without hypothesis. The module loads neither Spark nor the kit. A sink that cannot take
+a text (a NUL, of which there is none here, or two keys that differ in case) has kinds
+of its own: `texts_of(corners, strategy)`.
 """
 
 from __future__ import annotations
@@ -50,7 +54,8 @@ class Kind:
         corners: the values that are most likely to be changed on the way.
         values: a strategy of values, corner cases among them.
         literal: returns the SQL of a value, which is never None.
-        shown: returns SQL of type STRING (or of nested texts) that shows a column's value without a loss.
+        shown: returns SQL of type STRING (or of nested texts) that shows a column's
+            value without a loss.
     """
 
     ddl: str
@@ -75,7 +80,12 @@ def _kind(ddl, corners, more, literal, shown=lambda x: f"CAST({x} AS STRING)"):
 def _whole(ddl, bits):
     least, most = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     suffix = {8: "Y", 16: "S", 32: "", 64: "L"}[bits]
-    return _kind(ddl, (0, -1, least, most), st.integers(least, most), lambda value: f"{value}{suffix}")
+    return _kind(
+        ddl,
+        (0, -1, least, most),
+        st.integers(least, most),
+        lambda value: f"{value}{suffix}",
+    )
 
 
 def _decimal(precision, scale):
@@ -86,16 +96,21 @@ def _decimal(precision, scale):
 
     more = st.integers(-most, most).map(scaled)
     corners = [scaled(number) for number in (0, 1, -1, most, -most)]
-    return _kind(f"DECIMAL({precision},{scale})", corners, more, lambda value: f"{value:f}BD")
+    return _kind(
+        f"DECIMAL({precision},{scale})", corners, more, lambda value: f"{value:f}BD"
+    )
 
 
 def _floating(ddl, width, corners):
     zero = "0F" if width == 32 else "0D"
     every = (*corners, 0.0, -0.0, float("nan"), float("inf"), -float("inf"))
-    # Spark knows the sign of -0.0, and reads nan, inf and 1e+22. The zero makes the column one
-    # that cannot be NULL, which a cast of text can be.
+    # Spark knows the sign of -0.0, and reads nan, inf and 1e+22. The zero makes the
+    # column one that cannot be NULL, which a cast of text can be.
     return _kind(
-        ddl, every, st.floats(width=width), lambda value: f"coalesce(CAST('{value!r}' AS {ddl}), {zero})"
+        ddl,
+        every,
+        st.floats(width=width),
+        lambda value: f"coalesce(CAST('{value!r}' AS {ddl}), {zero})",
     )
 
 
@@ -142,7 +157,9 @@ TEXTS = (
     "\x01\x7f",
     "x" * 300,
 )
-_SAFE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=12)
+_SAFE = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=12
+)
 
 
 def _hex(data):
@@ -152,7 +169,10 @@ def _hex(data):
 def texts_of(corners=TEXTS, more=_SAFE):
     """Return the kind STRING, with other texts to try."""
     return _kind(
-        "STRING", corners, more, lambda value: f"coalesce(CAST({_hex(value.encode())} AS STRING), '')"
+        "STRING",
+        corners,
+        more,
+        lambda value: f"coalesce(CAST({_hex(value.encode())} AS STRING), '')",
     )
 
 
@@ -165,7 +185,8 @@ def _micros(moment):
     return (moment - EPOCH) // MICROSECOND
 
 
-# A day from the ends: in a zone west or east of UTC the first and last day are of another year, 0 or 10000.
+# A day from the ends: in a zone west or east of UTC the first and last day are of
+# another year, 0 or 10000.
 _FIRST, _LAST = datetime(1, 1, 2), datetime(9999, 12, 30, 23, 59, 59, 999999)  # noqa: DTZ001 - moments without a zone
 _MOMENTS = [
     (1970, 1, 1),
@@ -182,20 +203,40 @@ _MOMENTS = [
     (9999, 12, 30, 23, 59, 59, 999999),
 ]
 
-BOOLEAN = _kind("BOOLEAN", (True, False), st.booleans(), lambda value: str(value).upper())
+BOOLEAN = _kind(
+    "BOOLEAN", (True, False), st.booleans(), lambda value: str(value).upper()
+)
 TINYINT, SMALLINT = _whole("TINYINT", 8), _whole("SMALLINT", 16)
 INT, BIGINT = _whole("INT", 32), _whole("BIGINT", 64)
-FLOAT = _floating("FLOAT", 32, (1.5, 1.401298464324817e-45, 3.4028234663852886e38, 0.10000000149011612))
-DOUBLE = _floating("DOUBLE", 64, (1.5, 5e-324, 1.7976931348623157e308, 0.1, 1e16, 1e22, 123456789.123456789))
+FLOAT = _floating(
+    "FLOAT",
+    32,
+    (1.5, 1.401298464324817e-45, 3.4028234663852886e38, 0.10000000149011612),
+)
+DOUBLE = _floating(
+    "DOUBLE",
+    64,
+    (1.5, 5e-324, 1.7976931348623157e308, 0.1, 1e16, 1e22, 123456789.123456789),
+)
 MONEY, DIGITS = _decimal(9, 2), _decimal(38, 0)
 FRACTIONS, SMALL = _decimal(38, 38), _decimal(20, 8)
 STRING = texts_of()
 BINARY = _kind(
-    "BINARY", (b"", b"x", b"\x00\xff\x80", b"\n", b"a,b"), st.binary(max_size=12), _hex, lambda x: f"hex({x})"
+    "BINARY",
+    (b"", b"x", b"\x00\xff\x80", b"\n", b"a,b"),
+    st.binary(max_size=12),
+    _hex,
+    lambda x: f"hex({x})",
 )
 DATE = _kind(
     "DATE",
-    (date(1970, 1, 1), date(2026, 1, 31), date(1582, 10, 10), date(1, 1, 1), date(9999, 12, 31)),
+    (
+        date(1970, 1, 1),
+        date(2026, 1, 31),
+        date(1582, 10, 10),
+        date(1, 1, 1),
+        date(9999, 12, 31),
+    ),
     st.dates(),
     lambda value: f"DATE'{value.isoformat()}'",
 )
@@ -212,7 +253,8 @@ TIMESTAMP_NTZ = _kind(
     st.datetimes(_FIRST, _LAST),
     lambda value: f"TIMESTAMP_NTZ'{value.isoformat(' ')}'",
 )
-TIME = _kind(  # only where spark.sql.timeType.enabled is true, which is not so by default
+# Only where spark.sql.timeType.enabled is true, which is not so by default
+TIME = _kind(
     "TIME(6)",
     (time(0), time(23, 59, 59, 999999), time(10, 30), time(10, 30, 0, 1)),
     st.times(),
@@ -221,9 +263,17 @@ TIME = _kind(  # only where spark.sql.timeType.enabled is true, which is not so 
 _DAYS = timedelta(days=100_000)
 INTERVAL_DAYS = _kind(
     "INTERVAL DAY TO SECOND",
-    (timedelta(0), timedelta(microseconds=1), timedelta(days=-1, microseconds=-1), _DAYS),
+    (
+        timedelta(0),
+        timedelta(microseconds=1),
+        timedelta(days=-1, microseconds=-1),
+        _DAYS,
+    ),
     st.timedeltas(-_DAYS, _DAYS),
-    lambda value: f"make_dt_interval({value.days}, 0, 0, {value.seconds}.{value.microseconds:06}BD)",
+    lambda value: (
+        f"make_dt_interval({value.days}, 0, 0,"
+        f" {value.seconds}.{value.microseconds:06}BD)"
+    ),
 )
 INTERVAL_MONTHS = _kind(
     "INTERVAL YEAR TO MONTH",
@@ -231,12 +281,25 @@ INTERVAL_MONTHS = _kind(
     st.integers(-100_000, 100_000),
     lambda n: f"make_ym_interval(0, {n})",
 )
-_JSON = ("1", "-1.25", "null", "true", '""', '"a\\nb"', "[]", "{}", '{"a": [1, null, {"b": "x"}]}', "1e300")
+_JSON = (
+    "1",
+    "-1.25",
+    "null",
+    "true",
+    '""',
+    '"a\\nb"',
+    "[]",
+    "{}",
+    '{"a": [1, null, {"b": "x"}]}',
+    "1e300",
+)
 VARIANT = _kind(
     "VARIANT",
     _JSON,
     st.recursive(
-        st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | _SAFE, st.lists, max_leaves=4
+        st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | _SAFE,
+        st.lists,
+        max_leaves=4,
     ).map(json.dumps),
     lambda value: f"parse_json({STRING.literal(value)})",
     lambda x: f"concat(schema_of_variant({x}), ' ', to_json({x}))",
@@ -257,15 +320,25 @@ def array_of(kind):
 def map_of(key, kind):
     """Return the kind of maps, with keys of any type that has an equality."""
     first = key.corners[0]
-    entries = f"e -> struct({key.shown('e.key')} AS key, {kind.shown('e.value')} AS value)"
+    entries = (
+        f"e -> struct({key.shown('e.key')} AS key, {kind.shown('e.value')} AS value)"
+    )
     pairs = st.lists(
-        st.tuples(key.values, st.none() | kind.values), max_size=3, unique_by=lambda pair: pair[0]
+        st.tuples(key.values, st.none() | kind.values),
+        max_size=3,
+        unique_by=lambda pair: pair[0],
     )
     return Kind(
         f"MAP<{key.ddl}, {kind.ddl}>",
-        ((), ((first, None),), tuple(zip(key.corners[:2], kind.corners[:2], strict=False))),
+        (
+            (),
+            ((first, None),),
+            tuple(zip(key.corners[:2], kind.corners[:2], strict=False)),
+        ),
         pairs.map(tuple),
-        lambda value: f"map({', '.join(f'{key.sql(k)}, {kind.sql(v)}' for k, v in value)})",
+        lambda value: (
+            f"map({', '.join(f'{key.sql(k)}, {kind.sql(v)}' for k, v in value)})"
+        ),
         lambda x: f"array_sort(transform(map_entries({x}), {entries}))",
     )
 
@@ -276,12 +349,15 @@ def struct_of(**fields):
 
     def literal(value):
         parts = [
-            f"'{name}', {kind.sql(each)}" for (name, kind), each in zip(fields.items(), value, strict=True)
+            f"'{name}', {kind.sql(each)}"
+            for (name, kind), each in zip(fields.items(), value, strict=True)
         ]
         return f"named_struct({', '.join(parts)})"
 
     def shown(x):
-        parts = ", ".join(f"{kind.shown(f'{x}.{name}')} AS {name}" for name, kind in fields.items())
+        parts = ", ".join(
+            f"{kind.shown(f'{x}.{name}')} AS {name}" for name, kind in fields.items()
+        )
         return f"CASE WHEN {x} IS NOT NULL THEN struct({parts}) END"
 
     return Kind(
@@ -297,7 +373,18 @@ def struct_of(**fields):
     )
 
 
-NUMBERS = (TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, MONEY, DIGITS, FRACTIONS, SMALL)
+NUMBERS = (
+    TINYINT,
+    SMALLINT,
+    INT,
+    BIGINT,
+    FLOAT,
+    DOUBLE,
+    MONEY,
+    DIGITS,
+    FRACTIONS,
+    SMALL,
+)
 TIMES = (DATE, TIMESTAMP, TIMESTAMP_NTZ)
 PLAIN = (BOOLEAN, *NUMBERS, STRING, *TIMES)  # what most formats and databases have
 RARE = (BINARY, INTERVAL_DAYS, INTERVAL_MONTHS, VARIANT)
@@ -312,7 +399,8 @@ NESTED = (
     array_of(struct_of(a=DOUBLE, b=array_of(STRING))),
 )
 ODD_MAPS = tuple(
-    map_of(key, STRING) for key in (INT, DATE, TIMESTAMP, DOUBLE, BINARY, BOOLEAN, MONEY, struct_of(a=INT))
+    map_of(key, STRING)
+    for key in (INT, DATE, TIMESTAMP, DOUBLE, BINARY, BOOLEAN, MONEY, struct_of(a=INT))
 )
 ALL = (*FLAT, *NESTED, *ODD_MAPS)
 
@@ -352,12 +440,17 @@ class Table:
         def cell(column, value):
             sql = column.kind.sql(value)
             # A CASE without ELSE is nullable.
-            return f"CASE WHEN {name} IS NOT NULL THEN {sql} END" if column.nullable else sql
+            return (
+                f"CASE WHEN {name} IS NOT NULL THEN {sql} END"
+                if column.nullable
+                else sql
+            )
 
         rows = [
             "named_struct("
             + ", ".join(
-                f"'c{n}', {cell(*each)}" for n, each in enumerate(zip(self.columns, row, strict=True))
+                f"'c{n}', {cell(*each)}"
+                for n, each in enumerate(zip(self.columns, row, strict=True))
             )
             + ")"
             for row in self.rows
@@ -373,8 +466,13 @@ class Table:
 
     def told(self, frame):
         """Collect the columns of this table from a frame, as sorted rows of texts that lose nothing."""
-        shown = [f"{each.kind.shown(each.quoted)} AS c{n}" for n, each in enumerate(self.columns)]
-        return sorted((tuple(row) for row in frame.selectExpr(*shown).collect()), key=repr)
+        shown = [
+            f"{each.kind.shown(each.quoted)} AS c{n}"
+            for n, each in enumerate(self.columns)
+        ]
+        return sorted(
+            (tuple(row) for row in frame.selectExpr(*shown).collect()), key=repr
+        )
 
 
 def corners(kind, *, beside=None, nulls=True):
@@ -382,7 +480,8 @@ def corners(kind, *, beside=None, nulls=True):
 
     Args:
         kind: the kind.
-        beside: the kind of a second column `k`, which has its first value in each row; None for one column.
+        beside: the kind of a second column `k`, which has its first value in each row;
+            None for one column.
         nulls: whether a row has NULL.
     """
     columns = [Column("v", kind, nullable=nulls)]
@@ -396,9 +495,14 @@ def corners(kind, *, beside=None, nulls=True):
 
 def wide(kinds, *, nulls=True):
     """Return a table with a column for each kind, `c0` and so on, and each corner case."""
-    columns = tuple(Column(f"c{number}", kind, nulls) for number, kind in enumerate(kinds))
+    columns = tuple(
+        Column(f"c{number}", kind, nulls) for number, kind in enumerate(kinds)
+    )
     height = max(len(kind.corners) for kind in kinds)
-    rows = [tuple(kind.corners[n % len(kind.corners)] for kind in kinds) for n in range(height)]
+    rows = [
+        tuple(kind.corners[n % len(kind.corners)] for kind in kinds)
+        for n in range(height)
+    ]
     if nulls:
         rows.append((None,) * len(kinds))
     return Table(columns, tuple(rows))
@@ -413,7 +517,13 @@ def tables(draw, kinds=FLAT, *, columns=4, rows=6, names=NAMES):
     chosen = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=columns))
     called = draw(st.permutations(names))[: len(chosen)]
     made = tuple(
-        Column(name, kind, nullable=draw(st.booleans())) for name, kind in zip(called, chosen, strict=True)
+        Column(name, kind, nullable=draw(st.booleans()))
+        for name, kind in zip(called, chosen, strict=True)
     )
-    cells = [each.kind.values if not each.nullable else st.none() | each.kind.values for each in made]
-    return Table(made, tuple(draw(st.lists(st.tuples(*cells), min_size=1, max_size=rows))))
+    cells = [
+        each.kind.values if not each.nullable else st.none() | each.kind.values
+        for each in made
+    ]
+    return Table(
+        made, tuple(draw(st.lists(st.tuples(*cells), min_size=1, max_size=rows)))
+    )

@@ -7,7 +7,10 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import sources, windows
 
-SCHEMA = "at TIMESTAMP, product STRING, shop STRING, amount DECIMAL(10,2), weight DOUBLE, n INT"
+SCHEMA = (
+    "at TIMESTAMP, product STRING, shop STRING, amount DECIMAL(10,2), weight DOUBLE,"
+    " n INT"
+)
 
 
 def land_shops(folder, *numbers, third, late):
@@ -37,12 +40,20 @@ def stream(spark, folder):
 
 
 def totals(*keys, what="sum(amount)", where="true"):
-    return lambda rows: rows.where(where).groupBy(*keys).agg(F.expr(what).alias("total"))
+    return lambda rows: (
+        rows.where(where).groupBy(*keys).agg(F.expr(what).alias("total"))
+    )
 
 
-def hourly(*keys, length="20 minutes", delay="5 minutes", what="sum(amount)", where="true"):
+def hourly(
+    *keys, length="20 minutes", delay="5 minutes", what="sum(amount)", where="true"
+):
     def transform(rows):
         timely = rows.where(where).withWatermark("at", delay)
-        return windows.flatten(timely.groupBy(F.window("at", length), *keys).agg(F.expr(what).alias("total")))
+        return windows.flatten(
+            timely.groupBy(F.window("at", length), *keys).agg(
+                F.expr(what).alias("total")
+            )
+        )
 
     return transform

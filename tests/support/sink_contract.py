@@ -1,8 +1,8 @@
 """The contract of sinks with a ledger: damage, restored backups and ways out, with one adaptor for each sink.
 
-Each row of the input has a number of its own. New files land between a damage and the way out, and Spark
-would plan them into the batch that it has lost. Whatever happens, the target has each row once, or each total
-as a batch computation gives it.
+Each row of the input has a number of its own. New files land between a damage and the
+way out, and Spark would plan them into the batch that it has lost. Whatever happens,
+the target has each row once, or each total as a batch computation gives it.
 """
 
 import os
@@ -27,7 +27,9 @@ from sparkstream_kit.sinks.base import opened
 from sparkstream_kit.sinks.ledger import Ledger
 
 KEYS = 3  # of the totals
-FILES = 2  # of a batch: the last one has room for a file more, so that to plan it anew gives another one
+# Of a batch: the last one has room for a file more, so that to plan it anew gives
+# another one
+FILES = 2
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,11 @@ class Adaptor:
 
     Attributes:
         sink: the sink.
-        rows: what the target has: the numbers of all rows, or (key, total) of an upsert.
+        rows: what the target has: the numbers of all rows, or (key, total) of an
+            upsert.
         mode: `append`, or `update` and `complete` for totals by key.
-        skips: what a newer driver has written is skipped without a word in the moment between look and write.
+        skips: what a newer driver has written is skipped without a word in the moment
+            between look and write.
     """
 
     sink: Sink
@@ -76,11 +80,17 @@ class Stream:
         self.landed += files
 
     def frame(self):
-        rows = sources.csv(self.spark, self.input, schema="n INT", max_files_per_trigger=FILES)
+        rows = sources.csv(
+            self.spark, self.input, schema="n INT", max_files_per_trigger=FILES
+        )
         if self.adaptor.mode == "append":
             return rows
-        timely = rows.withColumn("time", F.timestamp_seconds("n")).withWatermark("time", "1 hour")
-        return timely.groupBy((F.col("n") % KEYS).alias("k")).agg(F.sum("n").cast("long").alias("total"))
+        timely = rows.withColumn("time", F.timestamp_seconds("n")).withWatermark(
+            "time", "1 hour"
+        )
+        return timely.groupBy((F.col("n") % KEYS).alias("k")).agg(
+            F.sum("n").cast("long").alias("total")
+        )
 
     def started(self, *, dry_run=False):
         return start(
@@ -128,13 +138,17 @@ class Stream:
         if self.adaptor.mode == "append":
             assert self.adaptor.rows() == list(numbers)
         else:
-            truth = {key: sum(n for n in numbers if n % KEYS == key) for key in range(KEYS)}
+            truth = {
+                key: sum(n for n in numbers if n % KEYS == key) for key in range(KEYS)
+            }
             assert dict(self.adaptor.rows()) == truth
 
     @property
     def last(self):
         """The last batch that is planned."""
-        return max(int(file.name) for file in (self.checkpoint / "offsets").glob("[0-9]*"))
+        return max(
+            int(file.name) for file in (self.checkpoint / "offsets").glob("[0-9]*")
+        )
 
 
 def manners(name, spark, sink, checkpoint):
@@ -143,7 +157,8 @@ def manners(name, spark, sink, checkpoint):
     twice = spark.readStream.format("rate").load().select("value", "value")
     how: dict[str, Any] = {"name": "q", "mode": sink.modes[0], "checkpoint": checkpoint}
     with pytest.raises(
-        InvalidInputError, match=r"^[^\n]*column value appears twice[^\n]*; rename[^\n]* one$"
+        InvalidInputError,
+        match=r"^[^\n]*column value appears twice[^\n]*; rename[^\n]* one$",
     ):
         start(twice, sink, **how)
 
@@ -176,13 +191,16 @@ def fenced(stream):
         first:   [ batch 0 ]  [ batch 1: looked, computed …              … written ]  refused
         second:                                            [ batch 1, 2 ]              goes on
 
-    The first one is refused again at the next batch that it tries, where the second has written since.
+    The first one is refused again at the next batch that it tries, where the second has
+    written since.
     """
     stream.land(FILES)
     stream.go()
     frame, place = stream.frame(), locate(stream.spark, stream.checkpoint)
     first = opened(stream.adaptor.sink, frame, place)
-    columns = [F.lit(-1).cast(field.dataType).alias(field.name) for field in frame.schema]
+    columns = [
+        F.lit(-1).cast(field.dataType).alias(field.name) for field in frame.schema
+    ]
     rows, is_written = stream.spark.range(1).select(*columns), Ledger.is_written
 
     def after_the_second(rules, batch):
@@ -192,11 +210,14 @@ def fenced(stream):
         stream.go()
         return found
 
-    stream.spark.sparkContext.setLocalProperty("sql.streaming.queryId", id_in_checkpoint(place))
+    stream.spark.sparkContext.setLocalProperty(
+        "sql.streaming.queryId", id_in_checkpoint(place)
+    )
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Ledger, "is_written", after_the_second)
-            patch.setattr(ledger, "plan_of", lambda *_: None)  # it was planned in the first's own way
+            # It was planned in the first's own way
+            patch.setattr(ledger, "plan_of", lambda *_: None)
             if stream.adaptor.skips:
                 first(rows, 1)
             else:
@@ -213,7 +234,8 @@ def fenced(stream):
 
 
 FENCED = (
-    r"another driver has started to write to .* \(epoch \d+, process \d+ on \S+ since .*\); this one ends"
+    r"another driver has started to write to .* \(epoch \d+, process \d+ on \S+ since"
+    r" .*\); this one ends"
 )
 
 
@@ -231,9 +253,13 @@ DAMAGES: dict[str, Callable[[Stream], None]] = {
         lambda stream: remove(stream.checkpoint / "offsets" / str(stream.last))
     ),
     "files cut": lambda stream: cut(newest_log(stream)),
-    "files cut before the commit": before_commit(lambda stream: cut(newest_log(stream))),
+    "files cut before the commit": before_commit(
+        lambda stream: cut(newest_log(stream))
+    ),
     "files lost": lambda stream: remove(newest_log(stream)),
-    "files lost before the commit": before_commit(lambda stream: remove(newest_log(stream))),
+    "files lost before the commit": before_commit(
+        lambda stream: remove(newest_log(stream))
+    ),
 }
 
 
@@ -275,7 +301,10 @@ def restored(stream, older, batches=1):
     stream.land(2)
 
 
-LACKING = r"made again|was deleted|was removed|is gone|is empty|holds none of this query's batches"
+LACKING = (
+    r"made again|was deleted|was removed|is gone|is empty|holds none of this query's"
+    r" batches"
+)
 
 
 def a_target_made_again_is_refused(stream, change):

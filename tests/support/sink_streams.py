@@ -13,8 +13,13 @@ from sparkstream_kit.sinks.base import Target
 
 Rows = list[tuple[Any, ...]]
 TOTALS: Rows = [("a", 3), ("b", 4), ("c", 5)]  # of the three batches
-CASES: dict[str, tuple[str, dict[str, Any], Rows]] = {  # a mode, arguments of a sink, and what it then has
-    "append": ("append", {}, [("a", 1), ("a", 2), ("b", 1), ("b", 3), ("c", 2), ("c", 3)]),
+# A mode, arguments of a sink, and what it then has
+CASES: dict[str, tuple[str, dict[str, Any], Rows]] = {
+    "append": (
+        "append",
+        {},
+        [("a", 1), ("a", 2), ("b", 1), ("b", 3), ("c", 2), ("c", 3)],
+    ),
     "upsert": ("update", {"keys": ["k"]}, TOTALS),
     "replace": ("complete", {}, TOTALS),
 }
@@ -26,8 +31,13 @@ KEYS = [  # wrong ones of an upsert, as SQL, and what is said of them
 
 def three_batches(spark, folder):
     """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
-    feeds.drip([("1.csv", "a,1\nb,1\n"), ("2.csv", "a,2\nc,2\n"), ("3.csv", "b,3\nc,3\n")], folder)
-    return sources.csv(spark, str(folder), schema="k STRING, n INT", max_files_per_trigger=1)
+    feeds.drip(
+        [("1.csv", "a,1\nb,1\n"), ("2.csv", "a,2\nc,2\n"), ("3.csv", "b,3\nc,3\n")],
+        folder,
+    )
+    return sources.csv(
+        spark, str(folder), schema="k STRING, n INT", max_files_per_trigger=1
+    )
 
 
 def totals(stream):
@@ -36,7 +46,17 @@ def totals(stream):
 
 def finish(frame, sink, checkpoint, mode="append", **more):
     """Run a query over all that is there."""
-    run(start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True, **more))
+    run(
+        start(
+            frame,
+            sink,
+            name="q",
+            mode=mode,
+            checkpoint=checkpoint,
+            availableNow=True,
+            **more,
+        )
+    )
 
 
 def refused(frame, sink, checkpoint, mode="append"):
@@ -50,7 +70,11 @@ def refused(frame, sink, checkpoint, mode="append"):
 def forget_commit(checkpoint, batch_id=None):
     """Make Spark believe that it was killed between the sink and the commit of its last batch."""
     commits = checkpoint / "commits"
-    last = max(int(path.name) for path in commits.glob("[0-9]*")) if batch_id is None else batch_id
+    last = (
+        max(int(path.name) for path in commits.glob("[0-9]*"))
+        if batch_id is None
+        else batch_id
+    )
     for name in (f"{last}", f".{last}.crc"):
         (commits / name).unlink()
 
@@ -94,11 +118,23 @@ except InvalidInputError as err:
 
 def connected(connect, url, home, rows, totals, mode):
     """Write the stream's rows and totals on Spark Connect, each last batch twice; return what it says."""
-    return ran(CONNECTED.format(rows=rows, totals=totals, mode=mode), url, home, SPARK_REMOTE=connect).stdout
+    return ran(
+        CONNECTED.format(rows=rows, totals=totals, mode=mode),
+        url,
+        home,
+        SPARK_REMOTE=connect,
+    ).stdout
 
 
 def table_target(*, take_over=False):
     """Return what a writer of a table format is given for appends."""
     where = Target("table", "t")
-    how: dict[str, Any] = {"how": "append", "keys": (), "merge_schema": False, "take_over": take_over}
-    return _tables.Target(where=where, **how, opened=lambda _: pytest.fail("a test opens it itself"))
+    how: dict[str, Any] = {
+        "how": "append",
+        "keys": (),
+        "merge_schema": False,
+        "take_over": take_over,
+    }
+    return _tables.Target(
+        where=where, **how, opened=lambda _: pytest.fail("a test opens it itself")
+    )

@@ -1,7 +1,7 @@
 """The skips that CI allows, by their reasons: with CI_NO_SKIPS, as in `.ci/run`, any other skip is a failure.
 
-A test that was skipped has shown nothing. A reason is entered here only where the host decides, or where the
-test is for another kind of session or another version of Spark.
+A test that was skipped has shown nothing. A reason is entered here only where the host
+decides, or where the test is for another kind of session or another version of Spark.
 """
 
 ALLOWED = (

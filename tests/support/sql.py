@@ -10,12 +10,19 @@ SERVERS: dict[str, Callable[[], postgresql.Server | mariadb.Server]] = {
     "postgresql": postgresql.server,
     "mariadb": mariadb.server,
 }
-DATABASES = ["sqlite", *(pytest.param(name, marks=pytest.mark.slow) for name in SERVERS)]
+DATABASES = [
+    "sqlite",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in SERVERS),
+]
 
 
 def new(name, folder):
     """Return the URL of an empty database."""
-    return f"sqlite:///{folder}/test.db" if name == "sqlite" else SERVERS[name]().database()
+    return (
+        f"sqlite:///{folder}/test.db"
+        if name == "sqlite"
+        else SERVERS[name]().database()
+    )
 
 
 def sql(url, statement):

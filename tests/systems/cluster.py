@@ -38,7 +38,8 @@ class Cluster:
             if not key.startswith(("SPARK_", "PYSPARK_", "PYTHONPATH"))
         }
         env |= {
-            "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",  # executors run the first python3
+            # Executors run the first python3
+            "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
             "SPARK_HOME": str(_SPARK),
             "SPARK_LOCAL_IP": _HOST,
             "SPARK_DAEMON_MEMORY": "256m",
@@ -47,11 +48,32 @@ class Cluster:
         run = [str(_SPARK / "bin" / "spark-class")]
         package = "org.apache.spark.deploy"
         at = ["--host", _HOST, "--webui-port"]
-        master = [*run, f"{package}.master.Master", *at, str(page), "--port", str(self._port)]
+        master = [
+            *run,
+            f"{package}.master.Master",
+            *at,
+            str(page),
+            "--port",
+            str(self._port),
+        ]
         self.master = Daemon("master", master, home / "master.log", env)
-        worker = [*run, f"{package}.worker.Worker", *at, "0", "-c", str(cores), "-m", memory]
+        worker = [
+            *run,
+            f"{package}.worker.Worker",
+            *at,
+            "0",
+            "-c",
+            str(cores),
+            "-m",
+            memory,
+        ]
         self.workers = [
-            Daemon("worker", [*worker, "-d", str(home / f"w{n}"), self.url], home / f"w{n}.log", env)
+            Daemon(
+                "worker",
+                [*worker, "-d", str(home / f"w{n}"), self.url],
+                home / f"w{n}.log",
+                env,
+            )
             for n in range(workers)
         ]
 
@@ -65,14 +87,20 @@ class Cluster:
 
     def _alive(self):
         with urllib.request.urlopen(f"http://{self.web}/json/", timeout=5) as answer:
-            return [worker for worker in json.load(answer)["workers"] if worker["state"] == "ALIVE"]
+            return [
+                worker
+                for worker in json.load(answer)["workers"]
+                if worker["state"] == "ALIVE"
+            ]
 
     def executors(self):
         """Return the processes of this cluster's executors, known by the folders that they run in."""
         found = []
         for process in Path("/proc").iterdir():
             with suppress(OSError):  # it has just ended
-                if process.name.isdigit() and str((process / "cwd").readlink()).startswith(f"{self.home}/w"):
+                if process.name.isdigit() and str(
+                    (process / "cwd").readlink()
+                ).startswith(f"{self.home}/w"):
                     command = (process / "cmdline").read_bytes()
                     if b"CoarseGrainedExecutorBackend" in command:
                         found.append(int(process.name))

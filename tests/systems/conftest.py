@@ -19,8 +19,10 @@ from sparkstream_kit import spark_session
 
 ROOT = Path(__file__).parent.parent.parent
 JOBS, SCRIPTS = ROOT / "jobs", Path(__file__).parent / "scripts"
-ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills, of which most are at random times
-# boto3 signs with it. Servers of these tests check nothing, and Spark's workers have it from the launch.
+# Of kills, of which most are at random times
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+# boto3 signs with it. Servers of these tests check nothing, and Spark's workers have it
+# from the launch.
 AWS_LOGIN = {
     "AWS_ACCESS_KEY_ID": "kit",
     "AWS_SECRET_ACCESS_KEY": "hush-kinesis",
@@ -53,7 +55,9 @@ def spark(connector_jars, tmp_path_factory):
 @pytest.fixture(scope="session")
 def hdfs(tmp_path_factory):
     """HDFS for the test run; a test that stops its NameNode starts it again."""
-    yield from running(Hdfs(tmp_path_factory.mktemp("hdfs"), sorted(jars("hadoop").glob("*.jar"))))
+    yield from running(
+        Hdfs(tmp_path_factory.mktemp("hdfs"), sorted(jars("hadoop").glob("*.jar")))
+    )
 
 
 @pytest.fixture(scope="session")
@@ -94,10 +98,29 @@ def connect_to_kafka(connector_jars, tmp_path_factory):
     home = tmp_path_factory.mktemp("served")
     env = environment(SPARKSTREAM_JARS=str(connector_jars), XDG_CACHE_HOME=str(home))
     port = ["--port", str(ports.free_port())]
-    serve = ["sparkstream", "serve", "start", "--profile", "test", "--connectors", "kafka", *port]
-    remote = subprocess.check_output(serve, cwd=home, env=env, text=True).strip().partition("=")[2]
-    yield {"SPARK_REMOTE": remote, "XDG_CACHE_HOME": str(home)}  # the server's token lies there
-    subprocess.run(["sparkstream", "serve", "stop", *port], env=env, stdout=subprocess.DEVNULL, check=True)
+    serve = [
+        "sparkstream",
+        "serve",
+        "start",
+        "--profile",
+        "test",
+        "--connectors",
+        "kafka",
+        *port,
+    ]
+    remote = (
+        subprocess.check_output(serve, cwd=home, env=env, text=True)
+        .strip()
+        .partition("=")[2]
+    )
+    # The server's token lies there
+    yield {"SPARK_REMOTE": remote, "XDG_CACHE_HOME": str(home)}
+    subprocess.run(
+        ["sparkstream", "serve", "stop", *port],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import subprocess
 from conftest import HANGS
 from faults.drivers import until
 
-# Enough for millions of small records; the quick compiler alone starts a second earlier.
+# Enough for millions of small records; the quick compiler alone starts a second
+# earlier.
 SMALL = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
@@ -59,7 +60,8 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # a Ctrl-C at the terminal is for its owner, who ends it in order
+                # A Ctrl-C at the terminal is for its owner, who ends it in order
+                start_new_session=True,
             )
 
     def stop(self, number=signal.SIGTERM):
@@ -84,7 +86,10 @@ class Daemon:
 
     def until(self, ready):
         """Wait until the server answers as it should."""
-        until(lambda: self._is(ready), lambda: f"{self._name} ready:\n{self.log()[-3000:]}")
+        until(
+            lambda: self._is(ready),
+            lambda: f"{self._name} ready:\n{self.log()[-3000:]}",
+        )
 
     def _is(self, ready):
         assert self.runs, f"{self._name} has ended:\n{self.log()[-3000:]}"

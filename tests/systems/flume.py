@@ -7,7 +7,13 @@ from support.ports import free_ports
 from systems.daemons import SMALL, Daemon, java, listens
 from systems.hadoop import LOG, SPARK_JARS
 
-_FROM_SPARK = ("hadoop-client-api", "hadoop-client-runtime", "log4j-api", "log4j-core", "log4j-1.2-api")
+_FROM_SPARK = (
+    "hadoop-client-api",
+    "hadoop-client-runtime",
+    "log4j-api",
+    "log4j-core",
+    "log4j-1.2-api",
+)
 
 
 class Agent:
@@ -29,13 +35,32 @@ class Agent:
         self.logs = home / "logs"
         self.logs.mkdir(parents=True)
         (home / "log4j2.properties").write_text(LOG)
-        spark = [jar for name in _FROM_SPARK for jar in sorted(SPARK_JARS.glob(f"{name}*.jar"))]
+        spark = [
+            jar
+            for name in _FROM_SPARK
+            for jar in sorted(SPARK_JARS.glob(f"{name}*.jar"))
+        ]
         classpath = ":".join([f"{jars}/*", *map(str, spark)])
         says = f"-Dlog4j2.configurationFile={home}/log4j2.properties"
-        main = ["org.apache.flume.node.Application", "-n", "agent", "-f", str(conf), "--no-reload-conf"]
-        own = {"INCOMING": incoming, "SPOOL": f"{home}/spool", "LOGS": str(self.logs), "PORT": str(self.port)}
+        main = [
+            "org.apache.flume.node.Application",
+            "-n",
+            "agent",
+            "-f",
+            str(conf),
+            "--no-reload-conf",
+        ]
+        own = {
+            "INCOMING": incoming,
+            "SPOOL": f"{home}/spool",
+            "LOGS": str(self.logs),
+            "PORT": str(self.port),
+        }
         self.daemon = Daemon(
-            "Flume", [java(), *SMALL, says, "-cp", classpath, *main], home / "flume.log", os.environ | own
+            "Flume",
+            [java(), *SMALL, says, "-cp", classpath, *main],
+            home / "flume.log",
+            os.environ | own,
         )
 
     def start(self):
@@ -45,7 +70,10 @@ class Agent:
 
     def send(self, lines):
         """Send lines, and wait until its channel has each of them."""
-        with socket.create_connection(("127.0.0.1", self.port)) as client, client.makefile("rw") as stream:
+        with (
+            socket.create_connection(("127.0.0.1", self.port)) as client,
+            client.makefile("rw") as stream,
+        ):
             for line in lines:
                 stream.write(f"{line}\n")
             stream.flush()

@@ -15,7 +15,14 @@ from systems.daemons import Daemon, java
 _HOST = "127.0.0.1"
 SPARK_JARS = Path(pyspark.__file__).parent / "jars"
 # What the released jar takes from elsewhere; PySpark brings all of it.
-_FROM_SPARK = ("hadoop-client-api", "hadoop-client-runtime", "jcl-over", "log4j-", "slf4j-api", "snappy-java")
+_FROM_SPARK = (
+    "hadoop-client-api",
+    "hadoop-client-runtime",
+    "jcl-over",
+    "log4j-",
+    "slf4j-api",
+    "snappy-java",
+)
 LOG = """rootLogger.level = warn
 rootLogger.appenderRef.console.ref = console
 appender.console.type = Console
@@ -31,7 +38,8 @@ class _Hadoop:
     def __init__(self, home, jars, **files):
         self.home, self.conf = home, home / "conf"
         self.conf.mkdir(parents=True, exist_ok=True)
-        # Not in `conf`: a driver that has this as its HADOOP_CONF_DIR would log so, too.
+        # Not in `conf`: a driver that has this as its HADOOP_CONF_DIR would log so,
+        # too.
         (home / "log4j2.properties").write_text(LOG)
         for name, settings in files.items():
             lines = [
@@ -40,14 +48,25 @@ class _Hadoop:
             ]
             text = "\n".join(["<configuration>", *lines, "</configuration>\n"])
             (self.conf / f"{name.replace('_', '-')}.xml").write_text(text)
-        spark = [jar for name in _FROM_SPARK for jar in sorted(SPARK_JARS.glob(f"{name}*.jar"))]
+        spark = [
+            jar
+            for name in _FROM_SPARK
+            for jar in sorted(SPARK_JARS.glob(f"{name}*.jar"))
+        ]
         self._classpath = ":".join(map(str, [self.conf, *jars, *spark]))
 
     def _command(self, main, *args):
-        opens = [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in ("lang", "util")]
+        opens = [
+            f"--add-opens=java.base/java.{package}=ALL-UNNAMED"
+            for package in ("lang", "util")
+        ]
         options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *opens]
         own = f"-Dlog4j2.configurationFile={self.home}/log4j2.properties"
-        flags = ["-Djava.net.preferIPv4Stack=true", f"-Dhadoop.home.dir={self.home}", own]
+        flags = [
+            "-Djava.net.preferIPv4Stack=true",
+            f"-Dhadoop.home.dir={self.home}",
+            own,
+        ]
         return [java(), *options, *flags, "-cp", self._classpath, main, *args]
 
     def _daemon(self, main, *args):
@@ -71,7 +90,8 @@ class Hdfs(_Hadoop):
     Attributes:
         url: of the file system, such as hdfs://127.0.0.1:8020.
         web: host and port of the NameNode's page.
-        namenode: can be stopped or killed in the middle of things; `start` starts it again on the same data.
+        namenode: can be stopped or killed in the middle of things; `start` starts it
+            again on the same data.
     """
 
     def __init__(self, home, jars):
@@ -92,11 +112,15 @@ class Hdfs(_Hadoop):
             "dfs.heartbeat.interval": 1,
             "dfs.blockreport.initialDelay": 0,
         }
-        super().__init__(home, jars, core_site={"fs.defaultFS": self.url}, hdfs_site=site)
+        super().__init__(
+            home, jars, core_site={"fs.defaultFS": self.url}, hdfs_site=site
+        )
         package = "org.apache.hadoop.hdfs.server"
         self.namenode = self._daemon(f"{package}.namenode.NameNode")
         self.datanode = self._daemon(f"{package}.datanode.DataNode")
-        self._format = self._command(f"{package}.namenode.NameNode", "-format", "-nonInteractive")
+        self._format = self._command(
+            f"{package}.namenode.NameNode", "-format", "-nonInteractive"
+        )
 
     def start(self):
         """Start what does not run, and wait until files can be written."""
@@ -109,18 +133,31 @@ class Hdfs(_Hadoop):
         self.namenode.until(self._ready)
 
     def _ready(self):
-        state = _asked(self._http, "/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState")["beans"][0]
+        state = _asked(
+            self._http, "/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState"
+        )["beans"][0]
         if state["NumLiveDataNodes"] < 1 or state["FSState"] != "Operational":
             return False
-        self.put("/ready/file", b"ready")  # refused for a moment longer, until the DataNode is known again
+        # Refused for a moment longer, until the DataNode is known again
+        self.put("/ready/file", b"ready")
         return True
 
     def put(self, path, content):
         """Land a file whole, over a former one: under a name that Spark passes over first."""
         folder, _, name = path.rpartition("/")
         options = {"overwrite": "true", "noredirect": "true"}
-        _answer(self._web(f"{folder}/_{name}", "CREATE", "PUT", **options)["Location"], "PUT", content)
-        self._web(f"{folder}/_{name}", "RENAME", "PUT", destination=path, renameoptions="OVERWRITE")
+        _answer(
+            self._web(f"{folder}/_{name}", "CREATE", "PUT", **options)["Location"],
+            "PUT",
+            content,
+        )
+        self._web(
+            f"{folder}/_{name}",
+            "RENAME",
+            "PUT",
+            destination=path,
+            renameoptions="OVERWRITE",
+        )
 
     def read(self, path):
         """Return what a file holds."""
@@ -143,7 +180,10 @@ class Hdfs(_Hadoop):
     def _web(self, path, operation, method="GET", **more):
         """Ask by WebHDFS, Hadoop's own interface for programs without Java."""
         query = urllib.parse.urlencode({"op": operation, **more})
-        answer = _answer(f"http://{_HOST}:{self._http}/webhdfs/v1{urllib.parse.quote(path)}?{query}", method)
+        answer = _answer(
+            f"http://{_HOST}:{self._http}/webhdfs/v1{urllib.parse.quote(path)}?{query}",
+            method,
+        )
         return json.loads(answer or b"null")
 
     def stop(self):
@@ -191,7 +231,9 @@ class Yarn(_Hadoop):
             f"{queue}.node-locality-delay": -1,
         }
         core = {"fs.defaultFS": default_fs, "hadoop.tmp.dir": home / "tmp"}
-        super().__init__(home, jars, core_site=core, yarn_site=site, capacity_scheduler=queues)
+        super().__init__(
+            home, jars, core_site=core, yarn_site=site, capacity_scheduler=queues
+        )
         package = "org.apache.hadoop.yarn.server"
         self.manager = self._daemon(f"{package}.resourcemanager.ResourceManager")
         self.node = self._daemon(f"{package}.nodemanager.NodeManager")
@@ -201,7 +243,12 @@ class Yarn(_Hadoop):
         self.manager.start()
         self.node.start()
         self.manager.until(
-            lambda: _asked(self._web, "/ws/v1/cluster/metrics")["clusterMetrics"]["activeNodes"] >= 1
+            lambda: (
+                _asked(self._web, "/ws/v1/cluster/metrics")["clusterMetrics"][
+                    "activeNodes"
+                ]
+                >= 1
+            )
         )
 
     def stop(self):

@@ -22,7 +22,15 @@ class Server:
         self.url = f"http://127.0.0.1:{port}"
         self.properties = {"type": "rest", "uri": self.url}
         files = (home / "catalog.db", home / "warehouse")
-        command = [java(), *SMALL, "-cp", f"{jars}/*", str(_MAIN), str(port), *map(str, files)]
+        command = [
+            java(),
+            *SMALL,
+            "-cp",
+            f"{jars}/*",
+            str(_MAIN),
+            str(port),
+            *map(str, files),
+        ]
         self.daemon = Daemon("Iceberg's catalog", command, home / "iceberg.log")
 
     def start(self):

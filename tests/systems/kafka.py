@@ -1,6 +1,7 @@
 """A Kafka broker for the tests and for `make kafka`: one Java process, in a temporary folder.
 
-It is broker and controller in one (KRaft), from the jars that `scripts/systems.sh kafka` has fetched.
+It is broker and controller in one (KRaft), from the jars that `scripts/systems.sh
+kafka` has fetched.
 """
 
 import atexit
@@ -16,7 +17,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 from conftest import HANGS, process
@@ -26,7 +33,8 @@ from systems.conftest import jars
 from systems.daemons import SMALL, Daemon, java
 
 _REQUEST = 20  # seconds that one request to the broker may take
-_QUIET = {"log_level": 0}  # what the client would print on standard error, a test sees by itself
+# What the client would print on standard error, a test sees by itself
+_QUIET = {"log_level": 0}
 
 _SETTINGS = """\
 process.roles=broker,controller
@@ -90,14 +98,32 @@ class Secure:
         self.user, self.password = "kit", secrets.token_hex(12)
         self.certificate, self._store = folder / "broker.pem", folder / "broker.p12"
         self._inner = secrets.token_hex(12)  # of the key itself, which no client knows
-        key = ("-alias", "broker", "-keystore", str(self._store), "-storepass", self._inner)
-        _keytool("-genkeypair", *key, "-keyalg", "RSA", "-dname", "CN=kit", "-ext", "san=ip:127.0.0.1")
+        key = (
+            "-alias",
+            "broker",
+            "-keystore",
+            str(self._store),
+            "-storepass",
+            self._inner,
+        )
+        _keytool(
+            "-genkeypair",
+            *key,
+            "-keyalg",
+            "RSA",
+            "-dname",
+            "CN=kit",
+            "-ext",
+            "san=ip:127.0.0.1",
+        )
         _keytool("-exportcert", *key, "-rfc", "-file", str(self.certificate))
 
     def login(self, password=None):
         """Return what a client logs in with, as Kafka's `sasl.jaas.config`."""
         module = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-        return f'{module} username="{self.user}" password="{password or self.password}";'
+        return (
+            f'{module} username="{self.user}" password="{password or self.password}";'
+        )
 
     def options(self, password=None):
         """Return the options with which Spark reaches the broker."""
@@ -134,8 +160,8 @@ class Broker:
 
     Attributes:
         servers: its address for clients, `127.0.0.1:PORT`.
-        secure: what a client needs at `secure_servers`, its other address, where it asks for TLS and a
-            log-in; None without one.
+        secure: what a client needs at `secure_servers`, its other address, where it
+            asks for TLS and a log-in; None without one.
         admin: a client of confluent-kafka's for whatever has no method here.
     """
 
@@ -149,7 +175,9 @@ class Broker:
         self.servers, self.secure_servers = f"127.0.0.1:{port}", f"127.0.0.1:{other}"
         self.secure = Secure(self._home) if secure else None
         more = self.secure.settings(other) if self.secure else {}
-        first = {name: more.pop(name, "") for name in ("listeners", "advertised.listeners")}
+        first = {
+            name: more.pop(name, "") for name in ("listeners", "advertised.listeners")
+        }
         text = _SETTINGS.format(
             port=port,
             controller=controller,
@@ -164,7 +192,13 @@ class Broker:
         # What Kafka's own tool would write, in a Java of its own for a second.
         ids = f"version=1\nnode.id=1\ncluster.id={_id()}\ndirectory.id={_id()}\n"
         (self._home / "data" / "meta.properties").write_text(ids)
-        command = [java(), *SMALL, f"-Dlog4j2.configurationFile={self._home}/log4j2.yaml", "-cp", f"{jars}/*"]
+        command = [
+            java(),
+            *SMALL,
+            f"-Dlog4j2.configurationFile={self._home}/log4j2.yaml",
+            "-cp",
+            f"{jars}/*",
+        ]
         command += ["kafka.Kafka", str(self._home / "server.properties")]
         self._daemon = Daemon("Kafka", command, self._home / "log")
         atexit.register(self.remove)
@@ -186,7 +220,11 @@ class Broker:
             found = self.admin.list_topics(timeout=1)
         except KafkaException:  # it does not listen yet
             return False
-        leaders = [part.leader for topic in found.topics.values() for part in topic.partitions.values()]
+        leaders = [
+            part.leader
+            for topic in found.topics.values()
+            for part in topic.partitions.values()
+        ]
         return bool(found.brokers) and -1 not in leaders
 
     def stop(self):
@@ -216,7 +254,9 @@ class Broker:
         name = name or f"test-{uuid.uuid4().hex[:12]}"
         settings = {key.replace("_", "."): str(value) for key, value in config.items()}
         new = NewTopic(name, partitions, 1, config=settings)
-        self.admin.create_topics([new], operation_timeout=_REQUEST)[name].result(_REQUEST)
+        self.admin.create_topics([new], operation_timeout=_REQUEST)[name].result(
+            _REQUEST
+        )
         self._wait_for_partitions(name, partitions)
         if records:
             self.send(name, records)
@@ -224,42 +264,56 @@ class Broker:
 
     def delete(self, name):
         """Delete a topic, and wait until it is gone."""
-        self.admin.delete_topics([name], operation_timeout=_REQUEST)[name].result(_REQUEST)
+        self.admin.delete_topics([name], operation_timeout=_REQUEST)[name].result(
+            _REQUEST
+        )
         self._wait_for_partitions(name, 0)
 
     def add_partitions(self, name, total):
         """Give a topic more partitions, so that it has `total`."""
-        self.admin.create_partitions([NewPartitions(name, total)])[name].result(_REQUEST)
+        self.admin.create_partitions([NewPartitions(name, total)])[name].result(
+            _REQUEST
+        )
         self._wait_for_partitions(name, total)
 
     def drop_before(self, name, offsets):
         """Delete the records of a topic before these offsets, as retention does after days."""
-        wanted = [TopicPartition(name, partition, offset) for partition, offset in offsets.items()]
+        wanted = [
+            TopicPartition(name, partition, offset)
+            for partition, offset in offsets.items()
+        ]
         for done in self.admin.delete_records(wanted).values():
             done.result(_REQUEST)
 
     def _wait_for_partitions(self, name, total):
         def has_them():
             found = self.admin.list_topics(timeout=_REQUEST).topics.get(name)
-            leaders = [part.leader for part in found.partitions.values()] if found else []
+            leaders = (
+                [part.leader for part in found.partitions.values()] if found else []
+            )
             return len(leaders) == total and -1 not in leaders
 
         until(has_them, lambda: f"topic {name} with {total} partitions")
 
     # --- records
 
-    def send(self, topic, values, *, key=None, headers=(), partition=None, timestamp=None):
+    def send(
+        self, topic, values, *, key=None, headers=(), partition=None, timestamp=None
+    ):
         """Write records, wait until the broker has all of them, and return how many.
 
         Args:
             topic: where they go.
             values: a value for each; None is a tombstone.
-            key: the key of all of them; without one and without `partition` they go round the partitions.
+            key: the key of all of them; without one and without `partition` they go
+                round the partitions.
             headers: the headers of all of them.
             partition: where all of them go.
             timestamp: of all of them, in milliseconds since 1970; without one, now.
         """
-        producer = Producer({"bootstrap.servers": self.servers, "linger.ms": 5, "acks": "all", **_QUIET})
+        producer = Producer(
+            {"bootstrap.servers": self.servers, "linger.ms": 5, "acks": "all", **_QUIET}
+        )
         failed: list[str] = []
         more: dict[str, Any] = {} if partition is None else {"partition": partition}
         if timestamp is not None:
@@ -273,12 +327,22 @@ class Broker:
         for number, value in enumerate(values, 1):  # noqa: B007 - returned
             while True:
                 try:
-                    producer.produce(topic, value, key, headers=list(headers), on_delivery=done, **more)
+                    producer.produce(
+                        topic,
+                        value,
+                        key,
+                        headers=list(headers),
+                        on_delivery=done,
+                        **more,
+                    )
                     break
                 except BufferError:
-                    producer.poll(1)  # its queue is full: the broker takes what is in it
+                    # Its queue is full: the broker takes what is in it
+                    producer.poll(1)
             producer.poll(0)
-        assert producer.flush(HANGS) == 0, f"not within {HANGS} s: all records at the broker"
+        assert producer.flush(HANGS) == 0, (
+            f"not within {HANGS} s: all records at the broker"
+        )
         assert not failed, failed[0]
         return number
 
@@ -288,29 +352,44 @@ class Broker:
         while True:
             try:
                 return self._ends(topic)
-            except KafkaException as err:  # after a start of the broker, until it knows its leaders
-                if err.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > end:
+            except KafkaException as err:
+                # after a start of the broker, until it knows its leaders
+                if (
+                    err.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION
+                    or time.monotonic() > end
+                ):
                     raise
 
     def _ends(self, topic):
         with closing(self._consumer()) as consumer:
             found = {
-                number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_REQUEST)
-                for number in consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions
+                number: consumer.get_watermark_offsets(
+                    TopicPartition(topic, number), timeout=_REQUEST
+                )
+                for number in (
+                    consumer.list_topics(topic, timeout=_REQUEST)
+                    .topics[topic]
+                    .partitions
+                )
             }
         return dict(sorted(found.items()))
 
     def records(self, topic):
         """Return the committed records of a topic, by partition and offset."""
-        left = {number for number, (first, end) in self.ends(topic).items() if end > first}
+        left = {
+            number for number, (first, end) in self.ends(topic).items() if end > first
+        }
         found: list[Record] = []
         with closing(self._consumer()) as consumer:
             consumer.assign([TopicPartition(topic, number, 0) for number in left])
             end = time.monotonic() + HANGS
             while left:
-                assert time.monotonic() < end, f"not within {HANGS} s: the records of {topic}"
+                assert time.monotonic() < end, (
+                    f"not within {HANGS} s: the records of {topic}"
+                )
                 for message in consumer.consume(10_000, 0.2):
-                    if error := message.error():  # a transaction ends with an offset that has no record
+                    # A transaction ends with an offset that has no record
+                    if error := message.error():
                         assert error.code() == KafkaError._PARTITION_EOF, error  # noqa: SLF001
                         left.discard(message.partition())
                     else:

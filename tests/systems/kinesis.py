@@ -37,7 +37,13 @@ class Server:
         self.url = f"http://127.0.0.1:{port}"
         self._port, self._control = port, self._home / "control"
         script = ROOT / "scripts" / "systems" / "kinesis" / "server.js"
-        command = ["node", str(script), str(jars("kinesis")), str(port), str(self._control)]
+        command = [
+            "node",
+            str(script),
+            str(jars("kinesis")),
+            str(port),
+            str(self._control),
+        ]
         self._daemon = Daemon("kinesalite", command, self._home / "log")
         self._names = itertools.count()
         keys = {
@@ -45,7 +51,11 @@ class Server:
             "aws_secret_access_key": AWS_LOGIN["AWS_SECRET_ACCESS_KEY"],
         }
         self.client: Any = boto3.client(
-            "kinesis", endpoint_url=self.url, region_name=REGION, config=Config(read_timeout=10), **keys
+            "kinesis",
+            endpoint_url=self.url,
+            region_name=REGION,
+            config=Config(read_timeout=10),
+            **keys,
         )
 
     def start(self):
@@ -100,7 +110,10 @@ class Server:
     def delete(self, name):
         """Delete a stream, and wait until it is gone."""
         self.client.delete_stream(StreamName=name)
-        until(lambda: name not in self.client.list_streams()["StreamNames"], lambda: f"{name} is there")
+        until(
+            lambda: name not in self.client.list_streams()["StreamNames"],
+            lambda: f"{name} is there",
+        )
 
     def put(self, stream, lines):
         """Write records, each by its partition key and its text."""
@@ -112,19 +125,29 @@ class Server:
     def open_shards(self, stream):
         """Return the open shards, by their keys."""
         found = self.client.list_shards(StreamName=stream)["Shards"]
-        opened = [each for each in found if "EndingSequenceNumber" not in each["SequenceNumberRange"]]
-        return sorted(opened, key=lambda each: int(each["HashKeyRange"]["StartingHashKey"]))
+        opened = [
+            each
+            for each in found
+            if "EndingSequenceNumber" not in each["SequenceNumberRange"]
+        ]
+        return sorted(
+            opened, key=lambda each: int(each["HashKeyRange"]["StartingHashKey"])
+        )
 
     def split(self, stream):
         """Split the open shard with the most keys in two."""
 
         def size(shard):
-            return int(shard["HashKeyRange"]["EndingHashKey"]) - int(shard["HashKeyRange"]["StartingHashKey"])
+            return int(shard["HashKeyRange"]["EndingHashKey"]) - int(
+                shard["HashKeyRange"]["StartingHashKey"]
+            )
 
         shard = max(self.open_shards(stream), key=size)
         middle = int(shard["HashKeyRange"]["StartingHashKey"]) + size(shard) // 2
         self.client.split_shard(
-            StreamName=stream, ShardToSplit=shard["ShardId"], NewStartingHashKey=str(middle)
+            StreamName=stream,
+            ShardToSplit=shard["ShardId"],
+            NewStartingHashKey=str(middle),
         )
         self._settled(stream)
 
@@ -132,7 +155,9 @@ class Server:
         """Merge the first two open shards into one."""
         first, second = self.open_shards(stream)[:2]
         self.client.merge_shards(
-            StreamName=stream, ShardToMerge=first["ShardId"], AdjacentShardToMerge=second["ShardId"]
+            StreamName=stream,
+            ShardToMerge=first["ShardId"],
+            AdjacentShardToMerge=second["ShardId"],
         )
         self._settled(stream)
 

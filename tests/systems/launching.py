@@ -13,7 +13,8 @@ from faults.targets import added_up
 from sparkstream_kit import feeds
 
 SEED = 3
-LOOPBACK = {"SPARK_LOCAL_IP": "127.0.0.1"}  # a test's driver listens on this machine only
+# A test's driver listens on this machine only
+LOOPBACK = {"SPARK_LOCAL_IP": "127.0.0.1"}
 QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # for JVMs that live for seconds
 SMALL = (
     *("--conf", "spark.sql.shuffle.partitions=2"),  # 200 are for large clusters
@@ -34,7 +35,9 @@ class Launcher:
 
     def submit(self, *command, **env):
         """Start `spark-submit` with a command line."""
-        return self._begin(f"{sys.prefix}/bin/spark-submit", *command, **LOOPBACK, **env)
+        return self._begin(
+            f"{sys.prefix}/bin/spark-submit", *command, **LOOPBACK, **env
+        )
 
     def job(self, master, name, *args, kit=None, **env):
         """Start a job of this checkout with the profile `cluster`; `kit` is the zip that goes with it."""
@@ -42,7 +45,17 @@ class Launcher:
         zipped = () if kit is None else ("--py-files", kit)
         if kit is not None:
             env = {"PYTHONPATH": "", **env}
-        return self.submit("--master", master, *zipped, *SMALL, job, *args, "--profile", "cluster", **env)
+        return self.submit(
+            "--master",
+            master,
+            *zipped,
+            *SMALL,
+            job,
+            *args,
+            "--profile",
+            "cluster",
+            **env,
+        )
 
 
 class Sales:
@@ -62,7 +75,9 @@ class Sales:
 
     def totals(self):
         """Return (ProductKey, Orders, TotalSales) by key, of all files that have landed."""
-        return sorted(feeds.sales_totals(feeds.sales_rows(self._rows * self.files, seed=SEED)))
+        return sorted(
+            feeds.sales_totals(feeds.sales_rows(self._rows * self.files, seed=SEED))
+        )
 
 
 def cut_off(rounds, begin, sales, hdfs, checkpoint):
@@ -100,7 +115,10 @@ def written(hdfs, folder):
 
 def cleaned(hdfs, folder):
     """Return what the good rows of `sales_clean` add up to."""
-    return added_up((row["ProductKey"], row["SaleAmount"]) for row in written(hdfs, f"{folder}/good"))
+    return added_up(
+        (row["ProductKey"], row["SaleAmount"])
+        for row in written(hdfs, f"{folder}/good")
+    )
 
 
 def newest(hdfs, folder):

@@ -21,10 +21,21 @@ class Server:
     def __init__(self, home, jars):
         [port] = free_ports(1)
         self.host = f"127.0.0.1:{port}"
-        command = [java(), *SMALL, "-cp", f"{jars}/*", str(_MAIN), str(port), str(home / "data.mv")]
+        command = [
+            java(),
+            *SMALL,
+            "-cp",
+            f"{jars}/*",
+            str(_MAIN),
+            str(port),
+            str(home / "data.mv"),
+        ]
         self.daemon = Daemon("MongoDB", command, home / "mongodb.log")
         self._client: MongoClient[dict[str, Any]] = MongoClient(
-            self.host, directConnection=True, connect=False, serverSelectionTimeoutMS=1000
+            self.host,
+            directConnection=True,
+            connect=False,
+            serverSelectionTimeoutMS=1000,
         )
         self._databases = 0
 

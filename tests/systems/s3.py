@@ -8,8 +8,8 @@ from support.ports import free_ports
 from systems.daemons import Daemon, listens
 
 BUCKET = "kit"
-# Two layers of this server answer "100 Continue" (moto 9975). Hadoop's client for large uploads, such as a
-# snapshot of the state, takes the second answer for the end.
+# Two layers of this server answer "100 Continue" (moto 9975). Hadoop's client for large
+# uploads, such as a snapshot of the state, takes the second answer for the end.
 SERVER = """import sys, moto.server, werkzeug.serving
 werkzeug.serving.WSGIRequestHandler.handle_expect_100 = lambda handler: True
 moto.server.main(sys.argv[1:])"""
@@ -27,7 +27,15 @@ class S3:
         [self._port] = free_ports(1)
         self.url = f"s3a://{BUCKET}"
         self._address = f"http://127.0.0.1:{self._port}"
-        command = [sys.executable, "-c", SERVER, "-H", "127.0.0.1", "-p", str(self._port)]
+        command = [
+            sys.executable,
+            "-c",
+            SERVER,
+            "-H",
+            "127.0.0.1",
+            "-p",
+            str(self._port),
+        ]
         self._server = Daemon("S3", command, folder / "s3.log")
         hadoop = {
             "access.key": "an-access-key",
@@ -36,7 +44,10 @@ class S3:
             "endpoint.region": "eu-central-1",
             "path.style.access": "true",
         }
-        self.settings: tuple[str, ...] = ("--jars", ",".join(map(str, sorted(jars.glob("*.jar")))))
+        self.settings: tuple[str, ...] = (
+            "--jars",
+            ",".join(map(str, sorted(jars.glob("*.jar")))),
+        )
         for key, value in hadoop.items():
             self.settings += ("--conf", f"spark.hadoop.fs.s3a.{key}={value}")
 
@@ -45,7 +56,8 @@ class S3:
         self._server.start()
         self._server.until(lambda: listens(self._port))
         self._client().create_bucket(
-            Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+            Bucket=BUCKET,
+            CreateBucketConfiguration={"LocationConstraint": "eu-central-1"},
         )
 
     def stop(self):
@@ -63,8 +75,16 @@ class S3:
     def names(self, folder):
         """Return the names of the objects in a folder."""
         below = folder.strip("/") + "/"
-        pages = self._client().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=below)
-        keys = [found["Key"].removeprefix(below) for page in pages for found in page.get("Contents", ())]
+        pages = (
+            self._client()
+            .get_paginator("list_objects_v2")
+            .paginate(Bucket=BUCKET, Prefix=below)
+        )
+        keys = [
+            found["Key"].removeprefix(below)
+            for page in pages
+            for found in page.get("Contents", ())
+        ]
         return sorted({key.partition("/")[0] for key in keys if key})
 
     def _client(self):

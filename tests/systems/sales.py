@@ -28,7 +28,13 @@ class Sales:
 
     def sell(self, number, **more):
         """Write some more."""
-        self._send([json.dumps(_sale(each)) for each in range(self.number, self.number + number)], **more)
+        self._send(
+            [
+                json.dumps(_sale(each))
+                for each in range(self.number, self.number + number)
+            ],
+            **more,
+        )
         self.number += number
 
     def check(self, folder, database, query):
@@ -39,7 +45,9 @@ class Sales:
         for row in made:
             cents[row["region"]] += row["cents"]
         found = sql(f"sqlite:///{folder}/{database}", query)
-        assert sorted(found) == sorted((region, counts[region], cents[region]) for region in counts)
+        assert sorted(found) == sorted(
+            (region, counts[region], cents[region]) for region in counts
+        )
 
 
 class Reader:
@@ -56,11 +64,15 @@ class Reader:
 
         def keep(batch, number):
             assert number not in self.batches
-            self.batches[number] = [json.loads(row.value)["id"] for row in batch.collect()]
+            self.batches[number] = [
+                json.loads(row.value)["id"] for row in batch.collect()
+            ]
 
         trigger = trigger or {"processingTime": "0 seconds"}
         sink = sinks.foreach_batch(keep)
-        self.query: Any = start(frame, sink, name="reader", checkpoint=checkpoint, **trigger)
+        self.query: Any = start(
+            frame, sink, name="reader", checkpoint=checkpoint, **trigger
+        )
 
     @property
     def ids(self):
@@ -89,9 +101,13 @@ def kill_at_random_times(start, sales, checkpoint, change=None):
         start: starts a driver.
         sales: what is sold.
         checkpoint: by its lock it shows that the driver has begun.
-        change: called in each round with its number, when its sales are written; else the kill comes before.
+        change: called in each round with its number, when its sales are written; else
+            the kill comes before.
     """
-    pick, lock = random.Random(20), checkpoint / "sparkstream-kit" / "lock"  # noqa: S311 - times, not secrets
+    pick, lock = (
+        random.Random(20),  # noqa: S311 - times, not secrets
+        checkpoint / "sparkstream-kit" / "lock",
+    )
     for number in range(ROUNDS):
         sales.sell(1000)
         driver = start()
@@ -101,7 +117,8 @@ def kill_at_random_times(start, sales, checkpoint, change=None):
             time.sleep(0.02)  # between looks
         selling = threading.Thread(target=sales.sell, args=(1000,))
         selling.start()
-        time.sleep(pick.uniform(0, 4))  # the moment of the kill, which no condition picks
+        # The moment of the kill, which no condition picks
+        time.sleep(pick.uniform(0, 4))
         if change:
             selling.join()
             change(number)

@@ -1,6 +1,7 @@
 """Many batches into the sinks of real systems: nothing that a driver holds grows with their number.
 
-`make soak` runs it; pytest collects it only by its name: Delta takes a second or more a batch.
+`make soak` runs it; pytest collects it only by its name: Delta takes a second or more a
+batch.
 """
 
 from collections.abc import Callable
@@ -27,7 +28,8 @@ def _kafka(*_):
     return f"{broker.servers} {broker.topic()}"
 
 
-# The first arguments of each sink that needs a server or jars, and the connectors of its sessions.
+# The first arguments of each sink that needs a server or jars, and the connectors of
+# its sessions.
 TARGETS: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "delta": (lambda folder, _: f"{folder}/out", ("", "delta")),
     "iceberg": (lambda *_: "shop.t", ("",)),
@@ -44,9 +46,13 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("name", "how", "jars"), KINDS)
-def test_a_driver_holds_no_more_after_many_batches(name, how, jars, tmp_path, begin, connector_jars, request):
+def test_a_driver_holds_no_more_after_many_batches(
+    name, how, jars, tmp_path, begin, connector_jars, request
+):
     target = TARGETS[name][0](tmp_path, request)
     env = {"SPARKSTREAM_JARS": str(connector_jars), "CONNECTORS": jars}
     kind = f"{name}-{how}" if how else name
-    driver = begin("python", SCRIPTS / "soak.py", kind, target, tmp_path, FIRST, LAST, **env)
+    driver = begin(
+        "python", SCRIPTS / "soak.py", kind, target, tmp_path, FIRST, LAST, **env
+    )
     holds_no_more(driver, tmp_path, batch=10)

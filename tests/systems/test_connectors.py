@@ -24,7 +24,10 @@ def main(argv=None):
 if __name__ == "__main__":
     sys.exit(main())
 """
-SHOWS = "3\n['key', 'value', 'topic', 'partition', 'offset', 'timestamp', 'timestampType']\n"
+SHOWS = (
+    "3\n['key', 'value', 'topic', 'partition', 'offset', 'timestamp',"
+    " 'timestampType']\n"
+)
 
 
 @pytest.fixture
@@ -46,14 +49,21 @@ def test_spark_submit_takes_what_the_command_prints(program, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("missing", "jars"), [("kafka", "none.jar"), ("delta", "*.jar")])
+@pytest.mark.parametrize(
+    ("missing", "jars"), [("kafka", "none.jar"), ("delta", "*.jar")]
+)
 def test_spark_submit_without_jars_or_their_settings_is_one_line(
     missing, jars, program, tmp_path, connector_jars
 ):
     files = ",".join(map(str, connector_jars.glob(jars)))
-    done = run(SUBMIT, *(["--jars", files] if files else []), program, tmp_path / "table")
+    done = run(
+        SUBMIT, *(["--jars", files] if files else []), program, tmp_path / "table"
+    )
     assert done.returncode == 2
-    assert f"program.py: Spark has no connector {missing}; launch with spark-submit $(" in done.stderr
+    assert (
+        f"program.py: Spark has no connector {missing}; launch with spark-submit $("
+        in done.stderr
+    )
     assert "Traceback" not in done.stderr
 
 
@@ -67,11 +77,16 @@ def test_a_warm_server_has_them_too(program, tmp_path, free_port):
         served = run(*serve, "--connectors", "kafka,delta", **env)
         assert served.returncode == 0, served.stderr
         remote = served.stdout.strip().partition("=")[2]
-        done = run(sys.executable, program, tmp_path / "table", SPARK_REMOTE=remote, **env)
+        done = run(
+            sys.executable, program, tmp_path / "table", SPARK_REMOTE=remote, **env
+        )
         assert (done.returncode, done.stdout) == (0, SHOWS), done.stderr
         other = run(*serve, "--connectors", "kafka,avro", **env, SPARKSTREAM_JARS="")
         assert other.returncode == 2
-        assert f" and without connector avro runs on port {free_port}; end it first" in other.stderr
+        assert (
+            f" and without connector avro runs on port {free_port}; end it first"
+            in other.stderr
+        )
     finally:
         run("sparkstream", "serve", "stop", *port, **env)
 

@@ -27,7 +27,12 @@ hourly = partial(shops.hourly, length="10 minutes", what="sum(n)")
 
 def sale(minute):
     at = f"2026-03-01 {10 + minute // 60}:{minute % 60:02}:00"
-    return {"at": at, "product": "xyz"[minute % 3], "shop": "ab"[minute // 2 % 2], "n": minute}
+    return {
+        "at": at,
+        "product": "xyz"[minute % 3],
+        "shop": "ab"[minute // 2 % 2],
+        "n": minute,
+    }
 
 
 def sales(*minutes):
@@ -35,7 +40,9 @@ def sales(*minutes):
 
 
 def parsed(values):
-    return values.select(F.from_json(F.col("value").cast("STRING"), SCHEMA).alias("sale")).select("sale.*")
+    return values.select(
+        F.from_json(F.col("value").cast("STRING"), SCHEMA).alias("sale")
+    ).select("sale.*")
 
 
 def plain(frame):
@@ -57,19 +64,37 @@ class Job:
 
     def rows(self, **options):
         options = {"max_offsets_per_trigger": 5, **options}
-        return parsed(sources.kafka(self._spark, self._broker.servers, self.topic, **options))
+        return parsed(
+            sources.kafka(self._spark, self._broker.servers, self.topic, **options)
+        )
 
-    def go(self, transform, checkpoint, mode="complete", *, options=(), rows=None, **more):
+    def go(
+        self, transform, checkpoint, mode="complete", *, options=(), rows=None, **more
+    ):
         """Run over all that is there, and return the rows of each batch."""
         frame = transform(self.rows(**dict(options)) if rows is None else rows)
         batches: dict[int, Any] = {}
-        sink = sinks.foreach_batch(lambda batch, number: batches.__setitem__(number, plain(batch)))
-        run(start(frame, sink, name="totals", mode=mode, checkpoint=checkpoint, availableNow=True, **more))
+        sink = sinks.foreach_batch(
+            lambda batch, number: batches.__setitem__(number, plain(batch))
+        )
+        run(
+            start(
+                frame,
+                sink,
+                name="totals",
+                mode=mode,
+                checkpoint=checkpoint,
+                availableNow=True,
+                **more,
+            )
+        )
         return batches
 
     def truth(self, transform, *minutes):
         """Return what a batch computation says of the sales of these minutes."""
-        rows = self._spark.createDataFrame([(each,) for each in sales(*minutes)], "value STRING")
+        rows = self._spark.createDataFrame(
+            [(each,) for each in sales(*minutes)], "value STRING"
+        )
         return plain(transform(parsed(rows)))
 
     def refused(self, **more):
@@ -88,22 +113,33 @@ class TableJob(Job):
 
     def send(self, *minutes):
         """Append the sales of these minutes, as a version with a file for each hour."""
-        lines = self._spark.createDataFrame([(each,) for each in sales(*minutes)], "value STRING")
-        written = parsed(lines.coalesce(1)).withColumn("part", F.date_trunc("hour", "at"))
+        lines = self._spark.createDataFrame(
+            [(each,) for each in sales(*minutes)], "value STRING"
+        )
+        written = parsed(lines.coalesce(1)).withColumn(
+            "part", F.date_trunc("hour", "at")
+        )
         # Its folders have %3A in their names.
-        written.write.format("delta").partitionBy("part").mode("append").save(self.table)
+        written.write.format("delta").partitionBy("part").mode("append").save(
+            self.table
+        )
 
     def rows(self, **options):
         options = {"maxFilesPerTrigger": 1, **options}
-        return self._spark.readStream.format("delta").options(**options).load(self.table)
+        return (
+            self._spark.readStream.format("delta").options(**options).load(self.table)
+        )
 
 
 @pytest.mark.parametrize("store", STATE_STORES)
-def test_the_whole_result_is_that_of_a_batch_over_all_records(spark, broker, topic, monkeypatch, store):
+def test_the_whole_result_is_that_of_a_batch_over_all_records(
+    spark, broker, topic, monkeypatch, store
+):
     monkeypatch.setattr(replay, "_MOST_RECORDS", 7)  # so that there are several batches
     with in_force(spark, {STATE_STORE: STATE_STORES[store]}):
         topic.send(*range(5))
-        topic.go(totals("product"), topic.old, options={"starting": "latest"})  # it has not read these
+        # It has not read these
+        topic.go(totals("product"), topic.old, options={"starting": "latest"})
         topic.send(*range(5, 20))
         topic.go(totals("product"), topic.old)
         broker.add_partitions(topic.topic, 3)
@@ -115,7 +151,8 @@ def test_the_whole_result_is_that_of_a_batch_over_all_records(spark, broker, top
         assert batches[max(batches)] == topic.truth(totals("shop"), *range(5, 30))
         assert check(topic.new) == []
         topic.send(30)
-        again = topic.go(totals("shop"), topic.new, continues=topic.old)  # the job's line stays as it is
+        # The job's line stays as it is
+        again = topic.go(totals("shop"), topic.new, continues=topic.old)
         assert again[max(again)] == topic.truth(totals("shop"), *range(5, 31))
 
 
@@ -133,7 +170,9 @@ def test_windows_that_were_written_stay_and_the_others_come_once(any_job):
     whole = job.truth(hourly("shop"), *range(70))
     ends = {row: int(f"{row[1][11:13]}") * 60 + int(row[1][14:16]) for row in whole}
     midnight = 1772323200  # 2026-03-01, in seconds
-    assert came == Counter({row: 1 for row in whole if midnight + ends[row] * 60 > closed / 1000})
+    assert came == Counter(
+        {row: 1 for row in whole if midnight + ends[row] * 60 > closed / 1000}
+    )
     assert 0 < len(came) < len(whole)
 
 
@@ -174,7 +213,10 @@ def test_a_delta_table_that_cannot_be_read_whole_again_is_refused(spark, table):
     job.send(*range(4, 8))
     job.go(totals("product"), job.old)
     with_option = job.refused(options={"skipChangeCommits": True})
-    assert "with option skipchangecommits not all rows of its Delta table are read" in with_option
+    assert (
+        "with option skipchangecommits not all rows of its Delta table are read"
+        in with_option
+    )
     read = [*Path(job.table).glob("part=*/*.parquet")]
     spark.sql(f"OPTIMIZE delta.`{job.table}`")
     for file in read:  # as VACUUM does
@@ -203,7 +245,10 @@ def test_an_option_that_the_old_query_had_counts_too(table):
     job = table
     job.send(*range(4))
     job.go(totals("product"), job.old, options={"ignoreDeletes": True})
-    assert "with option ignoredeletes not all rows of its Delta table are read" in job.refused()
+    assert (
+        "with option ignoredeletes not all rows of its Delta table are read"
+        in job.refused()
+    )
 
 
 def test_a_delta_table_without_rows_is_no_reason_to_refuse(spark, table):
@@ -221,7 +266,10 @@ def test_records_that_have_gone_are_told_before_anything_runs(broker, topic):
     topic.go(totals("product"), topic.old)
     broker.drop_before(topic.topic, {0: 4, 1: 1})
     said = topic.refused()
-    assert f"has deleted 5 records of topic {topic.topic} that were still to be read" in said
+    assert (
+        f"has deleted 5 records of topic {topic.topic} that were still to be read"
+        in said
+    )
     assert "(partition 0: 4, partition 1: 1); to go on without: " in said
     batches = topic.go(
         totals("shop"),
@@ -242,7 +290,9 @@ def test_a_topic_that_was_made_again_is_refused(broker, topic):
     assert f"topic {topic.topic} was deleted and made again since" in topic.refused()
 
 
-def test_files_and_topics_do_not_take_the_place_of_each_other(spark, topic, folder, tmp_path):
+def test_files_and_topics_do_not_take_the_place_of_each_other(
+    spark, topic, folder, tmp_path
+):
     table = TableJob(spark, tmp_path / "delta")
     table.send(1)
     (folder / "0.json").write_text(sales(1)[0] + "\n")

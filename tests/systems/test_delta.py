@@ -13,7 +13,16 @@ from deltalake import DeltaTable
 from pyspark.sql import functions as F
 from support import sink_contract
 from support.pages import run_page
-from support.sink_streams import CASES, KEYS, TOTALS, Rows, finish, forget_commit, refused, totals
+from support.sink_streams import (
+    CASES,
+    KEYS,
+    TOTALS,
+    Rows,
+    finish,
+    forget_commit,
+    refused,
+    totals,
+)
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark.place import locate
@@ -25,13 +34,17 @@ from sparkstream_kit.sinks.base import opened
 
 
 def rows(spark, out):
-    return sorted(tuple(row) for row in spark.read.format("delta").load(str(out)).collect())
+    return sorted(
+        tuple(row) for row in spark.read.format("delta").load(str(out)).collect()
+    )
 
 
 def batches(spark, out):
     """Return the batches in the table's history, in which Spark and delta-rs must agree."""
     by_rust = [commit.get("userMetadata") for commit in DeltaTable(out).history()]
-    history = spark.sql(f"DESCRIBE HISTORY delta.`{out}`").select("userMetadata").collect()
+    history = (
+        spark.sql(f"DESCRIBE HISTORY delta.`{out}`").select("userMetadata").collect()
+    )
     assert [row.userMetadata for row in history] == by_rust
     return [json.loads(said)["batch"] for said in reversed(by_rust) if said]
 
@@ -44,39 +57,61 @@ def last_batch(table):
 def seen(spark, frame, checkpoint, *columns):
     """Return what a stream gives to its end."""
     found: Rows = []
-    look = sinks.foreach_batch(lambda batch, _: found.extend(map(tuple, batch.select(*columns).collect())))
+    look = sinks.foreach_batch(
+        lambda batch, _: found.extend(map(tuple, batch.select(*columns).collect()))
+    )
     finish(frame, look, checkpoint)
     return sorted(found)
 
 
 @pytest.mark.fast("upsert")
 @pytest.mark.parametrize("how", CASES)
-def test_a_batch_that_comes_again_counts_once_whoever_writes_it(spark, stream, out, tmp_path, how):
+def test_a_batch_that_comes_again_counts_once_whoever_writes_it(
+    spark, stream, out, tmp_path, how
+):
     mode, more, expected = CASES[how]
     frame, checkpoint = stream if how == "append" else totals(stream), tmp_path / "ckpt"
     finish(frame, sinks.delta(out, how=how, **more), checkpoint, mode)
     assert rows(spark, out) == expected
     for batch, writer in ((2, "spark"), (2, "delta-rs"), (3, "spark")):
         forget_commit(checkpoint, batch)
-        finish(frame, sinks.delta(out, how=how, writer=writer, **more), checkpoint, mode)
+        finish(
+            frame, sinks.delta(out, how=how, writer=writer, **more), checkpoint, mode
+        )
         assert rows(spark, out) == expected
         # By replace a batch is always written, and the table has what it had.
         assert list(dict.fromkeys(batches(spark, out))) == list(range(batch + 1))
-        if writer == "delta-rs":  # writes a batch itself, which Spark's writer then finds
+        # Writes a batch itself, which Spark's writer then finds
+        if writer == "delta-rs":
             feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
-            finish(frame, sinks.delta(out, how=how, writer=writer, **more), checkpoint, mode)
-            expected = sorted([*expected, ("a", 10)]) if how == "append" else [("a", 13), *TOTALS[1:]]
+            finish(
+                frame,
+                sinks.delta(out, how=how, writer=writer, **more),
+                checkpoint,
+                mode,
+            )
+            expected = (
+                sorted([*expected, ("a", 10)])
+                if how == "append"
+                else [("a", 13), *TOTALS[1:]]
+            )
 
 
 @pytest.mark.fast("upsert-plan cut")
 @pytest.mark.parametrize("damage", sink_contract.LOSSES)
 @pytest.mark.parametrize("how", ["append", "upsert"])
-def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, out, tmp_path, how, damage):
+def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(
+    spark, out, tmp_path, how, damage
+):
     mode, more, _ = CASES[how]
     found = partial(rows, spark, out)
-    numbers: Callable[[], list[Any]] = (lambda: [n for (n,) in found()]) if how == "append" else found
+    numbers: Callable[[], list[Any]] = (
+        (lambda: [n for (n,) in found()]) if how == "append" else found
+    )
     sink = sinks.delta(out, how=how, writer="spark", **more)
-    contract = sink_contract.Stream(spark, tmp_path, sink_contract.Adaptor(sink, numbers, mode, skips=True))
+    contract = sink_contract.Stream(
+        spark, tmp_path, sink_contract.Adaptor(sink, numbers, mode, skips=True)
+    )
     sink_contract.lost(contract, damage)
 
 
@@ -86,7 +121,10 @@ def test_empty_batches_ownership_and_columns(spark, stream, out, tmp_path):
     assert batches(spark, out) == [0, 1, 2]
     line = refused(totals(stream), upsert, tmp_path / "other", "update")
     assert f"Delta table {out} was written by another query (" in line
-    assert ", up to its batch 2); start on that query's checkpoint, use another table" in line
+    assert (
+        ", up to its batch 2); start on that query's checkpoint, use another table"
+        in line
+    )
 
     feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
     wider = totals(stream).where("k = 'a'").withColumn("twice", F.col("total") * 2)
@@ -101,17 +139,27 @@ def test_empty_batches_ownership_and_columns(spark, stream, out, tmp_path):
 def test_keys_have_any_name_and_must_tell_rows_apart(spark, stream, out, tmp_path):
     names = ["order", "a.b", 'a"b', "a'b", "a`b", "Käse"]
     named = totals(stream).select(*[F.col("k").alias(name) for name in names], "total")
-    finish(named, sinks.delta(out, how="upsert", keys=names, writer="spark"), tmp_path / "ckpt", "update")
+    finish(
+        named,
+        sinks.delta(out, how="upsert", keys=names, writer="spark"),
+        tmp_path / "ckpt",
+        "update",
+    )
     assert rows(spark, out) == [(*[key] * len(names), total) for key, total in TOTALS]
     for number, (key, said) in enumerate(KEYS):
-        frame, wrong = stream.selectExpr(f"{key} AS key", "n"), tmp_path / f"wrong-{number}"
+        frame, wrong = (
+            stream.selectExpr(f"{key} AS key", "n"),
+            tmp_path / f"wrong-{number}",
+        )
         sink = sinks.delta(wrong, how="upsert", keys=["key"])
         assert said in refused(frame, sink, tmp_path / said, "update")
 
 
 def test_a_disk_of_each_node_is_refused(spark, stream, out, monkeypatch):
     pretend_master(spark, monkeypatch, "spark://host:7077")
-    with pytest.raises(InvalidInputError, match=f"delta {out} is a local path, but the master is"):
+    with pytest.raises(
+        InvalidInputError, match=f"delta {out} is a local path, but the master is"
+    ):
         opened(sinks.delta(out, writer="spark"), stream, None)
 
 
@@ -119,7 +167,8 @@ def test_a_disk_of_each_node_is_refused(spark, stream, out, monkeypatch):
 @pytest.mark.parametrize(
     ("interval", "where", "properties", "settings"),
     [
-        *[(interval, "delta.`{}`", {}, {}) for interval in (3, 5)],  # before the last batch, and after
+        # Before the last batch, and after
+        *[(interval, "delta.`{}`", {}, {}) for interval in (3, 5)],
         (4, "t{}", {}, {}),
         (4, "delta.`{}`", {"delta.checkpointPolicy": "v2"}, {}),
         (4, "delta.`{}`", {}, {"spark.databricks.delta.checkpoint.partSize": "1"}),
@@ -134,14 +183,25 @@ def test_the_last_batch_is_known_wherever_the_checkpoint_of_the_table_is(
     given = properties | {"delta.checkpointInterval": str(interval)}
     location = f"LOCATION '{out}'" if in_catalog else ""
     listed = ", ".join(f"'{key}' = '{value}'" for key, value in given.items())
-    spark.sql(f"CREATE TABLE {table} (k STRING, n INT) USING delta {location} TBLPROPERTIES ({listed})")
+    spark.sql(
+        f"CREATE TABLE {table} (k STRING, n INT) USING delta {location} TBLPROPERTIES"
+        f" ({listed})"
+    )
     sink = sinks.delta(table=table) if in_catalog else sinks.delta(out)
 
     def checkpoint():
         """Return the commit of the table's newest checkpoint; 0 if there is none."""
-        return max((int(file.name[:20]) for file in (out / "_delta_log").glob("0*.checkpoint*")), default=0)
+        return max(
+            (
+                int(file.name[:20])
+                for file in (out / "_delta_log").glob("0*.checkpoint*")
+            ),
+            default=0,
+        )
 
-    written = SparkTable(spark, None if in_catalog else locate(spark, out.as_uri()), table)
+    written = SparkTable(
+        spark, None if in_catalog else locate(spark, out.as_uri()), table
+    )
     with in_force(spark, settings):
         finish(stream, sink, tmp_path / "ckpt")
         assert (checkpoint(), last_batch(written)) == (4 // interval * interval, 2)
@@ -158,19 +218,26 @@ def test_the_last_batch_is_known_wherever_the_checkpoint_of_the_table_is(
     assert [row for row in rows(spark, out) if row[0] != "z"] == CASES["append"][2]
 
 
-def test_a_part_of_a_checkpoint_that_was_not_finished_is_none(stream, spark, out, tmp_path):
+def test_a_part_of_a_checkpoint_that_was_not_finished_is_none(
+    stream, spark, out, tmp_path
+):
     spark.sql(
         f"CREATE TABLE delta.`{out}` (k STRING, n INT) USING delta "
         "TBLPROPERTIES (delta.checkpointInterval = 3)"
     )
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     log = out / "_delta_log"
-    shutil.copy(log / f"{3:020}.checkpoint.parquet", log / f"{4:020}.checkpoint.{1:010}.{2:010}.parquet")
+    shutil.copy(
+        log / f"{3:020}.checkpoint.parquet",
+        log / f"{4:020}.checkpoint.{1:010}.{2:010}.parquet",
+    )
     assert last_batch(SparkTable(spark, locate(spark, out.as_uri()), None)) == 2
 
 
 @pytest.mark.slow
-def test_deltas_own_mark_holds_where_the_ledger_was_not_asked(spark, stream, out, tmp_path, monkeypatch):
+def test_deltas_own_mark_holds_where_the_ledger_was_not_asked(
+    spark, stream, out, tmp_path, monkeypatch
+):
     # As when a second driver has written the batch since this one looked.
     from sparkstream_kit.connectors import _tables
 
@@ -186,22 +253,42 @@ def test_deltas_own_mark_holds_where_the_ledger_was_not_asked(spark, stream, out
         assert batches(spark, table) == [0, 1, 2]
 
 
-def test_a_text_that_delta_reads_as_null_in_a_partition_is_refused(spark, stream, out, tmp_path):
-    spark.sql(f"CREATE TABLE delta.`{out}` (k STRING, n INT) USING delta PARTITIONED BY (k)")
+def test_a_text_that_delta_reads_as_null_in_a_partition_is_refused(
+    spark, stream, out, tmp_path
+):
+    spark.sql(
+        f"CREATE TABLE delta.`{out}` (k STRING, n INT) USING delta PARTITIONED BY (k)"
+    )
     sink = sinks.delta(out, writer="spark")
-    line = refused(stream.selectExpr("IF(n = 2, '', k) AS k", "n"), sink, tmp_path / "ckpt")
-    assert f"column k, by which Delta table {out} is partitioned, has a text that Delta reads as NULL" in line
+    line = refused(
+        stream.selectExpr("IF(n = 2, '', k) AS k", "n"), sink, tmp_path / "ckpt"
+    )
+    assert (
+        f"column k, by which Delta table {out} is partitioned, has a text that Delta"
+        " reads as NULL" in line
+    )
     kept = sinks.delta(out, writer="spark", take_over=True)
     finish(stream.selectExpr("nullif(k, 'b') AS k", "n"), kept, tmp_path / "other")
-    found = spark.read.format("delta").load(str(out)).where("n > 1 OR k IS NULL").collect()
-    assert sorted((row.k or "", row.n) for row in found) == [("", 1), ("", 3), ("a", 2), ("c", 2), ("c", 3)]
+    found = (
+        spark.read.format("delta").load(str(out)).where("n > 1 OR k IS NULL").collect()
+    )
+    assert sorted((row.k or "", row.n) for row in found) == [
+        ("", 1),
+        ("", 3),
+        ("a", 2),
+        ("c", 2),
+        ("c", 3),
+    ]
 
 
 def test_one_table_by_its_name_and_its_path_is_one_target(spark, stream, out, tmp_path):
     spark.sql(f"CREATE TABLE twice (k STRING, n INT) USING delta LOCATION '{out}'")
     both = sinks.fan_out(sinks.delta(out, writer="spark"), sinks.delta(table="twice"))
     line = refused(stream, both, tmp_path / "ckpt")
-    assert line.startswith(f"Delta table twice is the same as Delta table {out}, to which this query writes")
+    assert line.startswith(
+        f"Delta table twice is the same as Delta table {out}, to which this query"
+        " writes"
+    )
     assert spark.table("twice").isEmpty()
 
 
@@ -210,7 +297,10 @@ def test_a_table_of_the_catalog(spark, stream, tmp_path):
     forget_commit(tmp_path / "ckpt", 2)
     finish(stream, sinks.delta(table="default.sold"), tmp_path / "ckpt")
     assert spark.table("sold").count() == 6
-    assert seen(spark, sources.delta(spark, table="sold"), tmp_path / "ckpt2", "*") == CASES["append"][2]
+    assert (
+        seen(spark, sources.delta(spark, table="sold"), tmp_path / "ckpt2", "*")
+        == CASES["append"][2]
+    )
     spark.range(1).write.mode("overwrite").saveAsTable("parquet_table")
     for call in (
         lambda: sources.delta(spark, table="parquet_table"),
@@ -219,12 +309,19 @@ def test_a_table_of_the_catalog(spark, stream, tmp_path):
         assert "table parquet_table is no Delta table" in refusal(call)
 
 
-def test_two_queries_on_a_table_whose_first_writer_was_killed_before_its_commit(spark, stream, out, tmp_path):
+def test_two_queries_on_a_table_whose_first_writer_was_killed_before_its_commit(
+    spark, stream, out, tmp_path
+):
     (out / "_delta_log").mkdir(parents=True)
     (out / "_delta_log" / ".00000000000000000000.json.5e0c.tmp").write_text("{")
     # By Delta alone one of them dies: DELTA_PROTOCOL_CHANGED.
     sink = sinks.delta(out, take_over=True)
-    run(*(start(stream, sink, name=f"q{n}", checkpoint=tmp_path / f"c{n}", once=True) for n in (1, 2)))
+    run(
+        *(
+            start(stream, sink, name=f"q{n}", checkpoint=tmp_path / f"c{n}", once=True)
+            for n in (1, 2)
+        )
+    )
     assert rows(spark, out) == sorted(2 * CASES["append"][2])
 
 
@@ -232,7 +329,11 @@ def test_two_queries_on_a_table_that_is_not_there_yet(spark, stream, out, tmp_pa
     # By Delta alone one of them dies: DELTA_PROTOCOL_CHANGED.
     both = [
         start(
-            stream, sinks.delta(out, take_over=True), name=f"q{n}", checkpoint=tmp_path / f"c{n}", once=True
+            stream,
+            sinks.delta(out, take_over=True),
+            name=f"q{n}",
+            checkpoint=tmp_path / f"c{n}",
+            once=True,
         )
         for n in (1, 2)
     ]
@@ -245,16 +346,23 @@ def test_a_table_as_a_stream_and_its_changes(spark, out, tmp_path, caplog):
     spark.sql(f"CREATE TABLE {table} (k STRING, n INT) USING delta")
     spark.sql(f"INSERT INTO {table} VALUES ('a', 1), ('b', 2)")  # noqa: S608
     ckpt = tmp_path / "added"
-    assert seen(spark, sources.delta(spark, out, max_files_per_trigger=1), ckpt, "*") == [("a", 1), ("b", 2)]
-    with pytest.raises(InvalidInputError, match="to keep those from now on, run ALTER TABLE"):
+    assert seen(
+        spark, sources.delta(spark, out, max_files_per_trigger=1), ckpt, "*"
+    ) == [("a", 1), ("b", 2)]
+    with pytest.raises(
+        InvalidInputError, match="to keep those from now on, run ALTER TABLE"
+    ):
         sources.delta(spark, out, change_feed=True)
-    spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES (delta.enableChangeDataFeed = true)")
+    spark.sql(
+        f"ALTER TABLE {table} SET TBLPROPERTIES (delta.enableChangeDataFeed = true)"
+    )
     spark.sql(f"INSERT INTO {table} VALUES ('c', 3)")  # noqa: S608
     assert seen(spark, sources.delta(spark, out), ckpt, "*") == [("c", 3)]
     assert not caplog.messages
 
     spark.sql(
-        f"MERGE INTO {table} t USING (SELECT 'a' AS k, 9 AS n) s ON t.k = s.k WHEN MATCHED THEN UPDATE SET *"
+        f"MERGE INTO {table} t USING (SELECT 'a' AS k, 9 AS n) s ON t.k = s.k WHEN"
+        " MATCHED THEN UPDATE SET *"
     )
     spark.sql(f"DELETE FROM {table} WHERE k = 'b'")  # noqa: S608 - ours
     columns = ("k", "n", "_change_type", "_commit_version")
@@ -265,10 +373,18 @@ def test_a_table_as_a_stream_and_its_changes(spark, out, tmp_path, caplog):
         ("a", 9, "update_postimage", 4),
         ("b", 2, "delete", 5),
     ]
-    assert seen(spark, sources.delta(spark, out), tmp_path / "whole", "*") == [("a", 9), ("c", 3)]
+    assert seen(spark, sources.delta(spark, out), tmp_path / "whole", "*") == [
+        ("a", 9),
+        ("c", 3),
+    ]
     skipping = sources.delta(spark, out, starting_version=1, skipChangeCommits=True)
-    assert seen(spark, skipping, tmp_path / "skip", "*") == [("a", 1), ("b", 2), ("c", 3)]
-    with pytest.raises(QueryFailed, match="skipChangeCommits") as failed:  # a change while it was away
+    assert seen(spark, skipping, tmp_path / "skip", "*") == [
+        ("a", 1),
+        ("b", 2),
+        ("c", 3),
+    ]
+    # A change while it was away
+    with pytest.raises(QueryFailed, match="skipChangeCommits") as failed:
         seen(spark, sources.delta(spark, out), ckpt, "*")
     assert "\n" not in str(failed.value)
 
@@ -277,32 +393,61 @@ def test_a_batch_of_a_table_that_comes_again_counts_once(spark, out, tmp_path):
     spark.sql(f"CREATE TABLE delta.`{out}` (k STRING, n INT) USING delta")
     for number in range(3):
         spark.sql(f"INSERT INTO delta.`{out}` VALUES ('a', {number}), ('b', {number})")  # noqa: S608
-        finish(sources.delta(spark, out), sinks.batch_files(tmp_path / "rows"), tmp_path / "ckpt")
+        finish(
+            sources.delta(spark, out),
+            sinks.batch_files(tmp_path / "rows"),
+            tmp_path / "ckpt",
+        )
         forget_commit(tmp_path / "ckpt")
-    found = spark.read.parquet(f"{tmp_path}/rows").groupBy("k").agg(F.count("n"), F.sum("n")).collect()
+    found = (
+        spark.read.parquet(f"{tmp_path}/rows")
+        .groupBy("k")
+        .agg(F.count("n"), F.sum("n"))
+        .collect()
+    )
     assert sorted(map(tuple, found)) == [("a", 3, 3), ("b", 3, 3)]
 
 
 def test_what_is_not_there_is_one_line(spark, tmp_path):
     spark.range(1).write.parquet(str(tmp_path / "other"))
     for arguments, said in (
-        ({"path": tmp_path / "none"}, "none does not exist; create it or correct the name"),
-        ({"path": tmp_path / "other"}, "is no Delta table, but not empty; use another folder"),
+        (
+            {"path": tmp_path / "none"},
+            "none does not exist; create it or correct the name",
+        ),
+        (
+            {"path": tmp_path / "other"},
+            "is no Delta table, but not empty; use another folder",
+        ),
         ({"table": "nope"}, "Delta table nope does not exist"),
         ({}, "give a path or a table of the catalog"),
         ({"path": "t", "max_files_per_trigger": 0}, "must be 1 or more, not 0"),
         ({"path": "t", "skip_change_commits": True}, "did you mean skipChangeCommits?"),
     ):
         assert said in refusal(sources.delta, spark, **arguments)
-    with pytest.raises(InvalidInputError, match="is no Delta table, but not empty; use another folder"):
-        finish(spark.readStream.format("rate").load(), sinks.delta(tmp_path / "other"), tmp_path / "ckpt")
+    with pytest.raises(
+        InvalidInputError, match="is no Delta table, but not empty; use another folder"
+    ):
+        finish(
+            spark.readStream.format("rate").load(),
+            sinks.delta(tmp_path / "other"),
+            tmp_path / "ckpt",
+        )
 
 
 @pytest.mark.slow
 def test_the_page_on_delta_runs_from_top_to_bottom(spark, tmp_path):
     last = "printf 'tea,3\\n' >shop/2.csv"
     # Both may be of one millisecond, and then in any order.
-    run_page(ROOT / "docs" / "delta.md", tmp_path, [(last, f"{last}\ntouch -d @1 shop/1.csv")])
+    run_page(
+        ROOT / "docs" / "delta.md",
+        tmp_path,
+        [(last, f"{last}\ntouch -d @1 shop/1.csv")],
+    )
     assert rows(spark, tmp_path / "out/totals") == [("ink", 2), ("tea", 4)]
-    log = spark.read.format("delta").load(f"{tmp_path}/out/log").select("product", "total")
+    log = (
+        spark.read.format("delta")
+        .load(f"{tmp_path}/out/log")
+        .select("product", "total")
+    )
     assert sorted(map(tuple, log.collect())) == [("ink", 2), ("tea", 1), ("tea", 4)]

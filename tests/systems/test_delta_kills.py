@@ -21,7 +21,9 @@ def test_killed_at_each_point(tmp_path, begin, connector_jars):
     killed_at(islice(cycle(KILLS), ROUNDS), sales, target, launch)
 
 
-def test_the_job_stopped_restarted_and_killed_has_each_batch_once(tmp_path, begin, connector_jars):
+def test_the_job_stopped_restarted_and_killed_has_each_batch_once(
+    tmp_path, begin, connector_jars
+):
     sales, target = targets.delta(tmp_path)
     [table] = target.sinks
     sales.land(3)
@@ -32,9 +34,16 @@ def test_the_job_stopped_restarted_and_killed_has_each_batch_once(tmp_path, begi
     nothing_halved(target)
     sales.land(2)
     jars = ",".join(str(jar) for jar in sorted(connector_jars.glob("delta-*.jar")))
-    flags = " ".join(f"--conf {key}={value}" for key, value in connectors()["delta"].settings.items())
-    # As spark-submit $(sparkstream connectors delta) gives them: Delta's writer for Spark goes on.
-    killed = begin("python", *target.command, PYSPARK_SUBMIT_ARGS=f"--jars {jars} {flags} pyspark-shell")
+    flags = " ".join(
+        f"--conf {key}={value}" for key, value in connectors()["delta"].settings.items()
+    )
+    # As spark-submit $(sparkstream connectors delta) gives them: Delta's writer for
+    # Spark goes on.
+    killed = begin(
+        "python",
+        *target.command,
+        PYSPARK_SUBMIT_ARGS=f"--jars {jars} {flags} pyspark-shell",
+    )
     before = table.last()
     killed.until(lambda: table.last() > before)
     killed.kill("group")

@@ -24,7 +24,9 @@ def agent(folder, tmp_path):
     made.daemon.kill()
 
 
-def test_what_a_kill_leaves_is_brought_back_as_the_page_says(spark, agent, folder, tmp_path, until):
+def test_what_a_kill_leaves_is_brought_back_as_the_page_says(
+    spark, agent, folder, tmp_path, until
+):
     sent = [f"by TCP {number}" for number in range(2000)]
     agent.send(sent[:300])
     until(lambda: any(path.stat().st_size for path in folder.glob("_*.tmp")))
@@ -35,7 +37,9 @@ def test_what_a_kill_leaves_is_brought_back_as_the_page_says(spark, agent, folde
     with left.open("a") as file:
         file.write("by TC")
     [recipe] = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
-    subprocess.run(["bash", "-euc", recipe.replace("/srv/incoming", str(folder))], check=True)
+    subprocess.run(
+        ["bash", "-euc", recipe.replace("/srv/incoming", str(folder))], check=True
+    )
     assert not left.exists()
 
     agent.start()
@@ -44,12 +48,20 @@ def test_what_a_kill_leaves_is_brought_back_as_the_page_says(spark, agent, folde
     sent += more
 
     def landed():
-        return {line for path in folder.glob("[!_.]*.txt") for line in path.read_text().splitlines()}
+        return {
+            line
+            for path in folder.glob("[!_.]*.txt")
+            for line in path.read_text().splitlines()
+        }
 
     until(lambda: len(landed()) >= len(sent))
     found: Counter[str] = Counter()
-    count = sinks.foreach_batch(lambda batch, _: found.update(row.value for row in batch.collect()))
-    finish(sources.text(spark, folder).dropDuplicates(["value"]), count, tmp_path / "ckpt")
+    count = sinks.foreach_batch(
+        lambda batch, _: found.update(row.value for row in batch.collect())
+    )
+    finish(
+        sources.text(spark, folder).dropDuplicates(["value"]), count, tmp_path / "ckpt"
+    )
     assert found == Counter(sent)
 
 
@@ -62,14 +74,23 @@ def seen_by(found):
     return sinks.foreach_batch(count)
 
 
-def test_spark_reads_each_line_once_while_the_agent_writes(spark, agent, folder, tmp_path, until):
+def test_spark_reads_each_line_once_while_the_agent_writes(
+    spark, agent, folder, tmp_path, until
+):
     found: Counter[str] = Counter()
-    query = start(sources.text(spark, folder), seen_by(found), name="lines", checkpoint=tmp_path / "ckpt")
+    query = start(
+        sources.text(spark, folder),
+        seen_by(found),
+        name="lines",
+        checkpoint=tmp_path / "ckpt",
+    )
     with (agent.logs / "shop.log").open("a") as log:
         for number in range(20_000):
             log.write(f"{number} {'x' * 60}\n")
             if number % 10_000 == 9999:
                 log.flush()
-                until(lambda sent=number + 1: len(found) >= sent or query.exception(), 60)
+                until(
+                    lambda sent=number + 1: len(found) >= sent or query.exception(), 60
+                )
     query.stop()
     assert found == Counter(f"{number} {'x' * 60}" for number in range(20_000))

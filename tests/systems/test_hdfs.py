@@ -8,13 +8,24 @@ from conftest import ROOT
 from faults.drivers import ended, until
 from systems.conftest import JOBS, ROUNDS, jars
 from systems.flume import Agent
-from systems.launching import SMALL, Sales, cleaned, cut_off, newest, refused, shown, written
+from systems.launching import (
+    SMALL,
+    Sales,
+    cleaned,
+    cut_off,
+    newest,
+    refused,
+    shown,
+    written,
+)
 
 ONE_MACHINE = "local[2]"
 
 
 @pytest.mark.slow
-def test_totals_are_exact_through_a_namenode_that_stops_and_one_that_is_killed(hdfs, launch, tmp_path):
+def test_totals_are_exact_through_a_namenode_that_stops_and_one_that_is_killed(
+    hdfs, launch, tmp_path
+):
     sales, table = Sales(hdfs, "/outage/in"), tmp_path / "totals.csv"
     sales.land(2)
     checkpoint = ("--checkpoint", f"{hdfs.url}/outage/checkpoint")
@@ -34,7 +45,8 @@ def test_totals_are_exact_through_a_namenode_that_stops_and_one_that_is_killed(h
         driver.until(lambda: shown(table) == sales.totals())
     stop.touch()
     ended(driver)
-    # Away for longer than the client tries, which here is six seconds: the next start is exact.
+    # Away for longer than the client tries, which here is six seconds: the next start
+    # is exact.
     sales.land(1)
     impatient = ("--conf", "spark.hadoop.dfs.client.retry.policy.spec=200,5", *SMALL)
     job = (JOBS / "sales_totals.py", *command[2:], "--profile", "cluster")
@@ -56,7 +68,13 @@ def numbers(text):
 def test_a_job_s_rows_on_hdfs_are_exact_when_its_driver_is_killed(hdfs, launch):
     sales, out = Sales(hdfs, "/clean/in"), f"{hdfs.url}/clean/out"
     begin = partial(launch.job, ONE_MACHINE, "sales_clean", sales.url, out)
-    cut_off(ROUNDS, partial(begin, "--max-files-per-trigger", 1), sales, hdfs, "/clean/out/_checkpoint")
+    cut_off(
+        ROUNDS,
+        partial(begin, "--max-files-per-trigger", 1),
+        sales,
+        hdfs,
+        "/clean/out/_checkpoint",
+    )
     ended(begin("--available-now"))
     assert cleaned(hdfs, "/clean/out") == sales.totals()
     # A replayed batch without its commit takes the place of the first.
@@ -65,14 +83,25 @@ def test_a_job_s_rows_on_hdfs_are_exact_when_its_driver_is_killed(hdfs, launch):
     ended(begin("--available-now"))
     assert cleaned(hdfs, "/clean/out") == sales.totals()
     assert newest(hdfs, "/clean/out/_checkpoint/commits") == last
-    assert [name for name in hdfs.names("/clean/out/good") if name.startswith(".")] == []
+    assert [
+        name for name in hdfs.names("/clean/out/good") if name.startswith(".")
+    ] == []
 
 
 def test_a_checkpoint_on_hdfs_is_guarded(hdfs, launch):
     sales, place = Sales(hdfs, "/look/in"), f"{hdfs.url}/look/checkpoint"
     sales.land(3)
     run_all = ("--available-now", "--checkpoint", place)
-    ended(launch.job(ONE_MACHINE, "sales_totals", sales.url, *run_all, "--max-files-per-trigger", 1))
+    ended(
+        launch.job(
+            ONE_MACHINE,
+            "sales_totals",
+            sales.url,
+            *run_all,
+            "--max-files-per-trigger",
+            1,
+        )
+    )
     # Damage is named, with the way out.
     plan = "/look/checkpoint/offsets/2"
     hdfs.put(plan, hdfs.read(plan)[:40])
@@ -85,20 +114,32 @@ def test_the_last_windows_close_and_late_rows_go_aside_on_hdfs(hdfs, launch):
     start, hour = 1_704_067_200, 3600  # 2024-01-01 00:00 UTC
     #   file 0   00:10  00:50  03:00     the watermark passes 02:50
     #   file 1   00:20 (late)  03:30     drained: the window from 03:00 is written too
-    times = [[start + 600, start + 3000, start + 3 * hour], [start + 1200, start + 3 * hour + 1800]]
+    times = [
+        [start + 600, start + 3000, start + 3 * hour],
+        [start + 1200, start + 3 * hour + 1800],
+    ]
     for number, each in enumerate(times):
-        lines = "".join(json.dumps({"time": time, "action": "open"}) + "\n" for time in each)
+        lines = "".join(
+            json.dumps({"time": time, "action": "open"}) + "\n" for time in each
+        )
         hdfs.put(f"/windows/in/{number}.json", lines.encode())
     out = f"{hdfs.url}/windows/out"
     one_file = ("--available-now", "--max-files-per-trigger", 1)
-    ended(launch.job(ONE_MACHINE, "action_rows", f"{hdfs.url}/windows/in", out, *one_file))
+    ended(
+        launch.job(ONE_MACHINE, "action_rows", f"{hdfs.url}/windows/in", out, *one_file)
+    )
     drained = ("--available-now", "--drain")
     command = (ONE_MACHINE, "action_windows", f"{out}/rows", f"{out}/counts", *drained)
     ended(launch.job(*command))
-    counts = sorted((row["start"].hour, row["count"]) for row in written(hdfs, "/windows/out/counts"))
+    counts = sorted(
+        (row["start"].hour, row["count"])
+        for row in written(hdfs, "/windows/out/counts")
+    )
     assert counts == [(0, 2), (3, 2)]
     assert [row["time"].minute for row in written(hdfs, "/windows/out/late")] == [20]
-    assert f"checkpoint {out}/counts/_checkpoint was drained" in refused(launch.job(*command))
+    assert f"checkpoint {out}/counts/_checkpoint was drained" in refused(
+        launch.job(*command)
+    )
 
 
 def test_a_flume_agent_lands_whole_files(hdfs, tmp_path):
@@ -108,7 +149,11 @@ def test_a_flume_agent_lands_whole_files(hdfs, tmp_path):
 
     def landed():
         names = [name for name in hdfs.names("/flume") if not name.startswith("_")]
-        return [line for name in sorted(names) for line in hdfs.read(f"/flume/{name}").decode().splitlines()]
+        return [
+            line
+            for name in sorted(names)
+            for line in hdfs.read(f"/flume/{name}").decode().splitlines()
+        ]
 
     agent.start()
     try:

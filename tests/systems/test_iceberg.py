@@ -27,7 +27,9 @@ def server(tmp_path):
 @pytest.mark.fast("upsert-a second driver", "replace-plan lost before the commit")
 @pytest.mark.parametrize("damage", sink_contract.LOSSES)
 @pytest.mark.parametrize("how", CASES)
-def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, server, tmp_path, how, damage):
+def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(
+    spark, server, tmp_path, how, damage
+):
     mode, more, _ = CASES[how]
     sink = sinks.iceberg("shop.t", catalog=server.properties, how=how, **more)
     whole = partial(iceberg.rows, server.url)
@@ -36,20 +38,27 @@ def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, server, tmp
     sink_contract.lost(sink_contract.Stream(spark, tmp_path, adaptor), damage)
 
 
-def test_a_catalog_that_goes_away_in_mid_stream_and_comes_back(stream, server, tmp_path):
+def test_a_catalog_that_goes_away_in_mid_stream_and_comes_back(
+    stream, server, tmp_path
+):
     sink = sinks.iceberg("shop.t", catalog=server.properties)
     finish(stream, sink, tmp_path / "ckpt")
     query = start(stream, sink, name="q", checkpoint=tmp_path / "ckpt")
     server.daemon.kill()
     feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
-    line = "query q failed: Iceberg table shop.t: the catalog or its storage failed (Connection"
+    line = (
+        "query q failed: Iceberg table shop.t: the catalog or its storage failed"
+        " (Connection"
+    )
     assert failure(run, query).startswith(line)
     server.start()
     finish(stream, sink, tmp_path / "ckpt")
     assert iceberg.rows(server.url) == sorted([*CASES["append"][2], ("a", 10)])
 
 
-def test_a_commit_that_was_made_and_not_confirmed_counts_once(stream, server, tmp_path, monkeypatch):
+def test_a_commit_that_was_made_and_not_confirmed_counts_once(
+    stream, server, tmp_path, monkeypatch
+):
     from pyiceberg.catalog.rest import RestCatalog
 
     commit = RestCatalog.commit_table

@@ -20,20 +20,34 @@ PAYMENT = {
     "name": "Payment",
     "fields": [
         {"name": "id", "type": "long"},
-        {"name": "amount", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}},
+        {
+            "name": "amount",
+            "type": {
+                "type": "bytes",
+                "logicalType": "decimal",
+                "precision": 9,
+                "scale": 2,
+            },
+        },
     ],
 }
 
 
 @pytest.mark.slow
 def test_the_page_runs_from_top_to_bottom(spark, tmp_path, monkeypatch, request):
-    broker = kafka.Broker(jars("kafka"))  # of its own, whose topics have the names that the page says
+    # Of its own, whose topics have the names that the page says
+    broker = kafka.Broker(jars("kafka"))
     request.addfinalizer(broker.remove)
     for name in ("orders", "orders-dead", "payments", "totals", "shouted", "copies"):
         broker.topic(name)
-    broker.send("orders", ['{"id":1,"shop":"a","amount":7.5}', '{"id":2,"shop":"a","amount":7.505}'])
+    broker.send(
+        "orders",
+        ['{"id":1,"shop":"a","amount":7.5}', '{"id":2,"shop":"a","amount":7.505}'],
+    )
     value = io.BytesIO()
-    fastavro.schemaless_writer(value, fastavro.parse_schema(PAYMENT), {"id": 5, "amount": Decimal("7.50")})
+    fastavro.schemaless_writer(
+        value, fastavro.parse_schema(PAYMENT), {"id": 5, "amount": Decimal("7.50")}
+    )
     broker.send("payments", [b"\0\0\0\0\7" + value.getvalue()])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "schemas").mkdir()
@@ -44,18 +58,28 @@ def test_the_page_runs_from_top_to_bottom(spark, tmp_path, monkeypatch, request)
 
     names: dict[str, Any] = {"arrived": arrived}
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
-        there = block.replace("localhost:9092", broker.servers).replace("ckpt/", f"{tmp_path}/ckpt/")
+        there = block.replace("localhost:9092", broker.servers).replace(
+            "ckpt/", f"{tmp_path}/ckpt/"
+        )
         if "realTime" in there:  # five seconds are not enough on a machine that is busy
-            there = there.replace("run(query, run_for=5)", "arrived()\nrun(query, run_for=5)")
+            there = there.replace(
+                "run(query, run_for=5)", "arrived()\nrun(query, run_for=5)"
+            )
         exec(compile(there, "docs/kafka.md", "exec"), names)  # noqa: S102 - our own page
 
     [good] = spark.read.parquet(f"{tmp_path}/orders/good/*").drop("timestamp").collect()
     assert (good["id"], good["amount"], good["offset"]) == (1, Decimal("7.50"), 0)
     [letter] = broker.records("orders-dead")
     said = json.loads(letter.value or b"")
-    assert (said["_reason"], said["partition"], said["offset"]) == ("amount: not a decimal(12,2)", 0, 1)
+    assert (said["_reason"], said["partition"], said["offset"]) == (
+        "amount: not a decimal(12,2)",
+        0,
+        1,
+    )
     assert (tmp_path / "ckpt" / "orders" / "commits").is_dir()
-    assert [(row.id, row.amount) for row in spark.table("payments").collect()] == [(5, Decimal("7.50"))]
+    assert [(row.id, row.amount) for row in spark.table("payments").collect()] == [
+        (5, Decimal("7.50"))
+    ]
     assert len(broker.records("shouted")) == 2
     assert len(broker.records("copies")) == 2
 
@@ -81,7 +105,13 @@ def test_a_guide_runs_from_top_to_bottom(guide, tmp_path, request):
     request.addfinalizer(broker.remove)
     for topic, records in GUIDES[guide].items():
         broker.topic(topic, records=records)
-    run_page(ROOT / "docs" / "guides" / f"{guide}.md", tmp_path, [("localhost:9092", broker.servers)])
+    run_page(
+        ROOT / "docs" / "guides" / f"{guide}.md",
+        tmp_path,
+        [("localhost:9092", broker.servers)],
+    )
     if "orders-dead" in GUIDES[guide]:
         [letter] = broker.records("orders-dead")
-        assert json.loads(letter.value or b"")["_reason"] == "amount: not a decimal(12,2)"
+        assert (
+            json.loads(letter.value or b"")["_reason"] == "amount: not a decimal(12,2)"
+        )

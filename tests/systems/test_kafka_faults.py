@@ -69,7 +69,10 @@ def test_a_broker_that_stays_away_is_one_line(spark, broker, tmp_path, request):
     reader = reading(spark, broker, sales.topic, tmp_path / "ckpt", **soon)
     until(lambda: reader.has(sales))
     broker.kill()
-    said = "query reader failed: no Kafka broker has answered; start it, and then the query again (Spark: "
+    said = (
+        "query reader failed: no Kafka broker has answered; start it, and then the"
+        " query again (Spark: "
+    )
     assert failure(run, reader.query).startswith(said)
 
 

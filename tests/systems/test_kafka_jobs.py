@@ -14,7 +14,8 @@ from support.batch_folders import rows_in
 
 from sparkstream_kit import feeds
 
-pytestmark = pytest.mark.usefixtures("spark")  # the jobs of this process find that session
+# The jobs of this process find that session
+pytestmark = pytest.mark.usefixtures("spark")
 
 
 class Input:
@@ -31,7 +32,11 @@ class Input:
 
 
 def sales(count, seed):
-    return [line for _, text in feeds.sales_files(1, rows=count, seed=seed) for line in text.splitlines()]
+    return [
+        line
+        for _, text in feeds.sales_files(1, rows=count, seed=seed)
+        for line in text.splitlines()
+    ]
 
 
 def test_totals_are_those_of_the_files(broker, tmp_path, capsys):
@@ -53,12 +58,19 @@ def test_clean_and_bad_rows_are_those_of_the_files(broker, tmp_path):
         assert sales_clean.main([*words, str(out), "--available-now"]) == 0
         for kind in ("good", "bad"):
             found[name, kind] = rows_in(out / kind)
-    assert Counter(map(str, found["files", "good"])) == Counter(map(str, found["kafka", "good"]))
+    assert Counter(map(str, found["files", "good"])) == Counter(
+        map(str, found["kafka", "good"])
+    )
     assert len(found["kafka", "good"]) == 100
     places = {row.pop("_file") for row in found["kafka", "bad"]}
     assert {row.pop("_file") for row in found["files", "bad"]} == {f"{given.folder}/b"}
-    assert sorted(map(str, found["files", "bad"])) == sorted(map(str, found["kafka", "bad"]))
-    records = {f"kafka:{given.topic}/{r.partition}/{r.offset}": r.value for r in broker.records(given.topic)}
+    assert sorted(map(str, found["files", "bad"])) == sorted(
+        map(str, found["kafka", "bad"])
+    )
+    records = {
+        f"kafka:{given.topic}/{r.partition}/{r.offset}": r.value
+        for r in broker.records(given.topic)
+    }
     assert sorted(records[place] or b"" for place in places) == sorted(wrong)
 
 
@@ -71,10 +83,14 @@ def test_words_are_counted_over_a_restart(broker, tmp_path, capsys):
         broker.send(lines, texts[number - 2 : number])
         assert kafka_word_count.main([*job, *kept]) == 0
         truth = Counter(word for text in texts[:number] for word in text.split())
-        last = {record.key: json.loads(record.value or b"") for record in broker.records(counts)}
+        last = {
+            record.key: json.loads(record.value or b"")
+            for record in broker.records(counts)
+        }
         assert {each["word"]: each["count"] for each in last.values()} == truth
         assert all(each["word"].encode() == key for key, each in last.items())
-    assert len(broker.records(counts)) == 6 + 2  # the second run writes what has changed, and no more
+    # The second run writes what has changed, and no more
+    assert len(broker.records(counts)) == 6 + 2
     capsys.readouterr()
     assert kafka_word_count.main(list(job)) == 0
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -83,11 +99,20 @@ def test_words_are_counted_over_a_restart(broker, tmp_path, capsys):
 
 
 def test_events_in_a_table_are_those_of_the_files(broker, tmp_path):
-    given = Input(broker, tmp_path / "in", list(map(feeds.csv_line, feeds.events_rows(200, seed=7))))
+    given = Input(
+        broker,
+        tmp_path / "in",
+        list(map(feeds.csv_line, feeds.events_rows(200, seed=7))),
+    )
     tables = []
     for number, words in enumerate(([given.folder], given.flags)):
         database = tmp_path / f"{number}.db"
-        more = ("--database", f"sqlite:///{database}", "--checkpoint", f"{tmp_path}/{number}")
+        more = (
+            "--database",
+            f"sqlite:///{database}",
+            "--checkpoint",
+            f"{tmp_path}/{number}",
+        )
         assert events_to_postgres.main([*words, *more, "--available-now"]) == 0
         with sqlite3.connect(database) as connection:
             tables.append(sorted(connection.execute("SELECT * FROM events").fetchall()))

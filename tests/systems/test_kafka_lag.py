@@ -14,7 +14,9 @@ def committed(broker):
     """What a consumer group has committed, by partition of a topic, as Kafka's tool asks for it."""
 
     def ask(group, topic):
-        asked = broker.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
+        asked = broker.admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group)]
+        )
         parts = asked[group].result().topic_partitions
         return {each.partition: each.offset for each in parts if each.topic == topic}
 
@@ -24,16 +26,27 @@ def committed(broker):
 def read(spark, broker, topic, checkpoint, group, **more):
     records = sources.kafka(spark, broker.servers, topic, lag_group=group, **more)
     sink = sinks.batch_files(checkpoint.parent / "out")
-    return run(start(records, sink, name="lag", checkpoint=checkpoint, availableNow=True))
+    return run(
+        start(records, sink, name="lag", checkpoint=checkpoint, availableNow=True)
+    )
 
 
-def test_the_offsets_of_a_committed_batch_are_those_of_the_group(spark, broker, committed, tmp_path):
+def test_the_offsets_of_a_committed_batch_are_those_of_the_group(
+    spark, broker, committed, tmp_path
+):
     topic, other = broker.topic(partitions=2), broker.topic()
     group = f"of-{topic}"
     for part, rows in enumerate((3, 5)):
         broker.send(topic, ["x"] * rows, partition=part)
     broker.send(other, ["x"])
-    read(spark, broker, [topic, other], tmp_path / "ckpt", group, max_offsets_per_trigger=4)
+    read(
+        spark,
+        broker,
+        [topic, other],
+        tmp_path / "ckpt",
+        group,
+        max_offsets_per_trigger=4,
+    )
     assert (committed(group, topic), committed(group, other)) == ({0: 3, 1: 5}, {0: 1})
     broker.send(topic, ["x"], partition=1)
     assert committed(group, topic) == {0: 3, 1: 5}, "a lag of one record"
@@ -56,19 +69,36 @@ def test_each_source_has_its_own_group(spark, broker, committed, tmp_path):
     assert [committed(f"of-{topic}", topic) for topic in topics] == [{0: 1}, {}, {0: 3}]
 
 
-def test_a_refused_commit_costs_a_warning_and_not_the_query(spark, broker, committed, tmp_path, caplog):
+def test_a_refused_commit_costs_a_warning_and_not_the_query(
+    spark, broker, committed, tmp_path, caplog
+):
     topic = broker.topic(records=["x"] * 9)
     group = f"of-{topic}"
-    settings = {"bootstrap.servers": broker.servers, "group.id": group, "auto.offset.reset": "earliest"}
+    settings = {
+        "bootstrap.servers": broker.servers,
+        "group.id": group,
+        "auto.offset.reset": "earliest",
+    }
     settings |= {"enable.auto.commit": False}
-    with closing(Consumer(settings)) as member:  # Kafka takes no offsets from outside for its group then
+    # Kafka takes no offsets from outside for its group then
+    with closing(Consumer(settings)) as member:
         member.subscribe([topic])
-        until(lambda: member.poll(0.1) is not None, lambda: "the consumer has its partition")
-        done = read(spark, broker, topic, tmp_path / "ckpt", group, max_offsets_per_trigger=3)
+        until(
+            lambda: member.poll(0.1) is not None,
+            lambda: "the consumer has its partition",
+        )
+        done = read(
+            spark, broker, topic, tmp_path / "ckpt", group, max_offsets_per_trigger=3
+        )
     assert (done.queries[0].input_rows, done.queries[0].batches) == (9, 3)
-    said = [each.getMessage() for each in caplog.records if "lag_group" in each.getMessage()]
+    said = [
+        each.getMessage() for each in caplog.records if "lag_group" in each.getMessage()
+    ]
     assert len(said) == 1, "once, and not for each batch"
-    line = f"query lag: lag_group {group} shows no lag: Kafka at {broker.servers}: UnknownMemberIdException"
+    line = (
+        f"query lag: lag_group {group} shows no lag: Kafka at {broker.servers}:"
+        " UnknownMemberIdException"
+    )
     assert said[0].startswith(line)
     assert "\n" not in said[0]
     assert committed(group, topic) in ({}, {0: -1001})

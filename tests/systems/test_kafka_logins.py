@@ -16,7 +16,8 @@ from systems.conftest import jars
 from sparkstream_kit import sinks, sources
 from sparkstream_kit.errors import InvalidInputError
 
-PASSWORDS = {"OPTIONS": None, "WRONG": "hush-hush"}  # of the reader below; None: the right one
+# Of the reader below; None: the right one
+PASSWORDS = {"OPTIONS": None, "WRONG": "hush-hush"}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,10 @@ def test_the_password_is_nowhere_to_be_seen(broker, tmp_path):
     topic = broker.topic(records=["a", "b"])
     program, checkpoint = tmp_path / "reader.py", tmp_path / "ckpt"
     program.write_text(READER)
-    options = {name: json.dumps(broker.secure.options(given)) for name, given in PASSWORDS.items()}
+    options = {
+        name: json.dumps(broker.secure.options(given))
+        for name, given in PASSWORDS.items()
+    }
     done = process(
         [sys.executable, program, broker.secure_servers, topic, checkpoint],
         cwd=tmp_path,
@@ -59,7 +63,11 @@ def test_the_password_is_nowhere_to_be_seen(broker, tmp_path):
     )
     assert "read: ['a', 'b']" in done.stdout, done.stderr
     assert "Authentication failed: Invalid username or password" in done.stderr
-    kept = "".join(file.read_text(errors="replace") for file in checkpoint.rglob("*") if file.is_file())
+    kept = "".join(
+        file.read_text(errors="replace")
+        for file in checkpoint.rglob("*")
+        if file.is_file()
+    )
     for text in (done.stdout, done.stderr, kept):
         assert topic in text  # and it is the right text
         assert broker.secure.password not in text
@@ -67,20 +75,30 @@ def test_the_password_is_nowhere_to_be_seen(broker, tmp_path):
 
 
 MODULE = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-CANNOT_BE_READ = 'kafka.sasl.jaas.config cannot be read; write it as …LoginModule required username="…" '
+CANNOT_BE_READ = (
+    "kafka.sasl.jaas.config cannot be read; write it as …LoginModule required"
+    ' username="…" '
+)
 
 
 @pytest.mark.parametrize(
     ("login", "said"),
     [
-        (f'{MODULE} username="kit" password="hush-hush";', "Authentication failed: Invalid username or"),
+        (
+            f'{MODULE} username="kit" password="hush-hush";',
+            "Authentication failed: Invalid username or",
+        ),
         (f"{MODULE} username=kit password=hu hush;", CANNOT_BE_READ),
         ("hush", CANNOT_BE_READ),
     ],
 )
-def test_a_wrong_log_in_is_one_line_without_the_password(spark, broker, caplog, login, said):
+def test_a_wrong_log_in_is_one_line_without_the_password(
+    spark, broker, caplog, login, said
+):
     assert broker.secure is not None
-    options: dict[str, Any] = broker.secure.options() | {"kafka.sasl.jaas.config": login}
+    options: dict[str, Any] = broker.secure.options() | {
+        "kafka.sasl.jaas.config": login
+    }
     caplog.set_level(logging.INFO)  # at DEBUG py4j shows every call
     with pytest.raises(InvalidInputError) as raised:
         sources.kafka(spark, broker.secure_servers, broker.topic(), **options)
@@ -111,7 +129,11 @@ def test_the_sink_that_writes_exactly_once_logs_in_too(spark, broker, tmp_path, 
 def test_a_certificate_that_is_not_trusted(spark, broker):
     assert broker.secure is not None
     given = broker.secure.options()
-    options: dict[str, Any] = {name: given[name] for name in given if "truststore" not in name}
-    with pytest.raises(InvalidInputError, match="certificate that is not trusted here; give") as raised:
+    options: dict[str, Any] = {
+        name: given[name] for name in given if "truststore" not in name
+    }
+    with pytest.raises(
+        InvalidInputError, match="certificate that is not trusted here; give"
+    ) as raised:
         sources.kafka(spark, broker.secure_servers, "any", **options)
     assert broker.secure.password not in str(raised.value)

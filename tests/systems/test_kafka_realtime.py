@@ -21,11 +21,17 @@ NOW: dict[str, Any] = {"mode": "update", "realTime": "5 seconds"}
 SPARK_4_3 = not pyspark.__version__.startswith(("4.1.", "4.2."))
 
 
-def test_rows_come_out_while_the_batch_runs_and_none_is_lost_at_its_end(broker, spark, tmp_path, until):
+def test_rows_come_out_while_the_batch_runs_and_none_is_lost_at_its_end(
+    broker, spark, tmp_path, until
+):
     given, made = broker.topic(), broker.topic()
     records = sources.kafka(spark, broker.servers, given)
-    rows = quarantine.good_rows(quarantine.parse_json(records.select("value"), from_ddl("n INT NOT NULL")))
-    sink = sinks.kafka(broker.servers, made, key="n").taking(lambda frame: frame.where("n <> 3"))
+    rows = quarantine.good_rows(
+        quarantine.parse_json(records.select("value"), from_ddl("n INT NOT NULL"))
+    )
+    sink = sinks.kafka(broker.servers, made, key="n").taking(
+        lambda frame: frame.where("n <> 3")
+    )
     began = time.monotonic()
     query = start(rows, sink, name="now", checkpoint=tmp_path / "ckpt", **NOW)
     for number in range(5):
@@ -34,7 +40,8 @@ def test_rows_come_out_while_the_batch_runs_and_none_is_lost_at_its_end(broker, 
         until(lambda: sorted(written(broker, made)) == expected)  # noqa: B023 - waited for here
     assert query.isActive
     batches = run(query, run_for=0.1).queries[0].batches
-    assert batches <= 2 + (time.monotonic() - began) // 5  # each lasts five seconds or more
+    # Each lasts five seconds or more
+    assert batches <= 2 + (time.monotonic() - began) // 5
     # What was sent while it was stopped comes by micro-batches of the same checkpoint.
     broker.send(given, ['{"n":5}'])
     run(start(rows, sink, name="now", checkpoint=tmp_path / "ckpt", availableNow=True))
@@ -58,15 +65,25 @@ OTHERS: dict[str, Callable[[DataFrame], DataFrame]] = {
 }
 
 
-@pytest.mark.parametrize("what", [*OTHERS] if not SPARK_4_3 else ["a function", "mapInPandas"])
+@pytest.mark.parametrize(
+    "what", [*OTHERS] if not SPARK_4_3 else ["a function", "mapInPandas"]
+)
 def test_what_spark_does_not_run_is_its_own_line_and_leaves_the_checkpoint_whole(
     broker, spark, tmp_path, until, what
 ):
     given, made = broker.topic(), broker.topic()
     rows = sources.kafka(spark, broker.servers, given).select("value")
     how: dict[str, Any] = {"name": "now", "checkpoint": tmp_path / "ckpt", **NOW}
-    with pytest.raises(QueryFailed, match=r"^query now failed: .*\[STREAMING_REAL_TIME_MODE\.") as raised:
-        run(start(OTHERS[what](rows), sinks.kafka(broker.servers, made, value="value"), **how))
+    with pytest.raises(
+        QueryFailed, match=r"^query now failed: .*\[STREAMING_REAL_TIME_MODE\."
+    ) as raised:
+        run(
+            start(
+                OTHERS[what](rows),
+                sinks.kafka(broker.servers, made, value="value"),
+                **how,
+            )
+        )
     assert "\n" not in str(raised.value)
     assert checkpoints.check(tmp_path / "ckpt") == []
     query = start(rows, sinks.kafka(broker.servers, made, value="value"), **how)
@@ -77,12 +94,18 @@ def test_what_spark_does_not_run_is_its_own_line_and_leaves_the_checkpoint_whole
 
 def test_a_table_may_be_joined(broker, spark, tmp_path, until):
     given, made = broker.topic(), broker.topic()
-    shops = F.broadcast(spark.createDataFrame([("a", "Zürich")], "value STRING, place STRING"))
-    rows = sources.kafka(spark, broker.servers, given).select("value").join(shops, "value")
+    shops = F.broadcast(
+        spark.createDataFrame([("a", "Zürich")], "value STRING, place STRING")
+    )
+    rows = (
+        sources.kafka(spark, broker.servers, given).select("value").join(shops, "value")
+    )
     sink = sinks.kafka(broker.servers, made, value="place")
     query = start(rows, sink, name="now", checkpoint=tmp_path / "ckpt", **NOW)
     broker.send(given, ["a", "b"])
-    until(lambda: [record.value for record in broker.records(made)] == ["Zürich".encode()])
+    until(
+        lambda: [record.value for record in broker.records(made)] == ["Zürich".encode()]
+    )
     query.stop()
 
 
@@ -102,12 +125,25 @@ query.stop()
 @pytest.mark.slow
 def test_it_runs_on_spark_connect_too(broker, tmp_path, connect_to_kafka, until):
     given, made = broker.topic(), broker.topic()
-    words = [sys.executable, "-c", CONNECT, broker.servers, given, made, tmp_path / "ckpt"]
+    words = [
+        sys.executable,
+        "-c",
+        CONNECT,
+        broker.servers,
+        given,
+        made,
+        tmp_path / "ckpt",
+    ]
     env = os.environ | connect_to_kafka
-    with running(*words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+    with running(
+        *words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as client:
         broker.send(given, ["a"])
         until(
-            lambda: [record.value for record in broker.records(made)] == [b"a"] or client.poll() is not None
+            lambda: (
+                [record.value for record in broker.records(made)] == [b"a"]
+                or client.poll() is not None
+            )
         )
         client.communicate("", timeout=HANGS)
     assert client.returncode == 0

@@ -13,7 +13,9 @@ from conftest import ROOT, environment, process, running
 
 @pytest.mark.slow
 def test_what_it_prints_to_type_next_reads_the_sales(tmp_path):
-    env = environment(TMPDIR=str(tmp_path), SPARKSTREAM_JARS=os.environ["SPARKSTREAM_JARS"])
+    env = environment(
+        TMPDIR=str(tmp_path), SPARKSTREAM_JARS=os.environ["SPARKSTREAM_JARS"]
+    )
     words = [sys.executable, ROOT / "scripts" / "server.py", "kafka"]
     with running(*words, cwd=tmp_path, env=env, stdout=subprocess.PIPE) as broker:
         assert broker.stdout is not None
@@ -29,10 +31,16 @@ def test_what_it_prints_to_type_next_reads_the_sales(tmp_path):
         assert done.returncode == 0, done.stderr
         assert re.search(r"\|\d+,\d+/\d+/\d+,", done.stdout)
         jobs = re.findall(r"^  python (jobs/(\w+)\.py .*)$", printed, re.MULTILINE)
-        said = {"sales_totals": r" rows in, 0 bad rows, ", "kafka_word_count": r" rows in, (?!.*bad row)"}
+        said = {
+            "sales_totals": r" rows in, 0 bad rows, ",
+            "kafka_word_count": r" rows in, (?!.*bad row)",
+        }
         assert {name for _, name in jobs} == set(said)
         for job, name in jobs:
-            command = [sys.executable, *job.replace("--run-for 30", "--available-now").split()]
+            command = [
+                sys.executable,
+                *job.replace("--run-for 30", "--available-now").split(),
+            ]
             done = process(command, cwd=ROOT, env=env)
             assert done.returncode == 0, done.stderr
             assert re.search(f"{name}: .*{said[name]}", done.stderr), done.stderr
@@ -42,4 +50,6 @@ def test_what_it_prints_to_type_next_reads_the_sales(tmp_path):
     host, _, port = re.findall(r"Kafka runs at (\S+)\.", printed)[0].partition(":")
     with socket.socket() as probe:
         assert probe.connect_ex((host, int(port))), "the broker still runs"
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith("sparkstream-kafka")]
+    assert not [
+        path for path in tmp_path.iterdir() if path.name.startswith("sparkstream-kafka")
+    ]

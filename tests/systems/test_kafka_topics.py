@@ -15,7 +15,10 @@ from systems.kafka import ids
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
-GONE = "^query reader failed: Kafka no longer has a topic or records that were still to be read "
+GONE = (
+    "^query reader failed: Kafka no longer has a topic or records that were still to be"
+    " read "
+)
 
 
 class Reader:
@@ -32,14 +35,24 @@ class Reader:
 
     def start(self, topic, *, allow_changed_query=False, **options):
         every = options.pop("processingTime", None)
-        how: dict[str, Any] = {"processingTime": every} if every else {"availableNow": True}
-        how |= {"checkpoint": self._checkpoint, "allow_changed_query": allow_changed_query}
+        how: dict[str, Any] = (
+            {"processingTime": every} if every else {"availableNow": True}
+        )
+        how |= {
+            "checkpoint": self._checkpoint,
+            "allow_changed_query": allow_changed_query,
+        }
 
         def keep(batch, _):
             self.ids += [json.loads(row.value)["id"] for row in batch.collect()]
             self.after_batch()
 
-        return start(self.frame(topic, **options), sinks.foreach_batch(keep), name="reader", **how)
+        return start(
+            self.frame(topic, **options),
+            sinks.foreach_batch(keep),
+            name="reader",
+            **how,
+        )
 
     def read(self, topic, **options):
         """Return the ids that one run over all that is there has read."""
@@ -64,10 +77,15 @@ def test_a_topic_that_was_made_again_while_the_query_was_stopped(broker, reader)
     broker.topic(topic, 2, records=ids(250, 1000))
 
     for _ in range(2):  # a refusal changes nothing
-        with pytest.raises(InvalidInputError, match=f"topic {topic} at .* was deleted and made again"):
+        with pytest.raises(
+            InvalidInputError, match=f"topic {topic} at .* was deleted and made again"
+        ):
             reader.read(topic)
     for more in ({"failOnDataLoss": False}, {"allow_changed_query": True}):
-        with pytest.raises(InvalidInputError, match="made again .* start the query on a new checkpoint$"):
+        with pytest.raises(
+            InvalidInputError,
+            match="made again .* start the query on a new checkpoint$",
+        ):
             reader.read(topic, **more)
 
 
@@ -87,7 +105,9 @@ def test_a_topic_made_again_under_a_running_query(broker, reader, until):
 # --- deleted, or no longer read
 
 
-def test_a_topic_that_was_given_up_and_came_again_is_read_whole(spark, broker, tmp_path):
+def test_a_topic_that_was_given_up_and_came_again_is_read_whole(
+    spark, broker, tmp_path
+):
     kept, topic = broker.topic(), broker.topic()
     pattern = f"{kept}|{topic}"
     reader = Reader(spark, broker.servers, tmp_path / "ckpt")
@@ -95,7 +115,10 @@ def test_a_topic_that_was_given_up_and_came_again_is_read_whole(spark, broker, t
     assert len(reader.read((), pattern=pattern)) == 10
     broker.delete(topic)
     said = refusal(reader.read, (), pattern=pattern)
-    assert f"Kafka at {broker.servers} no longer has topic {topic}; to go on without" in said
+    assert (
+        f"Kafka at {broker.servers} no longer has topic {topic}; to go on without"
+        in said
+    )
     assert said == refusal(reader.read, kept)
     broker.send(kept, ids(1, 50))
     assert reader.read((), pattern=pattern, failOnDataLoss=False) == [50]
@@ -106,7 +129,9 @@ def test_a_topic_that_was_given_up_and_came_again_is_read_whole(spark, broker, t
 # --- retention
 
 
-def test_records_that_retention_took_while_the_query_was_stopped(broker, reader, caplog):
+def test_records_that_retention_took_while_the_query_was_stopped(
+    broker, reader, caplog
+):
     topic = broker.topic(partitions=2)
     broker.send(topic, ids(100), partition=0)
     broker.send(topic, ids(100, 100), partition=1)
@@ -116,10 +141,15 @@ def test_records_that_retention_took_while_the_query_was_stopped(broker, reader,
     broker.drop_before(topic, {0: 150, 1: 101})
     each = r"\(partition 0: 50, partition 1: 1\)"
     said = f"deleted 51 records of topic {topic} that were still to be read {each}"
-    with pytest.raises(InvalidInputError, match=f"{said}; to go on without: .*failOnDataLoss=False"):
+    with pytest.raises(
+        InvalidInputError, match=f"{said}; to go on without: .*failOnDataLoss=False"
+    ):
         reader.read(topic)
     caplog.set_level(logging.WARNING)
-    assert reader.read(topic, failOnDataLoss=False) == [*range(1050, 1100), *range(2001, 2100)]
+    assert reader.read(topic, failOnDataLoss=False) == [
+        *range(1050, 1100),
+        *range(2001, 2100),
+    ]
     assert "51 records" in caplog.text
 
 
@@ -128,12 +158,16 @@ def test_records_that_retention_took_from_a_running_query(broker, reader):
     for first in range(0, 100, 10):
         broker.send(topic, ids(10, first))
     reader.after_batch = lambda: broker.drop_before(topic, {0: 90})
-    little = {"kafka.max.partition.fetch.bytes": 1}  # what a client holds already is not lost
+    # What a client holds already is not lost
+    little = {"kafka.max.partition.fetch.bytes": 1}
     with pytest.raises(QueryFailed, match=GONE):
         reader.read(topic, max_offsets_per_trigger=10, **little)
     assert sorted(reader.ids) == list(range(len(reader.ids)))
     lost = 90 - len(reader.ids)
-    with pytest.raises(InvalidInputError, match=f"deleted {lost} records of topic {topic} .* 0: {lost}\\)"):
+    with pytest.raises(
+        InvalidInputError,
+        match=f"deleted {lost} records of topic {topic} .* 0: {lost}\\)",
+    ):
         reader.read(topic)
 
 
@@ -151,7 +185,9 @@ SHAPES: dict[str, tuple[Callable[[DataFrame, DataFrame], DataFrame], int]] = {
 def with_itself(frame):
     timed = frame.withWatermark("timestamp", "1 minute")
     other = timed.selectExpr("value AS v", "timestamp AS t")
-    return timed.join(other, F.expr("value = v AND timestamp = t")).select(*frame.columns)
+    return timed.join(other, F.expr("value = v AND timestamp = t")).select(
+        *frame.columns
+    )
 
 
 @pytest.mark.fast("aba")
@@ -172,18 +208,26 @@ def test_what_is_said_is_of_the_right_topic(spark, broker, tmp_path, shape):
 
     broker.send(other, ids(10, 1010))  # of which retention takes five
     broker.drop_before(other, {0: 15})
-    with pytest.raises(InvalidInputError, match=f"deleted 5 records of topic {other} that .* 0: 5"):
+    with pytest.raises(
+        InvalidInputError, match=f"deleted 5 records of topic {other} that .* 0: 5"
+    ):
         read()
     broker.send(one, ids(5, 100))
-    assert read(failOnDataLoss=False) == sorted([*(often * [*range(100, 105)]), *range(1015, 1020)])
+    assert read(failOnDataLoss=False) == sorted(
+        [*(often * [*range(100, 105)]), *range(1015, 1020)]
+    )
 
     broker.delete(other)
     broker.topic(other, records=ids(30, 2000))
-    with pytest.raises(InvalidInputError, match=f"topic {other} at .* was deleted and made again"):
+    with pytest.raises(
+        InvalidInputError, match=f"topic {other} at .* was deleted and made again"
+    ):
         read()
 
 
-def test_a_topic_made_again_where_the_checkpoint_is_on_another_file_system(spark, broker, tmp_path):
+def test_a_topic_made_again_where_the_checkpoint_is_on_another_file_system(
+    spark, broker, tmp_path
+):
     host = f"kit{tmp_path.name.replace('_', '')}"
     (tmp_path / "far").mkdir()
     conf = spark._jsc.hadoopConfiguration()  # noqa: SLF001 - as core-site.xml of a cluster would set it
@@ -193,12 +237,16 @@ def test_a_topic_made_again_where_the_checkpoint_is_on_another_file_system(spark
     assert far.read(topic) == list(range(10))
     broker.send(topic, ids(20, 10))
     broker.drop_before(topic, {0: 15})
-    with pytest.raises(InvalidInputError, match=r"deleted 5 records .* \(partition 0: 5\)"):
+    with pytest.raises(
+        InvalidInputError, match=r"deleted 5 records .* \(partition 0: 5\)"
+    ):
         far.read(topic)
     assert far.read(topic, failOnDataLoss=False) == list(range(15, 30))
     broker.delete(topic)
     broker.topic(topic)
-    with pytest.raises(InvalidInputError, match="made again .* start the query on a new checkpoint$"):
+    with pytest.raises(
+        InvalidInputError, match="made again .* start the query on a new checkpoint$"
+    ):
         far.read(topic)
 
 
@@ -208,7 +256,10 @@ def test_a_topic_that_is_no_longer_asked_for(spark, broker, tmp_path):
         broker.send(topic, ids(3))
     reader = Reader(spark, broker.servers, tmp_path / "ckpt")
     assert len(reader.read(topics)) == 6
-    with pytest.raises(InvalidInputError, match=f"the query no longer reads topic {topics[1]}, of which"):
+    with pytest.raises(
+        InvalidInputError,
+        match=f"the query no longer reads topic {topics[1]}, of which",
+    ):
         reader.read(topics[0])
     broker.send(topics[0], ids(2, 10))
     assert reader.read(topics[0], failOnDataLoss=False) == [10, 11]

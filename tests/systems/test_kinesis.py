@@ -52,8 +52,12 @@ class StreamSales(Sales):
 
 
 def reading(spark, server, stream, checkpoint, *, available_now=False, **options):
-    frame = sources.kinesis(spark, stream, endpoint=server.url, region=REGION, **options)
-    return Reader(frame, checkpoint, **({"availableNow": True} if available_now else {}))
+    frame = sources.kinesis(
+        spark, stream, endpoint=server.url, region=REGION, **options
+    )
+    return Reader(
+        frame, checkpoint, **({"availableNow": True} if available_now else {})
+    )
 
 
 def read_all(spark, server, stream, checkpoint, **options):
@@ -74,13 +78,21 @@ def read_through(spark, server, folder):
 
 def planned(checkpoint):
     """Return the last batch of a checkpoint."""
-    return max(int(file.name) for file in (checkpoint / "offsets").iterdir() if file.name.isdecimal())
+    return max(
+        int(file.name)
+        for file in (checkpoint / "offsets").iterdir()
+        if file.name.isdecimal()
+    )
 
 
 def forget(checkpoint, first, last):
     """Make Spark believe that it was killed in a batch that it had planned, and planned none after it."""
     logs = {"commits": range(first, last + 1), "offsets": range(first + 1, last + 1)}
-    for file in (checkpoint / log / f"{number}" for log, numbers in logs.items() for number in numbers):
+    for file in (
+        checkpoint / log / f"{number}"
+        for log, numbers in logs.items()
+        for number in numbers
+    ):
         file.unlink(missing_ok=True)
         file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
 
@@ -96,14 +108,23 @@ def test_a_driver_that_is_killed_at_random_times_while_shards_are_split_and_merg
         (server.merge if number % 2 else server.split)(sales.stream)
         sales.sell(100)
 
-    kill_at_random_times(partial(begin, "python", *given), sales, tmp_path / "ckpt", change)
-    # The last one has the kit from --py-files alone, also in the worker that plans the batches.
+    kill_at_random_times(
+        partial(begin, "python", *given), sales, tmp_path / "ckpt", change
+    )
+    # The last one has the kit from --py-files alone, also in the worker that plans the
+    # batches.
     submit = ("spark-submit", "--master", "local[2]", "--py-files", kit)
     ended(begin(*submit, *given, "--available-now", PYTHONPATH=""))
-    sales.check(tmp_path, "sales.db", "SELECT region, count(*), sum(cents) FROM sales GROUP BY region")
+    sales.check(
+        tmp_path,
+        "sales.db",
+        "SELECT region, count(*), sum(cents) FROM sales GROUP BY region",
+    )
 
 
-def test_shards_split_and_merged_in_mid_stream_and_while_the_query_is_stopped(spark, server, tmp_path):
+def test_shards_split_and_merged_in_mid_stream_and_while_the_query_is_stopped(
+    spark, server, tmp_path
+):
     sales = StreamSales(server)
     sales.sell(500)
     reader = reading(spark, server, sales.stream, tmp_path / "ckpt")
@@ -140,9 +161,12 @@ def test_records_of_a_key_stay_in_order_over_splits_and_merges(spark, server, tm
         assert mine == sorted(mine)
 
 
-def test_a_batch_that_was_not_committed_comes_again_with_the_same_rows(spark, server, tmp_path):
+def test_a_batch_that_was_not_committed_comes_again_with_the_same_rows(
+    spark, server, tmp_path
+):
     sales, folder = StreamSales(server), tmp_path / "ckpt"
-    for many in (300, 200):  # the first batch, whose start Spark does not keep, and a later one
+    # The first batch, whose start Spark does not keep, and a later one
+    for many in (300, 200):
         sales.sell(many)
         reader = read_all(spark, server, sales.stream, folder, starting="earliest")
         last, rows = max((number, ids) for number, ids in reader.batches.items() if ids)
@@ -151,14 +175,22 @@ def test_a_batch_that_was_not_committed_comes_again_with_the_same_rows(spark, se
         server.split(sales.stream)
         again = read_all(spark, server, sales.stream, folder)
         assert again.batches[last] == rows
-        more = [each for number, ids in again.batches.items() if number > last for each in ids]
+        more = [
+            each
+            for number, ids in again.batches.items()
+            if number > last
+            for each in ids
+        ]
         assert sorted(more) == list(range(sales.number - 50, sales.number))
 
 
-def test_a_first_batch_from_latest_comes_again_from_the_same_place(spark, server, tmp_path):
+def test_a_first_batch_from_latest_comes_again_from_the_same_place(
+    spark, server, tmp_path
+):
     sales, folder = StreamSales(server), tmp_path / "ckpt"
     sales.sell(100)
-    server.control(clock=10_000)  # what was there is older than the second in which the query starts
+    # What was there is older than the second in which the query starts
+    server.control(clock=10_000)
     reader = reading(spark, server, sales.stream, folder, starting="latest")
     until(lambda: reader.query.status["message"].startswith("Waiting"))
     sales.sell(100)
@@ -172,7 +204,9 @@ def test_a_first_batch_from_latest_comes_again_from_the_same_place(spark, server
     assert sorted(again.ids) == list(range(100, 200))
 
 
-def test_a_query_that_starts_at_a_time_reads_what_arrived_then_and_later(spark, server, tmp_path):
+def test_a_query_that_starts_at_a_time_reads_what_arrived_then_and_later(
+    spark, server, tmp_path
+):
     server.control(clock=-20 * 60_000)
     sales = StreamSales(server)
     sales.sell(100)
@@ -183,7 +217,9 @@ def test_a_query_that_starts_at_a_time_reads_what_arrived_then_and_later(spark, 
     assert sorted(reader.ids) == list(range(100, 200))
 
 
-def test_available_now_reads_what_is_there_in_batches_that_are_limited(spark, server, tmp_path):
+def test_available_now_reads_what_is_there_in_batches_that_are_limited(
+    spark, server, tmp_path
+):
     sales = StreamSales(server, shards=3)
     sales.sell(1000)
     folder, most = tmp_path / "ckpt", {"max_records_per_trigger": 150}
@@ -222,8 +258,13 @@ def test_a_server_that_goes_and_comes_back(spark, server, tmp_path):
     stays_away = reading(spark, server, sales.stream, tmp_path / "ckpt", retry_for=1)
     server.go()
     said = failure(run, stays_away.query)
-    assert said.startswith(f"query reader failed: Kinesis at {server.url} cannot be reached (")
-    assert "has not done better for 1 s; start it, correct the endpoint, or try again" in said
+    assert said.startswith(
+        f"query reader failed: Kinesis at {server.url} cannot be reached ("
+    )
+    assert (
+        "has not done better for 1 s; start it, correct the endpoint, or try again"
+        in said
+    )
 
 
 def test_throttling_is_ridden_out(spark, server, tmp_path):
@@ -237,7 +278,9 @@ def test_throttling_is_ridden_out(spark, server, tmp_path):
     reader.stop()
     server.control(throttle=1)
     again = reading(spark, server, sales.stream, tmp_path / "ckpt", retry_for=0.5)
-    said = "says ProvisionedThroughputExceededException, and has not done better for 0.5 s"
+    said = (
+        "says ProvisionedThroughputExceededException, and has not done better for 0.5 s"
+    )
     assert said in failure(run, again.query)
 
 
@@ -257,8 +300,14 @@ def test_records_that_were_deleted_before_they_were_read(spark, server, tmp_path
     server.control(clock=25 * HOUR)
     sales.sell(50)
     said = failure(run, reading(spark, server, sales.stream, folder).query)
-    assert f"{sales.stream} keeps records for 24 hours, and the query has read what arrived before" in said
-    assert "UTC: later records may be gone; start on a new checkpoint, or, to go on without" in said
+    assert (
+        f"{sales.stream} keeps records for 24 hours, and the query has read what"
+        " arrived before" in said
+    )
+    assert (
+        "UTC: later records may be gone; start on a new checkpoint, or, to go on"
+        " without" in said
+    )
     again = reading(spark, server, sales.stream, folder, fail_on_data_loss=False)
     until(lambda: again.has(sales, first=200))
     again.stop()
@@ -288,7 +337,10 @@ def test_a_batch_that_cannot_come_again_as_it_was_is_refused(spark, server, tmp_
     forget(folder, 0, 0)
     server.control(clock=30 * HOUR)
     again = reading(spark, server, sales.stream, folder, available_now=True)
-    said = "no longer has all 200 records of shardId-000000000000 that belong to a batch, but 100: it has "
+    said = (
+        "no longer has all 200 records of shardId-000000000000 that belong to a batch,"
+        " but 100: it has "
+    )
     assert said in failure(run, again.query)
 
 
@@ -301,16 +353,24 @@ def test_a_stream_that_was_made_again(spark, server, tmp_path):
     server.create(sales.stream, 2)
     sales.sell(200)
     said = failure(run, reading(spark, server, sales.stream, folder).query)
-    assert f"{sales.stream} was made again after the query had read it; start on a new" in said
+    assert (
+        f"{sales.stream} was made again after the query had read it; start on a new"
+        in said
+    )
     other = server.stream()
     said = failure(run, reading(spark, server, other, folder).query)
-    assert f"the checkpoint's query has read {sales.stream}, and not stream {other}" in said
+    assert (
+        f"the checkpoint's query has read {sales.stream}, and not stream {other}"
+        in said
+    )
 
 
 def test_what_it_gives_and_shows(spark, server, tmp_path):
     stream = server.stream()
     server.put(stream, [("tea", "an order")])
-    frame = sources.kinesis(spark, stream, endpoint=server.url, region=REGION, binary=True)
+    frame = sources.kinesis(
+        spark, stream, endpoint=server.url, region=REGION, binary=True
+    )
     assert frame.dtypes == [
         ("value", "binary"),
         ("partition_key", "string"),
@@ -324,15 +384,25 @@ def test_what_it_gives_and_shows(spark, server, tmp_path):
     query = start(frame, sink, name="shown", checkpoint=folder, availableNow=True)
     summary = run(query)
     [row] = shown
-    assert (bytes(row.value), row.partition_key, row.shard_id) == (b"an order", "tea", "shardId-000000000000")
+    assert (bytes(row.value), row.partition_key, row.shard_id) == (
+        b"an order",
+        "tea",
+        "shardId-000000000000",
+    )
     assert len(row.sequence_number) == 56
     assert abs(row.approximate_arrival_timestamp.timestamp() - time.time()) < 60
     assert query.lastProgress is not None
-    behind = json.loads(query.lastProgress.json)["sources"][0]["latestOffset"]["seconds_behind"]
+    behind = json.loads(query.lastProgress.json)["sources"][0]["latestOffset"][
+        "seconds_behind"
+    ]
     assert behind <= 2
     assert f", {behind:.0f} s behind, " in str(summary)
-    assert f'offset {{"stream": "{stream}", "records": 1, ' in str(checkpoints.show(folder))
-    texts = [file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file()]
+    assert f'offset {{"stream": "{stream}", "records": 1, ' in str(
+        checkpoints.show(folder)
+    )
+    texts = [
+        file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file()
+    ]
     texts += [str(query.lastProgress.json), explained(frame)]
     assert "hush-kinesis" not in "".join(texts)
 
@@ -346,7 +416,9 @@ def explained(frame):
 
 
 def test_what_cannot_be_read_is_one_line(spark, server):
-    said = refusal(sources.kinesis, spark, "nowhere", endpoint=server.url, region=REGION)
+    said = refusal(
+        sources.kinesis, spark, "nowhere", endpoint=server.url, region=REGION
+    )
     assert said.startswith("sources.kinesis(): ")
     assert "has no stream nowhere" in said
 
@@ -368,7 +440,12 @@ with spark_session("count", profile="test") as spark:
 def test_on_spark_connect(server, tmp_path, connect):
     sales = StreamSales(server)
     sales.sell(30)
-    assert ran(COUNT, server.url, sales.stream, tmp_path, SPARK_REMOTE=connect).stdout.split()[-1] == "30"
+    assert (
+        ran(
+            COUNT, server.url, sales.stream, tmp_path, SPARK_REMOTE=connect
+        ).stdout.split()[-1]
+        == "30"
+    )
 
 
 @pytest.mark.slow
@@ -384,8 +461,13 @@ def test_the_page_runs_from_top_to_bottom(spark, server, tmp_path, monkeypatch):
             block = block.replace("seed=0", f"seed={seed}")  # noqa: PLW2901
             exec(compile(block, "docs/kinesis.md", "exec"), names)  # noqa: S102 - our own page
         truth: dict[str, Decimal] = {}
-        for row in [row for each in range(seed + 1) for row in feeds.sales_rows(1000, seed=each)]:
+        for row in [
+            row for each in range(seed + 1) for row in feeds.sales_rows(1000, seed=each)
+        ]:
             truth[row[9]] = truth.get(row[9], Decimal(0)) + Decimal(row[5])
         with Path("totals.csv").open(encoding="utf-8") as file:
-            found = {row["ProductKey"]: Decimal(row["TotalSales"]) for row in csv.DictReader(file)}
+            found = {
+                row["ProductKey"]: Decimal(row["TotalSales"])
+                for row in csv.DictReader(file)
+            }
         assert found == truth

@@ -40,7 +40,11 @@ def server(site):
 
 def numbers(spool):
     """Return the posts of a spool by their numbers, in the order in which they came."""
-    lines = [line for file in sorted(spool.glob("posts-*.jsonl")) for line in file.read_text().splitlines()]
+    lines = [
+        line
+        for file in sorted(spool.glob("posts-*.jsonl"))
+        for line in file.read_text().splitlines()
+    ]
     return [int(re.findall(r"post (\d+) ", line)[0]) for line in lines]
 
 
@@ -52,8 +56,12 @@ def read_in(site, folder):
 
 def facts(spool):
     """Return what the feeders have counted."""
-    with closing(sqlite3.connect(f"file:{spool}/_feed.db?mode=ro", uri=True)) as database:
-        return dict(json.loads(database.execute("SELECT facts FROM facts").fetchone()[0]))
+    with closing(
+        sqlite3.connect(f"file:{spool}/_feed.db?mode=ro", uri=True)
+    ) as database:
+        return dict(
+            json.loads(database.execute("SELECT facts FROM facts").fetchone()[0])
+        )
 
 
 def wait_for_posts(feed, spool, number, *, caught_up=False):
@@ -61,7 +69,9 @@ def wait_for_posts(feed, spool, number, *, caught_up=False):
 
     def there():
         assert feed.poll() is None, feed.communicate()
-        return len(numbers(spool)) >= number and not (caught_up and facts(spool)["behind"])
+        return len(numbers(spool)) >= number and not (
+            caught_up and facts(spool)["behind"]
+        )
 
     until(there, lambda: f"{number} posts in {spool}")
 
@@ -87,14 +97,23 @@ PIPES: dict[str, Any] = {
 def test_a_feeder_that_is_killed_at_random_times(site, server, tmp_path, network):
     site.ids = posts_server.scattered if network == "x" else site.ids
     spool, pick = tmp_path / "spool", random.Random(14)  # noqa: S311 - times, not secrets
-    words = [sys.executable, "-m", "sparkstream_kit", "feed", "posts", getattr(server, network), spool]
+    words = [
+        sys.executable,
+        "-m",
+        "sparkstream_kit",
+        "feed",
+        "posts",
+        getattr(server, network),
+        spool,
+    ]
     said = ""
     for round_ in range(ROUNDS + 1):
         site.hostile, enough = round_ < ROUNDS, len(numbers(spool)) + 50
         with running(*words, "--every", 0.1, "--stall", 1, **PIPES) as feed:
             wait_for_posts(feed, spool, enough)
             if round_ < ROUNDS:
-                time.sleep(pick.uniform(0, 3))  # the moment of the kill, which no condition picks
+                # The moment of the kill, which no condition picks
+                time.sleep(pick.uniform(0, 3))
                 feed.kill()
             else:
                 wait_for_posts(feed, spool, enough, caught_up=True)
@@ -110,7 +129,10 @@ def test_a_feeder_that_is_killed_at_random_times(site, server, tmp_path, network
     if network == "mastodon":
         assert missing == set()
     else:
-        assert "what came meanwhile is missed, unless the server sends it again by itself" in said
+        assert (
+            "what came meanwhile is missed, unless the server sends it again by itself"
+            in said
+        )
     assert TOKEN not in said
     assert not any(TOKEN.encode() in path.read_bytes() for path in spool.iterdir())
 
@@ -125,7 +147,8 @@ def test_a_driver_that_is_killed_with_its_feeder(site, server, begin, tmp_path):
         done = len(list((tmp_path / "ckpt" / "commits").glob("[0-9]*")))
         driver = launch(url, tmp_path)
         wait_for_batch(driver, tmp_path, done + 1, caught_up=not site.hostile)
-        time.sleep(pick.uniform(0, 2))  # the moment of the kill, which no condition picks
+        # The moment of the kill, which no condition picks
+        time.sleep(pick.uniform(0, 2))
         driver.kill(pick.choice(["group", "python"]))
         assert TOKEN not in driver.output + driver.errors
     ended(launch(url, tmp_path, "--over-what-is-there"))
@@ -151,7 +174,9 @@ def test_on_spark_connect_the_feeder_is_in_the_client(site, server, tmp_path, co
         ended(driver)
     finally:
         driver.remove()
-    ended(Driver("python", SCRIPT, ("", tmp_path, "--over-what-is-there"), tmp_path, env))
+    ended(
+        Driver("python", SCRIPT, ("", tmp_path, "--over-what-is-there"), tmp_path, env)
+    )
     read = read_in(site, tmp_path)
     assert sorted(read) == sorted(numbers(tmp_path / "spool"))
     assert len(read) > 100
@@ -161,8 +186,23 @@ def test_on_spark_connect_the_feeder_is_in_the_client(site, server, tmp_path, co
 def test_the_trends_of_a_stream_are_those_of_its_posts(site, server, job, tmp_path):
     site.hostile = False
     spool, table = tmp_path / "spool", f"sqlite:///{tmp_path}/trends.db"
-    window = ("--window", "2 seconds", "--slide", "2 seconds", "--watermark", "1 second")
-    given = ("--profile", "test", "--checkpoint", tmp_path / "ckpt", "--database", table, *window)
+    window = (
+        "--window",
+        "2 seconds",
+        "--slide",
+        "2 seconds",
+        "--watermark",
+        "1 second",
+    )
+    given = (
+        "--profile",
+        "test",
+        "--checkpoint",
+        tmp_path / "ckpt",
+        "--database",
+        table,
+        *window,
+    )
     url = server.mastodon
     fed = ("--url", url, "--spool", spool, "--run-for", 8)
     done = job("python", "hashtag_trends", *fed, *given, POSTS_TOKEN=TOKEN)
@@ -172,20 +212,31 @@ def test_the_trends_of_a_stream_are_those_of_its_posts(site, server, job, tmp_pa
     done = job("python", "hashtag_trends", spool, *given, "--available-now", "--drain")
     assert done.returncode == 0, done.stderr
     [[counted]] = sql(table, "SELECT sum(posts) FROM hashtag_trends")
-    assert counted == len(numbers(spool)) > 200  # each post has one tag, and is in one window
+    # Each post has one tag, and is in one window
+    assert counted == len(numbers(spool)) > 200
 
 
 @pytest.mark.slow
 def test_the_page_runs_from_top_to_bottom(site, server, tmp_path, until):
     site.hostile = False
-    page = (ROOT / "docs" / "posts.md").read_text("utf-8").replace("https://mastodon.example", server.url)
+    page = (
+        (ROOT / "docs" / "posts.md")
+        .read_text("utf-8")
+        .replace("https://mastodon.example", server.url)
+    )
     program = tmp_path / "page.py"
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     program.write_text("\n".join(blocks).replace("run_for=10", "run_for=4"))
     env = environment(POSTS_TOKEN=TOKEN)
     [command] = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
-    with running(*command.split(), cwd=tmp_path, env=env, stderr=subprocess.PIPE) as feed:
-        until(lambda: list((tmp_path / "spool").glob("posts-*")) or feed.poll() is not None)
+    with running(
+        *command.split(), cwd=tmp_path, env=env, stderr=subprocess.PIPE
+    ) as feed:
+        until(
+            lambda: (
+                list((tmp_path / "spool").glob("posts-*")) or feed.poll() is not None
+            )
+        )
         feed.send_signal(signal.SIGTERM)
         assert feed.communicate()[1].startswith(
             f"sparkstream: feeding spool with the posts of {server.mastodon}"
@@ -194,5 +245,6 @@ def test_the_page_runs_from_top_to_bottom(site, server, tmp_path, until):
     done = process([sys.executable, program], cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     counted = int(done.stdout.splitlines()[-1])
-    assert before < counted <= len(numbers(tmp_path / "spool"))  # the feeder went on meanwhile
+    # The feeder went on meanwhile
+    assert before < counted <= len(numbers(tmp_path / "spool"))
     assert len(rows_in(tmp_path / "tags")) > before

@@ -21,11 +21,28 @@ def submit(launch, s3, *command):
 
 
 @pytest.mark.slow
-def test_totals_on_object_storage_are_exact_when_the_driver_is_killed(s3, launch, tmp_path):
+def test_totals_on_object_storage_are_exact_when_the_driver_is_killed(
+    s3, launch, tmp_path
+):
     sales, table = Sales(s3, "/totals/in"), tmp_path / "totals.csv"
-    place = ("--checkpoint", f"{s3.url}/totals/checkpoint", "--profile", "cluster", "--snapshot", table)
-    command = (JOBS / "sales_totals.py", sales.url, *place, "--max-files-per-trigger", 1)
-    cut_off(ROUNDS, partial(submit, launch, s3, *command), sales, s3, "/totals/checkpoint")
+    place = (
+        "--checkpoint",
+        f"{s3.url}/totals/checkpoint",
+        "--profile",
+        "cluster",
+        "--snapshot",
+        table,
+    )
+    command = (
+        JOBS / "sales_totals.py",
+        sales.url,
+        *place,
+        "--max-files-per-trigger",
+        1,
+    )
+    cut_off(
+        ROUNDS, partial(submit, launch, s3, *command), sales, s3, "/totals/checkpoint"
+    )
     ended(submit(launch, s3, *command, "--available-now"))
     assert shown(table) == sales.totals()
 
@@ -36,8 +53,12 @@ def test_rows_on_object_storage_are_exact_for_readers_through_spark(s3, launch):
         s3.put(f"/rows/in/{number}.json", "\n".join(lines).encode())
     places = [f"{s3.url}/rows/{name}" for name in ("in", "out", "checkpoint")]
     for _ in range(2):
-        assert ended(submit(launch, s3, SCRIPTS / "s3_rows.py", *places)) == f"300 {sum(range(300))}\n"
-        s3.remove("/rows/checkpoint/commits/2")  # as if the driver had been killed before it
+        assert (
+            ended(submit(launch, s3, SCRIPTS / "s3_rows.py", *places))
+            == f"300 {sum(range(300))}\n"
+        )
+        # As if the driver had been killed before it
+        s3.remove("/rows/checkpoint/commits/2")
 
 
 def test_what_cannot_be_had_on_object_storage_is_one_line(s3, launch):
@@ -47,7 +68,15 @@ def test_what_cannot_be_had_on_object_storage_is_one_line(s3, launch):
         "input folder s3a://kit/none does not exist; ",
         "input s3a://no-such-bucket/in cannot be reached: NoSuchBucketException: ",
         "checkpoint s3a://no-such-bucket/ckpt cannot be read (NoSuchBucketException: ",
-        "files: folder s3a://no-such-bucket/out cannot be reached: NoSuchBucketException: ",
-        "batch_files s3a://kit/out: only a local path and hdfs:// have a rename that is atomic; ",
+        (
+            "files: folder s3a://no-such-bucket/out cannot be reached:"
+            " NoSuchBucketException: "
+        ),
+        (
+            "batch_files s3a://kit/out: only a local path and hdfs:// have a rename"
+            " that is atomic; "
+        ),
     ]
-    assert [line[: len(start)] for line, start in zip(said, expected, strict=True)] == expected
+    assert [
+        line[: len(start)] for line, start in zip(said, expected, strict=True)
+    ] == expected

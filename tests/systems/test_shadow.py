@@ -74,16 +74,26 @@ def test_a_change_is_compared_by_what_the_query_has_read(what, any_job, tmp_path
     any_job.send(*range(70, 80))  # not read yet
     found = compare(harmless)
     [same] = found.tables
-    assert (same.same, same.counts[0] > 0, found.exit_code) == (True, True, 0), str(found)
+    assert (same.same, same.counts[0] > 0, found.exit_code) == (True, True, 0), str(
+        found
+    )
     found = compare(harmful)
     assert found.exit_code == 3, str(found)
 
 
-def test_a_topic_is_read_in_large_batches_and_from_where_the_query_began(topic, tmp_path, monkeypatch):
+def test_a_topic_is_read_in_large_batches_and_from_where_the_query_began(
+    topic, tmp_path, monkeypatch
+):
     monkeypatch.setattr(replay, "_MOST_RECORDS", 7)
     topic.send(*range(5))  # which are not read
     how = {**HOW, "mode": "complete", "checkpoint": topic.old, "availableNow": True}
-    run(start(totals("product")(topic.rows(starting="latest")), total_into(tmp_path), **how))
+    run(
+        start(
+            totals("product")(topic.rows(starting="latest")),
+            total_into(tmp_path),
+            **how,
+        )
+    )
     assert wrote(topic, tmp_path)(totals("product")).exit_code == 0
 
 
@@ -104,17 +114,27 @@ def test_the_running_query_reads_on(topic, tmp_path):
 
 
 @pytest.mark.parametrize("fails", [True, False])
-def test_records_that_are_gone_are_named_before_the_target_is_read(spark, broker, topic, tmp_path, fails):
+def test_records_that_are_gone_are_named_before_the_target_is_read(
+    spark, broker, topic, tmp_path, fails
+):
     compare, last = wrote(topic, tmp_path), Logs(topic.old).done
     broker.drop_before(topic.topic, {0: 4, 1: 1})
     (tmp_path / "totals.csv").unlink()
-    gone = f"5 records of topic {topic.topic} that were still to be read (partition 0: 4, partition 1: 1)"
-    assert refusal(compare, totals("product"), failOnDataLoss=fails) == (
-        f"checkpoint {topic.old} cannot be compared: Kafka at {broker.servers} has deleted {gone}"
+    gone = (
+        f"5 records of topic {topic.topic} that were still to be read (partition 0: 4,"
+        " partition 1: 1)"
+    )
+    assert (
+        refusal(compare, totals("product"), failOnDataLoss=fails)
+        == f"checkpoint {topic.old} cannot be compared: Kafka at {broker.servers} has"
+        f" deleted {gone}"
     )
     rows = topic.rows(failOnDataLoss=fails)
     said = refusal(batch, spark, topic.old, 0, rows)
-    assert said.startswith(f"batch 0 of checkpoint {topic.old} cannot be opened: Kafka at {broker.servers} ")
+    assert said.startswith(
+        f"batch 0 of checkpoint {topic.old} cannot be opened: Kafka at"
+        f" {broker.servers} "
+    )
     assert batch(spark, topic.old, last, rows).count() > 0
     broker.delete(topic.topic)
     broker.topic(topic.topic, 2)
@@ -140,7 +160,9 @@ def test_a_table_of_which_files_are_gone_is_refused(spark, table, tmp_path):
 
 def opened(spark, job, numbers, made):
     """Return the rows of some batches of a job."""
-    return [plain(batch(spark, job.old, number, made(job.rows()))) for number in numbers]
+    return [
+        plain(batch(spark, job.old, number, made(job.rows()))) for number in numbers
+    ]
 
 
 def test_a_batch_is_opened_with_what_it_read_and_what_the_sink_got(spark, any_job):
@@ -190,10 +212,30 @@ def test_on_spark_connect_a_topic_is_refused(broker, topic, connect_to_kafka, tm
     topic.go(totals("product"), topic.old)
     out = tmp_path / "out.csv"
     out.write_text("product,total\n")
-    program = [sys.executable, "-c", CONNECTED, broker.servers, topic.topic, topic.old, topic.new, out]
-    compared, opened, continued = process(program, env=os.environ | connect_to_kafka).stdout.splitlines()
-    why = "on Spark Connect Kafka cannot be asked what it still has; use a session of this process"
-    assert compared == f"checkpoint {topic.old} cannot be compared: {why} (unset SPARK_REMOTE)"
-    assert opened == f"batch 0 of checkpoint {topic.old} cannot be opened: {why} (unset SPARK_REMOTE)"
+    program = [
+        sys.executable,
+        "-c",
+        CONNECTED,
+        broker.servers,
+        topic.topic,
+        topic.old,
+        topic.new,
+        out,
+    ]
+    compared, opened, continued = process(
+        program, env=os.environ | connect_to_kafka
+    ).stdout.splitlines()
+    why = (
+        "on Spark Connect Kafka cannot be asked what it still has; use a session of"
+        " this process"
+    )
+    assert (
+        compared
+        == f"checkpoint {topic.old} cannot be compared: {why} (unset SPARK_REMOTE)"
+    )
+    assert (
+        opened == f"batch 0 of checkpoint {topic.old} cannot be opened: {why} (unset"
+        " SPARK_REMOTE)"
+    )
     assert "on Spark Connect Kafka cannot be asked what it still has" in continued
     assert not topic.new.exists()

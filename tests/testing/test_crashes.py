@@ -31,7 +31,9 @@ def errors(watch):
 
 
 def left(watch):
-    return {crash.label: crash.disk for crash in watch.crashes if crash.fails_at is None}
+    return {
+        crash.label: crash.disk for crash in watch.crashes if crash.fails_at is None
+    }
 
 
 def test_a_file_that_is_put_in_place_without_sync_is_empty_after_a_power_cut(tmp_path):
@@ -76,7 +78,13 @@ def test_statements_of_sqlite_are_calls_and_a_commit_is_whole(tmp_path):
 
     watch = watched(tmp_path, act)
     assert errors(watch) == [
-        *("sqlite3.connect t.db", "CREATE TABLE t (a)", "BEGIN", "INSERT INTO t VALUES (1)", "COMMIT")
+        *(
+            "sqlite3.connect t.db",
+            "CREATE TABLE t (a)",
+            "BEGIN",
+            "INSERT INTO t VALUES (1)",
+            "COMMIT",
+        )
     ]
     rows = []
     for number, disk in enumerate(left(watch).values()):
@@ -85,7 +93,9 @@ def test_statements_of_sqlite_are_calls_and_a_commit_is_whole(tmp_path):
         with closing(sqlite3.connect(tmp_path / f"{number}" / "t.db")) as db:
             made = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             rows.append(db.execute("SELECT * FROM t").fetchall() if made else None)
-    assert [found for number, found in enumerate(rows) if found not in rows[:number]] == [None, [], [(1,)]]
+    assert [
+        found for number, found in enumerate(rows) if found not in rows[:number]
+    ] == [None, [], [(1,)]]
 
 
 def test_folders_that_come_and_go_are_calls(tmp_path):
@@ -124,7 +134,8 @@ def test_a_file_that_is_gone_hands_on_nothing_to_the_next_one(tmp_path):
     def act():
         (tmp_path / "a").write_text("tea")
         (tmp_path / "a").unlink()
-        subprocess.run(["bash", "-c", f"printf ink >{tmp_path}/b"], check=True)  # gets its inode, as a rule
+        # Gets its inode, as a rule
+        subprocess.run(["bash", "-c", f"printf ink >{tmp_path}/b"], check=True)
 
     found = left(watched(tmp_path, act)).values()
     assert {"b": b"ink"} in found

@@ -28,9 +28,14 @@ def test_a_failure_names_the_crash_and_runs_again_alone(rows):
     with pytest.raises(AssertionError) as found:
         assert_exactly_once(job(make), rows, read=read)
     first, *more = str(found.value).splitlines()
-    assert first.startswith("not exactly once, with rows in batches of 3: crash before ")
-    assert re.search(r"\(batch 0.*\); in the end row \('tea', 2\) is there twice", first)
-    again = re.search(r"only='(3:[\d.]+)'", more[-2])  # whether a line or the next call tells it is Python's
+    assert first.startswith(
+        "not exactly once, with rows in batches of 3: crash before "
+    )
+    assert re.search(
+        r"\(batch 0.*\); in the end row \('tea', 2\) is there twice", first
+    )
+    # Whether a line or the next call tells it is Python's
+    again = re.search(r"only='(3:[\d.]+)'", more[-2])
     assert again
     assert "sinks.sql_table" in more[-1]
     with pytest.raises(AssertionError, match=re.escape(first)):
@@ -43,12 +48,17 @@ def test_a_certificate_is_kept_and_nothing_is_watched_afterwards(rows, tmp_path)
     before = os.fsync, sqlite3.connect
     how = {"read": read, "most": 1, "report": tmp_path / "report.json"}
     made = assert_exactly_once(job(make), rows, **how, expected=iter(ROWS))
-    assert str(made).startswith(f"1 schedules, 0 differences: {made.calls} calls, over the inputs 3, in ")
+    assert str(made).startswith(
+        f"1 schedules, 0 differences: {made.calls} calls, over the inputs 3, in "
+    )
     assert "; not covered: the moments while executors write files; " in str(made)
     kept = json.loads((tmp_path / "report.json").read_text())
     assert (kept["schedules"], kept["inputs"], kept["calls"]) == (1, ["3"], made.calls)
     assert kept["not_covered"] == [*made.not_covered]
-    assert (os.fsync, sqlite3.connect, exactly_once._watches) == (*before, [])  # noqa: SLF001
+    assert (os.fsync, sqlite3.connect, exactly_once._watches) == (  # noqa: SLF001
+        *before,
+        [],
+    )
 
 
 def test_rows_come_in_up_to_three_batches_with_a_stop_after_each():
@@ -61,16 +71,29 @@ def test_rows_come_in_up_to_three_batches_with_a_stop_after_each():
 def test_what_cannot_be_tried_is_refused(spark, rows, monkeypatch):
     build, read = job(BROKEN["no_ledger"][0]), from_table
     none = spark.createDataFrame([], SALES)
-    with pytest.raises(InvalidInputError, match="rows is empty; give a static DataFrame with some rows"):
+    with pytest.raises(
+        InvalidInputError, match="rows is empty; give a static DataFrame with some rows"
+    ):
         assert_exactly_once(build, none, read=read)
-    with pytest.raises(InvalidInputError, match="only is '3-x:4'; give what a failure has printed"):
+    with pytest.raises(
+        InvalidInputError, match="only is '3-x:4'; give what a failure has printed"
+    ):
         assert_exactly_once(build, rows, read=read, only="3-x:4")
-    with pytest.raises(InvalidInputError, match="most is 0; give 1 or more, as no schedule would prove"):
+    with pytest.raises(
+        InvalidInputError, match="most is 0; give 1 or more, as no schedule would prove"
+    ):
         assert_exactly_once(build, rows, read=read, most=0)
-    with pytest.raises(InvalidInputError, match=r"build gave .*; return \(frame, sink\)"):
+    with pytest.raises(
+        InvalidInputError, match=r"build gave .*; return \(frame, sink\)"
+    ):
         assert_exactly_once(cast(Any, lambda sales, _: sales), rows, read=read)
     with pytest.raises(InvalidInputError, match="works? batch by batch"):
-        assert_exactly_once(lambda sales, folder: (sales, sinks.files(folder / "x")), rows, read=read)
+        assert_exactly_once(
+            lambda sales, folder: (sales, sinks.files(folder / "x")), rows, read=read
+        )
     monkeypatch.setattr(session, "on_server", lambda _: True)
-    with pytest.raises(InvalidInputError, match="on Spark Connect another one writes; unset SPARK_REMOTE"):
+    with pytest.raises(
+        InvalidInputError,
+        match="on Spark Connect another one writes; unset SPARK_REMOTE",
+    ):
         assert_exactly_once(build, rows, read=read)

@@ -66,7 +66,9 @@ def proof_alone(folder, make, read, expected):
     streams: Any = lambda _schema: _Source()  # noqa: E731
     rows: Any = SimpleNamespace(schema=None)
     fed: Any = ROWS
-    return ProofAlone(streams, folder / "run", job(make), read, "append", rows, fed, expected)
+    return ProofAlone(
+        streams, folder / "run", job(make), read, "append", rows, fed, expected
+    )
 
 
 def proof_of(folder, name):
@@ -79,7 +81,9 @@ def test_a_schedule_has_a_name_also_one_of_two_crashes(tmp_path):
     first = proof.crashed(proof.begun("1|2"))[-4]
     second = proof.crashed(first)[0]
     name = ":".join(["1|2", *(crash.label for crash in second.crashes)])
-    assert proof_of(tmp_path, "file_replaced_whole").named(name).crashes == second.crashes
+    assert (
+        proof_of(tmp_path, "file_replaced_whole").named(name).crashes == second.crashes
+    )
     for unknown in ("", "x:1", "1|2", "1|2:999", "3:1:999"):
         assert "give what a failure has printed" in refusal(proof.named, unknown)
 
@@ -90,5 +94,9 @@ SCHEDULES = 60  # of a sound sink: with two crashes too
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_sink_survives(tmp_path, name):
     proof = proof_of(tmp_path, name)
-    held = [schedule for schedule in islice(proof.schedules(), SCHEDULES) if proof.hold(schedule)]
+    held = [
+        schedule
+        for schedule in islice(proof.schedules(), SCHEDULES)
+        if proof.hold(schedule)
+    ]
     assert len(held) == SCHEDULES

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, built_wheel, environment, process
 
-TEMPLATE = [ROOT / "examples" / name for name in ("hourly_sales.py", "test_hourly_sales.py")]
+TEMPLATE = [
+    ROOT / "examples" / name for name in ("hourly_sales.py", "test_hourly_sales.py")
+]
 
 FAILS = """
 import time
@@ -45,13 +47,30 @@ def test_an_empty_folder_and_the_installed_package(tmp_path, temporary, workers)
         shutil.copy(file, empty)
     (empty / "test_fails.py").write_text(FAILS)
     done = process(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *workers],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-W",
+            "error",
+            *workers,
+        ],
         cwd=empty,
-        env=environment(**temporary, PYTHONPATH=str(site), PYTHONDONTWRITEBYTECODE="1", TZ="Asia/Tokyo"),
+        env=environment(
+            **temporary,
+            PYTHONPATH=str(site),
+            PYTHONDONTWRITEBYTECODE="1",
+            TZ="Asia/Tokyo",
+        ),
     )
     assert "\n3 failed, 6 passed in " in done.stdout, done.stdout + done.stderr
     assert "FAILED test_fails.py::test_fails" in done.stdout
-    assert "sparkstream_kit/testing/" not in done.stdout, "the kit's own lines are left out"
+    assert "sparkstream_kit/testing/" not in done.stdout, (
+        "the kit's own lines are left out"
+    )
     files = {path.name for path in empty.iterdir()}
     expected = {"test_fails.py", *(file.name for file in TEMPLATE)}
     assert files - {".hypothesis"} == expected  # hypothesis's own cache stays
@@ -82,10 +101,14 @@ def test_a_project_that_asks_for_no_fixture_is_as_without_the_plugin(tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider"]
     found = []
     for more in ([], ["-p", "no:sparkstream"]):
-        done = process([*command, *more], cwd=tmp_path, env=environment(TZ="Asia/Tokyo"))
+        done = process(
+            [*command, *more], cwd=tmp_path, env=environment(TZ="Asia/Tokyo")
+        )
         assert done.returncode == 0, done.stdout
         found.append(json.loads(done.stdout.splitlines()[1]))
     (state, modules), (state_without, modules_without) = found
     assert state == state_without
     assert "sparkstream_kit" in modules
-    assert not {*modules} & {"pyspark", "py4j", "pandas", "pyarrow"} - {*modules_without}
+    assert not {*modules} & {"pyspark", "py4j", "pandas", "pyarrow"} - {
+        *modules_without
+    }

@@ -1,7 +1,8 @@
 """A Delta table in a local folder, written with delta-rs from the driver's Python, without Delta's jars.
 
-`RustTable` implements `_tables.Table`; `sinks.delta` chooses it for a session without Delta's extension. Only
-this module imports the library (`deltalake`), so it is needed only when such a sink is opened.
+`RustTable` implements `_tables.Table`; `sinks.delta` chooses it for a session without
+Delta's extension. Only this module imports the library (`deltalake`), so it is needed
+only when such a sink is opened.
 """
 
 from __future__ import annotations
@@ -29,7 +30,14 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._columns import holds, quoted
 from sparkstream_kit.connectors import _arrow
-from sparkstream_kit.connectors._tables import DELTA, ConflictError, Target, command, metadata, nullable
+from sparkstream_kit.connectors._tables import (
+    DELTA,
+    ConflictError,
+    Target,
+    command,
+    metadata,
+    nullable,
+)
 from sparkstream_kit.connectors.delta.writers import (
     HISTORY,
     NOT_IN_PARTITIONS,
@@ -49,7 +57,9 @@ if TYPE_CHECKING:
 
 
 _LOG = "_delta_log"
-_MAKING = 5.0  # seconds to wait for another query's first commit; after them its process is taken for dead
+# Seconds to wait for another query's first commit; after them its process is taken for
+# dead
+_MAKING = 5.0
 _PAUSE = 0.02  # seconds between two looks for it
 
 
@@ -61,7 +71,8 @@ class RustTable:
     def __init__(self, folder: str) -> None:
         self.place = folder
         self._known: DeltaTable | None = None
-        self._newest: tuple[int, int] | None = None  # of the file of the newest commit that is known
+        # Of the file of the newest commit that is known
+        self._newest: tuple[int, int] | None = None
 
     def set_back(self, query: str, batch: int) -> str:
         """Return a command that makes `batch` the query's last batch."""
@@ -72,7 +83,8 @@ class RustTable:
         if not DeltaTable.is_deltatable(self.place):
             self._known = None
         elif self._known is None or self._stat() != self._newest:
-            # delta-rs adds the commits of a table that was made again to what it knows of the former one.
+            # delta-rs adds the commits of a table that was made again to what it knows
+            # of the former one.
             with _in_one_line(self.place):
                 self._known = DeltaTable(self.place)
         else:
@@ -85,7 +97,9 @@ class RustTable:
         if self._known is None:
             return None
         with suppress(FileNotFoundError):
-            found = Path(self.place, "_delta_log", f"{self._known.version():020}.json").stat()
+            found = Path(
+                self.place, "_delta_log", f"{self._known.version():020}.json"
+            ).stat()
             return found.st_ino, found.st_mtime_ns
         return None
 
@@ -97,24 +111,31 @@ class RustTable:
         """
         table = self._now() or self._being_made()
         if table is not None:
-            if table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
+            if (
+                table.metadata().configuration.get("delta.columnMapping.mode", "none")
+                != "none"
+            ):
                 raise InvalidInputError(
-                    f"Delta table {self.place} has column mapping, with which delta-rs cannot add rows; use "
-                    "Delta's writer for Spark: get_session(…, connectors=['delta'])"
+                    f"Delta table {self.place} has column mapping, with which delta-rs"
+                    " cannot add rows; use Delta's writer for Spark: get_session(…,"
+                    " connectors=['delta'])"
                 )
             columns = T.StructType.fromJson(json.loads(table.schema().to_json()))
             self._check_partitions(columns, table.metadata().partition_columns)
             return columns
         folder = Path(self.place)
         if folder.is_file() or any(each.name != _LOG for each in folder.glob("*")):
-            raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
+            raise InvalidInputError(
+                f"{self.place} is no Delta table, but not empty; use another folder"
+            )
         return None
 
     def _being_made(self) -> DeltaTable | None:
         """Wait for a table that another query is creating: its log folder exists before its first commit.
 
         Returns:
-            The table; None if there is no log folder, or if no commit has followed after `_MAKING` seconds.
+            The table; None if there is no log folder, or if no commit has followed
+            after `_MAKING` seconds.
         """
         end = time.monotonic() + _MAKING
         while Path(self.place, _LOG).is_dir() and time.monotonic() < end:
@@ -127,11 +148,14 @@ class RustTable:
         """Refuse partitions by a type of which delta-rs writes texts into the log that nobody can read."""
         for name in names:
             kind = columns[name].dataType
-            if isinstance(kind, T.BinaryType | T.DecimalType | T.DoubleType | T.FloatType):
+            if isinstance(
+                kind, T.BinaryType | T.DecimalType | T.DoubleType | T.FloatType
+            ):
                 raise InvalidInputError(
-                    f"Delta table {self.place} is partitioned by {name}, a {kind.simpleString()}, of which "
-                    "delta-rs makes no partitions that can be read again; use Delta's writer for Spark: "
-                    "get_session(…, connectors=['delta'])"
+                    f"Delta table {self.place} is partitioned by {name}, a"
+                    f" {kind.simpleString()}, of which delta-rs makes no partitions"
+                    " that can be read again; use Delta's writer for Spark:"
+                    " get_session(…, connectors=['delta'])"
                 )
 
     def properties(self) -> dict[str, str]:
@@ -144,7 +168,11 @@ class RustTable:
 
     def last_batch(self, query: str) -> int | None:
         """Return the last batch of a query, with whichever writer it was written; None before the first."""
-        return None if self._known is None else self._known.transaction_version(application(query))
+        return (
+            None
+            if self._known is None
+            else self._known.transaction_version(application(query))
+        )
 
     def history(self) -> Iterator[str | None]:
         """Return the `userMetadata` of the newest commits, newest first, at most `HISTORY` of them."""
@@ -159,21 +187,23 @@ class RustTable:
         """Return all rows of the table's newest version; they pass through the driver's memory.
 
         Raises:
-            InvalidInputError: a column is a VARIANT, of which delta-rs makes a struct of bytes.
+            InvalidInputError: a column is a VARIANT, of which delta-rs makes a struct
+                of bytes.
         """
         for field in (self.schema() or T.StructType()).fields:
             if holds(field.dataType, T.VariantType):
                 raise InvalidInputError(
-                    f"Delta table {self.place}: delta-rs cannot read column {field.name} back, a VARIANT; "
-                    "use Delta's writer for Spark: get_session(…, connectors=['delta'])"
+                    f"Delta table {self.place}: delta-rs cannot read column"
+                    f" {field.name} back, a VARIANT; use Delta's writer for Spark:"
+                    " get_session(…, connectors=['delta'])"
                 )
         return spark.createDataFrame(self._loaded().to_pyarrow_table(), self.schema())
 
     def create(self, schema: T.StructType) -> None:
         """Create the table, unless another driver has just created it.
 
-        delta-rs would overwrite a table that is being created at the same time. So the driver that creates
-        the log folder creates the table, and the other one waits.
+        delta-rs would overwrite a table that is being created at the same time. So the
+        driver that creates the log folder creates the table, and the other one waits.
 
         Raises:
             InvalidInputError: the folder cannot be made.
@@ -186,9 +216,12 @@ class RustTable:
                     return
             except OSError as err:
                 raise InvalidInputError(
-                    f"Delta table {self.place} cannot be made ({err.strerror}); give another folder"
+                    f"Delta table {self.place} cannot be made ({err.strerror}); give"
+                    " another folder"
                 ) from err
-            DeltaTable.create(self.place, Schema.from_json(nullable(schema).json()), mode="ignore")
+            DeltaTable.create(
+                self.place, Schema.from_json(nullable(schema).json()), mode="ignore"
+            )
 
     def add_columns(self, columns: list[T.StructField]) -> None:
         """Add nullable columns to the table."""
@@ -199,14 +232,22 @@ class RustTable:
     def note(self, properties: dict[str, str]) -> None:
         """Set properties of the table, in a commit."""
         with _in_one_line(self.place):
-            self._loaded().alter.set_table_properties(properties, raise_if_not_exists=False)
+            self._loaded().alter.set_table_properties(
+                properties, raise_if_not_exists=False
+            )
 
     @contextmanager
-    def gathered(self, batch: DataFrame, target: Target, which: Batch) -> Iterator[pa.Table]:
+    def gathered(
+        self, batch: DataFrame, target: Target, which: Batch
+    ) -> Iterator[pa.Table]:
         """Yield the rows of a batch, whose keys and nulls are checked."""
         table = self._loaded()
         required = [field.name for field in table.schema().fields if not field.nullable]
-        by = [name for name in table.metadata().partition_columns if is_text(batch.schema, name)]
+        by = [
+            name
+            for name in table.metadata().partition_columns
+            if is_text(batch.schema, name)
+        ]
         schema = Schema.from_json(nullable(batch.schema).json())
         with _arrow.gathered(batch, pa.schema(schema)) as rows:
             if target.how == "upsert" and rows.num_rows:
@@ -215,7 +256,9 @@ class RustTable:
             for name in by:
                 of_no_partition = pa.array(NOT_IN_PARTITIONS, rows[name].type)
                 if pc.any(pc.is_in(rows[name], of_no_partition)).as_py():
-                    raise InvalidInputError(f"batch {which.number}: {not_in_partitions(target.where, name)}")
+                    raise InvalidInputError(
+                        f"batch {which.number}: {not_in_partitions(target.where, name)}"
+                    )
             yield rows
 
     def commit(self, rows: pa.Table, target: Target, which: Batch) -> None:
@@ -235,8 +278,11 @@ class RustTable:
             if target.how == "upsert" and rows.num_rows:
                 _merge(table, rows, target, properties, writing)
             elif target.how == "replace" or rows.num_rows:
-                mode: Literal["append", "overwrite"] = "overwrite" if target.how == "replace" else "append"
-                # schema_mode="merge" matches columns by name; those that only the table has become null.
+                mode: Literal["append", "overwrite"] = (
+                    "overwrite" if target.how == "replace" else "append"
+                )
+                # schema_mode="merge" matches columns by name; those that only the table
+                # has become null.
                 write_deltalake(
                     table,
                     rows,
@@ -246,8 +292,11 @@ class RustTable:
                     writer_properties=writing,
                 )
             else:
-                # Without this commit, the ledger would find a gap before the next batch.
-                table.create_write_transaction([], "append", table.schema(), commit_properties=properties)
+                # Without this commit, the ledger would find a gap before the next
+                # batch.
+                table.create_write_transaction(
+                    [], "append", table.schema(), commit_properties=properties
+                )
 
     def _far(self, rows: pa.Table) -> list[str]:
         """Return the columns that have years beyond 9999, in these rows or in those that a merge moves.
@@ -255,7 +304,11 @@ class RustTable:
         They are noted in the table when they get the first such value.
         """
         known = self.properties().get(_FAR, "").split()
-        new = [name for name in rows.column_names if name not in known and _arrow.beyond_python(rows[name])]
+        new = [
+            name
+            for name in rows.column_names
+            if name not in known and _arrow.beyond_python(rows[name])
+        ]
         if new:
             self.note({_FAR: " ".join([*known, *new])})
         return [*known, *new]
@@ -263,11 +316,14 @@ class RustTable:
     def _loaded(self) -> DeltaTable:
         table = self._known or self._now()
         if table is None:
-            raise KitError(f"the Delta table {self.place} was removed while a query writes to it")
+            raise KitError(
+                f"the Delta table {self.place} was removed while a query writes to it"
+            )
         return table
 
 
-_FAR = "sparkstream.far"  # the table's property with the columns of which there are no statistics
+# The table's property with the columns of which there are no statistics
+_FAR = "sparkstream.far"
 
 
 def _without_statistics(names: list[str]) -> WriterProperties:
@@ -283,8 +339,11 @@ def _merge(
     properties: CommitProperties,
     writing: WriterProperties,
 ) -> None:
-    same = " AND ".join(f"target.{quoted(key)} = source.{quoted(key)}" for key in target.keys)
-    # Each column by itself, because delta-rs's `when_matched_update_all` fails on names with a backtick.
+    same = " AND ".join(
+        f"target.{quoted(key)} = source.{quoted(key)}" for key in target.keys
+    )
+    # Each column by itself, because delta-rs's `when_matched_update_all` fails on names
+    # with a backtick.
     columns = {quoted(name): f"source.{quoted(name)}" for name in rows.column_names}
     merging = table.merge(
         rows,
@@ -301,7 +360,11 @@ def _rules(table: DeltaTable) -> str:
     """Return the constraints of a table as a text, for messages."""
     named = "delta.constraints."
     found = table.metadata().configuration.items()
-    return ", ".join(f"{name.removeprefix(named)}: {rule}" for name, rule in found if name.startswith(named))
+    return ", ".join(
+        f"{name.removeprefix(named)}: {rule}"
+        for name, rule in found
+        if name.startswith(named)
+    )
 
 
 @contextmanager
@@ -311,8 +374,15 @@ def _in_one_line(folder: str, rules: str = "") -> Iterator[None]:
     except (DeltaError, OSError) as err:
         # Without colours, and without the frames of Rust's stack.
         lines = re.sub(r"\x1b\[[\d;]*m", "", str(err)).splitlines()
-        line = " ".join(" ".join(each for each in lines if not re.match(r"\s*(\d+: |at )", each)).split())
+        line = " ".join(
+            " ".join(
+                each for each in lines if not re.match(r"\s*(\d+: |at )", each)
+            ).split()
+        )
         if rules and "failed validation check" in line:
-            line = f"a row breaks a rule of the table ({rules}); {line.partition('data found: ')[2]}"
+            line = (
+                f"a row breaks a rule of the table ({rules});"
+                f" {line.partition('data found: ')[2]}"
+            )
         kind = ConflictError if isinstance(err, CommitFailedError) else KitError
         raise kind(f"Delta table {folder}: {line}") from err

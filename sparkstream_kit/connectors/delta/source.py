@@ -35,33 +35,38 @@ def delta(
 
     The session needs Delta's jars: `get_session(…, connectors=["delta"])`.
 
-    A query first reads the rows that the table has when the query starts, then the rows that are added. A
-    commit that updates or deletes rows, such as one by `sinks.delta` with `how="upsert"` or `"replace"`,
-    fails the query. There are two ways to read on:
+    A query first reads the rows that the table has when the query starts, then the rows
+    that are added. A commit that updates or deletes rows, such as one by `sinks.delta`
+    with `how="upsert"` or `"replace"`, fails the query. There are two ways to read on:
 
     - `skipChangeCommits=True` skips such commits, including the rows that they add.
-    - `change_feed=True` reads every change as a row. The table must record its changes, and only records
-      those made after `ALTER TABLE … SET TBLPROPERTIES (delta.enableChangeDataFeed = true)`.
+    - `change_feed=True` reads every change as a row. The table must record its changes,
+      and only records those made after `ALTER TABLE … SET TBLPROPERTIES
+      (delta.enableChangeDataFeed = true)`.
 
     Args:
         spark: the session.
         path: the table's folder.
         table: a table of the catalog, as `table` or `schema.table`, in place of a path.
-        change_feed: read all changes; the rows that the table has at the start are read as inserts.
-        starting_version: read the commits from this version of the table on, in place of the whole table. It
-            has no effect on a query that resumes from a checkpoint. Default: the whole table.
-        max_files_per_trigger: the most files that one batch reads. Default: Delta's, which is 1,000.
-        **options: further options of Delta's source, by Delta's own names (`skipChangeCommits=True`,
-            `startingVersion="latest"`, `maxBytesPerTrigger="64m"`, `failOnDataLoss=False`).
+        change_feed: read all changes; the rows that the table has at the start are read
+            as inserts.
+        starting_version: read the commits from this version of the table on, in place
+            of the whole table. It has no effect on a query that resumes from a
+            checkpoint. Default: the whole table.
+        max_files_per_trigger: the most files that one batch reads. Default: Delta's,
+            which is 1,000.
+        **options: further options of Delta's source, by Delta's own names
+            (`skipChangeCommits=True`, `startingVersion="latest"`,
+            `maxBytesPerTrigger="64m"`, `failOnDataLoss=False`).
 
     Returns:
-        A streaming DataFrame with the table's columns. With `change_feed` it also has `_change_type` (string:
-        `insert`, `update_preimage`, `update_postimage` or `delete`), `_commit_version` (bigint) and
-        `_commit_timestamp` (timestamp).
+        A streaming DataFrame with the table's columns. With `change_feed` it also has
+        `_change_type` (string: `insert`, `update_preimage`, `update_postimage` or
+        `delete`), `_commit_version` (bigint) and `_commit_timestamp` (timestamp).
 
     Raises:
-        InvalidInputError: the session has no Delta, the table does not exist, is not a Delta table or does
-            not record its changes, or an option is misspelt.
+        InvalidInputError: the session has no Delta, the table does not exist, is not a
+            Delta table or does not record its changes, or an option is misspelt.
 
     Examples:
         In a session::
@@ -73,22 +78,27 @@ def delta(
     check_options(delta, options)
     if (path is None) == (table is None):
         raise InvalidInputError(
-            "sources.delta: give a path or a table of the catalog: delta(spark, 'out/totals') or "
-            "delta(spark, table='shop.totals')"
+            "sources.delta: give a path or a table of the catalog: delta(spark,"
+            " 'out/totals') or delta(spark, table='shop.totals')"
         )
     builtin.check_number("max_files_per_trigger", max_files_per_trigger)
     if not is_extended(spark):
         raise InvalidInputError(_packages.missing("delta"))
     there = SparkTable(spark, None if path is None else locate(spark, path), table)
     if there.schema() is None:
-        raise InvalidInputError(f"Delta table {path or table} does not exist; create it or correct the name")
+        raise InvalidInputError(
+            f"Delta table {path or table} does not exist; create it or correct the name"
+        )
     place = there.place  # which refuses a table of another format
     if change_feed and there.properties().get(_FEED, "false").lower() != "true":
         raise InvalidInputError(
-            f"Delta table {place} keeps no changes; to keep those from now on, run ALTER TABLE "
-            f"delta.{quoted(place)} SET TBLPROPERTIES ({_FEED} = true)"
+            f"Delta table {place} keeps no changes; to keep those from now on, run"
+            f" ALTER TABLE delta.{quoted(place)} SET TBLPROPERTIES ({_FEED} = true)"
         )
-    ours = {"startingVersion": starting_version, "maxFilesPerTrigger": max_files_per_trigger}
+    ours = {
+        "startingVersion": starting_version,
+        "maxFilesPerTrigger": max_files_per_trigger,
+    }
     given = {key: value for key, value in ours.items() if value is not None} | options
     reader = spark.readStream.format("delta").options(**given)
     if change_feed:

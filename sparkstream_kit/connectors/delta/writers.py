@@ -1,9 +1,9 @@
 """What both Delta writers share, and the writer that uses Delta's jars in Spark.
 
-A Delta table is its own ledger: an application transaction holds each query's last batch, the `userMetadata`
-of commits holds plans, and table properties hold the owners and epochs. `connectors._tables` has the rules.
-`SparkTable` is one of the two writers, and `rust.RustTable` the other. Users run `set_back` when a message
-says so.
+A Delta table is its own ledger: an application transaction holds each query's last
+batch, the `userMetadata` of commits holds plans, and table properties hold the owners
+and epochs. `connectors._tables` has the rules. `SparkTable` is one of the two writers,
+and `rust.RustTable` the other. Users run `set_back` when a message says so.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from sparkstream_kit._columns import column, quoted
 from sparkstream_kit._spark.place import Here, Place, locate
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.connectors import check_row_keys
-from sparkstream_kit.connectors._tables import DELTA, ConflictError, Target, command, metadata, nullable
+from sparkstream_kit.connectors._tables import (
+    DELTA,
+    ConflictError,
+    Target,
+    command,
+    metadata,
+    nullable,
+)
 from sparkstream_kit.errors import InvalidInputError, TransientError
 from sparkstream_kit.sinks.batches import computed_once
 from sparkstream_kit.sinks.ledger import Batch
@@ -42,9 +49,16 @@ if TYPE_CHECKING:
 
 
 # The error conditions with which Spark and Delta report a table that does not exist.
-_GONE = ("DELTA_PATH_DOES_NOT_EXIST", "DELTA_TABLE_NOT_FOUND", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
+_GONE = (
+    "DELTA_PATH_DOES_NOT_EXIST",
+    "DELTA_TABLE_NOT_FOUND",
+    "PATH_NOT_FOUND",
+    "TABLE_OR_VIEW_NOT_FOUND",
+)
 
-HISTORY = 1000  # the newest commits, of all writers, in which the plan of a query's last batch is searched
+# The newest commits, of all writers, in which the plan of a query's last batch is
+# searched
+HISTORY = 1000
 
 
 # Texts that come back as NULL from a column by which a table is partitioned:
@@ -55,9 +69,9 @@ NOT_IN_PARTITIONS = ("", "__HIVE_DEFAULT_PARTITION__")
 def not_in_partitions(where: object, name: str) -> str:
     """Return what is wrong with such a text."""
     return (
-        f"column {name}, by which {where} is partitioned, has a text that Delta reads as NULL there (an "
-        f"empty one, or {NOT_IN_PARTITIONS[1]}); replace it, as in "
-        f"F.when(F.col('{name}') == '', 'none').otherwise(F.col('{name}'))"
+        f"column {name}, by which {where} is partitioned, has a text that Delta reads"
+        f" as NULL there (an empty one, or {NOT_IN_PARTITIONS[1]}); replace it, as in"
+        f" F.when(F.col('{name}') == '', 'none').otherwise(F.col('{name}'))"
     )
 
 
@@ -69,27 +83,31 @@ def is_text(schema: T.StructType, name: str) -> bool:
 def application(query: str) -> str:
     """Return the application id of the Delta transactions that hold a query's last batch.
 
-    It contains the query's id. Under a fixed id, Delta would take the first batches of a new checkpoint for
-    old ones, and skip them.
+    It contains the query's id. Under a fixed id, Delta would take the first batches of
+    a new checkpoint for old ones, and skip them.
     """
     return f"sparkstream-{query}"
 
 
 def is_extended(spark: SparkSession) -> bool:
     """Return whether a session has Delta's SQL extension; Delta's jars alone are not enough."""
-    return "DeltaSparkSessionExtension" in (spark.conf.get("spark.sql.extensions", "") or "")
+    return "DeltaSparkSessionExtension" in (
+        spark.conf.get("spark.sql.extensions", "") or ""
+    )
 
 
 def set_back(place: str, query: str, batch: int) -> None:
     """Reset a query's last batch in a Delta table, so that the query writes the later batches again.
 
-    Messages of `sinks.delta` print a command that calls this function. The rows of the later batches stay in
-    the table: delete them first, unless the query overwrites them.
+    Messages of `sinks.delta` print a command that calls this function. The rows of the
+    later batches stay in the table: delete them first, unless the query overwrites
+    them.
 
-    The function appends one commit to the table's log itself, in the format of Delta's protocol
-    (https://github.com/delta-io/delta/blob/master/PROTOCOL.md), because Delta's writer for Spark skips a
-    batch number that it knows. So it needs neither of the two writers; it needs Spark only if the table is
-    not on this machine's file system.
+    The function appends one commit to the table's log itself, in the format of Delta's
+    protocol (https://github.com/delta-io/delta/blob/master/PROTOCOL.md), because
+    Delta's writer for Spark skips a batch number that it knows. So it needs neither of
+    the two writers; it needs Spark only if the table is not on this machine's file
+    system.
 
     Args:
         place: the path of the table's folder.
@@ -97,12 +115,18 @@ def set_back(place: str, query: str, batch: int) -> None:
         batch: the number of the batch that becomes the last one.
 
     Raises:
-        InvalidInputError: the folder is not a Delta table, or another writer has just committed.
+        InvalidInputError: the folder is not a Delta table, or another writer has just
+            committed.
     """
     from sparkstream_kit.session import get_session
 
     now = int(time.time() * 1000)
-    said = {"timestamp": now, "inCommitTimestamp": now, "operation": "SET BACK", "operationParameters": {}}
+    said = {
+        "timestamp": now,
+        "inCommitTimestamp": now,
+        "operation": "SET BACK",
+        "operationParameters": {},
+    }
     actions: list[dict[str, Any]] = [
         {"commitInfo": said | {"userMetadata": metadata(Batch(query, batch))}},
         {"txn": {"appId": application(query), "version": batch, "lastUpdated": now}},
@@ -110,7 +134,11 @@ def set_back(place: str, query: str, batch: int) -> None:
     path = _files.plain(place)
     text = f"{place}/_delta_log"
     here = None if path is None else Path(path, "_delta_log")
-    log = locate(get_session("sparkstream-set-back"), text) if here is None else Here(text, here)
+    log = (
+        locate(get_session("sparkstream-set-back"), text)
+        if here is None
+        else Here(text, here)
+    )
     known = [int(name[:20]) for name in log.names() if re.match(r"\d{20}\.", name)]
     if not known:
         raise InvalidInputError(f"{place} is no Delta table; give the folder of one")
@@ -121,16 +149,19 @@ def set_back(place: str, query: str, batch: int) -> None:
         if here is None:
             log.rename(hidden, commit)
         else:
-            (here / commit).hardlink_to(here / hidden)  # a rename would overwrite a commit of another writer
+            # A rename would overwrite a commit of another writer
+            (here / commit).hardlink_to(here / hidden)
     except OSError as err:
-        raise TransientError(f"{place}: another writer has just committed ({err}); try again") from err
+        raise TransientError(
+            f"{place}: another writer has just committed ({err}); try again"
+        ) from err
     finally:
         log.remove(hidden)
 
 
 _TRANSACTION = "txn STRUCT<appId: STRING, version: BIGINT>"
-# The file of a commit or of a checkpoint, which is one file (000….checkpoint.parquet), one of several parts,
-# or a file with a UUID in its name.
+# The file of a commit or of a checkpoint, which is one file (000….checkpoint.parquet),
+# one of several parts, or a file with a UUID in its name.
 _NAME = re.compile(
     r"/(?P<version>\d+)(?P<checkpoint>\.checkpoint(\.\d+\.(?P<parts>\d+)|\..+)?)?\.(?P<kind>json|parquet)$"
 )
@@ -141,12 +172,15 @@ class SparkTable:
 
     format = DELTA
 
-    def __init__(self, spark: SparkSession, location: Place | None, name: str | None) -> None:
+    def __init__(
+        self, spark: SparkSession, location: Place | None, name: str | None
+    ) -> None:
         self._spark = spark
         self._name = name
         self._location = location
         self._partitioned_by: list[str] | None = None  # None until it is asked
-        self._written: dict[str, int] = {}  # of this process, by query: saves reading the log
+        # Of this process, by query: saves reading the log
+        self._written: dict[str, int] = {}
 
     @property
     def place(self) -> str:
@@ -156,9 +190,15 @@ class SparkTable:
             InvalidInputError: a table of the catalog has another format.
         """
         if self._location is None:
-            detail = self._spark.sql(f"DESCRIBE DETAIL {self._name}").select("format", "location").first()
+            detail = (
+                self._spark.sql(f"DESCRIBE DETAIL {self._name}")
+                .select("format", "location")
+                .first()
+            )
             if detail is None or detail.format != "delta":
-                raise InvalidInputError(f"table {self._name} is no Delta table; use another")
+                raise InvalidInputError(
+                    f"table {self._name} is no Delta table; use another"
+                )
             self._location = locate(self._spark, str(detail.location))
         return self._location.uri
 
@@ -182,9 +222,12 @@ class SparkTable:
         except AnalysisException as err:
             if err.getCondition() not in _GONE:
                 raise
-        # The log folder alone does no harm: a writer that was killed before its first commit leaves it.
+        # The log folder alone does no harm: a writer that was killed before its first
+        # commit leaves it.
         if self._location is not None and {*self._location.names()} - {"_delta_log"}:
-            raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
+            raise InvalidInputError(
+                f"{self.place} is no Delta table, but not empty; use another folder"
+            )
         return None
 
     def properties(self) -> dict[str, str]:
@@ -205,30 +248,39 @@ class SparkTable:
     def _in_log(self, query: str) -> int | None:
         """Read the query's last batch from its last transaction in Delta's log.
 
-        That transaction is in one of the commits since the newest checkpoint, or in that checkpoint.
+        That transaction is in one of the commits since the newest checkpoint, or in
+        that checkpoint.
         https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
         """
-        log = _files.escaped(f"{self.place}/_delta_log")  # Spark reads a path as a pattern
+        # Spark reads a path as a pattern
+        log = _files.escaped(f"{self.place}/_delta_log")
         there = self._spark.read.format("binaryFile").load(log).select("path").collect()
         named = [(name, row.path) for row in there if (name := _NAME.search(row.path))]
         since = _newest_checkpoint(name for name, _ in named)
-        files: dict[tuple[bool, str], list[str]] = {}  # False for commits, which are read first
+        # False for commits, which are read first
+        files: dict[tuple[bool, str], list[str]] = {}
         for name, path in named:
             of_checkpoint = bool(name["checkpoint"])
             version = int(name["version"])
             if version == since if of_checkpoint else version > since:
-                files.setdefault((of_checkpoint, name["kind"]), []).append(_files.escaped(path))
+                files.setdefault((of_checkpoint, name["kind"]), []).append(
+                    _files.escaped(path)
+                )
         for (_, kind), some in sorted(files.items()):
             actions = self._spark.read.schema(_TRANSACTION).format(kind).load(some)
             mine = actions.where(F.col("txn.appId") == application(query))
-            last = mine.agg(F.max_by("txn.version", "_metadata.file_name")).collect()[0][0]
+            last = mine.agg(F.max_by("txn.version", "_metadata.file_name")).collect()[
+                0
+            ][0]
             if last is not None:
                 return int(last)
         return None
 
     def history(self) -> list[str | None]:
         """Return the `userMetadata` of the newest commits, newest first, at most `HISTORY` of them."""
-        commits = self._spark.sql(f"DESCRIBE HISTORY {self._sql_name()} LIMIT {HISTORY}")
+        commits = self._spark.sql(
+            f"DESCRIBE HISTORY {self._sql_name()} LIMIT {HISTORY}"
+        )
         return [row.userMetadata for row in commits.select("userMetadata").collect()]
 
     def has_rows(self) -> bool:
@@ -241,7 +293,11 @@ class SparkTable:
 
     def create(self, schema: T.StructType) -> None:
         """Create the table, unless another driver has just created it."""
-        writer = self._spark.createDataFrame([], nullable(schema)).write.format("delta").mode("ignore")
+        writer = (
+            self._spark.createDataFrame([], nullable(schema))
+            .write.format("delta")
+            .mode("ignore")
+        )
         try:
             if self._name is None:
                 writer.save(self.place)
@@ -253,16 +309,24 @@ class SparkTable:
 
     def add_columns(self, columns: list[T.StructField]) -> None:
         """Add nullable columns to the table."""
-        added = ", ".join(f"{quoted(each.name)} {each.dataType.simpleString()}" for each in columns)
+        added = ", ".join(
+            f"{quoted(each.name)} {each.dataType.simpleString()}" for each in columns
+        )
         self._spark.sql(f"ALTER TABLE {self._sql_name()} ADD COLUMNS ({added})")
 
     def note(self, properties: dict[str, str]) -> None:
         """Set properties of the table, in a commit."""
-        values = ", ".join(f"'{name}' = '{value}'" for name, value in properties.items())
+        values = ", ".join(
+            f"'{name}' = '{value}'" for name, value in properties.items()
+        )
         with _conflicts(self.place):
-            self._spark.sql(f"ALTER TABLE {self._sql_name()} SET TBLPROPERTIES ({values})")
+            self._spark.sql(
+                f"ALTER TABLE {self._sql_name()} SET TBLPROPERTIES ({values})"
+            )
 
-    def gathered(self, batch: DataFrame, target: Target, _which: Batch) -> AbstractContextManager[DataFrame]:
+    def gathered(
+        self, batch: DataFrame, target: Target, _which: Batch
+    ) -> AbstractContextManager[DataFrame]:
         """Return the batch, whose rows stay with Spark; a text that has no partition fails it."""
         if self._partitioned_by is None:
             self._partitioned_by = list(self._detail()["partitionColumns"])
@@ -270,34 +334,48 @@ class SparkTable:
             if is_text(batch.schema, name):
                 text = column(name)
                 wrong = F.raise_error(F.lit(not_in_partitions(target.where, name)))
-                batch = batch.withColumn(name, F.when(text.isin(*NOT_IN_PARTITIONS), wrong).otherwise(text))
+                batch = batch.withColumn(
+                    name, F.when(text.isin(*NOT_IN_PARTITIONS), wrong).otherwise(text)
+                )
         return nullcontext(batch)
 
     def commit(self, batch: DataFrame, target: Target, which: Batch) -> None:
         """Write a batch in one commit, together with its number and plan.
 
         Raises:
-            InvalidInputError: for `upsert`, a key is null or occurs in two rows of the batch.
+            InvalidInputError: for `upsert`, a key is null or occurs in two rows of the
+                batch.
             ConflictError: another writer has committed at the same moment.
         """
         with _conflicts(self.place):
             if target.how == "upsert":
                 self._merge(batch, target, which)
             else:
-                writer = batch.write.format("delta").mode("append" if target.how == "append" else "overwrite")
+                writer = batch.write.format("delta").mode(
+                    "append" if target.how == "append" else "overwrite"
+                )
                 # Static, because the session may have dynamic.
-                writer = writer.options(userMetadata=metadata(which), partitionOverwriteMode="static")
+                writer = writer.options(
+                    userMetadata=metadata(which), partitionOverwriteMode="static"
+                )
                 last = self.last_batch(which.query)
                 if target.how != "replace" or last is None or last < which.number:
-                    # A replayed `replace` is written without a number, because Delta would skip a known one.
-                    writer = writer.options(txnAppId=application(which.query), txnVersion=which.number)
+                    # A replayed `replace` is written without a number, because Delta
+                    # would skip a known one.
+                    writer = writer.options(
+                        txnAppId=application(which.query), txnVersion=which.number
+                    )
                 writer.save(self.place)
-        self._written[which.query] = max(which.number, self.last_batch(which.query) or 0)
+        self._written[which.query] = max(
+            which.number, self.last_batch(which.query) or 0
+        )
 
     def _merge(self, batch: DataFrame, target: Target, which: Batch) -> None:
         with computed_once(batch):
             _check_keys(batch, target, which)
-            same = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in target.keys)
+            same = " AND ".join(
+                f"t.{quoted(key)} = s.{quoted(key)}" for key in target.keys
+            )
             columns = [quoted(name) for name in batch.columns]
             settings = {  # a MERGE has no options for the batch's number and plan
                 "spark.databricks.delta.write.txnAppId": application(which.query),
@@ -307,7 +385,8 @@ class SparkTable:
             with _as_view(batch) as view, in_force(batch.sparkSession, settings):
                 batch.sparkSession.sql(
                     f"MERGE INTO {self._sql_name()} AS t USING {view} AS s ON {same} "  # noqa: S608 - quoted
-                    f"WHEN MATCHED THEN UPDATE SET {', '.join(f't.{name} = s.{name}' for name in columns)} "
+                    "WHEN MATCHED THEN UPDATE SET"
+                    f" {', '.join(f't.{name} = s.{name}' for name in columns)} "
                     f"WHEN NOT MATCHED THEN INSERT ({', '.join(columns)}) "
                     f"VALUES ({', '.join(f's.{name}' for name in columns)})"
                 )
@@ -316,11 +395,18 @@ class SparkTable:
 def _newest_checkpoint(names: Iterable[re.Match[str]]) -> int:
     """Return the version of the newest checkpoint that has all of its parts; -1 if there is none.
 
-    The file `_last_checkpoint` holds this version, too, but Spark cannot read a file whose name begins with
-    an underscore.
+    The file `_last_checkpoint` holds this version, too, but Spark cannot read a file
+    whose name begins with an underscore.
     """
-    there = Counter((int(name["version"]), int(name["parts"] or 1)) for name in names if name["checkpoint"])
-    return max((version for (version, parts), count in there.items() if count >= parts), default=-1)
+    there = Counter(
+        (int(name["version"]), int(name["parts"] or 1))
+        for name in names
+        if name["checkpoint"]
+    )
+    return max(
+        (version for (version, parts), count in there.items() if count >= parts),
+        default=-1,
+    )
 
 
 @contextmanager
@@ -329,18 +415,25 @@ def _conflicts(place: str) -> Iterator[None]:
         yield
     except (PySparkException, Py4JError) as err:
         # https://docs.delta.io/concurrency-control/#conflict-exceptions
-        found = re.search(r"DELTA_(CONCURRENT\w+|METADATA_CHANGED|PROTOCOL_CHANGED)", str(err))
+        found = re.search(
+            r"DELTA_(CONCURRENT\w+|METADATA_CHANGED|PROTOCOL_CHANGED)", str(err)
+        )
         if found is None:
             raise
-        raise ConflictError(f"Delta table {place}: another writer was quicker ({found[0]})") from err
+        raise ConflictError(
+            f"Delta table {place}: another writer was quicker ({found[0]})"
+        ) from err
 
 
 def _check_keys(batch: DataFrame, target: Target, which: Batch) -> None:
     keys = [column(key) for key in target.keys]
     is_null = reduce(or_, [key.isNull() for key in keys])
     counted = batch.groupBy(*keys).agg(F.count("*").alias("rows"))
-    rows, null = counted.agg(F.max("rows"), F.max(is_null)).collect()[0]  # null for a batch without rows
-    check_row_keys(target.where, target.keys, which.number, null=bool(null), twice=(rows or 0) > 1)
+    # Null for a batch without rows
+    rows, null = counted.agg(F.max("rows"), F.max(is_null)).collect()[0]
+    check_row_keys(
+        target.where, target.keys, which.number, null=bool(null), twice=(rows or 0) > 1
+    )
 
 
 @contextmanager

@@ -42,60 +42,68 @@ def iceberg(
     The argument `how` selects how batches change the table:
 
     - `append` inserts the rows of append mode.
-    - `upsert` inserts the rows of update mode, or overwrites the rows that have the same keys.
+    - `upsert` inserts the rows of update mode, or overwrites the rows that have the
+      same keys.
     - `replace` makes the table equal to the whole result of complete mode.
 
     A reader sees all of a batch or nothing of it.
 
-    The table and its namespace are created if they are missing; create the table yourself if you want
-    partitions or properties. An existing table must have the query's columns and format version 2, and the
-    query every column of it that is required. It belongs to one query, whose
-    id is in its property `sparkstream.queries`. The snapshots of each batch have its number in their
-    summaries, and the table's properties have the number and the plan (which input the batch read) of the
-    last one:
+    The table and its namespace are created if they are missing; create the table
+    yourself if you want partitions or properties. An existing table must have the
+    query's columns and format version 2, and the query every column of it that is
+    required. It belongs to one query, whose id is in its property
+    `sparkstream.queries`. The snapshots of each batch have its number in their
+    summaries, and the table's properties have the number and the plan (which input the
+    batch read) of the last one:
 
     - A batch that is replayed with the same plan, as after a crash, is skipped.
-    - If the checkpoint has lost the last batch's plan, or is one batch older than the table, the plan is put
-      back when the query starts.
-    - A batch before the last one is replayed only after a rewind of the checkpoint. Spark may then split the
-      input differently, so these batches can be neither skipped nor rewritten safely: the query fails, and
-      the message contains the command that lets the query write them again.
-    - If batches are missing, as in a table that was rolled back to an older snapshot, the query fails, and
-      the message contains the command that writes them again.
+    - If the checkpoint has lost the last batch's plan, or is one batch older than the
+      table, the plan is put back when the query starts.
+    - A batch before the last one is replayed only after a rewind of the checkpoint.
+      Spark may then split the input differently, so these batches can be neither
+      skipped nor rewritten safely: the query fails, and the message contains the
+      command that lets the query write them again.
+    - If batches are missing, as in a table that was rolled back to an older snapshot,
+      the query fails, and the message contains the command that writes them again.
 
     With `replace` each batch is the whole result, and is always written.
 
-    Spark first computes the batch, onto the workers' disks. Then the rows pass in small parts into a
-    temporary file of the driver, and from there into the table. `upsert` reads all rows of the table into the
-    driver's memory whose keys are between the least and the greatest of the batch: some million rows at most.
-    Only the driver needs to reach the catalog and the table's storage. On Spark Connect the server's Python
-    needs the kit and the extra.
+    Spark first computes the batch, onto the workers' disks. Then the rows pass in small
+    parts into a temporary file of the driver, and from there into the table. `upsert`
+    reads all rows of the table into the driver's memory whose keys are between the
+    least and the greatest of the batch: some million rows at most. Only the driver
+    needs to reach the catalog and the table's storage. On Spark Connect the server's
+    Python needs the kit and the extra.
 
-    Files that no snapshot needs stay, such as those of a batch that was cut off: pyiceberg has no way to
-    remove them.
+    Files that no snapshot needs stay, such as those of a batch that was cut off:
+    pyiceberg has no way to remove them.
 
-    Delivery: exactly once from replayable sources. Without a checkpoint each start is a new query.
+    Delivery: exactly once from replayable sources. Without a checkpoint each start is a
+    new query.
 
     Args:
         table: the table with its namespace, as `shop.totals`.
-        catalog: a folder for a SQLite catalog and its tables on this machine, created if it is missing; or
-            the properties of another catalog, as pyiceberg names them: `{"type": "rest", "uri": "https://…"}`,
-            or `{"name": "prod"}` for one of pyiceberg's own configuration, which keeps secrets out of the
-            code.
+        catalog: a folder for a SQLite catalog and its tables on this machine, created
+            if it is missing; or the properties of another catalog, as pyiceberg names
+            them: `{"type": "rest", "uri": "https://…"}`, or `{"name": "prod"}` for one
+            of pyiceberg's own configuration, which keeps secrets out of the code.
         how: `append`, `upsert` or `replace`.
-        keys: the columns that identify a row, for `upsert` only; no two rows of a batch may have the same
-            keys.
-        merge_schema: add columns that the query has and the table lacks; existing rows have null in them.
-        keep_snapshots: how many snapshots to keep, 1 or more; older ones expire, but for those of branches
-            and tags. Each one that is kept makes every commit about a millisecond slower. The files of a
-            snapshot that has expired stay, for readers that have begun.
-        take_over: write to the table although another query or program has written to it, or although
-            earlier batches of this query are missing from it.
+        keys: the columns that identify a row, for `upsert` only; no two rows of a batch
+            may have the same keys.
+        merge_schema: add columns that the query has and the table lacks; existing rows
+            have null in them.
+        keep_snapshots: how many snapshots to keep, 1 or more; older ones expire, but
+            for those of branches and tags. Each one that is kept makes every commit
+            about a millisecond slower. The files of a snapshot that has expired stay,
+            for readers that have begun.
+        take_over: write to the table although another query or program has written to
+            it, or although earlier batches of this query are missing from it.
 
     Raises:
-        InvalidInputError: the table, keys or number of snapshots cannot be used; when the query starts, the
-            catalog cannot be reached, Iceberg cannot hold a column, or the table has other columns, another
-            format version, or rows that this query has not written.
+        InvalidInputError: the table, keys or number of snapshots cannot be used; when
+            the query starts, the catalog cannot be reached, Iceberg cannot hold a
+            column, or the table has other columns, another format version, or rows that
+            this query has not written.
         MissingExtraError: pyiceberg, SQLAlchemy, pyarrow or pandas is not installed.
 
     Examples:
@@ -110,16 +118,32 @@ def iceberg(
     SYSTEM.need("sinks.iceberg")
     mode = mode_for("iceberg", "'shop.totals'", how, keys, SYSTEM.ways)
     if not all(part for part in table.split(".")) or "." not in table:
-        raise InvalidInputError(f"iceberg: table {table!r} names no namespace; give one: 'shop.totals'")
+        raise InvalidInputError(
+            f"iceberg: table {table!r} names no namespace; give one: 'shop.totals'"
+        )
     if keep_snapshots < 1:
-        raise InvalidInputError(f"iceberg: keep_snapshots is {keep_snapshots}; give 1 or more")
-    here = None if isinstance(catalog, Mapping) else _files.local("catalog", catalog).absolute()
+        raise InvalidInputError(
+            f"iceberg: keep_snapshots is {keep_snapshots}; give 1 or more"
+        )
+    here = (
+        None
+        if isinstance(catalog, Mapping)
+        else _files.local("catalog", catalog).absolute()
+    )
     given = dict(catalog) if isinstance(catalog, Mapping) else str(here)
     if here and {*"#?"} & {*str(here)}:  # of which pyiceberg makes another folder
-        raise InvalidInputError(f"iceberg: catalog {catalog} has a # or ? in its path; give another folder")
-    place = given if isinstance(given, str) else given.get("uri") or f"catalog {given.get('name', 'default')}"
+        raise InvalidInputError(
+            f"iceberg: catalog {catalog} has a # or ? in its path; give another folder"
+        )
+    place = (
+        given
+        if isinstance(given, str)
+        else given.get("uri") or f"catalog {given.get('name', 'default')}"
+    )
     within = table.rpartition(".")[0]
-    where = Target("Iceberg table", without_secrets(f"{table} in {place}"), within=within)
+    where = Target(
+        "Iceberg table", without_secrets(f"{table} in {place}"), within=within
+    )
 
     def opened(_: SparkSession) -> IcebergTable:
         from sparkstream_kit.connectors.iceberg.table import IcebergTable
@@ -127,12 +151,26 @@ def iceberg(
         return IcebergTable(table, given, keep_snapshots)
 
     # A new one for each start, which opens the table anew.
-    target = partial(_tables.Target, where, how, tuple(keys), merge_schema, take_over, opened)
+    target = partial(
+        _tables.Target, where, how, tuple(keys), merge_schema, take_over, opened
+    )
 
     def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         if isinstance(given, str):
-            refuse_elsewhere(frame.sparkSession, f"iceberg: catalog {given}", "a catalog that it can reach")
+            refuse_elsewhere(
+                frame.sparkSession,
+                f"iceberg: catalog {given}",
+                "a catalog that it can reach",
+            )
         into = target()
-        return open_target(into, frame, location, opening, itself=partial(into.itself, frame.sparkSession))
+        return open_target(
+            into,
+            frame,
+            location,
+            opening,
+            itself=partial(into.itself, frame.sparkSession),
+        )
 
-    return exactly_once("iceberg", where, (mode,), open_table, keys=keys, read=target().rows)
+    return exactly_once(
+        "iceberg", where, (mode,), open_table, keys=keys, read=target().rows
+    )

@@ -1,9 +1,10 @@
 """An Iceberg table, written with pyiceberg from the driver's Python.
 
-`IcebergTable` implements `_tables.Table`. The commit of a batch makes one snapshot or a few, at once. Their
-summaries have the batch's number, and so has the table's property `sparkstream.batch.QUERY`. Both are needed:
-a summary goes when its snapshot expires, and a property stays as it is when somebody rolls the table back to
-an older snapshot. The property `sparkstream.plan.QUERY` has the batch's plan.
+`IcebergTable` implements `_tables.Table`. The commit of a batch makes one snapshot or a
+few, at once. Their summaries have the batch's number, and so has the table's property
+`sparkstream.batch.QUERY`. Both are needed: a summary goes when its snapshot expires,
+and a property stays as it is when somebody rolls the table back to an older snapshot.
+The property `sparkstream.plan.QUERY` has the batch's plan.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ from pyiceberg.exceptions import (
     NotInstalledError,
     RESTError,
 )
-from pyiceberg.expressions import AlwaysTrue, And, GreaterThanOrEqual, LessThanOrEqual, Reference
+from pyiceberg.expressions import (
+    AlwaysTrue,
+    And,
+    GreaterThanOrEqual,
+    LessThanOrEqual,
+    Reference,
+)
 from pyiceberg.expressions.literals import literal
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table.update.snapshot import ExpireSnapshots
@@ -36,7 +43,14 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from sparkstream_kit import _files
 from sparkstream_kit.connectors import _arrow
-from sparkstream_kit.connectors._tables import ICEBERG, ConflictError, Target, command, metadata, nullable
+from sparkstream_kit.connectors._tables import (
+    ICEBERG,
+    ConflictError,
+    Target,
+    command,
+    metadata,
+    nullable,
+)
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
@@ -50,24 +64,41 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks.ledger import Batch
 
 
-_BATCH = "sparkstream.batch."  # plus a query's id: in summaries and properties, its last batch
-_AFTER = "sparkstream.after."  # plus a query's id: the table's sequence number before that batch
-_PLAN = "sparkstream.plan."  # plus a query's id: the property with `metadata` of its last batch
-_MADE_WITH = {  # the properties of a table that the sink creates; without them each commit would be slower
+# Plus a query's id: in summaries and properties, its last batch
+_BATCH = "sparkstream.batch."
+# Plus a query's id: the table's sequence number before that batch
+_AFTER = "sparkstream.after."
+# Plus a query's id: the property with `metadata` of its last batch
+_PLAN = "sparkstream.plan."
+# The properties of a table that the sink creates; without them each commit would be
+# slower
+_MADE_WITH = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
 }
-# Every twentieth commit merges manifests, and rewrites one that has not reached this size. pyiceberg alone
-# merges none, or rewrites the largest each time: then commits become slower with each file of the table.
-_MERGING = {"commit.manifest.target-size-bytes": "131072", "commit.manifest.min-count-to-merge": "2"}
+# Every twentieth commit merges manifests, and rewrites one that has not reached this
+# size. pyiceberg alone merges none, or rewrites the largest each time: then commits
+# become slower with each file of the table.
+_MERGING = {
+    "commit.manifest.target-size-bytes": "131072",
+    "commit.manifest.min-count-to-merge": "2",
+}
 _EVERY = 20
 _METRICS = "write.metadata.metrics."  # which statistics a file gets
-# Version 1 has no sequence numbers, by which `last_batch` tells an expired snapshot; 3 cannot be written.
+# Version 1 has no sequence numbers, by which `last_batch` tells an expired snapshot; 3
+# cannot be written.
 _VERSION = 2
 _OTHER = "write to another table"
-_UPGRADES = {1: "upgrade it: ALTER TABLE … SET TBLPROPERTIES ('format-version' = '2'), or with pyiceberg"}
+_UPGRADES = {
+    1: (
+        "upgrade it: ALTER TABLE … SET TBLPROPERTIES ('format-version' = '2'), or with"
+        " pyiceberg"
+    )
+}
 # Of Spark 4.2 and later; earlier ones have timestamps in UTC without being told.
-_IN_UTC: dict[str, Any] = {"timezone": "UTC"} if "timezone" in signature(to_arrow_schema).parameters else {}
+_IN_UTC: dict[str, Any] = (
+    {"timezone": "UTC"} if "timezone" in signature(to_arrow_schema).parameters else {}
+)
 
 
 class _FarError(KitError):
@@ -87,7 +118,9 @@ class _Foreign(T.DataType):
 def _column(field: pa.Field) -> T.StructField:
     """Return a column of a table as Spark's type, or as a foreign one."""
     try:
-        kind = from_arrow_schema(pa.schema([field]), prefer_timestamp_ntz=True)[0].dataType
+        kind = from_arrow_schema(pa.schema([field]), prefer_timestamp_ntz=True)[
+            0
+        ].dataType
     except PySparkException:
         kind = _Foreign(str(field.type))
     return T.StructField(field.name, kind, field.nullable)
@@ -98,8 +131,8 @@ class IcebergTable:
 
     Args:
         name: its name, with its namespace.
-        catalog: the folder of a SQLite catalog, or the properties of another one for pyiceberg, with its
-            `name`.
+        catalog: the folder of a SQLite catalog, or the properties of another one for
+            pyiceberg, with its `name`.
         keep: how many snapshots to keep.
     """
 
@@ -119,23 +152,36 @@ class IcebergTable:
             yield
         except KitError:  # such as InvalidInputError, which is a ValueError
             raise
-        except (CommitFailedException, FileNotFoundError) as err:  # or others have removed the old metadata
+        except (CommitFailedException, FileNotFoundError) as err:
+            # or others have removed the old metadata
             line = f"another writer was quicker, or a file has gone ({err})"
             raise ConflictError(f"Iceberg table {self._name}: {line}") from err
         except OverflowError as err:
             raise _FarError(
-                f"Iceberg table {self._name}: a column by which the table is partitioned has a date or time "
-                "outside the years 1 to 9999, of which pyiceberg makes no partition; leave such rows out"
+                f"Iceberg table {self._name}: a column by which the table is"
+                " partitioned has a date or time outside the years 1 to 9999, of which"
+                " pyiceberg makes no partition; leave such rows out"
             ) from err
-        except (ImportError, NotInstalledError, OSError, RESTError, SQLAlchemyError, ValueError) as err:
+        except (
+            ImportError,
+            NotInstalledError,
+            OSError,
+            RESTError,
+            SQLAlchemyError,
+            ValueError,
+        ) as err:
             if self._loaded is not None:
-                self._loaded.close()  # a connection whose commit has failed would keep the lock of SQLite
+                # A connection whose commit has failed would keep the lock of SQLite
+                self._loaded.close()
             line = f"{type(err).__name__}: {str(err).partition(chr(10))[0]}"
-            if isinstance(err, ValueError) and self._known is not None:  # of a table that was read
-                raise KitError(f"Iceberg table {self._name}: pyiceberg refuses this ({line})") from err
+            # Of a table that was read
+            if isinstance(err, ValueError) and self._known is not None:
+                raise KitError(
+                    f"Iceberg table {self._name}: pyiceberg refuses this ({line})"
+                ) from err
             raise _files.unreached(line)(
-                f"Iceberg table {self._name}: the catalog or its storage failed ({line}); repair it, or the "
-                "catalog's properties, and start again"
+                f"Iceberg table {self._name}: the catalog or its storage failed"
+                f" ({line}); repair it, or the catalog's properties, and start again"
             ) from err
 
     @property
@@ -146,9 +192,13 @@ class IcebergTable:
             else:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 folder = _files.for_spark(self._file.parent)
-                place = {"uri": f"sqlite:///{self._file}?timeout=30", "warehouse": folder}
+                place = {
+                    "uri": f"sqlite:///{self._file}?timeout=30",
+                    "warehouse": folder,
+                }
                 with self._file.with_suffix(".lock").open("a") as lock:
-                    fcntl.flock(lock, fcntl.LOCK_EX)  # of two that make its tables at once, one would fail
+                    # Of two that make its tables at once, one would fail
+                    fcntl.flock(lock, fcntl.LOCK_EX)
                     self._loaded = load_catalog("default", type="sql", **place)
         return self._loaded
 
@@ -164,7 +214,8 @@ class IcebergTable:
     @contextmanager
     def _changed(self) -> Iterator[Transaction]:
         """Commit a change, if no other commit was made since the table was read."""
-        # By default pyiceberg would make the commit again on top of the other, even if it is an old driver's.
+        # By default pyiceberg would make the commit again on top of the other, even if
+        # it is an old driver's.
         self._table.metadata.properties["commit.retry.num-retries"] = "0"
         with self._in_one_line(), self._table.transaction() as change:
             yield change
@@ -172,7 +223,9 @@ class IcebergTable:
     @property
     def _table(self) -> Table:
         if self._known is None:
-            raise KitError(f"the Iceberg table {self._name} was removed while a query writes to it")
+            raise KitError(
+                f"the Iceberg table {self._name} was removed while a query writes to it"
+            )
         return self._known
 
     def schema(self) -> T.StructType | None:
@@ -182,17 +235,21 @@ class IcebergTable:
             return None
         if table.format_version != _VERSION:
             raise InvalidInputError(
-                f"Iceberg table {self._name} has format version {table.format_version}, and pyiceberg can "
-                f"note batches in version {_VERSION} alone; {_UPGRADES.get(table.format_version, _OTHER)}"
+                f"Iceberg table {self._name} has format version {table.format_version},"
+                f" and pyiceberg can note batches in version {_VERSION} alone;"
+                f" {_UPGRADES.get(table.format_version, _OTHER)}"
             )
         for field in table.spec().fields:
             by = table.schema().find_field(field.source_id)
             if isinstance(by.field_type, FloatType | DoubleType):
                 raise InvalidInputError(
-                    f"Iceberg table {self._name} is partitioned by {by.name}, a {by.field_type}, of which "
-                    "pyiceberg makes no partitions; write to another table, or take it out of the partitions"
+                    f"Iceberg table {self._name} is partitioned by {by.name}, a"
+                    f" {by.field_type}, of which pyiceberg makes no partitions; write"
+                    " to another table, or take it out of the partitions"
                 )
-        return T.StructType([_column(field) for field in schema_to_pyarrow(table.schema())])
+        return T.StructType(
+            [_column(field) for field in schema_to_pyarrow(table.schema())]
+        )
 
     def properties(self) -> dict[str, str]:
         """Return the table's properties, in the version that `schema` has found."""
@@ -205,8 +262,9 @@ class IcebergTable:
     def last_batch(self, query: str) -> int | None:
         """Return the last batch of a query: that of the newest snapshot with one, from the current one back.
 
-        If none of them has one, the property is asked, but only if all of them are newer than its batch: its
-        snapshot has expired then. Otherwise the table was rolled back.
+        If none of them has one, the property is asked, but only if all of them are
+        newer than its batch: its snapshot has expired then. Otherwise the table was
+        rolled back.
         """
         oldest = None
         snapshot = None if self._known is None else self._known.current_snapshot()
@@ -214,7 +272,10 @@ class IcebergTable:
             said = snapshot.summary.additional_properties if snapshot.summary else {}
             if f"{_BATCH}{query}" in said:
                 return int(said[f"{_BATCH}{query}"])
-            oldest, snapshot = snapshot, self._table.snapshot_by_id(snapshot.parent_snapshot_id or 0)
+            oldest, snapshot = (
+                snapshot,
+                self._table.snapshot_by_id(snapshot.parent_snapshot_id or 0),
+            )
         if oldest is None or f"{_AFTER}{query}" not in (said := self._table.properties):
             return None
         has_expired = (oldest.sequence_number or 0) > int(said[f"{_AFTER}{query}"])
@@ -222,7 +283,11 @@ class IcebergTable:
 
     def history(self) -> list[str | None]:
         """Return `metadata` of the last batch of each query."""
-        return [text for name, text in self._table.properties.items() if name.startswith(_PLAN)]
+        return [
+            text
+            for name, text in self._table.properties.items()
+            if name.startswith(_PLAN)
+        ]
 
     def has_rows(self) -> bool:
         """Return whether the table has rows."""
@@ -236,14 +301,20 @@ class IcebergTable:
         """Create the table and its namespace, unless another driver has just created them."""
         with self._in_one_line():
             with suppress(IntegrityError):  # another driver has made it since the look
-                self._catalog.create_namespace_if_not_exists(self._name.rpartition(".")[0])
+                self._catalog.create_namespace_if_not_exists(
+                    self._name.rpartition(".")[0]
+                )
             columns = to_arrow_schema(nullable(schema), **_IN_UTC)
-            self._catalog.create_table_if_not_exists(self._name, columns, properties=_MADE_WITH)
+            self._catalog.create_table_if_not_exists(
+                self._name, columns, properties=_MADE_WITH
+            )
 
     def add_columns(self, columns: list[T.StructField]) -> None:
         """Add nullable columns to the table."""
         with self._in_one_line(), self._table.update_schema() as update:
-            update.union_by_name(to_arrow_schema(nullable(T.StructType(columns)), **_IN_UTC))
+            update.union_by_name(
+                to_arrow_schema(nullable(T.StructType(columns)), **_IN_UTC)
+            )
 
     def note(self, properties: dict[str, str]) -> None:
         """Set properties of the table, in a commit with an empty snapshot, as only snapshots conflict."""
@@ -252,7 +323,9 @@ class IcebergTable:
             change.set_properties(properties)
 
     @contextmanager
-    def gathered(self, batch: DataFrame, target: Target, which: Batch) -> Iterator[pa.Table]:
+    def gathered(
+        self, batch: DataFrame, target: Target, which: Batch
+    ) -> Iterator[pa.Table]:
         """Yield the rows of a batch, whose keys and nulls are checked."""
         with _arrow.gathered(batch, self._columns(*batch.columns)) as rows:
             if target.how == "upsert" and rows.num_rows:
@@ -269,19 +342,24 @@ class IcebergTable:
         except _FarError:
             if is_far:
                 raise
-            # The rows that are written again beside those of the batch have such a value.
+            # The rows that are written again beside those of the batch have such a
+            # value.
             self._commit(rows, target, which, statistics=False)
 
-    def _commit(self, rows: pa.Table, target: Target, which: Batch, *, statistics: bool) -> None:
+    def _commit(
+        self, rows: pa.Table, target: Target, which: Batch, *, statistics: bool
+    ) -> None:
         done = self.marks(which.query, which.number)
         before = int(self._table.properties.get(f"{_AFTER}{which.query}", 0))
         merges = self._table.last_sequence_number // _EVERY > before // _EVERY
-        own = self._table.metadata.properties  # of this commit alone: nothing writes them
+        # Of this commit alone: nothing writes them
+        own = self._table.metadata.properties
         own |= _MERGING | own | {"commit.manifest-merge.enabled": str(merges)}
         if not statistics:
             for name in [name for name in own if name.startswith(_METRICS)]:
                 del own[name]
-            own[f"{_METRICS}default"] = "counts"  # pyiceberg fails on the least and greatest of such a column
+            # Pyiceberg fails on the least and greatest of such a column
+            own[f"{_METRICS}default"] = "counts"
         with self._changed() as change:
             written = _cleared(change, self._table, rows, target)
             _check_nulls(written, target, which)
@@ -292,7 +370,10 @@ class IcebergTable:
 
     def marks(self, query: str, batch: int) -> dict[str, str]:
         """Return what the next commit says of a query's last batch, in its summaries and the properties."""
-        return {f"{_BATCH}{query}": str(batch), f"{_AFTER}{query}": str(self._table.last_sequence_number)}
+        return {
+            f"{_BATCH}{query}": str(batch),
+            f"{_AFTER}{query}": str(self._table.last_sequence_number),
+        }
 
     def _columns(self, *names: str) -> pa.Schema:
         """Return the Arrow types of columns, in the order of their names; of all of them without names."""
@@ -302,8 +383,14 @@ class IcebergTable:
     def _old(self) -> list[int]:
         """Return the snapshots that are older than the newest ones, without heads of branches and tags."""
         heads = {ref.snapshot_id for ref in self._table.refs().values()}
-        snapshots = sorted(self._table.snapshots(), key=lambda snapshot: snapshot.timestamp_ms)
-        return [each.snapshot_id for each in snapshots[: -self._keep] if each.snapshot_id not in heads]
+        snapshots = sorted(
+            self._table.snapshots(), key=lambda snapshot: snapshot.timestamp_ms
+        )
+        return [
+            each.snapshot_id
+            for each in snapshots[: -self._keep]
+            if each.snapshot_id not in heads
+        ]
 
     def set_back(self, query: str, batch: int) -> str:
         """Return a command that makes `batch` the query's last batch; see the function `set_back`."""
@@ -313,14 +400,16 @@ class IcebergTable:
 def set_back(name: str, query: str, batch: int, catalog: str | dict[str, str]) -> None:
     """Reset a query's last batch in an Iceberg table, so that the query writes the later batches again.
 
-    Messages of `sinks.iceberg` print a command that calls this function. The rows of the later batches stay
-    in the table: remove them first, unless the query overwrites them.
+    Messages of `sinks.iceberg` print a command that calls this function. The rows of
+    the later batches stay in the table: remove them first, unless the query overwrites
+    them.
 
     Args:
         name: the table, with its namespace.
         query: the query's id, as in the summaries of the table's snapshots.
         batch: the number of the batch that becomes the last one.
-        catalog: the folder or the properties of its catalog; messages show a password in it as `***`.
+        catalog: the folder or the properties of its catalog; messages show a password
+            in it as `***`.
 
     Raises:
         InvalidInputError: there is no such table.
@@ -328,16 +417,20 @@ def set_back(name: str, query: str, batch: int, catalog: str | dict[str, str]) -
     """
     table = IcebergTable(name, catalog, 1)
     if table.schema() is None:
-        raise InvalidInputError(f"there is no Iceberg table {name}; give the name of one")
+        raise InvalidInputError(
+            f"there is no Iceberg table {name}; give the name of one"
+        )
     table.note(table.marks(query, batch))
 
 
-def _cleared(change: Transaction, table: Table, rows: pa.Table, target: Target) -> pa.Table:
+def _cleared(
+    change: Transaction, table: Table, rows: pa.Table, target: Target
+) -> pa.Table:
     """Delete the rows that a batch replaces or touches, and return the rows to write in their place.
 
-    These are the batch's rows and, for `upsert`, the others that have been deleted with those that it has:
-    all whose keys are between the least and the greatest of the batch. Such a filter is quick whatever the
-    number of keys.
+    These are the batch's rows and, for `upsert`, the others that have been deleted with
+    those that it has: all whose keys are between the least and the greatest of the
+    batch. Such a filter is quick whatever the number of keys.
     """
     where = _range(rows, target.keys) if rows.num_rows else AlwaysTrue()
     if target.how == "append" or (target.keys and not rows.num_rows):
@@ -347,7 +440,8 @@ def _cleared(change: Transaction, table: Table, rows: pa.Table, target: Target) 
     if target.keys:
         there = table.scan(where).to_arrow()
         if not there.num_rows:
-            return rows  # a file has such keys between its least and its greatest, but none of them
+            # A file has such keys between its least and its greatest, but none of them
+            return rows
         kept = _others(there, rows, list(target.keys))
         rows = pa.concat_tables([kept, rows], promote_options="permissive")
     change.delete(where)
@@ -359,9 +453,9 @@ def _check_nulls(rows: pa.Table, target: Target, which: Batch) -> None:
     for name in rows.column_names:
         if any(_loses_null(part) for part in rows[name].chunks):
             raise InvalidInputError(
-                f"batch {which.number} for {target.where}: column {name} has a NULL array or map of structs, "
-                "which pyiceberg writes as an empty one; fill it with F.coalesce, or write "
-                f"F.to_json('{name}')"
+                f"batch {which.number} for {target.where}: column {name} has a NULL"
+                " array or map of structs, which pyiceberg writes as an empty one;"
+                f" fill it with F.coalesce, or write F.to_json('{name}')"
             )
 
 
@@ -369,7 +463,9 @@ def _loses_null(values: pa.Array) -> bool:
     kind = values.type
     if pa.types.is_struct(kind):
         there = values.filter(values.is_valid())
-        return any(_loses_null(there.field(number)) for number in range(kind.num_fields))
+        return any(
+            _loses_null(there.field(number)) for number in range(kind.num_fields)
+        )
     if pa.types.is_map(kind) and pa.types.is_struct(kind.item_type):
         return values.null_count > 0 or _loses_null(values.items)
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
@@ -384,18 +480,24 @@ def _range(rows: pa.Table, keys: tuple[str, ...]) -> BooleanExpression:
     for key in keys:
         values = rows[key]
         kind = rows[key].type
-        if pa.types.is_date(kind) or pa.types.is_timestamp(kind):  # Python's own end with the year 9999
+        # Python's own end with the year 9999
+        if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
             values = values.cast(pa.int32() if pa.types.is_date(kind) else pa.int64())
-        if not pa.types.is_floating(kind) and not pa.types.is_boolean(kind):  # NaN is between no two numbers
+        # NaN is between no two numbers
+        if not pa.types.is_floating(kind) and not pa.types.is_boolean(kind):
             ends = pc.min_max(values).as_py()
             term = Reference(key)
             least = GreaterThanOrEqual(term=term, value=literal(ends["min"]))
-            found = And(found, least, LessThanOrEqual(term=term, value=literal(ends["max"])))
+            found = And(
+                found, least, LessThanOrEqual(term=term, value=literal(ends["max"]))
+            )
     return found
 
 
 def _others(there: pa.Table, rows: pa.Table, keys: list[str]) -> pa.Table:
     """Return the rows of a table whose keys are not those of a row of the batch."""
-    numbered = _arrow.as_keys(there, keys).append_column("", pa.array(range(there.num_rows)))
+    numbered = _arrow.as_keys(there, keys).append_column(
+        "", pa.array(range(there.num_rows))
+    )
     given = _arrow.as_keys(rows, keys).cast(there.select(keys).schema)
     return there.take(numbered.join(given, keys, join_type="left anti")[""])

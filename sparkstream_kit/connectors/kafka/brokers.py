@@ -1,16 +1,18 @@
 """Ask Kafka's brokers about topics and offsets, through the Kafka classes in Spark's JVM, and guard a start.
 
-So the kit reaches Kafka with the same settings as Spark does, and needs no library of its own. `client` opens
-an admin client on a classic session. On Spark Connect the JVM is out of reach (`can_ask`); there,
-`try_to_read` runs a batch query that reads no records, to find out whether the topics can be read.
+So the kit reaches Kafka with the same settings as Spark does, and needs no library of
+its own. `client` opens an admin client on a classic session. On Spark Connect the JVM
+is out of reach (`can_ask`); there, `try_to_read` runs a batch query that reads no
+records, to find out whether the topics can be read.
 
-For a topic Spark stores only the offset up to which it has read each partition. If the topic was deleted and
-made again while the query was stopped, Spark silently skips as many records of the new topic as it had read
-of the old one, even with `failOnDataLoss`. So `question` notes the id that Kafka gives each topic, and
-compares it at the next start.
+For a topic Spark stores only the offset up to which it has read each partition. If the
+topic was deleted and made again while the query was stopped, Spark silently skips as
+many records of the new topic as it had read of the old one, even with `failOnDataLoss`.
+So `question` notes the id that Kafka gives each topic, and compares it at the next
+start.
 
-Spark commits no offsets to Kafka, where its tools look for the lag of a reader. `hearer` commits them after
-each batch, for a source that names a consumer group.
+Spark commits no offsets to Kafka, where its tools look for the lag of a reader.
+`hearer` commits them after each batch, for a source that names a consumer group.
 """
 
 from __future__ import annotations
@@ -44,9 +46,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_LIMIT = "10000"  # milliseconds to wait for a broker's answer; the default of Kafka's clients is a minute
+# Milliseconds to wait for a broker's answer; the default of Kafka's clients is a minute
+_LIMIT = "10000"
 _TIMEOUT = "default.api.timeout.ms"
-GROUP = "sparkstream.lagGroup"  # the option of a source that names its consumer group; Spark ignores it
+# The option of a source that names its consumer group; Spark ignores it
+GROUP = "sparkstream.lagGroup"
 _AGAIN = 60  # seconds until offsets are committed again after that has failed
 _CENTURY = 100 * 365 * 86_400_000  # milliseconds
 
@@ -55,7 +59,8 @@ class Topic(NamedTuple):
     """A Kafka topic.
 
     Attributes:
-        id: Kafka's id of the topic, which changes when the topic is deleted and created again.
+        id: Kafka's id of the topic, which changes when the topic is deleted and created
+            again.
         partitions: the numbers of its partitions, in order.
     """
 
@@ -66,7 +71,8 @@ class Topic(NamedTuple):
 def refuse_shown(caller: str, options: Mapping[str, object]) -> None:
     """Refuse a secret option that Spark would show in plans.
 
-    Spark hides only options with a word like `password` in their name, so not a private key.
+    Spark hides only options with a word like `password` in their name, so not a private
+    key.
 
     Args:
         caller: the public function that got the options, for the message.
@@ -78,7 +84,9 @@ def refuse_shown(caller: str, options: Mapping[str, object]) -> None:
     for name in options:
         if name.lower() == "kafka.ssl.keystore.key":
             fix = "put the key into a file, and give kafka.ssl.keystore.location"
-            raise InvalidInputError(f"{caller}: Spark would show {name} in its plans; {fix}")
+            raise InvalidInputError(
+                f"{caller}: Spark would show {name} in its plans; {fix}"
+            )
 
 
 def can_ask(spark: SparkSession) -> bool:
@@ -105,34 +113,52 @@ class Client:
     def topics(self, names: Iterable[str]) -> dict[str, Topic]:
         """Return the topics with these names; a topic that does not exist is left out."""
         found = {}
-        for name, answer in dict(self._admin.describeTopics([*names]).topicNameValues()).items():
+        for name, answer in dict(
+            self._admin.describeTopics([*names]).topicNameValues()
+        ).items():
             try:
                 said = answer.get()
                 numbers = sorted(part.partition() for part in said.partitions())
                 found[name] = Topic(said.topicId().toString(), tuple(numbers))
             except Py4JJavaError as err:
-                if not innermost_cause(err).startswith("UnknownTopicOrPartitionException"):
+                if not innermost_cause(err).startswith(
+                    "UnknownTopicOrPartitionException"
+                ):
                     raise
         return found
 
     def earliest(self, of: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Return the offset of the first record that Kafka still has, by topic and number of a partition."""
-        return self._offsets(of, self._java.org.apache.kafka.clients.admin.OffsetSpec.earliest())
+        return self._offsets(
+            of, self._java.org.apache.kafka.clients.admin.OffsetSpec.earliest()
+        )
 
     def latest(self, of: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Return the offset that the next record will get, by topic and number of a partition."""
-        return self._offsets(of, self._java.org.apache.kafka.clients.admin.OffsetSpec.latest())
+        return self._offsets(
+            of, self._java.org.apache.kafka.clients.admin.OffsetSpec.latest()
+        )
 
-    def _offsets(self, of: Iterable[tuple[str, int]], spec: Any) -> dict[tuple[str, int], int]:
-        parts = {each: self._java.org.apache.kafka.common.TopicPartition(*each) for each in of}
+    def _offsets(
+        self, of: Iterable[tuple[str, int]], spec: Any
+    ) -> dict[tuple[str, int], int]:
+        parts = {
+            each: self._java.org.apache.kafka.common.TopicPartition(*each)
+            for each in of
+        }
         answer = self._admin.listOffsets(dict.fromkeys(parts.values(), spec))
-        return {each: int(answer.partitionResult(part).get().offset()) for each, part in parts.items()}
+        return {
+            each: int(answer.partitionResult(part).get().offset())
+            for each, part in parts.items()
+        }
 
     def commit(self, group: str, offsets: Mapping[str, Mapping[str, int]]) -> None:
         """Commit the next offset of each partition, by topic, to a consumer group without members."""
         kafka = self._java.org.apache.kafka
         found = {
-            kafka.common.TopicPartition(name, int(part)): kafka.clients.consumer.OffsetAndMetadata(offset)
+            kafka.common.TopicPartition(
+                name, int(part)
+            ): kafka.clients.consumer.OffsetAndMetadata(offset)
             for name, parts in offsets.items()
             for part, offset in parts.items()
         }
@@ -145,15 +171,20 @@ def client(spark: SparkSession, options: Mapping[str, str]) -> Iterator[Client]:
 
     Args:
         spark: a session for which `can_ask` is true.
-        options: the options of the source. Those that begin with `kafka.` configure the client;
-            `kafka.default.api.timeout.ms` sets how long to wait for an answer (10,000 by default).
+        options: the options of the source. Those that begin with `kafka.` configure the
+            client; `kafka.default.api.timeout.ms` sets how long to wait for an answer
+            (10,000 by default).
 
     Raises:
-        InvalidInputError: no broker answers, the log-in fails, or an option is invalid. The message is one
-            line without the secrets among the options.
+        InvalidInputError: no broker answers, the log-in fails, or an option is invalid.
+            The message is one line without the secrets among the options.
     """
     jvm = java(spark)
-    given = {name[6:]: str(value) for name, value in options.items() if name.lower().startswith("kafka.")}
+    given = {
+        name[6:]: str(value)
+        for name, value in options.items()
+        if name.lower().startswith("kafka.")
+    }
     limit = _limit(options)
     settings = given | {_TIMEOUT: limit, "request.timeout.ms": limit}
     try:
@@ -163,7 +194,8 @@ def client(spark: SparkSession, options: Mapping[str, str]) -> Iterator[Client]:
         finally:
             admin.close(jvm.java.time.Duration.ZERO)
     except (Py4JJavaError, PySparkException) as err:
-        # `from None` drops the stack trace: Java's message in it may show a secret setting.
+        # `from None` drops the stack trace: Java's message in it may show a secret
+        # setting.
         raise _refusal(options, innermost_cause(err)) from None
 
 
@@ -175,23 +207,32 @@ def try_to_read(spark: SparkSession, options: Mapping[str, str]) -> None:
         options: the options of the source.
 
     Raises:
-        InvalidInputError: no broker answers, the log-in fails, or a topic does not exist.
+        InvalidInputError: no broker answers, the log-in fails, or a topic does not
+            exist.
     """
     limit = _limit(options)
     own = {
-        # Start at a time in the far future: no record is that new, so the batch is empty.
+        # Start at a time in the far future: no record is that new, so the batch is
+        # empty.
         "startingTimestamp": str(int(time.time() * 1000) + _CENTURY),
         "startingOffsetsByTimestampStrategy": "latest",
         f"kafka.{_TIMEOUT}": limit,
         "kafka.request.timeout.ms": limit,
         "fetchOffset.numRetries": "1",
     }
-    given = {name: value for name, value in options.items() if re.match(r"(?i)kafka\.|subscribe", name)}
+    given = {
+        name: value
+        for name, value in options.items()
+        if re.match(r"(?i)kafka\.|subscribe", name)
+    }
     try:
         spark.read.format("kafka").options(**given | own).load().isEmpty()
     except PySparkException as err:
         cause = innermost_cause(err)
-        found = re.search(r"(?:[\w.]+\.)?(\w+(?:Exception|Error): .*)", cause.partition("JVM stacktrace")[0])
+        found = re.search(
+            r"(?:[\w.]+\.)?(\w+(?:Exception|Error): .*)",
+            cause.partition("JVM stacktrace")[0],
+        )
         raise _refusal(options, found[1] if found else cause) from None
 
 
@@ -205,21 +246,26 @@ def _refusal(options: Mapping[str, str], cause: str) -> InvalidInputError:
     servers = options["kafka.bootstrap.servers"]
     if "UnknownTopicOrPartition" in cause:
         fix = "create it first, or correct the name"
-        return InvalidInputError(f"Kafka at {servers} has no topic {options.get('subscribe')}; {fix}")
+        return InvalidInputError(
+            f"Kafka at {servers} has no topic {options.get('subscribe')}; {fix}"
+        )
     if "TimeoutException" in cause:
         return TransientError(
-            f"no Kafka broker at {servers} has answered within {int(_limit(options)) / 1000:g} s; start it, "
-            "correct servers, or give the protocol that it speaks, such as "
-            "**{'kafka.security.protocol': 'SASL_SSL'}"
+            f"no Kafka broker at {servers} has answered within"
+            f" {int(_limit(options)) / 1000:g} s; start it, correct servers, or give"
+            " the protocol that it speaks, such as **{'kafka.security.protocol':"
+            " 'SASL_SSL'}"
         )
     if "No resolvable bootstrap urls" in cause:
         return TransientError(f"Kafka: {unknown_host(servers)}")
     if "CertPathBuilderException" in cause:
         return InvalidInputError(
-            f"Kafka at {servers} has a certificate that is not trusted here; give the file of it, or of its "
-            "authority: **{'kafka.ssl.truststore.type': 'PEM', 'kafka.ssl.truststore.location': …}"
+            f"Kafka at {servers} has a certificate that is not trusted here; give the"
+            " file of it, or of its authority: **{'kafka.ssl.truststore.type': 'PEM',"
+            " 'kafka.ssl.truststore.location': …}"
         )
-    if re.search("JAAS|LoginModule", cause):  # do not repeat Kafka's message: it may contain the password
+    # Do not repeat Kafka's message: it may contain the password
+    if re.search("JAAS|LoginModule", cause):
         return InvalidInputError(
             f"Kafka at {servers}: kafka.sasl.jaas.config cannot be read; write it as "
             '…LoginModule required username="…" password="…";'
@@ -235,7 +281,9 @@ def _limit(options: Mapping[str, str]) -> str:
     """
     given = options.get(f"kafka.{_TIMEOUT}", _LIMIT)
     if not given.isdecimal():
-        raise InvalidInputError(f"kafka.{_TIMEOUT} is {given!r}; give a number of milliseconds")
+        raise InvalidInputError(
+            f"kafka.{_TIMEOUT} is {given!r}; give a number of milliseconds"
+        )
     return given
 
 
@@ -245,8 +293,9 @@ GO_ON = "to go on without: sources.kafka(…, failOnDataLoss=False)"
 def question(query: Query, logs: Logs) -> Iterator[Answer]:
     """Refuse Kafka topics that were deleted and made again, or that have lost records still to be read.
 
-    Lost records are only remarked if the source has `failOnDataLoss=False`. The ids of the topics are noted;
-    on Spark Connect, where Kafka cannot be asked, the ids of the last note are kept.
+    Lost records are only remarked if the source has `failOnDataLoss=False`. The ids of
+    the topics are noted; on Spark Connect, where Kafka cannot be asked, the ids of the
+    last note are kept.
     """
     spark = query.spark
     noted = logs.noted.get("topics", {})
@@ -254,34 +303,40 @@ def question(query: Query, logs: Logs) -> Iterator[Answer]:
     if not can_ask(spark):
         if inputs:
             yield Remark(
-                f"query {query.name}: on Spark Connect Kafka cannot be asked whether a topic was deleted and "
-                "made again while the query was stopped; Spark would skip its first records"
+                f"query {query.name}: on Spark Connect Kafka cannot be asked whether a"
+                " topic was deleted and made again while the query was stopped; Spark"
+                " would skip its first records"
             )
         yield Known("topics", dict(noted))
         return
-    ids: dict[str, dict[str, str]] = {}  # the id of each topic, by the log of its source
+    # The id of each topic, by the log of its source
+    ids: dict[str, dict[str, str]] = {}
     for each in inputs:
         with client(spark, each.options) as asked:
             source = Topics(asked, each, *_read_until(logs, each))
             former = dict(noted.get(each.log, {}))
             if again := source.made_again(former):
                 raise InvalidInputError(
-                    f"checkpoint {logs.place}: topic {again[0]} at {source.servers} was deleted and made "
-                    "again after the query had read it, and Spark would skip its first records; start the "
-                    "query on a new checkpoint"
+                    f"checkpoint {logs.place}: topic {again[0]} at {source.servers} was"
+                    " deleted and made again after the query had read it, and Spark"
+                    " would skip its first records; start the query on a new"
+                    " checkpoint"
                 )
             for said in source.losses():
                 if source.fails_on_loss:
                     raise InvalidInputError(f"checkpoint {logs.place}: {said}; {GO_ON}")
                 yield Remark(f"query {query.name}: {said}; continuing without them")
-            ids[each.log] = former | {topic: found.id for topic, found in source.topics.items()}
+            ids[each.log] = former | {
+                topic: found.id for topic, found in source.topics.items()
+            }
     yield Known("topics", ids)
 
 
 def hearer(query: Query) -> Callable[[StreamingQueryProgress], None]:
     """Return what commits the offsets of a committed batch to the consumer groups of the query's sources.
 
-    The offsets are never read back. If Kafka refuses them, a warning says why, and the query goes on.
+    The offsets are never read back. If Kafka refuses them, a warning says why, and the
+    query goes on.
     """
     inputs = query.inputs
     until = 0.0
@@ -294,10 +349,13 @@ def hearer(query: Query) -> Callable[[StreamingQueryProgress], None]:
                 continue
             try:
                 with client(query.spark, each.options) as asked:
-                    asked.commit(group, ast.literal_eval(source.endOffset))  # before Spark 4.2 it is no JSON
+                    # Before Spark 4.2 it is no JSON
+                    asked.commit(group, ast.literal_eval(source.endOffset))
             except InvalidInputError as err:
                 until = time.monotonic() + _AGAIN
-                _log.warning("query %s: lag_group %s shows no lag: %s", query.name, group, err)
+                _log.warning(
+                    "query %s: lag_group %s shows no lag: %s", query.name, group, err
+                )
 
     return heard
 
@@ -309,7 +367,8 @@ class Topics:
         client: the client of the source's brokers.
         read: the source.
         batch: the last committed batch; None before the first.
-        offsets: the next offset of each partition, by topic; only of topics that the query has read.
+        offsets: the next offset of each partition, by topic; only of topics that the
+            query has read.
 
     Attributes:
         servers: the addresses of the brokers, for messages.
@@ -318,7 +377,11 @@ class Topics:
     """
 
     def __init__(
-        self, client: Client, read: Input, batch: int | None, offsets: Mapping[str, Mapping[int, int]]
+        self,
+        client: Client,
+        read: Input,
+        batch: int | None,
+        offsets: Mapping[str, Mapping[int, int]],
     ) -> None:
         options = read.options
         self.servers = options["kafka.bootstrap.servers"]
@@ -326,7 +389,11 @@ class Topics:
         self._client = client
         self._batch = batch
         self._offsets = offsets
-        names = [name.strip() for name in options.get("subscribe", "").split(",") if name.strip()]
+        names = [
+            name.strip()
+            for name in options.get("subscribe", "").split(",")
+            if name.strip()
+        ]
         names += json.loads(options.get("assign", "{}"))
         if "subscribepattern" in options:
             names = client.matching(options["subscribepattern"])
@@ -335,8 +402,8 @@ class Topics:
     def made_again(self, noted: Mapping[str, str]) -> list[str]:
         """Return the topics that were deleted and made again after the query had read them.
 
-        Their ids differ from the noted ones. Before the first commit every such topic counts, as a planned
-        batch may have read it.
+        Their ids differ from the noted ones. Before the first commit every such topic
+        counts, as a planned batch may have read it.
 
         Args:
             noted: the id of each topic at the last start.
@@ -344,7 +411,8 @@ class Topics:
         return [
             name
             for name, topic in self.topics.items()
-            if noted.get(name, topic.id) != topic.id and (name in self._offsets or self._batch is None)
+            if noted.get(name, topic.id) != topic.id
+            and (name in self._offsets or self._batch is None)
         ]
 
     def losses(self) -> Iterator[str]:
@@ -353,7 +421,10 @@ class Topics:
         left = sorted(self._client.topics(gone)) if gone else []
         deleted = [name for name in gone if name not in left]
         if left:
-            yield f"the query no longer reads topic {', '.join(left)}, of which it may not have read all"
+            yield (
+                f"the query no longer reads topic {', '.join(left)}, of which it may"
+                " not have read all"
+            )
         if deleted:
             yield f"Kafka at {self.servers} no longer has topic {', '.join(deleted)}"
         read = {
@@ -363,29 +434,55 @@ class Topics:
             if name in self.topics and part in self.topics[name].partitions
         }
         first = self._client.earliest(read)
-        lost = {place: first[place] - read[place] for place in read if first[place] > read[place]}
+        lost = {
+            place: first[place] - read[place]
+            for place in read
+            if first[place] > read[place]
+        }
         for topic in sorted({name for name, _ in lost}):
-            parts = {part: number for (name, part), number in sorted(lost.items()) if name == topic}
-            each = ", ".join(f"partition {part}: {number:,}" for part, number in parts.items())
-            said = f"{sum(parts.values()):,} records of topic {topic} that were still to be read ({each})"
+            parts = {
+                part: number
+                for (name, part), number in sorted(lost.items())
+                if name == topic
+            }
+            each = ", ".join(
+                f"partition {part}: {number:,}" for part, number in parts.items()
+            )
+            said = (
+                f"{sum(parts.values()):,} records of topic {topic} that were still to"
+                f" be read ({each})"
+            )
             yield f"Kafka at {self.servers} has deleted {said}"
 
 
-def _read_until(logs: Logs, read: Input) -> tuple[int | None, dict[str, dict[int, int]]]:
+def _read_until(
+    logs: Logs, read: Input
+) -> tuple[int | None, dict[str, dict[int, int]]]:
     """Return the last committed batch, and the offsets up to which it read a Kafka source.
 
     A batch that is planned and not committed begins at the same offsets.
 
     Returns:
-        The number of the batch, or None before the first; and the offset of each partition, by topic.
+        The number of the batch, or None before the first; and the offset of each
+        partition, by topic.
     """
     if logs.done < 0:
         return None, {}
     plan = logs.plan(logs.done)
-    at = next((plan.names.index(name) for name in map(str, read.places) if name in plan.names), None)
+    at = next(
+        (
+            plan.names.index(name)
+            for name in map(str, read.places)
+            if name in plan.names
+        ),
+        None,
+    )
     return logs.done, offsets_in(plan.offsets[at] or "{}" if at is not None else "{}")
 
 
 def offsets_in(text: str) -> dict[str, dict[int, int]]:
     """Return the offset of each partition of a Kafka source, by topic, from Spark's JSON."""
-    return {name: {int(at): end for at, end in parts.items()} for name, parts in json.loads(text).items()}
+    return {
+        name: {int(at): end for at, end in parts.items()}
+        for name, parts in json.loads(text).items()
+    }

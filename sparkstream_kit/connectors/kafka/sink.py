@@ -1,10 +1,11 @@
 """Topics of Kafka as a sink: by Spark's own writer, at least once, or by transactions, exactly once.
 
-`kafka`, the only public function (`sinks.kafka`), describes the sink. `start` then calls `_Target.open` for
-Spark's writer of batches, or `_Target.stream` for the real-time trigger. There each record carries headers
-that identify its row: a replayed batch writes the same headers again, so that a reader can drop the repeats.
-With `exactly_once=True`, `transactions.Target` writes instead; it needs confluent-kafka, and is imported only
-then.
+`kafka`, the only public function (`sinks.kafka`), describes the sink. `start` then
+calls `_Target.open` for Spark's writer of batches, or `_Target.stream` for the
+real-time trigger. There each record carries headers that identify its row: a replayed
+batch writes the same headers again, so that a reader can drop the repeats. With
+`exactly_once=True`, `transactions.Target` writes instead; it needs confluent-kafka, and
+is imported only then.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ _ID = "_id"  # a temporary column: the id of a row in its batch
 _LONGEST = 249  # characters of a topic's name
 _HEADERS = "array<struct<key: string, value: binary>>"
 _BYTES = (T.BinaryType, T.StringType)
-# Types whose text does not depend on a time zone or on rounding, so that it can be a record's key.
+# Types whose text does not depend on a time zone or on rounding, so that it can be a
+# record's key.
 _TEXTS = (T.BooleanType, T.DateType, T.DecimalType, T.IntegralType)
 
 
@@ -67,9 +69,9 @@ def kafka(
 ) -> Sink:
     """Write each row as a record of a Kafka topic.
 
-    By default Spark's own writer writes the rows, at least once: after a crash the rows of the last batch can
-    be in the topic twice. Each record has three headers that identify its row, so that a reader can drop the
-    repeat:
+    By default Spark's own writer writes the rows, at least once: after a crash the rows
+    of the last batch can be in the topic twice. Each record has three headers that
+    identify its row, so that a reader can drop the repeat:
 
     - `sparkstream.query`: the query's id, which its checkpoint keeps;
     - `sparkstream.batch`: the number of the batch;
@@ -79,70 +81,86 @@ def kafka(
 
         records.dropDuplicates(["headers"])
 
-    By default the row id comes from the key and the value, with a number for rows that have the same key and
-    value. To number them, Spark shuffles the batch; rows with the same key keep their order. With `row_id`
-    there is no shuffle, and each task writes its rows in their order. Use `row_id` also if a replayed batch
-    does not compute its rows identically to the last bit, as with sums of doubles or a function that is not
+    By default the row id comes from the key and the value, with a number for rows that
+    have the same key and value. To number them, Spark shuffles the batch; rows with the
+    same key keep their order. With `row_id` there is no shuffle, and each task writes
+    its rows in their order. Use `row_id` also if a replayed batch does not compute its
+    rows identically to the last bit, as with sums of doubles or a function that is not
     deterministic.
 
     With the trigger `realTime`, which has no batches, records have no such headers.
 
-    With `exactly_once=True` a producer in the driver writes each batch in one transaction, together with a
-    record of a ledger topic that has the batch's number and its plan (which input the batch read). It needs
-    the extra `kafka`, and readers with `isolation.level=read_committed`, as `sources.kafka` is; other readers
-    also see records of batches that were never committed.
+    With `exactly_once=True` a producer in the driver writes each batch in one
+    transaction, together with a record of a ledger topic that has the batch's number
+    and its plan (which input the batch read). It needs the extra `kafka`, and readers
+    with `isolation.level=read_committed`, as `sources.kafka` is; other readers also see
+    records of batches that were never committed.
 
     - A batch that is replayed with the same plan, as after a crash, is skipped.
-    - If the checkpoint has lost the last batch's plan, or is one batch older than the topic, the plan is put
-      back when the query starts.
-    - A batch before the last one is replayed only after a rewind of the checkpoint: the query fails, and the
-      message contains the command that lets the query write these batches again.
-    - If the ledger lacks batches, because it was deleted or put back from a backup, the query fails.
-    - If the topic was deleted and made again since the query has written to it, the query fails: the ledger
-      has the id that Kafka gives each topic (brokers before Kafka 2.8 give none).
+    - If the checkpoint has lost the last batch's plan, or is one batch older than the
+      topic, the plan is put back when the query starts.
+    - A batch before the last one is replayed only after a rewind of the checkpoint: the
+      query fails, and the message contains the command that lets the query write these
+      batches again.
+    - If the ledger lacks batches, because it was deleted or put back from a backup, the
+      query fails.
+    - If the topic was deleted and made again since the query has written to it, the
+      query fails: the ledger has the id that Kafka gives each topic (brokers before
+      Kafka 2.8 give none).
 
-    Spark first computes the batch, onto the workers' disks. Then the rows pass through the driver in small
-    parts, in the order of the batch; records choose partitions as those of Kafka's Java clients do. The
-    transaction begins after the computation. It may take five minutes, within which brokers that are away may
-    come back; `**{"kafka.transaction.timeout.ms": 900_000}` gives it more time, up to the brokers' own limit.
-    The names of options are those of Kafka's Java client, of which PEM files and log-ins by password are
-    translated for librdkafka; any other option must have the same name there. On Spark Connect the server's
-    Python needs the kit and the extra, and both the server and the client must reach the brokers.
+    Spark first computes the batch, onto the workers' disks. Then the rows pass through
+    the driver in small parts, in the order of the batch; records choose partitions as
+    those of Kafka's Java clients do. The transaction begins after the computation. It
+    may take five minutes, within which brokers that are away may come back;
+    `**{"kafka.transaction.timeout.ms": 900_000}` gives it more time, up to the brokers'
+    own limit. The names of options are those of Kafka's Java client, of which PEM files
+    and log-ins by password are translated for librdkafka; any other option must have
+    the same name there. On Spark Connect the server's Python needs the kit and the
+    extra, and both the server and the client must reach the brokers.
 
-    Delivery: at least once, and exactly once for a reader that drops the repeats; with `exactly_once=True`
-    exactly once from replayable sources.
+    Delivery: at least once, and exactly once for a reader that drops the repeats; with
+    `exactly_once=True` exactly once from replayable sources.
 
     Args:
-        servers: the addresses of the brokers to ask first, as "host:9092" or "host:9092,other:9092".
+        servers: the addresses of the brokers to ask first, as "host:9092" or
+            "host:9092,other:9092".
         topic: the topic, which must exist.
-        key: the column for the record's key; Kafka puts records with the same key into one partition. A
-            string or binary column is written unchanged; of whole numbers, decimals, dates and booleans the
-            text is written. Default: no key.
-        value: the string or binary column for the record's value; null is a tombstone. Default: the whole row
-            as JSON, with nulls as null, timestamps with microseconds and offset, decimals with all digits,
-            and binary columns in Base64.
-        partition: the column of whole numbers for the record's partition. Default, and for null: Kafka's
-            client chooses it, by the key if there is one.
-        headers: the column for the record's headers, such as `headers` of `sources.kafka`.
-        to: the string column for the record's topic, if rows go to several topics; null stands for `topic`.
+        key: the column for the record's key; Kafka puts records with the same key into
+            one partition. A string or binary column is written unchanged; of whole
+            numbers, decimals, dates and booleans the text is written. Default: no key.
+        value: the string or binary column for the record's value; null is a tombstone.
+            Default: the whole row as JSON, with nulls as null, timestamps with
+            microseconds and offset, decimals with all digits, and binary columns in
+            Base64.
+        partition: the column of whole numbers for the record's partition. Default, and
+            for null: Kafka's client chooses it, by the key if there is one.
+        headers: the column for the record's headers, such as `headers` of
+            `sources.kafka`.
+        to: the string column for the record's topic, if rows go to several topics; null
+            stands for `topic`.
         row_id: columns whose values together are unique within a batch, such as
-            `["topic", "partition", "offset"]` of `sources.kafka`. If several rows have the same values, a
-            reader keeps only one of these rows. Default: the id comes from key and value.
+            `["topic", "partition", "offset"]` of `sources.kafka`. If several rows have
+            the same values, a reader keeps only one of these rows. Default: the id
+            comes from key and value.
         exactly_once: write each batch in a transaction.
-        ledger: with `exactly_once`, the topic of the ledger, which several topics can share. It is created if
-            it is missing, compacted and with one partition. Default: `TOPIC-sparkstream-ledger`.
-        take_over: with `exactly_once`, write to the topic although another query of the kit has written to
-            it, or although earlier batches of this query are missing from the topic or the ledger. Records of
-            other programs are always accepted.
-        **options: further options of Spark's writer, such as those of Kafka's producer by their own names:
+        ledger: with `exactly_once`, the topic of the ledger, which several topics can
+            share. It is created if it is missing, compacted and with one partition.
+            Default: `TOPIC-sparkstream-ledger`.
+        take_over: with `exactly_once`, write to the topic although another query of the
+            kit has written to it, or although earlier batches of this query are missing
+            from the topic or the ledger. Records of other programs are always accepted.
+        **options: further options of Spark's writer, such as those of Kafka's producer
+            by their own names:
             `**{"kafka.security.protocol": "SASL_SSL"}`.
 
     Raises:
-        InvalidInputError: an option is set by an argument already, or an argument belongs to the other way to
-            write. When the query starts: a column does not exist or cannot be a key or a value, no broker
-            answers, or the topic does not exist (on Spark Connect, Spark reports the last two in the first
-            batch); with `exactly_once`, another query has written to the topic.
-        MissingExtraError: with `exactly_once`, confluent-kafka, pyarrow or pandas is not installed.
+        InvalidInputError: an option is set by an argument already, or an argument
+            belongs to the other way to write. When the query starts: a column does not
+            exist or cannot be a key or a value, no broker answers, or the topic does
+            not exist (on Spark Connect, Spark reports the last two in the first batch);
+            with `exactly_once`, another query has written to the topic.
+        MissingExtraError: with `exactly_once`, confluent-kafka, pyarrow or pandas is
+            not installed.
 
     Examples:
         >>> kafka("localhost:9092", "totals", key="shop", exactly_once=True).promise
@@ -152,28 +170,42 @@ def kafka(
     given = [name.lower() for name in options]
     for name, argument in (("kafka.bootstrap.servers", "servers"), ("topic", "topic")):
         if name in given:
-            raise InvalidInputError(f"sinks.kafka(): {name} is set by the argument {argument}; leave it out")
+            raise InvalidInputError(
+                f"sinks.kafka(): {name} is set by the argument {argument}; leave it out"
+            )
     brokers.refuse_shown("sinks.kafka()", options)
     check_options(kafka, options, None, *NO_OPTIONS)
     if row_id if exactly_once else ledger or take_over:
         raise InvalidInputError(
-            "sinks.kafka(): row_id is for the headers, which exactly_once=True does not need; ledger and "
-            "take_over are for exactly_once=True; leave out what belongs to the other way"
+            "sinks.kafka(): row_id is for the headers, which exactly_once=True does not"
+            " need; ledger and take_over are for exactly_once=True; leave out what"
+            " belongs to the other way"
         )
-    target = _Target(servers, topic, key, value, partition, headers, to, tuple(row_id), options)
+    target = _Target(
+        servers, topic, key, value, partition, headers, to, tuple(row_id), options
+    )
     if exactly_once:
         SYSTEM.need("sinks.kafka(…, exactly_once=True)")
         from sparkstream_kit.connectors.kafka import transactions
 
         ledger = _ledger_of(topic, ledger)
-        whole = transactions.Target(servers, topic, ledger, take_over, options, target.check, target.records)
-        return with_ledger("kafka", whole.where, MODES, partial(open_target, whole, itself=whole.itself))
+        whole = transactions.Target(
+            servers, topic, ledger, take_over, options, target.check, target.records
+        )
+        return with_ledger(
+            "kafka",
+            whole.where,
+            MODES,
+            partial(open_target, whole, itself=whole.itself),
+        )
     return Sink(
         kind="kafka",
         modes=MODES,
         promise=SYSTEM.sink,
-        after_rewind="writes the rows of replayed batches again; a reader that drops repeats "
-        "keeps those once that come in the same batch as before",
+        after_rewind=(
+            "writes the rows of replayed batches again; a reader that drops repeats "
+            "keeps those once that come in the same batch as before"
+        ),
         needs_checkpoint=True,
         writes_to=(Target("topic", f"{topic} of {servers}"),),
         open=target.open,
@@ -185,17 +217,19 @@ def _ledger_of(topic: str, ledger: str | None) -> str:
     """Return the topic of the ledger of a topic.
 
     Raises:
-        InvalidInputError: it is the topic itself, or has a name that Kafka does not take.
+        InvalidInputError: it is the topic itself, or has a name that Kafka does not
+            take.
     """
     named = ledger or f"{topic}-sparkstream-ledger"
     if named == topic:
         raise InvalidInputError(
-            f"sinks.kafka(): ledger is the topic {topic} itself; give another topic, or leave it out"
+            f"sinks.kafka(): ledger is the topic {topic} itself; give another topic, or"
+            " leave it out"
         )
     if len(named) > _LONGEST:
         raise InvalidInputError(
-            f"sinks.kafka(): the ledger {named} has a name of {len(named)} characters, and Kafka takes "
-            f"{_LONGEST} at most; give ledger= a shorter one"
+            f"sinks.kafka(): the ledger {named} has a name of {len(named)} characters,"
+            f" and Kafka takes {_LONGEST} at most; give ledger= a shorter one"
         )
     return named
 
@@ -230,7 +264,9 @@ class _Target:
             InvalidInputError: a column or the topic does not exist or cannot be used.
         """
         self.check(frame)
-        return self.records(frame).writeStream.format("kafka").options(**self.all_options)
+        return (
+            self.records(frame).writeStream.format("kafka").options(**self.all_options)
+        )
 
     @property
     def all_options(self) -> dict[str, Any]:
@@ -246,7 +282,9 @@ class _Target:
         if self.headers:
             columns["headers"] = column(self.headers).cast(_HEADERS)
         if self.to:
-            columns["topic"] = F.coalesce(column(self.to).cast("string"), F.lit(self.topic))
+            columns["topic"] = F.coalesce(
+                column(self.to).cast("string"), F.lit(self.topic)
+            )
         return frame.select(*(made.alias(name) for name, made in columns.items()))
 
     @property
@@ -254,12 +292,15 @@ class _Target:
         """The records' key (binary); null without a key column."""
         if self.key is None:
             return F.lit(None).cast("binary")
-        return column(self.key).cast("string").cast("binary")  # the first cast leaves bytes unchanged
+        # The first cast leaves bytes unchanged
+        return column(self.key).cast("string").cast("binary")
 
     @property
     def value_column(self) -> Column:
         """The records' value (binary); without a value column, the whole row as JSON."""
-        value = F.to_json(F.struct("*"), JSON) if self.value is None else column(self.value)
+        value = (
+            F.to_json(F.struct("*"), JSON) if self.value is None else column(self.value)
+        )
         return value.cast("binary")
 
     @property
@@ -268,50 +309,75 @@ class _Target:
         if self.row_id:
             return F.md5(F.to_json(F.struct(*map(column, self.row_id)), JSON))
         parts = [self.key_column, self.value_column]
-        # Hash the lengths, too: key "a" with value "bc" must differ from key "ab" with value "c".
-        lengths = [F.coalesce(F.octet_length(part), F.lit(-1)).cast("string") for part in parts]
+        # Hash the lengths, too: key "a" with value "bc" must differ from key "ab" with
+        # value "c".
+        lengths = [
+            F.coalesce(F.octet_length(part), F.lit(-1)).cast("string") for part in parts
+        ]
         bare = [F.coalesce(part, F.lit(b"")) for part in parts]
-        return F.md5(F.concat(F.concat_ws(" ", *lengths, F.lit("")).cast("binary"), *bare))
+        return F.md5(
+            F.concat(F.concat_ws(" ", *lengths, F.lit("")).cast("binary"), *bare)
+        )
 
     def check(self, frame: DataFrame) -> None:
         """Refuse a topic or columns that do not exist, or that cannot be a key, a value or a field of JSON.
 
         Raises:
-            InvalidInputError: the topic or a column does not exist, its type has no plain bytes, or two
-                columns have the same name, as the session compares them, and the value is the row as JSON.
+            InvalidInputError: the topic or a column does not exist, its type has no
+                plain bytes, or two columns have the same name, as the session compares
+                them, and the value is the row as JSON.
         """
         call = "column of sinks.kafka()"
         kinds = {each.name: each.dataType for each in frame.schema}
-        given = (self.key, self.value, self.partition, self.headers, self.to, *self.row_id)
+        given = (
+            self.key,
+            self.value,
+            self.partition,
+            self.headers,
+            self.to,
+            *self.row_id,
+        )
         reject_unknown(call, [name for name in given if name], kinds)
         if self.value and not isinstance(kinds[self.value], _BYTES):
             raise InvalidInputError(
-                f"sinks.kafka(): value {self.value} is {kinds[self.value].simpleString()}, not a string or "
-                "binary; leave value out to write the whole row as JSON, or make it a text with F.to_json"
+                f"sinks.kafka(): value {self.value} is"
+                f" {kinds[self.value].simpleString()}, not a string or binary; leave"
+                " value out to write the whole row as JSON, or make it a text with"
+                " F.to_json"
             )
         if self.key and not isinstance(kinds[self.key], (*_BYTES, *_TEXTS)):
             raise InvalidInputError(
-                f"sinks.kafka(): key {self.key} is {kinds[self.key].simpleString()}, whose bytes are not "
-                "plain; make it a text: frame.withColumn('key', …cast('string')) or F.to_json"
+                f"sinks.kafka(): key {self.key} is {kinds[self.key].simpleString()},"
+                " whose bytes are not plain; make it a text: frame.withColumn('key',"
+                " …cast('string')) or F.to_json"
             )
         if self.value is None:
-            refuse_twice("sinks.kafka(): column", as_compared(frame.sparkSession, frame.columns))
+            refuse_twice(
+                "sinks.kafka(): column", as_compared(frame.sparkSession, frame.columns)
+            )
         _packages.check_session(frame.sparkSession, ("kafka",))
-        # Without the topic Spark fails in the first batch, after a minute. On Connect a test read, as of
-        # a source, needs a permission that a writer may lack.
+        # Without the topic Spark fails in the first batch, after a minute. On Connect a
+        # test read, as of a source, needs a permission that a writer may lack.
         if brokers.can_ask(frame.sparkSession):
             asked = {name: str(each) for name, each in self.all_options.items()}
             with brokers.client(frame.sparkSession, asked) as client:
                 check_topics(client, self.servers, [self.topic])
 
 
-def _write(target: _Target, location: Place | None, batch: DataFrame, batch_id: int) -> None:
+def _write(
+    target: _Target, location: Place | None, batch: DataFrame, batch_id: int
+) -> None:
     records = target.records(batch, **{_ID: target.id_column})
     if not target.row_id:
         records = _numbered(records, by="key" if target.key else _ID)
-    ids = {_QUERY: F.lit(id_of_batch(batch, location)), _BATCH: F.lit(str(batch_id)), _ROW: F.col(_ID)}
+    ids = {
+        _QUERY: F.lit(id_of_batch(batch, location)),
+        _BATCH: F.lit(str(batch_id)),
+        _ROW: F.col(_ID),
+    }
     pairs = [
-        F.struct(F.lit(name).alias("key"), text.cast("binary").alias("value")) for name, text in ids.items()
+        F.struct(F.lit(name).alias("key"), text.cast("binary").alias("value"))
+        for name, text in ids.items()
     ]
     headers = F.array(*pairs)
     if target.headers:
@@ -323,13 +389,18 @@ def _write(target: _Target, location: Place | None, batch: DataFrame, batch_id: 
 def _numbered(records: DataFrame, by: str) -> DataFrame:
     """Append a number to the id of each record, so that records with the same key and value have unique ids.
 
-    The numbers of equal records are interchangeable, so their order does not matter. The shuffle brings all
-    records of a key into one task; they are sorted back into their order in the batch, which Kafka keeps.
+    The numbers of equal records are interchangeable, so their order does not matter.
+    The shuffle brings all records of a key into one task; they are sorted back into
+    their order in the batch, which Kafka keeps.
 
     Args:
         records: the records, with the column `_id`.
         by: the column to shuffle by: "key", or "_id" for records without a key.
     """
     placed = records.withColumn(_AT, F.monotonically_increasing_id()).repartition(by)
-    number = F.row_number().over(Window.partitionBy(*dict.fromkeys([by, _ID])).orderBy(_ID))
-    return placed.withColumn(_ID, F.concat_ws("-", _ID, number)).sortWithinPartitions(_AT)
+    number = F.row_number().over(
+        Window.partitionBy(*dict.fromkeys([by, _ID])).orderBy(_ID)
+    )
+    return placed.withColumn(_ID, F.concat_ws("-", _ID, number)).sortWithinPartitions(
+        _AT
+    )

@@ -1,8 +1,9 @@
 """Topics of Kafka as a source: Spark's own Kafka reader, with checks that run before the query does.
 
-Spark reports a wrong topic, a failed log-in or a broker that does not answer late or never. `kafka`, the only
-public function (`sources.kafka`), checks its arguments, asks the brokers, and returns Spark's own streaming
-DataFrame. `sinks.kafka` uses `check_topics` for the same check of its topic.
+Spark reports a wrong topic, a failed log-in or a broker that does not answer late or
+never. `kafka`, the only public function (`sources.kafka`), checks its arguments, asks
+the brokers, and returns Spark's own streaming DataFrame. `sinks.kafka` uses
+`check_topics` for the same check of its topic.
 """
 
 from __future__ import annotations
@@ -60,49 +61,58 @@ def kafka(
         lines = sources.kafka(spark, "localhost:9092", "sales")
         sales = quarantine.parse_json(lines, SALES)
 
-    This call asks the brokers, so that a wrong address, a failed log-in or a missing topic is an error here.
-    Spark would report it late or never. `start` asks the brokers again if the query has a checkpoint, and
-    refuses two changes:
+    This call asks the brokers, so that a wrong address, a failed log-in or a missing
+    topic is an error here. Spark would report it late or never. `start` asks the
+    brokers again if the query has a checkpoint, and refuses two changes:
 
-    - a topic was deleted and recreated while the query was stopped. Spark would silently skip the first
-      records of the new topic;
-    - Kafka has deleted records before the query read them. The message has their number.
+    - a topic was deleted and recreated while the query was stopped. Spark would
+      silently skip the first records of the new topic;
+    - Kafka has deleted records before the query read them. The message has their
+      number.
 
     On Spark Connect these two checks are not possible; `start` logs a warning instead.
 
     Args:
-        spark: the session, with Spark's Kafka connector (`get_session(…, connectors=["kafka"])`).
-        servers: the address of one or more brokers, "localhost:9092" or "one:9092,two:9092".
+        spark: the session, with Spark's Kafka connector (`get_session(…,
+            connectors=["kafka"])`).
+        servers: the address of one or more brokers, "localhost:9092" or
+            "one:9092,two:9092".
         topics: the name of a topic, or a list of names.
-        pattern: a Java regular expression, in place of `topics`. Topics whose whole name matches are read. A
-            matching topic that is created later is read from its beginning.
-        starting: where a query without a checkpoint begins: "earliest", "latest", a time (the first records
-            with this timestamp or a later one; without a time zone, it is in UTC) or an offset for every
-            partition, `{"sales": {0: 25, 1: "earliest"}}`. A query with a checkpoint resumes after its last
-            batch.
+        pattern: a Java regular expression, in place of `topics`. Topics whose whole
+            name matches are read. A matching topic that is created later is read from
+            its beginning.
+        starting: where a query without a checkpoint begins: "earliest", "latest", a
+            time (the first records with this timestamp or a later one; without a time
+            zone, it is in UTC) or an offset for every partition, `{"sales": {0: 25, 1:
+            "earliest"}}`. A query with a checkpoint resumes after its last batch.
         binary: keep `value` and `key` as bytes, for example to decode Avro.
-        max_offsets_per_trigger: the most records in one batch, over all partitions; Spark may read a few
-            more. Default: no limit.
-        lag_group: a consumer group for this query alone, to which `run` commits the offsets of each batch
-            after its commit, so that Kafka's own tools show how far the query is behind. The offsets are
-            never read back: the query resumes from its checkpoint. If Kafka refuses them, a warning says why.
-            A query without `run` commits none, and Spark Connect cannot. Default: no group.
-        **options: further options of Spark's Kafka source (`failOnDataLoss=False`, `minPartitions=8`).
-            Records of transactions that were not committed are left out; to read them, too, give
-            `**{"kafka.isolation.level": "read_uncommitted"}`.
-            Options of Kafka's own client have dots in their names and must be passed with two stars:
-            `**{"kafka.security.protocol": "SASL_SSL", "kafka.sasl.jaas.config": …}`.
+        max_offsets_per_trigger: the most records in one batch, over all partitions;
+            Spark may read a few more. Default: no limit.
+        lag_group: a consumer group for this query alone, to which `run` commits the
+            offsets of each batch after its commit, so that Kafka's own tools show how
+            far the query is behind. The offsets are never read back: the query resumes
+            from its checkpoint. If Kafka refuses them, a warning says why. A query
+            without `run` commits none, and Spark Connect cannot. Default: no group.
+        **options: further options of Spark's Kafka source (`failOnDataLoss=False`,
+            `minPartitions=8`). Records of transactions that were not committed are left
+            out; to read them, too, give `**{"kafka.isolation.level":
+            "read_uncommitted"}`. Options of Kafka's own client have dots in their names
+            and must be passed with two stars: `**{"kafka.security.protocol":
+            "SASL_SSL", "kafka.sasl.jaas.config": …}`.
 
     Returns:
-        A streaming DataFrame with `value` and `key` (string, or binary), `topic` (string), `partition` (int),
-        `offset` (bigint), `timestamp` (timestamp: when the record was created or when the broker received it,
-        depending on the topic's settings) and `headers` (array of struct of `key` string and `value` binary;
-        null for a record without headers). `value` is null in a record that deletes a key.
+        A streaming DataFrame with `value` and `key` (string, or binary), `topic`
+        (string), `partition` (int), `offset` (bigint), `timestamp` (timestamp: when the
+        record was created or when the broker received it, depending on the topic's
+        settings) and `headers` (array of struct of `key` string and `value` binary;
+        null for a record without headers). `value` is null in a record that deletes a
+        key.
 
     Raises:
-        InvalidInputError: Spark has no Kafka connector, no broker answers within 10 seconds (or the limit in
-            `kafka.default.api.timeout.ms`), the log-in fails, a topic does not exist, or `starting` or an
-            option cannot be used. The message is a single line.
+        InvalidInputError: Spark has no Kafka connector, no broker answers within 10
+            seconds (or the limit in `kafka.default.api.timeout.ms`), the log-in fails,
+            a topic does not exist, or `starting` or an option cannot be used. The
+            message is a single line.
 
     Examples:
         >>> kafka(None, "localhost:9092", "sales")
@@ -114,20 +124,32 @@ def kafka(
     names = [topics] if isinstance(topics, str) else list(topics)
     if bool(names) == (pattern is not None):
         raise InvalidInputError(
-            "sources.kafka() takes topics or a pattern: sources.kafka(spark, servers, 'sales') or "
-            "sources.kafka(spark, servers, pattern='sales-.*')"
+            "sources.kafka() takes topics or a pattern: sources.kafka(spark, servers,"
+            " 'sales') or sources.kafka(spark, servers, pattern='sales-.*')"
         )
     for name in options:
         if ours := _OURS.get(name.lower()):
-            raise InvalidInputError(f"sources.kafka(): {name} is called {ours} here; give {ours}=…")
+            raise InvalidInputError(
+                f"sources.kafka(): {name} is called {ours} here; give {ours}=…"
+            )
     brokers.refuse_shown("sources.kafka()", options)
     check_options(kafka, options)
     builtin.check_number("max_offsets_per_trigger", max_offsets_per_trigger)
-    own = {"kafka.bootstrap.servers": servers, "includeHeaders": "true", **_starting(starting, names)}
-    own |= {"subscribe": ",".join(names)} if names else {"subscribePattern": str(pattern)}
+    own = {
+        "kafka.bootstrap.servers": servers,
+        "includeHeaders": "true",
+        **_starting(starting, names),
+    }
+    own |= (
+        {"subscribe": ",".join(names)} if names else {"subscribePattern": str(pattern)}
+    )
     more = {"maxOffsetsPerTrigger": max_offsets_per_trigger, brokers.GROUP: lag_group}
     own |= {name: str(value) for name, value in more.items() if value is not None}
-    given = {name: str(value) for name, value in options.items() if name.lower() != "includeheaders"}
+    given = {
+        name: str(value)
+        for name, value in options.items()
+        if name.lower() != "includeheaders"
+    }
     given = {"kafka.isolation.level": "read_committed"} | given | own
     frame = _loaded(spark, given)
     _check_broker(spark, given, names, starting)
@@ -144,13 +166,14 @@ def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:
     """Convert the argument `starting` to options of Spark's Kafka source.
 
     Raises:
-        InvalidInputError: the value has another type, a time is in the future, or the mapping does not have
-            exactly the topics in `names`.
+        InvalidInputError: the value has another type, a time is in the future, or the
+            mapping does not have exactly the topics in `names`.
     """
     if isinstance(starting, str) and starting in _WORDS:
         return {"startingOffsets": starting}
     if isinstance(starting, datetime):
-        # A partition without a record of this time or later begins at its end. By default Spark fails there.
+        # A partition without a record of this time or later begins at its end. By
+        # default Spark fails there.
         return {
             "startingTimestamp": str(int(builtin.moment(starting) * 1000)),
             "startingOffsetsByTimestampStrategy": "latest",
@@ -160,10 +183,14 @@ def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:
         if set(found) == set(names):
             return {"startingOffsets": json.dumps(found)}
         raise InvalidInputError(
-            f"sources.kafka(): starting names the topics {', '.join(map(str, found)) or 'none'}, and the "
-            f"source reads {', '.join(names)}; give each of them its offsets"
+            "sources.kafka(): starting names the topics"
+            f" {', '.join(map(str, found)) or 'none'}, and the source reads"
+            f" {', '.join(names)}; give each of them its offsets"
         )
-    fix = "; give 'earliest', 'latest', a datetime, or for topics by name their offsets: {'sales': {0: 25}}"
+    fix = (
+        "; give 'earliest', 'latest', a datetime, or for topics by name their offsets:"
+        " {'sales': {0: 25}}"
+    )
     if isinstance(starting, str):
         fix = hint(starting, _WORDS) or fix
     raise InvalidInputError(f"sources.kafka(): starting is {said(starting)}{fix}")
@@ -175,12 +202,14 @@ def _offsets(topic: str, parts: object) -> dict[str, int]:
     Spark writes "earliest" as -2 and "latest" as -1.
 
     Raises:
-        InvalidInputError: a partition or an offset is no such number or word, or there are none.
+        InvalidInputError: a partition or an offset is no such number or word, or there
+            are none.
     """
     if not isinstance(parts, Mapping) or not parts:
         given = said(parts) if parts != {} else "empty"
         raise InvalidInputError(
-            f"sources.kafka(): starting: {topic} is {given}; give each partition an offset, such as {{0: 25}}"
+            f"sources.kafka(): starting: {topic} is {given}; give each partition an"
+            " offset, such as {0: 25}"
         )
     found: dict[str, int] = {}
     for part, asked in parts.items():
@@ -188,8 +217,9 @@ def _offsets(topic: str, parts: object) -> dict[str, int]:
         are_whole = type(part) is int and type(offset) is int
         if not are_whole or part < 0 or offset < min(_WORDS.values()):
             raise InvalidInputError(
-                f"sources.kafka(): starting: partition {part!r} of {topic} is {said(asked)}; give the number "
-                "of a partition and an offset, 'earliest' or 'latest'"
+                f"sources.kafka(): starting: partition {part!r} of {topic} is"
+                f" {said(asked)}; give the number of a partition and an offset,"
+                " 'earliest' or 'latest'"
             )
         found[str(part)] = offset
     return found
@@ -199,38 +229,47 @@ def _loaded(spark: SparkSession, options: Mapping[str, str]) -> DataFrame:
     """Return Spark's own streaming DataFrame.
 
     Raises:
-        InvalidInputError: Spark refuses the options or has no Kafka connector; with the cause in one line.
+        InvalidInputError: Spark refuses the options or has no Kafka connector; with the
+            cause in one line.
     """
     try:
         frame = spark.readStream.format("kafka").options(**options).load()
         frame.schema  # noqa: B018 - on Connect, only this checks the options
     except PySparkException as err:
-        cause = missing_source(err) or next(line for line in str(err).splitlines() if line.strip())
+        cause = missing_source(err) or next(
+            line for line in str(err).splitlines() if line.strip()
+        )
         raise InvalidInputError(f"sources.kafka(): {cause.strip()}") from None
     return frame
 
 
 def _check_broker(
-    spark: SparkSession, options: Mapping[str, str], names: Sequence[str], starting: object
+    spark: SparkSession,
+    options: Mapping[str, str],
+    names: Sequence[str],
+    starting: object,
 ) -> None:
     """Ask the brokers for the topics, and for the offsets in `starting`; refuse those that do not exist.
 
-    On Spark Connect only the server reaches Kafka, so an empty read by Spark stands in for the questions.
+    On Spark Connect only the server reaches Kafka, so an empty read by Spark stands in
+    for the questions.
 
     Raises:
-        InvalidInputError: no broker answers, the log-in fails, a topic or an offset does not exist, or
-            `lag_group` is given on Spark Connect.
+        InvalidInputError: no broker answers, the log-in fails, a topic or an offset
+            does not exist, or `lag_group` is given on Spark Connect.
     """
     if not brokers.can_ask(spark):
         if brokers.GROUP in options:
             raise InvalidInputError(
-                "sources.kafka(): lag_group needs a session without Spark Connect; leave it out"
+                "sources.kafka(): lag_group needs a session without Spark Connect;"
+                " leave it out"
             )
         brokers.try_to_read(spark, options)
         return
     with brokers.client(spark, options) as client:
         if not names:
-            # Only check that Java accepts the pattern: a topic that matches may be created later.
+            # Only check that Java accepts the pattern: a topic that matches may be
+            # created later.
             client.matching(options["subscribePattern"])
             return
         there = check_topics(client, options["kafka.bootstrap.servers"], names)
@@ -238,7 +277,9 @@ def _check_broker(
             _check_offsets(client, json.loads(options["startingOffsets"]), there)
 
 
-def check_topics(client: brokers.Client, servers: str, names: Sequence[str]) -> dict[str, brokers.Topic]:
+def check_topics(
+    client: brokers.Client, servers: str, names: Sequence[str]
+) -> dict[str, brokers.Topic]:
     """Refuse topics that do not exist in Kafka.
 
     Args:
@@ -250,33 +291,43 @@ def check_topics(client: brokers.Client, servers: str, names: Sequence[str]) -> 
         The id and the partitions of each topic, by its name.
 
     Raises:
-        InvalidInputError: a topic does not exist; the message names a similar one if there is one.
+        InvalidInputError: a topic does not exist; the message names a similar one if
+            there is one.
     """
     there = client.topics(names)
     for name in names:
         if name not in there:
-            near = hint(name, client.names()) or "; create it first, or correct the name"
+            near = (
+                hint(name, client.names()) or "; create it first, or correct the name"
+            )
             raise InvalidInputError(f"Kafka at {servers} has no topic {name}{near}")
     return there
 
 
 def _check_offsets(
-    client: brokers.Client, wanted: Mapping[str, Mapping[str, int]], there: Mapping[str, brokers.Topic]
+    client: brokers.Client,
+    wanted: Mapping[str, Mapping[str, int]],
+    there: Mapping[str, brokers.Topic],
 ) -> None:
     """Refuse offsets in `starting` that a partition does not have, and partitions without an offset.
 
     Raises:
-        InvalidInputError: the partitions given are not exactly those of the topic, or an offset is outside
-            the range that Kafka still has.
+        InvalidInputError: the partitions given are not exactly those of the topic, or
+            an offset is outside the range that Kafka still has.
     """
     for name, topic in there.items():
         given = sorted(int(part) for part in wanted[name])
         if given != sorted(topic.partitions):
             raise InvalidInputError(
-                f"sources.kafka(): starting has offsets for the partitions {given} of {name}, which has "
-                f"{sorted(topic.partitions)}; give each of them one, such as 0: 'earliest'"
+                f"sources.kafka(): starting has offsets for the partitions {given} of"
+                f" {name}, which has {sorted(topic.partitions)}; give each of them one,"
+                " such as 0: 'earliest'"
             )
-    asked = {(name, int(part)): offset for name in wanted for part, offset in wanted[name].items()}
+    asked = {
+        (name, int(part)): offset
+        for name in wanted
+        for part, offset in wanted[name].items()
+    }
     exact = {place: offset for place, offset in asked.items() if offset >= 0}
     first = client.earliest(exact)
     last = client.latest(exact)
@@ -285,6 +336,7 @@ def _check_offsets(
         end = last[name, part]
         if not begin <= offset <= end:
             raise InvalidInputError(
-                f"sources.kafka(): starting: partition {part} of {name} has the offsets {begin} to {end}, "
-                f"and not {offset}; give one of these, 'earliest' or 'latest'"
+                f"sources.kafka(): starting: partition {part} of {name} has the offsets"
+                f" {begin} to {end}, and not {offset}; give one of these, 'earliest' or"
+                " 'latest'"
             )

@@ -1,17 +1,18 @@
 """Write each batch to Kafka in one transaction with its ledger record, by a producer of confluent-kafka.
 
-The ledger is a compacted topic with one partition. Its last committed record with the key `TOPIC/QUERY` says
-which batch of the query is in the topic. Kafka's own fence holds back an older driver: a `transactional.id`
-belongs to one query and one topic, and whoever takes it (`init_transactions`) ends the open transaction of
-the former producer, which can commit nothing any more. A driver whose commit fails reads the ledger. If it is
-not the older one it takes the id again, and finds there whether the commit was done.
+The ledger is a compacted topic with one partition. Its last committed record with the
+key `TOPIC/QUERY` says which batch of the query is in the topic. Kafka's own fence holds
+back an older driver: a `transactional.id` belongs to one query and one topic, and
+whoever takes it (`init_transactions`) ends the open transaction of the former producer,
+which can commit nothing any more. A driver whose commit fails reads the ledger. If it
+is not the older one it takes the id again, and finds there whether the commit was done.
 
-The ledger also has the id that Kafka gives each topic. A topic that was made again has another id, and lacks
-the rows that the query has written, so the query is refused.
+The ledger also has the id that Kafka gives each topic. A topic that was made again has
+another id, and lacks the rows that the query has written, so the query is refused.
 
-`Target` is where `sinks.kafka` writes with `exactly_once=True`. `_Writer` is a producer, with the ledger as
-it was when the producer took its id: nobody else can change that, so the ledger is not read for each batch.
-`_Ledger` has the rules.
+`Target` is where `sinks.kafka` writes with `exactly_once=True`. `_Writer` is a
+producer, with the ledger as it was when the producer took its id: nobody else can
+change that, so the ledger is not read for each batch. `_Ledger` has the rules.
 """
 
 from __future__ import annotations
@@ -67,15 +68,19 @@ _TOO_LARGE = 10
 _NO_TOPIC = 3
 _NOT_ALLOWED = 29
 _NO_PARTITION = -190
-_GONE = (_NO_TOPIC, _NO_PARTITION, -188)  # of the ledger: it has no such topic, or no partition 0
-_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # the id of a topic of brokers that have no ids, before Kafka 2.8
+# Of the ledger: it has no such topic, or no partition 0
+_GONE = (_NO_TOPIC, _NO_PARTITION, -188)
+# The id of a topic of brokers that have no ids, before Kafka 2.8
+_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 _TIMEOUT = "transaction.timeout.ms"
-_LARGEST = 50_000_000  # bytes of a ledger record: the plan of a batch has the names of all its files
+# Bytes of a ledger record: the plan of a batch has the names of all its files
+_LARGEST = 50_000_000
 _QUIET = logging.getLogger(f"{__name__}.librdkafka")  # errors have what it would print
 _QUIET.setLevel(logging.CRITICAL + 1)
 _OF_LEDGER = {
     "cleanup.policy": "compact",
-    "segment.bytes": "1048576",  # Kafka compacts closed segments only: small ones keep a start short
+    # Kafka compacts closed segments only: small ones keep a start short
+    "segment.bytes": "1048576",
     "max.message.bytes": str(_LARGEST),
 }
 _SETTINGS: dict[str, Any] = {
@@ -87,10 +92,12 @@ _SETTINGS: dict[str, Any] = {
     "enable.auto.commit": "false",
     "enable.partition.eof": "true",
     "fetch.wait.max.ms": "50",
-    "group.id": "sparkstream-ledger",  # asked for by every consumer; nothing is committed to it
+    # Asked for by every consumer; nothing is committed to it
+    "group.id": "sparkstream-ledger",
 }
-# The brokers refuse a whole package of records that is larger than the topic's limit for a record. Packages
-# of this size, that of Kafka's Java client, fit into every topic.
+# The brokers refuse a whole package of records that is larger than the topic's limit
+# for a record. Packages of this size, that of Kafka's Java client, fit into every
+# topic.
 _SMALL_PACKAGES = {"batch.size": "16384"}
 
 
@@ -104,8 +111,12 @@ def settings_of(options: Mapping[str, Any]) -> dict[str, str]:
         >>> settings_of({"kafka.ssl.truststore.type": "PEM", "kafka.ssl.truststore.certificates": "-----B…"})
         {'ssl.ca.pem': '-----B…'}
     """
-    given = {name.lower().removeprefix("kafka."): str(value) for name, value in options.items()}
-    given.pop("default.api.timeout.ms", None)  # of the look at the topic, which Java's client takes
+    given = {
+        name.lower().removeprefix("kafka."): str(value)
+        for name, value in options.items()
+    }
+    # Of the look at the topic, which Java's client takes
+    given.pop("default.api.timeout.ms", None)
     login = given.pop("sasl.jaas.config", "")
     for word, text in re.findall(r'(username|password)="((?:[^"\\]|\\.)*)"', login):
         given[f"sasl.{word}"] = re.sub(r"\\(.)", r"\1", text)
@@ -136,11 +147,14 @@ class _Undelivered(NamedTuple):
         code = self.error.code()
         if code == _TOO_LARGE:
             return (
-                f"a record of {self.size:,} bytes is too large (MSG_SIZE_TOO_LARGE); raise the topic's "
-                "max.message.bytes, or leave such rows out"
+                f"a record of {self.size:,} bytes is too large (MSG_SIZE_TOO_LARGE);"
+                " raise the topic's max.message.bytes, or leave such rows out"
             )
         if code == _NO_PARTITION:
-            return f"there is no partition {self.partition}; correct the rows, or add partitions to the topic"
+            return (
+                f"there is no partition {self.partition}; correct the rows, or add"
+                " partitions to the topic"
+            )
         if code == _NO_TOPIC:
             return "there is no such topic; create it, or correct the rows"
         return self.error.str()
@@ -156,9 +170,11 @@ class Target:
         ledger: the topic of the ledger.
         take_over: as in `Ledger`.
         options: the user's options; out of the repr, because they may hold a password.
-        check: refuses a query whose columns cannot be written, or whose topic does not exist.
-        records: returns a batch's records: `value` and `key` (binary), and where the user has named columns
-            for them `partition` (int), `headers` (as in `sources.kafka`) and `topic` (string).
+        check: refuses a query whose columns cannot be written, or whose topic does not
+            exist.
+        records: returns a batch's records: `value` and `key` (binary), and where the
+            user has named columns for them `partition` (int), `headers` (as in
+            `sources.kafka`) and `topic` (string).
     """
 
     servers: str
@@ -177,49 +193,71 @@ class Target:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of all clients."""
-        return _SETTINGS | settings_of(self.options) | {"bootstrap.servers": self.servers, "logger": _QUIET}
+        return (
+            _SETTINGS
+            | settings_of(self.options)
+            | {
+                "bootstrap.servers": self.servers,
+                "logger": _QUIET,
+            }
+        )
 
     @property
     def seconds(self) -> float:
         """How long a transaction may take."""
         return int(self.settings[_TIMEOUT]) / 1000
 
-    def prepare(self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool) -> str | None:
+    def prepare(
+        self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool
+    ) -> str | None:
         """Check the columns, the topic and the ledger, which is created if it is missing.
 
         Raises:
-            InvalidInputError: a column or the topic cannot be used, or another query has written to it.
+            InvalidInputError: a column or the topic cannot be used, or another query
+                has written to it.
         """
         self.check(frame)
         with self._told(InvalidInputError):
             if makes:
                 self._make()
-            # Transactions may be open, which `take` waits for once it has ended its own.
+            # Transactions may be open, which `take` waits for once it has ended its
+            # own.
             found = self.entries(all_of_them=False)
-            ids = topic_ids(AdminClient(self.settings), {self.topic, *_topics_of(found.get(str(query)))})
+            ids = topic_ids(
+                AdminClient(self.settings),
+                {self.topic, *_topics_of(found.get(str(query)))},
+            )
             ledger = _Ledger(self, found, ids[self.topic])
         ledger.check_topics(query, ids)
         ledger.check_owner(query)
-        # An open transaction may hide newer entries: if batches are missing, the next batch is refused.
+        # An open transaction may hide newer entries: if batches are missing, the next
+        # batch is refused.
         there = coming is not None and ledger.last_batch(query) == coming.number
         return ledger.last_plan(coming.query) if coming is not None and there else None
 
     def itself(self) -> str:
         """Return what the topic is known by, whatever the addresses of its brokers are."""
         with self._told(InvalidInputError):
-            return topic_ids(AdminClient(self.settings), [self.topic])[self.topic] or str(self.where)
+            return topic_ids(AdminClient(self.settings), [self.topic])[
+                self.topic
+            ] or str(self.where)
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
         """Give a query its next epoch, and take its transactional id: no older driver can commit any more."""
         with self._told(InvalidInputError):
             for left in (2, 1, 0):
-                writer = _writers[self.servers, self.topic, query] = _Writer(self, query, driver)
+                writer = _writers[self.servers, self.topic, query] = _Writer(
+                    self, query, driver
+                )
                 former = writer.ledger.epoch(query)
                 try:
                     writer.begin()
-                    writer.commit({"epoch": former.number + 1 if former else 1, "driver": driver})
+                    writer.commit(
+                        {"epoch": former.number + 1 if former else 1, "driver": driver}
+                    )
                 except KafkaException as err:
-                    # An older driver that saw no newer epoch has taken the id back: it sees this one next.
+                    # An older driver that saw no newer epoch has taken the id back: it
+                    # sees this one next.
                     if not (left and err.args[0].fatal()):
                         raise
                 else:
@@ -230,18 +268,23 @@ class Target:
 
         Raises:
             InvalidInputError: the ledger's rules refuse the batch.
-            KitError: Kafka refuses the batch or has not taken it in time, or a worker lost rows.
+            KitError: Kafka refuses the batch or has not taken it in time, or a worker
+                lost rows.
         """
         with self._told(KitError):
             failed = self._tried(batch, frame)
             if failed is not None and failed.error.code() != _TOO_LARGE:
-                # A commit without an answer may be done: the second try finds the batch in the ledger then.
+                # A commit without an answer may be done: the second try finds the batch
+                # in the ledger then.
                 failed = self._tried(batch, frame)
             if failed is not None and failed.error.code() == _TOO_LARGE:
                 failed = self._tried(batch, frame, _SMALL_PACKAGES)
             if failed is not None:
                 kind = TransientError if failed.error.code() in _AWAY else KitError
-                raise kind(f"topic {failed.topic} of {self.servers}: batch {batch.number}: {failed}")
+                raise kind(
+                    f"topic {failed.topic} of {self.servers}: batch {batch.number}:"
+                    f" {failed}"
+                )
 
     def _tried(
         self, batch: Batch, frame: DataFrame, more: Mapping[str, str] | None = None
@@ -254,13 +297,16 @@ class Target:
             more: further settings of the producer.
 
         Raises:
-            InvalidInputError: the ledger's rules refuse the batch, as when a newer driver has started.
+            InvalidInputError: the ledger's rules refuse the batch, as when a newer
+                driver has started.
             KitError: the time for the transaction is over.
         """
         place = self.servers, self.topic, batch.query
         writer = _writers.get(place)
         if writer is None or writer.driver != batch.driver:
-            writer = _writers[place] = _Writer(self, batch.query, batch.driver, more or {})
+            writer = _writers[place] = _Writer(
+                self, batch.query, batch.driver, more or {}
+            )
         if writer.ledger.is_written(batch):
             pass_over(frame, batch, self.where)
             return None
@@ -268,11 +314,14 @@ class Target:
             writer.write(batch, self.records(frame))
         except BaseException as err:
             _writers.pop(place, None)
-            with suppress(KafkaException):  # if it cannot be ended now, the next to take the id ends it
+            # If it cannot be ended now, the next to take the id ends it
+            with suppress(KafkaException):
                 writer.producer.abort_transaction(_WAIT)
             if not isinstance(err, KafkaException):
                 raise
-            failed = writer.undelivered or _Undelivered(err.args[0], self.topic, None, 0)
+            failed = writer.undelivered or _Undelivered(
+                err.args[0], self.topic, None, 0
+            )
             if failed.topic == self.ledger and failed.error.code() in _GONE:
                 raise InvalidInputError(self._without_ledger) from None
         else:
@@ -283,17 +332,19 @@ class Target:
         if time.monotonic() < writer.until:
             return failed
         raise KitError(
-            f"{self.where} has not taken batch {batch.number} within {self.seconds:g} s ({failed}); if "
-            "no broker answered, start again; a large batch needs more time, up to the brokers' "
-            f"transaction.max.timeout.ms: sinks.kafka(…, **{{'kafka.{_TIMEOUT}': 900000}})"
+            f"{self.where} has not taken batch {batch.number} within {self.seconds:g} s"
+            f" ({failed}); if no broker answered, start again; a large batch needs more"
+            " time, up to the brokers' transaction.max.timeout.ms: sinks.kafka(…,"
+            f" **{{'kafka.{_TIMEOUT}': 900000}})"
         )
 
     @property
     def _without_ledger(self) -> str:
         """What is said when the ledger is removed while a query runs; nothing is committed without it."""
         return (
-            f"the ledger of {self.where}, topic {self.ledger}, is gone; restore it, or start again: the next "
-            "start makes a new one, and says how to go on without what was in the former"
+            f"the ledger of {self.where}, topic {self.ledger}, is gone; restore it, or"
+            " start again: the next start makes a new one, and says how to go on"
+            " without what was in the former"
         )
 
     @contextmanager
@@ -303,7 +354,9 @@ class Target:
             yield
         except KafkaException as err:
             away = err.args[0].code() in _AWAY
-            raise (TransientError if away else kind)(f"{self.where}: {err.args[0].str()}") from None
+            raise (TransientError if away else kind)(
+                f"{self.where}: {err.args[0].str()}"
+            ) from None
 
     def _make(self) -> None:
         """Create the topic of the ledger if it is missing."""
@@ -311,17 +364,21 @@ class Target:
         if self.ledger not in admin.list_topics(timeout=_WAIT).topics:
             new = NewTopic(self.ledger, 1, -1, config=_OF_LEDGER)
             try:
-                admin.create_topics([new], operation_timeout=_WAIT)[self.ledger].result()
+                admin.create_topics([new], operation_timeout=_WAIT)[
+                    self.ledger
+                ].result()
             except KafkaException as err:
-                if err.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another driver was sooner
+                # Another driver was sooner
+                if err.args[0].name() != "TOPIC_ALREADY_EXISTS":
                     raise
 
     def entries(self, *, all_of_them: bool) -> dict[str, _Entry]:
         """Return the last committed entry of each query in the ledger.
 
         Args:
-            all_of_them: wait for the end of the transactions that are open, to read what is behind their
-                first record; else a ledger that does not exist is an empty one.
+            all_of_them: wait for the end of the transactions that are open, to read
+                what is behind their first record; else a ledger that does not exist is
+                an empty one.
 
         Raises:
             InvalidInputError: there is no ledger, or a record of it is no entry.
@@ -331,10 +388,14 @@ class Target:
         end = -1
         reader: Any
         with closing(Consumer(self.settings)) as reader:
-            if not all_of_them and self.ledger not in reader.list_topics(timeout=_WAIT).topics:
+            if (
+                not all_of_them
+                and self.ledger not in reader.list_topics(timeout=_WAIT).topics
+            ):
                 return found
             reader.assign([part])
-            while (message := reader.poll(self.seconds)) is not None:  # one without a value is falsy
+            # One without a value is falsy
+            while (message := reader.poll(self.seconds)) is not None:
                 error = message.error()
                 offset = message.offset()
                 if error is None:
@@ -346,11 +407,14 @@ class Target:
                     raise KafkaException(error)
                 elif not all_of_them:  # the end of what is committed
                     return found
-                if end < 0:  # what is added during the reading may be added faster than it is read
+                # What is added during the reading may be added faster than it is read
+                if end < 0:
                     end = reader.get_watermark_offsets(part, cached=True)[1]
                 if 0 <= end <= offset:
                     return found
-        raise KafkaException(KafkaError(_TIMED_OUT, f"ledger {self.ledger} cannot be read to its end"))
+        raise KafkaException(
+            KafkaError(_TIMED_OUT, f"ledger {self.ledger} cannot be read to its end")
+        )
 
     def _read(self, message: Message, found: dict[str, _Entry]) -> None:
         """Put the entry of a record of the ledger into those that were found; None removes an entry.
@@ -360,14 +424,17 @@ class Target:
         """
         try:
             topic, slash, query = (message.key() or b"").decode().partition("/")
-            entry: Any = json.loads(message.value() or b"null") if topic == self.topic else None
+            entry: Any = (
+                json.loads(message.value() or b"null") if topic == self.topic else None
+            )
         except ValueError:
             slash = ""
             entry = None
         if not slash or not isinstance(entry, dict | None):
             raise InvalidInputError(
-                f"topic {self.ledger} of {self.servers} has a record that is no entry of a ledger; give the "
-                f"ledger a topic of its own: sinks.kafka(…, ledger='{self.topic}-sparkstream-ledger')"
+                f"topic {self.ledger} of {self.servers} has a record that is no entry"
+                " of a ledger; give the ledger a topic of its own: sinks.kafka(…,"
+                f" ledger='{self.topic}-sparkstream-ledger')"
             )
         if entry is not None:
             found[query] = entry
@@ -378,11 +445,13 @@ class Target:
 def topic_ids(admin: AdminClient, names: Iterable[str]) -> _Ids:
     """Return the id that Kafka gives each topic, by name.
 
-    The id is None for a topic that does not exist, and empty if it is not known: the brokers are older than
-    Kafka 2.8, or this user may not ask.
+    The id is None for a topic that does not exist, and empty if it is not known: the
+    brokers are older than Kafka 2.8, or this user may not ask.
     """
     found: _Ids = {}
-    for name, answer in admin.describe_topics(TopicCollection([*names]), request_timeout=_WAIT).items():
+    for name, answer in admin.describe_topics(
+        TopicCollection([*names]), request_timeout=_WAIT
+    ).items():
         try:
             known = str(answer.result().topic_id)
             found[name] = "" if known == _NO_ID else known
@@ -398,7 +467,8 @@ def _topics_of(entry: Mapping[str, Any] | None) -> dict[str, str]:
     return dict((entry or {}).get("topics", {}))
 
 
-_writers: dict[tuple[str, str, str], _Writer] = {}  # of this process, by brokers, topic and query
+# Of this process, by brokers, topic and query
+_writers: dict[tuple[str, str, str], _Writer] = {}
 
 
 class _Writer:
@@ -408,11 +478,16 @@ class _Writer:
         driver: the start of the query that has taken the id.
         ledger: the ledger, whose entry of the query only the holder of the id changes.
         producer: the producer.
-        until: the monotonic time in seconds until which the transaction can be committed.
+        until: the monotonic time in seconds until which the transaction can be
+            committed.
     """
 
     def __init__(
-        self, target: Target, query: str, driver: str, more: Mapping[str, str] | None = None
+        self,
+        target: Target,
+        query: str,
+        driver: str,
+        more: Mapping[str, str] | None = None,
     ) -> None:
         self.driver = driver
         self.until = 0.0
@@ -439,7 +514,9 @@ class _Writer:
         for error, message in self._reports:
             if error.code() not in _PURGED:
                 size = len(message.value() or b"") + len(message.key() or b"")
-                found.append(_Undelivered(error, str(message.topic()), message.partition(), size))
+                found.append(
+                    _Undelivered(error, str(message.topic()), message.partition(), size)
+                )
         return max(found, key=lambda each: each.size, default=None)
 
     def begin(self) -> None:
@@ -458,8 +535,17 @@ class _Writer:
             self.begin()
             for part in parts:
                 rows += part.num_rows
-                columns = dict(zip(records.columns, (each.to_pylist() for each in part.columns), strict=True))
-                more = (columns.get(name, repeat(None)) for name in ("partition", "headers", "topic"))
+                columns = dict(
+                    zip(
+                        records.columns,
+                        (each.to_pylist() for each in part.columns),
+                        strict=True,
+                    )
+                )
+                more = (
+                    columns.get(name, repeat(None))
+                    for name in ("partition", "headers", "topic")
+                )
                 self._send_rows(
                     zip(columns["value"], columns["key"], *more, strict=False)
                 )  # repeat has no end
@@ -469,7 +555,8 @@ class _Writer:
         """Hand the records of rows to the producer: value, key, partition, headers and topic of each.
 
         Raises:
-            InvalidInputError: a row has a partition, a header or a topic that it must not have.
+            InvalidInputError: a row has a partition, a header or a topic that it must
+                not have.
         """
         target = self._target
 
@@ -477,23 +564,23 @@ class _Writer:
             for value, key, partition, headers, topic in records:
                 if partition is not None and partition < 0:
                     raise InvalidInputError(
-                        f"{target.where}: a row has partition {partition}; give 0 or more, or null to leave "
-                        "the choice to Kafka"
+                        f"{target.where}: a row has partition {partition}; give 0 or"
+                        " more, or null to leave the choice to Kafka"
                     )
                 if any(each is None or each["key"] is None for each in headers or ()):
                     raise InvalidInputError(
-                        f"{target.where}: a row has a header without a key; give each header a key, or leave "
-                        "such headers out: F.filter(…)"
+                        f"{target.where}: a row has a header without a key; give each"
+                        " header a key, or leave such headers out: F.filter(…)"
                     )
                 if topic == "":
                     raise InvalidInputError(
-                        f"{target.where}: a row goes to a topic without a name; give its name, or null for "
-                        f"{target.topic}"
+                        f"{target.where}: a row goes to a topic without a name; give"
+                        f" its name, or null for {target.topic}"
                     )
                 if topic == target.ledger:
                     raise InvalidInputError(
-                        f"{target.where}: a row goes to topic {topic}, which is the ledger; leave it out, or "
-                        "give another ledger="
+                        f"{target.where}: a row goes to topic {topic}, which is the"
+                        " ledger; leave it out, or give another ledger="
                     )
                 place = target.topic if topic is None else topic
                 self._topics.add(place)
@@ -512,11 +599,14 @@ class _Writer:
                 try:
                     self.producer.produce(*place, headers=pairs)
                     break
-                except BufferError:  # the queue is full until the brokers have taken some of it
+                except BufferError:
+                    # the queue is full until the brokers have taken some of it
                     self.producer.poll(0.01)
                 except KafkaException as err:
                     size = len(value or b"") + len(key or b"")
-                    self._failed.append(_Undelivered(err.args[0], topic, partition, size))
+                    self._failed.append(
+                        _Undelivered(err.args[0], topic, partition, size)
+                    )
                     raise
 
     def commit(self, entry: _Entry) -> None:
@@ -530,9 +620,12 @@ class _Writer:
             self._admin, self._topics
         )  # what is made again from now on is found with the next batch
         self.ledger.check_topics(self._query, ids)
-        topics = _topics_of(former) | {name: known for name, known in ids.items() if known}
+        topics = _topics_of(former) | {
+            name: known for name, known in ids.items() if known
+        }
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        first = {"epoch": 1, "driver": self.driver}  # of a query that had no id yet when it was started
+        # Of a query that had no id yet when it was started
+        first = {"epoch": 1, "driver": self.driver}
         entry = {**first, **former, **entry, "topics": topics, "time": now}
         key = f"{self._target.topic}/{self._query}"
         self._send([(json.dumps(entry), key, 0, None, self._target.ledger)])
@@ -545,7 +638,9 @@ class _Ledger(Entries):
 
     what = "topic"
 
-    def __init__(self, target: Target, found: dict[str, _Entry], known: str | None = "") -> None:
+    def __init__(
+        self, target: Target, found: dict[str, _Entry], known: str | None = ""
+    ) -> None:
         super().__init__(target.where, "append", target.take_over)
         self._target = target
         self.found = found
@@ -558,7 +653,10 @@ class _Ledger(Entries):
         topic = self._target.topic
         for query, entry in self.found.items():
             noted = _topics_of(entry).get(topic)
-            went_with_a_former_topic = noted is not None and self._known not in ("", noted)
+            went_with_a_former_topic = noted is not None and self._known not in (
+                "",
+                noted,
+            )
             if entry.get("batch") is not None and not went_with_a_former_topic:
                 return query, max(entry["batch"], 0)
         return None
@@ -571,7 +669,8 @@ class _Ledger(Entries):
             ids: the ids that some topics have now, as `topic_ids` returns them.
 
         Raises:
-            InvalidInputError: a topic lacks rows of this query; with `take_over` it is accepted.
+            InvalidInputError: a topic lacks rows of this query; with `take_over` it is
+                accepted.
         """
         last = self.last_batch(query_id)
         noted = _topics_of(self.found.get(str(query_id)))
@@ -579,11 +678,14 @@ class _Ledger(Entries):
             return
         for name, known in ids.items():
             if name in noted and known not in ("", noted[name]):
-                happened = "was deleted" if known is None else "was deleted and made again"
+                happened = (
+                    "was deleted" if known is None else "was deleted and made again"
+                )
                 raise InvalidInputError(
-                    f"topic {name} of {self._target.servers} {happened} after this query had written its "
-                    f"batches up to {last}; to write all rows again, start with a new checkpoint folder (and "
-                    "a new target for each other sink); or, to go on without them, give take_over=True"
+                    f"topic {name} of {self._target.servers} {happened} after this"
+                    f" query had written its batches up to {last}; to write all rows"
+                    " again, start with a new checkpoint folder (and a new target for"
+                    " each other sink); or, to go on without them, give take_over=True"
                 )
 
     def has_rows(self) -> bool:
@@ -593,4 +695,7 @@ class _Ledger(Entries):
         entry = {**self.of(query_id), "batch": batch_id, "plan": None}
         record = f"'{self._target.topic}/{query_id}' {shlex.quote(json.dumps(entry))}"
         to = f"--bootstrap-server {self._target.servers} --topic {self._target.ledger}"
-        return f"run printf '%s\\t%s\\n' {record} | kafka-console-producer.sh {to} --property parse.key=true"
+        return (
+            f"run printf '%s\\t%s\\n' {record} | kafka-console-producer.sh {to}"
+            " --property parse.key=true"
+        )

@@ -1,21 +1,23 @@
 """Kinesis with boto3: its calls, the offsets of its shards, and reading ahead.
 
-The first functions (`beginning`, `readable`, `moved`, `ranges`) compute offsets and do not call Kinesis.
-`Service` makes the calls for one stream and repeats those that may succeed later. `Ahead` reads ahead in the
-driver's worker to find where the next batch ends. `source` uses these.
+The first functions (`beginning`, `readable`, `moved`, `ranges`) compute offsets and do
+not call Kinesis. `Service` makes the calls for one stream and repeats those that may
+succeed later. `Ahead` reads ahead in the driver's worker to find where the next batch
+ends. `source` uses these.
 
 An offset is what Spark keeps in its checkpoint, as JSON:
 
     {"stream": "sales", "records": 120,
-     "shards": {"shardId-000000000000": {"after": "4959…", "records": 120, "ended": true}},
-     "from": "", "seen": 1763765318.0, "created": 1763700000.0}
+     "shards": {"shardId-000000000000": {"after": "4959…", "records": 120, "ended":
+     true}}, "from": "", "seen": 1763765318.0, "created": 1763700000.0}
 
-For each shard, `after` is the sequence number of the last record that has been read, and `records` is the
-number of records read. `ended` is set for a shard that was closed and has been read to its end. A shard that
-is missing from `shards` has not been read yet: reading begins at `from`, which is empty for the oldest record
-that the stream keeps, or "@" and a time in seconds since 1970. All records that arrived before `seen` have
-been read; 0 means unknown. `created` is the time at which the stream was created. It distinguishes the stream
-from a later one of the same name.
+For each shard, `after` is the sequence number of the last record that has been read,
+and `records` is the number of records read. `ended` is set for a shard that was closed
+and has been read to its end. A shard that is missing from `shards` has not been read
+yet: reading begins at `from`, which is empty for the oldest record that the stream
+keeps, or "@" and a time in seconds since 1970. All records that arrived before `seen`
+have been read; 0 means unknown. `created` is the time at which the stream was created.
+It distinguishes the stream from a later one of the same name.
 """
 
 from __future__ import annotations
@@ -30,7 +32,12 @@ from email.utils import parsedate_to_datetime
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, TransientError, without_secrets
+from sparkstream_kit.errors import (
+    InvalidInputError,
+    MissingExtraError,
+    TransientError,
+    without_secrets,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,8 +50,9 @@ class Shard(NamedTuple):
     """A shard, as the service lists it.
 
     Attributes:
-        parents: the ids of the shards that this shard came from by a split or a merge, as the service names
-            them; empty for an original shard. They may no longer be listed.
+        parents: the ids of the shards that this shard came from by a split or a merge,
+            as the service names them; empty for an original shard. They may no longer
+            be listed.
         first: the first sequence number that a record of the shard can have.
         closed: whether the shard was split or merged and gets no more records.
     """
@@ -62,7 +70,8 @@ class Found:
         after: the sequence number of the last record; empty if none was found.
         records: the number of records found.
         ended: whether the shard is closed and has no further records.
-        seen: all records that arrived before this time (seconds since 1970) have been found; 0 if unknown.
+        seen: all records that arrived before this time (seconds since 1970) have been
+            found; 0 if unknown.
     """
 
     after: str = ""
@@ -76,7 +85,8 @@ class Range(NamedTuple):
 
     Attributes:
         shard: the id of the shard.
-        after: where to start reading: the sequence number before the first record, or `from` of an offset.
+        after: where to start reading: the sequence number before the first record, or
+            `from` of an offset.
         until: the sequence number of the last record.
         records: the number of records in the range.
     """
@@ -93,23 +103,32 @@ def beginning(stream: str, created: float, begin: str) -> Offset:
     Args:
         stream: the name of the stream.
         created: when the stream was created, in seconds since 1970.
-        begin: where to begin, as `from` of an offset: empty for the oldest record, or "@" and a time.
+        begin: where to begin, as `from` of an offset: empty for the oldest record, or
+            "@" and a time.
     """
-    return {"stream": stream, "records": 0, "shards": {}, "from": begin, "seen": 0.0, "created": created}
+    return {
+        "stream": stream,
+        "records": 0,
+        "shards": {},
+        "from": begin,
+        "seen": 0.0,
+        "created": created,
+    }
 
 
 def readable(offset: Offset, listed: Mapping[str, Shard]) -> dict[str, str]:
     """Return the shards that a batch may read from an offset, each with the position to resume at.
 
-    A shard that results from a split or a merge is not read until an earlier batch has read its parents to
-    their ends. So records with the same key keep their order.
+    A shard that results from a split or a merge is not read until an earlier batch has
+    read its parents to their ends. So records with the same key keep their order.
 
     Args:
         offset: where the batch begins.
         listed: the shards that the stream has now, by id.
 
     Returns:
-        For each shard, in order of ids, its `after`, or `from` of the offset if it has not been read yet.
+        For each shard, in order of ids, its `after`, or `from` of the offset if it has
+        not been read yet.
 
     Examples:
         >>> listed = {"a": Shard((), "1", True), "b": Shard(("a",), "5", False)}
@@ -125,23 +144,32 @@ def readable(offset: Offset, listed: Mapping[str, Shard]) -> dict[str, str]:
         name: known[name]["after"] if name in known else offset["from"]
         for name, shard in sorted(listed.items())
         if name not in ended
-        and (name in known or all(parent in ended or parent not in listed for parent in shard.parents))
+        and (
+            name in known
+            or all(parent in ended or parent not in listed for parent in shard.parents)
+        )
     }
 
 
 def moved(
-    offset: Offset, found: Mapping[str, Found], listed: Mapping[str, Shard], *, refresh: float = float("inf")
+    offset: Offset,
+    found: Mapping[str, Found],
+    listed: Mapping[str, Shard],
+    *,
+    refresh: float = float("inf"),
 ) -> Offset:
     """Return the offset after the records that were found; the unchanged offset if nothing was found.
 
-    The end of a closed shard counts as found, too. Spark runs a batch only if the offset changes.
+    The end of a closed shard counts as found, too. Spark runs a batch only if the
+    offset changes.
 
     Args:
         offset: where the batch begins.
         found: the records found in the shards that are `readable`.
-        listed: the shards that the stream has now; a shard that is not listed is dropped from the offset.
-        refresh: also return a new offset if `seen` moves by more than this number of seconds, even without
-            records.
+        listed: the shards that the stream has now; a shard that is not listed is
+            dropped from the offset.
+        refresh: also return a new offset if `seen` moves by more than this number of
+            seconds, even without records.
     """
     shards = dict(offset["shards"])
     for name, each in found.items():
@@ -158,14 +186,17 @@ def moved(
     return {**offset, "records": records, "shards": kept, "seen": seen}
 
 
-def seen_until(offset: Offset, found: Mapping[str, Found], listed: Mapping[str, Shard]) -> float:
+def seen_until(
+    offset: Offset, found: Mapping[str, Found], listed: Mapping[str, Shard]
+) -> float:
     """Return the time before which every record has been read or found, in seconds since 1970.
 
-    A shard that waits for its parents does not count, because its records arrived after those of its parents.
+    A shard that waits for its parents does not count, because its records arrived after
+    those of its parents.
 
     Returns:
-        The earliest `seen` of all shards that can be read. If one of these was not looked at, the `seen` of
-        the offset; 0 if unknown.
+        The earliest `seen` of all shards that can be read. If one of these was not
+        looked at, the `seen` of the offset; 0 if unknown.
     """
     places = readable(offset, listed)
     known = [found[name].seen or offset["seen"] for name in places if name in found]
@@ -175,8 +206,9 @@ def seen_until(offset: Offset, found: Mapping[str, Found], listed: Mapping[str, 
 def ranges(start: Offset, end: Offset) -> list[Range]:
     """Return the ranges that a batch reads, one for each shard with records.
 
-    Spark does not store the start offset of a query's first batch. If that batch is replayed, the start is
-    computed anew and can differ. So the first batch takes the beginning of unread shards from its end offset.
+    Spark does not store the start offset of a query's first batch. If that batch is
+    replayed, the start is computed anew and can differ. So the first batch takes the
+    beginning of unread shards from its end offset.
     """
     is_first = not start["shards"] and not start["seen"]
     fresh = {"after": (end if is_first else start)["from"], "records": 0}
@@ -191,10 +223,13 @@ def ranges(start: Offset, end: Offset) -> list[Range]:
 def made_again(offset: Offset, listed: Mapping[str, Shard]) -> bool:
     """Whether a shard that has been read was deleted and recreated under the same id.
 
-    Sequence numbers grow with time, so a recreated shard begins after the last record that was read.
+    Sequence numbers grow with time, so a recreated shard begins after the last record
+    that was read.
     """
     return any(
-        shard["after"].isdecimal() and name in listed and int(shard["after"]) < int(listed[name].first)
+        shard["after"].isdecimal()
+        and name in listed
+        and int(shard["after"]) < int(listed[name].first)
         for name, shard in offset["shards"].items()
     )
 
@@ -202,7 +237,9 @@ def made_again(offset: Offset, listed: Mapping[str, Shard]) -> bool:
 def gone(offset: Offset, listed: Mapping[str, Shard]) -> list[str]:
     """Return the ids of shards that the stream no longer has and that were not read to their ends."""
     known = offset["shards"].items()
-    return sorted(name for name, shard in known if name not in listed and not shard.get("ended"))
+    return sorted(
+        name for name, shard in known if name not in listed and not shard.get("ended")
+    )
 
 
 _PAGE = 10_000  # records: the most that Kinesis returns for one call
@@ -213,14 +250,16 @@ _ANSWER = 20  # seconds that an answer may take
 _SERVER_ERROR = 500
 _ENDPOINT = re.compile(r"https?://[^/@\s]+/?")
 # https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html#API_GetRecords_Errors
-# Of the temporary errors these have a status below 500; those of 500 and above are all temporary.
+# Of the temporary errors these have a status below 500; those of 500 and above are all
+# temporary.
 _PASSING = re.compile("Throttl|LimitExceeded|ThroughputExceeded|RequestTimeout")
 
 
 class _Clients(dict[tuple[str | None, str | None], Any]):
     """The open clients of this process, by region and endpoint.
 
-    A client cannot be pickled. When Spark sends this module to another process, the copy arrives empty.
+    A client cannot be pickled. When Spark sends this module to another process, the
+    copy arrives empty.
     """
 
     def __reduce__(self) -> Any:
@@ -249,7 +288,8 @@ class Page(NamedTuple):
 
     Attributes:
         records: the records as boto3 returns them, a dict each.
-        iterator: the shard iterator for the next page; None after the last record of a closed shard.
+        iterator: the shard iterator for the next page; None after the last record of a
+            closed shard.
         is_last: whether the shard had no further record at this time.
         now: the service's clock, in seconds since 1970.
     """
@@ -264,8 +304,8 @@ def address(endpoint: str | None) -> str | None:
     """Choose the address of the service: the given one, else that of the environment, else boto3's own.
 
     Args:
-        endpoint: the address that the user gave. None: take it from AWS_ENDPOINT_URL_KINESIS or
-            AWS_ENDPOINT_URL.
+        endpoint: the address that the user gave. None: take it from
+            AWS_ENDPOINT_URL_KINESIS or AWS_ENDPOINT_URL.
 
     Returns:
         The address; None if none is set, so that boto3 finds it from the region.
@@ -274,11 +314,15 @@ def address(endpoint: str | None) -> str | None:
         InvalidInputError: the address is not scheme, host and port, or it names a user.
     """
     if endpoint is None:
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_KINESIS") or os.environ.get("AWS_ENDPOINT_URL") or None
+        endpoint = (
+            os.environ.get("AWS_ENDPOINT_URL_KINESIS")
+            or os.environ.get("AWS_ENDPOINT_URL")
+            or None
+        )
     if endpoint is not None and not _ENDPOINT.fullmatch(endpoint):
         raise InvalidInputError(
-            f"endpoint is {without_secrets(endpoint)!r}; give scheme, host and port, such as "
-            "'http://localhost:4567'"
+            f"endpoint is {without_secrets(endpoint)!r}; give scheme, host and port,"
+            " such as 'http://localhost:4567'"
         )
     return endpoint
 
@@ -292,15 +336,17 @@ class Service:
         stream: the name of the stream.
         region: the region of the stream; None: boto3 finds it.
         endpoint: the service's address; None: from the environment, or boto3 finds it.
-        retry_for: for how many seconds a call is repeated while Kinesis throttles, fails or cannot be
-            reached; 0 makes a single attempt.
+        retry_for: for how many seconds a call is repeated while Kinesis throttles,
+            fails or cannot be reached; 0 makes a single attempt.
 
     Raises:
         InvalidInputError: the endpoint is no address.
         MissingExtraError: boto3 is not installed.
     """
 
-    def __init__(self, stream: str, region: str | None, endpoint: str | None, retry_for: float) -> None:
+    def __init__(
+        self, stream: str, region: str | None, endpoint: str | None, retry_for: float
+    ) -> None:
         try:
             import boto3  # noqa: F401 - used with the first call
         except ImportError:
@@ -313,13 +359,16 @@ class Service:
         """Return the stream's creation time and retention period, and the service's clock.
 
         Raises:
-            InvalidInputError: the stream does not exist, or the service refuses the call.
+            InvalidInputError: the stream does not exist, or the service refuses the
+                call.
             TransientError: the service has not answered in time.
         """
         answer = self.call("describe_stream_summary", StreamName=self.stream)
         found = answer["StreamDescriptionSummary"]
         keeps = found["RetentionPeriodHours"] * 3600.0
-        return Stream(found["StreamCreationTimestamp"].timestamp(), keeps, _clock(answer))
+        return Stream(
+            found["StreamCreationTimestamp"].timestamp(), keeps, _clock(answer)
+        )
 
     def shards(self) -> dict[str, Shard]:
         """Return the stream's shards by id; closed shards are listed while they may still have records."""
@@ -328,11 +377,19 @@ class Service:
         while which:
             answer = self.call("list_shards", **which)
             for each in answer["Shards"]:
-                parents = tuple(filter(None, map(each.get, ("ParentShardId", "AdjacentParentShardId"))))
+                parents = tuple(
+                    filter(
+                        None, map(each.get, ("ParentShardId", "AdjacentParentShardId"))
+                    )
+                )
                 numbers = each["SequenceNumberRange"]
                 closed = "EndingSequenceNumber" in numbers
-                found[each["ShardId"]] = Shard(parents, numbers["StartingSequenceNumber"], closed)
-            which = {"NextToken": answer["NextToken"]} if answer.get("NextToken") else {}
+                found[each["ShardId"]] = Shard(
+                    parents, numbers["StartingSequenceNumber"], closed
+                )
+            which = (
+                {"NextToken": answer["NextToken"]} if answer.get("NextToken") else {}
+            )
         return found
 
     def iterator(self, shard: str, after: str) -> str:
@@ -342,15 +399,20 @@ class Service:
 
         Args:
             shard: the id of the shard.
-            after: the position, as in an offset: a sequence number, "@" and a time, or empty for the oldest
-                record.
+            after: the position, as in an offset: a sequence number, "@" and a time, or
+                empty for the oldest record.
         """
         kind: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
         if after.startswith("@"):
             kind = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": float(after[1:])}
         elif after:
-            kind = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": after}
-        answer = self.call("get_shard_iterator", StreamName=self.stream, ShardId=shard, **kind)
+            kind = {
+                "ShardIteratorType": "AFTER_SEQUENCE_NUMBER",
+                "StartingSequenceNumber": after,
+            }
+        answer = self.call(
+            "get_shard_iterator", StreamName=self.stream, ShardId=shard, **kind
+        )
         return str(answer["ShardIterator"])
 
     def page(self, iterator: str, most: int) -> Page | None:
@@ -385,9 +447,11 @@ class Service:
             The answer as boto3 returns it; None if a shard iterator has expired.
 
         Raises:
-            InvalidInputError: the service refuses the call, its certificate is not accepted, or boto3 has no
-                region or credentials; the message is a single line.
-            TransientError: the service throttled, failed or could not be reached until `retry_for` was over.
+            InvalidInputError: the service refuses the call, its certificate is not
+                accepted, or boto3 has no region or credentials; the message is a single
+                line.
+            TransientError: the service throttled, failed or could not be reached until
+                `retry_for` was over.
         """
         from botocore import exceptions as errors
 
@@ -397,27 +461,42 @@ class Service:
             try:
                 return getattr(_client(*self._place), action)(**given)
             except errors.SSLError as err:
-                fix = "name the file of its certificates in AWS_CA_BUNDLE, or correct the endpoint"
-                raise self._invalid(f"Kinesis at {self.where}: {_one_line(err)}; {fix}") from None
+                fix = (
+                    "name the file of its certificates in AWS_CA_BUNDLE, or correct the"
+                    " endpoint"
+                )
+                raise self._invalid(
+                    f"Kinesis at {self.where}: {_one_line(err)}; {fix}"
+                ) from None
             except (errors.HTTPClientError, errors.ConnectionError) as err:
                 why = f"cannot be reached ({type(err).__name__})"
             except errors.ClientError as err:
                 code = err.response["Error"].get("Code", "")
                 if code == "ExpiredIteratorException":
                     return None
-                status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+                status = err.response.get("ResponseMetadata", {}).get(
+                    "HTTPStatusCode", 0
+                )
                 if not _PASSING.search(code) and status < _SERVER_ERROR:
                     raise self._invalid(self._refusal(action, code)) from None
                 why = f"says {code or status}"
             except errors.BotoCoreError as err:
-                fix = "give the region, and set the credentials before Spark starts, or in ~/.aws"
+                fix = (
+                    "give the region, and set the credentials before Spark starts, or"
+                    " in ~/.aws"
+                )
                 said = _one_line(err)
                 if isinstance(err, errors.CredentialRetrievalError):
-                    # Its text is what the user's own program has printed, which may be a secret.
+                    # Its text is what the user's own program has printed, which may be
+                    # a secret.
                     said = type(err).__name__
                 raise self._invalid(f"stream {self.stream}: {said}; {fix}") from None
             if time.monotonic() + wait > end:
-                after = f", and has not done better for {self._retry_for:g} s" if self._retry_for else ""
+                after = (
+                    f", and has not done better for {self._retry_for:g} s"
+                    if self._retry_for
+                    else ""
+                )
                 fix = "start it, correct the endpoint, or try again later"
                 raise TransientError(f"Kinesis at {self.where} {why}{after}; {fix}")
             time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - spreads the retries of many tasks
@@ -433,9 +512,18 @@ class Service:
         called = "".join(word.title() for word in action.split("_"))
         if code == "ResourceNotFoundException":
             fix = "create it first, or correct the name or the region"
-            return f"Kinesis at {self.where} has no stream {self.stream}, or lost a shard of it; {fix}"
-        refused = f"Kinesis at {self.where} refuses {called} for stream {self.stream} ({code})"
-        return f"{refused}; AWS documents this code; check the credentials and what they may do"
+            return (
+                f"Kinesis at {self.where} has no stream {self.stream}, or lost a shard"
+                f" of it; {fix}"
+            )
+        refused = (
+            f"Kinesis at {self.where} refuses {called} for stream {self.stream}"
+            f" ({code})"
+        )
+        return (
+            f"{refused}; AWS documents this code; check the credentials and what they"
+            " may do"
+        )
 
 
 def _client(region: str | None, endpoint: str | None) -> Any:
@@ -446,9 +534,16 @@ def _client(region: str | None, endpoint: str | None) -> Any:
     from botocore.config import Config
 
     # boto3 must not retry by itself: `Service.call` does, within its own time limit.
-    config = Config(retries={"total_max_attempts": 1}, connect_timeout=_CONNECT, read_timeout=_ANSWER)
-    # Of a session of its own: boto3's default one keeps the first credentials that it has found.
-    made = boto3.Session().client("kinesis", region_name=region, endpoint_url=endpoint, config=config)
+    config = Config(
+        retries={"total_max_attempts": 1},
+        connect_timeout=_CONNECT,
+        read_timeout=_ANSWER,
+    )
+    # Of a session of its own: boto3's default one keeps the first credentials that it
+    # has found.
+    made = boto3.Session().client(
+        "kinesis", region_name=region, endpoint_url=endpoint, config=config
+    )
     return _clients.setdefault((region, endpoint), made)
 
 
@@ -462,10 +557,12 @@ def _one_line(err: Exception) -> str:
     return without_secrets(" ".join(str(err).split()))
 
 
-_REST = 0.4  # seconds after a look that found nothing: Kinesis allows five reads per second and shard
+# Seconds after a look that found nothing: Kinesis allows five reads per second and
+# shard
+_REST = 0.4
 _LISTED_FOR = 60.0  # seconds until the shards are listed again
-# The limit of a look in seconds, if the query can look again. Between two records there can be many empty
-# pages, so a look could take long.
+# The limit of a look in seconds, if the query can look again. Between two records there
+# can be many empty pages, so a look could take long.
 _LOOK = 10.0
 _THREADS = 8  # shards that a look reads at the same time
 
@@ -476,9 +573,10 @@ class _Track:
 
     Attributes:
         after: the position after the last record that was found, as in an offset.
-        iterator: a shard iterator for this position, or for a later one with no records in between; None if
-            it must be requested.
-        over: whether the shard's next record arrived too late to be read (see `Ahead.leave_out`).
+        iterator: a shard iterator for this position, or for a later one with no records
+            in between; None if it must be requested.
+        over: whether the shard's next record arrived too late to be read (see
+            `Ahead.leave_out`).
     """
 
     after: str
@@ -489,8 +587,9 @@ class _Track:
 class Ahead:
     """Reads ahead in the shards of a stream to find the end of the next batch.
 
-    It counts records and keeps sequence numbers, not the records themselves. Each look resumes where the last
-    one ended, so that a shard is not read from the beginning each time.
+    It counts records and keeps sequence numbers, not the records themselves. Each look
+    resumes where the last one ended, so that a shard is not read from the beginning
+    each time.
 
     Args:
         service: the calls for the stream.
@@ -513,7 +612,8 @@ class Ahead:
         """Ignore new records, and let each look continue until it finds a record or the end of all shards.
 
         Args:
-            since: ignore records that arrive at this time (seconds since 1970) or later.
+            since: ignore records that arrive at this time (seconds since 1970) or
+                later.
         """
         self._until = since
         self._tracks.clear()
@@ -547,27 +647,42 @@ class Ahead:
         going = sorted(places)
 
         def is_over() -> bool:
-            # Spark ends a query with availableNow after a look that found nothing. So such a look has no time
-            # limit before it has found something.
-            return (_is_any(found) or self._until == float("inf")) and time.monotonic() > end
+            # Spark ends a query with availableNow after a look that found nothing. So
+            # such a look has no time limit before it has found something.
+            return (
+                _is_any(found) or self._until == float("inf")
+            ) and time.monotonic() > end
 
         while left and going:
-            self._turn += 1  # with a limit below the number of shards, each shard gets its turn
+            # With a limit below the number of shards, each shard gets its turn
+            self._turn += 1
             first = self._turn % len(going)
             names = (going[first:] + going[:first])[:left]
             share = left // len(names)
-            given = [(name, found.setdefault(name, Found()), share, is_over) for name in names]
+            given = [
+                (name, found.setdefault(name, Found()), share, is_over)
+                for name in names
+            ]
             with ThreadPoolExecutor(min(_THREADS, len(names))) as pool:
-                looks = dict(zip(names, pool.map(lambda each: self._look_at(*each), given), strict=True))
+                looks = dict(
+                    zip(
+                        names,
+                        pool.map(lambda each: self._look_at(*each), given),
+                        strict=True,
+                    )
+                )
             left -= sum(taken for taken, _ in looks.values())
             going = [name for name in going if name not in looks or looks[name][1]]
         if not _is_any(found):
             self._rests_until = time.monotonic() + _REST
         if any(each.ended for each in found.values()):
-            self._listed_at = float("-inf")  # list again: other shards have taken its place
+            # List again: other shards have taken its place
+            self._listed_at = float("-inf")
         return found
 
-    def _look_at(self, name: str, found: Found, most: int, is_over: Callable[[], bool]) -> tuple[int, bool]:
+    def _look_at(
+        self, name: str, found: Found, most: int, is_over: Callable[[], bool]
+    ) -> tuple[int, bool]:
         """Read the next records of a shard, at most `most`, and add them to `found`.
 
         Returns:
@@ -584,15 +699,17 @@ class Ahead:
                 track.iterator = None
                 continue
             taken += self._take(page, track, found)
-            # An open shard without further records rests. A closed one is read until Kinesis reports its end,
-            # so that the shards after it can be read.
+            # An open shard without further records rests. A closed one is read until
+            # Kinesis reports its end, so that the shards after it can be read.
             rests = page.is_last and not self._shards[name].closed
             more = not (found.ended or track.over or rests or is_over())
         return taken, more
 
     def _take(self, page: Page, track: _Track, found: Found) -> int:
         """Add the records of a page to `found`, except those that arrived too late; return their number."""
-        arrived = [record["ApproximateArrivalTimestamp"].timestamp() for record in page.records]
+        arrived = [
+            record["ApproximateArrivalTimestamp"].timestamp() for record in page.records
+        ]
         taken = len(list(takewhile(lambda at: at < self._until, arrived)))
         self.now = max(self.now, page.now)
         track.over = taken < len(arrived)

@@ -1,7 +1,8 @@
 """Collections of MongoDB, each batch written once by conditions in the documents and a ledger beside them.
 
-`sink` has the public function `sinks.mongodb`, which checks its arguments and builds the `Sink`. `collection`
-writes the batches; it needs pymongo, and is imported only when `mongodb` is called.
+`sink` has the public function `sinks.mongodb`, which checks its arguments and builds
+the `Sink`. `collection` writes the batches; it needs pymongo, and is imported only when
+`mongodb` is called.
 """
 
 from sparkstream_kit.connectors import System

@@ -1,12 +1,15 @@
 """Write one batch into one MongoDB collection, exactly once and without transactions.
 
-Every attempt to write a batch gets a write number from the ledger (`_Ledger.begin`), higher than all earlier
-numbers of the query. Each document stores the number of the write that wrote it, and a write may only replace
-a document with a lower number. So if an older attempt still has writes on their way to the server, they are
-refused where the newer attempt has already written, and overwritten by it elsewhere. When an attempt has
-written all of its rows, the collection holds exactly these rows, and `_Ledger.finish` records the batch.
+Every attempt to write a batch gets a write number from the ledger (`_Ledger.begin`),
+higher than all earlier numbers of the query. Each document stores the number of the
+write that wrote it, and a write may only replace a document with a lower number. So if
+an older attempt still has writes on their way to the server, they are refused where the
+newer attempt has already written, and overwritten by it elsewhere. When an attempt has
+written all of its rows, the collection holds exactly these rows, and `_Ledger.finish`
+records the batch.
 
-`Target` is where `mongodb` writes, and `_Ledger` is its ledger. `connected` connects and translates errors.
+`Target` is where `mongodb` writes, and `_Ledger` is its ledger. `connected` connects
+and translates errors.
 """
 
 from __future__ import annotations
@@ -55,8 +58,10 @@ if TYPE_CHECKING:
 
 LEDGER = "sparkstream_ledger"
 
-_PATIENCE = 10  # seconds to wait for a server; pymongo's default of 30 is long for a misspelt host
-_REFUSED = (13, 18, 8000)  # a server's error codes: not allowed, wrong log-in; the last is Atlas's
+# Seconds to wait for a server; pymongo's default of 30 is long for a misspelt host
+_PATIENCE = 10
+# A server's error codes: not allowed, wrong log-in; the last is Atlas's
+_REFUSED = (13, 18, 8000)
 _HOW = "write mongodb://user@host:27017/shop, with %40 for an @ in a password"
 
 
@@ -97,30 +102,39 @@ def parse(url: str, database: str | None, collection: str) -> Address:
 
     Args:
         url: the URL.
-        database: the database, which overrides the one in the URL; None to use that one.
-        collection: the collection, which must not be the ledger. pymongo checks the names when it connects.
+        database: the database, which overrides the one in the URL; None to use that
+            one.
+        collection: the collection, which must not be the ledger. pymongo checks the
+            names when it connects.
 
     Raises:
-        InvalidInputError: the URL is not one of MongoDB (the message does not show it, because it may hold a
-            password) or names no database, or the collection is the ledger.
+        InvalidInputError: the URL is not one of MongoDB (the message does not show it,
+            because it may hold a password) or names no database, or the collection is
+            the ledger.
     """
     scheme, _, rest = url.partition("://")
     if scheme not in ("mongodb", "mongodb+srv"):
         raise InvalidInputError(f"mongodb: this is no URL of MongoDB; {_HOW}")
     try:
-        # As mongodb://, which looks up no host, and without the options, some of which only +srv allows.
+        # As mongodb://, which looks up no host, and without the options, some of which
+        # only +srv allows.
         in_url = parse_uri(f"mongodb://{rest.partition('?')[0]}")["database"]
     except (PyMongoError, ValueError):
         raise InvalidInputError(f"mongodb: the URL cannot be read; {_HOW}") from None
     named = database or in_url
     if not named:
         raise InvalidInputError(
-            "mongodb: the URL names no database; write mongodb://host:27017/shop, or give database='shop'"
+            "mongodb: the URL names no database; write mongodb://host:27017/shop, or"
+            " give database='shop'"
         )
     if collection == LEDGER:
-        raise InvalidInputError(f"mongodb: the kit needs the name {LEDGER} for its own; use another")
+        raise InvalidInputError(
+            f"mongodb: the kit needs the name {LEDGER} for its own; use another"
+        )
     if collection.startswith("system."):
-        raise InvalidInputError(f"mongodb: {collection} is a name of the server's own; use another")
+        raise InvalidInputError(
+            f"mongodb: {collection} is a name of the server's own; use another"
+        )
     return Address(url, named)
 
 
@@ -129,19 +143,26 @@ def connected(address: Address) -> Iterator[Database[dict[str, Any]]]:
     """Connect to a database for a `with` block, and report errors in one line, without the URL's secrets.
 
     Raises:
-        InvalidInputError: the URL cannot be used, or the server refuses the log-in; a TransientError if it
-            does not answer, or went away.
+        InvalidInputError: the URL cannot be used, or the server refuses the log-in; a
+            TransientError if it does not answer, or went away.
         KitError: the server reported an error later.
     """
-    # The ledger on a secondary may be out of date, and a write that only one server has can be rolled back.
-    options: dict[str, Any] = {"appname": "sparkstream-kit", "readPreference": "primary", "w": "majority"}
+    # The ledger on a secondary may be out of date, and a write that only one server has
+    # can be rolled back.
+    options: dict[str, Any] = {
+        "appname": "sparkstream-kit",
+        "readPreference": "primary",
+        "w": "majority",
+    }
     if "serverselectiontimeoutms" not in address.url.lower():
         options["serverSelectionTimeoutMS"] = _PATIENCE * 1000
     where = f"MongoDB at {address.shown}"
     try:
         client: MongoClient[dict[str, Any]] = MongoClient(address.url, **options)
     except (PyMongoError, ValueError, TypeError) as err:
-        raise InvalidInputError(f"{where} cannot be used: {cause(err, address)}; correct the URL") from None
+        raise InvalidInputError(
+            f"{where} cannot be used: {cause(err, address)}; correct the URL"
+        ) from None
     with client:
         try:
             client.admin.command("ping")
@@ -154,7 +175,9 @@ def _told(error: Exception, where: str, address: Address) -> KitError:
     """Translate an error of pymongo's into one of the kit's, with the fix if it is known."""
     said = cause(error, address)
     if isinstance(error, ServerSelectionTimeoutError):
-        return TransientError(f"{where} does not answer: {said}; start it, or correct the URL")
+        return TransientError(
+            f"{where} does not answer: {said}; start it, or correct the URL"
+        )
     is_away = isinstance(error, ConnectionFailure)
     if isinstance(error, PyMongoError) and error.has_error_label("RetryableWriteError"):
         is_away = True
@@ -163,7 +186,10 @@ def _told(error: Exception, where: str, address: Address) -> KitError:
     if isinstance(error, ConfigurationError | InvalidName):
         return InvalidInputError(f"{where} cannot be used: {said}")
     if isinstance(error, OperationFailure) and error.code in _REFUSED:
-        fix = f"correct the log-in in the URL, or give the user the role readWrite on {address.database}"
+        fix = (
+            "correct the log-in in the URL, or give the user the role readWrite on"
+            f" {address.database}"
+        )
         return InvalidInputError(f"{where} refuses this: {said}; {fix}")
     return KitError(f"{where}: {said}")
 
@@ -171,8 +197,11 @@ def _told(error: Exception, where: str, address: Address) -> KitError:
 def cause(error: object, address: Address) -> str:
     """Return the text of an error in one line of at most 300 characters, without the URL's secrets."""
     text = " ".join(str(error).split())
-    # Cut what pymongo appends to the error: its settings, and a description of all servers; and values.
-    text = re.split(r" \(configured timeouts|, Timeout: |, full error: | dup key: ", text)[0]
+    # Cut what pymongo appends to the error: its settings, and a description of all
+    # servers; and values.
+    text = re.split(
+        r" \(configured timeouts|, Timeout: |, full error: | dup key: ", text
+    )[0]
     hidden = r"(?i)(?<=:)[^:/@]+(?=@)|(?<=password=)[^&;]+|(?<=properties=)[^&;]+"
     for secret in re.findall(hidden, address.url):
         text = text.replace(secret, "***").replace(unquote_plus(secret), "***")
@@ -183,9 +212,13 @@ _ROWS = 1000  # documents per request
 _TRIES = 5  # attempts to replace documents that another query writes at the same moment
 _DUPLICATE = 11000  # the server's error code for a key that exists already
 _EXISTS = 48  # the server's error code for a collection that exists already
-_CHANGED = r"batch %d, %s: %d values are changed: microseconds are cut, bytes not of UTF-8 become \xff"
+_CHANGED = (
+    r"batch %d, %s: %d values are changed: microseconds are cut, bytes not of UTF-8"
+    r" become \xff"
+)
 _LARGE = 16 * 1024 * 1024  # bytes of a document, at most
-_UNTIL = "0"  # the character after "/": the end of the range of the _ids that begin with "QUERY/"
+# The character after "/": the end of the range of the _ids that begin with "QUERY/"
+_UNTIL = "0"
 
 _log = logging.getLogger(__name__)
 
@@ -204,18 +237,23 @@ class Target:
     def where(self) -> base.Target:
         """The collection and its database."""
         known_as = f"{self.name} in {self.address.known_as}"
-        return base.Target("collection", f"{self.name} in {self.address.shown}", known_as=known_as)
+        return base.Target(
+            "collection", f"{self.name} in {self.address.shown}", known_as=known_as
+        )
 
     def itself(self) -> str:
         """Return what the collection is known by, whatever the address of its server is."""
         with connected(self.address) as database:
             return _Ledger(database, self).itself()
 
-    def prepare(self, frame: DataFrame, query: str | None, coming: Batch | None, _makes: bool) -> str | None:
+    def prepare(
+        self, frame: DataFrame, query: str | None, coming: Batch | None, _makes: bool
+    ) -> str | None:
         """Check that a query may write its rows to the collection; create nothing.
 
         Raises:
-            InvalidInputError: MongoDB cannot hold the columns, or the collection is not this query's.
+            InvalidInputError: MongoDB cannot hold the columns, or the collection is not
+                this query's.
         """
         check_schema(frame.schema, self.keys)
         with connected(self.address) as database:
@@ -232,9 +270,9 @@ class Target:
         """Write a batch of a query, or skip it if the collection already has it.
 
         Raises:
-            InvalidInputError: the ledger's rules refuse the batch; a row makes too large a document, or
-                violates another unique index; or, for `upsert`, a key is null, would be changed, or occurs in
-                two rows.
+            InvalidInputError: the ledger's rules refuse the batch; a row makes too
+                large a document, or violates another unique index; or, for `upsert`, a
+                key is null, would be changed, or occurs in two rows.
             KitError: the server reported an error, or a worker lost rows.
         """
         check_schema(frame.schema, self.keys)
@@ -252,7 +290,10 @@ class Target:
                 for part in parts:
                     for first in range(0, part.num_rows, _ROWS):
                         rows = part.slice(first, _ROWS)
-                        writer.send(encoder.documents(rows), may_be_large=rows.nbytes > _LARGE // 4)
+                        writer.send(
+                            encoder.documents(rows),
+                            may_be_large=rows.nbytes > _LARGE // 4,
+                        )
             ledger.finish(batch, writer.number, has_rows=writer.sent > 0)
         if encoder.changed:
             _log.warning(_CHANGED, batch.number, self.where, encoder.changed)
@@ -261,10 +302,11 @@ class Target:
 class _Ledger(Entries):
     """The ledger: one document for each collection, with an entry for each query that writes to it.
 
-    An entry has `epoch` and `driver` from the first start that takes an epoch, and `batch` (-1 while batch 0
-    is written), `plan` and `write` (the number of the last write) from the query's first batch on. From the
-    first batch with rows on it has `filled`, the last batch with rows, and `collection`, by which the server
-    knows the collection, or True where the server gives collections no UUID.
+    An entry has `epoch` and `driver` from the first start that takes an epoch, and
+    `batch` (-1 while batch 0 is written), `plan` and `write` (the number of the last
+    write) from the query's first batch on. From the first batch with rows on it has
+    `filled`, the last batch with rows, and `collection`, by which the server knows the
+    collection, or True where the server gives collections no UUID.
     """
 
     what = "collection"
@@ -299,13 +341,17 @@ class _Ledger(Entries):
             "$unset": {f"{entry}.plan": "", f"{entry}.filled": ""},
         }
         database = f"db.getSiblingDB({json.dumps(self._database.name)})"
-        return f"run {database}.{LEDGER}.updateOne({json.dumps(self._me)}, {json.dumps(change)})"
+        return (
+            f"run {database}.{LEDGER}.updateOne({json.dumps(self._me)},"
+            f" {json.dumps(change)})"
+        )
 
     def check(self, query_id: str | None) -> None:
         """Refuse a collection that does not belong to this query, or that has lost its rows.
 
         Raises:
-            InvalidInputError: the ledger's rules refuse the collection, or it is a view or of time series.
+            InvalidInputError: the ledger's rules refuse the collection, or it is a view
+                or of time series.
         """
         self._look()
         if self._seen is None:
@@ -314,12 +360,13 @@ class _Ledger(Entries):
         kind = self._seen.get("type", "collection")
         if kind != "collection":
             raise InvalidInputError(
-                f"{self.where} is a {kind}, whose documents cannot be replaced; use another collection"
+                f"{self.where} is a {kind}, whose documents cannot be replaced; use"
+                " another collection"
             )
         if self.how == "upsert" and "collation" in self._seen.get("options", {}):
             raise InvalidInputError(
-                f"{self.where} has a collation, by which different texts can be one key; use another "
-                "collection"
+                f"{self.where} has a collation, by which different texts can be one"
+                " key; use another collection"
             )
         self.check_same(query_id)
         self.check_owner(query_id)
@@ -341,22 +388,32 @@ class _Ledger(Entries):
         own = self.of(query_id)
         noted = own.get("collection")
         last = own.get("batch", -1)
-        if noted is None or last < 0 or self.take_over:  # no rows yet, or an older kit has written them
+        # No rows yet, or an older kit has written them
+        if noted is None or last < 0 or self.take_over:
             return
         if self._went(str(query_id), own):
             raise InvalidInputError(
-                f"{self.where} was made again after this query had written its batches up to {last}, and "
-                "lacks the last ones; restore it; or, to write all rows again, start with another checkpoint "
-                "folder; or, to go on without them, give take_over=True"
+                f"{self.where} was made again after this query had written its batches"
+                f" up to {last}, and lacks the last ones; restore it; or, to write all"
+                " rows again, start with another checkpoint folder; or, to go on"
+                " without them, give take_over=True"
             )
         if not self.has_rows() and not self._expires():
             self.check_lost(query_id, is_there=True)
 
     def itself(self) -> str:
         """Return what the collection is known by, whatever the address of its server is."""
-        servers = self._database.client.topology_description.server_descriptions().values()
-        written = [each for each in servers if each.server_type_name in ("Standalone", "RSPrimary")]
-        processes = [str((each.topology_version or {}).get("processId", "")) for each in written]
+        servers = (
+            self._database.client.topology_description.server_descriptions().values()
+        )
+        written = [
+            each
+            for each in servers
+            if each.server_type_name in ("Standalone", "RSPrimary")
+        ]
+        processes = [
+            str((each.topology_version or {}).get("processId", "")) for each in written
+        ]
         if any(processes):  # of the one server that takes writes
             return f"{self._database.name}.{self.rows.name} of {processes}"
         self._look()
@@ -366,16 +423,23 @@ class _Ledger(Entries):
     def _went(self, query_id: str, entry: Mapping[str, Any]) -> bool:
         """Return whether the rows of a query went with a former collection of this name.
 
-        A collection that was restored from a backup has another UUID than before, and these rows.
+        A collection that was restored from a backup has another UUID than before, and
+        these rows.
         """
         noted = entry.get("collection")
         if noted is None or not self._is_another(noted):
             return False
         newest = entry.get("filled", max(entry.get("batch", 0), 0))
-        # First by the index of the _ids, which have the batch in them if they were appended.
-        appended = {"_id": {"$gte": f"{query_id}/{newest:09}/", "$lt": f"{query_id}{_UNTIL}"}}
+        # First by the index of the _ids, which have the batch in them if they were
+        # appended.
+        appended = {
+            "_id": {"$gte": f"{query_id}/{newest:09}/", "$lt": f"{query_id}{_UNTIL}"}
+        }
         written = {f"{OWN}.query": query_id, f"{OWN}.batch": {"$gte": newest}}
-        return all(self.rows.find_one(which, {"_id": True}) is None for which in (appended, written))
+        return all(
+            self.rows.find_one(which, {"_id": True}) is None
+            for which in (appended, written)
+        )
 
     def _is_another(self, noted: Any) -> bool:
         """Return whether the collection is another one than the noted one, as far as the server says it."""
@@ -384,7 +448,10 @@ class _Ledger(Entries):
 
     def _expires(self) -> bool:
         """Return whether the server removes documents by their age."""
-        return any("expireAfterSeconds" in index for index in self.rows.index_information().values())
+        return any(
+            "expireAfterSeconds" in index
+            for index in self.rows.index_information().values()
+        )
 
     def any_query(self) -> tuple[str, int] | None:
         is_empty = not self.has_rows()
@@ -401,8 +468,9 @@ class _Ledger(Entries):
         The number is higher than those of all earlier attempts of the query.
 
         Raises:
-            InvalidInputError: in the meantime another driver of the query has started or has written the
-                batch, or another query has begun to write to the collection.
+            InvalidInputError: in the meantime another driver of the query has started
+                or has written the batch, or another query has begun to write to the
+                collection.
         """
         entry = f"queries.{batch.query}"
         while True:
@@ -427,7 +495,8 @@ class _Ledger(Entries):
         """Return the error for a batch that another driver has taken over in the meantime.
 
         Raises:
-            InvalidInputError: the other driver has taken a newer epoch; this error names that driver.
+            InvalidInputError: the other driver has taken a newer epoch; this error
+                names that driver.
         """
         self.check_epoch(batch)
         return other_driver(batch.number)
@@ -453,12 +522,15 @@ class _Ledger(Entries):
         queries = self.entries()
         own = queries.get(batch.query, {"epoch": 1, "driver": batch.driver})
         claims = {batch.query: {**own, "batch": batch.number - 1, "write": 0}}
-        if not self._make():  # a new collection: others' rows are gone, so drop their entries
+        # A new collection: others' rows are gone, so drop their entries
+        if not self._make():
             self.check_owner(batch.query)
             claims = queries | claims
         with suppress(DuplicateKeyError):
             as_it_was = {**self._me, "queries": queries}
-            self._ledger.update_one(as_it_was, {"$set": {"queries": claims}}, upsert=True)
+            self._ledger.update_one(
+                as_it_was, {"$set": {"queries": claims}}, upsert=True
+            )
 
     def finish(self, batch: Batch, number: int, *, has_rows: bool = False) -> None:
         """Record a batch as the query's last one, after all of its rows were written.
@@ -469,21 +541,34 @@ class _Ledger(Entries):
             has_rows: whether the batch has rows.
 
         Raises:
-            InvalidInputError: in the meantime another driver has started, or has begun to write the batch;
-                or the collection was made again.
+            InvalidInputError: in the meantime another driver has started, or has begun
+                to write the batch; or the collection was made again.
         """
         entry = f"queries.{batch.query}"
         began = self._identity()
-        self._look()  # the first document that comes after a removal makes the collection again
+        # The first document that comes after a removal makes the collection again
+        self._look()
         self.check_same(batch.query)
         if self._is_another(began):
-            raise KitError(f"{self.where} was removed while batch {batch.number} was written; start again")
+            raise KitError(
+                f"{self.where} was removed while batch {batch.number} was written;"
+                " start again"
+            )
         found: _Document = {}
         if has_rows:
-            found = {f"{entry}.collection": self._identity(), f"{entry}.filled": batch.number}
+            found = {
+                f"{entry}.collection": self._identity(),
+                f"{entry}.filled": batch.number,
+            }
         done = self._ledger.update_one(
             {**self._mine(batch), f"{entry}.write": number},
-            {"$set": {f"{entry}.batch": batch.number, f"{entry}.plan": batch.plan, **found}},
+            {
+                "$set": {
+                    f"{entry}.batch": batch.number,
+                    f"{entry}.plan": batch.plan,
+                    **found,
+                }
+            },
         )
         if not done.matched_count:
             raise self.superseded(batch)
@@ -527,7 +612,10 @@ class _Writer:
 
         For `append` only, where a document's `_id` holds the number of its batch.
         """
-        this = {"$gte": f"{self._query}/{self._batch:09}/", "$lt": f"{self._query}{_UNTIL}"}
+        this = {
+            "$gte": f"{self._query}/{self._batch:09}/",
+            "$lt": f"{self._query}{_UNTIL}",
+        }
         self._rows.delete_many({"_id": this, f"{OWN}.write": {"$lt": self.number}})
 
     def send(self, rows: Iterator[_Document], *, may_be_large: bool = False) -> None:
@@ -535,25 +623,32 @@ class _Writer:
 
         Args:
             rows: the rows.
-            may_be_large: whether a document can be too large for the server, so that each is measured.
+            may_be_large: whether a document can be too large for the server, so that
+                each is measured.
 
         Raises:
-            InvalidInputError: a newer attempt has written a document, or as for `write`.
-            KitError: the server refuses a document, or other queries keep changing the same documents.
+            InvalidInputError: a newer attempt has written a document, or as for
+                `write`.
+            KitError: the server refuses a document, or other queries keep changing the
+                same documents.
         """
         documents = [self._document(row) for row in rows]
         if may_be_large:
             for each in documents:
                 self._check_size(each)
         if self._target.how == "append":
-            # Insert first: at the first attempt of a batch none of these documents exists.
+            # Insert first: at the first attempt of a batch none of these documents
+            # exists.
             documents = self._refused(map(InsertOne, documents), documents)
         for _ in range(_TRIES):
             if not documents:
                 return
             documents = self._refused(map(self._replace, documents), documents)
             self._explain(documents)
-        raise KitError(f"other writers change {self._target.where} faster than this query; stop one of them")
+        raise KitError(
+            f"other writers change {self._target.where} faster than this query; stop"
+            " one of them"
+        )
 
     def _document(self, row: _Document) -> _Document:
         number = self.sent
@@ -564,25 +659,39 @@ class _Writer:
             return {"_id": known, **row, **own}
         keys = {key: row[key] for key in self._target.keys}
         if None in keys.values():
-            check_row_keys(self._target.where, self._target.keys, self._batch, null=True)
-        return {"_id": keys if len(keys) > 1 else next(iter(keys.values())), **row, **own}
+            check_row_keys(
+                self._target.where, self._target.keys, self._batch, null=True
+            )
+        return {
+            "_id": keys if len(keys) > 1 else next(iter(keys.values())),
+            **row,
+            **own,
+        }
 
     def _check_size(self, document: _Document) -> None:
         size = len(bson.encode(document))
         if size > _LARGE:
-            widest = max(document, key=lambda name: len(bson.encode({name: document[name]})))
+            widest = max(
+                document, key=lambda name: len(bson.encode({name: document[name]}))
+            )
             raise InvalidInputError(
-                f"{self._target.where}: a document of batch {self._batch} has {size:,} bytes, most of them "
-                f"in column {widest}, and MongoDB takes {_LARGE:,} at most; split the row, or leave it out"
+                f"{self._target.where}: a document of batch {self._batch} has {size:,}"
+                f" bytes, most of them in column {widest}, and MongoDB takes {_LARGE:,}"
+                " at most; split the row, or leave it out"
             )
 
     def _replace(self, document: _Document) -> ReplaceOne[Any]:
-        older = [{f"{OWN}.query": {"$ne": self._query}}, {f"{OWN}.write": {"$lt": self.number}}]
-        # If the document exists with a newer write, the filter finds nothing, so the server tries to insert
-        # this document, and refuses it because of its _id.
+        older = [
+            {f"{OWN}.query": {"$ne": self._query}},
+            {f"{OWN}.write": {"$lt": self.number}},
+        ]
+        # If the document exists with a newer write, the filter finds nothing, so the
+        # server tries to insert this document, and refuses it because of its _id.
         return ReplaceOne({"_id": document["_id"], "$or": older}, document, upsert=True)
 
-    def _refused(self, changes: Iterable[Any], documents: list[_Document]) -> list[_Document]:
+    def _refused(
+        self, changes: Iterable[Any], documents: list[_Document]
+    ) -> list[_Document]:
         """Send changes to the server, and return the documents that it refused because their `_id` exists.
 
         Args:
@@ -590,8 +699,9 @@ class _Writer:
             documents: the documents, in the same order.
 
         Raises:
-            KitError: the server refuses a document for another reason, such as another unique index; a
-                TransientError if too few servers of a replica set have acknowledged the writes.
+            KitError: the server refuses a document for another reason, such as another
+                unique index; a TransientError if too few servers of a replica set have
+                acknowledged the writes.
         """
         try:
             self._rows.bulk_write([*changes], ordered=False)
@@ -600,22 +710,31 @@ class _Writer:
             for each in refused:
                 said = str(each.get("errmsg"))
                 index = re.search(r"index: (\S+)", said)
-                if each.get("code") == _DUPLICATE and index and not index[1].endswith("_id_"):
+                if (
+                    each.get("code") == _DUPLICATE
+                    and index
+                    and not index[1].endswith("_id_")
+                ):
                     raise InvalidInputError(
-                        f"{self._target.where} has a unique index {index[1]}, in which a row of batch "
-                        f"{self._batch} is the same as another document (E11000); drop the index, or make it "
-                        "the key: how='upsert'"
+                        f"{self._target.where} has a unique index {index[1]}, in which"
+                        f" a row of batch {self._batch} is the same as another document"
+                        " (E11000); drop the index, or make it the key: how='upsert'"
                     ) from None
-                if each.get("code") != _DUPLICATE or (index and not index[1].endswith("_id_")):
-                    why = f"a document of batch {self._batch}: {cause(said, self._target.address)}"
+                if each.get("code") != _DUPLICATE or (
+                    index and not index[1].endswith("_id_")
+                ):
+                    why = (
+                        f"a document of batch {self._batch}:"
+                        f" {cause(said, self._target.address)}"
+                    )
                     if fields := dict.fromkeys(_named_in(each.get("errInfo"))):
                         why += f" (fields: {', '.join(fields)})"
                     raise KitError(f"{self._target.where} refuses {why}") from None
             if late := err.details.get("writeConcernErrors"):
                 said = cause(late[0].get("errmsg"), self._target.address)
                 raise TransientError(
-                    f"{self._target.where}: rows are not on enough servers: {said}; start again when they "
-                    "are back"
+                    f"{self._target.where}: rows are not on enough servers: {said};"
+                    " start again when they are back"
                 ) from None
             return [documents[each["index"]] for each in refused]
         return []
@@ -624,12 +743,16 @@ class _Writer:
         """Find out why the server refused documents, and raise an error if a retry cannot help.
 
         Raises:
-            InvalidInputError: two rows of the batch have the same key, or a newer attempt of this query has
-                written a document.
+            InvalidInputError: two rows of the batch have the same key, or a newer
+                attempt of this query has written a document.
         """
         for each in documents:
-            own = (self._rows.find_one({"_id": each["_id"]}, {OWN: True}) or {}).get(OWN, {})
+            own = (self._rows.find_one({"_id": each["_id"]}, {OWN: True}) or {}).get(
+                OWN, {}
+            )
             if own.get("query") == self._query and own["write"] == self.number:
-                check_row_keys(self._target.where, self._target.keys, self._batch, twice=True)
+                check_row_keys(
+                    self._target.where, self._target.keys, self._batch, twice=True
+                )
             if own.get("query") == self._query and own["write"] > self.number:
                 raise self._ledger.superseded(self._whole)

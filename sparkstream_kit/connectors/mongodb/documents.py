@@ -1,6 +1,7 @@
 """Rows as documents of MongoDB: which types a document can hold, and what each value becomes.
 
-`check_schema` refuses a schema that has others, and `Encoder` turns rows into documents.
+`check_schema` refuses a schema that has others, and `Encoder` turns rows into
+documents.
 """
 
 from __future__ import annotations
@@ -21,11 +22,21 @@ from sparkstream_kit.errors import InvalidInputError, reject_unknown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-OWN = "sparkstream"  # the field with the query, the batch and the number of the write of a document
+# The field with the query, the batch and the number of the write of a document
+OWN = "sparkstream"
 
 _DIGITS = 34  # the most digits of a Decimal128
 _A_DAY = 86_400_000  # milliseconds
-_AS_THEY_ARE = ("binary", "boolean", "byte", "double", "float", "integer", "short", "void")
+_AS_THEY_ARE = (
+    "binary",
+    "boolean",
+    "byte",
+    "double",
+    "float",
+    "integer",
+    "short",
+    "void",
+)
 _KEPT = {*EXACT, *_AS_THEY_ARE, "char", "varchar"}
 
 
@@ -33,26 +44,30 @@ def check_schema(schema: T.StructType, keys: Sequence[str]) -> None:
     """Refuse columns that MongoDB cannot hold, and keys that cannot be a document's `_id`.
 
     Raises:
-        InvalidInputError: a column or a key cannot be used; the message says how to change it.
+        InvalidInputError: a column or a key cannot be used; the message says how to
+            change it.
     """
     reject_unknown("key", keys, schema.names)
     _check_names("column", schema)
     for field in schema.fields:
         if field.name == OWN:
             raise InvalidInputError(
-                f"mongodb: the kit needs the name {OWN} for a field of its own; rename it"
+                f"mongodb: the kit needs the name {OWN} for a field of its own;"
+                " rename it"
             )
         if field.name == "_id" and list(keys) != ["_id"]:
             raise InvalidInputError(
-                "mongodb: a column _id is the document's key: give how='upsert', keys=['_id'], or rename it"
+                "mongodb: a column _id is the document's key: give how='upsert',"
+                " keys=['_id'], or rename it"
             )
         for kind in types_in(field.dataType):
             if isinstance(kind, T.StructType):
                 _check_names(f"in column {field.name} the field", kind)
             if field.name in keys and isinstance(kind, T.ArrayType | T.MapType):
                 raise InvalidInputError(
-                    f"mongodb: key {field.name} has the type {kind.simpleString()}, which cannot be an _id; "
-                    f"make it a text: F.to_json('{field.name}')"
+                    f"mongodb: key {field.name} has the type {kind.simpleString()},"
+                    " which cannot be an _id; make it a text:"
+                    f" F.to_json('{field.name}')"
                 )
             too_long = isinstance(kind, T.DecimalType) and kind.precision > _DIGITS
             if not too_long and kind.typeName() in _KEPT:
@@ -62,8 +77,8 @@ def check_schema(schema: T.StructType, keys: Sequence[str]) -> None:
                 fewer = f"decimal({_DIGITS},{min(kind.scale, _DIGITS)})"
                 fix = f"cast it: F.col('{field.name}').cast('{fewer}'), or leave it out"
             raise InvalidInputError(
-                f"mongodb: column {field.name} has the type {kind.simpleString()}, which MongoDB cannot "
-                f"hold; {fix}"
+                f"mongodb: column {field.name} has the type {kind.simpleString()},"
+                f" which MongoDB cannot hold; {fix}"
             )
 
 
@@ -71,8 +86,8 @@ def _check_names(what: str, schema: T.StructType) -> None:
     for name in schema.names:
         if not name or "." in name or name.startswith("$") or "\0" in name:
             raise InvalidInputError(
-                f"mongodb: {what} {name!r}: MongoDB cannot find a field again whose name is empty, has a dot "
-                "or begins with a dollar; rename it"
+                f"mongodb: {what} {name!r}: MongoDB cannot find a field again whose"
+                " name is empty, has a dot or begins with a dollar; rename it"
             )
     refuse_twice(f"mongodb: {what}", schema.names)
 
@@ -85,7 +100,8 @@ class Encoder:
         keys: the columns that identify a document; a value in them must not be changed.
 
     Attributes:
-        changed: how many values have been changed so far, because MongoDB cannot hold them as they were.
+        changed: how many values have been changed so far, because MongoDB cannot hold
+            them as they were.
     """
 
     def __init__(self, schema: T.StructType, keys: Sequence[str] = ()) -> None:
@@ -108,15 +124,20 @@ class Encoder:
             InvalidInputError: MongoDB cannot hold a key's value as it is.
         """
         columns = []
-        for name, column, make in zip(self._names, part.columns, self._makers, strict=True):
+        for name, column, make in zip(
+            self._names, part.columns, self._makers, strict=True
+        ):
             values = _plain(column).to_pylist()
             before = self.changed
-            columns.append(values if make is None else [make(value) for value in values])
+            columns.append(
+                values if make is None else [make(value) for value in values]
+            )
             if name in self._keys and self.changed > before:
                 raise InvalidInputError(
-                    f"mongodb: key {name} has a value that MongoDB cannot hold as it is, and two rows could "
-                    f"then have the same: truncate times with F.date_trunc('millisecond', '{name}'), encode "
-                    f"a text that is not UTF-8 with F.base64('{name}')"
+                    f"mongodb: key {name} has a value that MongoDB cannot hold as it"
+                    " is, and two rows could then have the same: truncate times with"
+                    f" F.date_trunc('millisecond', '{name}'), encode a text that is not"
+                    f" UTF-8 with F.base64('{name}')"
                 )
         for row in zip(*columns, strict=True):
             yield dict(zip(self._names, row, strict=True))
@@ -134,14 +155,19 @@ class Encoder:
                 return None
             make = lambda values: [element(each) for each in values]  # noqa: E731
         elif isinstance(kind, T.MapType):
-            entry = self._struct(T.StructType().add("key", kind.keyType).add("value", kind.valueType))
-            make = lambda pairs: [entry({"key": key, "value": value}) for key, value in pairs]  # noqa: E731
+            entry = self._struct(
+                T.StructType().add("key", kind.keyType).add("value", kind.valueType)
+            )
+            make = lambda pairs: [  # noqa: E731
+                entry({"key": key, "value": value}) for key, value in pairs
+            ]
         return lambda value: None if value is None else make(value)
 
     def _struct(self, kind: T.StructType) -> Callable[[Any], Any]:
         makers = [(field.name, self._maker(field.dataType)) for field in kind.fields]
         return lambda value: {
-            name: value[name] if make is None else make(value[name]) for name, make in makers
+            name: value[name] if make is None else make(value[name])
+            for name, make in makers
         }
 
     def _time(self, microseconds: int) -> DatetimeMS:
@@ -160,8 +186,8 @@ class Encoder:
 def _plain(column: pa.Array) -> pa.Array:
     """Cast a column to types that Arrow can convert to Python values without an error.
 
-    Dates and timestamps become numbers, because Python's own have only the years 1 to 9999. Texts become
-    bytes if the column has any that is not UTF-8.
+    Dates and timestamps become numbers, because Python's own have only the years 1 to
+    9999. Texts become bytes if the column has any that is not UTF-8.
     """
     as_text = None if _arrow.is_utf8(column) else pa.large_binary()
     kind = _plain_type(column.type, as_text)
@@ -170,11 +196,19 @@ def _plain(column: pa.Array) -> pa.Array:
 
 def _plain_type(kind: pa.DataType, as_text: pa.DataType | None) -> pa.DataType:
     if pa.types.is_struct(kind):
-        return pa.struct([each.with_type(_plain_type(each.type, as_text)) for each in kind])
+        return pa.struct(
+            [each.with_type(_plain_type(each.type, as_text)) for each in kind]
+        )
     if pa.types.is_list(kind):
         return pa.list_(_plain_type(kind.value_type, as_text))
     if pa.types.is_map(kind):
-        return pa.map_(_plain_type(kind.key_type, as_text), _plain_type(kind.item_type, as_text))
+        return pa.map_(
+            _plain_type(kind.key_type, as_text), _plain_type(kind.item_type, as_text)
+        )
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return pa.int32() if pa.types.is_date(kind) else pa.int64()
-    return as_text or kind if pa.types.is_string(kind) or pa.types.is_large_string(kind) else kind
+    return (
+        as_text or kind
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        else kind
+    )

@@ -1,13 +1,14 @@
 """Posts over HTTP as a source: Spark's own file source on a spool, and the feeder that fills the spool.
 
-`posts` is the public function (`sources.posts`). With a URL it starts a `Feeder` in a thread of the driver;
-`sparkstream feed posts` runs the same class. A feeder uses two threads: one holds the connection, the other
-writes the posts to the spool.
+`posts` is the public function (`sources.posts`). With a URL it starts a `Feeder` in a
+thread of the driver; `sparkstream feed posts` runs the same class. A feeder uses two
+threads: one holds the connection, the other writes the posts to the spool.
 
-Posts that were missed while there was no connection are recovered in one of three ways. For Mastodon, the
-feeder reads the timeline from before the last post (`min_id`, "timelines API methods"). A server of events
-is asked to resume with `Last-Event-ID` ("Server-sent events" in the HTML standard). X sends recent posts
-again if the URL has `backfill_minutes` ("Recovery and redundancy"). If none of these applies, the posts are
+Posts that were missed while there was no connection are recovered in one of three ways.
+For Mastodon, the feeder reads the timeline from before the last post (`min_id`,
+"timelines API methods"). A server of events is asked to resume with `Last-Event-ID`
+("Server-sent events" in the HTML standard). X sends recent posts again if the URL has
+`backfill_minutes` ("Recovery and redundancy"). If none of these applies, the posts are
 lost. The feeder reports each gap.
 """
 
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
 
 
 _BRIEF = 5.0  # seconds: a connection that ends sooner counts as failed
-# Mastodon answers shortly before it listens for new posts. Such a post is missing on the stream, so the
-# timeline is read when the connection is that many seconds old.
+# Mastodon answers shortly before it listens for new posts. Such a post is missing on
+# the stream, so the timeline is read when the connection is that many seconds old.
 _LISTENS_AFTER = 1.0
 _PAGE = 40  # posts per request: the most that Mastodon returns
 _PATIENCE = 5.0  # seconds until a timeline is read again, and for a thread to end
@@ -60,22 +61,23 @@ _WAKE_EVERY = 0.1  # seconds: the longest time until a stop is noticed
 class Feeder:
     """Writes the posts of a stream to a spool until it is stopped.
 
-    The constructor makes the first connection, so that a wrong address or token is an error at once. After
-    that the feeder reconnects after every error. Call `run` once to feed.
+    The constructor makes the first connection, so that a wrong address or token is an
+    error at once. After that the feeder reconnects after every error. Call `run` once
+    to feed.
 
     Args:
         url: the URL of the stream.
         folder: the spool.
         token: the token for the server.
-        timeline: a URL that returns the posts after `min_id`, as Mastodon's timelines do. Default: the
-            timeline of a Mastodon stream, else none.
+        timeline: a URL that returns the posts after `min_id`, as Mastodon's timelines
+            do. Default: the timeline of a Mastodon stream, else none.
         every: seconds from one file to the next.
         stall: after this many seconds of silence the connection counts as dead.
         say: a function that shows a line to the user.
 
     Raises:
-        InvalidInputError: the server cannot be reached, its answer is not a stream, it refuses the token, or
-            the folder cannot be written or has another feeder.
+        InvalidInputError: the server cannot be reached, its answer is not a stream, it
+            refuses the token, or the folder cannot be written or has another feeder.
     """
 
     def __init__(
@@ -93,7 +95,9 @@ class Feeder:
             wire.check_url(each, token)
         for name, seconds in (("every", every), ("stall", stall)):
             if not seconds > 0:
-                raise InvalidInputError(f"{name} is {seconds} seconds; give a number above 0")
+                raise InvalidInputError(
+                    f"{name} is {seconds} seconds; give a number above 0"
+                )
         self._url = url
         self._token = token
         self._stall = stall
@@ -102,9 +106,12 @@ class Feeder:
         self._tell = say
         self._stop = threading.Event()
         self._ask_at = 0.0  # when to read the timeline
-        self._refusal: TurnedAway | None = None  # of the first connection, if a later one may succeed
-        self._unwritten = ""  # why the last file could not be written; until it is, no post is taken
-        self._broken: BaseException | None = None  # what ends the feeder, raised by `run`
+        # Of the first connection, if a later one may succeed
+        self._refusal: TurnedAway | None = None
+        # Why the last file could not be written; until it is, no post is taken
+        self._unwritten = ""
+        # What ends the feeder, raised by `run`
+        self._broken: BaseException | None = None
         self._stream: Stream | None = None
         self._spool = Spool(folder, self._say)
         try:
@@ -122,8 +129,8 @@ class Feeder:
         """Return the first connection; None if the server has a temporary error or asks to wait.
 
         Raises:
-            InvalidInputError: the answer is neither a stream nor a temporary error, or the server's
-                certificate is not accepted.
+            InvalidInputError: the answer is neither a stream nor a temporary error, or
+                the server's certificate is not accepted.
             TransientError: the server cannot be reached.
         """
         try:
@@ -135,7 +142,9 @@ class Feeder:
             self._say(self._again(err, 1))
         except wire.FAILED as err:
             fix = "correct the address, or try again later"
-            kind = InvalidInputError if isinstance(err, ssl.SSLError) else TransientError
+            kind = (
+                InvalidInputError if isinstance(err, ssl.SSLError) else TransientError
+            )
             raise kind(f"{self._url} cannot be read: {wire.why(err)}; {fix}") from None
         return None
 
@@ -144,7 +153,9 @@ class Feeder:
         self._tell(printable(line))
 
     def _connected(self) -> Stream:
-        return Stream(self._url, self._token, stall=self._stall, event=self.facts.event or None)
+        return Stream(
+            self._url, self._token, stall=self._stall, event=self.facts.event or None
+        )
 
     # --- in the calling thread: write the posts that have arrived to the spool
 
@@ -152,7 +163,8 @@ class Feeder:
         """Feed until `stop` is set, write the posts that have arrived, and return the spool's totals.
 
         Args:
-            stop: set this event, in another thread or a signal handler, to end the call.
+            stop: set this event, in another thread or a signal handler, to end the
+                call.
 
         Raises:
             InvalidInputError: the last posts cannot be written.
@@ -164,7 +176,8 @@ class Feeder:
                 self._land()
             end = time.monotonic() + _PATIENCE
             while reader.is_alive() and time.monotonic() < end:
-                self._hang_up()  # again and again, because the thread may just have connected
+                # Again and again, because the thread may just have connected
+                self._hang_up()
                 reader.join(_WAKE_EVERY)
         finally:
             stop.set()
@@ -182,9 +195,14 @@ class Feeder:
         try:
             self._spool.land()
         except (OSError, DatabaseError) as err:
-            line = f"cannot write in {self._spool.folder} ({getattr(err, 'strerror', None) or err})"
+            line = (
+                f"cannot write in {self._spool.folder}"
+                f" ({getattr(err, 'strerror', None) or err})"
+            )
             if self._stop.is_set():
-                raise InvalidInputError(f"{line}; the posts of the last moments are lost") from err
+                raise InvalidInputError(
+                    f"{line}; the posts of the last moments are lost"
+                ) from err
             if line != self._unwritten:
                 self._say(f"{line}; it is tried again")
         self._unwritten = line
@@ -217,7 +235,9 @@ class Feeder:
             self._stream = None
             if self._stop.is_set():
                 return
-            up = time.monotonic() - began >= _BRIEF and not isinstance(error, TurnedAway)
+            up = time.monotonic() - began >= _BRIEF and not isinstance(
+                error, TurnedAway
+            )
             failures = 0 if up else failures + 1
             self._say(self._again(error, failures))
 
@@ -229,7 +249,9 @@ class Feeder:
 
     def _follow(self, stream: Stream) -> None:
         """Pass on the messages of a connection until it ends, and read the timeline for missed posts."""
-        self._spool.opened(has_timeline=self._timeline is not None, resumes=wire.backfill_of(self._url))
+        self._spool.opened(
+            has_timeline=self._timeline is not None, resumes=wire.backfill_of(self._url)
+        )
         self._ask_at = time.monotonic() + _LISTENS_AFTER
         for message in stream.messages():
             self._take(message)
@@ -244,17 +266,21 @@ class Feeder:
     def _catch_up(self) -> None:
         """Read the timeline from the stored position on, and keep the posts that the stream missed.
 
-        After a temporary error the position is kept, and the timeline is read again later.
+        After a temporary error the position is kept, and the timeline is read again
+        later.
         """
         self._ask_at = time.monotonic() + _PATIENCE
-        # The next reading starts 200 posts before the end of this one, because a post that arrives later can
-        # rank before posts that were read already.
+        # The next reading starts 200 posts before the end of this one, because a post
+        # that arrives later can rank before posts that were read already.
         read = deque([self.facts.behind], OVERLAP)
         try:
-            # A short page is not the end, because a server may leave posts out of any page. An empty page is.
-            # But if posts arrive faster than the server answers, no page is empty, so stop at the id that was
-            # the newest at the beginning.
-            newest = max((post.id for post in self._page("")), key=wire.by_age, default="")
+            # A short page is not the end, because a server may leave posts out of any
+            # page. An empty page is. But if posts arrive faster than the server
+            # answers, no page is empty, so stop at the id that was the newest at the
+            # beginning.
+            newest = max(
+                (post.id for post in self._page("")), key=wire.by_age, default=""
+            )
             while not self._stop.is_set() and (page := self._page(read[-1])):
                 for post in page:
                     self._take(post, later=True)
@@ -270,7 +296,8 @@ class Feeder:
             self._timeline = None
         except wire.FAILED:
             return  # try again with one of the next messages
-        if not self._stop.is_set():  # else the next feeder reads on from the stored position
+        # Else the next feeder reads on from the stored position
+        if not self._stop.is_set():
             self._spool.left_at("")
 
     def _page(self, after: str) -> list[Message]:
@@ -282,13 +309,19 @@ class Feeder:
             raise TurnedAway(200, f"{self._timeline} is no timeline")
         posts = {wire.id_of(post): post for post in page if isinstance(post, dict)}
         known = [each for each in posts if 0 < len(each) <= wire.LONGEST_ID]
-        newer = sorted((each for each in known if wire.by_age(each) > wire.by_age(after)), key=wire.by_age)
-        return [Message("post", each, json.dumps(posts[each]).encode()) for each in newer]
+        newer = sorted(
+            (each for each in known if wire.by_age(each) > wire.by_age(after)),
+            key=wire.by_age,
+        )
+        return [
+            Message("post", each, json.dumps(posts[each]).encode()) for each in newer
+        ]
 
 
 _log = logging.getLogger(__name__)
 
-# The fields of a post that are used, as X ("data dictionary: Post") and Mastodon ("Status") name them.
+# The fields of a post that are used, as X ("data dictionary: Post") and Mastodon
+# ("Status") name them.
 _POST = """id STRING, created_at TIMESTAMP, text STRING, content STRING, tags ARRAY<STRUCT<name: STRING>>,
     entities STRUCT<hashtags: ARRAY<STRUCT<tag: STRING>>>"""
 _LOOK_EVERY = 1.0  # seconds between two checks whether the session has ended
@@ -311,42 +344,51 @@ def posts(
 
     ::
 
-        posts = sources.posts(spark, "https://mastodon.example/api/v1/streaming/public", spool="posts/")
-        tags = posts.select("created_at", F.explode("tags").alias("tag"))
+        posts = sources.posts(spark, "https://mastodon.example/api/v1/streaming/public",
+        spool="posts/") tags = posts.select("created_at",
+        F.explode("tags").alias("tag"))
 
-    A feeder in this process writes the posts as whole files to a folder, the spool, and Spark reads the
-    spool. Each post in the spool counts exactly once up to the sink, and a repeat within the last 200,000
-    posts is dropped. Posts can be lost only before they reach the spool: if they arrive while there is no
-    connection and the server does not send them again. The feeder reports each such gap. Posts that were
-    missed on the public and hashtag streams of Mastodon are fetched from the timelines afterwards.
+    A feeder in this process writes the posts as whole files to a folder, the spool, and
+    Spark reads the spool. Each post in the spool counts exactly once up to the sink,
+    and a repeat within the last 200,000 posts is dropped. Posts can be lost only before
+    they reach the spool: if they arrive while there is no connection and the server
+    does not send them again. The feeder reports each such gap. Posts that were missed
+    on the public and hashtag streams of Mastodon are fetched from the timelines
+    afterwards.
 
-    The feeder starts with this call, and ends with the session or the process, even if the process is
-    killed; it also feeds while no query reads the spool. `sparkstream feed posts URL FOLDER` runs the same
-    feeder as a process of its own; read its folder with `sources.posts(spark, FOLDER)`.
+    The feeder starts with this call, and ends with the session or the process, even if
+    the process is killed; it also feeds while no query reads the spool. `sparkstream
+    feed posts URL FOLDER` runs the same feeder as a process of its own; read its folder
+    with `sources.posts(spark, FOLDER)`.
 
     Args:
         spark: the session. With a URL, its Spark must read this machine's disks.
         url: the stream's URL, or the folder that another feeder fills.
-        spool: with a URL, the folder for the posts. It is created if it is missing; give the same folder at
-            each start. Files that have been read stay, unless you set Spark's option `cleanSource="delete"`.
-        timeline: a URL that returns the posts after `min_id`, as Mastodon's timelines do. Default: the
-            timeline of a Mastodon stream, else none.
-        token_env: the environment variable with the bearer token. The token is never shown or stored.
-        every: seconds from one file to the next. If the process is killed, the posts of this time are missed,
-            as those of a gap.
-        stall: after this many seconds without data from the server, the feeder reconnects.
-        max_files_per_trigger: the most files that one batch reads. Default: files of 256 MiB together.
+        spool: with a URL, the folder for the posts. It is created if it is missing;
+            give the same folder at each start. Files that have been read stay, unless
+            you set Spark's option `cleanSource="delete"`.
+        timeline: a URL that returns the posts after `min_id`, as Mastodon's timelines
+            do. Default: the timeline of a Mastodon stream, else none.
+        token_env: the environment variable with the bearer token. The token is never
+            shown or stored.
+        every: seconds from one file to the next. If the process is killed, the posts of
+            this time are missed, as those of a gap.
+        stall: after this many seconds without data from the server, the feeder
+            reconnects.
+        max_files_per_trigger: the most files that one batch reads. Default: files of
+            256 MiB together.
         **options: further options of Spark's file source.
 
     Returns:
-        A streaming DataFrame with `id` (string), `created_at` (timestamp), `text` (string; HTML from
-        Mastodon), `tags` (array of string: the hashtags that the server sends, X only with
-        `tweet.fields=entities`; null if it sends none) and `value` (string: the whole post, as JSON).
+        A streaming DataFrame with `id` (string), `created_at` (timestamp), `text`
+        (string; HTML from Mastodon), `tags` (array of string: the hashtags that the
+        server sends, X only with `tweet.fields=entities`; null if it sends none) and
+        `value` (string: the whole post, as JSON).
 
     Raises:
-        InvalidInputError: the URL is invalid or is not a stream, the server cannot be reached or refuses the
-            token, or the spool cannot be written or is filled by another feeder. The message is a single
-            line.
+        InvalidInputError: the URL is invalid or is not a stream, the server cannot be
+            reached or refuses the token, or the spool cannot be written or is filled by
+            another feeder. The message is a single line.
 
     Examples:
         >>> posts(None, "https://api.x.com/2/tweets/sample/stream", spool="posts")
@@ -360,13 +402,26 @@ def posts(
         token = Token.from_environment(token_env)
         given = {"token": token, "timeline": timeline, "every": every, "stall": stall}
         place = _fed(spark, place, spool, given)
-    elif (timeline, token_env, every, stall) != (None, wire.TOKEN, wire.EVERY, wire.STALL):
-        fix = "give timeline, token_env, every and stall to its feeder, sparkstream feed posts"
-        raise InvalidInputError(f"{url} is a folder, which another process fills; {fix}")
+    elif (timeline, token_env, every, stall) != (
+        None,
+        wire.TOKEN,
+        wire.EVERY,
+        wire.STALL,
+    ):
+        fix = (
+            "give timeline, token_env, every and stall to its feeder, sparkstream feed"
+            " posts"
+        )
+        raise InvalidInputError(
+            f"{url} is a folder, which another process fills; {fix}"
+        )
     lines = text(spark, place, max_files_per_trigger=max_files_per_trigger, **options)
-    # A post of X is in `data`. A post with an id at the top level, as Mastodon's, may have a `data` that is
-    # something else.
-    inner = F.when(F.get_json_object("value", "$.id").isNull(), F.get_json_object("value", "$.data"))
+    # A post of X is in `data`. A post with an id at the top level, as Mastodon's, may
+    # have a `data` that is something else.
+    inner = F.when(
+        F.get_json_object("value", "$.id").isNull(),
+        F.get_json_object("value", "$.data"),
+    )
     post = F.from_json(F.coalesce(inner, "value"), _POST)
     return lines.select(post.alias("post"), "value").select(
         "post.id",
@@ -377,25 +432,40 @@ def posts(
     )
 
 
-def _fed(spark: SparkSession, url: str, spool: str | Path | None, given: dict[str, Any]) -> str:
+def _fed(
+    spark: SparkSession, url: str, spool: str | Path | None, given: dict[str, Any]
+) -> str:
     """Start a feeder for a spool in this process, unless one runs already, and return the spool's path.
 
     Raises:
-        InvalidInputError: there is no spool, Spark or its nodes do not read this machine's disk, another URL
-            feeds the spool already, or the feeder cannot start.
+        InvalidInputError: there is no spool, Spark or its nodes do not read this
+            machine's disk, another URL feeds the spool already, or the feeder cannot
+            start.
     """
     if spool is None:
-        raise InvalidInputError(f"posts of {url} need a folder; give spool='posts', the same at each start")
+        raise InvalidInputError(
+            f"posts of {url} need a folder; give spool='posts', the same at each start"
+        )
     folder = locate(spark, spool).folder
     if folder is None:
-        fix = "run sparkstream feed posts URL FOLDER where it does, and give the FOLDER in place of the URL"
-        raise InvalidInputError(f"spool {spool}: this Spark does not read this machine's disks; {fix}")
+        fix = (
+            "run sparkstream feed posts URL FOLDER where it does, and give the FOLDER"
+            " in place of the URL"
+        )
+        raise InvalidInputError(
+            f"spool {spool}: this Spark does not read this machine's disks; {fix}"
+        )
     refuse_many_disks(spark, "spool", str(spool))
     running = _feeding.get(folder)
-    if running is not None and running.lives and (running.url, running.given) == (url, given):
+    if (
+        running is not None
+        and running.lives
+        and (running.url, running.given) == (url, given)
+    ):
         running.spark = spark
     else:
-        if running is not None and running.url == url:  # with another token, or another pace
+        # With another token, or another pace
+        if running is not None and running.url == url:
             running.end()
         _feeding[folder] = _Feeding(spark, url, folder, given)
     return str(spool)
@@ -414,12 +484,15 @@ class _Feeding:
         InvalidInputError: the feeder cannot start (see `Feeder`).
     """
 
-    def __init__(self, spark: SparkSession, url: str, folder: Path, given: dict[str, Any]) -> None:
+    def __init__(
+        self, spark: SparkSession, url: str, folder: Path, given: dict[str, Any]
+    ) -> None:
         self.spark = spark
         self.url = url
         self.given = given
         self._over = threading.Event()  # set when the session or the process ends
-        feeder = Feeder(url, folder, say=self._say, **given)  # raises if it cannot start
+        # Raises if it cannot start
+        feeder = Feeder(url, folder, say=self._say, **given)
         self._thread = in_thread("feeder", partial(self._feed, feeder))
         in_thread("session", self._watch)
         atexit.register(self.end)

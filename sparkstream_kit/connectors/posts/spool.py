@@ -1,14 +1,16 @@
 """The spool, a folder of post files: whole files, each post once, filled by one feeder at a time.
 
-`Spool` takes the messages of a connection, counts them in its `Facts`, writes the posts to files and knows
-which posts they have. The feeder in `source` uses it from two threads: one takes, the other one writes.
+`Spool` takes the messages of a connection, counts them in its `Facts`, writes the posts
+to files and knows which posts they have. The feeder in `source` uses it from two
+threads: one takes, the other one writes.
 
-A file appears in three steps. First it is written under a hidden name, which Spark skips, and synced to the
-disk. Then one transaction in `_feed.db`, a small SQLite database in the same folder, records its posts as
-kept. Only then the file gets its visible name. So a feeder that is killed at any point leaves nothing half
-done: the next feeder renames a hidden file whose posts are in the database, and removes one whose posts are
-not. Spark may delete files that it has read (`cleanSource="delete"`), because the database still knows their
-posts.
+A file appears in three steps. First it is written under a hidden name, which Spark
+skips, and synced to the disk. Then one transaction in `_feed.db`, a small SQLite
+database in the same folder, records its posts as kept. Only then the file gets its
+visible name. So a feeder that is killed at any point leaves nothing half done: the next
+feeder renames a hidden file whose posts are in the database, and removes one whose
+posts are not. Spark may delete files that it has read (`cleanSource="delete"`), because
+the database still knows their posts.
 """
 
 from __future__ import annotations
@@ -33,11 +35,13 @@ if TYPE_CHECKING:
     from sparkstream_kit.connectors.posts.wire import Message
 
 
-_KEPT = 200_000  # ids kept to recognise repeated posts: those of about an hour at 50 posts per second
+# Ids kept to recognise repeated posts: those of about an hour at 50 posts per second
+_KEPT = 200_000
 _NOTE_EVERY = 10.0  # seconds between two updates of the facts if no post arrives
-# A timeline is read from this number of posts before the last one. Mastodon orders the ids of posts from
-# other servers by the time of writing, so such a post can arrive later and still rank before the last one.
-# The highest id may have arrived some posts ago, so more of the last posts are looked at.
+# A timeline is read from this number of posts before the last one. Mastodon orders the
+# ids of posts from other servers by the time of writing, so such a post can arrive
+# later and still rank before the last one. The highest id may have arrived some posts
+# ago, so more of the last posts are looked at.
 OVERLAP = 200
 _LAST = 1000
 _TABLES = """
@@ -56,13 +60,18 @@ class Facts:
         posts: the number of posts kept.
         files: the number of files written.
         repeats: the number of repeated posts, which were dropped.
-        later: the number of posts that were missed on the stream and fetched from a timeline afterwards.
-        others: the number of messages that were not posts, and of lines that cannot be read.
+        later: the number of posts that were missed on the stream and fetched from a
+            timeline afterwards.
+        others: the number of messages that were not posts, and of lines that cannot be
+            read.
         cuts: how often a connection ended, on either side.
-        seconds: the total time between the last message of a connection and the next connection.
-        heard: when the server last sent something, in seconds since 1970; 0 if it never has.
+        seconds: the total time between the last message of a connection and the next
+            connection.
+        heard: when the server last sent something, in seconds since 1970; 0 if it never
+            has.
         event: the id of the last server-sent event; "" if there was none.
-        behind: the id of the post after which a timeline must still be read; "" if nothing was missed.
+        behind: the id of the post after which a timeline must still be read; "" if
+            nothing was missed.
         stamp: the number in the name of the last file: milliseconds since 1970.
     """
 
@@ -81,10 +90,17 @@ class Facts:
     def __str__(self) -> str:
         """Return the totals as one line, for the feeder's last message."""
         parts = [
-            f"{self.posts:,} posts in {self.files:,} file{'' if self.files == 1 else 's'}",
+            (
+                f"{self.posts:,} posts in {self.files:,}"
+                f" file{'' if self.files == 1 else 's'}"
+            ),
             f"{self.repeats:,} repeats dropped" if self.repeats else "",
             f"{self.others:,} messages that were no posts" if self.others else "",
-            f"{self.cuts:,} times cut, {self.seconds:,.0f} s without a connection" if self.cuts else "",
+            (
+                f"{self.cuts:,} times cut, {self.seconds:,.0f} s without a connection"
+                if self.cuts
+                else ""
+            ),
             f"{self.later:,} posts fetched afterwards" if self.later else "",
             "what was missed last is fetched at the next start" if self.behind else "",
         ]
@@ -105,17 +121,23 @@ class Spool:
         facts: the totals of the spool, from its database.
 
     Raises:
-        InvalidInputError: the folder cannot be written, another feeder fills it, or its database is damaged.
+        InvalidInputError: the folder cannot be written, another feeder fills it, or its
+            database is damaged.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], say: Callable[[str], object]) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], say: Callable[[str], object]
+    ) -> None:
         self.folder = _files.local("spool", folder)
         self._say = say
-        self._waiting: dict[str, tuple[bytes, bool]] = {}  # by id: the line, and whether it came later
-        self._told = set[str]()  # what this connection has reported about messages that are not posts
+        # By id: the line, and whether it came later
+        self._waiting: dict[str, tuple[bytes, bool]] = {}
+        # What this connection has reported about messages that are not posts
+        self._told = set[str]()
         self._fetched = 0  # posts that came later, since this was last reported
         self._noted = time.monotonic()
-        self._busy = threading.Lock()  # held by each method that reads or changes what waits, or the facts
+        # Held by each method that reads or changes what waits, or the facts
+        self._busy = threading.Lock()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = (self.folder / "_feed.lock").open("wb")
@@ -127,7 +149,9 @@ class Spool:
                 raise
         except BlockingIOError:
             fix = "stop it, give another folder, or read this one without a URL"
-            raise InvalidInputError(f"another feeder fills {folder} already; {fix}") from None
+            raise InvalidInputError(
+                f"another feeder fills {folder} already; {fix}"
+            ) from None
         except (OSError, sqlite3.Error) as err:
             reason = getattr(err, "strerror", None) or err
             raise InvalidInputError(
@@ -135,28 +159,37 @@ class Spool:
             ) from err
 
     def _opened(self) -> sqlite3.Connection:
-        # The thread that creates the spool opens the database, so that it gets the error for a wrong folder;
-        # later both threads use it, each while it holds `_busy`, hence `check_same_thread`. If another
-        # process holds the database for longer than the timeout, the feeder tries again.
+        # The thread that creates the spool opens the database, so that it gets the
+        # error for a wrong folder; later both threads use it, each while it holds
+        # `_busy`, hence `check_same_thread`. If another process holds the database for
+        # longer than the timeout, the feeder tries again.
         path = self.folder / "_feed.db"
         database = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
         try:
             database.executescript(_TABLES)
             found = database.execute("SELECT facts FROM facts").fetchone()
-            # Another version of the kit may have stored facts that this version does not have: ignore them.
+            # Another version of the kit may have stored facts that this version does
+            # not have: ignore them.
             known = {each.name for each in fields(Facts)}
             given = json.loads(found[0]) if found else {}
-            self.facts = Facts(**{name: value for name, value in given.items() if name in known})
+            self.facts = Facts(
+                **{name: value for name, value in given.items() if name in known}
+            )
             self._name_decided()
             for hidden in self.folder.glob(".*posts-*.jsonl*"):  # also one half written
                 hidden.unlink()  # its posts are not in the database
         except BaseException as err:
             database.close()
             # AttributeError and ValueError: the stored facts are not an object of JSON.
-            is_damaged = isinstance(err, AttributeError | TypeError | ValueError | sqlite3.DatabaseError)
+            is_damaged = isinstance(
+                err, AttributeError | TypeError | ValueError | sqlite3.DatabaseError
+            )
             if not is_damaged or isinstance(err, sqlite3.OperationalError):
                 raise
-            fix = "remove it to go on: a post of before that comes again is then kept twice"
+            fix = (
+                "remove it to go on: a post of before that comes again is then kept"
+                " twice"
+            )
             raise InvalidInputError(f"{path} is damaged ({err}); {fix}") from err
         return database
 
@@ -173,7 +206,8 @@ class Spool:
 
         Args:
             has_timeline: whether missed posts can be fetched from a timeline.
-            resumes: the longest gap, in seconds, whose posts the server has promised to send again.
+            resumes: the longest gap, in seconds, whose posts the server has promised to
+                send again.
         """
         with self._busy:
             facts = self.facts
@@ -184,7 +218,10 @@ class Spool:
                 seconds = max(0.0, now - facts.heard)
                 facts.cuts += 1
                 facts.seconds += seconds
-                what = "what came meanwhile is missed, unless the server sends it again by itself"
+                what = (
+                    "what came meanwhile is missed, unless the server sends it again by"
+                    " itself"
+                )
                 if facts.behind or facts.event or seconds < resumes:
                     what = "the server is asked for what was missed"
                 self._say(f"connected again, after {seconds:,.1f} s; {what}")
@@ -192,7 +229,9 @@ class Spool:
 
     def _overlap(self) -> str:
         """Return the id from which to read a timeline; "" if the spool has no post yet."""
-        rows = self._database.execute("SELECT id FROM posts ORDER BY number DESC LIMIT ?", (_LAST,))
+        rows = self._database.execute(
+            "SELECT id FROM posts ORDER BY number DESC LIMIT ?", (_LAST,)
+        )
         last = sorted([*(row[0] for row in rows), *self._waiting], key=by_age)
         return last[-OVERLAP:][0] if last else ""
 
@@ -201,7 +240,8 @@ class Spool:
 
         Args:
             message: the message from the stream or its timeline.
-            later: whether the message comes from the timeline, and so was missed on the stream.
+            later: whether the message comes from the timeline, and so was missed on the
+                stream.
         """
         with self._busy:
             facts = self.facts
@@ -225,32 +265,40 @@ class Spool:
     def land(self) -> None:
         """Write the waiting posts to a file that Spark can read, and store the facts in the same transaction.
 
-        A post that is among the last 200,000 of the spool is dropped. Without any post, the facts are stored
-        every ten seconds.
+        A post that is among the last 200,000 of the spool is dropped. Without any post,
+        the facts are stored every ten seconds.
 
         Raises:
-            OSError, sqlite3.Error: the file or the database cannot be written, for example because the disk
-                is full. Nothing is lost: the posts still wait, and the call can be repeated.
+            OSError, sqlite3.Error: the file or the database cannot be written, for
+                example because the disk is full. Nothing is lost: the posts still wait,
+                and the call can be repeated.
         """
         with self._busy:
             if not self._waiting and time.monotonic() - self._noted < _NOTE_EVERY:
                 return
             self._name_decided()
             has = "SELECT 1 FROM posts WHERE id = ?"
-            known = {each for each in self._waiting if self._database.execute(has, (each,)).fetchone()}
-            new = {each: post for each, post in self._waiting.items() if each not in known}
+            known = {
+                each
+                for each in self._waiting
+                if self._database.execute(has, (each,)).fetchone()
+            }
+            new = {
+                each: post for each, post in self._waiting.items() if each not in known
+            }
             facts = replace(self.facts)
             facts.repeats += sum(not self._waiting[each][1] for each in known)
             facts.later += sum(later for _, later in new.values())
             if new:
-                # Spark reads files in the order of modification times, to the millisecond, and reads each
-                # name once. So each file gets a number that is higher than all before, as its time and in
-                # its name.
+                # Spark reads files in the order of modification times, to the
+                # millisecond, and reads each name once. So each file gets a number that
+                # is higher than all before, as its time and in its name.
                 facts.stamp = max(int(time.time() * 1000), facts.stamp + 1)
                 facts.posts += len(new)
                 facts.files += 1
                 self._write(facts.stamp, [line for line, _ in new.values()])
-            self._keep(new, facts)  # after this commit the posts are kept, even if the process is killed
+            # After this commit the posts are kept, even if the process is killed
+            self._keep(new, facts)
             self._fetched += facts.later - self.facts.later
             self._noted = time.monotonic()
             self._waiting = {}
@@ -273,9 +321,16 @@ class Spool:
 
     def _keep(self, posts: Iterable[str], facts: Facts) -> None:
         with self._database as database:
-            database.executemany("INSERT INTO posts (id) VALUES (?)", [(each,) for each in posts])
-            database.execute("DELETE FROM posts WHERE number <= (SELECT max(number) FROM posts) -?", (_KEPT,))
-            database.execute("REPLACE INTO facts VALUES (1, ?)", (json.dumps(asdict(facts)),))
+            database.executemany(
+                "INSERT INTO posts (id) VALUES (?)", [(each,) for each in posts]
+            )
+            database.execute(
+                "DELETE FROM posts WHERE number <= (SELECT max(number) FROM posts) -?",
+                (_KEPT,),
+            )
+            database.execute(
+                "REPLACE INTO facts VALUES (1, ?)", (json.dumps(asdict(facts)),)
+            )
 
     def close(self) -> None:
         """Close the database and release the lock, so that another feeder can fill the folder."""

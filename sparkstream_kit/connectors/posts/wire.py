@@ -1,20 +1,24 @@
 """One connection to a server of posts: the request, the meaning of the answer, and the posts in it.
 
-`Stream` opens a connection and yields its messages, `fetch` reads a page of a timeline, and `TurnedAway` is
-the error for any other answer. `check_url` and `_Redirects` keep the bearer token (`Token`) from other hosts.
-The feeder in `source` decides when to connect again, with `wait_after`.
+`Stream` opens a connection and yields its messages, `fetch` reads a page of a timeline,
+and `TurnedAway` is the error for any other answer. `check_url` and `_Redirects` keep
+the bearer token (`Token`) from other hosts. The feeder in `source` decides when to
+connect again, with `wait_after`.
 
 A stream has one of two formats, and the Content-Type of the answer tells which:
 
-- lines of JSON, as the X API v2 sends them: one object per line, and an empty line at least every 20 seconds
-  as a heartbeat ("Consuming streaming data", "Handling disconnections" in X's documentation);
-- server-sent events, as Mastodon sends them: `event: update` and `data: {…}`, and lines that begin with a
-  colon as a heartbeat ("streaming API methods" in Mastodon's documentation; the format is "Server-sent
-  events" in the HTML standard, but a carriage return alone does not end a line).
+- lines of JSON, as the X API v2 sends them: one object per line, and an empty line at
+  least every 20 seconds as a heartbeat ("Consuming streaming data", "Handling
+  disconnections" in X's documentation);
+- server-sent events, as Mastodon sends them: `event: update` and `data: {…}`, and lines
+  that begin with a colon as a heartbeat ("streaming API methods" in Mastodon's
+  documentation; the format is "Server-sent events" in the HTML standard, but a carriage
+  return alone does not end a line).
 
-The waits before the next connection are those of X's documentation ("Handling disconnections"): none after a
-connection that had been up; 0.25, 0.5, … 16 seconds after one that failed; 5, 10, … 320 seconds after a
-server error; after "too many requests" the time in the server's header, or 1, 2, 4, … 15 minutes without one.
+The waits before the next connection are those of X's documentation ("Handling
+disconnections"): none after a connection that had been up; 0.25, 0.5, … 16 seconds
+after one that failed; 5, 10, … 320 seconds after a server error; after "too many
+requests" the time in the server's header, or 1, 2, 4, … 15 minutes without one.
 """
 
 from __future__ import annotations
@@ -42,9 +46,11 @@ if TYPE_CHECKING:
 # The defaults of a feeder.
 TOKEN = "POSTS_TOKEN"  # noqa: S105 - the name of an environment variable
 EVERY = 1.0  # seconds from one file to the next
-STALL = 30.0  # seconds of silence: X sends a heartbeat every 20 seconds, Mastodon every 15
+# Seconds of silence: X sends a heartbeat every 20 seconds, Mastodon every 15
+STALL = 30.0
 
-# How a connection fails; http.client raises the last two for an answer that is not HTTP.
+# How a connection fails; http.client raises the last two for an answer that is not
+# HTTP.
 FAILED = (OSError, http.client.HTTPException, ValueError, OverflowError)
 
 _HERE = ("localhost", "127.0.0.1", "::1")
@@ -81,7 +87,8 @@ class Token:
             return {}
         if not re.fullmatch(r"[!-~]+", self.value):
             raise InvalidInputError(
-                f"the token in {self.name} has a space, a line end or a letter that no token has; set it anew"
+                f"the token in {self.name} has a space, a line end or a letter that no"
+                " token has; set it anew"
             )
         return {"Authorization": f"Bearer {self.value}"}
 
@@ -102,8 +109,11 @@ def host_of(url: str) -> str | None:
     return host if host and re.fullmatch(r"[!-~]+", url) else None
 
 
-# Names of a key or signature in the query of a URL. `without_secrets` covers token=, password= and more.
-_SECRET = re.compile(r"(?i)[?&;]([\w.-]*[._-])?(key|sig|signature|auth|authorization|credential)=")
+# Names of a key or signature in the query of a URL. `without_secrets` covers token=,
+# password= and more.
+_SECRET = re.compile(
+    r"(?i)[?&;]([\w.-]*[._-])?(key|sig|signature|auth|authorization|credential)="
+)
 
 
 def _shows_secret(url: str) -> bool:
@@ -115,16 +125,22 @@ def _shows_secret(url: str) -> bool:
         >>> _shows_secret("https://host/@user?tag=keys")
         False
     """
-    named = re.match(r"([\w.+-]*:)?[/\\]*[^/\\?#]*@", url)  # also one that lacks its https://
-    return named is not None or _SECRET.search(url) is not None or without_secrets(url) != url
+    # Also one that lacks its https://
+    named = re.match(r"([\w.+-]*:)?[/\\]*[^/\\?#]*@", url)
+    return (
+        named is not None
+        or _SECRET.search(url) is not None
+        or without_secrets(url) != url
+    )
 
 
 def check_url(url: str, token: Token) -> None:
     """Refuse a URL that cannot be requested, or that would show the token to others.
 
     Raises:
-        InvalidInputError: the URL has a secret in it, is no URL of a server, or would send the token
-            unencrypted to another machine; or the token has a character that no token can have.
+        InvalidInputError: the URL has a secret in it, is no URL of a server, or would
+            send the token unencrypted to another machine; or the token has a character
+            that no token can have.
 
     Examples:
         >>> check_url("api.x.com/2/tweets/sample/stream", Token("POSTS_TOKEN"))
@@ -140,17 +156,23 @@ def check_url(url: str, token: Token) -> None:
         raise InvalidInputError(f"{url!r} is no URL; did you mean https://{address}?")
     host = host_of(url)
     if host is None:
-        raise InvalidInputError(f"{url!r} is no URL; write it like https://api.x.com/2/tweets/sample/stream")
+        raise InvalidInputError(
+            f"{url!r} is no URL; write it like https://api.x.com/2/tweets/sample/stream"
+        )
     if token.headers() and urlsplit(url).scheme == "http" and host not in _HERE:
-        raise InvalidInputError(f"{url} would show the token to everyone on the way; give https://")
+        raise InvalidInputError(
+            f"{url} would show the token to everyone on the way; give https://"
+        )
 
 
 def wait_after(error: Exception | None, failures: int) -> float:
     """Return the number of seconds to wait before the next connection.
 
     Args:
-        error: the error that ended the last connection; None if it ended without an error.
-        failures: the number of connections in a row that failed, or ended within 5 seconds.
+        error: the error that ended the last connection; None if it ended without an
+            error.
+        failures: the number of connections in a row that failed, or ended within 5
+            seconds.
 
     Examples:
         >>> [wait_after(OSError(), failures) for failures in (0, 1, 2, 100)]
@@ -192,21 +214,30 @@ def timeline_of(url: str) -> str | None:
         'https://mastodon.example/api/v1/timelines/tag/spark'
     """
     parts = urlsplit(url)
-    found = re.fullmatch(r"(.*/api/v1)/streaming/(public|hashtag)(?:/(local|remote))?", parts.path)
+    found = re.fullmatch(
+        r"(.*/api/v1)/streaming/(public|hashtag)(?:/(local|remote))?", parts.path
+    )
     query = dict(parse_qsl(parts.query))
     if not found or (found[2] == "hashtag" and "tag" not in query):
         return None
-    name = "public" if found[2] == "public" else f"tag/{quote(query.pop('tag'), safe='')}"
+    name = (
+        "public" if found[2] == "public" else f"tag/{quote(query.pop('tag'), safe='')}"
+    )
     if found[3]:
         query[found[3]] = "true"
-    return urlunsplit(parts._replace(path=f"{found[1]}/timelines/{name}", query=urlencode(query)))
+    return urlunsplit(
+        parts._replace(path=f"{found[1]}/timelines/{name}", query=urlencode(query))
+    )
 
 
 LONGEST_ID = 1000  # the most characters of a post's id; real ids have about twenty
-_LONGEST = 16 * 1024**2  # the most bytes of a line, an event or a page; a post has some kilobytes
+# The most bytes of a line, an event or a page; a post has some kilobytes
+_LONGEST = 16 * 1024**2
 _SHOWN = 200  # the most characters of a server's text in a message
 _TOO_MANY = (420, 429)  # HTTP status codes for "too many requests"
-_MOST = 900.0  # the longest wait, in seconds, that a server may ask for: X's rate limits reset in 15 minutes
+# The longest wait, in seconds, that a server may ask for: X's rate limits reset in 15
+# minutes
+_MOST = 900.0
 
 
 @dataclass(frozen=True)
@@ -214,12 +245,14 @@ class Message:
     """One message of a stream, or one post of a timeline.
 
     Attributes:
-        kind: "post", "beat" (a heartbeat, or an event that is not a new post) or "other" (anything else).
+        kind: "post", "beat" (a heartbeat, or an event that is not a new post) or
+            "other" (anything else).
         id: the id of a post; "" for other kinds.
         line: a post as the server sent it, as one line of JSON without a line end.
-        event: the id of the last server-sent event, from which the server can resume; None without one.
-        says: for "other", what to tell the user about it: the error text of the server, or why the line
-            cannot be read; "" if there is nothing to tell.
+        event: the id of the last server-sent event, from which the server can resume;
+            None without one.
+        says: for "other", what to tell the user about it: the error text of the server,
+            or why the line cannot be read; "" if there is nothing to tell.
     """
 
     kind: str
@@ -236,7 +269,8 @@ class TurnedAway(Exception):  # noqa: N818 - named after the event, as `QueryFai
     Attributes:
         status: the HTTP status.
         line: the error, as a line for the user.
-        wait: seconds until the server accepts the next request; None if it does not specify a time.
+        wait: seconds until the server accepts the next request; None if it does not
+            specify a time.
     """
 
     status: int
@@ -261,24 +295,38 @@ class Stream:
         url: the URL of the stream.
         token: the token for the server.
         stall: after this many seconds of silence the connection counts as dead.
-        event: the id of the last server-sent event received, so that the server can resume after it.
+        event: the id of the last server-sent event received, so that the server can
+            resume after it.
 
     Raises:
-        TurnedAway: the server's answer is not a stream of posts.
-        OSError, http.client.HTTPException: the server cannot be reached, or its answer is not HTTP.
+        TurnedAway: the server's answer is not a stream of posts. OSError,
+        http.client.HTTPException: the server cannot be reached, or its answer is not
+        HTTP.
     """
 
-    def __init__(self, url: str, token: Token, *, stall: float, event: str | None = None) -> None:
-        wanted = {"Accept": "text/event-stream, application/x-ndjson;q=0.9, application/json;q=0.8"}
+    def __init__(
+        self, url: str, token: Token, *, stall: float, event: str | None = None
+    ) -> None:
+        wanted = {
+            "Accept": (
+                "text/event-stream, application/x-ndjson;q=0.9, application/json;q=0.8"
+            )
+        }
         # The header "Last-Event-ID" is part of the HTML standard.
-        self._response = _answer(url, token, wanted | ({"Last-Event-ID": event} if event else {}), stall)
+        self._response = _answer(
+            url, token, wanted | ({"Last-Event-ID": event} if event else {}), stall
+        )
         self._socket = socket.socket(fileno=os.dup(self._response.fileno()))
         self._event = event
         kind = self._response.headers.get_content_type()
         self._events = kind == "text/event-stream"
-        if self._response.length is not None or "html" in kind:  # a stream has no length
+        # A stream has no length
+        if self._response.length is not None or "html" in kind:
             self.close()
-            line = f"{without_secrets(url)} is a document ({kind[:_SHOWN]}), not a stream of posts"
+            line = (
+                f"{without_secrets(url)} is a document ({kind[:_SHOWN]}), not a stream"
+                " of posts"
+            )
             raise TurnedAway(200, line)
 
     def close(self) -> None:
@@ -291,7 +339,8 @@ class Stream:
         """Yield the messages until the connection ends; an incomplete line or event at its end is dropped.
 
         Raises:
-            OSError, http.client.HTTPException, ValueError, OverflowError: the connection was cut, nothing
+            OSError, http.client.HTTPException, ValueError, OverflowError: the
+            connection was cut, nothing
                 arrived for `stall` seconds, or a line is longer than 16 MiB.
         """
         lines = (line.strip() or None for line in self._lines())
@@ -312,9 +361,14 @@ class Stream:
             field_name, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
             if not line:
-                # Mastodon also sends events for edits and deletions, which are not new posts.
+                # Mastodon also sends events for edits and deletions, which are not new
+                # posts.
                 if data:
-                    yield b" ".join(data) if name in (b"", b"message", b"update") else None
+                    yield (
+                        b" ".join(data)
+                        if name in (b"", b"message", b"update")
+                        else None
+                    )
                 name = b""
                 data = []
                 size = 0
@@ -326,23 +380,32 @@ class Stream:
                 data.append(value)
                 size += len(value) + 1
                 if size > _LONGEST:
-                    raise http.client.HTTPException(f"an event is longer than {_LONGEST:,} bytes")
-            elif field_name == b"id" and re.fullmatch(rb"[ -~]{0,1000}", value):  # what a header can hold
+                    raise http.client.HTTPException(
+                        f"an event is longer than {_LONGEST:,} bytes"
+                    )
+            elif field_name == b"id" and re.fullmatch(rb"[ -~]{0,1000}", value):
+                # what a header can hold
                 self._event = value.decode() or None
 
     def _message(self, data: bytes | None) -> Message:
         if data is None:
             return Message("beat")
         try:
-            # Decode here, because `json.loads` of bytes would also accept UTF-16, which Spark does not read.
+            # Decode here, because `json.loads` of bytes would also accept UTF-16, which
+            # Spark does not read.
             found = json.loads(data.decode())
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            return Message("other", says="a line was left out: it is no object of JSON in UTF-8")
+            return Message(
+                "other", says="a line was left out: it is no object of JSON in UTF-8"
+            )
         post = id_of(found)
         if len(post) > LONGEST_ID:
-            return Message("other", says=f"a line was left out: its id has {len(post):,} characters")
+            return Message(
+                "other",
+                says=f"a line was left out: its id has {len(post):,} characters",
+            )
         if post:
             return Message("post", post, data.replace(b"\r", b" "), self._event)
         said = _says(found)
@@ -357,10 +420,15 @@ def id_of(post: Mapping[str, Any]) -> str:
         ('7', '8', '')
     """
     data = post.get("data")
-    found = data.get("id") if post.get("id") is None and isinstance(data, dict) else post.get("id")
+    found = (
+        data.get("id")
+        if post.get("id") is None and isinstance(data, dict)
+        else post.get("id")
+    )
     if not isinstance(found, str | int):
         return ""
-    return str(found).encode(errors="backslashreplace").decode()  # JSON can hold lone surrogates
+    # JSON can hold lone surrogates
+    return str(found).encode(errors="backslashreplace").decode()
 
 
 def by_age(post: str) -> tuple[int, str]:
@@ -374,11 +442,13 @@ def fetch(url: str, token: Token, *, timeout: float) -> Any:
     Args:
         url: the URL.
         token: the token for the server.
-        timeout: the longest silence of the server, in seconds; the whole answer may take twice as long.
+        timeout: the longest silence of the server, in seconds; the whole answer may
+            take twice as long.
 
     Raises:
-        TurnedAway: the server refuses the request, or its answer is not JSON or longer than 16 MiB.
-        OSError, http.client.HTTPException: the server cannot be reached, or the answer is cut off.
+        TurnedAway: the server refuses the request, or its answer is not JSON or longer
+        than 16 MiB. OSError, http.client.HTTPException: the server cannot be reached,
+        or the answer is cut off.
     """
     with _answer(url, token, {"Accept": "application/json"}, timeout) as response:
         body = _whole(response, url, time.monotonic() + 2 * timeout)
@@ -394,7 +464,9 @@ def _whole(answer: http.client.HTTPResponse, url: str, end: float) -> bytes:
     while part := answer.read1(2**16):
         body += part
         if len(body) > _LONGEST:
-            raise TurnedAway(200, f"{without_secrets(url)} is longer than {_LONGEST:,} bytes")
+            raise TurnedAway(
+                200, f"{without_secrets(url)} is longer than {_LONGEST:,} bytes"
+            )
         if time.monotonic() > end:
             raise TimeoutError("timed out")
     return bytes(body)
@@ -403,7 +475,8 @@ def _whole(answer: http.client.HTTPResponse, url: str, end: float) -> bytes:
 class _Redirects(HTTPRedirectHandler):
     """Follows a redirect to a host that may have the token: the same one, or an encrypted subdomain of it.
 
-    Mastodon can redirect from its own host to that of its streams, such as streaming.NAME.
+    Mastodon can redirect from its own host to that of its streams, such as
+    streaming.NAME.
     """
 
     def redirect_request(
@@ -411,28 +484,39 @@ class _Redirects(HTTPRedirectHandler):
     ) -> Request | None:
         old = urlsplit(req.full_url)
         new = urlsplit(newurl)
-        # `check_url` lets a token be sent without encryption to this machine only, so the same host is safe.
+        # `check_url` lets a token be sent without encryption to this machine only, so
+        # the same host is safe.
         is_same = (old.scheme, old.hostname) == (new.scheme, new.hostname)
-        if not is_same and not (new.scheme == "https" and f".{new.hostname}".endswith(f".{old.hostname}")):
+        if not is_same and not (
+            new.scheme == "https" and f".{new.hostname}".endswith(f".{old.hostname}")
+        ):
             shown = without_secrets(newurl)[:_SHOWN]
-            raise TurnedAway(code, f"{req.full_url} leads to {shown}; give that, if you trust it")
+            raise TurnedAway(
+                code, f"{req.full_url} leads to {shown}; give that, if you trust it"
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 _opener = build_opener(_Redirects, ProxyHandler({}))
 
 
-def _answer(url: str, token: Token, headers: Mapping[str, str], timeout: float) -> http.client.HTTPResponse:
+def _answer(
+    url: str, token: Token, headers: Mapping[str, str], timeout: float
+) -> http.client.HTTPResponse:
     """Send a request, follow its redirects, and return the answer.
 
     Raises:
-        TurnedAway: the server refuses the request, or redirects too often or to a host that must not get the
-            token; or the answer is compressed.
-        OSError, http.client.HTTPException: the server cannot be reached, or its answer is not HTTP.
+        TurnedAway: the server refuses the request, or redirects too often or to a host
+            that must not get the token; or the answer is compressed.
+        OSError, http.client.HTTPException: the server cannot be reached, or its answer
+        is not HTTP.
     """
     sent = {"User-Agent": "sparkstream-kit", **headers, **token.headers()}
     try:
-        answer: http.client.HTTPResponse = _opener.open(Request(url, headers=sent), timeout=timeout)  # noqa: S310 - see `check_url`
+        answer: http.client.HTTPResponse = _opener.open(
+            Request(url, headers=sent),  # noqa: S310 - see `check_url`
+            timeout=timeout,
+        )
     except HTTPError as err:
         with err:
             raise _turned_away(err, url, token) from None
@@ -442,7 +526,9 @@ def _answer(url: str, token: Token, headers: Mapping[str, str], timeout: float) 
     if encoding.lower() != "identity":
         answer.close()
         raise TurnedAway(
-            200, f"{without_secrets(url)} comes compressed ({encoding[:_SHOWN]}), which it was not asked for"
+            200,
+            f"{without_secrets(url)} comes compressed ({encoding[:_SHOWN]}), which it"
+            " was not asked for",
         )
     return answer
 
@@ -454,7 +540,11 @@ def _turned_away(answer: HTTPError, url: str, token: Token) -> TurnedAway:
     except (*FAILED, AttributeError, RecursionError):  # such as a page of HTML
         detail = ""
     token_asked = answer.code in (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
-    fix = f"; the kit takes the token from the environment variable {token.name}" if token_asked else ""
+    fix = (
+        f"; the kit takes the token from the environment variable {token.name}"
+        if token_asked
+        else ""
+    )
     line = f"{url} answers {said}{detail and f': {detail}'}{fix}"
     return TurnedAway(answer.code, line, _wait(answer.headers))
 
@@ -467,7 +557,11 @@ def _says(body: Mapping[str, Any]) -> str:
     errors = body.get("errors")
     for part in (body, *(errors if isinstance(errors, list) else [])):
         for name in ("detail", "message", "error_description", "error", "title"):
-            if isinstance(part, dict) and isinstance(found := part.get(name), str) and found:
+            if (
+                isinstance(part, dict)
+                and isinstance(found := part.get(name), str)
+                and found
+            ):
                 return " ".join(without_secrets(found).split())[:_SHOWN]
     return ""
 
@@ -475,9 +569,10 @@ def _says(body: Mapping[str, Any]) -> str:
 def _wait(headers: Mapping[str, str] | EmailMessage) -> float | None:
     """Return the wait in seconds that the headers of an answer ask for; None if they ask for none.
 
-    `retry-after` is in seconds (RFC 9110; a date counts as none), and the reset time of X's rate limits in
-    seconds since 1970 ("Rate limits"). The wait is at most 15 minutes, the longest known one: a longer value
-    has another unit, such as milliseconds.
+    `retry-after` is in seconds (RFC 9110; a date counts as none), and the reset time of
+    X's rate limits in seconds since 1970 ("Rate limits"). The wait is at most 15
+    minutes, the longest known one: a longer value has another unit, such as
+    milliseconds.
 
     Examples:
         >>> _wait({"retry-after": "7"}), _wait({"x-rate-limit-reset": "0"}), _wait({})
@@ -501,5 +596,6 @@ def why(err: Exception) -> str:
     """
     if isinstance(err, OSError) and err.strerror:
         return err.strerror
-    # An answer that is not HTTP is in the error as the server sent it, so make it printable.
+    # An answer that is not HTTP is in the error as the server sent it, so make it
+    # printable.
     return printable(str(err).strip())[:_SHOWN] or type(err).__name__

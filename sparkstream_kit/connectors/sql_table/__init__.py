@@ -1,8 +1,8 @@
 """Tables of a SQL database, each batch in one transaction with a ledger of what has been written.
 
-`sink` has the public function `sinks.sql_table`, which checks its arguments and builds the `Sink`. `database`
-connects, and converts rows to what a database can hold; `table` writes batches. Both need SQLAlchemy, and are
-imported only when `sql_table` is called.
+`sink` has the public function `sinks.sql_table`, which checks its arguments and builds
+the `Sink`. `database` connects, and converts rows to what a database can hold; `table`
+writes batches. Both need SQLAlchemy, and are imported only when `sql_table` is called.
 """
 
 from sparkstream_kit.connectors import System

@@ -1,13 +1,15 @@
 """Access to the database for `sql_table`: connections, errors, column types, and values it can hold.
 
-`parse` checks a URL. `connected` opens a connection and reports errors in one line without the password.
-`columns` and `check_columns` map Spark's types to SQL and compare them with an existing table. `load` inserts
-rows. `sparkstream_kit.connectors.sql_table.table` calls them.
+`parse` checks a URL. `connected` opens a connection and reports errors in one line
+without the password. `columns` and `check_columns` map Spark's types to SQL and compare
+them with an existing table. `load` inserts rows.
+`sparkstream_kit.connectors.sql_table.table` calls them.
 
-Values that a database cannot hold are changed and counted: PostgreSQL accepts no NUL in a text, MariaDB no
-infinity, and no database accepts bytes that are not UTF-8. A time outside of the years 1 to 9999, which each
-database writes in another way, if at all, becomes null. The alternatives are worse: to drop the row would
-lose it, and to fail would stop the query at that row for good.
+Values that a database cannot hold are changed and counted: PostgreSQL accepts no NUL in
+a text, MariaDB no infinity, and no database accepts bytes that are not UTF-8. A time
+outside of the years 1 to 9999, which each database writes in another way, if at all,
+becomes null. The alternatives are worse: to drop the row would lose it, and to fail
+would stop the query at that row for good.
 """
 
 from __future__ import annotations
@@ -34,7 +36,13 @@ from sqlalchemy.pool import NullPool
 from sparkstream_kit._columns import quoted
 from sparkstream_kit.connectors import _arrow, need
 from sparkstream_kit.connectors._tables import ConflictError
-from sparkstream_kit.errors import InvalidInputError, KitError, TransientError, hint, reject_unknown
+from sparkstream_kit.errors import (
+    InvalidInputError,
+    KitError,
+    TransientError,
+    hint,
+    reject_unknown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,8 +53,13 @@ if TYPE_CHECKING:
 
 
 CHANGED = {  # the values that `load` changes in each database, and into what
-    "mariadb": r"bytes that are not UTF-8 become \xff, infinity and times out of range null",
-    "postgresql": r"bytes that are not UTF-8 become \xff, NUL characters \x00, times out of range null",
+    "mariadb": (
+        r"bytes that are not UTF-8 become \xff, infinity and times out of range null"
+    ),
+    "postgresql": (
+        r"bytes that are not UTF-8 become \xff, NUL characters \x00, times out of range"
+        r" null"
+    ),
     "sqlite": r"bytes that are not UTF-8 become \xff, times out of range null",
 }
 
@@ -55,7 +68,8 @@ def load(connection: Connection, stage: Table, parts: Iterator[pa.RecordBatch]) 
     """Insert rows into an empty table: by COPY in PostgreSQL, by `executemany` in the others.
 
     Args:
-        connection: a connection to the database, in a transaction that the caller commits.
+        connection: a connection to the database, in a transaction that the caller
+            commits.
         stage: the empty table; its columns have the same order as those of the rows.
         parts: the rows.
 
@@ -79,7 +93,9 @@ def load(connection: Connection, stage: Table, parts: Iterator[pa.RecordBatch]) 
     marks = ", ".join(["%s" if database == "mariadb" else "?"] * len(stage.columns))
     statement = f"INSERT INTO {stage.name} VALUES ({marks})"  # noqa: S608 - a constant
     cursor = driver.cursor()
-    most = connection.execute(sa.text(_MOST)).scalar() if database == "mariadb" else None
+    most = (
+        connection.execute(sa.text(_MOST)).scalar() if database == "mariadb" else None
+    )
     for part in parts:
         columns, others = _encoded(part, database)
         rows = list(zip(*(column.to_pylist() for column in columns), strict=True))
@@ -87,9 +103,15 @@ def load(connection: Connection, stage: Table, parts: Iterator[pa.RecordBatch]) 
             # SQLAlchemy's own insert() takes three times as long.
             cursor.executemany(statement, rows)
         except connection.dialect.loaded_dbapi.Error:
-            if most is not None and (largest := _largest(cursor, statement, rows)) >= most:
-                connection.invalidate()  # MariaDB has closed it, without a word of the size
-                raise KitError(_TOO_LARGE.format(largest, most, 1 << largest.bit_length())) from None
+            if (
+                most is not None
+                and (largest := _largest(cursor, statement, rows)) >= most
+            ):
+                # MariaDB has closed it, without a word of the size
+                connection.invalidate()
+                raise KitError(
+                    _TOO_LARGE.format(largest, most, 1 << largest.bit_length())
+                ) from None
             raise
         changed += others
     return changed
@@ -100,12 +122,12 @@ def checked(
 ) -> Iterator[pa.RecordBatch]:
     """Return rows, whose columns are those of a table, and refuse a value that the table would change.
 
-    The database is asked about its columns now and not with the first row: while PostgreSQL copies rows, the
-    connection takes no other statement.
+    The database is asked about its columns now and not with the first row: while
+    PostgreSQL copies rows, the connection takes no other statement.
 
     Raises:
-        InvalidInputError: while the rows are read: a text is too long for its column, or a column that counts
-            by itself is to be null.
+        InvalidInputError: while the rows are read: a text is too long for its column,
+            or a column that counts by itself is to be null.
     """
     names = {"schema": table.schema, "name": table.name}
     found = connection.execute(sa.text(_CHANGING[connection.dialect.name]), names)
@@ -114,7 +136,10 @@ def checked(
 
 
 def _part_as_it_is(
-    part: pa.RecordBatch, table: sa.Table, where: str, rules: Mapping[str, tuple[int | None, bool]]
+    part: pa.RecordBatch,
+    table: sa.Table,
+    where: str,
+    rules: Mapping[str, tuple[int | None, bool]],
 ) -> pa.RecordBatch:
     """Return some rows, and refuse a value that the table would change, as for `checked`.
 
@@ -122,37 +147,51 @@ def _part_as_it_is(
         part: the rows.
         table: the table.
         where: the table, for the message.
-        rules: by the name of a column, how many characters it takes (None for any number), and whether it
-            counts by itself.
+        rules: by the name of a column, how many characters it takes (None for any
+            number), and whether it counts by itself.
     """
     for column, name in zip(part.columns, table.columns.keys(), strict=True):
         most, counts = rules.get(name, (None, False))
         if counts and column.null_count:
             raise InvalidInputError(
-                f"{where}: column {name} is null, in place of which the table would write a number of "
-                "its own; fill it with F.coalesce, or leave such rows out"
+                f"{where}: column {name} is null, in place of which the table would"
+                " write a number of its own; fill it with F.coalesce, or leave such"
+                " rows out"
             )
-        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-        longest = pc.max(pc.utf8_length(column)).as_py() if most is not None and is_text else None
+        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(
+            column.type
+        )
+        longest = (
+            pc.max(pc.utf8_length(column)).as_py()
+            if most is not None and is_text
+            else None
+        )
         if longest is not None and most is not None and longest > most:
             raise InvalidInputError(
-                f"{where}: a text in column {name} has {longest:,} characters, and the table takes "
-                f"{most:,} at most; make the column wider, or leave such rows out"
+                f"{where}: a text in column {name} has {longest:,} characters, and the"
+                f" table takes {most:,} at most; make the column wider, or leave such"
+                " rows out"
             )
     return part
 
 
 def _largest(cursor: Any, statement: str, rows: list[tuple[Any, ...]]) -> int:
     """Return how many bytes the largest of these rows has as a statement of MariaDB."""
-    return max(len(cursor.mogrify(statement, row).encode(errors="surrogateescape")) for row in rows)
+    return max(
+        len(cursor.mogrify(statement, row).encode(errors="surrogateescape"))
+        for row in rows
+    )
 
 
 def _copy_text(columns: list[pa.Array]) -> bytes:
     r"""Join columns of escaped texts to lines in the text format of PostgreSQL's COPY.
 
-    The CSV format is not safe: before PostgreSQL 18 a line `\.` ends the data there, even in a quoted text.
+    The CSV format is not safe: before PostgreSQL 18 a line `\.` ends the data there,
+    even in a quoted text.
     """
-    lines = pc.binary_join_element_wise(*columns, "\t", null_handling="replace", null_replacement="\\N")
+    lines = pc.binary_join_element_wise(
+        *columns, "\t", null_handling="replace", null_replacement="\\N"
+    )
     whole = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), "\n")[0]
     return bytes(whole.as_buffer()) + b"\n"
 
@@ -162,8 +201,8 @@ def _encoded(part: pa.RecordBatch, database: str) -> tuple[list[pa.Array], int]:
 
     Args:
         part: the rows.
-        database: PostgreSQL's COPY takes only texts; the other databases take numbers, booleans and bytes as
-            they are.
+        database: PostgreSQL's COPY takes only texts; the other databases take numbers,
+            booleans and bytes as they are.
 
     Returns:
         The columns, and how many values were changed, without NaN.
@@ -186,7 +225,10 @@ def _encoded(part: pa.RecordBatch, database: str) -> tuple[list[pa.Array], int]:
         elif not copy:
             ready = column
         elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            texts = [None if raw is None else f"\\\\x{raw.hex()}" for raw in column.to_pylist()]
+            texts = [
+                None if raw is None else f"\\\\x{raw.hex()}"
+                for raw in column.to_pylist()
+            ]
             ready = pa.array(texts, pa.string())
         else:
             ready = column.cast(pa.string())
@@ -208,9 +250,16 @@ def _strings(column: pa.Array, *, copy: bool) -> tuple[pa.Array, int]:
         texts = pc.replace_substring(texts, "\0", "\\x00")
     changed = 0
     if texts is not column:
-        changed = pc.sum(pc.not_equal(texts.cast(pa.binary()), column.cast(pa.binary()))).as_py()
+        changed = pc.sum(
+            pc.not_equal(texts.cast(pa.binary()), column.cast(pa.binary()))
+        ).as_py()
     if copy and pc.any(pc.match_substring_regex(texts, r"[\\\n\r\t]")).as_py():
-        for raw, escaped in (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+        for raw, escaped in (
+            ("\\", "\\\\"),
+            ("\n", "\\n"),
+            ("\r", "\\r"),
+            ("\t", "\\t"),
+        ):
             texts = pc.replace_substring(texts, raw, escaped)
     return texts, changed
 
@@ -219,7 +268,10 @@ def _decimals(column: pa.Array) -> pa.Array:
     """Convert decimals to texts with all their digits, never in the form `1E-18`."""
     texts = column.cast(pa.string())
     if pc.any(pc.match_substring(texts, "E")).as_py():
-        plain = [None if text is None else f"{decimal.Decimal(text):f}" for text in texts.to_pylist()]
+        plain = [
+            None if text is None else f"{decimal.Decimal(text):f}"
+            for text in texts.to_pylist()
+        ]
         texts = pa.array(plain, pa.string())
     return texts
 
@@ -228,17 +280,24 @@ def _times(column: pa.Array, *, copy: bool) -> tuple[pa.Array, int]:
     """Convert dates and timestamps to texts; timestamps with a time zone are in UTC.
 
     Returns:
-        The texts, and how many times outside of the years 1 to 9999 are null among them.
+        The texts, and how many times outside of the years 1 to 9999 are null among
+        them.
     """
     a_day = 1
     units = pa.int32()
     if pa.types.is_timestamp(column.type):
         a_day = 86_400_000_000
         units = pa.int64()
-        column = column.cast(pa.timestamp("us", "UTC" if copy and column.type.tz else None))
+        column = column.cast(
+            pa.timestamp("us", "UTC" if copy and column.type.tz else None)
+        )
     since = column.cast(units).cast(pa.int64())  # 1970
-    kept = pc.and_(pc.greater_equal(since, -719_162 * a_day), pc.less(since, 2_932_897 * a_day))
-    return pc.if_else(kept, column.cast(pa.string()), pa.scalar(None, pa.string())), _count(pc.invert(kept))
+    kept = pc.and_(
+        pc.greater_equal(since, -719_162 * a_day), pc.less(since, 2_932_897 * a_day)
+    )
+    return pc.if_else(
+        kept, column.cast(pa.string()), pa.scalar(None, pa.string())
+    ), _count(pc.invert(kept))
 
 
 def _count(are: pa.Array) -> int:
@@ -246,34 +305,44 @@ def _count(are: pa.Array) -> int:
     return pc.sum(pc.cast(are, pa.int64())).as_py() or 0
 
 
-# Otherwise MariaDB cuts a text that is too long and only warns, and writes another number for a 0 into a
-# column that counts by itself.
+# Otherwise MariaDB cuts a text that is too long and only warns, and writes another
+# number for a 0 into a column that counts by itself.
 _MODES = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO"
 _MOST = "SELECT @@max_allowed_packet"
 _TOO_LARGE = (
-    "a row has {:,} bytes as a statement, and this MariaDB takes fewer than {:,} (max_allowed_packet); run "
-    "SET GLOBAL max_allowed_packet = {}, and write it into the server's configuration"
+    "a row has {:,} bytes as a statement, and this MariaDB takes fewer than {:,}"
+    " (max_allowed_packet); run SET GLOBAL max_allowed_packet = {}, and write it into"
+    " the server's configuration"
 )
 _DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mariadb": "pymysql"}
 _SAID = {"postgresql": "PostgreSQL", "mariadb": "MariaDB"}
-_BUSY = 60  # seconds to wait while another process has locked an SQLite file; Python's default of 5 is short
-# Statements that limit the wait for another process's lock, until the transaction or the connection ends.
+# Seconds to wait while another process has locked an SQLite file; Python's default of 5
+# is short
+_BUSY = 60
+# Statements that limit the wait for another process's lock, until the transaction or
+# the connection ends.
 _WAIT = {
     "mariadb": "SET SESSION innodb_lock_wait_timeout = {0}, lock_wait_timeout = {0}",
     "postgresql": "SET LOCAL lock_timeout = '{0}s'",
     "sqlite": "PRAGMA busy_timeout = {0}000",
 }
-_LOCKED = (1205, "55P03", "SQLITE_BUSY")  # the databases' error codes when that wait is over
-# Their codes of a deadlock, and of a row that another transaction has changed meanwhile.
+# The databases' error codes when that wait is over
+_LOCKED = (1205, "55P03", "SQLITE_BUSY")
+# Their codes of a deadlock, and of a row that another transaction has changed
+# meanwhile.
 _CONFLICTS = (1020, 1213, "40001", "40P01", "SQLITE_BUSY_SNAPSHOT")
 # What a server says in English that answers, and will refuse the next start, too.
 _REFUSES = re.compile(
-    "FATAL: (?!.*(start|shut|recover|too many))|no password supplied|unable to open|invalid (connection|port)"
+    "FATAL: (?!.*(start|shut|recover|too many))|no password supplied|unable to"
+    " open|invalid (connection|port)"
 )
-# MariaDB has numbers for it: those of the server, but when it has too many connections, or is shut down.
+# MariaDB has numbers for it: those of the server, but when it has too many connections,
+# or is shut down.
 _OF_SERVER = range(1000, 2000)
 _FOR_NOW = (1040, 1053, 1129, 1203)
-_NO_LOG_IN = re.compile("password|authentication|Access denied|role .* does not exist", re.IGNORECASE)
+_NO_LOG_IN = re.compile(
+    "password|authentication|Access denied|role .* does not exist", re.IGNORECASE
+)
 
 # The MariaDB collation under which "a", "A" and "a " differ, as they do in Spark.
 COLLATION = "utf8mb4_nopad_bin"
@@ -283,47 +352,68 @@ _EXACT = {
     "postgresql": '"C" and the type TEXT',
     "sqlite": "BINARY",
 }
-# The columns of unique indexes that do not compare texts exactly, each with its collation or type.
+# The columns of unique indexes that do not compare texts exactly, each with its
+# collation or type.
 _INEXACT = {
-    "mariadb": "SELECT column_name, collation_name FROM information_schema.columns WHERE table_name = :name "
-    "AND table_schema = coalesce(:schema, database()) AND collation_name <> 'utf8mb4_nopad_bin' UNION "
-    "SELECT column_name, concat('indexed by ', sub_part, ' characters') FROM information_schema.statistics "
-    "WHERE table_name = :name AND table_schema = coalesce(:schema, database()) AND sub_part > 0 "
-    "AND non_unique = 0",
-    "postgresql": "SELECT a.attname, coalesce(c.collname, format_type(a.atttypid, NULL)) FROM pg_index i "
-    "CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indcollation::oid[], i.indclass::oid[]) k(col, coll, ops) "
-    "JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.col "
-    "JOIN pg_opclass o ON o.oid = k.ops "
-    "LEFT JOIN pg_collation c ON c.oid = k.coll AND NOT c.collisdeterministic "
-    "WHERE i.indrelid = to_regclass(concat_ws('.', quote_ident(:schema), quote_ident(:name))) "
-    "AND i.indisunique AND (c.oid IS NOT NULL OR o.opcname LIKE 'citext%')",
-    "sqlite": "SELECT x.name, x.coll FROM pragma_index_list(:name, coalesce(:schema, 'main')) l "
-    "JOIN pragma_index_xinfo(l.name, coalesce(:schema, 'main')) x "
-    "WHERE l.\"unique\" AND x.key AND x.coll <> 'BINARY'",
+    "mariadb": (
+        "SELECT column_name, collation_name FROM information_schema.columns WHERE"
+        " table_name = :name AND table_schema = coalesce(:schema, database()) AND"
+        " collation_name <> 'utf8mb4_nopad_bin' UNION SELECT column_name,"
+        " concat('indexed by ', sub_part, ' characters') FROM"
+        " information_schema.statistics WHERE table_name = :name AND table_schema ="
+        " coalesce(:schema, database()) AND sub_part > 0 AND non_unique = 0"
+    ),
+    "postgresql": (
+        "SELECT a.attname, coalesce(c.collname, format_type(a.atttypid, NULL)) FROM"
+        " pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indcollation::oid[],"
+        " i.indclass::oid[]) k(col, coll, ops) JOIN pg_attribute a ON a.attrelid ="
+        " i.indrelid AND a.attnum = k.col JOIN pg_opclass o ON o.oid = k.ops LEFT JOIN"
+        " pg_collation c ON c.oid = k.coll AND NOT c.collisdeterministic WHERE"
+        " i.indrelid = to_regclass(concat_ws('.', quote_ident(:schema),"
+        " quote_ident(:name))) AND i.indisunique AND (c.oid IS NOT NULL OR o.opcname"
+        " LIKE 'citext%')"
+    ),
+    "sqlite": (
+        "SELECT x.name, x.coll FROM pragma_index_list(:name, coalesce(:schema, 'main'))"
+        " l JOIN pragma_index_xinfo(l.name, coalesce(:schema, 'main')) x WHERE"
+        " l.\"unique\" AND x.key AND x.coll <> 'BINARY'"
+    ),
 }
-# The columns that may change a value without an error, each with its length and whether it counts by itself:
-# blanks beyond the length of a column are cut off, and one that counts has a number in place of NULL.
+# The columns that may change a value without an error, each with its length and whether
+# it counts by itself: blanks beyond the length of a column are cut off, and one that
+# counts has a number in place of NULL.
 _CHANGING = {
-    "mariadb": "SELECT column_name, if(data_type REGEXP 'char|text', character_maximum_length, NULL), "
-    "extra LIKE '%auto_increment%' FROM information_schema.columns "
-    "WHERE table_name = :name AND table_schema = coalesce(:schema, database())",
-    "postgresql": "SELECT attname, atttypmod - 4, false FROM pg_attribute "
-    "WHERE attrelid = to_regclass(concat_ws('.', quote_ident(:schema), quote_ident(:name))) "
-    "AND atttypid = 'varchar'::regtype AND atttypmod > 4",
-    "sqlite": "SELECT name, NULL, sum(1) OVER () = 1 AND upper(type) = 'INTEGER' "
-    "FROM pragma_table_info(:name, coalesce(:schema, 'main')) WHERE pk",
+    "mariadb": (
+        "SELECT column_name, if(data_type REGEXP 'char|text', character_maximum_length,"
+        " NULL), extra LIKE '%auto_increment%' FROM information_schema.columns WHERE"
+        " table_name = :name AND table_schema = coalesce(:schema, database())"
+    ),
+    "postgresql": (
+        "SELECT attname, atttypmod - 4, false FROM pg_attribute WHERE attrelid ="
+        " to_regclass(concat_ws('.', quote_ident(:schema), quote_ident(:name))) AND"
+        " atttypid = 'varchar'::regtype AND atttypmod > 4"
+    ),
+    "sqlite": (
+        "SELECT name, NULL, sum(1) OVER () = 1 AND upper(type) = 'INTEGER' "
+        "FROM pragma_table_info(:name, coalesce(:schema, 'main')) WHERE pk"
+    ),
 }
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d\.\d{6})(Z?)")  # as `load` writes times
+# As `load` writes times
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d\.\d{6})(Z?)")
 _DECIMALS = (sa.NUMERIC, sa.DECIMAL)
-# Types of columns that hold all values of a type; those of times and decimals depend on more than the type.
-# MariaDB stores a BOOLEAN as TINYINT.
+# Types of columns that hold all values of a type; those of times and decimals depend on
+# more than the type. MariaDB stores a BOOLEAN as TINYINT.
 _WIDER: dict[Any, Any] = {kind: kind for kind in (sa.String, sa.VARBINARY)}
-_WIDER |= {sa.Boolean: mysql.TINYINT, sa.Float: sa.Double, sa.Integer: (sa.Integer, *_DECIMALS)}
+_WIDER |= {
+    sa.Boolean: mysql.TINYINT,
+    sa.Float: sa.Double,
+    sa.Integer: (sa.Integer, *_DECIMALS),
+}
 _DIGITS = 15  # the most digits of a decimal that SQLite keeps in a column of numbers
 _INDEX = 3072  # the most bytes of a MariaDB index; a character has up to four
 
-# MariaDB's defaults would lose data: it shows only six digits of a FLOAT, and cuts a TEXT at 64 KiB and a
-# time to whole seconds.
+# MariaDB's defaults would lose data: it shows only six digits of a FLOAT, and cuts a
+# TEXT at 64 KiB and a time to whole seconds.
 _MICROSECONDS = mysql.DATETIME(fsp=6)
 _OF_JSON = (T.ArrayType, T.MapType, T.StructType, T.VariantType)
 _TYPES: dict[type[T.DataType], TypeEngine[Any]] = {
@@ -336,7 +426,9 @@ _TYPES: dict[type[T.DataType], TypeEngine[Any]] = {
     T.IntegerType: sa.Integer(),
     T.LongType: sa.BigInteger(),
     T.ShortType: sa.SmallInteger(),
-    T.StringType: sa.Text().with_variant(mysql.LONGTEXT(collation=COLLATION), "mariadb"),
+    T.StringType: (
+        sa.Text().with_variant(mysql.LONGTEXT(collation=COLLATION), "mariadb")
+    ),
     T.TimestampNTZType: sa.DateTime().with_variant(_MICROSECONDS, "mariadb"),
     T.TimestampType: sa.DateTime(timezone=True).with_variant(_MICROSECONDS, "mariadb"),
 }
@@ -350,42 +442,55 @@ def parse(text: str) -> URL:
     """Parse the URL of a database that the kit can write to.
 
     Returns:
-        The URL with the driver that the kit uses, which for SQLite is SQLAlchemy's own default; the path of
-        an SQLite file is absolute, without links.
+        The URL with the driver that the kit uses, which for SQLite is SQLAlchemy's own
+        default; the path of an SQLite file is absolute, without links.
 
     Raises:
-        InvalidInputError: the text is not a URL (the message does not show it, because it may hold a
-            password), names another kind of database or another driver, an SQLite database without a file or
-            in a missing folder, or a MariaDB server without a database.
+        InvalidInputError: the text is not a URL (the message does not show it, because
+            it may hold a password), names another kind of database or another driver,
+            an SQLite database without a file or in a missing folder, or a MariaDB
+            server without a database.
         MissingExtraError: the database's driver is not installed.
     """
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
         raise InvalidInputError(
-            "the database's URL cannot be read; write sqlite:///totals.db, "
-            "postgresql+psycopg://user@host/name or mariadb+pymysql://user@host/name, with %40 for "
-            "an @ in a password"
+            "the database's URL cannot be read; write sqlite:///totals.db,"
+            " postgresql+psycopg://user@host/name or mariadb+pymysql://user@host/name,"
+            " with %40 for an @ in a password"
         ) from None
     backend, _, driver = url.drivername.partition("+")
     if backend not in _DRIVERS:
         near = hint(backend, _DRIVERS) or "; write to others with sinks.foreach_batch"
-        raise InvalidInputError(f"sql_table writes to sqlite, postgresql and mariadb, not {backend}{near}")
+        raise InvalidInputError(
+            f"sql_table writes to sqlite, postgresql and mariadb, not {backend}{near}"
+        )
     if driver not in ("", _DRIVERS[backend]):
-        raise InvalidInputError(f"sql_table does not use {driver}; write {backend}+{_DRIVERS[backend]}://…")
+        raise InvalidInputError(
+            f"sql_table does not use {driver}; write {backend}+{_DRIVERS[backend]}://…"
+        )
     if backend != "sqlite":
         url = url.set(drivername=f"{backend}+{_DRIVERS[backend]}")
-        need(f"sinks.sql_table with {_SAID[backend]}", backend, _DRIVERS[backend])  # not in the first batch
-        if backend == "mariadb" and not url.database:  # PostgreSQL takes PGDATABASE or the user's name
-            raise InvalidInputError(f"the URL names no database; write {url.drivername}://user@host/name")
+        # Not in the first batch
+        need(f"sinks.sql_table with {_SAID[backend]}", backend, _DRIVERS[backend])
+        # PostgreSQL takes PGDATABASE or the user's name
+        if backend == "mariadb" and not url.database:
+            raise InvalidInputError(
+                f"the URL names no database; write {url.drivername}://user@host/name"
+            )
         return url
     if url.database in (None, "", ":memory:"):
         raise InvalidInputError(
-            "an SQLite database without a file is lost at once; name one, such as sqlite:///totals.db"
+            "an SQLite database without a file is lost at once; name one, such as"
+            " sqlite:///totals.db"
         )
-    file = Path(str(url.database)).resolve()  # two links to one file must give the same URL
+    # Two links to one file must give the same URL
+    file = Path(str(url.database)).resolve()
     if not file.parent.is_dir():
-        raise InvalidInputError(f"database {file}: folder {file.parent} does not exist; create it")
+        raise InvalidInputError(
+            f"database {file}: folder {file.parent} does not exist; create it"
+        )
     return url.set(drivername=backend, database=str(file))  # as a user writes it
 
 
@@ -401,13 +506,19 @@ def at_one_address(url: URL) -> URL:
     return url.set(host=host, port=url.port or ports[url.get_backend_name()])
 
 
-# A server is known by its start or its data; a table by its number, or by its schema if it is not there.
+# A server is known by its start or its data; a table by its number, or by its schema if
+# it is not there.
 _IDENTITY = {
-    "postgresql": "SELECT concat_ws(' ', extract(epoch FROM pg_postmaster_start_time()), current_database(), "
-    "coalesce(to_regclass(concat_ws('.', quote_ident(:schema), quote_ident(:name)))::oid::text, "
-    "concat_ws('.', coalesce(quote_ident(:schema), current_schema()), quote_ident(:name))))",
-    "mariadb": "SELECT concat_ws(' ', @@hostname, @@port, @@datadir, coalesce(:schema, database()), "
-    "if(@@lower_case_table_names, lower(:name), :name))",
+    "postgresql": (
+        "SELECT concat_ws(' ', extract(epoch FROM pg_postmaster_start_time()),"
+        " current_database(), coalesce(to_regclass(concat_ws('.', quote_ident(:schema),"
+        " quote_ident(:name)))::oid::text, concat_ws('.',"
+        " coalesce(quote_ident(:schema), current_schema()), quote_ident(:name))))"
+    ),
+    "mariadb": (
+        "SELECT concat_ws(' ', @@hostname, @@port, @@datadir, coalesce(:schema,"
+        " database()), if(@@lower_case_table_names, lower(:name), :name))"
+    ),
 }
 
 
@@ -424,10 +535,11 @@ def connected(url: URL) -> Iterator[Connection]:
     Changes that are not committed when the block ends are rolled back.
 
     Raises:
-        TransientError: the database cannot be reached; an InvalidInputError if it refuses the log-in.
-        KitError: the database reported an error later; a TransientError if it is away, a LockedError if
-            another process holds a lock, and a ConflictError if the transaction was given up for that of
-            another, so that it can be tried again.
+        TransientError: the database cannot be reached; an InvalidInputError if it
+            refuses the log-in.
+        KitError: the database reported an error later; a TransientError if it is away,
+            a LockedError if another process holds a lock, and a ConflictError if the
+            transaction was given up for that of another, so that it can be tried again.
     """
     options: dict[str, Any] = {}
     more: dict[str, Any] = {}
@@ -435,15 +547,22 @@ def connected(url: URL) -> Iterator[Connection]:
         if "timeout" not in url.query:
             options["timeout"] = _BUSY
     else:
-        # Whatever the server's default is: a transaction sees ledger entries that other queries commit while
-        # it runs.
+        # Whatever the server's default is: a transaction sees ledger entries that other
+        # queries commit while it runs.
         more["isolation_level"] = "READ COMMITTED"
     if url.get_backend_name() == "mariadb":
-        options = {"charset": "utf8mb4", "init_command": f"SET SESSION sql_mode = '{_MODES}'"}
+        options = {
+            "charset": "utf8mb4",
+            "init_command": f"SET SESSION sql_mode = '{_MODES}'",
+        }
         if url.password:
-            options["password"] = str(url.password).encode()  # PyMySQL would take a text as Latin-1
-    # A new connection for each batch: a pooled one would be dead after a restart of the database.
-    engine = sa.create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=options, **more)
+            # PyMySQL would take a text as Latin-1
+            options["password"] = str(url.password).encode()
+    # A new connection for each batch: a pooled one would be dead after a restart of the
+    # database.
+    engine = sa.create_engine(
+        url, poolclass=NullPool, hide_parameters=True, connect_args=options, **more
+    )
     errors = (SQLAlchemyError, engine.dialect.loaded_dbapi.Error)
     try:
         connection = engine.connect()
@@ -453,8 +572,13 @@ def connected(url: URL) -> Iterator[Connection]:
         try:
             yield connection
         except errors as err:
-            connection.invalidate()  # a rollback on a dead connection would raise another error
-            kind = TransientError if getattr(err, "connection_invalidated", False) else _kind_of(err)
+            # A rollback on a dead connection would raise another error
+            connection.invalidate()
+            kind = (
+                TransientError
+                if getattr(err, "connection_invalidated", False)
+                else _kind_of(err)
+            )
             raise kind(f"database {shown(url)}: {_cause(err, url)}") from None
 
 
@@ -464,20 +588,28 @@ def _unconnected(error: Exception, url: URL, *, is_of_database: bool) -> KitErro
     Args:
         error: what the driver has raised.
         url: the database.
-        is_of_database: whether it is an error of the database, and not of the driver's own arguments.
+        is_of_database: whether it is an error of the database, and not of the driver's
+            own arguments.
     """
     said = f"database {shown(url)}"
     cause = _cause(error, url)
     codes = getattr(getattr(error, "orig", None), "args", ())[:1]
-    refuses = any(code in _OF_SERVER and code not in _FOR_NOW for code in codes if isinstance(code, int))
+    refuses = any(
+        code in _OF_SERVER and code not in _FOR_NOW
+        for code in codes
+        if isinstance(code, int)
+    )
     if is_of_database and not refuses and not _REFUSES.search(str(error)):
-        return TransientError(f"{said} cannot be reached: {cause}; start it, or correct the URL")
+        return TransientError(
+            f"{said} cannot be reached: {cause}; start it, or correct the URL"
+        )
     if is_of_database and _NO_LOG_IN.search(cause):
         places = "in the URL"
         if url.get_backend_name() == "postgresql":
             places += ", or the password in PGPASSWORD or ~/.pgpass"
         return InvalidInputError(
-            f"{said} refuses the log-in: {cause}; give the right user and password {places}"
+            f"{said} refuses the log-in: {cause}; give the right user and password"
+            f" {places}"
         )
     return InvalidInputError(f"{said} cannot be used: {cause}; correct the URL")
 
@@ -501,8 +633,13 @@ def _cause(error: BaseException, url: URL) -> str:
     """Return the first line of a database's error text, without the URL's secrets."""
     said = getattr(error, "orig", None) or error
     said = said.args[1] if len(said.args) == 2 else said  # noqa: PLR2004 - MariaDB's number and text
-    text = next(filter(None, map(str.strip, str(said).splitlines())), type(error).__name__)
-    secrets = [str(url.password or ""), *(str(v) for k, v in url.query.items() if "password" in k)]
+    text = next(
+        filter(None, map(str.strip, str(said).splitlines())), type(error).__name__
+    )
+    secrets = [
+        str(url.password or ""),
+        *(str(v) for k, v in url.query.items() if "password" in k),
+    ]
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
     return text
@@ -518,22 +655,32 @@ def columns(schema: T.StructType, keys: Sequence[str] = ()) -> list[sa.Column[An
     if not schema.names:
         raise InvalidInputError("sql_table: the query has no columns; select some")
     if "" in schema.names:
-        raise InvalidInputError("sql_table: a column has no name; give it one, as in F.col(…).alias('total')")
+        raise InvalidInputError(
+            "sql_table: a column has no name; give it one, as in"
+            " F.col(…).alias('total')"
+        )
     return [
-        # No autoincrement: the user supplies integer keys. Names are always quoted, because SQLAlchemy does
-        # not know all reserved words of each database.
+        # No autoincrement: the user supplies integer keys. Names are always quoted,
+        # because SQLAlchemy does not know all reserved words of each database.
         sa.Column(
-            field.name, _type(field, keys), primary_key=field.name in keys, autoincrement=False, quote=True
+            field.name,
+            _type(field, keys),
+            primary_key=field.name in keys,
+            autoincrement=False,
+            quote=True,
         )
         for field in schema
     ]
 
 
 def _type(field: T.StructField, keys: Sequence[str]) -> TypeEngine[Any]:
-    if field.name in keys:  # MariaDB can index texts and bytes only with a maximum length
+    # MariaDB can index texts and bytes only with a maximum length
+    if field.name in keys:
         room = _INDEX // len(keys)
         if isinstance(field.dataType, T.StringType):
-            return sa.Text().with_variant(mysql.VARCHAR(room // 4, collation=COLLATION), "mariadb")
+            return sa.Text().with_variant(
+                mysql.VARCHAR(room // 4, collation=COLLATION), "mariadb"
+            )
         if isinstance(field.dataType, T.BinaryType):
             return sa.LargeBinary().with_variant(mysql.VARBINARY(room), "mariadb")
     if isinstance(field.dataType, T.DecimalType):
@@ -547,11 +694,15 @@ def _type(field: T.StructField, keys: Sequence[str]) -> TypeEngine[Any]:
     as_text = f"F.col('{name}').cast('string')"
     if isinstance(field.dataType, _OF_JSON):
         as_text = f"F.to_json('{name}')"
-    is_window = isinstance(field.dataType, T.StructType) and field.dataType.names == ["start", "end"]
+    is_window = isinstance(field.dataType, T.StructType) and field.dataType.names == [
+        "start",
+        "end",
+    ]
     flat = "; windows.flatten makes two columns of a window" if is_window else ""
     raise InvalidInputError(
-        f"sql_table: column {field.name} is {field.dataType.simpleString()}, which a column of SQL cannot "
-        f"hold; leave it out, cast it, or make it a text: {as_text}{flat}"
+        f"sql_table: column {field.name} is {field.dataType.simpleString()}, which a"
+        " column of SQL cannot hold; leave it out, cast it, or make it a text:"
+        f" {as_text}{flat}"
     )
 
 
@@ -564,7 +715,8 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
         where: the table and its database, for messages.
 
     Raises:
-        InvalidInputError: the table does not fit; the message names the differences and the fix.
+        InvalidInputError: the table does not fit; the message names the differences and
+            the fix.
     """
     inspector = sa.inspect(connection)
     there = inspector.get_columns(table.name, schema=table.schema)
@@ -572,13 +724,13 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
     wanted = {column.name: column.type for column in table.columns}
     if said := _differences(connection, found, wanted):
         raise InvalidInputError(
-            f"{where} has other columns: {'; '.join(said)}; change the table or the query, or use another "
-            "table"
+            f"{where} has other columns: {'; '.join(said)}; change the table or the"
+            " query, or use another table"
         )
     if computed := [str(c["name"]) for c in there if c.get("computed")]:
         raise InvalidInputError(
-            f"{where} computes its column {computed[0]} itself; write to another table, or leave that column "
-            "out of it"
+            f"{where} computes its column {computed[0]} itself; write to another table,"
+            " or leave that column out of it"
         )
     if connection.dialect.name == "mariadb":
         _check_engine(connection, table, where)
@@ -586,20 +738,31 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
     if not keys:
         return
     unique: list[Iterable[Any]] = [
-        inspector.get_pk_constraint(table.name, schema=table.schema)["constrained_columns"],
-        *(c["column_names"] for c in inspector.get_unique_constraints(table.name, schema=table.schema)),
-        *(i["column_names"] for i in inspector.get_indexes(table.name, schema=table.schema) if i["unique"]),
+        inspector.get_pk_constraint(table.name, schema=table.schema)[
+            "constrained_columns"
+        ],
+        *(
+            c["column_names"]
+            for c in inspector.get_unique_constraints(table.name, schema=table.schema)
+        ),
+        *(
+            i["column_names"]
+            for i in inspector.get_indexes(table.name, schema=table.schema)
+            if i["unique"]
+        ),
     ]
     if keys not in [set(names) for names in unique]:
         raise InvalidInputError(
-            f"{where} is not unique in {', '.join(sorted(keys))}, so that no row can be known by it; "
-            "add a primary key or a unique index, or use another table"
+            f"{where} is not unique in {', '.join(sorted(keys))}, so that no row can be"
+            " known by it; add a primary key or a unique index, or use another table"
         )
     _check_keys(connection, table, where, [set(names) for names in unique if names])
 
 
 def _differences(
-    connection: Connection, found: Mapping[str, TypeEngine[Any]], wanted: Mapping[str, TypeEngine[Any]]
+    connection: Connection,
+    found: Mapping[str, TypeEngine[Any]],
+    wanted: Mapping[str, TypeEngine[Any]],
 ) -> list[str]:
     """Return phrases that say how the columns of a table differ from those that a query would make.
 
@@ -609,7 +772,11 @@ def _differences(
         wanted: those of the query's.
     """
     said = []
-    missing = [f"{name} {_spelt(connection, kind)}" for name, kind in wanted.items() if name not in found]
+    missing = [
+        f"{name} {_spelt(connection, kind)}"
+        for name, kind in wanted.items()
+        if name not in found
+    ]
     if missing:
         said.append(f"it lacks {', '.join(missing)}")
     more = [name for name in found if name not in wanted]
@@ -617,15 +784,20 @@ def _differences(
         said.append(f"it has {', '.join(more)}, which the query does not")
     for name, kind in wanted.items():
         if name in found and not _holds(connection, found[name], kind):
-            theirs = _spelt(connection, found[name]) or "of a type of the database's own"
+            theirs = (
+                _spelt(connection, found[name]) or "of a type of the database's own"
+            )
             said.append(f"{name} is {theirs} and not {_spelt(connection, kind)}")
     return said
 
 
-def other_types(connection: Connection, table: sa.Table, made: sa.Table) -> dict[str, dict[str, Any]]:
+def other_types(
+    connection: Connection, table: sa.Table, made: sa.Table
+) -> dict[str, dict[str, Any]]:
     """Return which columns of a table have another type than the query would give them.
 
-    For each: `is`, a phrase, and `fits`, whether the column holds all values of the query.
+    For each: `is`, a phrase, and `fits`, whether the column holds all values of the
+    query.
 
     Args:
         connection: a connection to the database.
@@ -658,8 +830,8 @@ def as_json(value: Any, kind: T.DataType | None) -> str | None:
 
     Args:
         value: the value, as the driver gives it.
-        kind: the type of the query's column. It says what the database does not: that a time without an
-            offset is in UTC, and that 0 and 1 are a boolean.
+        kind: the type of the query's column. It says what the database does not: that a
+            time without an offset is in UTC, and that 0 and 1 are a boolean.
     """
     if value is None:
         return None
@@ -670,12 +842,15 @@ def as_json(value: Any, kind: T.DataType | None) -> str | None:
     if isinstance(value, (int, float, decimal.Decimal)) and math.isfinite(value):
         return _as_number(value)
     if isinstance(value, float):
-        value = {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")  # as Spark writes them
+        # As Spark writes them
+        value = {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
     if isinstance(value, (bytes, memoryview)):
         value = base64.b64encode(value).decode()
     if isinstance(value, datetime):
         value = _as_time(value)
-    if isinstance(kind, (T.TimestampType, T.TimestampNTZType)) and (found := _TIME.fullmatch(str(value))):
+    if isinstance(kind, (T.TimestampType, T.TimestampNTZType)) and (
+        found := _TIME.fullmatch(str(value))
+    ):
         in_utc = isinstance(kind, T.TimestampType)
         value = f"{found[1]}T{found[2]}{'Z' if in_utc else found[3]}"
     return json.dumps(str(value), ensure_ascii=False)
@@ -683,7 +858,11 @@ def as_json(value: Any, kind: T.DataType | None) -> str | None:
 
 def _as_number(value: float | decimal.Decimal) -> str:
     """Return a number in full. Equal numbers have equal texts, such as 1, 1.0 and 1.00, or 0.0 and -0.0."""
-    exact = decimal.Decimal(repr(value)) if isinstance(value, float) else decimal.Decimal(value)
+    exact = (
+        decimal.Decimal(repr(value))
+        if isinstance(value, float)
+        else decimal.Decimal(value)
+    )
     text = f"{exact:f}"
     if "." in text:
         text = text.rstrip("0").rstrip(".")
@@ -694,13 +873,17 @@ def _as_time(value: datetime) -> str:
     """Return a time as `load` writes it; one that has an offset, in UTC and with a Z."""
     if value.tzinfo is None:
         return value.isoformat(" ", "microseconds")
-    return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds") + "Z"
+    return (
+        value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds") + "Z"
+    )
 
 
 def _check_engine(connection: Connection, table: sa.Table, where: str) -> None:
     """Refuse a view of MariaDB, and a table whose storage engine has no transactions."""
     options = sa.inspect(connection).get_table_options(table.name, schema=table.schema)
-    engine = next((value for name, value in options.items() if name.endswith("_engine")), "")
+    engine = next(
+        (value for name, value in options.items() if name.endswith("_engine")), ""
+    )
     if not engine:
         raise InvalidInputError(f"{where} is a view; give the table")
     if engine != "InnoDB":
@@ -710,15 +893,19 @@ def _check_engine(connection: Connection, table: sa.Table, where: str) -> None:
         )
 
 
-def _check_keys(connection: Connection, table: sa.Table, where: str, unique: list[set[str]]) -> None:
+def _check_keys(
+    connection: Connection, table: sa.Table, where: str, unique: list[set[str]]
+) -> None:
     """Refuse a table in which an upsert could overwrite the wrong row.
 
-    Two things can cause it: in MariaDB a second unique index, by which it also matches rows, and in each
-    database a key column that treats different texts as equal, such as one that ignores case.
+    Two things can cause it: in MariaDB a second unique index, by which it also matches
+    rows, and in each database a key column that treats different texts as equal, such
+    as one that ignores case.
 
     Args:
         connection: a connection to the database.
-        table: the table as this query would create it; its primary key has the query's keys.
+        table: the table as this query would create it; its primary key has the query's
+            keys.
         where: the table and its database, for messages.
         unique: the column sets of the existing table's primary key and unique indexes.
 
@@ -730,24 +917,30 @@ def _check_keys(connection: Connection, table: sa.Table, where: str, unique: lis
     others = [names for names in unique if names != set(keys)]
     if others and dialect == "mariadb":
         raise InvalidInputError(
-            f"{where} is unique in {', '.join(sorted(others[0]))} too, and MariaDB would overwrite a row "
-            "that is the same there; drop that index, or use another table"
+            f"{where} is unique in {', '.join(sorted(others[0]))} too, and MariaDB"
+            " would overwrite a row that is the same there; drop that index, or use"
+            " another table"
         )
     names = {"schema": table.schema, "name": table.name}
     for key, collation in connection.execute(sa.text(_INEXACT[dialect]), names):
         if key in keys:
             raise InvalidInputError(
-                f"{where} takes different texts in {key} for the same key ({collation}); give that column "
-                f"the collation {_EXACT[dialect]}, or use another table"
+                f"{where} takes different texts in {key} for the same key"
+                f" ({collation}); give that column the collation {_EXACT[dialect]}, or"
+                " use another table"
             )
 
 
 def _spelt(connection: Connection, kind: TypeEngine[Any]) -> str:
     """Return a column's type as the database spells it; none for a type that SQLAlchemy does not know."""
-    return "" if isinstance(kind, sa.types.NullType) else kind.compile(connection.dialect)
+    return (
+        "" if isinstance(kind, sa.types.NullType) else kind.compile(connection.dialect)
+    )
 
 
-def _holds(connection: Connection, theirs: TypeEngine[Any], ours: TypeEngine[Any]) -> bool:
+def _holds(
+    connection: Connection, theirs: TypeEngine[Any], ours: TypeEngine[Any]
+) -> bool:
     """Return whether an existing column stores every value exactly or fails, but never rounds one.
 
     Args:
@@ -757,25 +950,44 @@ def _holds(connection: Connection, theirs: TypeEngine[Any], ours: TypeEngine[Any
     """
     if _spelt(connection, theirs) == _spelt(connection, ours):
         return True
-    here = ours.dialect_impl(connection.dialect)  # the type in this database: in SQLite a decimal is a text
+    # The type in this database: in SQLite a decimal is a text
+    here = ours.dialect_impl(connection.dialect)
     in_sqlite = connection.dialect.name == "sqlite"
-    if isinstance(theirs, _DECIMALS) and isinstance(ours, sa.Numeric) and not isinstance(ours, sa.Float):
+    if (
+        isinstance(theirs, _DECIMALS)
+        and isinstance(ours, sa.Numeric)
+        and not isinstance(ours, sa.Float)
+    ):
         few = (ours.precision or _DIGITS) <= _DIGITS
-        return few if in_sqlite else theirs.scale is None or theirs.scale >= (ours.scale or 0)
+        return (
+            few
+            if in_sqlite
+            else theirs.scale is None or theirs.scale >= (ours.scale or 0)
+        )
     if isinstance(theirs, sa.DateTime) and isinstance(here, sa.DateTime):
-        whole = isinstance(theirs, postgresql.TIMESTAMP) and theirs.precision in (None, 6)
+        whole = isinstance(theirs, postgresql.TIMESTAMP) and theirs.precision in (
+            None,
+            6,
+        )
         return in_sqlite or (whole and theirs.timezone == here.timezone)
     if not in_sqlite and _changes(theirs):
         return False
     if in_sqlite and isinstance(theirs, sa.Float):
         return isinstance(here, sa.Float)  # each has eight bytes there
-    return any(isinstance(here, kind) and isinstance(theirs, kinds) for kind, kinds in _WIDER.items())
+    return any(
+        isinstance(here, kind) and isinstance(theirs, kinds)
+        for kind, kinds in _WIDER.items()
+    )
 
 
 def _changes(theirs: TypeEngine[Any]) -> bool:
     """Return whether a column of a server cuts or rounds values without an error."""
-    # Blanks at the end, or a text that is taken for another one; PostgreSQL's "char" and name cut a text.
-    cuts = isinstance(theirs, (sa.CHAR, sa.Enum, mysql.SET)) or type(theirs) is sa.String
-    scale = getattr(theirs, "scale", None)  # DOUBLE(10, 2) of MariaDB, NUMERIC(10, -2) of PostgreSQL
+    # Blanks at the end, or a text that is taken for another one; PostgreSQL's "char"
+    # and name cut a text.
+    cuts = (
+        isinstance(theirs, (sa.CHAR, sa.Enum, mysql.SET)) or type(theirs) is sa.String
+    )
+    # DOUBLE(10, 2) of MariaDB, NUMERIC(10, -2) of PostgreSQL
+    scale = getattr(theirs, "scale", None)
     rounds = scale is not None and (isinstance(theirs, sa.Float) or scale < 0)
     return cuts or rounds

@@ -1,7 +1,7 @@
 """Write one batch into one SQL table: stage its rows, then merge them and the ledger entry in a transaction.
 
-`Target` is where `sql_table` writes, and `_Ledger` is its ledger: the table `sparkstream_ledger` beside the
-rows.
+`Target` is where `sql_table` writes, and `_Ledger` is its ledger: the table
+`sparkstream_ledger` beside the rows.
 """
 
 from __future__ import annotations
@@ -37,15 +37,22 @@ if TYPE_CHECKING:
 
 
 _LEDGER = "sparkstream_ledger"
-_NAME = sa.String(255).with_variant(sa.String(255, collation="NOCASE"), "sqlite")  # as SQLite takes names
+# As SQLite takes names
+_NAME = sa.String(255).with_variant(sa.String(255, collation="NOCASE"), "sqlite")
 _WRITTEN = "written"
 _STAGE = "sparkstream_stage"
 _LONGEST = 63  # bytes of a name in PostgreSQL, which cuts a longer one without a word
-_MARIADB: dict[str, Any] = {"mariadb_engine": "InnoDB", "mariadb_collate": database.COLLATION}
+_MARIADB: dict[str, Any] = {
+    "mariadb_engine": "InnoDB",
+    "mariadb_collate": database.COLLATION,
+}
 
-_PATIENCE = 600  # seconds that a first batch waits in MariaDB for another query's; in PostgreSQL, no limit
+# Seconds that a first batch waits in MariaDB for another query's; in PostgreSQL, no
+# limit
+_PATIENCE = 600
 _AT_START = 30  # seconds that a start waits for a transaction of another driver
-_STARTED = -2  # batch_id in the ledger of a query that has taken an epoch, but has not written a batch
+# batch_id in the ledger of a query that has taken an epoch, but has not written a batch
+_STARTED = -2
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +69,9 @@ class Target:
     take_over: bool
 
     @classmethod
-    def of(cls, url: URL, table: str, how: str, keys: tuple[str, ...], *, take_over: bool) -> Target:
+    def of(
+        cls, url: URL, table: str, how: str, keys: tuple[str, ...], *, take_over: bool
+    ) -> Target:
         """Return the target for a table as `table` or `schema.table`; SQLite knows the schema `main` alone.
 
         Raises:
@@ -74,10 +83,13 @@ class Target:
             name = table
         if not name:
             raise InvalidInputError(
-                f"sql_table: {table!r} is no name of a table; give 'table' or 'schema.table'"
+                f"sql_table: {table!r} is no name of a table; give 'table' or"
+                " 'schema.table'"
             )
         if name.lower() == _LEDGER:
-            raise InvalidInputError(f"sql_table: the kit keeps its ledger in {_LEDGER}; give another table")
+            raise InvalidInputError(
+                f"sql_table: the kit keeps its ledger in {_LEDGER}; give another table"
+            )
         return cls(url, schema or None, name, how, keys, take_over)
 
     @property
@@ -88,14 +100,20 @@ class Target:
         where = f"{name} in {database.shown(self.url)}"
         if self.url.get_backend_name() == "sqlite":
             path = str(self.url.database)
-            return base.Target("table", where, path, f"{_small(name)} in {path}", within)
+            return base.Target(
+                "table", where, path, f"{_small(name)} in {path}", within
+            )
         known_as = f"{name} in {database.shown(database.at_one_address(self.url))}"
         return base.Target("table", where, "", known_as, within)
 
     @property
     def in_its_schema(self) -> str:
         """The name with its schema, but without the one that the database takes by default."""
-        default = {"postgresql": "public", "sqlite": self.schema, "mariadb": self.url.database}
+        default = {
+            "postgresql": "public",
+            "sqlite": self.schema,
+            "mariadb": self.url.database,
+        }
         is_default = self.schema in (None, default[self.url.get_backend_name()])
         return self.name if is_default else f"{self.schema}.{self.name}"
 
@@ -114,33 +132,44 @@ class Target:
         """Return the table as a query with this schema of Spark's would create it.
 
         Raises:
-            InvalidInputError: the database cannot hold a type or a name, or a key is not a column.
+            InvalidInputError: the database cannot hold a type or a name, or a key is
+                not a column.
         """
         if self.url.get_backend_name() == "postgresql":
             _check_lengths([self.schema or "", self.name, *schema.names])
-        if self.url.get_backend_name() != "postgresql":  # the only one in which `k` and `K` are two columns
+        # The only one in which `k` and `K` are two columns
+        if self.url.get_backend_name() != "postgresql":
             refuse_twice("sql_table: column", [*map(_small, schema.names)])
         return self.named(*database.columns(schema, self.keys))
 
     def named(self, *columns: sa.Column[Any]) -> sa.Table:
         """Return the table with the given columns only; with none, for statements that name no column."""
-        names: dict[str, Any] = {"schema": self.schema, "quote": True, "quote_schema": True}
+        names: dict[str, Any] = {
+            "schema": self.schema,
+            "quote": True,
+            "quote_schema": True,
+        }
         return sa.Table(self.name, sa.MetaData(), *columns, **names, **_MARIADB)
 
-    def rows(self, spark: SparkSession, schema: StructType, _location: Place) -> DataFrame:
+    def rows(
+        self, spark: SparkSession, schema: StructType, _location: Place
+    ) -> DataFrame:
         """Return all rows of the table, with their values as texts of JSON, through the driver's memory.
 
-        A number of the database is a number there, and a text of the database a text, whatever the query has.
+        A number of the database is a number there, and a text of the database a text,
+        whatever the query has.
 
         Raises:
             InvalidInputError: there is no table.
         """
-        if self.where.path and not Path(self.where.path).exists():  # SQLite would make it
+        # SQLite would make it
+        if self.where.path and not Path(self.where.path).exists():
             raise gone(self.where)
         with database.connected(self.url) as connection:
             if not sa.inspect(connection).has_table(self.name, schema=self.schema):
                 raise gone(self.where)
-            # A table of this query's, so that the database spells its types as those of the other.
+            # A table of this query's, so that the database spells its types as those of
+            # the other.
             stage = _stage(self.table(schema))
             stage.create(connection)
             others = database.other_types(connection, self.named(), stage)
@@ -150,19 +179,28 @@ class Target:
 
     def written(self, frame: DataFrame, _folder: str) -> DataFrame:
         """Return rows as `rows` would return them, after a way through a temporary table, for `Form`."""
-        url = sa.make_url("sqlite://") if self.url.get_backend_name() == "sqlite" else self.url
+        url = (
+            sa.make_url("sqlite://")
+            if self.url.get_backend_name() == "sqlite"
+            else self.url
+        )
         stage = _stage(self.table(frame.schema))
         with _arrow.kept(frame) as parts, database.connected(url) as connection:
             stage.create(connection)
             database.load(connection, stage, iter(parts))
-            return _as_json(frame.sparkSession, connection, stage, frame.columns, frame.schema, {})
+            return _as_json(
+                frame.sparkSession, connection, stage, frame.columns, frame.schema, {}
+            )
 
-    def prepare(self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool) -> str | None:
+    def prepare(
+        self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool
+    ) -> str | None:
         """Create the table and the ledger if they are missing, and check that this query may write to them.
 
         Raises:
-            InvalidInputError: the table has other columns, has rows that this query did not write, takes no
-                rows, or was deleted or emptied although the query has written to it.
+            InvalidInputError: the table has other columns, has rows that this query did
+                not write, takes no rows, or was deleted or emptied although the query
+                has written to it.
         """
         table = self.table(frame.schema)
         if self.where.path and not makes and not Path(self.where.path).exists():
@@ -171,7 +209,9 @@ class Target:
         with _connected_to_start(self, query) as connection:
             ledger = _Ledger(connection, self)
             ledger.check_itself()
-            if there := sa.inspect(connection).has_table(table.name, schema=table.schema):
+            if there := sa.inspect(connection).has_table(
+                table.name, schema=table.schema
+            ):
                 database.check_columns(connection, table, str(self.where))
             is_kept = there and not ledger.lacks_rows()
             if is_kept:
@@ -192,7 +232,8 @@ class Target:
     def _try_out(self, table: sa.Table) -> None:
         """Write no rows, and roll back: so a view or a missing right is refused now and not in a batch.
 
-        Where another process has locked the table, as for a backup, the first batch waits for it.
+        Where another process has locked the table, as for a backup, the first batch
+        waits for it.
         """
         with suppress(database.LockedError), database.connected(self.url) as connection:
             database.wait_at_most(connection, 1)
@@ -223,8 +264,8 @@ class Target:
         """Write a batch of a query, or skip it if the table already has it.
 
         Raises:
-            InvalidInputError: the ledger's rules refuse the batch; or, for `upsert`, a key is null or occurs
-                in two rows of the batch.
+            InvalidInputError: the ledger's rules refuse the batch; or, for `upsert`, a
+                key is null or occurs in two rows of the batch.
             KitError: the database reported an error, or a worker lost rows.
         """
         table = self.table(frame.schema)
@@ -233,9 +274,11 @@ class Target:
         if is_written:
             pass_over(frame, batch, f"table {self.name}")
             return
-        # Spark computes the batch before the connection opens, so the database holds no lock for that time.
+        # Spark computes the batch before the connection opens, so the database holds no
+        # lock for that time.
         with _arrow.kept(frame) as parts:
-            # Tried again if the database gave the transaction up for another one, as in a deadlock.
+            # Tried again if the database gave the transaction up for another one, as in
+            # a deadlock.
             tried(lambda: self._write(batch, table, parts))
 
     def _write(self, batch: Batch, table: sa.Table, parts: _arrow.Parts) -> None:
@@ -251,7 +294,8 @@ class Target:
                 _log.warning(said, batch.number, self.name, changed, kinds)
             ledger = _Ledger(connection, self)
             _advance(ledger, batch)
-            ledger.check_kept(batch.query)  # in this transaction: the table may have been emptied just now
+            # In this transaction: the table may have been emptied just now
+            ledger.check_kept(batch.query)
             _merge(connection, self, table, stage, batch.number)
             ledger.count(batch.query, stage)
             connection.commit()
@@ -263,8 +307,8 @@ def _check_lengths(names: Sequence[str]) -> None:
         length = len(name.encode())
         if length > _LONGEST:
             raise InvalidInputError(
-                f"sql_table: a name in PostgreSQL has at most {_LONGEST} bytes, and {name} has {length}; "
-                "rename it"
+                f"sql_table: a name in PostgreSQL has at most {_LONGEST} bytes, and"
+                f" {name} has {length}; rename it"
             )
 
 
@@ -289,7 +333,8 @@ class _Ledger(Entries):
             sa.Column("plan", sa.Text().with_variant(mysql.LONGTEXT(), "mariadb")),
             sa.Column("epoch", sa.BigInteger),
             sa.Column("driver", sa.String(255)),
-            sa.Column("written", sa.BigInteger),  # how many rows, of all of the query's batches
+            # How many rows, of all of the query's batches
+            sa.Column("written", sa.BigInteger),
             schema=target.schema,
             **_MARIADB,
         )
@@ -298,7 +343,12 @@ class _Ledger(Entries):
     def _name(self) -> str:
         """The name of the target here: a MariaDB for which case says nothing has the small letters."""
         of_mariadb = self._connection.dialect.name == "mariadb"
-        if of_mariadb and self._connection.execute(sa.text("SELECT @@lower_case_table_names")).scalar():
+        if (
+            of_mariadb
+            and self._connection.execute(
+                sa.text("SELECT @@lower_case_table_names")
+            ).scalar()
+        ):
             return self._target.name.lower()
         return self._target.name
 
@@ -318,12 +368,16 @@ class _Ledger(Entries):
         """
         if not self._is_made:
             return
-        there = sa.inspect(self._connection).get_columns(_LEDGER, schema=self.table.schema)
+        there = sa.inspect(self._connection).get_columns(
+            _LEDGER, schema=self.table.schema
+        )
         if _WRITTEN not in [each["name"] for each in there]:
-            ledger = self._connection.dialect.identifier_preparer.format_table(self.table)
+            ledger = self._connection.dialect.identifier_preparer.format_table(
+                self.table
+            )
             raise InvalidInputError(
-                f"the ledger of {self.where} is of an earlier version; run ALTER TABLE {ledger} ADD COLUMN "
-                f"{_WRITTEN} BIGINT"
+                f"the ledger of {self.where} is of an earlier version; run ALTER TABLE"
+                f" {ledger} ADD COLUMN {_WRITTEN} BIGINT"
             )
 
     def check_kept(self, query_id: str | None) -> None:
@@ -332,21 +386,30 @@ class _Ledger(Entries):
         Raises:
             InvalidInputError: the table was deleted, made again or emptied.
         """
-        if not sa.inspect(self._connection).has_table(self._target.name, schema=self._target.schema):
+        if not sa.inspect(self._connection).has_table(
+            self._target.name, schema=self._target.schema
+        ):
             self.check_lost(query_id)
         elif self.of(query_id).get(_WRITTEN) and not self.has_rows():
             self.check_lost(query_id, is_there=True)
 
     def lacks_rows(self) -> bool:
         """Return whether queries have written rows to the table, and it has none."""
-        return any(entry[_WRITTEN] for entry in self.entries().values()) and not self.has_rows()
+        return (
+            any(entry[_WRITTEN] for entry in self.entries().values())
+            and not self.has_rows()
+        )
 
     def count(self, query_id: str, stage: sa.Table) -> None:
         """Add the rows of a batch to those that the query has written."""
-        rows = self._connection.execute(sa.select(sa.func.count()).select_from(stage)).scalar()
+        rows = self._connection.execute(
+            sa.select(sa.func.count()).select_from(stage)
+        ).scalar()
         if rows:
             total = sa.func.coalesce(self.table.c.written, 0) + rows
-            self._connection.execute(sa.update(self.table).where(self._own(query_id)).values(written=total))
+            self._connection.execute(
+                sa.update(self.table).where(self._own(query_id)).values(written=total)
+            )
 
     def entries(self) -> dict[str, dict[str, Any]]:
         batch = sa.func.nullif(self.table.c.batch_id, _STARTED).label("batch")
@@ -361,7 +424,11 @@ class _Ledger(Entries):
     def take(self, query_id: str, driver: str) -> None:
         """Give a query its next epoch, in a transaction that the caller commits."""
         newer = sa.func.coalesce(self.table.c.epoch, 0) + 1
-        taken = sa.update(self.table).where(self._own(query_id)).values(epoch=newer, driver=driver)
+        taken = (
+            sa.update(self.table)
+            .where(self._own(query_id))
+            .values(epoch=newer, driver=driver)
+        )
         if not self._connection.execute(taken).rowcount:
             self._enter(query_id, driver, _STARTED)
 
@@ -369,8 +436,9 @@ class _Ledger(Entries):
         """Record a batch as the query's last one, if this driver may still write it.
 
         Returns:
-            False, and nothing is recorded, if the query has no batch yet or has since been started by another
-            driver; or, except with `replace`, if the ledger has this batch or a later one.
+            False, and nothing is recorded, if the query has no batch yet or has since
+            been started by another driver; or, except with `replace`, if the ledger has
+            this batch or a later one.
         """
         last = self.table.c.batch_id
         is_next = sa.true() if self.how == "replace" else last < batch.number
@@ -386,9 +454,18 @@ class _Ledger(Entries):
         moved = self._set(batch.query, batch.number, batch.plan).where(mine, condition)
         return bool(self._connection.execute(moved).rowcount)
 
-    def _enter(self, query_id: str, driver: str, batch_id: int, plan: str | None = None) -> None:
-        known = {"table_name": self._name, "query_id": query_id, "epoch": 1, "driver": driver}
-        self._connection.execute(sa.insert(self.table).values({**known, "batch_id": batch_id, "plan": plan}))
+    def _enter(
+        self, query_id: str, driver: str, batch_id: int, plan: str | None = None
+    ) -> None:
+        known = {
+            "table_name": self._name,
+            "query_id": query_id,
+            "epoch": 1,
+            "driver": driver,
+        }
+        self._connection.execute(
+            sa.insert(self.table).values({**known, "batch_id": batch_id, "plan": plan})
+        )
 
     def forget(self, but: str = "") -> None:
         """Delete the ledger entries of this target for all queries, or for all except the query `but`."""
@@ -399,21 +476,25 @@ class _Ledger(Entries):
         """Make first batches of other queries, and starts, wait until this transaction ends.
 
         Raises:
-            LockedError: in MariaDB, another query has held the lock for `patience` seconds.
+            LockedError: in MariaDB, another query has held the lock for `patience`
+                seconds.
         """
-        # SQLite needs no lock: only one of its transactions can be here. In the others a lock of the ledger
-        # table would also stop queries that are past their first batch, so a separate lock is used.
+        # SQLite needs no lock: only one of its transactions can be here. In the others
+        # a lock of the ledger table would also stop queries that are past their first
+        # batch, so a separate lock is used.
         schema = self._target.schema if "." in self._target.in_its_schema else None
         key = f"{_LEDGER} {schema}.{self._name}"
         if self._connection.dialect.name == "postgresql":
-            lock = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(key, 0)))
+            lock = sa.select(
+                sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(key, 0))
+            )
             self._connection.execute(lock)
         if self._connection.dialect.name == "mariadb":  # held until the connection ends
             lock = sa.select(sa.func.get_lock(sa.func.md5(key), patience))
             if self._connection.execute(lock).scalar() != 1:
                 raise database.LockedError(
-                    f"table {self._target.name} is locked by the first batch of another query for "
-                    f"{patience} s; start again when that has ended"
+                    f"table {self._target.name} is locked by the first batch of another"
+                    f" query for {patience} s; start again when that has ended"
                 )
 
     def set_back(self, query_id: str, batch_id: int) -> str:
@@ -424,7 +505,11 @@ class _Ledger(Entries):
         return "run " + " ".join(str(statement).split())
 
     def _set(self, query_id: str, batch_id: int, plan: Any) -> sa.Update:
-        return sa.update(self.table).where(self._own(query_id)).values(batch_id=batch_id, plan=plan)
+        return (
+            sa.update(self.table)
+            .where(self._own(query_id))
+            .values(batch_id=batch_id, plan=plan)
+        )
 
     def _own(self, query_id: str | None) -> sa.ColumnElement[bool]:
         return self._here & (self.table.c.query_id == query_id)
@@ -434,10 +519,12 @@ class _Ledger(Entries):
 def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connection]:
     """Connect for a start, which waits at most `_AT_START` seconds for the transaction of another driver.
 
-    A driver that was suspended in the middle of a transaction would otherwise block the start for long.
+    A driver that was suspended in the middle of a transaction would otherwise block the
+    start for long.
 
     Raises:
-        TransientError: the other driver still holds its lock; the message names it, if it is known.
+        TransientError: the other driver still holds its lock; the message names it, if
+            it is known.
         InvalidInputError: the database refuses a statement.
     """
     try:
@@ -450,13 +537,15 @@ def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connec
             database.wait_at_most(connection, 1)
             last = _Ledger(connection, target).epoch(str(query_id))
         raise TransientError(
-            f"{target.where}: another process has locked the ledger for {_AT_START} s, such as the query's "
-            f"last driver ({last or 'not known'}); end that process, and start again"
+            f"{target.where}: another process has locked the ledger for {_AT_START} s,"
+            f" such as the query's last driver ({last or 'not known'}); end that"
+            " process, and start again"
         ) from None
     except KitError as err:
         if type(err) is not KitError:
             raise
-        raise InvalidInputError(str(err)) from None  # what the database refuses now, it will refuse again
+        # What the database refuses now, it will refuse again
+        raise InvalidInputError(str(err)) from None
 
 
 def _as_json(
@@ -475,20 +564,29 @@ def _as_json(
         table: the table.
         names: its columns.
         schema: the columns of the query.
-        others: the columns that have another type than the query would give them; see `other_types`.
+        others: the columns that have another type than the query would give them; see
+            `other_types`.
     """
     kinds = {each.name: each.dataType for each in schema}
-    # Without types, so that the values come as the driver has them: SQLAlchemy would convert some of them.
+    # Without types, so that the values come as the driver has them: SQLAlchemy would
+    # convert some of them.
     columns: list[sa.ColumnClause[Any]]
     columns = [sa.column(sa.quoted_name(name, quote=True)) for name in names]
     found = connection.execute(sa.select(*columns).select_from(table))
     rows = [
-        [database.as_json(value, kinds.get(name)) for name, value in zip(names, row, strict=True)]
+        [
+            database.as_json(value, kinds.get(name))
+            for name, value in zip(names, row, strict=True)
+        ]
         for row in found
     ]
     made = StructType()
     for name in names:
-        made.add(name, StringType(), metadata={base.OTHER_TYPE: others[name]} if name in others else {})
+        made.add(
+            name,
+            StringType(),
+            metadata={base.OTHER_TYPE: others[name]} if name in others else {},
+        )
     return spark.createDataFrame(rows, made)
 
 
@@ -501,13 +599,14 @@ def _create(connection: Connection, table: sa.Table) -> None:
 def _advance(ledger: _Ledger, batch: Batch) -> None:
     """Record a batch in the ledger, in the transaction that also writes its rows.
 
-    This is the transaction's first statement on a shared table. From here on, a second driver of the query
-    has to wait until the transaction ends, even with its start. If this is the query's first batch, the first
-    batch of another query waits too.
+    This is the transaction's first statement on a shared table. From here on, a second
+    driver of the query has to wait until the transaction ends, even with its start. If
+    this is the query's first batch, the first batch of another query waits too.
 
     Raises:
-        InvalidInputError: in the meantime another driver of the query has started or has written the batch,
-            or another query has begun to write to the table or has taken it over.
+        InvalidInputError: in the meantime another driver of the query has started or
+            has written the batch, or another query has begun to write to the table or
+            has taken it over.
     """
     if ledger.advance(batch):
         return
@@ -515,10 +614,11 @@ def _advance(ledger: _Ledger, batch: Batch) -> None:
     ledger.check_epoch(batch)
     if ledger.last_batch(batch.query) is not None:
         raise other_driver(batch.number)
-    ledger.check_owner(batch.query)  # again: another query may have written since the start
+    # Again: another query may have written since the start
+    ledger.check_owner(batch.query)
     if ledger.how == "replace":
-        # The rows of other queries are deleted, so delete their entries too: otherwise those queries would
-        # continue as if their rows were still in the table.
+        # The rows of other queries are deleted, so delete their entries too: otherwise
+        # those queries would continue as if their rows were still in the table.
         ledger.forget(but=batch.query)
     ledger.add(batch)
 
@@ -526,7 +626,8 @@ def _advance(ledger: _Ledger, batch: Batch) -> None:
 def _stage(table: sa.Table) -> sa.Table:
     """Return a temporary table for the rows, so that a slow load holds no lock on a shared table.
 
-    A temporary table hides another one of the same name, so it has never the name of the target.
+    A temporary table hides another one of the same name, so it has never the name of
+    the target.
     """
     name = _STAGE
     if _small(table.name) == _STAGE:  # a quoted_name of SQLAlchemy has no small letters
@@ -541,7 +642,13 @@ def _stage(table: sa.Table) -> sa.Table:
     )
 
 
-def _merge(connection: Connection, target: Target, table: sa.Table, stage: sa.Table, batch_id: int) -> None:
+def _merge(
+    connection: Connection,
+    target: Target,
+    table: sa.Table,
+    stage: sa.Table,
+    batch_id: int,
+) -> None:
     if target.how == "replace":
         connection.execute(sa.delete(table))
     if target.how == "upsert":
@@ -549,15 +656,17 @@ def _merge(connection: Connection, target: Target, table: sa.Table, stage: sa.Ta
     _insert(connection, target, table, stage)
 
 
-def _insert(connection: Connection, target: Target, table: sa.Table, stage: sa.Table) -> None:
+def _insert(
+    connection: Connection, target: Target, table: sa.Table, stage: sa.Table
+) -> None:
     """Insert the staged rows, for `upsert` over the rows with the same keys."""
     preparer = connection.dialect.identifier_preparer
     whole = preparer.format_table(table)
     rows = preparer.format_table(stage)
     names = [preparer.quote_identifier(column.name) for column in table.columns]
     columns = ", ".join(names)
-    # The alias is for a table named excluded, as SQL calls the new rows. The WHERE is for SQLite, whose
-    # parser would otherwise take ON CONFLICT for the ON of a join.
+    # The alias is for a table named excluded, as SQL calls the new rows. The WHERE is
+    # for SQLite, whose parser would otherwise take ON CONFLICT for the ON of a join.
     alias = "" if connection.dialect.name == "mariadb" else " AS target"
     insert = f"INSERT INTO {whole}{alias} ({columns}) SELECT {columns} FROM {rows} WHERE true"  # noqa: S608
     if target.how == "upsert" and connection.dialect.name == "mariadb":
@@ -570,11 +679,19 @@ def _insert(connection: Connection, target: Target, table: sa.Table, stage: sa.T
     connection.exec_driver_sql(insert)
 
 
-def _check_keys(connection: Connection, target: Target, stage: sa.Table, batch_id: int) -> None:
+def _check_keys(
+    connection: Connection, target: Target, stage: sa.Table, batch_id: int
+) -> None:
     keys = [stage.c[key] for key in target.keys]
     some = sa.select(sa.literal(1)).select_from(stage).limit(1)
-    null = connection.execute(some.where(sa.or_(*(key.is_(None) for key in keys)))).first()
+    null = connection.execute(
+        some.where(sa.or_(*(key.is_(None) for key in keys)))
+    ).first()
     twice = connection.execute(some.group_by(*keys).having(sa.func.count() > 1)).first()
     check_row_keys(
-        f"table {target.name}", target.keys, batch_id, null=null is not None, twice=twice is not None
+        f"table {target.name}",
+        target.keys,
+        batch_id,
+        null=null is not None,
+        twice=twice is not None,
     )

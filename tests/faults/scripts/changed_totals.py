@@ -19,9 +19,13 @@ def main(argv=None):
 
     old = continues[0] if continues else None
     schema = "product STRING, shop STRING, amount DECIMAL(10,2)"
-    with get_session("changed-totals", profile="test", conf={"spark.sql.shuffle.partitions": "2"}) as spark:
+    with get_session(
+        "changed-totals", profile="test", conf={"spark.sql.shuffle.partitions": "2"}
+    ) as spark:
         rows = sources.json(spark, folder, schema=schema, max_files_per_trigger=1)
-        totals = rows.groupBy("shop" if continues else "product").agg(F.sum("amount").alias("total"))
+        totals = rows.groupBy("shop" if continues else "product").agg(
+            F.sum("amount").alias("total")
+        )
         sink = sinks.batch_files(output, format="json")
         query = start(
             totals,

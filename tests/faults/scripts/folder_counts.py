@@ -26,11 +26,16 @@ def main(argv=None):
 
     def create():
         # A file that landed while nobody watched is found for an hour.
-        conf = {"spark.streaming.fileStream.minRememberDuration": "1h", "spark.master": "local[2]"}
+        conf = {
+            "spark.streaming.fileStream.minRememberDuration": "1h",
+            "spark.master": "local[2]",
+        }
         spark = get_session("folder-counts", profile="test", conf=conf)
         ssc = StreamingContext(spark.sparkContext, 1)
         ssc.checkpoint(checkpoint)
-        words = ssc.textFileStream(folder).flatMap(str.split).map(lambda word: (word, 1))
+        words = (
+            ssc.textFileStream(folder).flatMap(str.split).map(lambda word: (word, 1))
+        )
         dstreams.running_counts(words).foreachRDD(show)
         return ssc
 

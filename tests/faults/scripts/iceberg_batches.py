@@ -15,14 +15,21 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import Target
 from sparkstream_kit.sinks.ledger import Batch
 
-COLUMNS = T.StructType([T.StructField("driver", T.StringType()), T.StructField("n", T.LongType())])
+COLUMNS = T.StructType(
+    [T.StructField("driver", T.StringType()), T.StructField("n", T.LongType())]
+)
 
 
 def main(lake, driver):
     """Write until it is refused."""
     where = Target("Iceberg table", f"shop.t in {lake}")
     table = IcebergTable("shop.t", lake, 20)
-    how: dict[str, Any] = {"how": "append", "keys": (), "merge_schema": False, "take_over": False}
+    how: dict[str, Any] = {
+        "how": "append",
+        "keys": (),
+        "merge_schema": False,
+        "take_over": False,
+    }
     target = _tables.Target(where=where, **how, opened=lambda _: table)
     number, taken = 0, table.schema() is None
     while True:
@@ -32,7 +39,9 @@ def main(lake, driver):
                 number, taken = (table.last_batch("q") or 0) + 1, True
             batch = Batch("q", number, None, "ckpt", driver)
             if not _tables.is_written(target, table, COLUMNS, batch):
-                table.commit(pa.table({"driver": [driver], "n": [number]}), target, batch)
+                table.commit(
+                    pa.table({"driver": [driver], "n": [number]}), target, batch
+                )
             number += 1
         except _tables.ConflictError:
             pass  # as a driver that tries again

@@ -23,7 +23,9 @@ class Killed(Watch):
 
 
 def main():
-    with spark_session("killed", profile="test", conf={"spark.master": "local[2]"}) as spark:
+    with spark_session(
+        "killed", profile="test", conf={"spark.master": "local[2]"}
+    ) as spark:
         proof = proof_of(spark, Path(sys.argv[1]), sys.argv[2])
         schedule = proof.begun(sys.argv[3])
         proof.arrive(schedule)

@@ -16,8 +16,13 @@ def main(argv=None):
 
     with get_session("no-memory", profile="local") as spark:
         lines = sources.text(spark, folder, max_files_per_trigger=1)
-        numbers = F.expr("size(sequence(0L, length(value) + 400000000L))").alias("numbers")  # 3.2 GB
-        query = start(lines.select(numbers), sinks.console(), name="big", checkpoint=checkpoint)
+        # 3.2 GB
+        numbers = F.expr("size(sequence(0L, length(value) + 400000000L))").alias(
+            "numbers"
+        )
+        query = start(
+            lines.select(numbers), sinks.console(), name="big", checkpoint=checkpoint
+        )
         sys.stderr.write(f"{run(query)}\n")
     return 0
 

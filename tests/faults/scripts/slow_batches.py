@@ -32,7 +32,9 @@ def main(argv=None):
 
     with get_session("slow-batches", profile="test") as spark:
         lines = sources.text(spark, folder, max_files_per_trigger=1)
-        query = start(lines, sinks.foreach_batch(write), name="slow", checkpoint=checkpoint)
+        query = start(
+            lines, sinks.foreach_batch(write), name="slow", checkpoint=checkpoint
+        )
         sys.stderr.write(f"{run(query)}\n")
     return 0
 

@@ -1,7 +1,8 @@
 """Many small batches into one sink, and what the driver holds after some of them.
 
-Each time a line of JSON in FOLDER/looks: the batch, the JVM's heap in megabytes after a full collection, and
-the open descriptors, threads and temporary files of Python and its JVM; `names` says which threads.
+Each time a line of JSON in FOLDER/looks: the batch, the JVM's heap in megabytes after a
+full collection, and the open descriptors, threads and temporary files of Python and its
+JVM; `names` says which threads.
 Run: python soak.py SINK TARGET FOLDER LOOK [LOOK ...]    SINK: see `make`; TARGET: the first arguments of a
 sink of another system, such as "sqlite:///t.db t"; LOOK: after how many batches to look
 """
@@ -23,17 +24,31 @@ from sparkstream_kit import jobflags
 from sparkstream_kit.sinks import Sink
 
 KEPT = (
-    *("sql.ui.retainedExecutions", "ui.retainedJobs", "ui.retainedStages", "ui.retainedTasks"),
+    *(
+        "sql.ui.retainedExecutions",
+        "ui.retainedJobs",
+        "ui.retainedStages",
+        "ui.retainedTasks",
+    ),
     "sql.streaming.numRecentProgressUpdates",
 )
-# Pools that take a new thread for each task until they are full, or let it go after some time: those of
-# Spark, and that of delta-rs, which has a hundred threads after a table's checkpoint, until it has nothing to
-# do for ten seconds.
-POOLS = ("block-manager-", "ResultQueryStag", "QueryStageCreat", "shuffle-exchang", "tokio-rt-worker")
-LOOKS = 5  # one after the other: what a collection finds unused, Spark's cleaner lets go of for the next one
+# Pools that take a new thread for each task until they are full, or let it go after
+# some time: those of Spark, and that of delta-rs, which has a hundred threads after a
+# table's checkpoint, until it has nothing to do for ten seconds.
+POOLS = (
+    "block-manager-",
+    "ResultQueryStag",
+    "QueryStageCreat",
+    "shuffle-exchang",
+    "tokio-rt-worker",
+)
+# One after the other: what a collection finds unused, Spark's cleaner lets go of for
+# the next one
+LOOKS = 5
 MOST_LOOKS = 100
 YEAR = 365 * 86_400  # seconds
-WAITING, STAYING = 20, 200  # files of a year that wait in the folder, and that stay there once they were read
+# Files of a year that wait in the folder, and that stay there once they were read
+WAITING, STAYING = 20, 200
 
 
 def make(kind, target, folder):
@@ -45,7 +60,10 @@ def make(kind, target, folder):
 
     made: dict[str, Callable[[], tuple[str, Sink]]] = {
         "batch_files": lambda: ("append", sinks.batch_files(f"{folder}/out")),
-        "by_value": lambda: ("append", sinks.by_value("k", lambda k: sinks.batch_files(f"{folder}/out/{k}"))),
+        "by_value": lambda: (
+            "append",
+            sinks.by_value("k", lambda k: sinks.batch_files(f"{folder}/out/{k}")),
+        ),
         "by_watermark": lambda: (
             "append",
             sinks.by_watermark(
@@ -55,7 +73,10 @@ def make(kind, target, folder):
             ),
         ),
         "console": lambda: ("complete", sinks.console()),
-        "fan_out": lambda: ("complete", sinks.fan_out(sinks.latest("t"), sinks.batch_files(f"{folder}/out"))),
+        "fan_out": lambda: (
+            "complete",
+            sinks.fan_out(sinks.latest("t"), sinks.batch_files(f"{folder}/out")),
+        ),
         "files": lambda: ("append", sinks.files(f"{folder}/out")),
         "foreach_batch": lambda: ("update", sinks.foreach_batch(collect)),
         "latest": lambda: ("complete", sinks.latest("t")),
@@ -70,7 +91,9 @@ def make(kind, target, folder):
         sys.exit(f"no sink to soak is named {name}: enter it in `make` of {__file__}")
     more: dict[str, Any] = {"how": how} if how else {}
     more |= {"catalog": f"{folder}/lake"} if name == "iceberg" else {}
-    sink = getattr(sinks, name)(*target.split(), **more, **({"keys": ["k"]} if how == "upsert" else {}))
+    sink = getattr(sinks, name)(
+        *target.split(), **more, **({"keys": ["k"]} if how == "upsert" else {})
+    )
     return sink.modes[0], sink
 
 
@@ -103,7 +126,8 @@ def held(spark):
     gc.collect()
     jvm.java.lang.System.gc()
     pools = jvm.java.lang.management.ManagementFactory.getMemoryPoolMXBeans()
-    after = [pool.getCollectionUsage() for pool in pools]  # as it was after the collection; null of no heap
+    # As it was after the collection; null of no heap
+    after = [pool.getCollectionUsage() for pool in pools]
     pids = os.getpid(), jvm.java.lang.ProcessHandle.current().pid()
     names: Counter[str] = sum(map(threads, pids), Counter())
     return {
@@ -118,13 +142,16 @@ def held(spark):
 def least(spark):
     """Return the least that is held in some looks one after the other."""
     found = [held(spark)]
-    # Spark's cleaner removes the files of what a collection has found unused, in its own time.
-    while len(found) < LOOKS or (found[-1]["files"] < found[-LOOKS]["files"] and len(found) < MOST_LOOKS):
+    # Spark's cleaner removes the files of what a collection has found unused, in its
+    # own time.
+    while len(found) < LOOKS or (
+        found[-1]["files"] < found[-LOOKS]["files"] and len(found) < MOST_LOOKS
+    ):
         time.sleep(0.2)
         found.append(held(spark))
-    return {name: min(each[name] for each in found) for name in found[0] if name != "names"} | {
-        "names": min(found, key=lambda each: each["threads"])["names"]
-    }
+    return {
+        name: min(each[name] for each in found) for name in found[0] if name != "names"
+    } | {"names": min(found, key=lambda each: each["threads"])["names"]}
 
 
 @jobflags.exit_codes
@@ -142,26 +169,46 @@ def main(argv=None):
         # A full collection takes what is only held softly, too.
         "spark.driver.extraJavaOptions": "-XX:SoftRefLRUPolicyMSPerMB=0",
     }
-    connectors = os.environ.get("CONNECTORS", "").split()  # "delta" has the table written by Spark
-    with get_session("soak", profile="local", conf=conf, connectors=connectors) as spark:
-        rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 10).load()
-        key, value = (F.col("value") % 7).alias("k"), F.col("value").cast("string").alias("v")
+    # "delta" has the table written by Spark
+    connectors = os.environ.get("CONNECTORS", "").split()
+    with get_session(
+        "soak", profile="local", conf=conf, connectors=connectors
+    ) as spark:
+        rate = (
+            spark.readStream.format("rate-micro-batch")
+            .option("rowsPerBatch", 10)
+            .load()
+        )
+        key, value = (
+            (F.col("value") % 7).alias("k"),
+            F.col("value").cast("string").alias("v"),
+        )
         frame = rate.select(key, value)
         if kind == "year":
             land(Path(folder, "in"), 0, int(looks[-1]))
-            frame = sources.csv(spark, f"{folder}/in", schema="k INT, v STRING", max_files_per_trigger=1)
+            frame = sources.csv(
+                spark, f"{folder}/in", schema="k INT, v STRING", max_files_per_trigger=1
+            )
         if kind == "by_watermark":
-            frame = rate.select(key, value, "timestamp").withWatermark("timestamp", "1 second")
+            frame = rate.select(key, value, "timestamp").withWatermark(
+                "timestamp", "1 second"
+            )
         mode, sink = make(kind, target, folder)
         if mode != "append":
             frame = frame.groupBy("k").agg(F.max("v").alias("v"))
         name = sink.query_name or "soak"
         for look in map(int, looks):
-            query = start(frame, sink, name=name, mode=mode, checkpoint=f"{folder}/ckpt")
+            query = start(
+                frame, sink, name=name, mode=mode, checkpoint=f"{folder}/ckpt"
+            )
             while query.lastProgress is None or query.lastProgress["batchId"] < look:
                 query.awaitTermination(1)  # raises if it failed
                 if kind == "year" and query.lastProgress:
-                    land(Path(folder, "in"), query.lastProgress["batchId"], int(looks[-1]))
+                    land(
+                        Path(folder, "in"),
+                        query.lastProgress["batchId"],
+                        int(looks[-1]),
+                    )
             query.stop()  # what a batch holds while it runs is not counted
             with Path(folder, "looks").open("a") as file:
                 file.write(json.dumps({"batch": look, **least(spark)}) + "\n")

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._arguments import check
 from sparkstream_kit.connectors import System, other_driver
 from sparkstream_kit.sinks.base import Sink, Target
-from sparkstream_kit.sinks.ledger import Batch, Epoch, Ledger, exactly_once, open_target, pass_over
+from sparkstream_kit.sinks.ledger import (
+    Batch,
+    Epoch,
+    Ledger,
+    exactly_once,
+    open_target,
+    pass_over,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +51,8 @@ class _File:
         with closing(sqlite3.connect(self.path)) as database, database:
             database.execute("CREATE TABLE IF NOT EXISTS rows (row TEXT)")
             database.execute(
-                "CREATE TABLE IF NOT EXISTS ledger (query TEXT PRIMARY KEY, batch, plan, epoch, driver)"
+                "CREATE TABLE IF NOT EXISTS ledger (query TEXT PRIMARY KEY, batch,"
+                " plan, epoch, driver)"
             )
             yield _Ledger(database, self)
 
@@ -71,7 +79,10 @@ class _File:
         if is_written:
             pass_over(frame, batch, self.where)
             return
-        rows = [(json.dumps(row.asDict(recursive=True), default=str),) for row in frame.collect()]
+        rows = [
+            (json.dumps(row.asDict(recursive=True), default=str),)
+            for row in frame.collect()
+        ]
         with self._ledger() as ledger:
             ledger.database.execute("BEGIN IMMEDIATE")
             ledger.check_epoch(batch)
@@ -82,7 +93,8 @@ class _File:
             ledger.database.executemany("INSERT INTO rows VALUES (?)", rows)
             ledger.database.execute(
                 "INSERT INTO ledger VALUES (?, ?, ?, 1, ?) "
-                "ON CONFLICT DO UPDATE SET batch = excluded.batch, plan = excluded.plan",
+                "ON CONFLICT DO UPDATE SET batch = excluded.batch, plan ="
+                " excluded.plan",
                 (batch.query, batch.number, batch.plan, batch.driver),
             )
 
@@ -95,7 +107,11 @@ class _Ledger(Ledger):
     def _of(self, query_id: str | None) -> tuple[int | None, str | None, Epoch | None]:
         select = "SELECT batch, plan, epoch, driver FROM ledger WHERE query = ?"
         found = self.database.execute(select, (query_id,)).fetchone()
-        return (None, None, None) if found is None else (found[0], found[1], Epoch(*found[2:]))
+        return (
+            (None, None, None)
+            if found is None
+            else (found[0], found[1], Epoch(*found[2:]))
+        )
 
     def last_batch(self, query_id: str | None) -> int | None:
         return self._of(query_id)[0]
@@ -107,11 +123,16 @@ class _Ledger(Ledger):
         return self._of(query_id)[2]
 
     def any_query(self) -> tuple[str, int] | None:
-        found = self.database.execute("SELECT query, batch FROM ledger WHERE batch IS NOT NULL").fetchone()
+        found = self.database.execute(
+            "SELECT query, batch FROM ledger WHERE batch IS NOT NULL"
+        ).fetchone()
         return None if found is None else (found[0], found[1])
 
     def has_rows(self) -> bool:
         return self.database.execute("SELECT 1 FROM rows").fetchone() is not None
 
     def set_back(self, query_id: str, batch_id: int) -> str:
-        return f"let the table ledger say batch {batch_id}, and no plan, for the query {query_id}"
+        return (
+            f"let the table ledger say batch {batch_id}, and no plan, for the query"
+            f" {query_id}"
+        )

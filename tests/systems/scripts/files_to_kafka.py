@@ -16,7 +16,9 @@ def main(argv=None):
     flags = ("INPUT_DIR", "--max-files-per-trigger", "--checkpoint", "--available-now")
     parser = jobflags.parser(__doc__, *flags, max_files_per_trigger=1)
     parser.add_argument("--to", nargs=2, required=True)
-    parser.add_argument("--stay", type=Path, help="a file that is made once a batch is written")
+    parser.add_argument(
+        "--stay", type=Path, help="a file that is made once a batch is written"
+    )
     args = parser.parse_args(argv)
 
     from sparkstream_kit import run, sinks, sources, spark_session, start
@@ -29,7 +31,9 @@ def main(argv=None):
     written = sinks.kafka(*args.to, key="shop")
     with spark_session("files-to-kafka", profile="test", connectors=["kafka"]) as spark:
         most, schema = args.max_files_per_trigger, "shop STRING, amount DECIMAL(12,2)"
-        rows = sources.json(spark, args.input_dir, schema=schema, max_files_per_trigger=most)
+        rows = sources.json(
+            spark, args.input_dir, schema=schema, max_files_per_trigger=most
+        )
         sink = sinks.fan_out(written, sinks.foreach_batch(stay))
         run(start(rows, sink, name="files_to_kafka", **jobflags.for_start(args)))
     return 0

@@ -23,10 +23,16 @@ def main(argv=None):
     from sparkstream_kit import run, sinks, sources, spark_session, start
 
     with spark_session("kafka-copy", profile="test", connectors=["kafka"]) as spark:
-        read = {name: text for name, text in options.items() if "transaction" not in name}
-        records = sources.kafka(spark, args.servers, args.given, max_offsets_per_trigger=300, **read)
+        read = {
+            name: text for name, text in options.items() if "transaction" not in name
+        }
+        records = sources.kafka(
+            spark, args.servers, args.given, max_offsets_per_trigger=300, **read
+        )
         columns: dict[str, Any] = {"key": "key", "value": "value", "headers": "headers"}
-        sink = sinks.kafka(args.servers, args.made, **columns, exactly_once=True, **options)
+        sink = sinks.kafka(
+            args.servers, args.made, **columns, exactly_once=True, **options
+        )
         run(start(records, sink, name="copy", **jobflags.for_start(args)))
     return 0
 

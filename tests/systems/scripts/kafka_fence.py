@@ -1,7 +1,7 @@
 """Batches of ten numbers into a topic, one after the other, until another driver has started; without Spark.
 
-Only the rows come without it, as Arrow; all the rest is what a query calls. The number of a batch is the one
-after the last in the ledger, as that of a checkpoint would be.
+Only the rows come without it, as Arrow; all the rest is what a query calls. The number
+of a batch is the one after the last in the ledger, as that of a checkpoint would be.
 
 Run: python kafka_fence.py SERVERS TOPIC
 """
@@ -27,7 +27,9 @@ class _Rows:
 
     def __init__(self, batch):
         values = [b"%d" % number for number in range(10 * batch, 10 * batch + 10)]
-        self.part = pa.RecordBatch.from_arrays([pa.array(values), pa.array(values)], names=["c0", "c1"])
+        self.part = pa.RecordBatch.from_arrays(
+            [pa.array(values), pa.array(values)], names=["c0", "c1"]
+        )
 
 
 @contextmanager
@@ -39,7 +41,9 @@ def main(servers, topic):
     """Write until the ledger refuses it."""
     _arrow.kept = _kept  # type: ignore[assignment]
     ledger = f"{topic}-ledger"
-    target: Any = transactions.Target(servers, topic, ledger, False, {}, lambda _: None, lambda rows: rows)
+    target: Any = transactions.Target(
+        servers, topic, ledger, False, {}, lambda _: None, lambda rows: rows
+    )
     driver = this_driver()
     try:
         target.prepare(None, QUERY, None, True)

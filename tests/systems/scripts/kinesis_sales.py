@@ -14,13 +14,30 @@ def main(argv=None):
     trigger = {"availableNow": True} if rest else {"processingTime": "0 seconds"}
     with spark_session("kinesis-sales", profile="test") as spark:
         lines = sources.kinesis(
-            spark, stream, endpoint=endpoint, region="us-east-1", max_records_per_trigger=500
+            spark,
+            stream,
+            endpoint=endpoint,
+            region="us-east-1",
+            max_records_per_trigger=500,
         )
-        sales = lines.select(F.from_json("value", "id BIGINT, region STRING, cents BIGINT").alias("sale"))
+        sales = lines.select(
+            F.from_json("value", "id BIGINT, region STRING, cents BIGINT").alias("sale")
+        )
         sink = sinks.fan_out(
-            sinks.batch_files(f"{folder}/rows"), sinks.sql_table(f"sqlite:///{folder}/sales.db", "sales")
+            sinks.batch_files(f"{folder}/rows"),
+            sinks.sql_table(f"sqlite:///{folder}/sales.db", "sales"),
         )
-        print(run(start(sales.select("sale.*"), sink, name="sales", checkpoint=f"{folder}/ckpt", **trigger)))
+        print(
+            run(
+                start(
+                    sales.select("sale.*"),
+                    sink,
+                    name="sales",
+                    checkpoint=f"{folder}/ckpt",
+                    **trigger,
+                )
+            )
+        )
     return 0
 
 

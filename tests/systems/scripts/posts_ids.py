@@ -14,9 +14,21 @@ def main(argv=None):
         if rest:
             posts = sources.posts(spark, f"{folder}/spool")
         else:
-            posts = sources.posts(spark, url, spool=f"{folder}/spool", every=0.2, stall=1)
+            posts = sources.posts(
+                spark, url, spool=f"{folder}/spool", every=0.2, stall=1
+            )
         sink, checkpoint = sinks.batch_files(f"{folder}/ids"), f"{folder}/ckpt"
-        print(run(start(posts.select("id"), sink, name="ids", checkpoint=checkpoint, **trigger)))
+        print(
+            run(
+                start(
+                    posts.select("id"),
+                    sink,
+                    name="ids",
+                    checkpoint=checkpoint,
+                    **trigger,
+                )
+            )
+        )
     return 0
 
 

@@ -16,7 +16,9 @@ def asks(spark):
         lambda: sources.text(spark, "s3a://kit/none"),
         lambda: sources.text(spark, f"{away}/in"),
         lambda: start(lines, sinks.console(), name="lines", checkpoint=f"{away}/ckpt"),
-        lambda: start(lines, sinks.files(f"{away}/out"), name="rows", checkpoint="s3a://kit/ckpt"),
+        lambda: start(
+            lines, sinks.files(f"{away}/out"), name="rows", checkpoint="s3a://kit/ckpt"
+        ),
         lambda: sinks.batch_files("s3a://kit/out"),
     ]
 

@@ -10,7 +10,19 @@ from sparkstream_kit import run, sinks, sources, spark_session, start
 if __name__ == "__main__":
     folder, out, checkpoint = sys.argv[1:]
     with spark_session("s3-rows", profile="cluster") as spark:
-        rows = sources.json(spark, folder, schema="number BIGINT", max_files_per_trigger=1)
-        run(start(rows, sinks.files(out), name="rows", checkpoint=checkpoint, availableNow=True))
-        [found] = spark.read.parquet(out).selectExpr("count(*)", "sum(number)").collect()
+        rows = sources.json(
+            spark, folder, schema="number BIGINT", max_files_per_trigger=1
+        )
+        run(
+            start(
+                rows,
+                sinks.files(out),
+                name="rows",
+                checkpoint=checkpoint,
+                availableNow=True,
+            )
+        )
+        [found] = (
+            spark.read.parquet(out).selectExpr("count(*)", "sum(number)").collect()
+        )
         sys.stdout.write("{} {}\n".format(*found))

@@ -19,18 +19,33 @@ SALES = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING, R
 def main(argv=None):
     """Run until a signal, or with a fourth argument over all that is there."""
     url, incoming, folder, *rest = sys.argv[1:] if argv is None else argv
-    trigger: dict[str, Any] = {"availableNow": True} if rest else {"processingTime": "0 seconds"}
+    trigger: dict[str, Any] = (
+        {"availableNow": True} if rest else {"processingTime": "0 seconds"}
+    )
     with spark_session("sales-to-mongodb", profile="test") as spark:
         files = 1000 if rest else 1  # a batch
-        sales = sources.csv(spark, incoming, schema=SALES, max_files_per_trigger=files, escape='"')
+        sales = sources.csv(
+            spark, incoming, schema=SALES, max_files_per_trigger=files, escape='"'
+        )
         few = sales.select("OrderID", "ProductKey", "SaleAmount")
         # The rows of a replayed batch come in another order.
-        append = sinks.mongodb(url, "rows").taking(lambda batch: batch.orderBy(F.rand()))
-        rows = start(few, append, name="rows", checkpoint=f"{folder}/ckpt-rows", **trigger)
-        orders = sales.groupBy("OrderID").agg(F.count("*").alias("rows"), F.sum("SaleAmount").alias("total"))
+        append = sinks.mongodb(url, "rows").taking(
+            lambda batch: batch.orderBy(F.rand())
+        )
+        rows = start(
+            few, append, name="rows", checkpoint=f"{folder}/ckpt-rows", **trigger
+        )
+        orders = sales.groupBy("OrderID").agg(
+            F.count("*").alias("rows"), F.sum("SaleAmount").alias("total")
+        )
         upsert = sinks.mongodb(url, "totals", how="upsert", keys=["OrderID"])
         totals = start(
-            orders, upsert, name="totals", mode="update", checkpoint=f"{folder}/ckpt-totals", **trigger
+            orders,
+            upsert,
+            name="totals",
+            mode="update",
+            checkpoint=f"{folder}/ckpt-totals",
+            **trigger,
         )
         print(run(rows, totals))
     return 0
