@@ -29,7 +29,7 @@ from running import (
 )
 
 from sparkstream_kit import server
-from sparkstream_kit._java import release, version
+from sparkstream_kit._internal.java import release, version
 from sparkstream_kit.profiles import read_profile
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
 """Draw the map in docs/architecture.md from the code: levels, what each room is, which box uses which.
 
-A room is a module or a folder at the top of the package; the first line of its
-docstring says its level. A box has the rooms that belong together.
+A room is a module or a folder at the top of the package or in `_internal`, or a module or
+folder of another level than the folder that it is in. The first line of its docstring says
+its level. A box has the rooms that belong together.
 
 Run: python scripts/architecture.py [--check]    # --check: exit code 1 if the page is not up to date
 """
@@ -22,8 +23,8 @@ _BEGIN, _END = "<!-- map: begin -->", "<!-- map: end -->"
 THIN, START_AND_RUN, EXTRA = "Thin", "Start and run", "Extra"
 LEVELS = {
     THIN: (
-        "PySpark, the standard library, itself; small questions to `_spark` and"
-        " `_files`"
+        "PySpark, the standard library, itself; small questions to `_internal/spark`"
+        " and `_internal/file_system`"
     ),
     START_AND_RUN: "thin, and itself",
     EXTRA: "both, and other extras",
@@ -32,12 +33,17 @@ LEVELS = {
 # The boxes, and their rooms; those of the extras come first. What is in no box is a
 # small thing.
 EXTRAS = {
-    "commands": ("cli", "jobflags", "_exits"),
-    "operators": ("operate",),
-    "tests": ("testing", "feeds"),
-    "dashboards": ("monitoring", "display"),
-    "systems": ("connectors",),
-    "functions with memory": ("state", "models", "dstreams"),
+    "commands": ("cli", "jobflags", "_internal/stopping/exits"),
+    "operators": ("checkpoints/operate",),
+    "tests": ("testing", "feeds", "schemas/samples"),
+    "dashboards": ("monitoring", "display", "sinks/views"),
+    "systems": (
+        "connectors",
+        "quarantine/avro",
+        "quarantine/weblogs",
+        "sinks/values",
+    ),
+    "functions with memory": ("state", "models", "dstreams", "checkpoints/pins"),
 }
 CORE = {
     "queries": ("queries", "runs"),
@@ -52,17 +58,40 @@ CORE = {
     "reports": ("progress", "verdicts"),
     "checkpoints": ("checkpoints",),
     "sessions": ("session", "server"),
-    "Spark's inside": ("_spark",),
+    "what ends a run": ("_internal/stopping",),
+    "Spark's inside": ("_internal/spark",),
 }
 SMALL = "small things"
 
 
+def module_of(place: Path) -> Path:
+    """Return the file of a module or of a package, given without its suffix."""
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+
+
+def room_of(path: Path, package: Path) -> str:
+    """Return the room that a module is in, such as "sinks", "sinks/views" or "_internal/spark"."""
+    inside = path.relative_to(package).with_suffix("")
+    if inside.name == "__init__":
+        inside = inside.parent
+    if not inside.parts:
+        return ""
+    folders = [*reversed(inside.parents), inside][1:]
+    room = folders.pop(0)
+    if str(room) == "_internal" and folders:
+        room = folders.pop(0)
+    for place in folders:
+        if level_of(module_of(package / place)) != level_of(module_of(package / room)):
+            room = place
+    return str(room)
+
+
 def rooms(package: Path) -> dict[str, set[str]]:
-    """Return for each module or folder at the top of the package which others it imports."""
+    """Return for each room which others it imports."""
     found: dict[str, set[str]] = {}
     for path in sorted(package.rglob("*.py")):
-        room = path.relative_to(package).parts[0].removesuffix(".py")
-        if not room.startswith("__"):
+        room = room_of(path, package)
+        if path.name != "__main__.py" and room not in {"", "_internal"}:
             tree = ast.parse(path.read_text("utf-8"))
             uses = _imported(tree, package) | _named(tree, package)
             found.setdefault(room, set()).update(uses - {room})
@@ -73,20 +102,24 @@ def _imported(node: ast.AST, package: Path) -> set[str]:
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return set()
     found = set()
-    if (
-        isinstance(node, ast.ImportFrom)
-        and str(node.module).partition(".")[0] == package.name
-    ):
-        parts = str(node.module).split(".")
-        names = [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
-        found = {
-            name
-            for name in names
-            if (package / name).is_dir() or (package / f"{name}.py").exists()
-        }
+    if isinstance(node, ast.ImportFrom):
+        module = str(node.module)
+        full = (f"{module}.{alias.name}" for alias in node.names)
+        found = {_room_of_name(name, package) for name in full} - {""}
     return found.union(
         *(_imported(child, package) for child in ast.iter_child_nodes(node))
     )
+
+
+def _room_of_name(name: str, package: Path) -> str:
+    """Return the room of a module, or of a name in it; empty for what is not the package's."""
+    top, *parts = name.split(".")
+    if top != package.name:
+        return ""
+    place = package.joinpath(*parts)
+    while place != package and not module_of(place).exists():
+        place = place.parent
+    return room_of(module_of(place), package)
 
 
 def _named(tree: ast.Module, package: Path) -> set[str]:
@@ -98,7 +131,7 @@ def _named(tree: ast.Module, package: Path) -> set[str]:
     } | lazily(tree)
     # `sinks` has each system's
     texts |= {f"{package.name}.connectors" for _ in texts & {"sink", "source"}}
-    return {text.split(".")[1] for text in texts if text.startswith(f"{package.name}.")}
+    return {_room_of_name(text, package) for text in texts} - {""}
 
 
 def lazily(tree: ast.Module) -> set[str]:
@@ -115,11 +148,9 @@ def lazily(tree: ast.Module) -> set[str]:
 def purposes(package: Path) -> list[tuple[str, str, str]]:
     """Return each room with its level and its purpose, both from the first line of its docstring."""
     found = []
-    for path in sorted([*package.glob("*.py"), *package.glob("*/__init__.py")]):
-        room = path.relative_to(package).parts[0].removesuffix(".py")
-        if not room.startswith("__"):
-            level, purpose = said(path) or ("", "")
-            found.append((room, level, purpose[:1].upper() + purpose[1:]))
+    for room in rooms(package):
+        level, purpose = said(module_of(package / room)) or ("", "")
+        found.append((room, level, purpose[:1].upper() + purpose[1:]))
     order = [*EXTRAS, *CORE, SMALL]
     return sorted(found, key=lambda each: (order.index(box_of(each[0])), each[0]))
 
@@ -164,14 +195,8 @@ def code_lines(path: Path, node: ast.AST) -> int:
 def levels(package: Path) -> list[str]:
     """Return the table of the levels, with their rooms."""
     names: dict[str, list[str]] = {level: [] for level in LEVELS}
-    for path in sorted(package.rglob("*.py")):
-        level, inside = level_of(path), path.relative_to(package)
-        name = str(inside.with_suffix("")).removesuffix("/__init__")
-        is_room = "/" not in name and not name.startswith("__")
-        if is_room or (
-            "/" in name and level != level_of(package / inside.parts[0] / "__init__.py")
-        ):
-            names[level].append(f"`{name}`")
+    for room in sorted(rooms(package)):
+        names[level_of(module_of(package / room))].append(f"`{room}`")
     return [
         "| level | rooms | what it may import |",
         "| --- | --- | --- |",
@@ -184,9 +209,10 @@ def levels(package: Path) -> list[str]:
 
 def box_of(room: str) -> str:
     """Return the box that a room is in."""
-    return next(
-        (box for box, members in (EXTRAS | CORE).items() if room in members), SMALL
-    )
+    of_room = {
+        member: box for box, members in (EXTRAS | CORE).items() for member in members
+    }
+    return of_room.get(room) or of_room.get(room.partition("/")[0], SMALL)
 
 
 def boxes(

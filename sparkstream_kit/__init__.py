@@ -39,7 +39,7 @@ def __getattr__(name: str) -> object:
         except ModuleNotFoundError as err:
             if err.name != f"{__name__}.{name}":
                 raise
-    from sparkstream_kit._arguments import missing
+    from sparkstream_kit._internal.arguments import missing
 
     raise missing(
         __name__,

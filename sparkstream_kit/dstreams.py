@@ -23,12 +23,13 @@ from weakref import WeakKeyDictionary
 from pyspark.sql import SparkSession
 from pyspark.streaming import StreamingContext, StreamingListener
 
-from sparkstream_kit import _files, _waiting
-from sparkstream_kit._arguments import check
-from sparkstream_kit._spark import queries, shutdown
-from sparkstream_kit._spark.place import Here
-from sparkstream_kit._spark.plan import nobody_listens, unknown_host
-from sparkstream_kit._spark.session import refuse_dstreams
+from sparkstream_kit._internal import file_system, threads
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.spark import queries
+from sparkstream_kit._internal.spark.logical_plan import nobody_listens, unknown_host
+from sparkstream_kit._internal.spark.place import Here
+from sparkstream_kit._internal.spark.session import refuse_dstreams
+from sparkstream_kit._internal.stopping import shutdown, waiting
 from sparkstream_kit.checkpoints.lock import Lock, lock, user_of
 from sparkstream_kit.errors import (
     InputUnavailable,
@@ -133,7 +134,7 @@ def _end(ssc: StreamingContext, *, graceful: bool = False) -> None:
     """
     ssc.stop(stopSparkContext=False, stopGraceFully=graceful)
     tracker = ssc.sparkContext.statusTracker()
-    _waiting.until(
+    threads.until(
         lambda: not (tracker.getActiveJobsIds() or queries.runs_batch()), _BATCH_LIMIT
     )
     _release_locks(ssc)
@@ -185,14 +186,14 @@ def run(
     kind = "look"
     try:
         _check_cores(ssc)
-        inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
+        inbox = waiting.Inbox(run_for=run_for, stop_file=stop_file)
         ssc.addStreamingListener(_Receivers(inbox))
         ssc.start()
         with (
             shutdown.jvm_waits_for(inbox, _JVM_LIMIT),
-            _waiting.signals_posted_to(inbox),
+            waiting.signals_posted_to(inbox),
         ):
-            _waiting.in_thread("await", partial(_await, ssc, inbox))
+            threads.in_thread("await", partial(_await, ssc, inbox))
             while kind == "look":
                 kind, what = inbox.next()
     finally:
@@ -247,7 +248,7 @@ def running_counts(
                 snapshot="counts.json").pprint() dstreams.run(ssc, run_for=20)
     """
     check(running_counts, locals())
-    kept = None if snapshot is None else _files.local("snapshot", snapshot)
+    kept = None if snapshot is None else file_system.local("snapshot", snapshot)
     initial: list[tuple[Any, int]] = []
     if kept is not None:
         _lock(pairs.context(), kept)
@@ -353,7 +354,7 @@ def foreach_partition(
 class _Receivers(StreamingListener):
     """Ends the run if a socket's first connection fails; after a later loss Spark reconnects, every 2 s."""
 
-    def __init__(self, inbox: _waiting.Inbox) -> None:
+    def __init__(self, inbox: waiting.Inbox) -> None:
         self._inbox = inbox
         self._first = True
 
@@ -370,7 +371,7 @@ class _Receivers(StreamingListener):
         self._first = False
 
 
-def _await(ssc: StreamingContext, inbox: _waiting.Inbox) -> None:
+def _await(ssc: StreamingContext, inbox: waiting.Inbox) -> None:
     try:
         ssc.awaitTermination()
     except Exception as err:  # noqa: BLE001 - any error of a batch ends the run, in the main thread
@@ -444,4 +445,4 @@ def _keep_counts(path: Path, rdd: RDD[tuple[Any, int]]) -> None:
                 f" {fix}"
             )
     path.parent.mkdir(parents=True, exist_ok=True)
-    _files.replace(path, [json.dumps(counts)])
+    file_system.replace(path, [json.dumps(counts)])

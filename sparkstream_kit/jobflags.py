@@ -29,9 +29,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparkstream_kit._durations import delay_of, not_negative
-from sparkstream_kit._exits import exit_codes, rehearse, say, take_standard_streams
-from sparkstream_kit._files import matching, plain, spelt
+from sparkstream_kit._internal.durations import delay_of, not_negative
+from sparkstream_kit._internal.file_system import matching, plain, spelt
+from sparkstream_kit._internal.stopping.exits import (
+    exit_codes,
+    rehearse,
+    say,
+    take_standard_streams,
+)
 from sparkstream_kit.errors import (
     InvalidInputError,
     KitError,

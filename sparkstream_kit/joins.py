@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import column, event_time, find_column
-from sparkstream_kit._durations import Duration, not_negative
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.columns import column, event_time, find_column
+from sparkstream_kit._internal.durations import Duration, not_negative
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.quarantine.rows import REASON
 
@@ -217,7 +217,7 @@ def reloading(
         raise InvalidInputError(
             f"joins.reloading(): name {name!r} names a folder; {fix}"
         )
-    from sparkstream_kit.state.pins import copies_of  # few joins need it
+    from sparkstream_kit.checkpoints.pins import copies_of  # few joins need it
 
     return copies_of(name, read, partial(with_table, on=on, how=how))
 

@@ -28,23 +28,28 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 
-from sparkstream_kit._arguments import check, said
-from sparkstream_kit._columns import column, find_column, refuse_taken
-from sparkstream_kit._files import escaped, for_spark, plain, replace
-from sparkstream_kit._spark.batch import id_of_batch
-from sparkstream_kit._spark.place import locate
+from sparkstream_kit._internal.arguments import check, said
+from sparkstream_kit._internal.columns import column, find_column, refuse_taken
+from sparkstream_kit._internal.file_system import escaped, for_spark, plain, replace
+from sparkstream_kit._internal.spark.batch import id_of_batch
+from sparkstream_kit._internal.spark.place import locate
+from sparkstream_kit.checkpoints.pins import (
+    first_kept,
+    out_of_reach,
+    pinned,
+    versions_in_use,
+)
 from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import InvalidInputError, hint, innermost_cause
 from sparkstream_kit.sinks.base import Part, Sink, Target
-from sparkstream_kit.state.pins import first_kept, out_of_reach, pinned, versions_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit._internal.spark.batch import Write
+    from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.sinks.base import Opening
 
 __all__ = ["learner", "publish", "score", "scorer", "switch"]

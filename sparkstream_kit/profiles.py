@@ -16,8 +16,8 @@ from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
 
-from sparkstream_kit import _files
-from sparkstream_kit._arguments import check
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.arguments import check
 from sparkstream_kit.errors import InvalidInputError, hint
 
 __all__ = [
@@ -53,7 +53,9 @@ def log4j2_file() -> Path:
     If the kit runs from a zip, the path is that of one extracted copy, which is deleted
     at exit.
     """
-    return _opened.enter_context(resources.as_file(_files.in_conf("log4j2.properties")))
+    return _opened.enter_context(
+        resources.as_file(file_system.in_conf("log4j2.properties"))
+    )
 
 
 def is_local(master: str) -> bool:
@@ -127,7 +129,7 @@ def read_profile(profile: str | Path) -> dict[str, str]:
         raise InvalidInputError(
             f"unknown profile {name}{hint(name, PROFILES) or known}"
         )
-    file = _files.in_conf(f"{name}.conf") if name in PROFILES else Path(name)
+    file = file_system.in_conf(f"{name}.conf") if name in PROFILES else Path(name)
     try:
         return parse_properties(file.read_text("utf-8"), name)
     except (OSError, UnicodeDecodeError) as err:
@@ -158,14 +160,14 @@ def submit_properties(profile: str, folder: Path) -> Path:
     """
     check(submit_properties, locals())
     settings = read_profile(profile)
-    _files.private_folder(folder)
+    file_system.private_folder(folder)
     if profile != "cluster":
         # For a session of this process's own JVM
-        from sparkstream_kit._java import java_options
+        from sparkstream_kit._internal.java import java_options
 
         log4j2 = folder / "log4j2.properties"
         # Replace the file atomically, because a JVM may be reading it.
-        _files.replace(log4j2, [log4j2_file().read_text("utf-8")], private=True)
+        file_system.replace(log4j2, [log4j2_file().read_text("utf-8")], private=True)
         flag = f'"-Dlog4j2.configurationFile={log4j2.resolve().as_uri()}"'
         given = settings.get("spark.driver.extraJavaOptions", "")
         settings["spark.driver.extraJavaOptions"] = " ".join(
@@ -176,5 +178,5 @@ def submit_properties(profile: str, folder: Path) -> Path:
         folder
         / f"{Path(profile).stem}-{hashlib.sha256(body.encode()).hexdigest()[:8]}.conf"
     )
-    _files.replace(path, [body], private=True)
+    file_system.replace(path, [body], private=True)
     return path

@@ -15,11 +15,17 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit._columns import HEADERS, OBSERVED, RULES
-from sparkstream_kit._spark.batch import rows_set_aside
-from sparkstream_kit._spark.late import EPOCH, Dropping, dropping, moment, rows_late
-from sparkstream_kit._spark.plan import analyzed_plan
-from sparkstream_kit._spark.queries import (
+from sparkstream_kit._internal.columns import HEADERS, OBSERVED, RULES
+from sparkstream_kit._internal.spark.batch import rows_set_aside
+from sparkstream_kit._internal.spark.late import (
+    EPOCH,
+    Dropping,
+    dropping,
+    moment,
+    rows_late,
+)
+from sparkstream_kit._internal.spark.logical_plan import analyzed_plan
+from sparkstream_kit._internal.spark.queries import (
     records_behind,
     seconds_behind,
     times_computed,
@@ -35,7 +41,7 @@ if TYPE_CHECKING:
         StreamingQueryProgress,
     )
 
-    from sparkstream_kit._spark.queries import Started
+    from sparkstream_kit._internal.spark.queries import Started
 
 __all__ = ["QuerySummary", "RunSummary"]
 

@@ -21,20 +21,20 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-from sparkstream_kit import _files
-from sparkstream_kit._arguments import check, said
-from sparkstream_kit._durations import to_microseconds
-from sparkstream_kit._spark import plan
-from sparkstream_kit._spark.batch import begin, hand_over, keep_printed
-from sparkstream_kit._spark.place import locate
-from sparkstream_kit._spark.queries import (
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.arguments import check, said
+from sparkstream_kit._internal.durations import to_microseconds
+from sparkstream_kit._internal.spark import logical_plan
+from sparkstream_kit._internal.spark.batch import begin, hand_over, keep_printed
+from sparkstream_kit._internal.spark.place import locate
+from sparkstream_kit._internal.spark.queries import (
     SAYS_END,
     Started,
     note,
     running,
     stop_unknown,
 )
-from sparkstream_kit._spark.session import settings_id
+from sparkstream_kit._internal.spark.session import settings_id
 from sparkstream_kit.checkpoints.drain import is_being_drained
 from sparkstream_kit.checkpoints.guard import Query, guard
 from sparkstream_kit.errors import InvalidInputError, innermost_cause, reject_unknown
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.checkpoints.guard import Question
     from sparkstream_kit.checkpoints.logs import Logs
     from sparkstream_kit.sinks import Sink
@@ -157,7 +157,7 @@ def start(
     query = Query(frame, name or "query", mode, allow_changed_query, moved or {})
     if isinstance(dry_run, str):
         # Imported here, because few starts need it
-        from sparkstream_kit.operate import compared
+        from sparkstream_kit.checkpoints.operate import compared
 
         with _starting(query):  # the query that runs may have the same name
             return compared(query, sink, dry_run, continues or checkpoint)  # type: ignore[return-value]
@@ -168,7 +168,7 @@ def start(
             asked.opening().allows(sink)
         carried: tuple[tuple[str, str], ...] = ()
         if continues is not None:
-            from sparkstream_kit.operate.evolve import evolve
+            from sparkstream_kit.checkpoints.operate.evolve import evolve
 
             old = locate(frame.sparkSession, continues)
             carried = evolve(
@@ -176,7 +176,7 @@ def start(
             )
         if dry_run:
             # Imported here, because few starts need it
-            from sparkstream_kit.operate.shadow import planned
+            from sparkstream_kit.checkpoints.operate.shadow import planned
 
             given = asked.query, sink, location, trigger, carried
             return planned(*given, asked.opening(makes=False), _of_systems)  # type: ignore[return-value]
@@ -210,7 +210,7 @@ class _Asked:
                 has,
                 [self.location.text],
                 "output folder",
-                [*map(_files.escaped, written)],
+                [*map(file_system.escaped, written)],
             )
         targets = dict.fromkeys(
             map(same_as, self.sink.writes_to), "another sink of the query"
@@ -226,7 +226,7 @@ class _Asked:
         Returns:
             The query; or None if there is nothing to close.
         """
-        from sparkstream_kit.operate import has_windows
+        from sparkstream_kit.checkpoints.operate import has_windows
 
         if not has_windows(self.query, self.location):
             return None
@@ -244,13 +244,13 @@ def _starting(query: Query) -> Iterator[None]:
         # Only then is it needed
         from sparkstream_kit.connectors._packages import missing_source
 
-        if known := missing_source(err) or plan.wrong_event_time(err):
+        if known := missing_source(err) or logical_plan.wrong_event_time(err):
             raise InvalidInputError(known) from None
         if isinstance(err, AnalysisException):
             raise InvalidInputError(
-                f"query {query.name}: {plan.refused(err, query.mode)}"
+                f"query {query.name}: {logical_plan.refused(err, query.mode)}"
             ) from err
-        if isinstance(err, OSError) and err.errno in _files.NOT_USABLE:
+        if isinstance(err, OSError) and err.errno in file_system.NOT_USABLE:
             raise InvalidInputError(
                 f"query {query.name}: {err.filename or 'a file'} cannot be written or"
                 f" read: {err.strerror}; make room, or correct its rights"
@@ -379,7 +379,7 @@ def _trigger_for(
     cut off, the last batch is planned already, and a start finishes it.
     """
     if drain:
-        from sparkstream_kit.operate import plan_last_batch
+        from sparkstream_kit.checkpoints.operate import plan_last_batch
 
         plan_last_batch(logs, asked.location)
     elif not is_being_drained(logs):
@@ -430,7 +430,7 @@ def _trigger(given: dict[str, Any]) -> dict[str, Any]:
 
 def _check_realtime(frame: DataFrame, trigger: Mapping[str, Any]) -> None:
     """Refuse a function with memory in real time: Spark fails there without saying why."""
-    if "realTime" in trigger and plan.has(frame, "TransformWithState"):
+    if "realTime" in trigger and logical_plan.has(frame, "TransformWithState"):
         fix = "give processingTime='0 seconds'"
         raise InvalidInputError(f"trigger realTime runs no function with memory; {fix}")
 
@@ -538,19 +538,22 @@ def _refuse_within(
     """
     for given in folders if paths else ():
         there = {
-            _files.spelt(each).rstrip("/") for each in [given, *_files.matching(given)]
+            file_system.spelt(each).rstrip("/")
+            for each in [given, *file_system.matching(given)]
         }
-        for path, spelt in ((path, _files.spelt(path)) for path in paths):
+        for path, spelt in ((path, file_system.spelt(path)) for path in paths):
             rests = [
                 spelt[len(each) + 1 :]
                 for each in there
                 if f"{spelt}/".startswith(f"{each}/")
             ]
             # A folder that is made later, which Spark then finds
-            if _files.matches(given, spelt):
-                depth = len(Path(_files.plain(given) or "").absolute().parts)
+            if file_system.matches(given, spelt):
+                depth = len(Path(file_system.plain(given) or "").absolute().parts)
                 rests.append("/".join(Path(spelt).parts[depth:]))
-            if any(not any(map(_files.is_hidden, rest.split("/"))) for rest in rests):
+            if any(
+                not any(map(file_system.is_hidden, rest.split("/"))) for rest in rests
+            ):
                 at = "is" if spelt in there else "lies in"
                 raise InvalidInputError(
                     f"{who} {path}, which {at} the {what} {given}; put it elsewhere"

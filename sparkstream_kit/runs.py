@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JError
 
-from sparkstream_kit import _waiting, errors
-from sparkstream_kit._arguments import check, is_a
-from sparkstream_kit._files import check_writable
-from sparkstream_kit._spark import plan, shutdown
-from sparkstream_kit._spark import queries as spark_queries
-from sparkstream_kit._spark.batch import close_ended
-from sparkstream_kit._spark.session import has_ended
+from sparkstream_kit import errors
+from sparkstream_kit._internal import threads
+from sparkstream_kit._internal.arguments import check, is_a
+from sparkstream_kit._internal.file_system import check_writable
+from sparkstream_kit._internal.spark import logical_plan
+from sparkstream_kit._internal.spark import queries as spark_queries
+from sparkstream_kit._internal.spark.batch import close_ended
+from sparkstream_kit._internal.spark.session import has_ended
+from sparkstream_kit._internal.stopping import shutdown, waiting
 from sparkstream_kit.checkpoints.damage import READ_IN_PART
 from sparkstream_kit.checkpoints.guard import explained
 from sparkstream_kit.checkpoints.logs import Logs, local
@@ -104,7 +106,7 @@ class _Watched:
         self._stops_until = 0.0
         self._files: Files | None = None  # made when first asked for
 
-    def post_end(self, inbox: _waiting.Inbox) -> None:
+    def post_end(self, inbox: waiting.Inbox) -> None:
         """Wait until the query has ended, and post that to the inbox."""
         spark_queries.await_end(self.query)
         inbox.post("ended", self)
@@ -172,7 +174,7 @@ class _Watched:
             # Now: Spark deletes a temporary checkpoint when the query stops
             self._files.read_logs()
         self._stops_until = time.monotonic() + _STOP_LIMIT
-        self._stopping = _waiting.in_thread("stop", stop)
+        self._stopping = threads.in_thread("stop", stop)
 
     def has_stopped(self) -> bool:
         """Wait for the stop, for five seconds at most, and return whether the query has stopped.
@@ -207,7 +209,7 @@ class _Watched:
             )
             return QueryFailed(name, cause, summary)
         text = f"{cause}\n{error}"
-        if said := plan.unavailable(text):
+        if said := logical_plan.unavailable(text):
             return InputUnavailable(name, said, summary)
         checkpoint = spark_queries.checkpoint(self.query)
         root = checkpoint and local(checkpoint)
@@ -223,7 +225,9 @@ class _Watched:
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
         from sparkstream_kit.connectors import meaning  # only a failure needs it
 
-        inputs = [] if self.known.frame is None else plan.inputs_of(self.known.frame)
+        inputs = (
+            [] if self.known.frame is None else logical_plan.inputs_of(self.known.frame)
+        )
         if means := meaning({each.kind for each in inputs}, text):
             cause = f"{means} (Spark: {cause})"
         failed = QueryFailed(name, cause, summary)
@@ -252,7 +256,7 @@ class _Run:
     """
 
     queries: tuple[StreamingQuery, ...]
-    inbox: _waiting.Inbox
+    inbox: waiting.Inbox
     told: list[Callable[..., None]]
     looks: list[Callable[..., None]]
     keep: Callable[..., object]
@@ -290,7 +294,7 @@ class _Run:
             limit = grace + _STOP_LIMIT + _END_LIMIT
             with (
                 shutdown.jvm_waits_for(self.inbox, limit),
-                _waiting.signals_posted_to(self.inbox),
+                waiting.signals_posted_to(self.inbox),
             ):
                 for manager, listener in listeners:
                     spark_queries.listen(manager, listener)
@@ -298,7 +302,7 @@ class _Run:
                 # counted, earlier ones look like duplicates.
                 self._catch_up()
                 for each in self._queries:
-                    _waiting.in_thread("await", partial(each.post_end, self.inbox))
+                    threads.in_thread("await", partial(each.post_end, self.inbox))
                 ended_by = self._wait()
                 self._let_batches_commit(time.monotonic() + grace)
         finally:
@@ -336,7 +340,7 @@ class _Run:
                 return reason
             looks = self.looks or any(each.sockets for each in self._queries)
             wake_after = min(
-                _waiting.LOOK_EVERY if looks else _LOOK_AT_SESSIONS, wake_after
+                waiting.LOOK_EVERY if looks else _LOOK_AT_SESSIONS, wake_after
             )
             kind, what = self.inbox.next(wake_after=wake_after)
             if kind == "stop":
@@ -383,7 +387,7 @@ class _Run:
             if any(
                 spark_queries.looks_for_first_rows(each.query) for each in self._queries
             ):
-                return None, _waiting.LOOK_EVERY
+                return None, waiting.LOOK_EVERY
             if any(each.has_rows_on_their_way() for each in self._queries):
                 self._last_row = time.monotonic()
                 left = idle
@@ -392,12 +396,12 @@ class _Run:
     def _end_read_sockets(self) -> None:
         """End the queries whose sockets have closed; Spark itself would go on waiting for input."""
         for each in self._queries:
-            if each.sockets and not plan.is_being_read(
+            if each.sockets and not logical_plan.is_being_read(
                 spark_queries.session(each.query), each.sockets
             ):
                 each.sockets = []
                 each.endless = False
-                _waiting.in_thread(
+                threads.in_thread(
                     "last-lines", partial(spark_queries.finish_input, each.query)
                 )
 
@@ -452,7 +456,7 @@ class _Run:
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
         if each.sockets is None:
-            each.sockets = plan.sockets_in(
+            each.sockets = logical_plan.sockets_in(
                 " ".join(source.description for source in progress.sources)
             )
         spark_queries.bring_printed(each.query)
@@ -621,9 +625,9 @@ def run(
                 ]
                 check(run, locals() | ({"queries": ()} if planned else {}))
                 _check(queries, idle, max_batches, grace)
-                inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
+                inbox = waiting.Inbox(run_for=run_for, stop_file=stop_file)
                 if planned:
-                    from sparkstream_kit.operate.shadow import dry
+                    from sparkstream_kit.checkpoints.operate.shadow import dry
 
                     raise dry(planned)
                 if summary_json is not None:
@@ -663,7 +667,7 @@ def run(
 def _draining(queries: tuple[StreamingQuery, ...]) -> Callable[..., RunSummary]:
     """Return the function that runs the last batches of the queries, as `operate.draining` does."""
     # Imported here, because few runs need it
-    from sparkstream_kit.operate import draining
+    from sparkstream_kit.checkpoints.operate import draining
 
     return draining(queries)
 

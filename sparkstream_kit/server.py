@@ -40,9 +40,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from sparkstream_kit import _files, _java, _waiting, profiles
-from sparkstream_kit._arguments import check
-from sparkstream_kit._spark import FOLDER_KEY, KIT_KEY
+from sparkstream_kit import profiles
+from sparkstream_kit._internal import file_system, threads
+from sparkstream_kit._internal import java as _java
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.spark import FOLDER_KEY, KIT_KEY
 from sparkstream_kit.connectors import _packages
 from sparkstream_kit.errors import (
     InvalidInputError,
@@ -114,7 +116,7 @@ def folder_of(port: int) -> Path:
     folder.
     """
     check(folder_of, locals())
-    return _files.cache_folder() / f"connect-{socket.gethostname()}-{port}"
+    return file_system.cache_folder() / f"connect-{socket.gethostname()}-{port}"
 
 
 def status(port: int = PORT) -> Server | None:
@@ -188,7 +190,7 @@ def serve(
         try:
             # Write the note before waiting, so that `stop` can end the server if this
             # process is killed.
-            _files.replace(
+            file_system.replace(
                 folder / "server.json", [json.dumps(asdict(server))], private=True
             )
             _await(process, port)
@@ -232,8 +234,8 @@ def _alone(port: int) -> Iterator[Path]:
     """Lock the server's folder against another `serve` or `stop` of the same port; yield the folder."""
     folder = folder_of(port)
     try:
-        _files.private_folder(folder).chmod(0o700)
-        lock = _files.private_file(folder / "lock")
+        file_system.private_folder(folder).chmod(0o700)
+        lock = file_system.private_file(folder / "lock")
     except OSError as err:
         raise InvalidInputError(
             f"cannot keep a server's files: {err}; set XDG_CACHE_HOME to a folder"
@@ -300,9 +302,9 @@ def _launch(
     token = secrets.token_urlsafe(32)
     env = _environment(token, folder)
     java, _ = _java.needed(env)
-    _files.replace(folder / "token", [token], private=True)
+    file_system.replace(folder / "token", [token], private=True)
     for name in ("clients", "warehouse", "tmp"):
-        _files.private_folder(folder / name)
+        file_system.private_folder(folder / name)
     settings = {
         "spark.master": "local[*]",
         "spark.app.name": "sparkstream serve",
@@ -310,13 +312,13 @@ def _launch(
     settings |= {
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": str(port),
-        "spark.sql.warehouse.dir": _files.for_spark(folder / "warehouse"),
+        "spark.sql.warehouse.dir": file_system.for_spark(folder / "warehouse"),
         "spark.local.dir": str(folder / "tmp"),
         FOLDER_KEY: str(folder),
         KIT_KEY: str(_KIT),
     }
     conf = folder / "server.conf"
-    _files.replace(
+    file_system.replace(
         conf, (f"{key} {value}\n" for key, value in settings.items()), private=True
     )
     more = [_java.PARALLEL, *shlex.split(_java.java_options(java))]
@@ -327,7 +329,7 @@ def _launch(
         _MAIN_CLASS,
         "spark-internal",
     ]
-    with _files.private_file(folder / "server.log") as log:
+    with file_system.private_file(folder / "server.log") as log:
         try:
             command = _java.command(
                 arguments, env, more, archive=None, stderr=log.fileno()
@@ -380,7 +382,7 @@ def _await(server: subprocess.Popen[bytes], port: int) -> None:
         InvalidInputError: the server ended, or did not answer within 2 minutes; the
             message has the cause from its log.
     """
-    _waiting.until(lambda: _answers(port) or server.poll() is not None, _START_LIMIT)
+    threads.until(lambda: _answers(port) or server.poll() is not None, _START_LIMIT)
     what = (
         "ended at its start"
         if server.poll() is not None
@@ -391,7 +393,7 @@ def _await(server: subprocess.Popen[bytes], port: int) -> None:
 
 
 def _failed(what: str, log: Path) -> InvalidInputError:
-    from sparkstream_kit._spark.launch import cause_in_log
+    from sparkstream_kit._internal.spark.launch import cause_in_log
 
     return InvalidInputError(
         f"the server {what}: {cause_in_log(log.read_text(errors='replace'))}; see {log}"
@@ -420,7 +422,7 @@ def _gone(group: int, limit: float) -> bool:
             _holds(process, group) for process in Path("/proc").glob("[0-9]*")
         )
 
-    return _waiting.until(is_gone, limit)
+    return threads.until(is_gone, limit)
 
 
 def _holds(process: Path, group: int) -> bool:
@@ -482,7 +484,7 @@ def attach(
             setting of the profile or of the server.
         MissingExtraError: the client libraries of Spark Connect are not installed.
     """
-    from sparkstream_kit._spark.session import runs_here, server_folder
+    from sparkstream_kit._internal.spark.session import runs_here, server_folder
 
     host, port = reach(url)
     from pyspark.errors import PySparkException
@@ -554,7 +556,7 @@ def of_session(conf: Mapping[str, str]) -> dict[str, str]:
     Log a warning for each other entry, because the server has its own value;
     `spark.remote` is left out silently.
     """
-    from sparkstream_kit._spark.session import shown_setting
+    from sparkstream_kit._internal.spark.session import shown_setting
 
     for key, value in conf.items():
         if not key.startswith(("spark.sql.", "spark.remote")):
@@ -598,7 +600,7 @@ def _running(url: str, host: str, port: int) -> Any:
     Raises:
         InvalidInputError: the process has a session on another server.
     """
-    from sparkstream_kit._spark.session import current, endpoint
+    from sparkstream_kit._internal.spark.session import current, endpoint
 
     if (running := current()) is None:
         return None
@@ -700,7 +702,7 @@ def _register(spark: SparkSession, url: str, port: int) -> None:
     """
     from pyspark.sql.connect.client import SparkConnectClient
 
-    from sparkstream_kit._spark.session import identity
+    from sparkstream_kit._internal.spark.session import identity
 
     session = identity(spark)
     clients = folder_of(port) / "clients"
@@ -718,7 +720,7 @@ def _register(spark: SparkSession, url: str, port: int) -> None:
     # Lock the file under a hidden name first: without the lock, another client would
     # take this one for dead.
     mine = clients / session
-    held = _files.private_file(mine.with_name(f".{session}"))
+    held = file_system.private_file(mine.with_name(f".{session}"))
     fcntl.flock(held, fcntl.LOCK_EX)
     mine.with_name(f".{session}").rename(mine)
 

@@ -23,10 +23,10 @@ from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from sparkstream_kit._arguments import check
-from sparkstream_kit._spark import launch
-from sparkstream_kit._spark.queries import running
-from sparkstream_kit._spark.session import (
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.spark import launch
+from sparkstream_kit._internal.spark.queries import running
+from sparkstream_kit._internal.spark.session import (
     activate,
     has_ended,
     identity,

@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.late import EPOCH, moment
-from sparkstream_kit._spark.queries import records_behind, times_computed
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.spark.late import EPOCH, moment
+from sparkstream_kit._internal.spark.queries import records_behind, times_computed
 from sparkstream_kit.errors import count
 from sparkstream_kit.progress import QuerySummary, Verdict
 

@@ -25,8 +25,8 @@ from support import ports, skips
 import sparkstream_kit
 from sparkstream_kit import feeds
 from sparkstream_kit import server as serving
-from sparkstream_kit._java import java_options
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.java import java_options
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES, read_profile
 

@@ -10,7 +10,7 @@ from conftest import refusal
 from pyspark.sql import functions as F
 
 from sparkstream_kit import windows
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.display import bars, render, table
 from sparkstream_kit.sinks.base import JSON
 

@@ -14,7 +14,6 @@ from sparkstream_kit import (
     checkpoints,
     feeds,
     joins,
-    operate,
     run,
     sinks,
     sources,
@@ -22,8 +21,9 @@ from sparkstream_kit import (
     state,
     windows,
 )
-from sparkstream_kit._spark import queries as spark_queries
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark import queries as spark_queries
+from sparkstream_kit._internal.spark.session import in_force
+from sparkstream_kit.checkpoints import operate
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 

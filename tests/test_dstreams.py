@@ -14,8 +14,9 @@ import pytest
 from conftest import refusal
 from pyspark.streaming import StreamingContext
 
-from sparkstream_kit import _waiting, dstreams, feeds
-from sparkstream_kit._spark import queries
+from sparkstream_kit import dstreams, feeds
+from sparkstream_kit._internal import threads
+from sparkstream_kit._internal.spark import queries
 from sparkstream_kit.dstreams import _keep_counts, _read_counts
 from sparkstream_kit.errors import (
     InputUnavailable,
@@ -72,10 +73,10 @@ def test_what_waits_when_a_run_ends_is_told(spark, tmp_path):
         shown.write_text(str(rdd.count()))
         # Not `ssc` itself: Spark keeps what a function holds in its checkpoint.
         active = cast("StreamingContext", StreamingContext.getActive())
-        assert _waiting.until(lambda: queries.unprocessed(active)[0] >= 4, 60)
+        assert threads.until(lambda: queries.unprocessed(active)[0] >= 4, 60)
         stop.touch()
         # Spark drops the others
-        assert _waiting.until(lambda: StreamingContext.getActive() is None, 60)
+        assert threads.until(lambda: StreamingContext.getActive() is None, 60)
 
     with (
         feeds.LineServer(lambda: itertools.repeat("a line"), rate=50) as server,

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from conftest import refusal
 
-from sparkstream_kit._durations import to_microseconds
+from sparkstream_kit._internal.durations import to_microseconds
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ ZeroDivisionError: integer division or modulo by zero
 PROXY = """An exception was raised by the Python Proxy. Return Message: Traceback (most recent call last):
   File "/venv/lib/python3.11/site-packages/py4j/clientserver.py", line 642, in _call_proxy
     return_value = getattr(self.pool[obj_id], method)(*params)
-  File "/home/me/sparkstream_kit/_spark/batch.py", line 140, in call
+  File "/home/me/sparkstream_kit/_internal/spark/batch.py", line 140, in call
     left = write(batch, batch_id)
   File "/jobs/shop.py", line 4, in write
     return 1 // x

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import HANGS, environment, process, program, refusal
 
-from sparkstream_kit import _java as java
-from sparkstream_kit import _waiting
+from sparkstream_kit._internal import java, threads
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import read_profile
 
@@ -342,7 +341,7 @@ def test_the_java_machine_ends_with_python(tmp_path, end):
         assert started.stdout.readline() == "5\n"
         os.killpg(started.pid, signal.SIGINT)
     started.wait(HANGS)
-    assert _waiting.until(
+    assert threads.until(
         lambda: not jvm.exists() or "Z" in (jvm / "stat").read_text(), HANGS
     )
     assert "Exception" not in started.stderr.read().replace("KeyboardInterrupt", "")

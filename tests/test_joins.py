@@ -10,8 +10,8 @@ from conftest import refusal
 from pyspark.sql import functions as F
 
 from sparkstream_kit import joins, quarantine, sinks, sources, start
-from sparkstream_kit._spark.place import Place
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.place import Place
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.errors import QueryFailed
 from sparkstream_kit.testing import assert_stream_equals_batch
 

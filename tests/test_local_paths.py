@@ -6,8 +6,9 @@ from functools import partial
 import pytest
 from conftest import refusal
 
-from sparkstream_kit import _files, dstreams, feeds, run, sinks, sources, start
-from sparkstream_kit._waiting import Inbox
+from sparkstream_kit import dstreams, feeds, run, sinks, sources, start
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.stopping.waiting import Inbox
 from sparkstream_kit.errors import InvalidInputError
 
 
@@ -104,5 +105,5 @@ def test_a_file_that_is_replaced_is_for_those_whom_it_was_for(
     file = tmp_path / "totals.csv"
     file.write_text("old")
     file.chmod(before)
-    _files.replace(file, ["new"], private=private)
+    file_system.replace(file, ["new"], private=private)
     assert (file.read_text(), file.stat().st_mode & 0o777) == ("new", after)

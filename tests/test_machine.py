@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from sparkstream_kit import _java
+from sparkstream_kit._internal import java
 from sparkstream_kit.cli import doctor
 
 
@@ -45,10 +45,10 @@ def test_what_is_lacking_is_named_with_its_fix_and_the_doctor_sees_it(
 ):
     # Java raises its own limit
     monkeypatch.setattr(resource, "getrlimit", lambda _: (128, 4096))
-    assert _java.lacks() == []
+    assert java.lacks() == []
     assert [each.level for each in doctor.user()] == ["ok"]
     lack(monkeypatch)
-    assert _java.lacks() == [LACKS[lack]]
+    assert java.lacks() == [LACKS[lack]]
     [finding] = doctor.user()
     assert finding.level == "bad"
     assert f"{finding.found}; {finding.fix}" == LACKS[lack]
@@ -70,7 +70,7 @@ def test_what_is_lacking_is_named_with_its_fix_and_the_doctor_sees_it(
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="the locale of Linux")
 def test_java_gets_a_locale_that_has_all_names_of_files(given, locale):
-    assert _java.with_names(given).get("LC_ALL") == (locale or given.get("LC_ALL"))
+    assert java.with_names(given).get("LC_ALL") == (locale or given.get("LC_ALL"))
 
 
 @pytest.mark.slow

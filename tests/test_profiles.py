@@ -11,7 +11,7 @@ from conftest import process, refusal
 from support.zips import zipped_kit
 
 import sparkstream_kit
-from sparkstream_kit._java import java_options
+from sparkstream_kit._internal.java import java_options
 from sparkstream_kit.profiles import (
     PROFILES,
     log4j2_file,

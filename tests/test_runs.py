@@ -26,10 +26,10 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.query import StreamingQuery
 
 from sparkstream_kit import errors, feeds, run, sinks, sources, start
-from sparkstream_kit._spark import plan
-from sparkstream_kit._spark import queries as spark_queries
-from sparkstream_kit._spark.session import in_force
-from sparkstream_kit._waiting import Inbox
+from sparkstream_kit._internal.spark import logical_plan
+from sparkstream_kit._internal.spark import queries as spark_queries
+from sparkstream_kit._internal.spark.session import in_force
+from sparkstream_kit._internal.stopping.waiting import Inbox
 from sparkstream_kit.errors import (
     DryRun,
     InputUnavailable,
@@ -921,7 +921,7 @@ def test_a_socket_that_was_read_before_the_run_is_the_end_of_input(spark, until)
             lambda: sum(progress.numInputRows for progress in query.recentProgress) == 2
         )
         server.wait_served(1)
-    until(lambda: not plan.is_being_read(spark, [(server.host, server.port)]))
+    until(lambda: not logical_plan.is_being_read(spark, [(server.host, server.port)]))
     assert run(query, run_for=60).ended_by == "end of input"
 
 

@@ -39,7 +39,7 @@ def ended_cleanly(started):
 @pytest.mark.parametrize(
     ("number", "reached"),
     [
-        (Signal.SIGINT, "sparkstream_kit._spark.launch"),
+        (Signal.SIGINT, "sparkstream_kit._internal.spark.launch"),
         pytest.param(Signal.SIGTERM, "pyspark.sql.session", marks=pytest.mark.slow),
     ],
 )
@@ -122,7 +122,7 @@ def test_a_run_that_begins_while_the_jvm_ends_is_stopped_as_the_one_before(tmp_p
 
 
 WATCHED_FUNCTIONS = {
-    "sparkstream_kit._spark.launch": "_launch",
+    "sparkstream_kit._internal.spark.launch": "_launch",
     "pyspark.sql.session": "__init__",
 }
 WATCHED = """
@@ -143,7 +143,7 @@ RESET = """
 import os, signal, sys, threading
 from py4j.protocol import Py4JError
 from sparkstream_kit import _waiting, get_session
-from sparkstream_kit._spark import shutdown
+from sparkstream_kit._internal.spark import shutdown
 from sparkstream_kit.jobflags import exit_codes
 
 class Unread:

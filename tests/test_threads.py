@@ -33,9 +33,9 @@ from sparkstream_kit import (
     state,
     windows,
 )
-from sparkstream_kit._spark import plan
-from sparkstream_kit._spark.plan import analyzed_plan
-from sparkstream_kit._spark.session import in_force, java
+from sparkstream_kit._internal.spark import logical_plan
+from sparkstream_kit._internal.spark.logical_plan import analyzed_plan
+from sparkstream_kit._internal.spark.session import in_force, java
 from sparkstream_kit.checkpoints.fingerprint import fingerprint
 from sparkstream_kit.errors import InvalidInputError, KitError
 
@@ -326,7 +326,7 @@ def test_a_plan_that_spark_would_cut_is_never_taken_for_a_plan(
     spark, folder, monkeypatch
 ):
     # As where a thread of Python has none of its own in the JVM.
-    monkeypatch.setattr(plan, "active", lambda _: nullcontext())
+    monkeypatch.setattr(logical_plan, "active", lambda _: nullcontext())
     frame = wide(spark, folder)
     with pytest.raises(KitError, match="only a part of the query's plan"):
         in_pool(lambda: analyzed_plan(frame))

@@ -11,7 +11,7 @@ import pytest
 from conftest import process, refusal
 
 from sparkstream_kit import windows
-from sparkstream_kit._durations import to_microseconds
+from sparkstream_kit._internal.durations import to_microseconds
 from sparkstream_kit.cli import main
 
 LENGTHS = {

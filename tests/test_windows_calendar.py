@@ -11,7 +11,7 @@ from conftest import refusal
 from pyspark.sql import functions as F
 
 from sparkstream_kit import run, sinks, sources, start, windows
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.testing import assert_stream_equals_batch
 from sparkstream_kit.windows import calendar, flatten

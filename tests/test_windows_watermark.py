@@ -10,7 +10,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 
 from sparkstream_kit import quarantine, schemas, sinks, start, windows
-from sparkstream_kit._spark.plan import wrong_event_time
+from sparkstream_kit._internal.spark.logical_plan import wrong_event_time
 from sparkstream_kit.errors import InvalidInputError
 
 ODD = "when.it `was` seen"

@@ -15,24 +15,24 @@ import them by their full names.
 
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._arguments import attributes
+from sparkstream_kit._internal.arguments import attributes
 
 if TYPE_CHECKING:  # the names of this package
-    from sparkstream_kit.operate.check import Problem as Problem
-    from sparkstream_kit.operate.check import State as State
-    from sparkstream_kit.operate.check import check as check
-    from sparkstream_kit.operate.clone import clone as clone
-    from sparkstream_kit.operate.find import Found as Found
-    from sparkstream_kit.operate.find import find as find
-    from sparkstream_kit.operate.replay import batch as batch
-    from sparkstream_kit.operate.rewind import Rewind as Rewind
-    from sparkstream_kit.operate.rewind import rewind as rewind
-    from sparkstream_kit.operate.rewind import untrim as untrim
-    from sparkstream_kit.operate.shadow import Compared as Compared
-    from sparkstream_kit.operate.shadow import Shadow as Shadow
-    from sparkstream_kit.operate.shadow import shadow as shadow
-    from sparkstream_kit.operate.show import Checkpoint as Checkpoint
-    from sparkstream_kit.operate.show import Source as Source
-    from sparkstream_kit.operate.show import show as show
+    from sparkstream_kit.checkpoints.operate.check import Problem as Problem
+    from sparkstream_kit.checkpoints.operate.check import State as State
+    from sparkstream_kit.checkpoints.operate.check import check as check
+    from sparkstream_kit.checkpoints.operate.clone import clone as clone
+    from sparkstream_kit.checkpoints.operate.find import Found as Found
+    from sparkstream_kit.checkpoints.operate.find import find as find
+    from sparkstream_kit.checkpoints.operate.replay import batch as batch
+    from sparkstream_kit.checkpoints.operate.rewind import Rewind as Rewind
+    from sparkstream_kit.checkpoints.operate.rewind import rewind as rewind
+    from sparkstream_kit.checkpoints.operate.rewind import untrim as untrim
+    from sparkstream_kit.checkpoints.operate.shadow import Compared as Compared
+    from sparkstream_kit.checkpoints.operate.shadow import Shadow as Shadow
+    from sparkstream_kit.checkpoints.operate.shadow import shadow as shadow
+    from sparkstream_kit.checkpoints.operate.show import Checkpoint as Checkpoint
+    from sparkstream_kit.checkpoints.operate.show import Source as Source
+    from sparkstream_kit.checkpoints.operate.show import show as show
 
 __getattr__ = attributes(__name__)

@@ -1,7 +1,7 @@
 """Damage to a checkpoint that `start` looks for: in the files that the next batch needs, which are few.
 
 Spark itself looks at the files of the state when it loads them;
-`sparkstream_kit.operate.check` finds all damage, and the way out, where something is
+`sparkstream_kit.checkpoints.operate.check` finds all damage, and the way out, where something is
 wrong.
 """
 

@@ -20,8 +20,8 @@ from contextlib import suppress
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from sparkstream_kit._durations import to_microseconds
-from sparkstream_kit._spark.plan import analyzed_plan
+from sparkstream_kit._internal.durations import to_microseconds
+from sparkstream_kit._internal.spark.logical_plan import analyzed_plan
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:

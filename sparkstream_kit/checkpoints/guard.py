@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from sparkstream_kit._spark.place import is_unseen, refuse_many_disks
-from sparkstream_kit._spark.plan import file_options, has, inputs_of
-from sparkstream_kit._spark.session import active, in_force
+from sparkstream_kit._internal.spark.logical_plan import file_options, has, inputs_of
+from sparkstream_kit._internal.spark.place import is_unseen, refuse_many_disks
+from sparkstream_kit._internal.spark.session import active, in_force
 from sparkstream_kit.checkpoints.damage import gone, restart
 from sparkstream_kit.checkpoints.drain import drained
 from sparkstream_kit.checkpoints.fingerprint import (
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit._spark.place import Place
-    from sparkstream_kit._spark.plan import Input
+    from sparkstream_kit._internal.spark.logical_plan import Input
+    from sparkstream_kit._internal.spark.place import Place
 
     Question = Callable[["Query", Logs], Iterable["Answer"]]
 
@@ -316,7 +316,7 @@ def explained(logs: Logs, cause: str = "", *, only_cause: bool = False) -> str |
         cause: the text of Spark's error, if there is one.
         only_cause: do not look at the files.
     """
-    from sparkstream_kit.operate import check  # only then is it needed
+    from sparkstream_kit.checkpoints.operate import check  # only then is it needed
 
     return (None if only_cause else check.damage(logs)) or check.unreadable(logs, cause)
 

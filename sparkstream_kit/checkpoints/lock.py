@@ -26,7 +26,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _waiting
+from sparkstream_kit._internal import threads
 from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.errors import InvalidInputError, TransientError
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit._spark.place import LockFile, Place
+    from sparkstream_kit._internal.spark.place import LockFile, Place
 
 
 # The C type `struct flock`, and the index of its field for the kind of lock; macOS
@@ -128,7 +128,7 @@ class Lock:
 
     def until_end_of(self, query: StreamingQuery) -> None:
         """Release the lock, from another thread, when the query ends, be it with an error or without."""
-        from sparkstream_kit._spark.queries import await_end
+        from sparkstream_kit._internal.spark.queries import await_end
 
         self._query = query
 
@@ -137,7 +137,7 @@ class Lock:
             await_end(query)
             self.release()
 
-        _waiting.in_thread("unlock", wait)
+        threads.in_thread("unlock", wait)
 
     def release(self) -> None:
         """Release the lock, so that another query may use the checkpoint; a second call does nothing."""
@@ -148,7 +148,7 @@ class Lock:
 
     def in_use(self) -> bool:
         """Return whether the query that has the lock is starting or running."""
-        from sparkstream_kit._spark.queries import is_active
+        from sparkstream_kit._internal.spark.queries import is_active
 
         return self._query is None or is_active(self._query)
 
@@ -178,7 +178,7 @@ def lock(
         InvalidInputError: another query, of this process or of another one, uses the
             checkpoint; or this user cannot write to the folder.
     """
-    from sparkstream_kit._spark.place import LockedError, lock_file
+    from sparkstream_kit._internal.spark.place import LockedError, lock_file
 
     if location.folder is None:
         return None

@@ -33,13 +33,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import unquote
 
-from sparkstream_kit import _files
+from sparkstream_kit._internal import file_system
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit._internal.spark.place import Place
 
 
 _T = TypeVar("_T")
@@ -118,7 +118,7 @@ class Plan(NamedTuple):
 
 def local(path: str | Path) -> Path | None:
     """Return the local path of a checkpoint, without `file:`; None if it is on another file system."""
-    text = _files.plain(str(path))
+    text = file_system.plain(str(path))
     return None if text is None else Path(text)
 
 
@@ -132,7 +132,9 @@ def numbered(folder: Path) -> dict[int, Path]:
     # Spark may be removing a temporary checkpoint
     with suppress(FileNotFoundError, NotADirectoryError):
         names = os.listdir(folder)  # noqa: PTH208 - one call, as Spark may add and remove files meanwhile
-    return {number: folder / name for number, name in _files.log_entries(names).items()}
+    return {
+        number: folder / name for number, name in file_system.log_entries(names).items()
+    }
 
 
 def _text(file: Path) -> str:
@@ -174,7 +176,7 @@ def query_id(file: Path) -> str:
         DamagedError: the file cannot be read, or holds no id.
     """
     with reading(file):
-        found = _files.query_id(_text(file))
+        found = file_system.query_id(_text(file))
     if found is None:
         raise DamagedError(file, "does not hold a query's id")
     return found
@@ -252,7 +254,7 @@ def replace(file: Path, text: str | Iterable[str | bytes]) -> None:
     # Remove the checksum first: after a crash in between, a missing checksum is fine, a
     # wrong one is damage.
     file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
-    _files.replace(file, [text] if isinstance(text, str) else text)
+    file_system.replace(file, [text] if isinstance(text, str) else text)
 
 
 def command(name: str, root: Path) -> str:
@@ -741,7 +743,7 @@ def at_hand(checkpoint: Place) -> Iterator[Logs]:
                 checkpoint.bring(part, Path(copy))
         except OSError as err:
             cause = innermost_cause(err.__cause__ or err)
-            raise _files.unreached(cause)(
+            raise file_system.unreached(cause)(
                 f"checkpoint {checkpoint} cannot be read ({cause}); correct the path,"
                 " or put the file back from a backup, or start anew on another"
                 " checkpoint"

@@ -18,10 +18,10 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from sparkstream_kit import _files
-from sparkstream_kit._spark import plan
-from sparkstream_kit._spark.place import locate
-from sparkstream_kit._spark.queries import checkpoint, entry_at, started
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.spark import logical_plan
+from sparkstream_kit._internal.spark.place import locate
+from sparkstream_kit._internal.spark.queries import checkpoint, entry_at, started
 from sparkstream_kit.checkpoints.logs import (
     DamagedError,
     Logs,
@@ -216,8 +216,8 @@ def _file_sources(frame: DataFrame) -> dict[int, Source]:
     The result is empty if it is not known which options belong to which source.
     """
     found = {}
-    options = plan.file_options(frame)
-    for each in plan.inputs_of(frame):
+    options = logical_plan.file_options(frame)
+    for each in logical_plan.inputs_of(frame):
         if (
             each.path
             and (folder := locate(frame.sparkSession, each.path).folder)
@@ -246,7 +246,7 @@ class Source:
         self._recursive = _is_true(given.get("recursivefilelookup"))
         self._by_name = _is_true(given.get("filenameonly"))
         self._age = max_age(given)
-        self._filter = _files.as_regex(given.get("pathglobfilter", "*"))
+        self._filter = file_system.as_regex(given.get("pathglobfilter", "*"))
         self._planned: dict[str, Input] = {}
         self._newest = 0  # the newest modification time of the planned files
         # Of files in the folders that Spark considers no more: was it read
@@ -424,7 +424,7 @@ class Source:
             if kind := self._kind(path, is_folder=is_folder):
                 found[kind][path] = changed
         # What lies deeper than in a folder that Spark looks into is in partitions.
-        tops = {*_files.matching(self._path)}
+        tops = {*file_system.matching(self._path)}
         deeper = {
             path
             for path in found[_READ]
@@ -440,7 +440,7 @@ class Source:
     def _kind(self, path: str, *, is_folder: bool) -> str | None:
         """Return `read`, or a kind of `PASSED_OVER`; None for an entry that is ignored on purpose."""
         name = path.rpartition("/")[2]
-        if _files.is_hidden(name) or "/_sparkstream_epochs/" in path:
+        if file_system.is_hidden(name) or "/_sparkstream_epochs/" in path:
             return (
                 None
                 if is_folder or name.startswith(_MEANT_TO_BE) or name.endswith(_STAGED)
@@ -460,10 +460,10 @@ class Source:
 
     def _entries(self) -> Iterator[tuple[str, bool, int]]:
         """Yield each entry in the folders: its path, whether it is a folder, and its modification time."""
-        for top in _files.matching(self._path):
+        for top in file_system.matching(self._path):
             entries: Iterable[os.DirEntry[str] | Path] = [Path(top)]
             if os.path.isdir(top):  # noqa: PTH112
-                entries = _files.below(top, recursive=self._recursive)
+                entries = file_system.below(top, recursive=self._recursive)
             for entry in entries:
                 # A broken link, or removed just now: Spark cannot read it either
                 with suppress(OSError):
@@ -494,8 +494,8 @@ def _has_input(folder: str, root: Path) -> bool:
     if root.absolute().is_relative_to(folder):
         return False
     return any(
-        not _files.is_hidden(entry.name)
-        for entry in _files.below(folder, recursive=True)
+        not file_system.is_hidden(entry.name)
+        for entry in file_system.below(folder, recursive=True)
     )
 
 

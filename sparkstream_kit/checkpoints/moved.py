@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-from sparkstream_kit._spark.place import in_its_file_system, locate
+from sparkstream_kit._internal.spark.place import in_its_file_system, locate
 from sparkstream_kit.checkpoints.logs import command, log_file, log_text
 from sparkstream_kit.checkpoints.trim import restore
 from sparkstream_kit.errors import InvalidInputError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from sparkstream_kit._spark.plan import Input
+    from sparkstream_kit._internal.spark.logical_plan import Input
     from sparkstream_kit.checkpoints.logs import Logs
 
 

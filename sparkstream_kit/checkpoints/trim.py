@@ -29,7 +29,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _files
+from sparkstream_kit._internal import file_system
 from sparkstream_kit.checkpoints.logs import (
     KIT,
     DamagedError,
@@ -136,7 +136,7 @@ def trim(logs: Logs, file: Path, first: int, limit: int, age: int) -> None:
     """
     past = logs.root / KIT / "trimmed" / file.parent.name / f"{file.stem}.{limit}.{age}"
     past.parent.mkdir(parents=True, exist_ok=True)
-    _files.replace(past, _lines(file, first, limit, out=True))
+    file_system.replace(past, _lines(file, first, limit, out=True))
     logs.replace(file, _lines(file, first, limit, out=False))
 
 

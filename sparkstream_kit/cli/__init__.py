@@ -7,7 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._files import NOT_USABLE, open_missing_streams
+from sparkstream_kit._internal.file_system import NOT_USABLE, open_missing_streams
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
-from sparkstream_kit import checkpoints, display
+from sparkstream_kit import checkpoints
 from sparkstream_kit import server as serving
-from sparkstream_kit._files import cache_folder, plain
+from sparkstream_kit._internal.file_system import cache_folder, plain
 from sparkstream_kit.cli import common, doctor, projects
 from sparkstream_kit.cli.archive import warm
 from sparkstream_kit.cli.common import (
@@ -143,7 +143,9 @@ def _explain(
     A DURATION is a number with its unit, such as "30 minutes", "1 hour 30 minutes" or
     "4 days".
     """
-    typer.echo(display.explain(length, slide, watermark, at, offset))
+    from sparkstream_kit.windows import drawing
+
+    typer.echo(drawing.explain(length, slide, watermark, at, offset))
 
 
 @app.command("conf")

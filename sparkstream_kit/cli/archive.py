@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _files
-from sparkstream_kit._java import MADE_NS, Archive, find_java, in_environment
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.java import MADE_NS, Archive, find_java, in_environment
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def warm(begins: Callable[[], None] = lambda: None) -> Path:
         raise InvalidInputError(
             "no Java was found: install Java 17 or newer, or set JAVA_HOME"
         )
-    parent = _files.private_folder(archive.path.parent)
+    parent = file_system.private_folder(archive.path.parent)
     with (
         tempfile.TemporaryDirectory(dir=parent, prefix=".warm-") as folder,
         (parent / "lock").open("w") as lock,
@@ -116,7 +116,7 @@ def _run_streams() -> None:
         start,
         windows,
     )
-    from sparkstream_kit._spark.session import end_jvm
+    from sparkstream_kit._internal.spark.session import end_jvm
 
     columns = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING, Rate DECIMAL(12,2),
         Amount DOUBLE, Name STRING, State STRING, Region STRING, Product STRING, Rows INT, Margin DOUBLE"""

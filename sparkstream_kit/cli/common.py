@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparkstream_kit import _waiting
-from sparkstream_kit._files import JSON_VERSION, as_json
+from sparkstream_kit._internal import threads
+from sparkstream_kit._internal.file_system import JSON_VERSION, as_json
+from sparkstream_kit._internal.stopping import waiting
 from sparkstream_kit.errors import printable, without_secrets
 
 if TYPE_CHECKING:
@@ -102,14 +103,14 @@ def stopped_by_signal(stop: Callable[[], None]) -> Iterator[None]:
     In the signal handler itself, `stop` could wait for a lock that the interrupted code
     holds.
     """
-    inbox = _waiting.Inbox(run_for=None, stop_file=None)
+    inbox = waiting.Inbox(run_for=None, stop_file=None)
 
     def wait() -> None:
         inbox.get()
         stop()
 
-    _waiting.in_thread("stop", wait)
-    with _waiting.signals_posted_to(inbox):
+    threads.in_thread("stop", wait)
+    with waiting.signals_posted_to(inbox):
         yield
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import server as serving
-from sparkstream_kit._java import CORRUPTS, CORRUPTS_HOW, find_java, lacks
+from sparkstream_kit._internal.java import CORRUPTS, CORRUPTS_HOW, find_java, lacks
 from sparkstream_kit.cli.common import pyspark_version
 from sparkstream_kit.connectors import _packages
 from sparkstream_kit.errors import KitError

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer.core import TyperGroup
 
-from sparkstream_kit import _files, feeds
-from sparkstream_kit._files import check_writable, is_url
+from sparkstream_kit import feeds
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.file_system import check_writable, is_url
 from sparkstream_kit.cli.common import argument, flag, group, say, stopped_by_signal
 from sparkstream_kit.connectors.posts.wire import EVERY, STALL, TOKEN
 from sparkstream_kit.errors import InvalidInputError
@@ -67,7 +68,7 @@ def _check_truth(truth: Path | None, folder: Path) -> None:
 
 
 def _write_truth(truth: Path, answer: dict[str, Any]) -> None:
-    _files.replace(
+    file_system.replace(
         truth, [json.dumps(answer, ensure_ascii=False, default=str, indent=1), "\n"]
     )
 

@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit._files import for_spark
-from sparkstream_kit._spark.session import other_master, scratch_folder
+from sparkstream_kit._internal.file_system import for_spark
+from sparkstream_kit._internal.spark.session import other_master, scratch_folder
 from sparkstream_kit.connectors import check_row_keys
 from sparkstream_kit.errors import InvalidInputError, KitError
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit import _files
+from sparkstream_kit._internal import file_system
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def versions() -> dict[str, dict[str, Any]]:
         >>> versions()["4.2"]["java"]
         [17, 21, 25]
     """
-    return tomllib.loads(_files.in_conf("versions.toml").read_text("utf-8"))
+    return tomllib.loads(file_system.in_conf("versions.toml").read_text("utf-8"))
 
 
 # Spark's error for a data source that it does not have, and the sources that every

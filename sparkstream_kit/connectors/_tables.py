@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from pyspark.sql import types as T
 
-from sparkstream_kit._columns import types_in
+from sparkstream_kit._internal.columns import types_in
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
 from sparkstream_kit.sinks.ledger import Batch, Epoch, Ledger, pass_over
 

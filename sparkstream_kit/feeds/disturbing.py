@@ -15,8 +15,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit._arguments import check, said
-from sparkstream_kit._durations import Duration, to_microseconds
+from sparkstream_kit._internal.arguments import check, said
+from sparkstream_kit._internal.durations import Duration, to_microseconds
 from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.feeds.files import in_far_year, microseconds
 

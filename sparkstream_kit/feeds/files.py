@@ -25,8 +25,8 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from sparkstream_kit import _files
-from sparkstream_kit._arguments import check, said
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.arguments import check, said
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def csv_line(row: Mapping[str, object] | tuple[object, ...] | str) -> str:
     """
     if isinstance(row, str):
         return row
-    return _files.csv_record(row if isinstance(row, tuple) else row.values())
+    return file_system.csv_record(row if isinstance(row, tuple) else row.values())
 
 
 def json_line(row: Mapping[str, object] | str) -> str:
@@ -332,7 +332,7 @@ def drip(
     check(drip, locals())
     if not every >= 0:
         raise InvalidInputError(f"every is {every} seconds; give 0 or more")
-    target = _files.local("folder", folder)
+    target = file_system.local("folder", folder)
     landed = list[Path]()
     try:
         target.mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from sparkstream_kit._arguments import check
-from sparkstream_kit._durations import sizes
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.durations import sizes
 from sparkstream_kit.feeds.files import Again, count_to, csv_line, line_files, zipf
 
 if TYPE_CHECKING:

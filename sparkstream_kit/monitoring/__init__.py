@@ -25,9 +25,9 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from sparkstream_kit._arguments import attributes
-from sparkstream_kit._files import JSON_VERSION, as_json, is_url
-from sparkstream_kit._waiting import in_thread
+from sparkstream_kit._internal.arguments import attributes
+from sparkstream_kit._internal.file_system import JSON_VERSION, as_json, is_url
+from sparkstream_kit._internal.threads import in_thread
 from sparkstream_kit.connectors.posts.wire import host_of
 from sparkstream_kit.errors import (
     InvalidInputError,

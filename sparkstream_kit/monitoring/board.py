@@ -28,9 +28,14 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from sparkstream_kit import run, sinks, start
-from sparkstream_kit._arguments import check, is_a
-from sparkstream_kit._spark import plan
-from sparkstream_kit._spark.queries import is_active, started, table, times_computed
+from sparkstream_kit._internal.arguments import check, is_a
+from sparkstream_kit._internal.spark import logical_plan
+from sparkstream_kit._internal.spark.queries import (
+    is_active,
+    started,
+    table,
+    times_computed,
+)
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, without_secrets
 from sparkstream_kit.progress import QuerySummary, first_summary
 from sparkstream_kit.verdicts import LEVELS, Record, Verdict, of_query, record
@@ -213,7 +218,7 @@ def _started(
             " display.show(frame)"
         )
     if mode is None:
-        mode = "complete" if plan.has(frame, "Aggregate") else "append"
+        mode = "complete" if logical_plan.has(frame, "Aggregate") else "append"
     sink = sinks.latest(name) if mode == "complete" else sinks.memory(name)
     return start(frame, sink, name=name, mode=mode, **trigger)
 

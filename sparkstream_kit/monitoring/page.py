@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
-from sparkstream_kit import _waiting
-from sparkstream_kit._spark.queries import started
-from sparkstream_kit._spark.session import web_page
+from sparkstream_kit._internal import threads
+from sparkstream_kit._internal.spark.queries import started
+from sparkstream_kit._internal.spark.session import web_page
 from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import (
     InvalidInputError,
@@ -418,7 +418,7 @@ def served(
             " alone)"
         ) from err
     with server:
-        thread = _waiting.in_thread("page", lambda: server.serve_forever(_LOOK))
+        thread = threads.in_thread("page", lambda: server.serve_forever(_LOOK))
         address = f"http://{LOOPBACK}:{server.server_port}/#token={page.token}"
         others = f" (Spark's own page: {spark})" if spark else ""
         sys.stderr.write(f"page of this run: {address}{others}\n")

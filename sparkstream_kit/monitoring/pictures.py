@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit import _waiting
-from sparkstream_kit._columns import quoted
-from sparkstream_kit._files import JSON_VERSION, as_json
-from sparkstream_kit._spark.queries import started
+from sparkstream_kit._internal import threads
+from sparkstream_kit._internal.columns import quoted
+from sparkstream_kit._internal.file_system import JSON_VERSION, as_json
+from sparkstream_kit._internal.spark.queries import started
 from sparkstream_kit.display import last_number
 from sparkstream_kit.errors import innermost_cause, printable
-from sparkstream_kit.sinks import builtin
+from sparkstream_kit.sinks import texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -64,7 +64,7 @@ def drawing(draw: Callable[[threading.Event], None]) -> Iterator[None]:
                 "the run goes on without its picture: %s: %s", type(err).__name__, err
             )
 
-    thread = _waiting.in_thread("picture", drawn)
+    thread = threads.in_thread("picture", drawn)
     try:
         yield
     finally:
@@ -304,7 +304,7 @@ def _of_view(
         else frame.limit(_ROWS + 1)
     )
     numeric = [_NUMERIC.fullmatch(kind) is not None for _, kind in frame.dtypes]
-    return frame.columns, numeric, list(builtin.cells(frame))
+    return frame.columns, numeric, list(texts.cells(frame))
 
 
 def bars(numeric: Sequence[bool], rows: Sequence[_Row]) -> list[tuple[str, str, float]]:

@@ -20,11 +20,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._arguments import attributes
+from sparkstream_kit._internal.arguments import attributes
 
 if TYPE_CHECKING:  # the names of this package
-    from sparkstream_kit.connectors._avro import parse_avro as parse_avro
-    from sparkstream_kit.connectors._weblogs import parse_log as parse_log
+    from sparkstream_kit.quarantine.avro import parse_avro as parse_avro
     from sparkstream_kit.quarantine.lines import parse_csv as parse_csv
     from sparkstream_kit.quarantine.lines import parse_json as parse_json
     from sparkstream_kit.quarantine.rows import BYTES as BYTES
@@ -36,5 +35,6 @@ if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.quarantine.rows import good_rows as good_rows
     from sparkstream_kit.quarantine.rows import mark_bad as mark_bad
     from sparkstream_kit.quarantine.rows import split as split
+    from sparkstream_kit.quarantine.weblogs import parse_log as parse_log
 
 __getattr__ = attributes(__name__)

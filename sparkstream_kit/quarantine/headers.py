@@ -59,7 +59,7 @@ def has_places(lines: DataFrame) -> bool:
     Raises:
         InvalidInputError: they do, but a step before has mixed them, so that it cannot.
     """
-    from sparkstream_kit._spark.plan import analyzed_plan
+    from sparkstream_kit._internal.spark.logical_plan import analyzed_plan
 
     plan = analyzed_plan(lines.alias("lines"))
     if not re.search(_TEXT_FILES, plan):

@@ -17,8 +17,8 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import (
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.columns import (
     as_compared,
     finite,
     holds,
@@ -26,6 +26,7 @@ from sparkstream_kit._columns import (
     refuse_twice,
     types_in,
 )
+from sparkstream_kit._internal.spark.session import as_schema
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine import headers
 from sparkstream_kit.quarantine.rows import (
@@ -37,7 +38,6 @@ from sparkstream_kit.quarantine.rows import (
     parsed,
     typed,
 )
-from sparkstream_kit.schemas import as_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -20,8 +20,8 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import (
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.columns import (
     HEADERS,
     OBSERVED,
     RULES,
@@ -87,7 +87,7 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
             NULL": "warn"}) good, bad = quarantine.good_rows(rows),
             quarantine.bad_rows(rows)
     """
-    from sparkstream_kit._spark.session import without_logged_errors
+    from sparkstream_kit._internal.spark.session import without_logged_errors
 
     check(expect, locals())
     if not rules:
@@ -136,7 +136,7 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
         reasons = [
             F.when(F.col(names[each]), F.lit(f"breaks {_said(each)}")) for each in aside
         ]
-        from sparkstream_kit._spark.plan import analyzed_plan
+        from sparkstream_kit._internal.spark.logical_plan import analyzed_plan
 
         is_first = not former and not re.search(_COUNTS, analyzed_plan(frame))
         counted = count_bad(counted, bad, rows=F.count("*") if is_first else None)
@@ -478,7 +478,7 @@ def block() -> Column:
 
 def has(frame: DataFrame, what: Column) -> bool:
     """Return whether a frame can give a column, such as a hidden one."""
-    from sparkstream_kit._spark.session import without_logged_errors
+    from sparkstream_kit._internal.spark.session import without_logged_errors
 
     with suppress(AnalysisException), without_logged_errors():
         # .schema, because Connect resolves the column only then

@@ -13,16 +13,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._arguments import attributes
+from sparkstream_kit._internal.arguments import attributes
 
 if TYPE_CHECKING:  # the names of this package
-    from sparkstream_kit.connectors._values import by_value as by_value
     from sparkstream_kit.connectors.delta.sink import delta as delta
     from sparkstream_kit.connectors.iceberg.sink import iceberg as iceberg
     from sparkstream_kit.connectors.kafka.sink import kafka as kafka
     from sparkstream_kit.connectors.mongodb.sink import mongodb as mongodb
     from sparkstream_kit.connectors.sql_table.sink import sql_table as sql_table
-    from sparkstream_kit.monitoring.views import latest as latest
     from sparkstream_kit.sinks.base import Sink as Sink
     from sparkstream_kit.sinks.batches import by_watermark as by_watermark
     from sparkstream_kit.sinks.batches import fan_out as fan_out
@@ -33,5 +31,7 @@ if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.sinks.builtin import memory as memory
     from sparkstream_kit.sinks.directories import batch_files as batch_files
     from sparkstream_kit.sinks.tables import table as table
+    from sparkstream_kit.sinks.values import by_value as by_value
+    from sparkstream_kit.sinks.views import latest as latest
 
 __getattr__ = attributes(__name__, part="sink")

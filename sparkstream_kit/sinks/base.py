@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sparkstream_kit._arguments import check, is_a, said
-from sparkstream_kit._spark.batch import hand_over
-from sparkstream_kit._spark.session import on_server
+from sparkstream_kit._internal.arguments import check, is_a, said
+from sparkstream_kit._internal.spark.batch import hand_over
+from sparkstream_kit._internal.spark.session import on_server
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.readwriter import DataStreamWriter
     from pyspark.sql.types import StructType
 
-    from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit._internal.spark.batch import Write
+    from sparkstream_kit._internal.spark.place import Place
 
     Read = Callable[[SparkSession, StructType, Place], DataFrame]
     Heard = Callable[[StreamingQueryProgress], None]

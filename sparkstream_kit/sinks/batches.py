@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit import _files
-from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import column as _column
-from sparkstream_kit._columns import event_time, refuse_taken, refuse_twice
-from sparkstream_kit._spark.batch import count_aside
-from sparkstream_kit._spark.place import refuse_elsewhere
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.columns import column as _column
+from sparkstream_kit._internal.columns import event_time, refuse_taken, refuse_twice
+from sparkstream_kit._internal.spark.batch import count_aside
+from sparkstream_kit._internal.spark.place import refuse_elsewhere
 from sparkstream_kit.checkpoints.logs import plan_in
 from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.sinks import stored
@@ -36,8 +36,8 @@ from sparkstream_kit.sinks.base import (
     check_writes_batches,
     opened,
 )
-from sparkstream_kit.sinks.builtin import cells
 from sparkstream_kit.sinks.formats import check_types, only_texts
+from sparkstream_kit.sinks.texts import cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
-    from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit._internal.spark.batch import Write
+    from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.sinks.base import Opening
 
 
@@ -125,7 +125,7 @@ def snapshot(path: str | Path) -> Sink:
     """
     check(snapshot, locals())
     formats = {".csv": as_csv, ".json": as_json}
-    plain = _files.plain(str(path))
+    plain = file_system.plain(str(path))
     if plain is None:
         raise InvalidInputError(
             f"snapshot {path} is not on this machine; give a local path, or use"
@@ -153,7 +153,7 @@ def snapshot(path: str | Path) -> Sink:
 
     def write_file(batch: DataFrame, _batch_id: int) -> None:
         text = formats[target.suffix](only_texts(f"snapshot {path}", batch))
-        _files.replace(target.resolve(), [text])
+        file_system.replace(target.resolve(), [text])
 
     def read_file(
         spark: SparkSession, schema: StructType, _location: Place
@@ -161,9 +161,9 @@ def snapshot(path: str | Path) -> Sink:
         return _read_back(spark, target, schema)
 
     def as_written(frame: DataFrame, folder: str) -> DataFrame:
-        file = Path(str(_files.plain(folder)), f"rows{target.suffix}")
+        file = Path(str(file_system.plain(folder)), f"rows{target.suffix}")
         file.parent.mkdir(parents=True, exist_ok=True)
-        _files.replace(file, [formats[target.suffix](frame)])
+        file_system.replace(file, [formats[target.suffix](frame)])
         return _read_back(frame.sparkSession, file, frame.schema)
 
     return Sink(
@@ -248,7 +248,7 @@ def computed_once(batch: DataFrame) -> Iterator[None]:
 def same_as(target: Target) -> tuple[str, str]:
     """Return what two targets have in common that are the same one, however each of them is spelt."""
     if target.path == target.name:
-        return target.kind, _files.spelt(target.path)
+        return target.kind, file_system.spelt(target.path)
     return target.kind, target.known_as or target.name
 
 
@@ -404,7 +404,7 @@ def as_csv(frame: DataFrame) -> str:
     The format is that of RFC 4180, except that lines end with a line feed alone.
     """
     return "".join(
-        f"{_files.csv_record(row)}\n" for row in (frame.columns, *cells(frame))
+        f"{file_system.csv_record(row)}\n" for row in (frame.columns, *cells(frame))
     )
 
 

@@ -1,7 +1,7 @@
 """Thin: Spark's own sinks: console, memory and files.
 
 `console`, `memory` and `files` configure Spark's built-in sinks; users find them in
-`sparkstream_kit.sinks`. `cells` turns a DataFrame into text without losing a value.
+`sparkstream_kit.sinks`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import STEADY, changed_inside, holds
-from sparkstream_kit._spark.place import (
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.spark.place import (
     locate,
     path_of_writer,
     reached,
@@ -29,42 +27,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.sinks.formats import Format
-
-
-def cells(frame: DataFrame) -> list[tuple[str | None, ...]]:
-    """Collect all rows as text, as Spark casts values to strings: decimals in full, nulls as None.
-
-    Times are in the session's time zone. If that is not UTC, each timestamp has its UTC
-    offset: without it, an hour that occurs twice in autumn would be ambiguous.
-    """
-    # Plain names, because the columns' own may repeat or contain dots, which F.col
-    # would misread.
-    plain = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))
-    in_utc = frame.sparkSession.conf.get("spark.sql.session.timeZone") in STEADY
-    values = [
-        F.col(field.name) if in_utc else _with_offset(F.col(field.name), field.dataType)
-        for field in plain.schema.fields
-    ]
-    return [
-        tuple(row)
-        for row in plain.select([value.cast("string") for value in values]).collect()
-    ]
-
-
-def _with_offset(value: Column, kind: T.DataType) -> Column:
-    """Replace each timestamp within a value by a text that ends with its UTC offset, such as +01:00."""
-    if isinstance(kind, T.TimestampType):
-        return F.concat(value.cast("string"), F.date_format(value, "xxxxx"))
-    return (
-        changed_inside(value, kind, _with_offset)
-        if holds(kind, T.TimestampType)
-        else value
-    )
 
 
 AFTER_REWIND = (
@@ -115,6 +82,8 @@ def _print(rows: int, truncate: bool, batch: DataFrame, batch_id: int) -> None:
     print(f"{line}\nBatch: {batch_id}\n{line}")  # noqa: T201 - what a console is for
     # Collect all rows first, as Spark's console does: `show` reads only some of them,
     # and a stateful query fails if its batch is only partly read.
+    from sparkstream_kit.sinks.texts import cells  # when the first batch is printed
+
     texts = [[cell and printable(cell) for cell in row] for row in cells(batch)]
     shown = T.StructType(
         [T.StructField(printable(name), T.StringType()) for name in batch.columns]

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 
-from sparkstream_kit import _files
-from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.place import (
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.spark.place import (
     Place,
     locate,
     reached,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
-    from sparkstream_kit._spark.batch import Write
+    from sparkstream_kit._internal.spark.batch import Write
     from sparkstream_kit.sinks.base import Opening, Sink
     from sparkstream_kit.sinks.ledger import Batch
 
@@ -111,7 +111,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     check(batch_files, locals())
     form = of(batch_files, format, options, path)
     text = str(path)
-    plain = _files.plain(text)
+    plain = file_system.plain(text)
     if plain is None and not text.startswith("hdfs:"):
         raise _without_rename(text)
     name = text.rstrip("/") if plain is None else os.path.realpath(plain)

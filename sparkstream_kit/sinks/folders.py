@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._spark.place import id_in_checkpoint, is_unseen
-from sparkstream_kit._spark.queries import running
+from sparkstream_kit._internal.spark.place import id_in_checkpoint, is_unseen
+from sparkstream_kit._internal.spark.queries import running
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql.streaming.listener import StreamingQueryProgress
 
-    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.sinks.base import Heard
 
 

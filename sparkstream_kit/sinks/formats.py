@@ -20,9 +20,9 @@ from pyspark.sql import DataFrameWriter
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit import _files
-from sparkstream_kit._arguments import check_options
-from sparkstream_kit._columns import (
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.arguments import check_options
+from sparkstream_kit._internal.columns import (
     STEADY,
     changed_inside,
     column,
@@ -619,7 +619,7 @@ def _in_a_folder(name: str, value: Column, kind: T.DataType) -> Refusals:
         value.contains("\0"),
         "has a NUL character, which no name of a folder has; remove it",
     )
-    room = _files.LONGEST_NAME - len(re.sub(_LONGER, "%00", f"{name}=").encode())
+    room = file_system.LONGEST_NAME - len(re.sub(_LONGER, "%00", f"{name}=").encode())
     long = F.octet_length(value) + 2 * F.regexp_count(value, F.lit(_LONGER)) > room
     says = (
         "has a text that is too long for the name of a folder; shorten it, or leave it"

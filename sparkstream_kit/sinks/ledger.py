@@ -37,10 +37,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
-from sparkstream_kit._columns import refuse_twice
-from sparkstream_kit._spark.batch import checkpoint_of_batch, id_of_batch
-from sparkstream_kit._spark.place import id_in_checkpoint
-from sparkstream_kit._spark.plan import inputs_of
+from sparkstream_kit._internal.columns import refuse_twice
+from sparkstream_kit._internal.spark.batch import checkpoint_of_batch, id_of_batch
+from sparkstream_kit._internal.spark.logical_plan import inputs_of
+from sparkstream_kit._internal.spark.place import id_in_checkpoint
 from sparkstream_kit.checkpoints.drain import END
 from sparkstream_kit.checkpoints.logs import (
     Input,
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-    from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit._internal.spark.batch import Write
+    from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.sinks.base import Form, Opening, Read, Target
 
     _Plan = dict[str, Any]
@@ -249,7 +249,7 @@ def put_back(
     if makes:
         with at_hand(location) as logs:
             if location.folder is not None:
-                from sparkstream_kit.operate.rewind import set_aside
+                from sparkstream_kit.checkpoints.operate.rewind import set_aside
 
                 set_aside(logs, batch)
             _note(location, logs, batch, kept)

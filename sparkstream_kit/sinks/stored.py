@@ -14,10 +14,10 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit import _files
-from sparkstream_kit._columns import column, holds, types_in
-from sparkstream_kit._spark.place import locate, path_for
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.columns import column, holds, types_in
+from sparkstream_kit._internal.spark.place import locate, path_for
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.sinks.base import JSON
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def of_files(
         reader = reader.option("nullValue", _NULL)
         # Spark looks at a first record of several lines in no folder whose name is a
         # pattern.
-        is_plain = where == _files.escaped(where)
+        is_plain = where == file_system.escaped(where)
         columns = _columns_of_csv(
             reader.option("multiLine", is_plain), where, names, named
         )
@@ -125,7 +125,7 @@ def _literal(spark: SparkSession, path: str | Path) -> str:
     text = path_for(spark, str(path))
     place = locate(spark, path)
     is_pattern = place.is_in_reach and _LOG not in place.names()
-    return _files.escaped(text) if is_pattern else text
+    return file_system.escaped(text) if is_pattern else text
 
 
 def _texts(names: Sequence[str]) -> T.StructType:
@@ -135,7 +135,7 @@ def _texts(names: Sequence[str]) -> T.StructType:
 def of_csv(spark: SparkSession, path: Path) -> DataFrame:
     """Read back a CSV file with a header as texts; an empty text is NULL, as a snapshot has both the same."""
     reader = spark.read.options(header="true", multiLine="true", escape='"')
-    return reader.csv(_files.escaped(_files.for_spark(path)))
+    return reader.csv(file_system.escaped(file_system.for_spark(path)))
 
 
 def of_json(spark: SparkSession, text: str, names: Sequence[str]) -> DataFrame:

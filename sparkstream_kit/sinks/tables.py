@@ -11,9 +11,9 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import quoted
-from sparkstream_kit._spark.place import (
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.columns import quoted
+from sparkstream_kit._internal.spark.place import (
     locate,
     reached,
     refuse_many_disks,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.readwriter import DataStreamWriter
     from pyspark.sql.types import StructType
 
-    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.sinks.base import Heard
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 
-from sparkstream_kit._arguments import check, check_options
+from sparkstream_kit._internal.arguments import check, check_options
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:

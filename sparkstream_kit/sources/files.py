@@ -58,12 +58,12 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.types import StructType
 
-from sparkstream_kit import _files
-from sparkstream_kit._arguments import check, check_options
-from sparkstream_kit._files import IN_ORDER
-from sparkstream_kit._spark.place import locate, path_for, reached
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.arguments import check, check_options
+from sparkstream_kit._internal.file_system import IN_ORDER
+from sparkstream_kit._internal.spark.place import locate, path_for, reached
+from sparkstream_kit._internal.spark.session import as_schema
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
-from sparkstream_kit.schemas import as_schema
 from sparkstream_kit.sources import builtin
 
 if TYPE_CHECKING:
@@ -133,13 +133,13 @@ def readable(
     if _is_recursive(given):
         if unpacks and folder is not None:
             _refuse_mistaken(
-                path, _listed(_files.below(str(folder), recursive=True), wanted)
+                path, _listed(file_system.below(str(folder), recursive=True), wanted)
             )
         return place, given | _without_mistaken(wanted, unpacks=unpacks)
     found = _found(spark, path, place, wanted)
     if unpacks:
         _refuse_mistaken(path, found)
-    misread = [name for name in found if _files.is_pattern(name)]
+    misread = [name for name in found if file_system.is_pattern(name)]
     if str(given.get("maxfilespertrigger")) == "1":
         return place, given | _without_mistaken(wanted, unpacks=unpacks)
     # Ignore the special names that have not appeared yet, or a later file could spoil a
@@ -162,14 +162,14 @@ def _of_folder(
     folder: Path, place: str, options: dict[str, Any]
 ) -> tuple[str, dict[str, Any]]:
     """Return the path and the options for a folder of this machine, whatever the characters of its name."""
-    if not any(each.name.endswith(".crc") for each in _files.below(str(folder))):
+    if not any(each.name.endswith(".crc") for each in file_system.below(str(folder))):
         options = options | _WITHOUT_CHECKSUMS
-    if not folder.is_dir() or not _files.is_pattern(str(folder)):
+    if not folder.is_dir() or not file_system.is_pattern(str(folder)):
         return place, options
     # Spark finds the base of partition folders by itself only for a path that is no
     # pattern.
-    base = _files.for_spark(folder)
-    return _files.escaped(base), options | {"basepath": base}
+    base = file_system.for_spark(folder)
+    return file_system.escaped(base), options | {"basepath": base}
 
 
 def _refuse_mistaken(path: str, names: Sequence[str]) -> None:
@@ -261,13 +261,13 @@ def _found(spark: SparkSession, path: str, place: str, wanted: str | None) -> li
             if folder is None
             else [str(folder)]
             if folder.is_dir()
-            else _files.matching(str(folder))
+            else file_system.matching(str(folder))
         )
     except re.error:  # no pattern, or one that only Hadoop knows, such as {a/b,c}
         folder = None
     if folder is None:
         return _found_elsewhere(spark, place, wanted)
-    if not folder.is_dir() and _files.is_pattern(str(folder)):
+    if not folder.is_dir() and file_system.is_pattern(str(folder)):
         if not tops:
             _log.warning("input %s: nothing matches this pattern yet", path)
         for within in {top if top.is_dir() else top.parent for top in map(Path, tops)}:
@@ -279,17 +279,17 @@ def _found(spark: SparkSession, path: str, place: str, wanted: str | None) -> li
                 )
     return [
         *tops,
-        *_listed((each for top in tops for each in _files.below(top)), wanted),
+        *_listed((each for top in tops for each in file_system.below(top)), wanted),
     ]
 
 
 def _listed(entries: Iterable[os.DirEntry[str]], wanted: str | None) -> list[str]:
     """Return the paths of the files that Spark reads, by their names."""
-    names = _files.as_regex(wanted or "*")
+    names = file_system.as_regex(wanted or "*")
     found = [
         each
         for each in entries
-        if names.fullmatch(each.name) and not _files.is_hidden(each.name)
+        if names.fullmatch(each.name) and not file_system.is_hidden(each.name)
     ]
     return [each.path for each in found if not each.is_dir()]
 
@@ -302,7 +302,9 @@ def _found_elsewhere(spark: SparkSession, place: str, wanted: str | None) -> lis
             for end in _MISTAKEN
         ]
         wanted = (
-            "*" if _files.is_pattern(place) else f"{{*[{_SPECIAL}]*,{','.join(ends)}}}"
+            "*"
+            if file_system.is_pattern(place)
+            else f"{{*[{_SPECIAL}]*,{','.join(ends)}}}"
         )
     try:
         uris = (
@@ -333,13 +335,15 @@ def _leaving_out(pattern: str, *, unpacks: bool) -> str | None:
     """
     one = f"[^{_SPECIAL}]"
     parts = {
-        "*": f"{{,{one}" * _files.LONGEST_NAME + "*" + "}" * _files.LONGEST_NAME,
+        "*": f"{{,{one}" * file_system.LONGEST_NAME
+        + "*"
+        + "}" * file_system.LONGEST_NAME,
         "?": one,
     }
     written = re.split(r"(\\.|\[[^]]*\]|[*?])", pattern)
     for part in written[1::2]:
         inner = part[1:-1] or part[1:]
-        if part not in parts and (inner[0] in "!^" or _files.is_pattern(inner)):
+        if part not in parts and (inner[0] in "!^" or file_system.is_pattern(inner)):
             return None
     if unpacks and pattern.endswith("*") and not pattern.endswith(r"\*"):
         before = "".join(written[:-2])
@@ -413,7 +417,7 @@ def _splits_ties(spark: SparkSession, folder: Path, options: Mapping[str, Any]) 
     for file in found:
         # The file was deleted after the folder was listed
         with suppress(FileNotFoundError):
-            if file.is_file() and not _files.is_hidden(file.name):
+            if file.is_file() and not file_system.is_hidden(file.name):
                 stats.append(file.stat())
     limit = str(options.get("maxbytespertrigger"))
     size = sum(each.st_size for each in stats)
@@ -777,7 +781,7 @@ def _folders_that_differ(path: str | Path, error: PySparkException) -> str | Non
 
 def _missing(path: str) -> str:
     """Return what is wrong with a folder that Spark does not find, which may be the locale of its JVM."""
-    plain = _files.plain(path)
+    plain = file_system.plain(path)
     if plain is not None and not plain.isascii() and os.path.exists(plain):  # noqa: PTH110 - a text
         return (
             "is there, but Spark's JVM cannot read its name in this locale; set"

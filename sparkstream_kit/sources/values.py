@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit._columns import (
+from sparkstream_kit._internal.columns import (
     changed_inside,
     column,
     finite,

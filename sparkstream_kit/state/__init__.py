@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._arguments import attributes
+from sparkstream_kit._internal.arguments import attributes
 
 if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.state.alerts import alert_when as alert_when

@@ -17,9 +17,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.streaming import stateful_processor as base
 
-from sparkstream_kit._arguments import check, said
-from sparkstream_kit._columns import column, holds, refuse_taken, refuse_twice
-from sparkstream_kit._durations import positive
+from sparkstream_kit._internal.arguments import check, said
+from sparkstream_kit._internal.columns import column, holds, refuse_taken, refuse_twice
+from sparkstream_kit._internal.durations import positive
 from sparkstream_kit.connectors import modules_by_value
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.schemas import schema_of

@@ -29,8 +29,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from sparkstream_kit._arguments import said
-from sparkstream_kit._durations import positive, to_microseconds
+from sparkstream_kit._internal.arguments import said
+from sparkstream_kit._internal.durations import positive, to_microseconds
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:

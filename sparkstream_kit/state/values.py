@@ -19,8 +19,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.streaming import stateful_processor as base
 
-from sparkstream_kit._arguments import check, said
-from sparkstream_kit._columns import (
+from sparkstream_kit._internal.arguments import check, said
+from sparkstream_kit._internal.columns import (
     changed_inside,
     column,
     event_time,

@@ -14,8 +14,8 @@ from functools import cache, cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit._arguments import check
-from sparkstream_kit._durations import to_microseconds
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.durations import to_microseconds
 from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.testing.harness import (
@@ -141,7 +141,7 @@ def assert_stream_equals_batch(
             amount INT") assert_stream_equals_batch(totals, rows, mode="complete")
     """
     check(assert_stream_equals_batch, locals())
-    from sparkstream_kit._columns import event_time
+    from sparkstream_kit._internal.columns import event_time
 
     if (mode == "update") != bool(keys):
         raise InvalidInputError(

@@ -32,8 +32,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from sparkstream_kit import _files
-from sparkstream_kit._arguments import check, said
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.arguments import check, said
 from sparkstream_kit.errors import InvalidInputError, QueryFailed, innermost_cause
 from sparkstream_kit.testing.harness import (
     differing,
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, Row
 
-    from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit._internal.spark.batch import Write
+    from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.sinks import Sink
     from sparkstream_kit.sinks.base import Opening
     from sparkstream_kit.testing.harness import Source, Streams
@@ -464,7 +464,7 @@ def assert_exactly_once(
             amount INT") testing.assert_exactly_once(build, rows, read=read, most=3)
     """
     check(assert_exactly_once, locals())
-    from sparkstream_kit._spark.session import on_server
+    from sparkstream_kit._internal.spark.session import on_server
 
     if on_server(rows.sparkSession):
         raise InvalidInputError(
@@ -499,7 +499,7 @@ def assert_exactly_once(
     seconds = round(time.monotonic() - began, 1)
     made = Certificate(len(done), proof.calls, tuple(dict.fromkeys(done)), seconds)
     if report is not None:
-        _files.replace(Path(report), [_files.as_json(made), "\n"])
+        file_system.replace(Path(report), [file_system.as_json(made), "\n"])
     return made
 
 

@@ -30,10 +30,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from sparkstream_kit._arguments import check
-from sparkstream_kit._files import escaped, for_spark
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.file_system import escaped, for_spark
 from sparkstream_kit.checkpoints.drain import END, plan_empty_batch, reached
 from sparkstream_kit.checkpoints.logs import Logs
+from sparkstream_kit.checkpoints.operate.rewind import later_files, set_aside
 from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import (
     InvalidInputError,
@@ -42,7 +43,6 @@ from sparkstream_kit.errors import (
     innermost_cause,
     reject_unknown,
 )
-from sparkstream_kit.operate.rewind import later_files, set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -291,7 +291,7 @@ class Batch:
         The rows of a batch move the watermark of the next batch. The last batch of a
         drain has a watermark in the year 9999.
         """
-        from sparkstream_kit._spark.late import moment  # which imports PySpark
+        from sparkstream_kit._internal.spark.late import moment  # which imports PySpark
 
         at = moment(self.progress.eventTime.get("watermark"))
         return at and (at if at.year == 9999 else at.astimezone()).replace(tzinfo=None)  # noqa: PLR2004 - END
@@ -508,7 +508,7 @@ class Query:
     def _start(self, **trigger: Any) -> StreamingQuery:
         """Start the query from its checkpoint, with a sink that records its batches."""
         from sparkstream_kit import sinks, start
-        from sparkstream_kit._spark.session import on_server
+        from sparkstream_kit._internal.spark.session import on_server
 
         self.restart()
         sink = sinks.foreach_batch(_recorder(str(self._batches)))
@@ -677,7 +677,7 @@ class Streams:
         key = schema if isinstance(schema, str) else schema.json()
         known = _known_types.setdefault(self._spark, {})
         if key not in known:
-            from sparkstream_kit.schemas import as_schema
+            from sparkstream_kit._internal.spark.session import as_schema
 
             columns = as_schema(schema, self._spark)
             # With `limit(0)` Spark knows that the DataFrame is empty. Otherwise it

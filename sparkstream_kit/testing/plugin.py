@@ -33,7 +33,7 @@ def spark() -> Iterator[SparkSession]:
     the same time on every machine.
     """
     from sparkstream_kit import spark_session
-    from sparkstream_kit._files import for_spark
+    from sparkstream_kit._internal.file_system import for_spark
 
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -56,7 +56,7 @@ def spark() -> Iterator[SparkSession]:
 @contextmanager
 def _own_tables(spark: SparkSession) -> Iterator[None]:
     """Keep the tables of the run in a database that is dropped at its end, if the server outlives the run."""
-    from sparkstream_kit._spark.session import on_server
+    from sparkstream_kit._internal.spark.session import on_server
 
     if not on_server(spark):
         yield

@@ -24,11 +24,11 @@ from support.kits_sinks import from_table
 from support.shops import SCHEMA, hourly, land_shops, stream, totals
 
 from sparkstream_kit import quarantine, run, sinks, sources, start, state, windows
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.checkpoints import check, clone
 from sparkstream_kit.checkpoints.logs import Logs
+from sparkstream_kit.checkpoints.operate import replay
 from sparkstream_kit.errors import DryRun, InvalidInputError
-from sparkstream_kit.operate import replay
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 PARTITIONS = "spark.sql.shuffle.partitions"

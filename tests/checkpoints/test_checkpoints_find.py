@@ -13,8 +13,8 @@ from support.sink_streams import finish, three_batches
 
 from sparkstream_kit import checkpoints, feeds, quarantine, sinks, sources
 from sparkstream_kit.checkpoints.logs import Logs
+from sparkstream_kit.checkpoints.operate.rewind import set_aside as move_aside
 from sparkstream_kit.cli import main
-from sparkstream_kit.operate.rewind import set_aside as move_aside
 
 FILES = 100_000
 

@@ -15,8 +15,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit import checkpoints, feeds, queries, run, sinks, sources, start
-from sparkstream_kit._spark.place import locate
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.place import locate
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.checkpoints import guard as guards
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.lock import Lock

@@ -11,8 +11,8 @@ from conftest import environment, refusal
 from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 
 from sparkstream_kit import sinks, sources, start
-from sparkstream_kit._spark.place import locate
-from sparkstream_kit._spark.queries import is_active
+from sparkstream_kit._internal.spark.place import locate
+from sparkstream_kit._internal.spark.queries import is_active
 from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.errors import InvalidInputError
 
@@ -123,7 +123,7 @@ def test_a_restart_does_not_wait_for_the_thread_that_unlocks(
     spark, tmp_path, monkeypatch
 ):
     # As if it were very late
-    monkeypatch.setattr("sparkstream_kit._waiting.in_thread", lambda *_: None)
+    monkeypatch.setattr("sparkstream_kit._internal.threads.in_thread", lambda *_: None)
     runs = [begin(spark, tmp_path)]
     runs[0].stop()
     runs.append(begin(spark, tmp_path))

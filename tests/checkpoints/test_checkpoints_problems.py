@@ -19,8 +19,8 @@ from support.sink_streams import forget_commit
 from sparkstream_kit import checkpoints
 from sparkstream_kit.checkpoints.damage import restart
 from sparkstream_kit.checkpoints.logs import Logs
+from sparkstream_kit.checkpoints.operate.check import damage
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.operate.check import damage
 
 
 def uncommitted(checkpoint):

@@ -25,8 +25,8 @@ from support.crashes import Crash, crash_at
 
 from sparkstream_kit import checkpoints, joins, models, sinks, start
 from sparkstream_kit.checkpoints.logs import Logs
+from sparkstream_kit.checkpoints.operate.check import damage
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.operate.check import damage
 
 
 def tree(folder):
@@ -275,7 +275,7 @@ def test_start_notes_what_each_sink_makes_of_a_rewind(spark, tmp_path, finish):
 
 def test_a_checkpoint_is_free_once_its_query_has_ended(spark, tmp_path, monkeypatch):
     """`awaitTermination` returns before the thread that unlocks has run; here that thread never runs."""
-    monkeypatch.setattr("sparkstream_kit._waiting.in_thread", lambda *_: None)
+    monkeypatch.setattr("sparkstream_kit._internal.threads.in_thread", lambda *_: None)
     land(tmp_path / "in", *range(3))
     kept = tmp_path / "checkpoint"
     how = {
@@ -530,5 +530,5 @@ def test_a_copy_needs_no_lock_and_passes_over_what_a_killed_one_has_left(
     (tmp_path / f".copy.{os.getpid()}.tmp" / "old").mkdir(parents=True)
     # As on a file system that is mounted to be read
     monkeypatch.setattr(os, "access", lambda *_: False)
-    monkeypatch.setattr("sparkstream_kit.operate.clone.alone", None)
+    monkeypatch.setattr("sparkstream_kit.checkpoints.operate.clone.alone", None)
     assert tree(checkpoints.clone(checkpoint, tmp_path / "copy")) == tree(checkpoint)

@@ -544,7 +544,7 @@ def cut_off(tmp_path):
 def test_what_cannot_be_compared_is_refused(
     harm, after, says, wrote, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("sparkstream_kit.operate.shadow._AT_REST", 0.5)
+    monkeypatch.setattr("sparkstream_kit.checkpoints.operate.shadow._AT_REST", 0.5)
     compare = wrote(*BY_PRODUCT)
     if harm:
         harm(tmp_path)
@@ -716,7 +716,7 @@ def test_a_target_that_is_gone_is_one_line_and_is_not_made_again(kind, wrote, tm
 
 def test_it_says_at_which_part_it_is_in_few_lines(wrote, monkeypatch, capsys):
     compare = wrote(*BY_WINDOW)  # which runs batch by batch
-    monkeypatch.setattr("sparkstream_kit.operate.replay._LINES", 3)
+    monkeypatch.setattr("sparkstream_kit.checkpoints.operate.replay._LINES", 3)
     capsys.readouterr()
     compare(hourly("shop"))
     assert capsys.readouterr().err.splitlines() == [

@@ -14,7 +14,7 @@ from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 from support.query_shapes import SHAPES
 
 from sparkstream_kit import quarantine, sources, state
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, is_part
 from sparkstream_kit.schemas import from_ddl
 

@@ -15,7 +15,7 @@ from support.checkpoint_queries import land, stream
 
 from sparkstream_kit import checkpoints, run, sinks, start
 from sparkstream_kit.checkpoints.logs import Logs
-from sparkstream_kit.operate.check import damage
+from sparkstream_kit.checkpoints.operate.check import damage
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 Rows = list[list[str]]

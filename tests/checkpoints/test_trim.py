@@ -11,17 +11,9 @@ import pytest
 from pyspark.sql import functions as F
 from support.crashes import Crash, crash_at
 
-from sparkstream_kit import (
-    _files,
-    checkpoints,
-    errors,
-    run,
-    runs,
-    sinks,
-    sources,
-    start,
-)
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit import checkpoints, errors, run, runs, sinks, sources, start
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.checkpoints import logs, trim
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
@@ -277,7 +269,7 @@ def test_a_crash_at_any_step_loses_nothing(spark, grown, tmp_path, what, monkeyp
     for at in itertools.count():
         work = moved_to(grown, tmp_path / f"at-{at}")
         with pytest.MonkeyPatch.context() as patch:
-            crash_at(patch, at, ((_files, "replace"), (Path, "unlink")), [])
+            crash_at(patch, at, ((file_system, "replace"), (Path, "unlink")), [])
             ended = went_through(work, what)
         rows = [
             json.loads(file.read_text())["n"] for file in (work / "in").glob("*.json")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import HANGS, environment, process, program, refusal
 
-from sparkstream_kit import _files, _waiting
-from sparkstream_kit import _java as _archive
+from sparkstream_kit._internal import file_system, threads
+from sparkstream_kit._internal import java as _archive
 from sparkstream_kit.cli import main
 from sparkstream_kit.cli.archive import keep, warm
 from sparkstream_kit.errors import KitError
@@ -35,7 +35,7 @@ def made(size=100):
     """Put an archive in place, as the end of `warm` does."""
     archive = _archive.Archive.of(_archive.find_java())  # `warm` itself takes a minute
     assert archive is not None
-    _files.private_folder(archive.path.parent)
+    file_system.private_folder(archive.path.parent)
     new = archive.path.with_name("new")
     new.write_bytes(bytes(size))
     keep(archive, new)
@@ -85,7 +85,7 @@ def test_two_at_once_make_one(java, tmp_path):
     program(java / "bin" / "java", f"#!/bin/sh\necho >>{tmp_path}/asked; exit 1\n")
     archive = _archive.Archive.of(_archive.find_java())
     assert archive is not None
-    _files.private_folder(archive.path.parent)
+    file_system.private_folder(archive.path.parent)
     with (archive.path.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         second = threading.Thread(target=warm)
@@ -254,7 +254,7 @@ def test_after_a_first_session_in_a_terminal_it_is_made_in_the_background(
                 seen += data
     try:
         assert "preparing a faster start of Spark in the background" in seen.decode()
-        assert _waiting.until(archive.path.exists, HANGS)
+        assert threads.until(archive.path.exists, HANGS)
         assert "SharedArchiveFile" in archive.options
     finally:
         for file in archive.path.parent.glob("java0-*"):

@@ -8,10 +8,10 @@ from cli.test_cli import commands
 from conftest import ROOT
 
 from sparkstream_kit.checkpoints import Checkpoint
+from sparkstream_kit.checkpoints.operate.check import Problem, State
+from sparkstream_kit.checkpoints.operate.find import Found
+from sparkstream_kit.checkpoints.operate.show import Source
 from sparkstream_kit.cli.doctor import Finding
-from sparkstream_kit.operate.check import Problem, State
-from sparkstream_kit.operate.find import Found
-from sparkstream_kit.operate.show import Source
 from sparkstream_kit.progress import QuerySummary, RunSummary, Verdict
 
 PAGE = (ROOT / "docs" / "json.md").read_text("utf-8")

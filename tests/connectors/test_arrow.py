@@ -9,7 +9,7 @@ import pytest
 from conftest import refusal
 from pyspark.sql import functions as F
 
-from sparkstream_kit._spark.session import in_force, scratch_folder
+from sparkstream_kit._internal.spark.session import in_force, scratch_folder
 from sparkstream_kit.connectors import _arrow as arrow
 from sparkstream_kit.errors import KitError
 

@@ -24,7 +24,8 @@ from support.sink_streams import (
     totals,
 )
 
-from sparkstream_kit import _files, feeds, sinks, sources
+from sparkstream_kit import feeds, sinks, sources
+from sparkstream_kit._internal import file_system
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors import _tables
 from sparkstream_kit.connectors.delta import rust, writers
@@ -105,14 +106,14 @@ def test_set_back_takes_no_commit_of_another_writer(stream, out, tmp_path, monke
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     newest = max((out / "_delta_log").glob("*.json"))
     other = newest.with_name(f"{int(newest.stem) + 1:020}.json")
-    write = _files.replace
+    write = file_system.replace
 
     def written_late(target, parts):
         other.write_text("theirs")
         write(target, parts)
 
     # It has looked for the newest commit by then
-    monkeypatch.setattr(_files, "replace", written_late)
+    monkeypatch.setattr(file_system, "replace", written_late)
     assert "another writer has just committed" in refusal(
         writers.set_back, str(out), "q", 1
     )

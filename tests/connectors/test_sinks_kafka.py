@@ -14,7 +14,7 @@ from pyspark.sql import types as T
 from support import rows
 
 from sparkstream_kit import sinks
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.connectors.kafka import transactions
 from sparkstream_kit.connectors.kafka.sink import _Target
 

@@ -26,7 +26,7 @@ from pyspark.sql import types as T
 from support import rows, sink_contract
 
 from sparkstream_kit import sinks, start
-from sparkstream_kit._columns import types_in
+from sparkstream_kit._internal.columns import types_in
 from sparkstream_kit.connectors import _arrow
 from sparkstream_kit.connectors.mongodb import collection, documents
 from sparkstream_kit.errors import (

@@ -24,7 +24,7 @@ from support.sink_streams import (
 from support.sql import DATABASES, new, sql
 
 from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.connectors.sql_table import database
 from sparkstream_kit.connectors.sql_table import table as sql_tables
 from sparkstream_kit.errors import (

@@ -22,7 +22,7 @@ from support import rows
 from support.sql import DATABASES, new
 
 from sparkstream_kit import sinks
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import opened
 

@@ -33,7 +33,7 @@ from support.sink_streams import (
 from support.sql import DATABASES, new, sql
 
 from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit._columns import types_in
+from sparkstream_kit._internal.columns import types_in
 from sparkstream_kit.connectors import _arrow as arrow
 from sparkstream_kit.connectors import _tables
 from sparkstream_kit.connectors.delta.rust import RustTable

@@ -17,10 +17,11 @@ from pyspark.sql import DataFrame
 from support.crashes import Crash, crash_at
 from support.shops import hourly, land_shops, stream, totals
 
-from sparkstream_kit import _files, run, sinks, start
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit import run, sinks, start
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.checkpoints import check
-from sparkstream_kit.operate import evolve, replay
+from sparkstream_kit.checkpoints.operate import evolve, replay
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 ROUNDS = int(os.environ.get("ROUNDS", "4"))
@@ -34,7 +35,7 @@ STEPS = (
     *((Path, name) for name in ("rename", "mkdir")),
     (replay, "begin"),
     *((evolve, name) for name in ("point_at", "write_note")),
-    (_files, "replace"),
+    (file_system, "replace"),
 )
 
 

@@ -11,8 +11,8 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.feature import SQLTransformer, Tokenizer
 
 from sparkstream_kit import checkpoints, feeds, models, run, sinks, sources, start
-from sparkstream_kit._spark.place import Place
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.place import Place
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.checkpoints import clone
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.base import Opening

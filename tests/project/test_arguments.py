@@ -19,7 +19,7 @@ from pyspark.sql.types import StructType
 
 import sparkstream_kit
 from sparkstream_kit import sinks, sources, start, testing
-from sparkstream_kit._arguments import check, said
+from sparkstream_kit._internal.arguments import check, said
 from sparkstream_kit.errors import InvalidInputError
 
 # Whose arguments are no objects of a caller's: texts of a command line, and what all

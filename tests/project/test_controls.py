@@ -16,8 +16,8 @@ from pyspark.errors import PySparkException
 from rich.console import Console
 from support.recorded import progress
 
-from sparkstream_kit import _exits, display
-from sparkstream_kit._spark import shutdown
+from sparkstream_kit import display
+from sparkstream_kit._internal.stopping import exits, shutdown
 from sparkstream_kit.cli import main
 from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.monitoring import board as recorder
@@ -25,7 +25,7 @@ from sparkstream_kit.monitoring import notebook, pictures, terminal
 from sparkstream_kit.monitoring.board import Board, Query
 from sparkstream_kit.monitoring.pictures import Results, Sent
 from sparkstream_kit.progress import QuerySummary, RunSummary
-from sparkstream_kit.sinks import builtin
+from sparkstream_kit.sinks import builtin, texts
 from sparkstream_kit.sinks.base import Target
 from sparkstream_kit.verdicts import Verdict
 
@@ -123,7 +123,7 @@ FACES: dict[str, Callable[[Path, pytest.MonkeyPatch], str]] = {
         RunSummary("end of input", 1.0, (QuerySummary(EVIL, "1"),), (EVIL,))
     ),
     "log": lambda *_: (
-        _exits._Plain()  # noqa: SLF001
+        exits._Plain()  # noqa: SLF001
         .format(logging.makeLogRecord({"msg": "no %s", "args": (EVIL,)}))
         .replace("\n", r"\n")
     ),
@@ -166,7 +166,7 @@ def test_what_is_printed_of_a_frame_is_text(form, frame, monkeypatch, capsys):
 
 def test_csv_is_exact_where_a_file_takes_it(frame):
     assert EVIL in display.render(frame, "csv")
-    assert builtin.cells(frame) == [(EVIL, "1")]
+    assert texts.cells(frame) == [(EVIL, "1")]
 
 
 def test_watch_shows_a_recording_of_somebody_elses(tmp_path, capsys):
@@ -180,8 +180,8 @@ def test_watch_shows_a_recording_of_somebody_elses(tmp_path, capsys):
 
 
 def test_the_last_line_of_a_job_and_of_a_command_is_text(tmp_path, capsys):
-    stop = _exits._Stop(shutdown.Job())  # noqa: SLF001
-    _exits._end_with(PySparkException(f"no column {EVIL}"), stop)  # noqa: SLF001
+    stop = exits._Stop(shutdown.Job())  # noqa: SLF001
+    exits._end_with(PySparkException(f"no column {EVIL}"), stop)  # noqa: SLF001
     text = capsys.readouterr().err
     assert r"no column tea\u001b]0;taken" in text
     assert printable(text, lines=True) == text

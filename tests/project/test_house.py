@@ -65,8 +65,9 @@ def trees():
     return {name: ast.parse(path.read_text("utf-8")) for name, path in PATHS.items()}
 
 
+@cache
 def room(module):
-    return module.split(".")[1] if "." in module else ""
+    return house().room_of(PATHS[module], PACKAGE)
 
 
 def imported(node):

@@ -17,7 +17,7 @@ from pyspark.sql.types import StructType
 from support.sql import sql
 
 from sparkstream_kit import run, sinks, start
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine import (
     bad_rows,

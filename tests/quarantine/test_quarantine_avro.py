@@ -17,9 +17,9 @@ import fastavro
 import pytest
 from conftest import refusal
 
-from sparkstream_kit.connectors._avro import of_registry
 from sparkstream_kit.errors import MissingExtraError, innermost_cause
 from sparkstream_kit.quarantine import bad_rows, good_rows, parse_avro
+from sparkstream_kit.quarantine.avro import of_registry
 from sparkstream_kit.schemas import from_ddl
 
 

@@ -11,7 +11,7 @@ from chispa import assert_df_equality
 from conftest import BEFORE_4_2, refusal
 
 from sparkstream_kit import sinks, start
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.quarantine import bad_rows, good_rows, parse_json
 from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import text

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit import display, quarantine, windows
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.schemas import schema_of
 
 ZONE = "spark.sql.session.timeZone"

@@ -10,7 +10,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import functions as F
 
 from sparkstream_kit import quarantine, run, sinks, sources, start, windows
-from sparkstream_kit._spark.session import CONTEXT_LOGGERS
+from sparkstream_kit._internal.spark.session import CONTEXT_LOGGERS
 from sparkstream_kit.schemas import from_ddl
 
 SCHEMA = "shop STRING, amount INT"

@@ -23,7 +23,7 @@ from support.zips import zipped_kit
 import sparkstream_kit
 from sparkstream_kit import checkpoints, cli
 from sparkstream_kit import server as serving
-from sparkstream_kit._spark import connect as connect_only
+from sparkstream_kit._internal.spark import connect as connect_only
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 pytestmark = pytest.mark.xdist_group("connect")
@@ -631,7 +631,7 @@ def test_a_spark_home_without_spark_is_one_line_and_leaves_no_token(
 
 OF_A_CLUSTER = """
 from sparkstream_kit import spark_session
-from sparkstream_kit._spark import plan
+from sparkstream_kit._internal.spark import plan
 with spark_session("of a cluster") as spark:
     print(spark.conf.get("spark.sql.shuffle.partitions"), plan.is_being_read(spark, [("nobody", 1)]))
 """

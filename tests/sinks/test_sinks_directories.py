@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from support.sink_streams import finish, forget_commit, refused
 
 from sparkstream_kit import feeds, sinks, sources, start
-from sparkstream_kit._spark import place
+from sparkstream_kit._internal.spark import place
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks import directories, formats, ledger

@@ -15,7 +15,7 @@ from support.spark_jobs import counting_jobs
 from support.sql import sql
 
 from sparkstream_kit import feeds, sinks, sources, start
-from sparkstream_kit._spark.place import id_in_checkpoint, locate
+from sparkstream_kit._internal.spark.place import id_in_checkpoint, locate
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import opened

@@ -20,7 +20,7 @@ from support.rows import Column, Table
 from support.sink_streams import finish
 
 from sparkstream_kit import feeds, sinks, sources, start
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import formats
 from sparkstream_kit.sinks.base import Opening, begun, opened

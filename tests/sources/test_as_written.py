@@ -359,7 +359,7 @@ def test_a_whole_number_of_parquet_that_is_too_big_fails(
         ran(frame)
     cells[:2].to_frame("n").to_parquet(tmp_path / "a.parquet")
     assert [row.asDict(recursive=True)["n"] for row in ran(frame)] == [within(7)] * 2
-    assert frame.schema == schemas.as_schema(f"n {kind}")
+    assert frame.schema == schemas.from_ddl(f"n {kind}")
 
 
 def test_lines_of_another_encoding_are_decoded_as_the_refusal_says(spark, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, failure, refusal
 
 from sparkstream_kit import run, sinks, sources, start
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.session import in_force
 
 NAMES = {
     "Decimal": Decimal,

@@ -9,7 +9,7 @@ from conftest import cases, refusal
 from pyspark.sql.streaming.readwriter import DataStreamReader
 
 from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit._arguments import check_options
+from sparkstream_kit._internal.arguments import check_options
 
 
 def rows(spark, frame):

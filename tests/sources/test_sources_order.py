@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit import run, sinks, sources, start
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.fingerprint import fingerprint
 from sparkstream_kit.errors import QueryFailed

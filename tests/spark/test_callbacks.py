@@ -12,7 +12,7 @@ from conftest import failure, ran
 from pyspark import SparkContext, cloudpickle
 
 from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit._spark.batch import _without_result
+from sparkstream_kit._internal.spark.batch import _without_result
 from sparkstream_kit.sinks import Sink
 
 pytestmark = pytest.mark.classic_only(

@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 from support.checkpoint_queries import land, run, stream
 
 from sparkstream_kit import checkpoints, sources
-from sparkstream_kit._spark import plan
-from sparkstream_kit._spark.place import Place
+from sparkstream_kit._internal.spark import logical_plan
+from sparkstream_kit._internal.spark.place import Place
 from sparkstream_kit.checkpoints.logs import Logs, of_batch
 
 
@@ -58,7 +58,9 @@ def test_each_place_of_a_source_has_its_line_and_its_log(spark, tmp_path, shape)
     logs = Logs(tmp_path / "ckpt")
     last = logs.last_plan
     assert last is not None
-    by_line = {place: each for each in plan.inputs_of(frame) for place in each.places}
+    by_line = {
+        place: each for each in logical_plan.inputs_of(frame) for place in each.places
+    }
     assert sorted(by_line) == [*range(len(last.offsets))]
     for place, each in by_line.items():
         until = {"a": 2, "b": 0}[str(each.path)[-1]]
@@ -115,9 +117,9 @@ def test_the_text_of_a_plan_says_the_same(spark, tmp_path, shape):
         (tmp_path / name).mkdir()
         frames[name] = stream(spark, tmp_path / name)
     frame = SHAPES[shape](frames["a"], frames["b"])
-    assert plan.inputs_in_text(plan.analyzed_plan(frame.select("*"))) == plan.inputs_of(
-        frame
-    )
+    assert logical_plan.inputs_in_text(
+        logical_plan.analyzed_plan(frame.select("*"))
+    ) == logical_plan.inputs_of(frame)
 
 
 def test_what_is_no_folder_is_told_by_its_kind_and_options(spark):
@@ -125,7 +127,7 @@ def test_what_is_no_folder_is_told_by_its_kind_and_options(spark):
     both = lines.union(lines).union(
         sources.rate(spark).selectExpr("CAST(value AS STRING)")
     )
-    server, rate = plan.inputs_of(both)
+    server, rate = logical_plan.inputs_of(both)
     assert (server.kind, server.path, server.places) == ("socket", None, (0, 1))
     assert str(server) == "socket localhost:9999"
     assert server.options["port"] == "9999"

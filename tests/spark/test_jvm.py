@@ -11,8 +11,8 @@ import pyspark
 import pytest
 from conftest import environment, process, ran
 
-from sparkstream_kit import _java
-from sparkstream_kit._spark import launch
+from sparkstream_kit._internal import java as _java
+from sparkstream_kit._internal.spark import launch
 from sparkstream_kit.errors import InvalidInputError
 
 pytestmark = pytest.mark.xdist_group("session")

@@ -2,7 +2,11 @@
 
 import pytest
 
-from sparkstream_kit._spark.session import in_force, same_setting, shown_setting
+from sparkstream_kit._internal.spark.session import (
+    in_force,
+    same_setting,
+    shown_setting,
+)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from conftest import ran, refusal
 from pyspark.sql import functions as F
 
 from sparkstream_kit import state
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.errors import MissingExtraError
 
 

@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from sparkstream_kit import connectors, run, sinks, sources, start
-from sparkstream_kit._spark.place import id_in_checkpoint, locate
+from sparkstream_kit._internal.spark.place import id_in_checkpoint, locate
 from sparkstream_kit.checkpoints import clone, rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks import Sink, ledger

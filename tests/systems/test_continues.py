@@ -14,10 +14,10 @@ from support import shops
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import run, sinks, sources, start
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.checkpoints import check
 from sparkstream_kit.checkpoints.logs import Logs
-from sparkstream_kit.operate import replay
+from sparkstream_kit.checkpoints.operate import replay
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 SCHEMA = "at TIMESTAMP, product STRING, shop STRING, n INT"

@@ -25,8 +25,8 @@ from support.sink_streams import (
 )
 
 from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit._spark.place import locate
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.place import locate
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.connectors._tables import OWNERS
 from sparkstream_kit.connectors.delta.writers import SparkTable
 from sparkstream_kit.errors import InvalidInputError, QueryFailed

@@ -30,7 +30,7 @@ from support.sink_streams import forget_commit, refused, three_batches
 from systems.conftest import ROUNDS, SCRIPTS
 
 from sparkstream_kit import run, sinks, sources, start
-from sparkstream_kit._spark.place import locate
+from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors.kafka import transactions
 from sparkstream_kit.errors import InvalidInputError, QueryFailed

@@ -20,7 +20,7 @@ from support.sink_streams import forget_commit
 from systems.conftest import ROUNDS, SCRIPTS
 
 from sparkstream_kit import quarantine, run, sinks, sources, start, state, windows
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.schemas import from_ddl
 
 IDS = ("sparkstream.query", "sparkstream.batch", "sparkstream.row")

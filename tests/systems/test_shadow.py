@@ -17,7 +17,7 @@ from systems.test_continues import hourly, plain, totals
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.checkpoints import batch, shadow
 from sparkstream_kit.checkpoints.logs import Logs
-from sparkstream_kit.operate import replay
+from sparkstream_kit.checkpoints.operate import replay
 
 
 def few(*columns, where="true"):

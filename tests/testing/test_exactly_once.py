@@ -10,7 +10,7 @@ import pytest
 from support.broken_sinks import BROKEN, ROWS, SALES, SOUND, from_table, job
 
 from sparkstream_kit import sinks
-from sparkstream_kit._spark import session
+from sparkstream_kit._internal.spark import session
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.testing import assert_exactly_once, exactly_once
 

@@ -17,8 +17,8 @@ from support.kits_sinks import totals
 from support.spark_jobs import counting_jobs
 
 from sparkstream_kit import sinks
-from sparkstream_kit._spark.session import in_force
-from sparkstream_kit._waiting import in_thread
+from sparkstream_kit._internal.spark.session import in_force
+from sparkstream_kit._internal.threads import in_thread
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFailed
 from sparkstream_kit.profiles import PROFILES, read_profile
 from sparkstream_kit.testing import (

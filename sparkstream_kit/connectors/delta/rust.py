@@ -28,7 +28,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError
 from pyspark.sql import types as T
 
-from sparkstream_kit._columns import holds, quoted
+from sparkstream_kit._internal.columns import holds, quoted
 from sparkstream_kit.connectors import _arrow
 from sparkstream_kit.connectors._tables import (
     DELTA,

@@ -10,14 +10,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.place import (
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.spark.place import (
     Place,
     locate,
     refuse_elsewhere,
     refuse_many_disks,
 )
-from sparkstream_kit._spark.session import on_server
+from sparkstream_kit._internal.spark.session import on_server
 from sparkstream_kit.connectors import _tables, mode_for
 from sparkstream_kit.connectors.delta import SYSTEM, writers
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit._spark.batch import Write
+    from sparkstream_kit._internal.spark.batch import Write
     from sparkstream_kit.sinks.base import Opening, Sink
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit._arguments import check, check_options
-from sparkstream_kit._columns import quoted
-from sparkstream_kit._spark.place import locate
+from sparkstream_kit._internal.arguments import check, check_options
+from sparkstream_kit._internal.columns import quoted
+from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit.connectors import _packages
 from sparkstream_kit.connectors.delta.writers import SparkTable, is_extended
 from sparkstream_kit.errors import InvalidInputError

@@ -24,10 +24,10 @@ from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit import _files
-from sparkstream_kit._columns import column, quoted
-from sparkstream_kit._spark.place import Here, Place, locate
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.columns import column, quoted
+from sparkstream_kit._internal.spark.place import Here, Place, locate
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.connectors import check_row_keys
 from sparkstream_kit.connectors._tables import (
     DELTA,
@@ -131,7 +131,7 @@ def set_back(place: str, query: str, batch: int) -> None:
         {"commitInfo": said | {"userMetadata": metadata(Batch(query, batch))}},
         {"txn": {"appId": application(query), "version": batch, "lastUpdated": now}},
     ]
-    path = _files.plain(place)
+    path = file_system.plain(place)
     text = f"{place}/_delta_log"
     here = None if path is None else Path(path, "_delta_log")
     log = (
@@ -253,7 +253,7 @@ class SparkTable:
         https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
         """
         # Spark reads a path as a pattern
-        log = _files.escaped(f"{self.place}/_delta_log")
+        log = file_system.escaped(f"{self.place}/_delta_log")
         there = self._spark.read.format("binaryFile").load(log).select("path").collect()
         named = [(name, row.path) for row in there if (name := _NAME.search(row.path))]
         since = _newest_checkpoint(name for name, _ in named)
@@ -264,7 +264,7 @@ class SparkTable:
             version = int(name["version"])
             if version == since if of_checkpoint else version > since:
                 files.setdefault((of_checkpoint, name["kind"]), []).append(
-                    _files.escaped(path)
+                    file_system.escaped(path)
                 )
         for (_, kind), some in sorted(files.items()):
             actions = self._spark.read.schema(_TRANSACTION).format(kind).load(some)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _files
-from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.place import refuse_elsewhere
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.spark.place import refuse_elsewhere
 from sparkstream_kit.connectors import _tables, mode_for
 from sparkstream_kit.connectors.iceberg import SYSTEM
 from sparkstream_kit.errors import InvalidInputError, without_secrets
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit._internal.spark.batch import Write
+    from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.connectors.iceberg.table import IcebergTable
     from sparkstream_kit.sinks.base import Opening, Sink
 
@@ -128,7 +128,7 @@ def iceberg(
     here = (
         None
         if isinstance(catalog, Mapping)
-        else _files.local("catalog", catalog).absolute()
+        else file_system.local("catalog", catalog).absolute()
     )
     given = dict(catalog) if isinstance(catalog, Mapping) else str(here)
     if here and {*"#?"} & {*str(here)}:  # of which pyiceberg makes another folder

@@ -41,7 +41,7 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from sparkstream_kit import _files
+from sparkstream_kit._internal import file_system
 from sparkstream_kit.connectors import _arrow
 from sparkstream_kit.connectors._tables import (
     ICEBERG,
@@ -179,7 +179,7 @@ class IcebergTable:
                 raise KitError(
                     f"Iceberg table {self._name}: pyiceberg refuses this ({line})"
                 ) from err
-            raise _files.unreached(line)(
+            raise file_system.unreached(line)(
                 f"Iceberg table {self._name}: the catalog or its storage failed"
                 f" ({line}); repair it, or the catalog's properties, and start again"
             ) from err
@@ -191,7 +191,7 @@ class IcebergTable:
                 self._loaded = load_catalog(**{"name": "default", **self._given})
             else:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
-                folder = _files.for_spark(self._file.parent)
+                folder = file_system.for_spark(self._file.parent)
                 place = {
                     "uri": f"sqlite:///{self._file}?timeout=30",
                     "warehouse": folder,

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
-from sparkstream_kit._spark.plan import unknown_host
-from sparkstream_kit._spark.session import java
+from sparkstream_kit._internal.spark.logical_plan import unknown_host
+from sparkstream_kit._internal.spark.session import java
 from sparkstream_kit.checkpoints.guard import Known, Remark
 from sparkstream_kit.errors import InvalidInputError, TransientError, innermost_cause
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.streaming.listener import StreamingQueryProgress
 
-    from sparkstream_kit._spark.plan import Input
+    from sparkstream_kit._internal.spark.logical_plan import Input
     from sparkstream_kit.checkpoints.guard import Answer, Query
     from sparkstream_kit.checkpoints.logs import Logs
 

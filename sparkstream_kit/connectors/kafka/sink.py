@@ -18,9 +18,9 @@ from pyspark.sql import Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit._arguments import check, check_options
-from sparkstream_kit._columns import as_compared, column, refuse_twice
-from sparkstream_kit._spark.batch import id_of_batch
+from sparkstream_kit._internal.arguments import check, check_options
+from sparkstream_kit._internal.columns import as_compared, column, refuse_twice
+from sparkstream_kit._internal.spark.batch import id_of_batch
 from sparkstream_kit.connectors import _packages
 from sparkstream_kit.connectors.kafka import SYSTEM, brokers
 from sparkstream_kit.connectors.kafka.source import check_topics
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-    from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit._internal.spark.batch import Write
+    from sparkstream_kit._internal.spark.place import Place
 
 
 _QUERY = "sparkstream.query"

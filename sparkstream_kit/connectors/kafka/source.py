@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
-from sparkstream_kit._arguments import check, check_options, said
+from sparkstream_kit._internal.arguments import check, check_options, said
 from sparkstream_kit.connectors._packages import missing_source
 from sparkstream_kit.connectors.kafka import brokers
 from sparkstream_kit.errors import InvalidInputError, hint

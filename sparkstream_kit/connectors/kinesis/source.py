@@ -28,7 +28,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
 
-from sparkstream_kit._arguments import check, said
+from sparkstream_kit._internal.arguments import check, said
 from sparkstream_kit.connectors import modules_by_value
 from sparkstream_kit.connectors.kinesis import service
 from sparkstream_kit.connectors.kinesis.service import Ahead, Service, address

@@ -14,7 +14,7 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from pyspark.sql import types as T
 
-from sparkstream_kit._columns import refuse_twice, types_in
+from sparkstream_kit._internal.columns import refuse_twice, types_in
 from sparkstream_kit.connectors import _arrow
 from sparkstream_kit.connectors._tables import EXACT
 from sparkstream_kit.errors import InvalidInputError, reject_unknown

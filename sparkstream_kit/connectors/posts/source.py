@@ -28,11 +28,11 @@ from urllib.parse import urlencode
 
 from pyspark.sql import functions as F
 
-from sparkstream_kit._arguments import check
-from sparkstream_kit._files import is_url
-from sparkstream_kit._spark.place import locate, refuse_many_disks
-from sparkstream_kit._spark.session import has_ended
-from sparkstream_kit._waiting import in_thread
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.file_system import is_url
+from sparkstream_kit._internal.spark.place import locate, refuse_many_disks
+from sparkstream_kit._internal.spark.session import has_ended
+from sparkstream_kit._internal.threads import in_thread
 from sparkstream_kit.connectors.posts import wire
 from sparkstream_kit.connectors.posts.spool import OVERLAP, Spool
 from sparkstream_kit.connectors.posts.wire import Message, Stream, Token, TurnedAway

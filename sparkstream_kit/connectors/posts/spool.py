@@ -25,7 +25,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from sparkstream_kit import _files
+from sparkstream_kit._internal import file_system
 from sparkstream_kit.connectors.posts.wire import by_age
 from sparkstream_kit.errors import InvalidInputError
 
@@ -128,7 +128,7 @@ class Spool:
     def __init__(
         self, folder: str | os.PathLike[str], say: Callable[[str], object]
     ) -> None:
-        self.folder = _files.local("spool", folder)
+        self.folder = file_system.local("spool", folder)
         self._say = say
         # By id: the line, and whether it came later
         self._waiting: dict[str, tuple[bytes, bool]] = {}
@@ -311,7 +311,7 @@ class Spool:
     def _write(self, stamp: int, lines: Iterable[bytes]) -> None:
         """Write a file under its hidden name, and sync it and its folder to the disk."""
         hidden = self.folder / f".posts-{stamp}.jsonl"
-        _files.replace(hidden, (line + b"\n" for line in lines))
+        file_system.replace(hidden, (line + b"\n" for line in lines))
         os.utime(hidden, ns=(stamp * 1_000_000, stamp * 1_000_000))
         folder = os.open(self.folder, os.O_RDONLY)
         try:

@@ -36,7 +36,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
-from sparkstream_kit._files import is_url
+from sparkstream_kit._internal.file_system import is_url
 from sparkstream_kit.errors import InvalidInputError, printable, without_secrets
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from sparkstream_kit._columns import quoted
+from sparkstream_kit._internal.columns import quoted
 from sparkstream_kit.connectors import _arrow, need
 from sparkstream_kit.connectors._tables import ConflictError
 from sparkstream_kit.errors import (

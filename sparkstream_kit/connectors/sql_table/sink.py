@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._arguments import check
+from sparkstream_kit._internal.arguments import check
 from sparkstream_kit.connectors import mode_for
 from sparkstream_kit.connectors.sql_table import SYSTEM
 from sparkstream_kit.sinks.base import Form

@@ -18,7 +18,7 @@ from pyspark.sql.types import StringType, StructType
 from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateTable
 
-from sparkstream_kit._columns import refuse_twice
+from sparkstream_kit._internal.columns import refuse_twice
 from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
 from sparkstream_kit.connectors._tables import Entries, gone, tried
 from sparkstream_kit.connectors.sql_table import database
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from sqlalchemy.engine import URL, Connection
 
-    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.sinks.ledger import Batch
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._arguments import check
+from sparkstream_kit._internal.arguments import check
 from sparkstream_kit.connectors import System, other_driver
 from sparkstream_kit.sinks.base import Sink, Target
 from sparkstream_kit.sinks.ledger import (

@@ -1,0 +1,241 @@
+"""Thin: columns by their names, whatever is in a name, their types, and their watermarks.
+
+`column` and `quoted` refer to a column whose name has dots or backticks, and `number`
+converts one of text. `find_column`, `refuse_taken` and `event_time` check a caller's
+columns and raise an error that suggests the fix.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from sparkstream_kit.errors import InvalidInputError, hint, no_timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from pyspark.sql import SparkSession
+
+# The prefixes of the observations of `quarantine`: counts of parsed rows, of files
+# without a header, and of broken rules. `progress` finds them by these.
+OBSERVED = "sparkstream_quarantine"
+HEADERS = "sparkstream_headers"
+RULES = "sparkstream_rules"
+# Time zones without daylight saving time. Most sessions have one of them, and there
+# every local time exists.
+STEADY = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
+# Texts that a cast takes for numbers: Java's 1d, 1f and 0x1p3
+_JAVA_FLOAT = r"(?i)[\d.][df]\s*$|0x"
+# EventTimeWatermark.delayKey: Spark's metadata of an event-time column
+WATERMARK = "spark.watermarkDelayMs"
+
+
+def quoted(name: str) -> str:
+    """Quote a name for Spark's SQL, so that a dot in it does not select a field.
+
+    Examples:
+        >>> quoted("a.b")
+        '`a.b`'
+    """
+    return "`" + name.replace("`", "``") + "`"
+
+
+def column(name: str) -> Column:
+    """Return a column by its name, which may contain any characters."""
+    return F.col(quoted(name))
+
+
+def as_compared(spark: SparkSession, names: Sequence[str]) -> list[str]:
+    """Return names as a session compares them: in lower case, unless it is told that `a` is not `A`."""
+    folded = [name.lower() for name in names]
+    if len({*folded}) == len(folded):
+        return folded
+    is_exact = str(spark.conf.get("spark.sql.caseSensitive", "false")).lower() == "true"
+    return [*names] if is_exact else folded
+
+
+def find_column(frame: DataFrame, name: str, caller: str = "") -> str:
+    """Return the name of a column as the frame spells it; case is ignored, as in Spark.
+
+    Args:
+        frame: static or streaming.
+        name: the name that the caller gave.
+        caller: the function that was called, such as "once()", or which of its frames
+            this is, for the message.
+
+    Raises:
+        InvalidInputError: there is no such column, or two names differ only in case and
+            neither is `name`.
+    """
+    same = [each for each in frame.columns if each.lower() == name.lower()]
+    if name in same:
+        return name
+    if len(same) != 1:
+        near = (
+            hint(name, frame.columns)
+            or f"; the columns are: {', '.join(frame.columns)}"
+        )
+        raise InvalidInputError(
+            f"{caller and caller + ': '}there is no column {name}{near}"
+        )
+    return same[0]
+
+
+def refuse_taken(names: Iterable[str], added: Sequence[str], caller: str) -> None:
+    """Refuse a frame that already has a column the caller adds, or two of a name; as Spark, ignore case."""
+    refuse_twice(f"{caller}: column", list(map(str.lower, added)))
+    taken = next(
+        (name for name in names if name.lower() in map(str.lower, added)), None
+    )
+    if taken is not None:
+        raise InvalidInputError(
+            f"column {taken} exists already; rename or drop it, because {caller} adds"
+            f" {' and '.join(added)}"
+        )
+
+
+def refuse_twice(what: str, names: list[str]) -> None:
+    """Refuse columns or fields with the same name, as a join on an expression produces them.
+
+    Examples:
+        >>> refuse_twice("column", ["id", "amount", "id"])
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: column id appears twice; rename or drop one
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidInputError(f"{what} {name} appears twice; rename or drop one")
+
+
+def types_in(kind: T.DataType) -> Iterator[T.DataType]:
+    """Yield a type and all types inside its arrays, maps and structs."""
+    yield kind
+    inner: list[T.DataType] = []
+    if isinstance(kind, T.StructType):
+        inner = [field.dataType for field in kind]
+    elif isinstance(kind, T.ArrayType):
+        inner = [kind.elementType]
+    elif isinstance(kind, T.MapType):
+        inner = [kind.keyType, kind.valueType]
+    for each in inner:
+        yield from types_in(each)
+
+
+def holds(kind: T.DataType, *types: type[T.DataType]) -> bool:
+    """Return whether a type is one of these, or contains one of them in its arrays, maps and structs."""
+    return any(isinstance(each, types) for each in types_in(kind))
+
+
+def changed_inside(
+    value: Column, kind: Any, change: Callable[[Column, T.DataType], Column]
+) -> Column:
+    """Return an array, a map or a struct with each value in it changed by a function of value and type."""
+    if isinstance(kind, T.ArrayType):
+        return F.transform(value, lambda one: change(one, kind.elementType))
+    if isinstance(kind, T.MapType):
+        # A text is never changed as a key, and JSON may have one twice, at which a new
+        # map would fail.
+        is_text = isinstance(kind.keyType, T.StringType)
+        keys = (
+            value
+            if is_text
+            else F.transform_keys(value, lambda key, _: change(key, kind.keyType))
+        )
+        return F.transform_values(keys, lambda _, one: change(one, kind.valueType))
+    parts = [
+        change(value.getField(each.name), each.dataType).alias(each.name)
+        for each in kind.fields
+    ]
+    return F.when(value.isNotNull(), F.struct(*parts))
+
+
+def type_with(kind: Any, change: Callable[[T.DataType], T.DataType]) -> T.DataType:
+    """Return a type with each one changed that is no array, map or struct, also inside these."""
+    if isinstance(kind, T.ArrayType):
+        return T.ArrayType(type_with(kind.elementType, change))
+    if isinstance(kind, T.MapType):
+        return T.MapType(
+            type_with(kind.keyType, change), type_with(kind.valueType, change)
+        )
+    if isinstance(kind, T.StructType):
+        changed = T.StructType()
+        for each in kind:
+            changed.add(
+                each.name, type_with(each.dataType, change), metadata=each.metadata
+            )
+        return changed
+    return change(kind)
+
+
+def number(text: Column, kind: T.DataType) -> Column:
+    """Convert text to a number of a type; null if it is none, or does not fit without a loss of digits."""
+    value = text.try_cast(kind)
+    fits = F.lit(True)
+    if isinstance(kind, T.DecimalType):
+        # A cast rounds to the scale, so a text with more digits must not become a
+        # value. (One regular expression for this check would take as long as the cast.)
+        point = F.instr(text, ".")
+        short = (point == 0) | (F.octet_length(F.rtrim(text)) - point <= kind.scale)
+        # Spark's own writers write 0.00000000 as 0E-8, and 0.00000015 as 1.5E-7.
+        powers = [
+            rf"[1-9]\.?\d{{0,{kind.scale - n}}}E-{n}" for n in range(7, kind.scale + 1)
+        ]
+        written = rf"^\s*-?({'|'.join(['0E-[0-9]+', *powers])})\s*$"
+        fits = (short & ~text.contains("e") & ~text.contains("E")) | text.rlike(written)
+    elif isinstance(kind, (T.DoubleType, T.FloatType)):
+        # A cast turns a number that is too big into infinity.
+        fits = ~text.rlike(_JAVA_FLOAT) & (finite(value) | text.rlike("(?i)inf|nan"))
+    return F.when(fits, value)
+
+
+def finite(value: Column) -> Column:
+    """Return whether a floating-point value is neither infinite nor NaN."""
+    return F.abs(value) < float("inf")
+
+
+def columns_with_watermark(frame: DataFrame) -> list[str]:
+    """Return the names of the columns that have a watermark."""
+    return [field.name for field in frame.schema if WATERMARK in field.metadata]
+
+
+def event_time(
+    frame: DataFrame,
+    name: str,
+    caller: str,
+    *,
+    watermark: bool = True,
+    without_zone: bool = False,
+) -> str:
+    """Check an event-time column and return its name as the frame spells it.
+
+    Args:
+        frame: static or streaming.
+        name: the name that the caller gave.
+        caller: the function that was called, for the message.
+        watermark: whether a streaming frame must have a watermark on the column; a
+            static frame needs none.
+        without_zone: whether a timestamp without a time zone is allowed, too.
+
+    Raises:
+        InvalidInputError: there is no such column, it is not a timestamp, or it has no
+            watermark.
+    """
+    name = find_column(frame, name, caller)
+    kind = frame.schema[name].dataType.simpleString()
+    if kind != "timestamp" and not (without_zone and kind == "timestamp_ntz"):
+        raise InvalidInputError(f"{caller}: {no_timestamp(name, kind)}")
+    marked = columns_with_watermark(frame)
+    if watermark and frame.isStreaming and name not in marked:
+        other = f" (column {marked[0]} has it)" if marked else ""
+        fix = (
+            f"give it one first: windows.with_watermark(frame, {name!r}, '10 minutes')"
+        )
+        raise InvalidInputError(
+            f"{caller}: column {name} has no watermark{other}; {fix}"
+        )
+    return name

@@ -1,0 +1,447 @@
+"""State of a running query beyond its public API, on classic sessions and Spark Connect, and of DStreams.
+
+`start` notes in `Started` what it knows about a query, and `run`, the summaries and the
+monitoring look it up here by the query's run. `listen` and `stop_listening` register a
+progress listener, `is_active` to `finish_input` ask about a query or wait for it, and
+`records_behind` to `times_computed` read values out of Spark's progress. The last
+functions are about a StreamingContext of DStreams.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import threading
+import time
+import weakref
+from contextlib import suppress
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from py4j.protocol import Py4JJavaError
+from pyspark import SparkContext
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming import listener as events
+from pyspark.sql.streaming.listener import (
+    StreamingQueryListener,
+    StreamingQueryProgress,
+)
+
+from sparkstream_kit._internal.spark.session import is_connect, settings_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from pyspark.sql.streaming.listener import SourceProgress, StateOperatorProgress
+    from pyspark.sql.streaming.query import StreamingQuery, StreamingQueryManager
+    from pyspark.streaming import StreamingContext
+
+    from sparkstream_kit._internal.spark.place import Place
+    from sparkstream_kit._internal.stopping.waiting import Inbox
+
+    Drain = Callable[[], StreamingQuery | None]
+
+
+class ProgressTo(StreamingQueryListener):
+    """Posts the progress of a run's queries to an inbox.
+
+    The run reads the inbox in its own thread. An exception in a listener itself would
+    be swallowed by Spark.
+    """
+
+    def __init__(self, inbox: Inbox, run_ids: set[str]) -> None:
+        self._inbox = inbox
+        self._run_ids = run_ids
+
+    def onQueryStarted(self, event: events.QueryStartedEvent) -> None:
+        """Do nothing; the interface requires this method."""
+
+    def onQueryProgress(self, event: events.QueryProgressEvent) -> None:
+        """Post the progress of a batch if its query belongs to the run."""
+        if str(event.progress.runId) in self._run_ids:
+            self._inbox.post("progress", event.progress)
+
+    def onQueryTerminated(self, event: events.QueryTerminatedEvent) -> None:
+        """Do nothing; the interface requires this method."""
+
+    @property
+    def _jlistener(self) -> Any:
+        """The listener's wrapper in the JVM; PySpark reads this attribute on classic sessions only."""
+        if not hasattr(self, "_jlistenerobj"):
+            jvm: Any = SparkContext._jvm
+            self._jlistenerobj = jvm.PythonStreamingQueryListenerWrapper(_ByJson(self))
+        return self._jlistenerobj
+
+
+class _ByJson(events.JStreamingQueryListener):
+    """Fetches a progress from the JVM as one JSON text.
+
+    PySpark's own listener fetches every value on its own, in some hundred py4j calls.
+    """
+
+    def onQueryProgress(self, jevent: Any) -> None:
+        """Pass the progress on, built from JSON as `query.lastProgress` is."""
+        progress = StreamingQueryProgress.fromJson(json.loads(jevent.progress().json()))
+        self.pylistener.onQueryProgress(events.QueryProgressEvent(progress))
+
+
+def managers(queries: Iterable[StreamingQuery]) -> list[StreamingQueryManager]:
+    """Return the managers whose listeners receive the queries' events: that of each session of a query.
+
+    A query whose session is not known, as on Spark Connect without an active session,
+    has none.
+    """
+    sessions: dict[str, SparkSession] = {}
+    for query in queries:
+        spark = session(query)
+        if spark is not None:
+            sessions.setdefault(settings_id(spark), spark)
+    return [spark.streams for spark in sessions.values()]
+
+
+def listen(manager: StreamingQueryManager, listener: StreamingQueryListener) -> None:
+    """Register a listener for the events of a manager's queries."""
+    with _listening:
+        manager.addListener(listener)
+
+
+def stop_listening(
+    manager: StreamingQueryManager, listener: StreamingQueryListener
+) -> None:
+    """Remove a listener; it has received all earlier events when this function returns."""
+    bus: Any = getattr(manager, "_sqlb", None)
+    with _listening:
+        if bus is None:
+            manager.removeListener(listener)
+        else:
+            from sparkstream_kit._internal.spark import connect
+
+            connect.stop_telling(bus, listener)
+    # The JVM holds the listener's wrapper, and the wrapper the listener: without this
+    # neither is ever freed.
+    vars(listener).pop("_jlistenerobj", None)
+
+
+def session(query: StreamingQuery) -> SparkSession | None:
+    """Return a query's session; on Spark Connect, of a query without `start`, the active one, or None."""
+    frame = started(query).frame
+    if frame is not None:
+        return frame.sparkSession
+    if hasattr(query, "_jsq"):
+        context: Any = SparkContext._active_spark_context
+        return (
+            None
+            if context is None
+            else SparkSession(context, query._jsq.sparkSession())
+        )
+    return SparkSession.getActiveSession()
+
+
+def session_was_stopped(query: StreamingQuery) -> bool:
+    """Return whether the session of a query has been stopped; False on Spark Connect."""
+    return hasattr(query, "_jsq") and bool(
+        query._jsq.sparkSession().sparkContext().isStopped()
+    )
+
+
+class Started(NamedTuple):
+    """What `start` knows about a query and a StreamingQuery does not provide.
+
+    For a query that `start` has not started, all attributes have their defaults.
+
+    Attributes:
+        frame: the DataFrame that the query writes.
+        mode: the output mode.
+        location: the checkpoint, if one was given.
+        drain: starts the query once more for its last batch, which closes every window;
+            returns the new query, or None if there is nothing to close.
+        prints: whether the query passes its batches to a Python function, which may
+            print.
+        interval: seconds between batches as the trigger asks, or None if batches follow
+            each other at once.
+        targets: what the sink writes to, as in `Sink.writes_to`.
+        writes: what `targets` are, and those that `by_value` has found since, as in
+            `Opening.targets`.
+        ends: whether the trigger ends the query, as `availableNow` does.
+        says_end: whether the query has a progress without a batch when it has read all
+            input.
+        hearers: functions to call with each progress, once its batch is committed.
+    """
+
+    frame: DataFrame | None = None
+    mode: str | None = None
+    location: Place | None = None
+    drain: Drain | None = None
+    prints: bool = False
+    interval: float | None = None
+    targets: tuple[Any, ...] = ()
+    writes: Mapping[tuple[str, str], str] = MappingProxyType({})
+    ends: bool = False
+    says_end: bool = False
+    hearers: tuple[Callable[[StreamingQueryProgress], None], ...] = ()
+
+
+# In errors of Spark Connect: the session, the query or the server has ended, or this
+# client is closed.
+_ENDED = re.compile(
+    r"INVALID_HANDLE\.SESSION|STREAMING_QUERY_(NOT_FOUND|RUN_ID)|UNAVAILABLE|closed"
+    r" channel"
+)
+_WAIT_AGAIN = 1.0  # seconds until the next attempt after a wait has failed
+_listening = threading.Lock()  # one thread at a time adds or removes listeners
+# Kinds of targets that are tables: those of `sinks.memory` and `sinks.latest`
+_TABLES = ("memory", "view")
+_BEHIND = "avgOffsetsBehindLatest"  # a metric of Spark's Kafka source
+_started: dict[str, Started] = {}  # by run id, until the query is garbage-collected
+# By run id. This reference keeps a running query's entry in `_started` although the
+# caller may have dropped the query: a caller that gets the query from Spark's list of
+# active queries needs the entry, too.
+_running: dict[str, StreamingQuery] = {}
+
+
+def note(query: StreamingQuery, known: Started) -> None:
+    """Keep what `start` knows about a query, for `started`; drop ended queries from `_running`."""
+    for run_id in [
+        run_id for run_id, other in list(_running.items()) if not is_active(other)
+    ]:
+        # With a default, as another thread may have removed the entry meanwhile
+        _running.pop(run_id, None)
+    run_id = str(query.runId)
+    _started[run_id] = known
+    _running[run_id] = query
+    weakref.finalize(query, _started.pop, run_id, None).atexit = False
+
+
+def stop_unknown(spark: SparkSession, name: str) -> None:
+    """Stop a query that Spark runs although its start has failed.
+
+    This happens, for example, when Spark starts a query and then cannot read the name
+    of its view.
+    """
+    # If the JVM or the session has ended, the error of the start says so
+    with suppress(Exception):
+        for query in spark.streams.active:
+            if query.name == name and str(query.runId) not in _running:
+                query.stop()
+
+
+def running() -> Iterator[tuple[StreamingQuery, Started]]:
+    """Yield the queries that `start` has started in this process and that run, and what is known of each."""
+    for query in list(_running.values()):
+        if is_active(query):
+            yield query, started(query)
+
+
+# A setting with which a query has a progress each time that it finds no new input, and
+# so one at the end.
+SAYS_END = {"spark.sql.streaming.noDataProgressEventInterval": "0"}
+
+
+def is_endless(query: StreamingQuery) -> bool:
+    """Return whether a query ends only when it is stopped, by its trigger.
+
+    On Spark Connect this is not known of a query without `start`, and False.
+    """
+    known = started(query)
+    if known.frame is not None:
+        return not known.ends
+    if not hasattr(query, "_jsq"):
+        return False
+    trigger = query._jsq.streamingQuery().trigger().getClass().getSimpleName()
+    return trigger not in ("AvailableNowTrigger$", "OneTimeTrigger$")
+
+
+def has_done_all(query: StreamingQuery) -> bool:
+    """Return whether a query that has ended without an error has read all input, and was not stopped before.
+
+    A query with the trigger `availableNow` or `once` has a progress at its end, also if
+    there was no input. After batches, a further one without a batch shows that it has
+    looked for more; without `start` it may lack that one, so that one batch counts as
+    all.
+    """
+    last = query.lastProgress
+    if last is None:
+        return False
+    return not started(query).says_end or "addBatch" not in last.durationMs
+
+
+def is_active(query: StreamingQuery) -> bool:
+    """Return whether a query runs; False if its JVM or its session has ended.
+
+    On Spark Connect a call can fail although the query runs: then it counts as running.
+    """
+    try:
+        return query.isActive
+    except Exception as err:  # noqa: BLE001 - whatever py4j or the client raises
+        said = f"{getattr(err, '_grpc_status_code', '')} {err}"
+        return not hasattr(query, "_jsq") and not _ENDED.search(said)
+
+
+def await_end(query: StreamingQuery) -> None:
+    """Wait until a query has ended; the error of a failed query is not raised here but left to the caller.
+
+    On Spark Connect `awaitTermination` can fail although the query is still running, so
+    it is called again.
+    """
+    while True:
+        with suppress(Exception):  # whatever py4j or the client raises
+            query.awaitTermination()
+            return
+        if not is_active(query):
+            return
+        time.sleep(_WAIT_AGAIN)
+
+
+def started(query: StreamingQuery) -> Started:
+    """Return what `start` knows about a query; defaults for a query that `start` has not started."""
+    return _started.get(str(query.runId), Started())
+
+
+def table(query: StreamingQuery) -> str | None:
+    """Return the name of the view or in-memory table with a query's result; None for any other sink."""
+    return next(
+        (each.name for each in started(query).targets if each.kind in _TABLES), None
+    )
+
+
+def bring_printed(query: StreamingQuery) -> None:
+    """On Spark Connect, print here what the query's batch function has printed on the server."""
+    known = started(query)
+    if known.frame is not None and known.prints and is_connect(known.frame):
+        from sparkstream_kit._internal.spark import connect
+
+        connect.bring_printed(known.frame.sparkSession, str(query.name))
+
+
+def checkpoint(query: StreamingQuery) -> str | None:
+    """Return the path of a query's checkpoint; on Spark Connect None, unless it is on this machine, too."""
+    if hasattr(query, "_jsq"):
+        return str(query._jsq.streamingQuery().resolvedCheckpointRoot())
+    location = started(query).location
+    return (
+        location.text if location is not None and location.folder is not None else None
+    )
+
+
+def last_batch(query: StreamingQuery) -> int | None:
+    """Return the id of the last batch that this run of a query has committed; None before the first."""
+    progress = query.lastProgress
+    return None if progress is None else progress.batchId
+
+
+def looks_for_first_rows(query: StreamingQuery) -> bool:
+    """Return whether a query is still finding out if there is input, as when it lists a large folder."""
+    status = query.status
+    starting = status["isTriggerActive"] or status["message"].startswith("Initializing")
+    return bool(starting and query.isActive and query.lastProgress is None)
+
+
+def in_batch(query: StreamingQuery) -> bool:
+    """Return whether a query is running a batch that has data."""
+    status = query.status
+    return query.isActive and status["isTriggerActive"] and status["isDataAvailable"]
+
+
+def finish_input(query: StreamingQuery) -> None:
+    """Process all input that has arrived, then stop the query; for a source that has ended."""
+    # If the query fails meanwhile, ignore it here: `run` gets the error from the query.
+    with suppress(Exception):
+        query.processAllAvailable()
+        query.stop()
+
+
+def records_behind(source: SourceProgress) -> int | None:
+    """Return how many records a Kafka source was behind the newest ones; None for any other source.
+
+    Spark reports an average over the partitions, so the result is that average times
+    their number.
+    """
+    if _BEHIND not in (source.metrics or {}):
+        return None
+    # Before Spark 4.2 the text is a Python dict and not JSON
+    ends = ast.literal_eval(source.endOffset)
+    return round(float(source.metrics[_BEHIND]) * sum(map(len, ends.values())))
+
+
+def entry_at(offset: str | None) -> int:
+    """Return the log entry up to which a file source has read, from its offset; -1 before the first entry."""
+    # Before Spark 4.2 the text is a Python dict and not JSON.
+    found = re.search(r"logOffset\D*(\d+)", offset or "")
+    return int(found[1]) if found else -1
+
+
+def seconds_behind(source: SourceProgress) -> float | None:
+    """Return how many seconds a Kinesis source was behind; None for other sources, and before Spark 4.2."""
+    told = source.latestOffset or ""
+    return (
+        float(json.loads(told)["seconds_behind"])
+        if '"seconds_behind"' in told
+        else None
+    )
+
+
+def times_computed(operator: StateOperatorProgress) -> int:
+    """Return how many times a batch's state was computed, by which Spark's counts must be divided.
+
+    A sort, for example, computes its input twice, and Spark adds up the counts of both
+    computations.
+    """
+    # Has four stores for each partition
+    if operator.operatorName == "symmetricHashJoin":
+        return 1
+    return max(
+        1, operator.numStateStoreInstances // max(1, operator.numShufflePartitions)
+    )
+
+
+def receivers(ssc: StreamingContext) -> int:
+    """Return the number of receivers, each of which occupies one core for as long as the context runs."""
+    return len(ssc._jssc.ssc().graph().getReceiverInputStreams())
+
+
+def has_stopped(ssc: StreamingContext) -> bool:
+    """Return whether a StreamingContext has been stopped."""
+    return str(ssc._jssc.getState().toString()) == "STOPPED"
+
+
+def runs_batch() -> bool:
+    """Return whether a JVM thread still runs a DStream batch and the Python functions that the batch calls.
+
+    A JVM runs one StreamingContext at a time. After the context has stopped, such a
+    thread ends with its current batch.
+    """
+    jvm: Any = SparkContext._jvm
+    return (
+        "[streaming-job-executor-"
+        in jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
+    )
+
+
+def unprocessed(ssc: StreamingContext) -> tuple[int, int]:
+    """Return how many batches with records are not finished, and how many records they have.
+
+    For a stopped context, these batches were never processed to the end.
+    """
+    scheduler = ssc._jssc.ssc().scheduler()
+    waiting = scheduler.getClass().getDeclaredField("jobSets")
+    waiting.setAccessible(True)
+    # A copy: at a short batch interval the map grows faster than Python can walk
+    # through it.
+    found = ssc._jvm.java.util.ArrayList(waiting.get(scheduler).values())  # type: ignore[union-attr]
+    sizes = [
+        one.toBatchInfo().numRecords()
+        for one in found
+        if not (one.hasStarted() and _is_through(one))
+    ]
+    return sum(map(bool, sizes)), sum(sizes)
+
+
+def _is_through(batch: Any) -> bool:
+    """Return whether all jobs of a DStream batch (a JobSet of the JVM) have succeeded."""
+    jobs = batch.jobs()
+    with suppress(Py4JJavaError):  # a job without a result has not finished
+        return all(
+            job.result().isSuccess() for job in map(jobs.apply, range(jobs.size()))
+        )
+    return False

@@ -1,0 +1,514 @@
+"""Answer questions about a session: on its kind, classic or Spark Connect, and on its settings.
+
+`is_connect` is the basic one. The functions after it name the consequence that a caller
+needs, such as where output is printed (`on_server`) or whose files a path means
+(`server_folder`), so that callers do not depend on the kind of session itself.
+
+`active` makes a session the active one of a thread, and `as_schema` reads DDL with a
+session's settings. `in_force` and `put_settings` change runtime settings.
+`same_setting` compares two values of a setting, and `shown_setting` formats one for a
+message and hides its secrets.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from pyspark import SparkContext
+from pyspark.errors import PySparkException, PySparkRuntimeError
+from pyspark.logger import PySparkLogger
+from pyspark.sql import SparkSession
+from pyspark.sql import types as T
+
+from sparkstream_kit._internal.spark import FOLDER_KEY
+from sparkstream_kit.errors import (
+    InvalidInputError,
+    hint,
+    said_by_spark,
+    without_secrets,
+)
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterator, Mapping
+
+# PySpark's loggers that print a stack trace for each error that it raises as an
+# exception anyway.
+CONTEXT_LOGGERS = ("DataFrameQueryContextLogger", "SQLQueryContextLogger")
+# Lists that Spark itself extends: for example, it adds the files of
+# `spark.jars.packages` to `spark.jars`.
+_GROWING = ("spark.archives", "spark.files", "spark.jars", "spark.submit.pyFiles")
+# spark.redaction.regex
+_SECRET = re.compile(r"secret|password|token|access[.]?key", re.IGNORECASE)
+_folders: dict[str, Path | None] = {}  # a cache of `server_folder`, by session id
+
+
+def is_connect(made: object) -> bool:
+    """Return whether an object belongs to Spark Connect, where this process has no access to the JVM.
+
+    Args:
+        made: a session, or an object made from one, such as a DataFrame or a
+            DataStreamWriter.
+    """
+    return ".connect." in type(made).__module__
+
+
+def java(spark: Any) -> Any:
+    """Return the JVM of a classic session, for a connector's Java classes; None on Spark Connect."""
+    return None if is_connect(spark) else spark._jvm
+
+
+def current() -> Any:
+    """Return this process's Spark Connect session, whichever thread created it; None if there is none."""
+    if "pyspark.sql.connect.session" not in sys.modules:
+        return None
+    from pyspark.sql.connect.session import SparkSession
+
+    return SparkSession.getActiveSession() or SparkSession._get_default_session()
+
+
+def endpoint(running: Any) -> str:
+    """Return the address, `host:port`, of a Spark Connect session's server."""
+    return str(running.client._builder.endpoint)
+
+
+def runs() -> bool:
+    """Return whether this process already has a session of either kind."""
+    return runs_here() or current() is not None
+
+
+def runs_here() -> bool:
+    """Return whether this process has a classic session, with a JVM of its own."""
+    return SparkContext._active_spark_context is not None
+
+
+def has_ended(spark: Any) -> bool:
+    """Return whether a session has been stopped."""
+    return (
+        bool(spark.is_stopped) if is_connect(spark) else spark.sparkContext._jsc is None
+    )
+
+
+def jvm_runs() -> bool:
+    """Return whether Spark's JVM already runs, as under spark-submit; it cannot take more packages then."""
+    return SparkContext._gateway is not None or "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def end_jvm() -> None:
+    """End the JVM that this process has started, and wait until it has ended."""
+    gateway: Any = SparkContext._gateway
+    gateway.proc.stdin.close()
+    gateway.proc.wait()
+
+
+def identity(spark: Any) -> str:
+    """Return an id that is unique among the sessions of this process."""
+    return str(
+        spark.session_id if is_connect(spark) else spark.sparkContext.applicationId
+    )
+
+
+def other_master(spark: SparkSession) -> str | None:
+    """Return the session's master URL if it can have nodes on other machines; None for a local master."""
+    master = spark.conf.get("spark.master", None) or "local"
+    # The test includes local-cluster, whose nodes are all on this machine.
+    return None if master.startswith("local") else master
+
+
+def scratch_folder(spark: SparkSession) -> str | None:
+    """Return a folder on this machine that Spark removes when its JVM ends; None if none is known.
+
+    It is made again if a cleaner of the temporary folder has removed it.
+    """
+    # Called in a batch function, so in a Python process of the server
+    if is_connect(spark):
+        return os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or None
+    folder = Path(spark.sparkContext._temp_dir)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return str(folder)
+
+
+def on_server(spark: SparkSession) -> bool:
+    """Return whether a session's tables, settings, functions of batches and output are in another process."""
+    return is_connect(spark)
+
+
+def web_page(spark: SparkSession) -> str | None:
+    """Return the address of Spark's web page; None if the page is off, or belongs to a Connect server."""
+    return None if is_connect(spark) else spark.sparkContext.uiWebUrl
+
+
+def refuse_dstreams(spark: SparkSession) -> None:
+    """Refuse a session that cannot run DStreams.
+
+    Raises:
+        InvalidInputError: the session is on Spark Connect.
+    """
+    if is_connect(spark):
+        raise InvalidInputError(
+            "DStreams need a Spark session of this process, and this one is on Spark"
+            " Connect; unset SPARK_REMOTE"
+        )
+
+
+def server_folder(spark: Any) -> Path | None:
+    """Return the folder of the session's server, if `sparkstream serve` has started it on this machine.
+
+    With such a server, a local path means the same file on both sides. Any other
+    server, and a classic session, give None: another server has its own files.
+    """
+    if not is_connect(spark):
+        return None
+    session = str(spark.session_id)
+    if session not in _folders:
+        said = spark.conf.get(FOLDER_KEY, None)
+        # If the server is on another machine, the same path may be another folder here.
+        # Only in the server's own folder is there a file for this session.
+        _folders[session] = (
+            Path(said) if said and os.path.exists(f"{said}/clients/{session}") else None  # noqa: PTH110 - also of another user
+        )
+    return _folders[session]
+
+
+@contextmanager
+def active(spark: Any) -> Iterator[None]:
+    """Make a session the active one of this thread within a block, and put back the former one afterwards.
+
+    Spark reads the text of a type, and prints a plan, with the settings of the thread's
+    active session. A thread that has not created a session has none, and Spark then
+    uses its own defaults. On Spark Connect the server does this for each request.
+    """
+    if is_connect(spark):
+        yield
+        return
+    sessions = _sessions(spark)
+    former = sessions.getActiveSession()
+    sessions.setActiveSession(spark._jsparkSession)
+    try:
+        yield
+    finally:
+        if former.isDefined():
+            sessions.setActiveSession(former.get())
+        else:
+            sessions.clearActiveSession()
+
+
+def activate(spark: Any) -> None:
+    """Make a session the active one of this thread, unless the thread has one that runs."""
+    # The client of Spark Connect does it by itself
+    if not is_connect(spark) and not _has_active(spark):
+        _sessions(spark).setActiveSession(spark._jsparkSession)
+
+
+def _sessions(spark: Any) -> Any:
+    """Return the class in the JVM that knows the active session of each thread."""
+    return spark._jvm.org.apache.spark.sql.classic.SparkSession
+
+
+def _has_active(spark: Any) -> bool:
+    """Return whether this thread has an active session that runs."""
+    found = _sessions(spark).getActiveSession()
+    return bool(found.isDefined()) and not found.get().sparkContext().isStopped()
+
+
+def _types_of(ddl: str, spark: Any = None) -> T.DataType:
+    """Return the type that a DDL text names, with the settings of a session, in any thread.
+
+    Args:
+        ddl: the text.
+        spark: the session; None for the active session of the thread, or else for the
+            first one of this process.
+    """
+    if spark is not None and is_connect(spark):
+        kind: T.DataType = spark._parse_ddl(ddl)
+        return kind
+    if spark is None:
+        first = SparkSession._instantiatedSession
+        if first is None or has_ended(first) or _has_active(first):
+            return T.DataType.fromDDL(ddl)
+        spark = first
+    with active(spark):
+        return T.DataType.fromDDL(ddl)
+
+
+def schema_of_ddl(ddl: str, spark: Any = None) -> T.StructType:
+    """Make a schema from DDL text, with the settings of a session; without one as `schemas.from_ddl`."""
+    schema = type_of_ddl(ddl, f"DDL {ddl!r}", spark)
+    if not isinstance(schema, T.StructType) or not schema.fields:
+        raise InvalidInputError(
+            f"DDL {ddl!r} names no columns; write it like 'a INT, b DECIMAL(12,2)'"
+        )
+    return schema
+
+
+def type_of_ddl(ddl: str, what: str, spark: Any = None) -> T.DataType:
+    """Return the types that DDL text names; an error says what it is, such as "DDL 'a INT'"."""
+    try:
+        return _types_of(ddl, spark)
+    except PySparkRuntimeError as error:
+        raise InvalidInputError(
+            f"cannot read {what} without Spark; start a session first"
+        ) from error
+    except PySparkException as error:
+        reason = said_by_spark(error)
+        if ddl not in what:  # a position in a text that the user has not written
+            reason = re.sub(r" \(line \d+, pos \d+\)", "", reason)
+        raise InvalidInputError(
+            f"cannot read {what}: {reason}{_hint_at(error)}"
+        ) from error
+
+
+# The types that a user may misspell; INT and INTEGER are one type, as are TINYINT and
+# BYTE.
+_TYPES = (
+    "ARRAY",
+    "BIGINT",
+    "BINARY",
+    "BOOLEAN",
+    "BYTE",
+    "CHAR",
+    "DATE",
+    "DECIMAL",
+    "DOUBLE",
+    "FLOAT",
+    "INT",
+    "INTEGER",
+    "LONG",
+    "MAP",
+    "NUMERIC",
+    "SHORT",
+    "SMALLINT",
+    "STRING",
+    "STRUCT",
+    "TIMESTAMP",
+    "TIMESTAMP_LTZ",
+    "TIMESTAMP_NTZ",
+    "TINYINT",
+    "VARCHAR",
+    "VARIANT",
+)
+
+
+def _hint_at(error: PySparkException) -> str:
+    """Return what may be wrong with DDL that Spark cannot read, beginning with a semicolon."""
+    unknown = re.search(r'Unsupported data type "(\w+)', str(error))
+    if unknown:
+        return hint(unknown[1], _TYPES)
+    # In `unit price INT` and in `unit.price INT`, Spark stops at the type or at the
+    # sign.
+    stopped_at = re.search(r"at or near '(\w+|[^\w,:()<>])'", str(error))
+    if stopped_at and (stopped_at[1].upper() in _TYPES or not stopped_at[1].isalnum()):
+        return "; write a name with blanks or signs in backticks: `unit price` INT"
+    return ""
+
+
+def as_schema(given: T.StructType | str, spark: Any = None) -> T.StructType:
+    """Return a schema that a caller gave as a StructType, or as DDL of which a session names the types.
+
+    Without a session DDL is read as by `schemas.from_ddl`.
+    """
+    return schema_of_ddl(given, spark) if isinstance(given, str) else given
+
+
+class _Block:
+    """A block of `in_force`.
+
+    Attributes:
+        wanted: its settings.
+        alone: whether no other thread may have a block of this session meanwhile.
+        thread: the thread that is in the block.
+    """
+
+    def __init__(self, wanted: Mapping[str, str | None], *, alone: bool) -> None:
+        self.wanted = wanted
+        self.alone = alone
+        self.thread = threading.get_ident()
+
+    def waits_for(self, other: _Block) -> bool:
+        """Return whether this block can begin only after another one has ended."""
+        if other.thread == self.thread:
+            return False
+        shared = self.wanted.keys() & other.wanted.keys()
+        differs = any(self.wanted[key] != other.wanted[key] for key in shared)
+        return self.alone or other.alone or differs
+
+
+class _Settings:
+    """The settings of one session that blocks of `in_force` have changed.
+
+    Attributes:
+        blocks: the blocks in force, in the order in which they began.
+        former: the value before the first of these blocks, for each of their keys.
+    """
+
+    def __init__(self) -> None:
+        self.blocks: list[_Block] = []
+        self.former: dict[str, str | None] = {}
+
+    def begin(self, spark: SparkSession, block: _Block) -> None:
+        """Apply the settings of a block."""
+        for key, value in put_settings(spark, block.wanted).items():
+            self.former.setdefault(key, value)
+        self.blocks.append(block)
+
+    def end(self, spark: SparkSession, block: _Block) -> None:
+        """Restore the settings of a block that no other block still needs."""
+        self.blocks.remove(block)
+        restored: dict[str, str | None] = {}
+        for key, value in block.wanted.items():
+            others = [each.wanted[key] for each in self.blocks if key in each.wanted]
+            before = others[-1] if others else self.former.pop(key)
+            # If not, other code has changed it meanwhile
+            if spark.conf.get(key, None) == value:
+                restored[key] = before
+        _apply(spark, restored)
+
+
+# Held while a block of `in_force` begins or ends, in any session
+_changing = threading.Condition()
+# By `settings_id`, for the sessions that have a block in force
+_changed: dict[str, _Settings] = {}
+
+
+def settings_id(spark: Any) -> str:
+    """Return an id of a session that has settings of its own; `spark.newSession()` has another one."""
+    return str(
+        spark.session_id if is_connect(spark) else spark._jsparkSession.sessionUUID()
+    )
+
+
+@contextmanager
+def in_force(
+    spark: SparkSession, wanted: Mapping[str, str | None], *, alone: bool = False
+) -> Iterator[None]:
+    """Apply settings to a session within a block, and restore the former ones afterwards.
+
+    The blocks of several threads can overlap: a setting is restored when the last block
+    that needs it has ended. A block waits while a block of another thread gives one of
+    its settings another value.
+
+    Args:
+        spark: the session.
+        wanted: the settings by key; None stands for Spark's default.
+        alone: wait until no other thread has a block of this session, and keep them
+            waiting: what begins in the block must not take their settings over, as a
+            query that starts would.
+    """
+    session = settings_id(spark)
+    block = _Block(dict(wanted), alone=alone)
+
+    def can_begin() -> bool:
+        in_the_way = _changed[session].blocks if session in _changed else []
+        return not any(map(block.waits_for, in_the_way))
+
+    with _changing:
+        _changing.wait_for(can_begin)
+        settings = _changed.get(session, _Settings())
+        settings.begin(spark, block)
+        _changed[session] = settings
+    try:
+        yield
+    finally:
+        with _changing:
+            try:
+                settings.end(spark, block)
+            finally:
+                if not settings.blocks:
+                    del _changed[session]
+                _changing.notify_all()
+
+
+@contextmanager
+def without_logged_errors() -> Iterator[None]:
+    """Within a `with` block, keep PySpark from logging this thread's errors, each with a stack of Java.
+
+    PySpark raises these errors, too. `silence_jvm` does the same for a session that the
+    kit has launched; a session of Connect may be another's.
+    """
+    thread = threading.get_ident()
+
+    def is_of_another(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    loggers = [PySparkLogger.getLogger(name) for name in CONTEXT_LOGGERS]
+    for logger in loggers:
+        logger.addFilter(is_of_another)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_of_another)
+
+
+def put_settings(
+    spark: SparkSession, wanted: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    """Apply settings to a session, and return the former values of these settings.
+
+    Args:
+        spark: the session.
+        wanted: the settings by key; None stands for Spark's default.
+
+    Returns:
+        The former values by key; None for a setting that was not set.
+
+    Raises:
+        InvalidInputError: Spark cannot read a value. The former settings have been
+            restored.
+    """
+    former = {key: spark.conf.get(key, None) for key in wanted}
+    try:
+        _apply(spark, wanted)
+    except PySparkException as err:
+        _apply(spark, former)
+        raise InvalidInputError(f"{said_by_spark(err)}; correct that setting") from err
+    return former
+
+
+def _apply(spark: SparkSession, wanted: Mapping[str, str | None]) -> None:
+    for key, value in wanted.items():
+        if value is None:
+            spark.conf.unset(key)
+        else:
+            spark.conf.set(key, value)
+
+
+def same_setting(key: str, wanted: str, actual: str) -> bool:
+    """Return whether a setting has the wanted value in Spark: the same text, or the same paths.
+
+    Spark writes paths in a form of its own, such as file:///opt/a%20b.jar.
+
+    Examples:
+        >>> same_setting("spark.jars", "/opt/a.jar", "file:///opt/a.jar,file:///opt/b.jar")
+        True
+    """
+    ours, theirs = (
+        {
+            os.path.realpath(unquote(re.sub("^file:(//)?(?=/)", "", each.strip())))
+            for each in text.split(",")
+        }
+        for text in (wanted, actual)
+    )
+    return ours <= theirs if key in _GROWING else ours == theirs
+
+
+def shown_setting(key: str, value: str) -> str:
+    """Format a setting as `key=value` for a message, with its secrets hidden.
+
+    Examples:
+        >>> shown_setting("spark.hadoop.fs.s3a.secret.key", "XYZ")
+        'spark.hadoop.fs.s3a.secret.key=(hidden)'
+    """
+    return f"{key}={shown_value(key, value)}"
+
+
+def shown_value(key: str, value: str) -> str:
+    """Return the value of a setting for a message, with its secrets hidden."""
+    return "(hidden)" if _SECRET.search(key) else without_secrets(value)

@@ -1,0 +1,1 @@
+"""Start and run: what ends a run, and which signal goes where."""

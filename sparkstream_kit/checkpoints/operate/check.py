@@ -1,0 +1,474 @@
+"""Find damaged and missing files of a checkpoint, and say how to repair it.
+
+`check` lists every `Problem` for a user; `damage` and `unreadable` give `start` and
+`run` one line about the first one; `obstacle` and `newest_whole` tell `rewind` which
+batches Spark could continue from. `states` lists the stateful operators (`State`), and
+`checkpoint` finds the folder of a checkpoint.
+
+Files of the state of operator O, where the state's version N + 1 is its content after
+batch N:
+
+state/O/_metadata/metadata     the operator's name and stores; transformWithState has _metadata/v2/N instead
+state/O/0/_metadata/schema     the types of its keys and values
+state/O/P/V.delta, V.snapshot  version V of partition P, written by the HDFS-backed provider
+state/O/P/V.zip, V.changelog   the same, written by RocksDB; the zip names files in SSTs/
+state/O/P/V_ID.…               the same in state format v2; commits/N holds the ID
+state/O/P/STORE/…              the files of store STORE, if it is not the default store
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sparkstream_kit._internal import arguments
+from sparkstream_kit.checkpoints import logs as parts
+from sparkstream_kit.checkpoints.damage import READ_IN_PART, STATE_FILE, gone, restart
+from sparkstream_kit.checkpoints.logs import DamagedError, Logs, Plan, log_file
+from sparkstream_kit.errors import InvalidInputError, count
+from sparkstream_kit.profiles import STATE_STORE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from sparkstream_kit.checkpoints.logs import Input
+
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One damaged or missing file of a checkpoint, or of its input; `str()` gives it as one line.
+
+    Attributes:
+        file: the path of the file.
+        what: the problem, as a phrase that follows the file's name, such as "is
+            missing".
+        fix: how to repair it.
+    """
+
+    file: Path
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.what}; {self.fix}"
+
+
+def checkpoint(path: str | Path) -> Path:
+    """Return the folder of a checkpoint, after checking that Spark has written to it.
+
+    Raises:
+        InvalidInputError: the path is on another file system, is no folder, or holds no
+            checkpoint.
+    """
+    root = parts.local(path)
+    if root is None:
+        raise InvalidInputError(
+            f"checkpoint {path} is not on a local path; copy it to this machine first,"
+            " and put the copy back afterwards (hdfs dfs -get, hdfs dfs -put)"
+        )
+    if not root.is_dir():
+        raise InvalidInputError(
+            f"no checkpoint {path}; give the folder that the query was started with"
+        )
+    if not any((root / name).exists() for name in ("metadata", "offsets", "commits")):
+        inside = " or ".join(
+            str(each.parent) for each in sorted(root.glob("*/metadata"))
+        )
+        fix = inside and f"; give {inside}"
+        raise InvalidInputError(
+            f"{path} is no checkpoint (no metadata, offsets or commits in it){fix}"
+        )
+    return root
+
+
+def check(path: str | Path) -> list[Problem]:
+    """Find damaged and missing files of a checkpoint, without Spark.
+
+    First come the files that a restart needs. One that only differs from its checksum
+    is a problem, too, although a restart may not notice it. Then come input files that
+    were planned and no longer exist: without them Spark would replay the batch
+    silently. Of the state's data only missing files are found, as Spark checks their
+    contents when it loads them. Damage to older batches, which a restart does not need,
+    is not looked for: `rewind` finds it.
+
+    Args:
+        path: a checkpoint on a local path. Copy a checkpoint on another file system to
+            this machine first.
+
+    Returns:
+        The problems, one for each file; an empty list if there is none.
+
+    Raises:
+        InvalidInputError: there is no checkpoint at `path`, it is on another file
+            system, or a newer Spark wrote it in a format that the kit does not know.
+
+    Examples:
+        In a session::
+
+            for problem in checkpoints.check("ckpt/sales"):
+                print(problem)
+    """
+    arguments.check(check, locals())
+    logs = Logs(checkpoint(path))
+    found: dict[Path, Problem] = {}
+    errors = list(_restart(logs))
+    way_out = _way_out(logs) if errors else ""
+    for error in (*errors, *gone(logs)):
+        found.setdefault(
+            error.file, Problem(error.file, error.what, error.fix or way_out)
+        )
+    return list(found.values())
+
+
+def damage(logs: Logs) -> str | None:
+    """Return in one line why Spark could not continue from a checkpoint, and the way out; None if it can.
+
+    A file in a format of a newer Spark is not damage.
+
+    Args:
+        logs: the logs of the checkpoint, which need not exist yet.
+
+    Examples:
+        >>> damage(Logs(Path("a/folder/that/is/not/there/yet")))
+    """
+    root = logs.root
+    # The format of a newer Spark: nothing shows that it is damaged
+    with suppress(InvalidInputError):
+        # A changed file can make other files look missing, so a wrong checksum comes
+        # first.
+        if error := next(_restart(logs), None):
+            fix = (
+                error.fix
+                or f"{_way_out(logs)}; all that is wrong: {parts.command('check', root)}"
+            )
+            return (
+                f"checkpoint {root} is damaged: {error.file.relative_to(root)}"
+                f" {error.what}; {fix}"
+            )
+    return None
+
+
+# Spark's error conditions and exceptions for a state that it cannot load, and for a
+# checkpoint file that it cannot read; the path follows the exception's name.
+_STATE = re.compile(r"CANNOT_LOAD_STATE_STORE|CANNOT_READ_STATE")
+_IN_PART = (
+    "its function of the batch did not read all of it (show, limit, an early return),"
+    " and Spark has no state of that batch: let it write, count or collect the whole"
+    " batch"
+)
+_FILE = r"(Checksum|Corrupt|EOF|FileNotFound|Zip)\w*Exception[^\n]*{}/"
+
+
+def unreadable(logs: Logs, cause: str) -> str | None:
+    """Return in one line that a query failed because Spark could not read its checkpoint, and the way out.
+
+    None if the query failed for another reason.
+
+    Args:
+        logs: the logs of the checkpoint.
+        cause: the text of Spark's error.
+
+    Examples:
+        >>> unreadable(Logs(Path("ckpt")), "division by zero")
+    """
+    root = logs.root
+    in_part = READ_IN_PART in cause
+    if (
+        not in_part
+        and not _STATE.search(cause)
+        and not re.search(_FILE.format(re.escape(str(root))), cause)
+    ):
+        return None
+    what = _IN_PART if in_part else "Spark cannot read it"
+    return f"checkpoint {root} is damaged: {what}; {_way_out(logs, before=logs.done)}"
+
+
+def _restart(logs: Logs) -> Iterator[DamagedError]:
+    """Yield all damage that would make a restart fail."""
+    yield from restart(logs, partial(_whole, logs))
+    yield from _lost_state(logs, logs.done + 1)
+
+
+def _whole(logs: Logs, reader: Callable[[Path], _T], file: Path) -> _T:
+    """Return what `Logs.read` does of a file, after comparing the file with its checksum.
+
+    Raises:
+        DamagedError, InvalidInputError: as for `Logs.read`; or the file differs from
+            its checksum.
+    """
+    found = logs.read(reader, file)
+    if _differs(file):
+        fix = f"delete .{file.name}.crc, its checksum, if that was meant"
+        raise DamagedError(file, f"was changed after Spark wrote it ({fix})")
+    return found
+
+
+def _differs(file: Path) -> bool:
+    """Return whether a file differs from Hadoop's checksum file `.NAME.crc` beside it; False without one.
+
+    A checksum file holds "crc", a zero byte, the number of bytes that each checksum
+    covers, and a CRC-32 for each part of that length. Hadoop ignores a checksum file
+    that begins with anything else; so does this function.
+    """
+    try:
+        sums = file.with_name(f".{file.name}.crc").read_bytes()
+        data = file.read_bytes()
+    except OSError:  # if the file itself cannot be read, its reader reports the error
+        return False
+    step = int.from_bytes(sums[4:8], "big")
+    if sums[:4] != b"crc\0" or not step:
+        return False
+    pieces = (data[at : at + step] for at in range(0, len(data), step))
+    return sums[8:] != b"".join(
+        zlib.crc32(piece).to_bytes(4, "big") for piece in pieces
+    )
+
+
+def _way_out(logs: Logs, before: int | None = None) -> str:
+    batch = newest_whole(logs, before)
+    if batch is None:
+        return "restore it from a backup, or start anew on another checkpoint"
+    return (
+        f"restore it from a backup, or go back: {parts.command('rewind', logs.root)}"
+        f" --to {batch}"
+    )
+
+
+def newest_whole(logs: Logs, before: int | None = None) -> int | None:
+    """Return the newest batch that a checkpoint can be rewound to, or None.
+
+    Args:
+        logs: the logs of the checkpoint.
+        before: consider only batches with a smaller number.
+    """
+    batches = (
+        n for n in reversed(logs.entries("commits")) if before is None or n < before
+    )
+    return next((n for n in batches if obstacle(logs, n) is None), None)
+
+
+def obstacle(logs: Logs, batch: int) -> InvalidInputError | None:
+    """Return why Spark could not continue from the end of a batch; None if it can."""
+    try:
+        _whole(logs, parts.commit, logs.root / "commits" / str(batch))
+        _whole_plan(logs, batch)
+        # Spark reads the last two plans. Without a next plan these are `batch` and
+        # `batch - 1`.
+        if batch and following(logs, batch) is None:
+            _whole(logs, parts.plan, logs.root / "offsets" / str(batch - 1))
+    except InvalidInputError as err:
+        return err
+    return next(_lost_state(logs, batch + 1), None)
+
+
+def pending(logs: Logs, batch: int) -> list[Input]:
+    """Return what `Logs.pending` does; nothing if a file of the logs differs from its checksum."""
+    files = (
+        file
+        for log in logs.until_planned
+        for file in logs.entries(f"sources/{log}").values()
+    )
+    return [] if any(map(_differs, files)) else logs.pending(batch)
+
+
+def following(logs: Logs, batch: int) -> Plan | None:
+    """Return the plan of the batch after a given batch; None if it is missing or damaged.
+
+    Spark replays a plan that exists and plans anew otherwise.
+    """
+    with suppress(InvalidInputError):
+        return _whole_plan(logs, batch + 1)
+    return None
+
+
+def _whole_plan(logs: Logs, batch: int) -> Plan:
+    """Return the plan of a batch, after checking the plan and the file sources' logs that it reads.
+
+    Raises:
+        DamagedError: the plan or one of the log files is missing, damaged or differs
+            from its checksum.
+    """
+    found = _whole(logs, parts.plan, logs.root / "offsets" / str(batch))
+    for log, until in logs.read_by(found).items():
+        for file in logs.files(log, until):
+            _whole(logs, log_file, file)
+    return found
+
+
+_SCHEMAS = (
+    "*/_metadata/schema",
+    "*/*/_metadata/schema",
+    "_stateSchema/*/[0-9]*",
+    "_metadata/v2/[0-9]*",
+)
+
+
+@dataclass(frozen=True)
+class State:
+    """One stateful operator of a query, as its checkpoint describes it.
+
+    Attributes:
+        folder: the folder of its state, `state/O` in the checkpoint.
+        operator: Spark's name for the operator, such as `stateStoreSave`; `unknown` if
+            its metadata is lost.
+        stores: the names of its state stores.
+        provider: the state store provider, `HDFSBacked` or `RocksDB`.
+        partitions: the number of state partitions. It is fixed by the first batch,
+            whatever `spark.sql.shuffle.partitions` is now.
+    """
+
+    folder: Path
+    operator: str
+    stores: tuple[str, ...]
+    provider: str
+    partitions: int
+
+    def __str__(self) -> str:
+        stores = f"{len(self.stores)} stores, " if len(self.stores) > 1 else ""
+        return (
+            f"{self.operator}, {stores}{count(self.partitions, 'partition')},"
+            f" {self.provider}"
+        )
+
+
+def states(logs: Logs) -> list[State]:
+    """Return the stateful operators of a query; one whose metadata is lost is named `unknown`."""
+    plan = logs.last_plan
+    provider = (
+        plan.conf.get(STATE_STORE, "unknown").rpartition(".")[2] if plan else "unknown"
+    )
+    folders = logs.entries("state").values()
+    return [
+        _state(logs, folder, provider.removesuffix("StateStoreProvider"))
+        for folder in folders
+    ]
+
+
+def _state(logs: Logs, folder: Path, provider: str) -> State:
+    described = list(parts.numbered(folder / "_metadata" / "v2").values())
+    file = described[-1] if described else folder / "_metadata" / "metadata"
+    # Count the partitions that have a folder. The metadata does not tell: Spark writes
+    # the value of `spark.sql.shuffle.partitions` for every operator, also for one that
+    # has all rows in one partition.
+    partitions = max(parts.numbered(folder), default=0) + 1
+    try:
+        with parts.reading(file):
+            found = logs.read(_described, file)
+            name = str(found["operatorInfo"]["operatorName"])
+            stores = tuple(str(store["storeName"]) for store in found["stateStoreInfo"])
+            return State(folder, name, stores, provider, partitions)
+    except DamagedError:
+        # no error: Spark runs without the metadata, so guess from the folders
+        names = {
+            path.name
+            for path in folder.glob("[0-9]*/*")
+            if path.is_dir() and path.name[0] not in "_S"
+        }
+        stores = tuple(sorted(names)) or ("default",)
+        return State(folder, "unknown", stores, provider, partitions)
+
+
+def _described(file: Path) -> Any:
+    """Return what an operator's metadata says.
+
+    Raises:
+        DamagedError, InvalidInputError: as for `versioned`; or the text is not JSON.
+    """
+    with parts.reading(file):
+        return json.loads(parts.versioned(file, "v1", "v2")[1])
+
+
+def _lost_state(logs: Logs, version: int) -> Iterator[DamagedError]:
+    """Yield the files that a version of the state needs and that are missing, empty or cut off.
+
+    Version 0, before the first batch, is empty and needs no file. The contents of the
+    files are not checked: Spark compares them with checksums of its own when it loads
+    them.
+    """
+    # By operator, for each partition: the ids in the file names of state format v2.
+    ids: dict[str, Any] = {}
+    with suppress(DamagedError):
+        ids = logs.commit(version - 1).get("stateUniqueIds") or {}
+    for state in states(logs):
+        of_partition = dict(enumerate(ids.get(state.folder.name, ())))
+        for partition, store in product(range(state.partitions), state.stores):
+            folder = (
+                state.folder / str(partition) / ("" if store == "default" else store)
+            )
+            if missing := _missing(folder, version, of_partition.get(partition, ())):
+                yield missing
+        for file in (
+            file for pattern in _SCHEMAS for file in state.folder.glob(pattern)
+        ):
+            # Spark's own error does not name the file. A schema ends with the JSON of a
+            # struct.
+            data = b"" if file.is_dir() else file.read_bytes()
+            if not data or (file.name == "schema" and not data.endswith(b"]}")):
+                yield DamagedError(file)
+    for folder in logs.root.glob("state/*/_metadata/v2"):
+        file = max(parts.numbered(folder).items(), default=(0, folder / "0"))[1]
+        try:
+            text = json.dumps(logs.read(_described, file), ensure_ascii=False)
+        except DamagedError as err:
+            yield err
+            continue
+        # Spark stores the absolute paths of the schema files, which are wrong after a
+        # move or a plain copy.
+        paths = re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', text)
+        if absent := next((path for path in paths if not Path(path).exists()), None):
+            fix = "a folder that was moved or copied by hand becomes whole by a copy: "
+            fix += f"{parts.command('clone', logs.root)} COPY"
+            yield DamagedError(file, f"names {absent}, which does not exist", fix)
+
+
+def _missing(folder: Path, version: int, ids: Collection[str]) -> DamagedError | None:
+    """Return the missing file of a version of one state store, or None.
+
+    A version consists of its changes and those of the versions before it, back to a
+    whole version.
+
+    Args:
+        folder: the folder of the store's files.
+        version: the version.
+        ids: the ids that the file of `version` may have in its name, in state format
+            v2; else empty.
+    """
+    found: dict[int, set[str]] = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = STATE_FILE.fullmatch(path.name)
+        # In format v2 the files of interrupted batches stay beside the right ones.
+        # `ids` names the right file of the newest version. The right files of earlier
+        # versions are named only in a compressed line of that file, so any file of an
+        # earlier version is accepted.
+        if (
+            match
+            and path.suffix != ".crc"
+            and (int(match[1]) != version or not ids or match[2] in ids)
+        ):
+            found.setdefault(int(match[1]), set()).add(match[3])
+    for number in range(version, 0, -1):
+        kinds = found.get(number, set())
+        if not kinds:
+            used = {kind for each in found.values() for kind in each} or {"delta"}
+            kind = next(
+                kind
+                for kind in ("delta", "changelog", "zip", "snapshot")
+                if kind in used
+            )
+            return DamagedError(
+                folder / f"{number}{'_*' if ids else ''}.{kind}", "is missing"
+            )
+        # Such a file holds a whole version, the others hold changes
+        if kinds & {"snapshot", "zip"}:
+            break
+    return None

@@ -1,0 +1,466 @@
+"""Continue a changed query on a new checkpoint, at the offsets of the old one: `start(…, continues=…)`.
+
+`start` calls `evolve`, which checks that the query can be continued and plans a
+`Build`. The build backfills the state of the new query: it reads the sources from their
+beginning up to the offsets of the old checkpoint's last committed batch, and writes no
+row to the sink. Spark runs a batch that is in `offsets` and not in `commits` exactly as
+it was planned, so the kit plans each batch of the build and runs it with the trigger
+`once`. These batches have the watermark 0, so that no row is late. If the old query has
+a watermark, one more batch, which reads nothing, sets it in the new checkpoint; that
+drops from the state what the old query had closed.
+
+The new checkpoint has the query id of the old one and continues its batch numbers. A
+sink identifies a query by its id and a batch by its number, so to the sink the next
+batch is the next one of the same query. That also holds for a batch that the old query
+had planned, and perhaps written, before it was killed.
+
+The version of a state is its batch number plus one, and the build usually has fewer
+batches than the old query had. The build therefore begins with a batch that reads
+nothing and makes an empty state, and renames the files of this batch so that they have
+the number before the first batch that reads.
+
+Everything is built in a folder beside the new checkpoint's path, and that folder is
+renamed to this path at the end. If a build is interrupted, the next start begins it
+again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.spark.logical_plan import check_mode
+from sparkstream_kit._internal.spark.place import Here, refuse_many_disks
+from sparkstream_kit.checkpoints.drain import (
+    drained,
+    is_being_drained,
+    plan_empty_batch,
+)
+from sparkstream_kit.checkpoints.fingerprint import top_level
+from sparkstream_kit.checkpoints.guard import KEPT, Query, continued
+from sparkstream_kit.checkpoints.lock import lock
+from sparkstream_kit.checkpoints.logs import (
+    CONTINUED,
+    KIT,
+    Logs,
+    query_id,
+    versioned,
+    write_note,
+)
+from sparkstream_kit.checkpoints.operate import replay
+from sparkstream_kit.checkpoints.operate.check import checkpoint, damage
+from sparkstream_kit.checkpoints.operate.clone import copied_from, point_at
+from sparkstream_kit.errors import InvalidInputError, count
+from sparkstream_kit.sinks.base import begun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from sparkstream_kit._internal.spark.place import Place
+    from sparkstream_kit.checkpoints.moved import Move
+    from sparkstream_kit.checkpoints.operate.replay import Ends, Piece
+    from sparkstream_kit.sinks import Sink
+    from sparkstream_kit.sinks.base import Opening
+
+
+_log = logging.getLogger(__name__)
+
+# A changelog holds only the changes of one batch, and only a whole state can be
+# renumbered.
+_BUILD = {
+    "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false"
+}
+
+
+def evolve(
+    changed: Query,
+    sink: Sink,
+    new: Place | None,
+    old: Place,
+    opens: Callable[..., Opening],
+    *,
+    dry_run: bool,
+) -> tuple[tuple[str, str], ...]:
+    """Build a new checkpoint on which a changed query continues at the offsets of the old one.
+
+    If the new checkpoint exists already, it is left as it is: the query already
+    continues there.
+
+    Args:
+        changed: the changed query.
+        sink: its sink, which can refuse a target that does not fit.
+        new: the new checkpoint, a local folder that does not exist yet.
+        old: the checkpoint to continue, which no query may be using. Afterwards `start`
+            refuses it.
+        opens: returns what the sinks of one start share, which may make what they need
+            if `makes` is true.
+        dry_run: check everything, but lock and create nothing.
+
+    Returns:
+        Pairs of a kind (`continues`, `change`, `build`) and a text for the user: what
+        was done, or in a dry run would be done. Empty if the new checkpoint exists.
+
+    Raises:
+        InvalidInputError: the new checkpoint is missing; a checkpoint is not on a local
+            path; the old one is in use, damaged, drained, has no committed batch, was
+            continued elsewhere, or is a copy of another one whose query writes to the
+            same target; the query reads other sources than before, or ones that are
+            neither files, Kafka topics nor Delta tables; some of the input has changed
+            or no longer exists; the rows in the target would not fit the new ones; or a
+            batch of the build failed.
+    """
+
+    def check_sink(*, makes: bool) -> None:
+        # The opening is not ended: only the real start may take a new epoch.
+        opening = opens(makes=makes)
+        opening.know({"begins": _begins(logs.noted, targets, logs.done + 1)})
+        begun(sink, changed.frame, old, opening)
+        check_mode(changed.frame, changed.mode)
+
+    if new is None:
+        raise InvalidInputError(
+            "start(): continues= needs a new checkpoint; give checkpoint='folder'"
+        )
+    if new.folder is None or old.folder is None:
+        raise InvalidInputError(
+            f"start(): continues={old} and checkpoint={new} must both be on a local"
+            " path; copy the checkpoint to this machine first, or start anew on a new"
+            " checkpoint"
+        )
+    refuse_many_disks(changed.spark, "checkpoint", new.text)
+    if _is_made(new, new.folder, old.folder):
+        return ()
+    logs = Logs(checkpoint(old.folder))
+    targets = [*map(str, sink.writes_to)]
+    held = lock(changed.spark, old, changed.name, dry_run=dry_run)
+    try:
+        with changed.in_force():
+            check_sink(makes=False)
+            build, differs = _checked(changed, targets, logs, new.folder)
+        if not differs:
+            _log.warning(
+                "query %s keeps the same state as that of checkpoint %s. Filters,"
+                " durations and UDFs are not compared: continues= is needed only if one"
+                " of them has changed and must apply to the rows that were read before",
+                changed.name,
+                old,
+            )
+        if not dry_run:
+            with changed.in_force():
+                # The sink may restore a plan that the old checkpoint has lost
+                check_sink(makes=True)
+            logs.again()
+            build.make(new.folder)
+        stands = ("continues", f"{old}, after batch {logs.done}")
+        return (stands, *(("change", what) for what in differs), ("build", str(build)))
+    except replay.Unreadable as err:
+        raise InvalidInputError(
+            f"checkpoint {logs.root} cannot be continued by a changed query: {err};"
+            " start anew on a new checkpoint, without continues="
+        ) from None
+    finally:
+        if held is not None:
+            held.release()
+
+
+def _is_made(new: Place, root: Path, old: Path) -> bool:
+    """Return whether the new checkpoint exists.
+
+    Raises:
+        InvalidInputError: it is the old checkpoint itself, belongs to another query, or
+            is a folder with other files; or the old checkpoint was taken up again
+            since.
+    """
+    if root.resolve() == old.resolve():
+        raise InvalidInputError(
+            f"start(): continues={new} is the checkpoint itself; give a new folder"
+        )
+    if (root / "metadata").exists():
+        if (old / "metadata").exists() and query_id(root / "metadata") != query_id(
+            old / "metadata"
+        ):
+            raise InvalidInputError(
+                f"checkpoint {new} is of another query than {old}, which it is to"
+                " continue; give a new folder"
+            )
+        if (old / "metadata").exists() and not (old / CONTINUED).exists():
+            stale = f"checkpoint {old} was taken up again after {new} was built from it"
+            raise InvalidInputError(f"{stale}; remove {new}, and it is built anew")
+        return True
+    if root.is_file() or any(
+        file.is_file() and file != root / KIT / "lock" for file in root.rglob("*")
+    ):
+        raise InvalidInputError(
+            f"checkpoint {new} is a folder with other files; give a new folder"
+        )
+    return False
+
+
+def _checked(
+    changed: Query, targets: Sequence[str], logs: Logs, new: Path
+) -> tuple[Build, list[str]]:
+    """Return the build, and a phrase for each difference between the queries and between their settings.
+
+    Raises:
+        InvalidInputError: the old checkpoint cannot be continued by the changed query.
+    """
+    last = logs.done
+    if over := damage(logs) or drained(logs) or continued(logs, by=new):
+        raise InvalidInputError(over)
+    if last < 0:
+        raise replay.Unreadable("it has no committed batch")
+    if is_being_drained(logs):
+        raise replay.Unreadable("it was cut off while it wrote its last windows")
+    kept = logs.note or {}
+    ends = replay.ends_of(logs, last)
+    moves = replay.moves_of(changed, logs, ends)
+    note = changed.described
+    differs = changed.differences(kept.get("fingerprint", ""))
+    _check_target(changed, targets, logs, differs)
+    differs += _settings(changed, logs, kept.get("mode", changed.mode))
+    batches: list[Ends] = []
+    pieces: list[Piece] = []
+    if note["fingerprint"]:
+        for each in changed.inputs:
+            pieces += replay.pieces_of(changed, logs, each, ends[each.log], moves)
+        full = 1.0
+        room = last + 1 - (logs.plan(last).watermark > 0)
+        while len(batches := replay.in_batches(pieces, full)) > room:
+            full *= 2
+    note |= {"topics": kept["topics"]} if "topics" in kept else {}
+    note["targets"] = [*targets]
+    note["begins"] = _begins(kept, targets, last + 1)
+    return Build(changed, logs, batches, note, replay.amounts(pieces), moves), differs
+
+
+def _settings(changed: Query, logs: Logs, mode: str) -> list[str]:
+    """Return a phrase for the mode and for each setting that the new checkpoint has otherwise than the old.
+
+    Args:
+        changed: the changed query.
+        logs: the logs of the old checkpoint.
+        mode: the mode of the query of the old checkpoint.
+    """
+    found = []
+    plan = logs.plan(logs.done)
+    for key, what in KEPT.items():
+        now = changed.spark.conf.get(key)
+        if key in plan.conf and now != plan.conf[key]:
+            found.append(f"{what} {now} in place of {plan.conf[key]}")
+    if mode != changed.mode:
+        found.append(f"mode {changed.mode} in place of {mode}")
+    return found
+
+
+def _begins(
+    kept: dict[str, Any], targets: Sequence[str], following: int
+) -> dict[str, int]:
+    """Return the first batch of each target to which the old query has not written.
+
+    Args:
+        kept: the note of the old checkpoint. One that names no targets is of an earlier
+            version of the kit:
+            then the targets count as those of the old query.
+        targets: the targets of the changed query.
+        following: the batch after the last one that the old query has committed.
+    """
+    former = kept.get("targets", targets)
+    begins = {
+        each: number
+        for each, number in kept.get("begins", {}).items()
+        if each in targets
+    }
+    return begins | {each: following for each in targets if each not in former}
+
+
+def _check_target(
+    changed: Query, targets: Sequence[str], logs: Logs, differs: Sequence[str]
+) -> None:
+    """Refuse a target whose rows stay there and would not fit the rows to come.
+
+    Mode `complete` replaces all rows, so its targets always fit. A copy of a checkpoint
+    whose query writes to the same target is refused in each mode: the two queries would
+    be one to the sink, and take turns there.
+    """
+    kept = logs.note or {}
+    same = {*kept.get("targets", targets)} & {*targets}
+    for first in copied_from(logs.root) if same else ():
+        raise InvalidInputError(
+            f"checkpoint {logs.root} is a copy of {first}, whose query writes to"
+            f" {min(same)}, too; give continues={str(first)!r}, or a new target; or"
+            f" remove {first}, if it is not used any more"
+        )
+    if changed.mode == "complete" or not same:
+        return
+    columns = [list(each) for each in changed.frame.dtypes]
+    now, before = (
+        _keys(each.get("fingerprint", "")) for each in (changed.described, kept)
+    )
+    what = None
+    if differs and now and before and now != before:
+        what = next(
+            (each for each in differs if each.startswith("groups by")), differs[0]
+        )
+    if kept.get("mode", changed.mode) != changed.mode:
+        what = (
+            f"has mode {changed.mode}; the checkpoint's query has mode {kept['mode']}"
+        )
+    elif kept.get("columns", columns) != columns:
+        what = (
+            f"has other columns than {', '.join(name for name, _ in kept['columns'])},"
+            " or of other types"
+        )
+    if what is not None:
+        raise InvalidInputError(
+            f"query {changed.name} {what}. The rows in {min(same)} stay, and would not"
+            " fit those to come; give it a new target"
+        )
+
+
+class Build(NamedTuple):
+    """The build of a new checkpoint: `make` plans and runs its batches in a temporary folder.
+
+    Attributes:
+        changed: the changed query.
+        old: the logs of the checkpoint that the query continues.
+        batches: for each batch of the build, the offsets up to which it reads the
+            sources; empty for a query that keeps no state.
+        note: the note about the query for the new checkpoint.
+        read: the amount of input that the batches read, as text, such as "12 files".
+        moves: the rewrites of the logs of sources whose folders have moved.
+    """
+
+    changed: Query
+    old: Logs
+    batches: Sequence[Ends]
+    note: dict[str, Any]
+    read: str
+    moves: Sequence[Move]
+
+    def __str__(self) -> str:
+        if not self.batches:
+            return "nothing: the query keeps no state"
+        batches = count(len(self.batches), "batch")
+        return f"the state, from {self.read} in {batches}; nothing is written meanwhile"
+
+    def make(self, new: Path) -> None:
+        """Build the checkpoint in a hidden folder beside `new`, then rename the complete folder to `new`."""
+        old = self.old.root
+        made = new.with_name(f".{new.name}.evolving")
+        shutil.rmtree(made, ignore_errors=True)
+        try:
+            replay.copy_sources(self.old, made, self.moves)
+            shutil.copy(old / "metadata", made / "metadata")
+            self._build(Logs(made))
+            write_note(Here(str(made), made), self.note)
+            point_at(made, new)
+            # Mark the old checkpoint before the rename: after a crash in between
+            # `start` refuses the old one, so that two queries never continue it, and
+            # builds the new one again.
+            file_system.replace(old / CONTINUED, [str(new)])
+            # It holds at most the lock file of a refused start
+            shutil.rmtree(new, ignore_errors=True)
+            made.rename(new)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+    def _build(self, made: Logs) -> None:
+        """Build the state up to the old query's last committed batch, and plan the batch after it, if any."""
+        last = self.old.done
+        old = self.old
+        drops = (watermark := old.plan(last).watermark) > 0
+        following = old.commit(last)["nextBatchWatermarkMs"]
+        first = last + 1 - len(self.batches) - drops
+        if not self.batches:
+            for number in range(max(last - 1, 0), last + 1):
+                self._plan(made, number, replay.ends_of(old, last), watermark)
+            (made.root / "commits").mkdir()
+            made.replace(made.root / "commits" / str(last), "v1\n{}")
+        elif first > 0:
+            self._plan(made, 0, {})
+            self._run_planned(made)
+            _renumber(made.root, first - 1)
+        for number, ends in enumerate(self.batches, first):
+            replay.say_batch(self.changed, number - first, len(self.batches))
+            self._plan(made.again(), number, ends)
+            self._run_planned(made)
+        if self.batches and drops:
+            plan_empty_batch(made.again(), watermark, builds=True)
+            self._run_planned(made)
+        file = made.root / "commits" / str(last)
+        version, commit = versioned(file, "v1", "v2", "v3")[:2]
+        commit = json.dumps(json.loads(commit) | {"nextBatchWatermarkMs": following})
+        made.replace(file, f"{version}\n{commit}")
+        if old.planned > last:
+            self._plan(
+                made,
+                last + 1,
+                replay.ends_of(old, last + 1),
+                old.plan(last + 1).watermark,
+            )
+        elif self.changed.mode == "complete":
+            # the planned batch writes the new query's whole result
+            plan_empty_batch(made.again(), following, builds=True)
+
+    def _plan(self, made: Logs, number: int, ends: Ends, watermark: int = 0) -> None:
+        replay.write_plan(self.changed, self.old, made, number, ends, watermark)
+
+    def _run_planned(self, made: Logs) -> None:
+        """Have Spark run the planned batch and discard its rows.
+
+        Raises:
+            InvalidInputError: the batch was not committed.
+        """
+        changed = self.changed
+        writer = changed.frame.writeStream.format("noop").queryName(changed.name)
+        try:
+            replay.run_planned(changed, made, writer, _BUILD)
+        except replay.Unreadable as err:
+            raise InvalidInputError(
+                f"query {changed.name}: its state was not built from what"
+                f" {self.old.root} has read ({err}); nothing was changed"
+            ) from None
+
+
+def _renumber(root: Path, number: int) -> None:
+    """Give batch 0, which has read nothing, another number: rename its log files and its state's files.
+
+    Args:
+        root: the folder of the new checkpoint.
+        number: the new number of the batch; 0 changes nothing.
+    """
+    files = [file for log in ("offsets", "commits") for file in (root / log).iterdir()]
+    for file in files if number else ():
+        file.rename(file.with_name(file.name.replace("0", str(number))))
+    states = [
+        file for file in root.glob("state/**/*") if re.match(r"\.?1[._]", file.name)
+    ]
+    for file in states if number else ():
+        before, after = file.name.split("1", 1)
+        # The changes since the empty state are a whole state
+        after = after.replace(".delta", ".snapshot")
+        file.rename(file.with_name(f"{before}{number + 1}{after}"))
+
+
+def _keys(text: str) -> set[str]:
+    r"""Return what a fingerprint says of the keys of its groups: names, windows, and how each is computed.
+
+    Examples:
+        >>> sorted(_keys("facts 3\ngroups by: k#0\ncomputes: count(1)\ncomputes: upper(p#1) AS k#0"))
+        ['computes: upper(p) as k', 'groups by: k']
+    """
+    facts = text.split("\n")[1:]
+    by = [fact for fact in facts if fact.startswith("groups by: ")]
+    names = {name for fact in by for name in top_level(fact.partition(": ")[2])}
+    how = [fact for fact in facts if fact.rpartition(" AS ")[2] in names]
+    spans = [
+        fact
+        for fact in facts
+        if re.match(r"computes: (windows of|session windows|the \w+ in) ", fact)
+    ]
+    return {re.sub(r"#\d+", "", fact).lower() for fact in (*by, *how, *spans)}

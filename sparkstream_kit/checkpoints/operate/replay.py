@@ -1,0 +1,621 @@
+"""Read again what a query has read: plan batches in a new checkpoint, and have Spark run them; `batch`.
+
+Spark runs a batch that is in `offsets` and not in `commits` exactly as it was planned.
+So the functions here find what the sources of a checkpoint have read (`ends_of`,
+`pieces_of`), cut it into batches (`in_batches`), plan each batch in a new checkpoint
+(`copy_sources`, `write_plan`), and run it with the trigger `once` (`run_planned`). So
+`evolve` builds a changed query's state, and `shadow` compares its rows. `batch` returns
+the rows of one batch, run once more on a copy.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+import sys
+import time
+import uuid
+from collections import Counter, defaultdict
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+from typing import TYPE_CHECKING, NamedTuple
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+
+from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.columns import quoted
+from sparkstream_kit._internal.spark.batch import begin, hand_over
+from sparkstream_kit._internal.spark.place import locate
+from sparkstream_kit._internal.spark.session import in_force, other_master
+from sparkstream_kit.checkpoints.damage import newer_state
+from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint
+from sparkstream_kit.checkpoints.guard import Query
+from sparkstream_kit.checkpoints.logs import KIT, Logs, replace
+from sparkstream_kit.checkpoints.moved import bases, find_moves, renamed, rewrite
+from sparkstream_kit.checkpoints.operate.check import checkpoint
+from sparkstream_kit.checkpoints.operate.clone import point_at
+from sparkstream_kit.checkpoints.operate.find import every_input
+from sparkstream_kit.checkpoints.trim import restore
+from sparkstream_kit.connectors.kafka import brokers
+from sparkstream_kit.errors import (
+    InvalidInputError,
+    count,
+    innermost_cause,
+    said_by_spark,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.readwriter import DataStreamWriter
+
+    from sparkstream_kit._internal.spark.logical_plan import Input
+    from sparkstream_kit.checkpoints.logs import Input as File
+    from sparkstream_kit.checkpoints.moved import Move
+
+
+_log = logging.getLogger(__name__)
+
+# The most that one batch of a build reads. A batch may be larger if one entry of the
+# old query's file log is, or if otherwise the build would have more batches than the
+# old query had.
+_MOST_BYTES = 256 << 20
+_MOST_FILES = 2_000
+_MOST_RECORDS = 1_000_000
+
+_LINES = 20  # the most lines that say which batch is run
+
+# By default Delta refuses to read a version that is older than its retention, also if
+# all files are there.
+_OLD_VERSIONS = {
+    "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": (
+        "false"
+    )
+}
+
+# A file that has gone fails a batch, also where the session says to go on without it.
+_REPLAY = {"spark.sql.files.ignoreMissingFiles": "false"}
+
+# The folders of rows that were returned, until Python ends
+KEPT: list[TemporaryDirectory[str]] = []
+
+
+# The offset, as Spark's text, up to which each source is read, by the name of its log;
+# None: nothing is read.
+Ends = dict[str, str | None]
+
+
+class Unreadable(InvalidInputError):  # noqa: N818 - the name says what is wrong
+    """What a checkpoint has read cannot be read again; the text says only why, for the caller's message."""
+
+
+def scratch(spark: SparkSession, what: str) -> TemporaryDirectory[str]:
+    """Return a new temporary folder for a run of `shadow` or `batch`, and for the rows that it keeps.
+
+    Raises:
+        InvalidInputError: Spark writes rows on other machines, where the folder would
+            be another one.
+    """
+    others = other_master(spark)
+    if (
+        not others
+        and locate(spark, file_system.for_spark(Path(gettempdir()))).folder is None
+    ):
+        others = "a Spark Connect server elsewhere"
+    if others:
+        raise InvalidInputError(
+            f"checkpoints.{what}(): it keeps its rows in a temporary folder of this"
+            f" machine, which {others} does not have; use a session of this process"
+            " with the master local[*]"
+        )
+    # `ignore_cleanup_errors`, because Spark may still maintain the state store of the
+    # run.
+    return TemporaryDirectory(prefix=f"sparkstream-{what}-", ignore_cleanup_errors=True)
+
+
+def ends_of(logs: Logs, batch: int) -> Ends:
+    """Return the offsets up to which a batch of the old query reads the sources."""
+    plan = logs.plan(batch)
+    return dict(zip(logs.names(plan), plan.offsets, strict=True))
+
+
+def moves_of(query: Query, logs: Logs, ends: Ends) -> list[Move]:
+    """Check that a query's sources are those of a checkpoint, and return the moves of their folders.
+
+    Raises:
+        Unreadable: a source cannot be read from its beginning, or the checkpoint has
+            other sources.
+        InvalidInputError: as for `find_moves`.
+    """
+    inputs = query.inputs
+    if others := [
+        str(each)
+        for each in inputs
+        if each.path is None and each.kind not in ("kafka", "delta")
+    ]:
+        what = "files, topics and Delta tables"
+        raise Unreadable(
+            f"only {what} are read again from their beginning, not {others[0]}"
+        )
+    added = [str(each) for each in inputs if each.log not in ends]
+    if added:
+        raise Unreadable(f"{added[0]} is a new source")
+    dropped = sorted({*ends} - {each.log for each in inputs})
+    if dropped:
+        raise Unreadable(
+            f"the new query does not read source {dropped[0]} of the old one"
+        )
+    for each in inputs:
+        end = ends[each.log]
+        if end and _kind(end) != each.kind:
+            raise Unreadable(f"its source {each.log} did not read {each}")
+    again = "a new checkpoint, without continues="
+    return find_moves(
+        query.spark, logs, bases(query.spark, inputs), query.moved, again=again
+    )
+
+
+def _kind(offset: str) -> str:
+    """Return the kind of source that has written an offset, as in `Input.kind`; "" for any other kind."""
+    value = json.loads(offset) if offset.startswith("{") else {"": 0}
+    if "logOffset" in value or "reservoirId" in value:
+        return "files" if "logOffset" in value else "delta"
+    return "kafka" if all(isinstance(part, dict) for part in value.values()) else ""
+
+
+class Piece(NamedTuple):
+    """A part of a source's input that one batch of the build reads as a whole.
+
+    Attributes:
+        log: the name of the source's log.
+        end: the offset at the end of the part, as Spark's text.
+        size: the part's share of a full batch; 1 is a full batch.
+        amount: the number of files, records or tables in it.
+        unit: the unit of the amount: "file", "record" or "Delta table".
+    """
+
+    log: str
+    end: str
+    size: float
+    amount: int
+    unit: str
+
+
+def pieces_of(
+    query: Query,
+    logs: Logs,
+    source: Input,
+    until: str | None,
+    moves: Sequence[Move],
+    *,
+    whole: bool = False,
+) -> Iterator[Piece]:
+    """Split the input that the old query has read from a source into pieces; refuse input that is lost.
+
+    With `whole`, lost records of Kafka are refused although the source has
+    `failOnDataLoss=False`.
+    """
+    if until is None:
+        return
+    if source.path is not None:
+        yield from _files_read(logs, source.log, until, moves)
+    elif source.kind == "delta":
+        yield from _table(query.spark, logs, source, until)
+    else:
+        yield from _records(query.spark, logs, source, until, whole=whole)
+
+
+def _unchanged(
+    files: Sequence[File], log: str, moves: Sequence[Move]
+) -> Sequence[File]:
+    """Return files that a source has read by the paths that they have now; refuse files that are lost."""
+    for move in moves:
+        files = [
+            each._replace(uri=renamed(each.uri, move)) if move.log == log else each
+            for each in files
+        ]
+    gone = [each for each in files if each.gone]
+    if lost := gone or [each for each in files if each.changed]:
+        some = f"{len(lost):,} of the {count(len(files), 'file')} that it has read have"
+        raise Unreadable(
+            f"{some} {'gone' if gone else 'changed since'}, such as {lost[0].path}"
+        )
+    return files
+
+
+def _files_read(
+    logs: Logs, log: str, until: str, moves: Sequence[Move]
+) -> Iterator[Piece]:
+    """Yield a piece for each entry of a file source's log.
+
+    Raises:
+        InvalidInputError: a file no longer exists or has changed, or Spark would
+            misread it because of its name.
+    """
+    found = _unchanged(
+        every_input(logs, log, json.loads(until)["logOffset"]), log, moves
+    )
+    sizes = defaultdict[int, list[float]](list)
+    for each in found:
+        if each.path and file_system.is_pattern(each.path):
+            raise Unreadable(
+                f"Spark reads {each.path} rightly only in a batch of its own"
+            )
+        size = Path(each.path).stat().st_size / _MOST_BYTES if each.path else 0
+        sizes[each.entry].append(max(size, 1 / _MOST_FILES))
+    for entry, of_files in sorted(sizes.items()):
+        # Without spaces, as Spark writes it: Spark compares offsets as texts, and would
+        # see new input.
+        end = json.dumps({"logOffset": entry}, separators=(",", ":"))
+        yield Piece(log, end, sum(of_files), len(of_files), "file")
+
+
+def _kept(
+    spark: SparkSession,
+    logs: Logs,
+    source: Input,
+    until: str,
+    since: str | None = None,
+    *,
+    whole: bool,
+) -> dict[str, dict[int, int]]:
+    """Return the offsets at which the records of a Kafka source begin that are to be read again.
+
+    Args:
+        spark: the session.
+        logs: the logs of the checkpoint.
+        source: the source.
+        until: the offset at their end, as Spark's text.
+        since: the offset before them; None for where the query began.
+        whole: refuse lost records also if the source has `failOnDataLoss=False`.
+
+    Raises:
+        InvalidInputError: Kafka cannot be asked (Spark Connect), a topic was deleted
+            and made again, or records are lost.
+    """
+    if not brokers.can_ask(spark):
+        raise Unreadable(
+            "on Spark Connect Kafka cannot be asked what it still has; use a session of"
+            " this process (unset SPARK_REMOTE)"
+        )
+    last = brokers.offsets_in(until)
+    first = brokers.offsets_in(since or logs.begun(source.log))
+    # A partition that was added later was read from its first record.
+    begin = {
+        name: {part: first.get(name, {}).get(part, 0) for part in last[name]}
+        for name in last
+    }
+    with brokers.client(spark, source.options) as client:
+        topics = brokers.Topics(client, source, logs.done, begin)
+        if again := topics.made_again(logs.noted.get("topics", {}).get(source.log, {})):
+            raise Unreadable(f"topic {again[0]} was deleted and made again since")
+        for lost in topics.losses():
+            if whole or topics.fails_on_loss:
+                raise Unreadable(lost if whole else f"{lost}; {brokers.GO_ON}")
+            _log.warning(
+                "checkpoint %s is continued without what is lost: %s", logs.root, lost
+            )
+    return begin
+
+
+def _records(
+    spark: SparkSession, logs: Logs, source: Input, until: str, *, whole: bool
+) -> Iterator[Piece]:
+    """Yield pieces of the topics of a Kafka source, from the offsets at which the old query began.
+
+    Raises:
+        InvalidInputError: as for `_kept`.
+    """
+    last = brokers.offsets_in(until)
+    begin = _kept(spark, logs, source, until, whole=whole)
+    total = sum(
+        last[name][part] - begin[name][part] for name in last for part in last[name]
+    )
+    steps = max(math.ceil(total / _MOST_RECORDS), 1)
+    for step in range(1, steps + 1):
+        ends = {
+            name: {
+                part: at + (last[name][part] - at) * step // steps
+                for part, at in parts.items()
+            }
+            for name, parts in begin.items()
+        }
+        end = until if step == steps else json.dumps(ends, separators=(",", ":"))
+        records = total * step // steps - total * (step - 1) // steps
+        yield Piece(source.log, end, total / steps / _MOST_RECORDS, records, "record")
+
+
+def _table(
+    spark: SparkSession, logs: Logs, source: Input, until: str
+) -> Iterator[Piece]:
+    """Yield a Delta table as one piece: Delta reads one version of it, and the commits that follow.
+
+    Raises:
+        InvalidInputError: the plan does not say where the table is (Spark Connect), an
+            option leaves out rows, another table is there now, or the version or some
+            of its files no longer exist.
+    """
+    offset = json.loads(until)
+    path = source.options.get("path")
+    if path is None:
+        raise Unreadable(
+            "on Spark Connect the path of its Delta table is not known; use a session"
+            " of this process (unset SPARK_REMOTE)"
+        )
+    if others := source.leaves_out or logs.noted.get("left out", {}).get(source.log):
+        raise Unreadable(
+            f"with option {others[0]} not all rows of its Delta table are read"
+        )
+    version = offset["reservoirVersion"] - (not offset["isStartingVersion"])
+    try:
+        with in_force(spark, _OLD_VERSIONS):
+            [table] = (
+                spark.sql(f"DESCRIBE DETAIL delta.{quoted(path)}")
+                .select("id")
+                .collect()
+            )
+            if table.id != offset["reservoirId"]:
+                raise Unreadable(f"another Delta table is at {path} now")
+            files = (
+                spark.read.format("delta")
+                .option("versionAsOf", version)
+                .load(path)
+                .inputFiles()
+            )
+        folders = {file.rpartition("/")[0] for file in files}
+        gone = {*files} - {
+            f"{each}/{name}" for each in folders for name in locate(spark, each).names()
+        }
+    except (OSError, Py4JJavaError, PySparkException) as err:
+        raise Unreadable(
+            f"its Delta table cannot be read again ({said_by_spark(err)})"
+        ) from None
+    if gone:
+        raise Unreadable(
+            f"{count(len(gone), 'file')} of version {version} of its Delta table have"
+            " gone"
+        )
+    yield Piece(source.log, until, 1, 1, "Delta table")
+
+
+def amounts(pieces: Sequence[Piece]) -> str:
+    """Return how much input pieces have, as text, such as "12 files and 3,000 records"."""
+    totals = Counter[str]()
+    for piece in pieces:
+        totals[piece.unit] += piece.amount
+    return (
+        " and ".join(count(total, unit) for unit, total in totals.items()) or "no input"
+    )
+
+
+def in_batches(pieces: Sequence[Piece], full: float) -> list[Ends]:
+    """Group pieces, in their order, into batches; return the offsets at the end of each batch.
+
+    Args:
+        pieces: the pieces of all sources.
+        full: the size of a full batch, in the unit of `Piece.size`. A larger piece is a
+            batch of its own.
+    """
+    batches: list[Ends] = [{}]
+    load = 0.0
+    for piece in pieces:
+        if load and load + piece.size > full:
+            batches.append({**batches[-1]})
+            load = 0.0
+        batches[-1][piece.log] = piece.end
+        load += piece.size
+    return batches
+
+
+def copy_sources(old: Logs, made: Path, moves: Sequence[Move]) -> None:
+    """Copy the logs of a checkpoint's sources to a new one, whole again if they were trimmed.
+
+    It gets a query id of its own: Spark would stop a running query of the same id.
+    """
+    (made / KIT).mkdir(parents=True, exist_ok=True)
+    if (old.root / "sources").exists():  # Delta tables have no log there
+        _copy(old.root / "sources", made / "sources")
+    if (old.root / KIT / "trimmed").exists():
+        _copy(old.root / KIT / "trimmed", made / KIT / "trimmed")
+        for log in Logs(made).sources:
+            restore(Logs(made), log)
+    for move in moves:
+        rewrite(Logs(made), move)
+    replace(made / "metadata", json.dumps({"id": str(uuid.uuid4())}))
+
+
+def _copy(folder: Path, made: Path) -> None:
+    """Copy a folder in which a running query may remove what it no longer needs."""
+
+    def copy(file: str, to: str) -> None:
+        with suppress(FileNotFoundError):
+            shutil.copy2(file, to)
+
+    shutil.copytree(folder, made, copy_function=copy)
+
+
+def write_plan(
+    query: Query,
+    old: Logs,
+    made: Logs,
+    number: int,
+    ends: Ends,
+    watermark: int = 0,
+    at: int | None = None,
+) -> None:
+    """Plan a batch in a new checkpoint, with the settings of a start on the old one.
+
+    Args:
+        query: the query that is to run the batch.
+        old: the logs of the old checkpoint.
+        made: the logs of the new one.
+        number: the number of the batch.
+        ends: the offsets up to which it reads the sources.
+        watermark: its watermark, in milliseconds since 1970.
+        at: its time, which `current_timestamp` gives, in milliseconds since 1970; None
+            for now.
+    """
+    kept = old.plan(old.done).conf
+    with query.in_force():
+        conf = {key: query.spark.conf.get(key, value) for key, value in kept.items()}
+    texts = {
+        place: ends.get(each.log) or "-"
+        for each in query.inputs
+        for place in each.places
+    }
+    at = int(time.time() * 1000) if at is None else at
+    planned = {"batchWatermarkMs": watermark, "batchTimestampMs": at, "conf": conf}
+    lines = ["v1", json.dumps(planned), *(texts[place] for place in sorted(texts))]
+    (made.root / "offsets").mkdir(exist_ok=True)
+    made.replace(made.root / "offsets" / str(number), "\n".join(lines))
+
+
+def say_batch(query: Query, number: int, of: int) -> None:
+    """Say on standard error which batch of many is run next."""
+    if number % math.ceil(of / _LINES) == 0:
+        sys.stderr.write(
+            f"query {query.name}: running batch {number + 1:,} of {of:,} …\n"
+        )
+
+
+def run_planned(
+    query: Query,
+    made: Logs,
+    writer: DataStreamWriter,
+    settings: Mapping[str, str] | None = None,
+) -> None:
+    """Have Spark run the planned batch of a new checkpoint; other queries can start meanwhile.
+
+    Args:
+        query: the query.
+        made: the logs of the new checkpoint.
+        writer: what Spark does with the batch.
+        settings: further settings of the run.
+
+    Raises:
+        Unreadable: the batch was not committed; the caller says which checkpoint cannot
+            be used.
+    """
+    why = "the query was stopped"
+    writer = writer.outputMode(query.mode).option(
+        "checkpointLocation", file_system.for_spark(made.root)
+    )
+    with query.in_force({**_REPLAY, **(settings or {})}):
+        running = begin(writer.trigger(once=True))
+    try:
+        running.awaitTermination()
+    except PySparkException as err:
+        why = innermost_cause(err)
+    finally:
+        running.stop()
+    if made.again().done != made.planned:
+        raise Unreadable(f"a batch could not be run again ({why})")
+
+
+def _refuse_lost(query: Query, logs: Logs, number: int, moves: Sequence[Move]) -> None:
+    """Refuse a batch of which files or records are lost; of those of a Delta table Spark says so."""
+    ends = ends_of(logs, number)
+    before = ends_of(logs, number - 1) if number else {}
+    for log, last in logs.until(number).items():
+        _unchanged(
+            logs.inputs(log, logs.until(number - 1).get(log, -1), last), log, moves
+        )
+    for each in query.inputs:
+        if each.kind == "kafka" and (until := ends[each.log]):
+            _kept(query.spark, logs, each, until, before.get(each.log), whole=True)
+
+
+def batch(
+    spark: SparkSession, path: str | Path, number: int, frame: DataFrame
+) -> DataFrame:
+    """Open one batch of a query: its rows as a static DataFrame; the checkpoint is only read.
+
+    Spark runs the batch once more, as it was planned, on a copy of the checkpoint in a
+    temporary folder. With the frame of a source as the job reads it, these are the rows
+    that the batch read; with the frame that the job starts, those that it gave the
+    sink, by the state that the query had before it.
+
+    Args:
+        spark: the session of `frame`.
+        path: a checkpoint on a local path; its query may be running.
+        number: the batch, which may have failed. The checkpoint keeps about the last
+            hundred batches by default.
+        frame: a streaming DataFrame that reads the sources of the query, in the same
+            order.
+
+    Returns:
+        A DataFrame with the columns of `frame`. Its rows are in a temporary folder
+        until Python ends.
+
+    Raises:
+        InvalidInputError: there is no checkpoint at `path`; the batch is no longer
+            kept, or was never planned; the frame reads other sources, or keeps another
+            state than the query; some of the batch's input or state is gone; it reads
+            Kafka on Spark Connect; or the session's master has nodes on other machines.
+
+    Examples:
+        >>> batch(None, "ckpt/totals", 12, None)
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: checkpoints.batch(): spark is None; give a session, ...
+    """
+    check(batch, locals())
+    logs = Logs(checkpoint(path))
+    mode = logs.noted.get("mode", "append")
+    state = fingerprint(frame, mode)
+    query = Query(frame, f"batch {number}", mode if state else "append", False, {})
+    plans = logs.entries("offsets")
+    # Spark needs the plan before it, too
+    opens = [each for each in plans if not each or each - 1 in plans]
+    if number not in opens:
+        some = (
+            f"give one of the batches {min(opens)} to {max(opens)}"
+            if opens
+            else "it keeps no batch"
+        )
+        raise InvalidInputError(
+            f"checkpoint {path} does not keep the plans of batch {number} and of the"
+            f" one before; {some}"
+        )
+    if state and not logs.noted:
+        raise InvalidInputError(
+            f"checkpoint {path} has no note of its mode; start its query once by"
+            " the kit"
+        )
+    if state and (changed := differences(logs.noted.get("fingerprint", ""), state)):
+        raise InvalidInputError(
+            f"the frame {changed[0]}; give the frame of the job, or that of its source"
+        )
+    made = scratch(spark, "batch")
+    root = Path(made.name, "checkpoint")
+    rows = file_system.for_spark(Path(made.name, "rows"))
+    try:
+        moves = moves_of(query, logs, ends_of(logs, number))
+        _refuse_lost(query, logs, number, moves)
+        copy_sources(logs, root, moves)
+        for log, first in (("offsets", number), ("commits", number - 1)):
+            (root / log).mkdir()
+            for each in {number - 1, first} & {*logs.entries(log)}:
+                shutil.copy(logs.entries(log)[each], root / log / str(each))
+        if state and number:
+            _copy(logs.root / "state", root / "state")
+            point_at(root, root)
+            for file in newer_state(root, number):
+                file.unlink()
+        writer = hand_over(
+            frame.writeStream,
+            lambda each, _: each.write.mode("overwrite").parquet(rows),
+        )
+        run_planned(query, Logs(root), writer)
+    except (OSError, Unreadable) as err:
+        raise InvalidInputError(
+            f"batch {number} of checkpoint {path} cannot be opened: {err}"
+        ) from None
+    KEPT.append(made)
+    return spark.read.parquet(rows)

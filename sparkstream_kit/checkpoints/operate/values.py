@@ -1,0 +1,266 @@
+"""Put the rows of a target beside those of a changed query, for `shadow`: compare values, and cast none.
+
+A target may not keep Spark's types, as CSV, JSON and SQL do not. Then the query's rows
+are brought into the form that the sink would give them (`Form.written`), and both sides
+are texts. Where each text of a column is one that the sink writes for a value of the
+query's type, the column has these values; otherwise both sides stay texts. Of columns
+with two types, numbers are compared as numbers, and other values are never equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from sparkstream_kit._internal.columns import column, holds
+from sparkstream_kit.sinks import stored
+from sparkstream_kit.sinks.base import JSON, OTHER_TYPE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyspark.sql import Column, DataFrame
+
+    from sparkstream_kit.sinks.base import Form
+
+_WHOLE_NUMBERS: dict[type[T.DataType], int]
+# And their digits
+_WHOLE_NUMBERS = {T.ByteType: 3, T.ShortType: 5, T.IntegerType: 10, T.LongType: 19}
+_DIGITS = 38  # the most of a decimal
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The rows of a target and those of the changed query, with the same columns and types.
+
+    Attributes:
+        old: the rows of the target.
+        new: the rows of the changed query.
+        types: a phrase for each column that has two types.
+        notes: a phrase for each column of which the target has another type that holds
+            all values.
+        apart: the columns of which no two values are equal, because their types are of
+            two kinds.
+    """
+
+    old: DataFrame
+    new: DataFrame
+    types: tuple[str, ...]
+    notes: tuple[str, ...]
+    apart: tuple[str, ...]
+
+
+def side_by_side(
+    old: DataFrame,
+    new: DataFrame,
+    wanted: T.StructType,
+    names: Sequence[str],
+    form: Form | None,
+    folder: str,
+) -> Sides:
+    """Bring the rows of two sides to the same types.
+
+    Args:
+        old: the rows of the target, as `Sink.read` returns them.
+        new: the rows of the changed query, with its types.
+        wanted: the columns of the changed query.
+        names: the columns that both have.
+        form: how the target holds values; None if it keeps each value with its type.
+        folder: a folder for files, as Spark takes it.
+    """
+    types, notes = _said_by_the_target(old, names)
+    if form is not None:
+        new = _kept(form.written(new, f"{folder}/as_written"), f"{folder}/written")
+        found = _readable(old, new, wanted, names, form, folder)
+        types |= found.told
+        old, new = (
+            rows.select(_values(names, found.values, form)) for rows in (old, new)
+        )
+    kinds = {
+        name: (old.schema[name].dataType, new.schema[name].dataType) for name in names
+    }
+    common = {name: _common(*both) for name, both in kinds.items()}
+    for name, (theirs, ours) in kinds.items():
+        if theirs.simpleString() != ours.simpleString():
+            there = theirs.simpleString()
+            here = ours.simpleString()
+            types[name] = f"{there} in the target, and {here} in the changed query"
+    return Sides(
+        old.select([_as(name, common[name]) for name in names]),
+        new.select([_as(name, common[name]) for name in names]),
+        tuple(f"column {name} is {what}" for name, what in types.items()),
+        tuple(
+            f"column {name} is {what}"
+            for name, what in notes.items()
+            if name not in types
+        ),
+        tuple(name for name in names if common[name] is None),
+    )
+
+
+def _said_by_the_target(
+    old: DataFrame, names: Sequence[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return a phrase for each column that has another type in the target than the query would give it.
+
+    Returns:
+        Those that cannot hold all values of the query's type, and those that can.
+    """
+    types: dict[str, str] = {}
+    notes: dict[str, str] = {}
+    for each in old.schema:
+        said = each.metadata.get(OTHER_TYPE)
+        if said and each.name in names:
+            of = notes if said["fits"] else types
+            of[each.name] = said["is"]
+    return types, notes
+
+
+def _kept(rows: DataFrame, path: str) -> DataFrame:
+    """Keep rows in a folder, so that they are computed once."""
+    rows.write.mode("overwrite").parquet(path)
+    return rows.sparkSession.read.parquet(path)
+
+
+@dataclass(frozen=True)
+class _Readable:
+    """The columns of texts: those that have values of the query's types, and a phrase for those that do not.
+
+    Attributes:
+        values: the query's type of each column whose texts all are values of it, on
+            both sides.
+        told: a phrase for each column whose texts are such values on the side of the
+            query alone.
+    """
+
+    values: Mapping[str, T.DataType]
+    told: dict[str, str]
+
+
+def _readable(
+    old: DataFrame,
+    new: DataFrame,
+    wanted: T.StructType,
+    names: Sequence[str],
+    form: Form,
+    folder: str,
+) -> _Readable:
+    """Find the columns whose texts are values of the query's types: written again, they are the same."""
+    asked = {}
+    for name in names:
+        is_text = all(
+            isinstance(rows.schema[name].dataType, T.StringType) for rows in (old, new)
+        )
+        kind = wanted[name].dataType
+        is_its_own = form.texts != "json" and isinstance(kind, T.StringType)
+        if is_text and not is_its_own and _parsed(form, name, kind) is not None:
+            asked[name] = kind
+    values: dict[str, T.DataType] = {}
+    told: dict[str, str] = {}
+    if not asked:
+        return _Readable(values, told)
+    theirs = _same_again(old, wanted, asked, form, f"{folder}/old_again")
+    ours = _same_again(new, wanted, asked, form, f"{folder}/new_again")
+    for name, kind in asked.items():
+        if name in theirs and name in ours:
+            values[name] = kind
+        elif name in ours:
+            told[name] = (
+                f"{kind.simpleString()} in the changed query, and the target has other"
+                " values"
+            )
+    return _Readable(values, told)
+
+
+def _same_again(
+    rows: DataFrame,
+    wanted: T.StructType,
+    asked: Mapping[str, T.DataType],
+    form: Form,
+    folder: str,
+) -> set[str]:
+    """Return the columns whose texts stay the same if they are read as values, and these written."""
+    columns = []
+    for field in wanted:
+        value = (
+            _parsed(form, field.name, field.dataType) if field.name in asked else None
+        )
+        nothing = F.lit(None).cast(field.dataType)
+        columns.append((nothing if value is None else value).alias(field.name))
+    again = form.written(rows.select(columns), folder)
+    before, after = (_sums(each, [*asked]) for each in (rows, again))
+    return {name for name in asked if before[name] == after[name]}
+
+
+def _sums(rows: DataFrame, names: Sequence[str]) -> dict[str, object]:
+    """Return a sum over each column of texts, which does not depend on the order of the rows."""
+    sums = [F.sum(F.xxhash64(column(name)).cast("decimal(38,0)")) for name in names]
+    return dict(zip(names, rows.agg(*sums).collect()[0], strict=True))
+
+
+def _parsed(form: Form, name: str, kind: T.DataType) -> Column | None:
+    return stored.parsed(form.texts, column(name), kind)
+
+
+def _values(
+    names: Sequence[str], readable: Mapping[str, T.DataType], form: Form
+) -> list[Column]:
+    """Return the columns that both sides have, with values in place of their texts where these are some."""
+    columns = []
+    for name in names:
+        value = _parsed(form, name, readable[name]) if name in readable else None
+        columns.append((column(name) if value is None else value).alias(name))
+    return columns
+
+
+def _as(name: str, kind: T.DataType | None) -> Column:
+    """Return a column with the type in which it is compared: the common one, or as a text for none.
+
+    A map is compared as a text, too, because Spark compares no maps.
+    """
+    value = column(name).cast("string" if kind is None else kind)
+    if kind is not None and holds(kind, T.MapType, T.VariantType):
+        value = F.to_json(value, JSON)
+    return value.alias(name)
+
+
+def _common(one: T.DataType, other: T.DataType) -> T.DataType | None:
+    """Return the type that has each value of two types as it is; None if they are of two kinds."""
+    if one.simpleString() == other.simpleString():
+        return other
+    if isinstance(one, T.NumericType) and isinstance(other, T.NumericType):
+        return _number(one, other)
+    if isinstance(one, T.ArrayType) and isinstance(other, T.ArrayType):
+        inner = _common(one.elementType, other.elementType)
+        return None if inner is None else T.ArrayType(inner)
+    if (
+        isinstance(one, T.StructType)
+        and isinstance(other, T.StructType)
+        and one.names == other.names
+    ):
+        made = T.StructType()
+        for field in one:
+            inner = _common(field.dataType, other[field.name].dataType)
+            if inner is None:
+                return None
+            made.add(field.name, inner)
+        return made
+    return None
+
+
+def _number(one: T.DataType, other: T.DataType) -> T.DataType | None:
+    """Return the type of numbers that has each number of two types; None if there is none."""
+    whole = 0
+    scale = 0
+    for kind in (one, other):
+        if isinstance(kind, (T.FloatType, T.DoubleType)):
+            return T.DoubleType()
+        if isinstance(kind, T.DecimalType):
+            whole = max(whole, kind.precision - kind.scale)
+            scale = max(scale, kind.scale)
+        else:
+            whole = max(whole, _WHOLE_NUMBERS[type(kind)])
+    return T.DecimalType(whole + scale, scale) if whole + scale <= _DIGITS else None

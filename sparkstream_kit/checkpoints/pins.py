@@ -1,0 +1,142 @@
+"""Extra: which version of a table or a model each batch used, for `joins.reloading` and `models`.
+
+`pinned` records the version in the checkpoint, so that a replayed batch uses the same
+one; `versions_in_use` lists the versions that must be kept. `copies_of` keeps copies of
+a table that changes while the stream runs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from sparkstream_kit._internal import file_system
+from sparkstream_kit.checkpoints.logs import KIT, PINS
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sinks.base import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit._internal.spark.place import Place
+
+
+def copies_of(
+    name: str,
+    read: Callable[[SparkSession], DataFrame],
+    join: Callable[[DataFrame, DataFrame], DataFrame],
+) -> Part:
+    """Join each batch with the rows that a table has in its first run: the mechanism of `joins.reloading`.
+
+    Args:
+        name: the name of the table, used for its folder of copies.
+        read: a function that takes the session and reads the table.
+        join: a function that joins a batch with the table.
+    """
+    what = f"table {name}"
+
+    def open_part(
+        location: Place | None,
+    ) -> Callable[[DataFrame, int | None], DataFrame]:
+        if location is not None and location.folder is None:
+            raise out_of_reach(location, what)
+        return partial(take, location)
+
+    def take(
+        location: Place | None, batch: DataFrame, batch_id: int | None
+    ) -> DataFrame:
+        spark = batch.sparkSession
+        if location is None or location.folder is None or batch_id is None:
+            return join(batch, read(spark))
+        copies = location.folder / KIT / "tables" / name
+        version = pinned(location, batch_id, what, lambda: _copied(read(spark), copies))
+        used = {version, *versions_in_use(location, what)}
+        for path in copies.iterdir():
+            if path.name not in used:
+                shutil.rmtree(path)
+        return join(
+            batch,
+            spark.read.parquet(
+                file_system.escaped(file_system.for_spark(copies / version))
+            ),
+        )
+
+    return Part(open_part)
+
+
+def _copied(table: DataFrame, copies: Path) -> str:
+    """Copy a table to a new folder, and return the folder's name."""
+    name = uuid4().hex
+    table.coalesce(1).write.parquet(file_system.for_spark(copies / name))
+    return name
+
+
+def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str]) -> str:
+    """Return the version of `what` to use for a batch: a replayed batch gets the version of its first run.
+
+    A new version is written to the checkpoint before it is returned, so no result can
+    depend on a version that was not recorded. The records of batches whose commits
+    Spark has deleted are deleted here. A rewind removes the records of the batches that
+    Spark will plan again.
+
+    Args:
+        location: the query's checkpoint.
+        batch_id: Spark's number of the batch.
+        what: the thing that has versions, such as "model /models/spam".
+        choose: returns the version to use if the batch has none yet, because it runs
+            for the first time.
+
+    Raises:
+        InvalidInputError: the checkpoint is on a Spark Connect server elsewhere, or the
+            file of the batch is damaged.
+    """
+    if not location.is_in_reach:
+        raise out_of_reach(location, what)
+    found = _versions(location, batch_id)
+    if what not in found:
+        found[what] = choose()
+        location.write(f"{PINS}/{batch_id}", json.dumps(found))
+        oldest = first_kept(location)
+        for batch in location.entries(PINS):
+            if batch < oldest:
+                location.remove(f"{PINS}/{batch}")
+    return found[what]
+
+
+def out_of_reach(location: Place, what: str) -> InvalidInputError:
+    """Return the error of a checkpoint beside which this process cannot keep versions."""
+    return InvalidInputError(
+        f"{what}: its version for each batch is kept beside the checkpoint, and"
+        f" checkpoint {location} is not on a local path; give a local one, or use a"
+        " fixed version (models.score, joins.with_table)"
+    )
+
+
+def first_kept(location: Place) -> int:
+    """Return the oldest batch whose commit is in a checkpoint: no earlier batch can be replayed."""
+    return min(location.entries("commits"), default=0)
+
+
+def versions_in_use(location: Place, what: str) -> set[str]:
+    """Return the versions of `what` that a replayed batch may still need; all others can be deleted."""
+    return {
+        _versions(location, batch).get(what, "") for batch in location.entries(PINS)
+    }
+
+
+def _versions(there: Place, batch: int) -> dict[str, str]:
+    try:
+        text = there.read(f"{PINS}/{batch}")
+        return {} if text is None else dict(json.loads(text))
+    except (OSError, TypeError, ValueError) as err:
+        file = f"{there.folder or there}/{PINS}/{batch}"
+        fix = "put it back, or delete it, and the batch is made with what is current"
+        raise InvalidInputError(
+            f"{file} is damaged, which says what batch {batch} was made with; {fix}"
+        ) from err

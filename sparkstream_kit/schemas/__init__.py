@@ -1,0 +1,437 @@
+"""Thin: build, compare, require and infer schemas; all of them are plain `StructType` objects.
+
+`from_ddl`, `schema_of` and `from_dataclass` build a schema, `infer` reads one from
+sample files, and `to_code` writes one as Python source. `diff` lists the differences
+between two schemas; `require` refuses a DataFrame that has any.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import inspect
+import json
+import types
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from pyspark.errors import PySparkRuntimeError
+from pyspark.sql import DataFrame
+from pyspark.sql import types as T
+
+from sparkstream_kit._internal.arguments import check, said
+from sparkstream_kit._internal.columns import quoted
+from sparkstream_kit._internal.spark.session import schema_of_ddl, type_of_ddl
+from sparkstream_kit.errors import (
+    InvalidInputError,
+    hint,
+    reject_unknown,
+)
+
+if TYPE_CHECKING:
+    import os
+
+    from pyspark.sql import SparkSession
+
+__all__ = [
+    "diff",
+    "from_dataclass",
+    "from_ddl",
+    "infer",
+    "require",
+    "schema_of",
+    "to_code",
+]
+
+_Frame = TypeVar("_Frame", DataFrame, T.StructType)
+
+
+_PYTHON_TYPES: dict[Any, T.DataType] = {
+    bool: T.BooleanType(),
+    bytes: T.BinaryType(),
+    dt.date: T.DateType(),
+    dt.datetime: T.TimestampType(),
+    float: T.DoubleType(),
+    int: T.LongType(),
+    str: T.StringType(),
+}
+
+
+def from_ddl(ddl: str) -> T.StructType:
+    """Make a schema from DDL text.
+
+    Spark's own parser reads the text. The parser is in the JVM or the Connect server,
+    so a session must be running: the active one of the thread, or else the first one of
+    the process. Its setting `spark.sql.timestampType` says which type TIMESTAMP is.
+
+    Args:
+        ddl: the columns: `name TYPE [NOT NULL] [COMMENT 'text'], ...` (Spark SQL guide,
+            "Data Types"). Other clauses of `CREATE TABLE`, such as DEFAULT, are
+            refused. Two columns may have the same name, as in Spark's parser;
+            `quarantine` refuses such a schema.
+
+    Returns:
+        The columns with the names, the order and the nullability of the text.
+
+    Raises:
+        InvalidInputError: `ddl` is not DDL text or has no column, or no session is
+            running.
+
+    Examples:
+        In a session::
+
+            from_ddl("ProductKey STRING NOT NULL, SaleAmount DECIMAL(12,2)")
+    """
+    check(from_ddl, locals())
+    return schema_of_ddl(ddl)
+
+
+def schema_of(**columns: str | T.DataType) -> T.StructType:
+    """Make a schema from keywords: these columns, in this order, all nullable.
+
+    Args:
+        **columns: a type for each column name: a `DataType`, or a DDL type name
+            ("string", "decimal(12,2)"), which needs a running session.
+
+    Returns:
+        One nullable column for each keyword.
+
+    Raises:
+        InvalidInputError: a type cannot be read; the message names the column.
+
+    Examples:
+        >>> schema_of(ProductKey=T.StringType(), SaleAmount=T.DecimalType(12, 2)).simpleString()
+        'struct<ProductKey:string,SaleAmount:decimal(12,2)>'
+    """
+    schema = T.StructType()
+    for name, given in columns.items():
+        if isinstance(given, str):
+            schema.add(name, _type(name, given))
+        elif isinstance(given, T.DataType):
+            schema.add(name, given)
+        else:
+            raise InvalidInputError(
+                f"schema_of(): column {name} is {said(given)}; give a type's name, such"
+                " as 'string', or a DataType"
+            )
+    return schema
+
+
+def _type(name: str, given: str) -> T.DataType:
+    """Return the type of a column by the name of the type."""
+    if not given.strip():
+        raise InvalidInputError(
+            f"schema_of(): column {name} has no type; give a type's name, such as"
+            " 'string'"
+        )
+    found = type_of_ddl(f"{quoted(name)} {given}", f"column {name}: type {given!r}")
+    if not isinstance(found, T.StructType) or len(found) != 1:
+        raise InvalidInputError(
+            f"schema_of(): column {name} is {given!r}, which names several columns;"
+            " give each column a keyword of its own"
+        )
+    return found[0].dataType
+
+
+def from_dataclass(cls: type[Any]) -> T.StructType:
+    """Make the schema of a dataclass: one column for each field.
+
+    `str`, `int` (long), `float` (double), `bool`, `bytes`, `date`, `datetime`
+    (timestamp), `list[T]`, `dict[K, V]` and dataclasses become the matching Spark type.
+    `Annotated[Decimal, (12, 2)]` gives precision and scale, and `Annotated[int,
+    IntegerType()]` gives any other Spark type. A field `X | None` is nullable; every
+    other field is not.
+
+    Args:
+        cls: a dataclass. Its annotations may be strings (`from __future__ import
+            annotations`).
+
+    Returns:
+        One column for each field, with the field's name.
+
+    Raises:
+        InvalidInputError: `cls` is not a dataclass, contains itself, or has a field of
+            another type.
+
+    Examples:
+        >>> @dataclasses.dataclass
+        ... class Sale:
+        ...     key: str
+        ...     amount: Annotated[decimal.Decimal, (12, 2)] | None
+        >>> [(f.name, f.dataType.simpleString(), f.nullable) for f in from_dataclass(Sale)]
+        [('key', 'string', False), ('amount', 'decimal(12,2)', True)]
+    """
+    if not (inspect.isclass(cls) and dataclasses.is_dataclass(cls)):
+        raise InvalidInputError(
+            f"from_dataclass needs a dataclass (the class itself), not {said(cls)}"
+        )
+    try:
+        return _struct(cls, cls.__name__)
+    # Of an annotation; and of a class that contains itself.
+    except (AttributeError, NameError, SyntaxError, RecursionError) as error:
+        raise InvalidInputError(
+            f"cannot make a schema of {cls.__name__}: {error}"
+        ) from error
+
+
+def _struct(cls: type[Any], path: str) -> T.StructType:
+    hints = get_type_hints(cls, include_extras=True)
+    schema = T.StructType()
+    for field in dataclasses.fields(cls):
+        schema.add(field.name, *_from_hint(hints[field.name], f"{path}.{field.name}"))
+    return schema
+
+
+def _from_hint(given: Any, path: str, *extras: Any) -> tuple[T.DataType, bool]:
+    """Return the Spark type of an annotation and whether it may be null; `extras` come from `Annotated`."""
+    origin = get_origin(given)
+    args = get_args(given)
+    if origin is Annotated:
+        return _from_hint(args[0], path, *args[1:], *extras)
+    if origin in (Union, types.UnionType) and len(args) == 2 and types.NoneType in args:  # noqa: PLR2004 - X | None
+        return _from_hint(args[args[0] is types.NoneType], path, *extras)[0], True
+    for extra in extras:
+        match extra:
+            case T.DataType():
+                return extra, False
+            case (int(precision), int(scale)) if (
+                given is decimal.Decimal and 0 <= scale <= precision <= 38  # noqa: PLR2004
+            ):
+                return T.DecimalType(precision, scale), False
+            case type() if issubclass(extra, T.DataType):
+                raise InvalidInputError(
+                    f"{path}: {extra.__name__} is a class; write a type, such as"
+                    f" {extra.__name__}()"
+                )
+    return _bare_type(given, path), False
+
+
+def _bare_type(given: Any, path: str) -> T.DataType:
+    """Return the Spark type of an annotation without `Annotated` and `| None`."""
+    origin = get_origin(given)
+    args = get_args(given)
+    if origin is list and args:
+        return T.ArrayType(*_from_hint(args[0], f"{path}.element"))
+    if origin is dict and args:
+        key, _ = _from_hint(args[0], f"{path}.key")
+        return T.MapType(key, *_from_hint(args[1], f"{path}.value"))
+    if isinstance(given, type) and dataclasses.is_dataclass(given):
+        return _struct(given, path)
+    if given not in _PYTHON_TYPES:
+        shown = given.__name__ if isinstance(given, type) and not origin else str(given)
+        raise InvalidInputError(
+            f"{path} has type {shown}; allowed are str, int, float, bool, bytes, date,"
+            " datetime, Annotated[Decimal, (12, 2)], list[T], dict[K, V], dataclasses,"
+            " Annotated[T, DataType], X | None"
+        )
+    return _PYTHON_TYPES[given]
+
+
+def diff(
+    actual: DataFrame | T.StructType,
+    expected: DataFrame | T.StructType,
+    *,
+    ignore_nullable: bool = True,
+    ignore_extra: bool = False,
+) -> list[str]:
+    """Compare two schemas and return each difference as a readable line.
+
+    Names are compared exactly. What lies inside a column (a struct, an array, a map) is
+    compared as part of the column's type, with its order of fields and without its
+    nullability. Column metadata (comments) is not compared.
+
+    Args:
+        actual: the schema to check, or a DataFrame that has it.
+        expected: the schema it should be, or a DataFrame that has that schema.
+        ignore_nullable: do not compare the nullability of columns, which file sources
+            drop anyway.
+        ignore_extra: allow columns that `expected` does not have (of fields in a
+            struct, never).
+
+    Returns:
+        One line for each difference; an empty list if the schemas agree.
+
+    Raises:
+        InvalidInputError: an argument is neither a schema nor a DataFrame.
+
+    Examples:
+        >>> diff(schema_of(amount=T.DoubleType()), schema_of(amount=T.DecimalType(12, 2)))
+        ['amount is double, expected decimal(12,2)']
+    """
+    check(diff, locals())
+    has, wants = (
+        {field.name: field for field in _schema(each)} for each in (actual, expected)
+    )
+    extra = [name for name in has if name not in wants]
+    lines = []
+    for name, want in wants.items():
+        kind = want.dataType.simpleString()
+        if name not in has:
+            lines.append(f"missing {name} {kind}{hint(name, extra)}")
+            continue
+        if (given := has[name].dataType.simpleString()) != kind:
+            lines.append(f"{name} is {given}, expected {kind}")
+        if has[name].nullable != want.nullable and not ignore_nullable:
+            one, other = (
+                ("not null", "nullable") if want.nullable else ("nullable", "not null")
+            )
+            lines.append(f"{name} is {one}, expected {other}")
+    if not ignore_extra:
+        lines += [
+            f"unexpected {name} {has[name].dataType.simpleString()}" for name in extra
+        ]
+    lines += [
+        f"{name} appears twice" for name in has if _schema(actual).names.count(name) > 1
+    ]
+    got = [n for n in has if n in wants]
+    order = [n for n in wants if n in has]
+    if got != order:
+        lines.append(f"order is {', '.join(got)}; expected {', '.join(order)}")
+    return lines
+
+
+def require(
+    actual: _Frame, expected: DataFrame | T.StructType, **ignore: bool
+) -> _Frame:
+    """Refuse a DataFrame whose schema is not the expected one; in a chain: `df.transform(require, SALES)`.
+
+    Args:
+        actual: a DataFrame, static or streaming, or a schema.
+        expected: the schema that it must have, or a DataFrame that has that schema.
+        **ignore: the `ignore_...` keywords of `diff`.
+
+    Returns:
+        `actual`, unchanged.
+
+    Raises:
+        InvalidInputError: the schemas differ (the message contains the lines of
+            `diff`), or a keyword is unknown.
+
+    Examples:
+        >>> require(schema_of(saleAmount=T.LongType()), schema_of(SaleAmount=T.LongType()), ignore_extra=True)
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: schema differs: missing SaleAmount bigint; did you mean ...
+    """
+    reject_unknown("keyword of require()", ignore, diff.__kwdefaults__ or ())
+    lines = diff(actual, expected, **ignore)
+    if lines:
+        before = "\n  - " if len(lines) > 1 else " "
+        raise InvalidInputError(
+            "schema differs:" + "".join(before + line for line in lines)
+        )
+    return actual
+
+
+def _schema(given: DataFrame | T.StructType) -> T.StructType:
+    return given.schema if isinstance(given, DataFrame) else given
+
+
+def infer(
+    spark: SparkSession,
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,  # noqa: A002 - Spark's own word
+    **options: Any,
+) -> T.StructType:
+    r"""Infer the schema of sample files, as Spark does; `print(to_code(...))` gives code to paste.
+
+    CSV and JSON files are read to the end. Quotes are read as RFC 4180 has them
+    (`escape='"'`), and partition values as text. The log has a line for each option
+    that a source of these files needs, and for columns that are not what Spark alone
+    would make of them:
+
+    - Line 1 of a CSV file has names if each of its fields is text and a column below is
+      not (`header=True`).
+    - The values of a CSV file may have ; or | or a tab between them, if line 1 has no
+      comma (`sep=";"`).
+    - A name in line 1 may be empty or there twice; Spark makes one of its own
+      (`enforceSchema=True`).
+    - A column of numbers, dates or booleans in a CSV file may have one of NA, N/A,
+      null, NULL, -, \N and ? for a missing value (`nulls="NA"`).
+    - A column of numbers in a CSV file stays text if one begins with a zero or a plus,
+      such as 01234, or has more digits than a DOUBLE keeps. So does a column of months,
+      such as 2026-01.
+    - Texts in JSON that are all times with their day are TIMESTAMP, and numbers of
+      which one has more digits than a DOUBLE keeps are DECIMAL, also within objects and
+      arrays.
+    - A quoted value of a CSV file may have line feeds, and JSON may go over several
+      lines (`multiLine=True`).
+    - Other lines that are not JSON are ignored.
+
+    Amounts of money are inferred as `double`: make them a decimal in the pasted code.
+
+    Args:
+        spark: the session, classic or Connect.
+        path: a file, a folder or a glob.
+        format: csv, json, orc or parquet. Default: from the name of the first file
+            (`.json`, `.jsonl`, `.parquet`, …), otherwise csv.
+        **options: Spark's reader options (`sep=";"`, `samplingRatio=0.1`). `header`,
+            `multiLine` and `nullValue` are not inferred if they are given.
+
+    Returns:
+        The inferred schema. All columns are nullable.
+
+    Raises:
+        InvalidInputError: the path or the format does not exist, or the files have no
+            rows (such as a CSV file with nothing but a header, with `header=True`) or
+            no schema, or an option is misspelt.
+
+    Examples:
+        In a session::
+
+            print(to_code(infer(spark, "samples/")))
+    """
+    check(infer, locals())
+    from sparkstream_kit.schemas.samples import inferred
+
+    return inferred(infer, spark, str(path), format, options)
+
+
+def to_code(schema: T.StructType) -> str:
+    """Write a schema as Python source that sets `SCHEMA` to its DDL text, one column to a line.
+
+    Spark itself writes the text, so a session must be running. The text does not say
+    that the elements of an array or the values of a map are never null, and of a
+    column's metadata it has the comment alone.
+
+    Args:
+        schema: the schema to write.
+
+    Returns:
+        The source text. `from_ddl`, the sources of files and `quarantine` take `SCHEMA`
+        as it is.
+
+    Raises:
+        InvalidInputError: no session is running.
+
+    Examples:
+        In a session::
+
+            print(to_code(schema_of(key="string", tags="array<bigint>")))
+            # SCHEMA = (
+            #     "key STRING, "
+            #     "tags ARRAY<BIGINT>"
+            # )
+    """
+    check(to_code, locals())
+    try:
+        columns = [T.StructType([field]).toDDL() for field in schema]
+    except (AssertionError, PySparkRuntimeError) as error:
+        # the first one on Spark Connect
+        raise InvalidInputError(
+            "to_code(): only a running Spark can write DDL; start a session first"
+        ) from error
+    body = ', "\n    "'.join(
+        json.dumps(each, ensure_ascii=False)[1:-1] for each in columns
+    )
+    return f'SCHEMA = (\n    "{body}"\n)\n'

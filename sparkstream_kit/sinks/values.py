@@ -1,0 +1,288 @@
+"""Extra: `sinks.by_value`: a sink for each value of a column, such as one table for each topic."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from sparkstream_kit._internal import columns
+from sparkstream_kit._internal.arguments import check, said
+from sparkstream_kit.checkpoints.logs import KIT
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sinks.base import Sink, Target, check_writes_batches, opened
+from sparkstream_kit.sinks.batches import computed_once, same_as
+from sparkstream_kit.sinks.ledger import folders_read, this_driver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import DataFrame
+
+    from sparkstream_kit._internal.spark.batch import Write
+    from sparkstream_kit._internal.spark.place import Place
+    from sparkstream_kit.sinks.base import Opening
+
+
+# A text that is a name in any file system and database: nothing that leads out of a
+# folder or hides a file.
+_PLAIN = re.compile(r"[^\W_][\w .+@-]{0,127}")
+
+
+def by_value(
+    column: str,
+    sink_of: Callable[[str], Sink],
+    *,
+    mode: str = "append",
+    most: int = 1_000,
+    any_value: bool = False,
+) -> Sink:
+    """Write the rows of each value of a column to a sink of their own, such as one table for each topic.
+
+    The targets are known from the rows: a new value gets its sink in the batch in which
+    it first appears. The batch is computed once, and one small query lists its values.
+    Then their rows are written, value by value, in the order of the values. A value
+    that a batch does not have costs nothing there. If a write fails, the batch fails;
+    it is replayed to all of its values.
+
+    The targets of the values of the last batch are checked when the query starts, all
+    others in the first batch that has rows for them. The checkpoint keeps the values of
+    the last batches in `sparkstream-kit/values`, so that a target that lacks rows, as
+    after a restore from an older backup, is refused.
+
+    Delivery: each sink keeps its own promise. After a crash between two sinks, or after
+    the last one, the batch is replayed to all of them, and a sink that writes exactly
+    once skips the batch if it has it. A driver that was thought dead and wakes up is
+    refused, also by a target that is new.
+
+    Args:
+        column: the column, whose values are taken as texts.
+        sink_of: a function that takes a value and returns its sink, which must work
+            batch by batch. It must give the same target for a value each time, and
+            another one for each other value. The sink gets the query's columns, also
+            `column`; use `taking` to drop it.
+        mode: the output mode of the query, `append` or `update`.
+        most: the most targets that are open at once, and the most values of a batch.
+            Those used longest ago are closed first; the query no longer knows then
+            which batch they got last.
+        any_value: call `sink_of` with every value, None for NULL. By default a batch
+            fails that has a value which is NULL, is longer than 128 characters, does
+            not begin with a letter or digit, or has others than letters, digits, spaces
+            and `. _ + @ -` in it: as a part of a path it could lead out of its folder,
+            or be hidden. So does a batch with a value whose dot would lead to another
+            schema of a database.
+
+    Raises:
+        InvalidInputError: the mode is `complete`; when the query starts, the column is
+            missing, or there is no checkpoint; in a batch, it has too many values or
+            one that is refused, `sink_of` returns no sink, a sink of Spark's own, one
+            that does not support the mode or one whose target another value or sink of
+            the query has, or a target refuses the query.
+
+    Examples:
+        >>> from sparkstream_kit import sinks
+        >>> sinks.by_value("topic", lambda topic: sinks.batch_files(f"lake/{topic}")).modes
+        ('append',)
+    """
+    check(by_value, locals())
+    if mode == "complete" or most < 1:
+        wrong = (
+            f"most is {most}; give 1 or more"
+            if most < 1
+            else "mode is complete; give append or update"
+        )
+        raise InvalidInputError(f"by_value(): {wrong}")
+
+    def open_known(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+        columns.find_column(frame, column, caller="by_value()")
+        if location is None:
+            raise InvalidInputError(
+                "by_value() notes values in the checkpoint; give start(…,"
+                " checkpoint='folder')"
+            )
+        opening.folders |= folders_read(frame)
+        shared = replace(opening, before={}, left=[])
+        driver = this_driver()
+        targets = _Targets(
+            column, sink_of, mode, most, any_value, location, shared, driver
+        )
+        opening.left.append(partial(location.write, f"{targets.file}.driver", driver))
+        targets.open_last(frame, opening)
+        return targets.write
+
+    return Sink(
+        kind=f"by_value({column})",
+        modes=(mode,),
+        promise="for each value, that of its sink",
+        after_rewind=(
+            "gives each sink its rows again; a sink with a ledger writes a replayed"
+            " batch with the same rows once, refuses others, and says how to set its"
+            " target back"
+        ),
+        needs_checkpoint=True,
+        advice="give by_value(…, mode='update') if its sinks support it",
+        writes_to=(Target("targets by", column),),
+        open=open_known,
+    )
+
+
+def _leads_out(value: str, target: Target) -> bool:
+    """Return whether the last dot of a value has become the one between a schema and its table."""
+    before, dot, _ = value.rpartition(".")
+    return bool(dot) and target.within.endswith(before)
+
+
+@dataclass
+class _Targets:
+    """The targets of a query by the values of a column; the other fields are those of `by_value`.
+
+    Attributes:
+        opening: what the openings during the run share with that of the start.
+        driver: this start of the query.
+        batches: by value, the one used longest ago first: its last batch, and the one
+            before that; -1 if unknown. The checkpoint has it, too.
+        writes: by value: the function that writes its batches, and the `before` of its
+            opening.
+    """
+
+    column: str
+    sink_of: Callable[[Any], Sink]
+    mode: str
+    most: int
+    any_value: bool
+    location: Place
+    opening: Opening
+    driver: str
+    batches: dict[str | None, tuple[int, int]] = field(default_factory=dict)
+    writes: dict[str | None, tuple[Write, dict[int, int]]] = field(default_factory=dict)
+
+    @property
+    def file(self) -> str:
+        """The file of the checkpoint that has `batches`; another has the driver of the last start."""
+        return f"{KIT}/values/{quote(self.column, safe='')}"
+
+    def open_last(self, frame: DataFrame, opening: Opening) -> None:
+        """Open the targets of the last batch, of which the checkpoint may have lost the plan."""
+        noted = json.loads(self.location.read(self.file) or "[]")
+        # What came later was rewound
+        known = max(self.location.entries("commits"), default=-1) + 1
+        self.batches = {
+            value: (last, former) for value, last, former in noted if last <= known
+        }
+        newest = max((last for last, _ in self.batches.values()), default=-1)
+        for value in [
+            value for value, (last, _) in self.batches.items() if last == newest
+        ]:
+            opening.left.append(self.open(value, frame, opening).end)
+
+    def open(self, value: str | None, frame: DataFrame, start: Opening) -> Opening:
+        """Open the target of a value, and return its opening, which the caller ends.
+
+        Raises:
+            InvalidInputError: its sink cannot be used, or has a target of others; or as
+                for the sink.
+        """
+        sink = self.sink_of(value)
+        me = f"{self.column} {value}"
+        # With an end of its own; the note of the checkpoint does not name the targets
+        # of single values.
+        opening = replace(start, before={}, left=[], former=())
+        if not isinstance(sink, Sink):
+            raise InvalidInputError(
+                f"by_value(): the function returned {said(sink)} for {me}; return a"
+                " sink"
+            )
+        check_writes_batches(sink, "by_value()")
+        if self.mode not in sink.modes:
+            raise InvalidInputError(
+                f"by_value(): sink {sink.kind} of {me} supports"
+                f" {' and '.join(sink.modes)}, not {self.mode}; give by_value(…,"
+                f" mode={sink.modes[0]!r}), or another sink"
+            )
+        opening.allows(sink)
+        last, former = self.batches[value]
+        opening.before.update({last: former, last + 1: last})
+        for target in sink.writes_to:
+            if value is not None and not self.any_value and _leads_out(value, target):
+                raise InvalidInputError(
+                    f"by_value(): the dot in {me} would lead to the schema"
+                    f" {target.within}; replace it in the name of the table:"
+                    " value.replace('.', '_')"
+                )
+            # Of two values with one target, the second would be taken for a replay, and
+            # its rows be skipped.
+            if (other := opening.targets.setdefault(same_as(target), me)) != me:
+                raise InvalidInputError(
+                    f"by_value(): {me} and {other} have the same target, {target}; give"
+                    " each a target of its own, or give both one value in the column"
+                )
+        self.writes[value] = opened(sink, frame, self.location, opening), opening.before
+        return opening
+
+    def check_driver(self) -> None:
+        """Refuse to go on if another driver has started the query: the epochs of its targets are newer."""
+        if (driver := self.location.read(f"{self.file}.driver")) != self.driver:
+            raise InvalidInputError(
+                f"another driver has started to write to the targets by {self.column}"
+                f" ({driver}); this one ends"
+            )
+
+    def write(self, batch: DataFrame, number: int) -> None:
+        """Write the rows of each value to its sink."""
+        text = columns.column(self.column).cast("string")
+        with computed_once(batch):
+            some = (
+                batch.select(text.alias("value"))
+                .distinct()
+                .orderBy("value")
+                .limit(self.most + 1)
+            )
+            values = [row[0] for row in some.collect()]
+            self.check_values(values, number)
+            self.check_driver()
+            self.note(values, number)
+            for value in values:
+                if value not in self.writes:
+                    self.open(value, batch, self.opening).end()
+            self.check_driver()  # again: of two drivers, at least one sees the other
+            for value in values:
+                write, before = self.writes[value]
+                before.clear()
+                before[number] = self.batches[value][1]
+                write(batch.where(text.eqNullSafe(value)), number)
+
+    def check_values(self, values: list[str | None], number: int) -> None:
+        """Refuse a batch with too many values, or with one that the function must not get."""
+        if len(values) > self.most:
+            raise InvalidInputError(
+                f"by_value(): batch {number} has more than {self.most} values of"
+                f" {self.column}, each with a target of its own; give most=…, or a"
+                " column with fewer values"
+            )
+        for value in values:
+            if not self.any_value and not _PLAIN.fullmatch(value or ""):
+                raise InvalidInputError(
+                    f"by_value(): batch {number} has {self.column} {value!r}, which is"
+                    " no plain name; replace it in the query, or give any_value=True"
+                    " and let the function make a name of it"
+                )
+
+    def note(self, values: list[str | None], number: int) -> None:
+        """Note the batch of the values before they are written; forget and close the oldest beyond `most`."""
+        for value in values:
+            last, before = self.batches.pop(value, (-1, -1))
+            # A later batch is from before a rewind: then nothing is known.
+            self.batches[value] = (
+                number,
+                (before if last == number else last if last < number else -1),
+            )
+        for value in [*self.batches][: -self.most]:
+            del self.batches[value]
+            self.writes.pop(value, None)
+        self.location.write(
+            self.file,
+            json.dumps([[value, *each] for value, each in self.batches.items()]),
+        )

@@ -1,0 +1,169 @@
+"""Extra: windows drawn as text, for `windows.explain`; needs no Spark."""
+
+from __future__ import annotations
+
+import textwrap
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from sparkstream_kit._internal.durations import Duration, delay_of, sizes
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - all times in this module are in UTC, without a time zone
+_WEEK = timedelta(weeks=1)
+_WIDTH = 80
+_WINDOWS_SHOWN = 8  # of the windows that a row falls into
+
+
+def explain(
+    length: Duration,
+    slide: Duration | None = None,
+    watermark: Duration | None = None,
+    at: str | datetime | None = None,
+    offset: Duration | None = None,
+) -> str:
+    """Explain which windows a row falls into, when each closes, and when the row is too late.
+
+    This is `windows.explain`, with the same arguments.
+    """
+    try:
+        row = _moment(at)
+        delay = (
+            None
+            if watermark is None
+            else timedelta(microseconds=delay_of("watermark", watermark))
+        )
+        size, step, shift = (
+            timedelta(microseconds=each) for each in sizes(length, slide, offset)
+        )
+        count, windows = _windows(row, size, step, shift)
+        drawn = _drawn(row, windows, delay)
+    except OverflowError:
+        fix = "give shorter ones, or another time"
+        raise InvalidInputError(
+            f"windows of {length} reach out of the years 1 to 9999; {fix}"
+        ) from None
+    every = "" if slide is None else f" that start every {slide}"
+    lines = [
+        *_wrapped(f"A row of {row} in windows of {length}{every}:"),
+        "",
+        *drawn,
+        "",
+    ]
+    lines += [*_listed(count, windows, delay), "", *_rules(row, delay, watermark)]
+    if not step % _WEEK and not shift:
+        why = "Spark counts windows from 1970-01-01, a Thursday"
+        lines += [
+            "",
+            *_wrapped(
+                f"{why}: weeks start on Thursdays, and with an offset of 4 days on"
+                " Mondays."
+            ),
+        ]
+    return "\n".join(lines)
+
+
+def _windows(
+    row: datetime, size: timedelta, step: timedelta, shift: timedelta
+) -> tuple[int, list[tuple[datetime, datetime]]]:
+    """Return the number of windows that a row falls into, and the windows; of many, only both ends."""
+    newest = row - (row - _EPOCH - shift) % step
+    count = -(-(size - (row - newest)) // step)
+    back = range(count - 1, -1, -1)
+    half = _WINDOWS_SHOWN // 2
+    shown = [*back] if count <= _WINDOWS_SHOWN else [*back[:half], *back[-half:]]
+    starts = [newest - number * step for number in shown]
+    return count, [(start, start + size) for start in starts]
+
+
+def _drawn(
+    row: datetime, windows: Sequence[tuple[datetime, datetime]], delay: timedelta | None
+) -> list[str]:
+    """Draw a row, and below it its windows, each up to the time that closes it if that is not far away."""
+    first = windows[0][0]
+    end = windows[-1][1]
+    last = end if delay is None else end + min(delay, end - first)
+    gutter = max(len(_window(*each)) for each in windows) + 2
+
+    def place(moment: datetime) -> int:
+        return round(
+            (_WIDTH - gutter - 2) * ((min(moment, last) - first) / (last - first))
+        )
+
+    lines = [f"{'row':<{gutter}}{' ' * place(row)}x"]
+    for start, stop in windows:
+        drawn = " " * place(start) + "[" + "-" * (place(stop) - place(start) - 1) + ")"
+        if delay is not None:
+            drawn = drawn.ljust(place(stop + delay), ".") + (
+                "|" if stop + delay <= last else ">"
+            )
+        lines.append(f"{_window(start, stop):<{gutter}}{drawn}")
+    return lines
+
+
+def _window(start: datetime, end: datetime) -> str:
+    """Return a window as text, such as "2026-01-14 12:00:00 to 13:00:00"."""
+    return f"{start} to {end.time() if start.date() == end.date() else end}"
+
+
+def _listed(
+    count: int, windows: Sequence[tuple[datetime, datetime]], delay: timedelta | None
+) -> list[str]:
+    """Return the lines that list the windows and when each closes."""
+    falls = f"It falls in {count:,} windows" if count > 1 else "It falls in 1 window"
+    head = f"{falls}:"
+    if delay is not None:
+        head = (
+            f"{falls}. {'Each' if count > 1 else 'It'} closes when the query has seen a"
+            " row this new:"
+        )
+    listed = []
+    for start, end in windows:
+        window = _window(start, end)
+        closes = "" if delay is None else end + delay
+        line = f"  {window}   {closes}".rstrip()
+        listed.append(line if len(line) <= _WIDTH else f"  {window}\n    {closes}")
+    if count > len(windows):
+        listed.insert(len(windows) // 2, f"  … {count - len(windows):,} more")
+    return [head, *listed]
+
+
+def _rules(
+    row: datetime, delay: timedelta | None, watermark: Duration | None
+) -> list[str]:
+    """Return lines about what Spark does with windows and late rows."""
+    if delay is None:
+        return _wrapped(
+            "Without a watermark no window ever closes and no row is late: Spark keeps"
+            " all of them in its state, and refuses mode append. Times are in UTC; a"
+            " window's end belongs to the next one."
+        )
+    return _wrapped(
+        "The watermark of a batch is the newest time that earlier batches saw, less"
+        f" {watermark}. When it reaches a window's end, the window closes: mode append"
+        " writes its result, and Spark drops rows that come for it later. A row of"
+        f" {row} is late once a row of {row + delay} has been seen; until its windows"
+        " close it still counts in them. In mode complete no window closes and no row"
+        " is late. Times are in UTC; a window's end belongs to the next one."
+    )
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, break_on_hyphens=False)
+
+
+def _moment(at: str | datetime | None) -> datetime:
+    """Return the time of the row, in UTC; a time without a date gets an example date, which is shown."""
+    given = at or "12:47"
+    if isinstance(given, str):
+        try:
+            given = datetime.fromisoformat(
+                f"2026-01-14 {given}" if given[2:3] == ":" else given
+            )
+        except ValueError:
+            fix = "write it like '12:47' or '2026-01-14 12:47:30'"
+            raise InvalidInputError(f"cannot read the time {at!r}; {fix}") from None
+    return given.astimezone(UTC).replace(tzinfo=None) if given.tzinfo else given
