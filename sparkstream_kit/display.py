@@ -87,7 +87,7 @@ def explain(
 def _windows(
     row: datetime, size: timedelta, step: timedelta, shift: timedelta
 ) -> tuple[int, list[tuple[datetime, datetime]]]:
-    """Return the number of windows that a row falls into, and the windows; of many, only both ends."""
+    """Return how many windows a row is in, and the windows; of many, only both ends."""
     newest = row - (row - _EPOCH - shift) % step
     count = -(-(size - (row - newest)) // step)
     back = range(count - 1, -1, -1)
@@ -100,7 +100,7 @@ def _windows(
 def _drawn(
     row: datetime, windows: Sequence[tuple[datetime, datetime]], delay: timedelta | None
 ) -> list[str]:
-    """Draw a row, and below it its windows, each up to the time that closes it if that is not far away."""
+    """Draw a row and its windows, each up to when it closes if that is not far away."""
     first = windows[0][0]
     end = windows[-1][1]
     last = end if delay is None else end + min(delay, end - first)
@@ -174,7 +174,10 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _moment(at: str | datetime | None) -> datetime:
-    """Return the time of the row, in UTC; a time without a date gets an example date, which is shown."""
+    """Return the row's time in UTC; without a date it gets an example date.
+
+    The example date is shown.
+    """
     given = at or "12:47"
     if isinstance(given, str):
         try:
@@ -195,13 +198,19 @@ _BAR = 160  # pixels of the longest bar
 
 
 def in_notebook() -> bool:
-    """Return whether a notebook runs this process and can show HTML, unlike IPython in a terminal."""
+    """Return whether a notebook runs this process, so that HTML can be shown.
+
+    IPython in a terminal is none.
+    """
     ipython = sys.modules.get("IPython")  # which a notebook has imported
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def show_html(what: object, **how: Any) -> Any:
-    """Show an object or HTML in a notebook; with `display_id=True`, return the handle that updates it."""
+    """Show an object or HTML in a notebook; with `display_id=True`, return its handle.
+
+    The handle updates what is shown.
+    """
     from IPython.display import display
 
     return display(what, **how)
@@ -294,7 +303,8 @@ def line(
         height: in pixels.
 
     Examples:
-        >>> line([0, 1, 2], 2, BLUE, width=100, height=20).partition('line points="')[2].partition('"')[0]
+        >>> chart = line([0, 1, 2], 2, BLUE, width=100, height=20)
+        >>> chart.partition('line points="')[2].partition('"')[0]
         '0.0,19.0 50.0,10.0 100.0,1.0'
     """
     step = width / max(len(values) - 1, 1)

@@ -1,4 +1,4 @@
-"""Logs of web servers: `quarantine.parse_log` parses lines in the common and in the combined format."""
+"""Logs of web servers: `quarantine.parse_log` reads the common and combined formats."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TIME = "dd/MMM/yyyy:HH:mm:ss Z"
 
 
 def parse_log(lines: DataFrame) -> DataFrame:
-    """Parse lines of a web server's log in the common or the combined format; each line gives one row.
+    """Parse a web server's log in the common or combined format; each line is one row.
 
     A line is bad when it is not valid UTF-8 or not in the format, when its time cannot
     be read, when its status is not a number of three digits, or when its bytes are
