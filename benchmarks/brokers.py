@@ -24,7 +24,10 @@ TIMED = 1000  # records
 
 
 def kafka(scale: float) -> Iterator[Table]:
-    """From one topic to another with a clock at both ends, and a backlog of JSON records; one broker here."""
+    """From one topic to another, timed at both ends, and a backlog of JSON records.
+
+    There is one broker, on this machine.
+    """
     sys.path.insert(0, str(ROOT / "tests"))
     from systems import kafka as brokers
     from systems.conftest import jars
@@ -97,7 +100,7 @@ def kafka(scale: float) -> Iterator[Table]:
 
 
 def arrival(scale: float) -> Iterator[Table]:
-    """From a record's send, or a file's rename, to the moment at which a reader of the target sees the row.
+    """From a record's send, or a file's rename, until a reader of the target sees the row.
 
     The JVM has 20 seconds to warm up. The topic has one partition, which one core reads
     and parses: at 20,000 rows a second, with the check of each value, that core is busy

@@ -34,15 +34,16 @@ _PER_SECOND = 10_000
 _WINDOW = 10_000  # milliseconds
 
 _SALES = (
-    ("OrderID", int), ("OrderDate", str), ("Quantity", int), ("DiscountPct", float), ("Rate", float),
-    ("SaleAmount", float), ("CustomerName", str), ("State", str), ("Region", str), ("ProductKey", str),
-    ("RowCount", int), ("ProfitMargin", float),
+    ("OrderID", int), ("OrderDate", str), ("Quantity", int), ("DiscountPct", float),
+    ("Rate", float), ("SaleAmount", float), ("CustomerName", str), ("State", str),
+    ("Region", str), ("ProductKey", str), ("RowCount", int), ("ProfitMargin", float),
 )  # fmt: skip
 
 
 def sales(rows: int) -> tuple[Path, list[list[Any]]]:
-    """Return a folder with sales in csv/, json/ and parquet/, and the truth: [product, total] by product.
+    """Return a folder of sales in CSV, JSON and Parquet, and the true total of each product.
 
+    They are in csv/, json/ and parquet/, and the truth is [product, total] by product.
     The totals are texts with two decimals.
     """
     folder = _made(f"sales-{rows}", lambda folder: _make_sales(folder, rows))
@@ -76,7 +77,7 @@ def events(count: int) -> tuple[Path, list[list[Any]]]:
 
 
 def lines(name: str, rows: int, files: int) -> Path:
-    """Return a folder of files with the first rows of one of the kit's datasets, such as "cards"."""
+    """Return a folder of files with the first rows of a kit dataset, such as "cards"."""
 
     def make(folder: Path) -> None:
         known = DATASETS[name]

@@ -13,7 +13,7 @@ __all__ = ["delta", "iceberg"]
 
 
 def delta(scale: float) -> Iterator[Table]:
-    """Ten totals of a batch of 1,000 rows upserted into a Delta table: the median of 20 warm batches."""
+    """Ten totals of 1,000 rows upserted into a Delta table: the median of 20 warm batches."""
     del scale
 
     def program(name: str, *command: str, **more: Any) -> Program:

@@ -170,7 +170,10 @@ def by_java(
     folder: Path,
     truth: object,
 ) -> Iterator[Table]:
-    """The same with this Java and with a newer one, if there is one in /usr/lib/jvm, one test, and phases."""
+    """Compare the first result, one test and the phases of a start, by Java.
+
+    The Javas are this one and, if there is one in /usr/lib/jvm, a newer one.
+    """
     newer = [
         home
         for home in Path("/usr/lib/jvm").glob("*")
@@ -224,7 +227,10 @@ def by_java(
 
 
 def settings_by_hand() -> dict[str, str]:
-    """Return the environment that gives plain PySpark the settings of `local`, without options of Java."""
+    """Return an environment that gives plain PySpark the settings of `local`.
+
+    Options of Java are left out.
+    """
     settings = {
         key: value
         for key, value in read_profile("local").items()
@@ -237,7 +243,10 @@ def settings_by_hand() -> dict[str, str]:
 
 
 def by_phase(homes: Mapping[str, str], folder: Path) -> Table:
-    """Where the seconds of a start are: of each phase its seconds, and the CPU seconds of all processes."""
+    """Return a table of where the seconds of a start go, phase by phase.
+
+    Each phase has its seconds, and the CPU seconds of all processes.
+    """
     command = HERE / "start" / "phases.py"
     programs = []
     for name, home in homes.items():
@@ -258,7 +267,10 @@ def by_phase(homes: Mapping[str, str], folder: Path) -> Table:
 
 
 def spent(run: Measured, *, before: str, phase: str, which: int) -> float:
-    """Return the seconds (0) or CPU seconds (1) from the end of `before`, or the start, to `phase`'s."""
+    """Return the seconds (0) or the CPU seconds (1) that one phase of a start took.
+
+    The phase begins at the end of `before`, or at the start if that is empty.
+    """
     ends = {"": (0.0, 0.0)} | {text: (at, cpu) for at, cpu, text in run.lines}
     return ends[phase][which] - ends[before][which]
 
@@ -301,7 +313,10 @@ def warm_server() -> Iterator[dict[str, str]]:
 
 
 def batch(scale: float) -> Iterator[Table]:
-    """A micro-batch of twelve rows from a CSV file: the median after the first third (the JVM warms up)."""
+    """A micro-batch of twelve rows from a CSV file: the median of the later batches.
+
+    The first third of the batches does not count, because the JVM warms up.
+    """
     batches = 60 if scale >= 1 else 30
     bounds = {"sum": (115, 80), "stateless": (75, 45)}
     for kind, title in (
@@ -361,7 +376,10 @@ def rows_a_batch(run: Measured) -> float:
 
 
 def overhead(scale: float) -> Iterator[Table]:
-    """The kit against hand-tuned plain PySpark with the same settings: CPU seconds of driver and JVM."""
+    """The kit against hand-tuned plain PySpark: CPU seconds of the driver and the JVM.
+
+    Both have the same settings.
+    """
     rows = int(ROWS * scale)
     folder, truth = data.sales(rows)
     args = ("csv", folder / "csv", "5")
@@ -426,7 +444,10 @@ def listener(scale: float) -> Iterator[Table]:
 
 
 def monitoring(scale: float) -> Iterator[Table]:
-    """What watching a run takes: a batch in the run's own thread, and of CPU, at 100 batches a second."""
+    """What it costs to watch a run: the time of a batch in the run's own thread, and CPU.
+
+    The CPU time is that at 100 batches a second.
+    """
     count = 1000 if scale >= 1 else 300
     recorded = ROOT / "tests" / "recorded" / "progress.jsonl"
 
@@ -536,10 +557,11 @@ def waiting(scale: float) -> Iterator[Table]:
 
 
 def history(scale: float) -> Iterator[Table]:
-    """What the past costs: CPU seconds of Python and the JVM, from a start through 40 batches of one file.
+    """What the past costs: CPU seconds from a start through 40 batches of one file.
 
-    The log of the file source lists the files of the past. The first start of the kit
-    takes them out of the log; the second start finds it short.
+    The CPU seconds are those of Python and the JVM. The log of the file source lists
+    the files of the past. The first start of the kit takes them out of the log; the
+    second start finds it short.
     """
     cpu = lambda run: float(run.result["cpu"])  # noqa: E731
     for files in (0, 100_000, 1_000_000) if scale >= 1 else (0, 100_000):

@@ -1,4 +1,4 @@
-"""Run a command and account for all of its processes: what was printed and when, and their CPU time.
+"""Run a command; record what it prints and when, and the CPU time of its processes.
 
 Python starts Spark's JVM and does not wait for it: this process becomes the parent of
 what is orphaned, and adds up the kernel's own account of each child. The kernel keeps
@@ -30,9 +30,11 @@ _SIGCHLD = 1 << (signal.SIGCHLD - 1)  # in a mask of signals
 
 
 def main() -> int:
-    """Print one JSON object: lines ([seconds, CPU seconds so far, text]), cpu (seconds), code, others.
+    """Run the command, and print one JSON object with what it printed, took and returned.
 
-    `others` is the part of the machine's time that went to other processes meanwhile.
+    The object has `lines` ([seconds, CPU seconds so far, text]), `cpu` (seconds),
+    `code` and `others`. `others` is the part of the machine's time that went to other
+    processes meanwhile.
     """
     limit, errors, *command = sys.argv[1:]
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -136,7 +138,7 @@ def _cpu_of_machine() -> float:
 
 
 def _cpu_of_session(session: int) -> float:
-    """Return the CPU seconds so far of the processes of a session, with those they have waited for."""
+    """Return the CPU seconds so far of a session's processes and of those they waited for."""
     of = (fields for _, fields in _stats() if int(fields[3]) == session)
     return sum(sum(map(int, fields[11:15])) for fields in of) / _TICK
 

@@ -1,4 +1,6 @@
-"""Measures the kit beside what one would do without it; `make bench` and `make bench-full` run all of it.
+"""Measures the kit beside what one would do without it.
+
+`make bench` and `make bench-full` run all of it.
 
 Every result is compared with the truth, which the generators know without Spark, before
 its time counts. Programs take turns, every second round backwards. A time is that from

@@ -1,4 +1,4 @@
-"""Runs programs in turn and keeps what they took; a result that is not the expected one counts as none."""
+"""Runs programs in turn and keeps what they took; a wrong result counts as none."""
 
 from __future__ import annotations
 
@@ -208,9 +208,10 @@ class Table:
 def measure(
     table: Table, runs: int | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Run a table's programs in turn, every second round backwards, and return its figures as JSON has them.
+    """Run a table's programs in turn, and return its figures as JSON has them.
 
-    A program that fails once is not run again, and has a note instead of figures.
+    Every second round goes backwards. A program that fails once is not run again, and
+    has a note instead of figures.
     """
     truth = table.truth
     rows: dict[str, dict[str, Any]] = {
@@ -299,7 +300,10 @@ def python_of(engine: str) -> str:
 
 
 def properties(profile: str, java: str | None = None) -> str:
-    """Return the file that gives plain PySpark the settings of a profile, for a Java by its home."""
+    """Return the file that gives plain PySpark the settings of a profile.
+
+    They are for the Java whose home is given, or for the one that is found.
+    """
     env = os.environ | ({"JAVA_HOME": java} if java else {})
     made = subprocess.run(
         ["sparkstream", "conf", profile],

@@ -55,7 +55,10 @@ RUNS = {
 
 
 def jobs(scale: float) -> Iterator[Table]:
-    """Each job with its own feed, one file in each of ten batches: rows a second from the session's start."""
+    """Each job with its own feed, in ten batches of one file: rows a second.
+
+    The time begins when the session is up.
+    """
     for name, job in RUNS.items():
         yield of_job(name, job, int(ROWS * scale))
 

@@ -65,7 +65,10 @@ def throughput(scale: float) -> Iterator[Table]:
 
 
 def yahoo(scale: float) -> Iterator[Table]:
-    """The Yahoo streaming benchmark: views joined with 1,000 ads, counted by campaign and 10 s window."""
+    """The Yahoo streaming benchmark: ad views counted by campaign and 10 s window.
+
+    The views are joined with 1,000 ads.
+    """
     count = int(ROWS * scale)
     folder, truth = data.events(count)
     ads = folder / "ads.json"

@@ -1,4 +1,4 @@
-"""Sales by product and hour, from a folder of JSON files: a first job of your own, to copy and change.
+"""Sales by product and hour from a folder of JSON files: a first job to copy and change.
 
 Each line is a sale: {"time": "2024-01-01T08:10:00Z", "product": "tea", "amount": 2}
 Once an hour is over, its totals come to OUT_DIR/totals: `cat OUT_DIR/totals/*/*.json`
@@ -26,14 +26,17 @@ SALES = "time TIMESTAMP NOT NULL, product STRING NOT NULL, amount INT NOT NULL"
 
 
 def sales(lines: DataFrame, watermark: str) -> DataFrame:
-    """Return time, product and amount, and the columns of `quarantine` that say why a line is bad."""
+    """Return time, product and amount; columns of `quarantine` say why a line is bad."""
     return windows.with_watermark(
         quarantine.parse_json(lines, SALES), "time", watermark
     )
 
 
 def transform(rows: DataFrame) -> DataFrame:
-    """Return start and end (timestamp), product (string) and total (bigint); a bad row has no time."""
+    """Return the total of each product in each hour; a bad row has no time.
+
+    The columns are start and end (timestamp), product (string) and total (bigint).
+    """
     hours = rows.groupBy(windows.tumbling("time", "1 hour"), "product")
     return windows.flatten(hours.agg(F.sum("amount").alias("total")))
 

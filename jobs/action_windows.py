@@ -1,4 +1,4 @@
-"""Actions counted by the hour in which they happened, from the rows that the job `action_rows` writes.
+"""Actions counted by the hour in which they happened, from what `action_rows` writes.
 
 OUT_DIR gets a directory for each batch: in mode append windows that have closed, in
 mode update windows that have changed, in mode complete all windows. With the

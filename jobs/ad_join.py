@@ -1,8 +1,8 @@
-"""Views of ads, each with its first click in time, or none, in OUT_DIR/views; bad lines in OUT_DIR/bad.
+"""Views of ads, each with its first click in time, or none; bad lines are kept aside.
 
-The files are JSON lines with the fields of the Yahoo streaming benchmark; a showing has
-its own ad_id. A view is written when the watermark is ten minutes past it, or by
---drain. Late rows are only counted.
+Views are in OUT_DIR/views, bad lines in OUT_DIR/bad. The files are JSON lines with the
+fields of the Yahoo streaming benchmark; a showing has its own ad_id. A view is written
+when the watermark is ten minutes past it, or by --drain. Late rows are only counted.
 Guarantee: every view exactly once, also where it or its click comes twice, for every
 reader, over stops and restarts on the same OUT_DIR.
 Run: spark-submit jobs/ad_join.py INPUT_DIR OUT_DIR
@@ -27,7 +27,7 @@ EVENTS = """user_id STRING, page_id STRING, ad_id STRING NOT NULL, ad_type STRIN
 
 
 def parse(lines: DataFrame, delay: str) -> DataFrame:
-    """Return the events, with a watermark, and the columns of `quarantine` that say why a line is bad."""
+    """Return the events with a watermark; columns of `quarantine` say why a line is bad."""
     events = quarantine.parse_json(lines, EVENTS)
     return windows.with_watermark(events, "event_time", delay)
 
@@ -35,7 +35,11 @@ def parse(lines: DataFrame, delay: str) -> DataFrame:
 def transform(
     lines: DataFrame, *, delay: str = "10 minutes", within: str = "10 minutes"
 ) -> DataFrame:
-    """Return each view: ad_id, user_id, page_id, ad_type, shown_at, and clicked_at, null without a click."""
+    """Return each view of an ad, with the time of its first click if there is one.
+
+    The columns are ad_id, user_id, page_id, ad_type, shown_at and clicked_at; without a
+    click, clicked_at is null.
+    """
     events = quarantine.good_rows(parse(lines, delay))
 
     def of(kind: str) -> DataFrame:

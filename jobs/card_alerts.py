@@ -69,7 +69,7 @@ def transform(lines: DataFrame, watermark: str = "10 minutes") -> DataFrame:
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
-    """Run the job: the alerts go to standard output and OUT_DIR, everything else to standard error."""
+    """Run the job: alerts go to standard output and OUT_DIR, all else to standard error."""
     flags = (
         *jobflags.LINES,
         "OUT_DIR",

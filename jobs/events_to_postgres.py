@@ -1,4 +1,4 @@
-"""Events of a shop from CSV files into a table: checked, each once, and all of a batch or nothing of it.
+"""Events of a shop from CSV files into a table: checked, each once, in whole batches.
 
 The columns are event_id, time, user, product, type and price. What cannot be read, has
 an unknown type, a price below 0 or a time ahead of the clock is a row of the table
@@ -22,8 +22,8 @@ from sparkstream_kit import (
     windows,
 )
 
-EVENTS = """event_id STRING NOT NULL, time TIMESTAMP NOT NULL, user STRING NOT NULL, product STRING NOT NULL,
-    type STRING NOT NULL, price DECIMAL(10,2) NOT NULL"""
+EVENTS = """event_id STRING NOT NULL, time TIMESTAMP NOT NULL, user STRING NOT NULL,
+    product STRING NOT NULL, type STRING NOT NULL, price DECIMAL(10,2) NOT NULL"""
 TYPES = ["view", "cart", "purchase"]
 
 

@@ -1,4 +1,4 @@
-"""Count the words of a Kafka topic; each count that has changed is printed, or written to the topic --to.
+"""Count the words of a Kafka topic; a count that changes is printed, or written to --to.
 
 In --to a record has the word as its key and {"word": …, "count": …} as its value, and
 the last record of a word has its count. A record that comes twice after a crash has the
@@ -30,7 +30,7 @@ def most_frequent_first(counts: DataFrame) -> DataFrame:
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
-    """Run the job: the counts go to standard output or to a topic, everything else to standard error."""
+    """Run the job: counts go to standard output or to a topic, all else to standard error."""
     flags = (
         flag
         for flag in jobflags.LINES

@@ -30,7 +30,10 @@ def requests(lines: DataFrame, watermark: str) -> DataFrame:
 
 
 def transform(rows: DataFrame, report: str = "errors") -> DataFrame:
-    """Return start, end, path, requests, errors and p95 of the bytes; or of sessions the host and the sum.
+    """Return requests, errors and sizes by minute and path, or by session and host.
+
+    The columns are start, end, path, requests, errors and p95 of the bytes. Sessions
+    have the host in place of the path, and the sum of the bytes in place of p95.
 
     p95 is off by at most a thousandth of the group's rows, in their order
     (approx_percentile). A sum beyond the range of BIGINT is null.

@@ -1,8 +1,9 @@
-"""Sales files in, typed rows out: good rows in OUT_DIR/good, bad lines with the reason in OUT_DIR/bad.
+"""Sales files in, typed rows out; bad lines are kept aside with the reason.
 
-The files are CSV of the twelve sales columns, without headers or with --header. Each
-batch becomes one directory of Parquet in either folder, put in place whole; every line
-is a row in one of them, and nothing is rounded or nulled.
+Good rows are in OUT_DIR/good, bad lines in OUT_DIR/bad. The files are CSV of the twelve
+sales columns, without headers or with --header. Each batch becomes one directory of
+Parquet in either folder, put in place whole; every line is a row in one of them, and
+nothing is rounded or nulled.
 Guarantee: every line exactly once, for every reader, over stops and restarts on the
 same OUT_DIR.
 Run: spark-submit jobs/sales_clean.py INPUT_DIR OUT_DIR
@@ -24,9 +25,10 @@ from sparkstream_kit import (
     start,
 )
 
-SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
-    SaleAmount DECIMAL(12,2) NOT NULL, CustomerName STRING, State STRING, Region STRING,
-    ProductKey STRING NOT NULL, RowCount INT, ProfitMargin DECIMAL(9,4)"""
+SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4),
+    Rate DECIMAL(12,2), SaleAmount DECIMAL(12,2) NOT NULL, CustomerName STRING,
+    State STRING, Region STRING, ProductKey STRING NOT NULL, RowCount INT,
+    ProfitMargin DECIMAL(9,4)"""
 
 
 def transform(

@@ -22,13 +22,14 @@ from sparkstream_kit import (
     start,
 )
 
-SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
-    SaleAmount DECIMAL(12,2) NOT NULL, CustomerName STRING, State STRING, Region STRING,
-    ProductKey STRING NOT NULL, RowCount INT, ProfitMargin DECIMAL(9,4)"""
+SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4),
+    Rate DECIMAL(12,2), SaleAmount DECIMAL(12,2) NOT NULL, CustomerName STRING,
+    State STRING, Region STRING, ProductKey STRING NOT NULL, RowCount INT,
+    ProfitMargin DECIMAL(9,4)"""
 
 
 def transform(lines: DataFrame, *, header: bool = False) -> DataFrame:
-    """Return Orders and TotalSales of each ProductKey, and Orders of each Problem that lines have."""
+    """Return Orders and TotalSales of each ProductKey, and Orders of each Problem of lines."""
     sales = quarantine.parse_csv(lines, SALES, date_format="M/d/yy", header=header)
     groups = sales.groupBy("ProductKey", F.col(quarantine.REASON).alias("Problem"))
     return groups.agg(
@@ -37,7 +38,10 @@ def transform(lines: DataFrame, *, header: bool = False) -> DataFrame:
 
 
 def totals(counted: DataFrame) -> DataFrame:
-    """Return the result: ProductKey (string), Orders (bigint) and TotalSales (decimal), biggest first."""
+    """Return the result, biggest first: ProductKey, Orders and TotalSales.
+
+    Their types are string, bigint and decimal.
+    """
     # One task sorts these few rows; over several partitions Spark runs a job to sample
     # them first.
     good = counted.where("Problem IS NULL").drop("Problem").coalesce(1)

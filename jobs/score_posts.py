@@ -1,7 +1,8 @@
-"""Posts scored by a model as they arrive, in OUT_DIR/scored; bad lines with the reason in OUT_DIR/bad.
+"""Posts scored by a model as they arrive; bad lines are kept aside with the reason.
 
-The files are JSON lines: id, time, text and, if known, label (ham or spam). MODEL is a
-folder of versions, to which train_posts.py adds one.
+Scored posts are in OUT_DIR/scored, bad lines in OUT_DIR/bad. The files are JSON lines:
+id, time, text and, if known, label (ham or spam). MODEL is a folder of versions, to
+which train_posts.py adds one.
 Guarantee: every post exactly once, for every reader; one that comes again is scored by
 the same version.
 Run: spark-submit jobs/score_posts.py INPUT_DIR MODEL OUT_DIR

@@ -1,4 +1,4 @@
-"""Alerts on temperatures: far from a device's moving mean, or a device that is silent for ten minutes.
+"""Alerts on temperatures far from a device's moving mean, and on ten minutes of silence.
 
 The files are JSON lines with device, time and temperature. Alerts are printed and kept
 in OUT_DIR/alerts, other lines in OUT_DIR/bad. Readings are looked at in the order of
@@ -27,7 +27,7 @@ READINGS = "device STRING NOT NULL, time TIMESTAMP NOT NULL, temperature DOUBLE"
 
 
 def parse(lines: DataFrame, watermark: str) -> DataFrame:
-    """Return the readings, with a watermark, and the columns of `quarantine` that say why a line is bad."""
+    """Return the readings with a watermark; columns of `quarantine` say why a line is bad."""
     return windows.with_watermark(
         quarantine.parse_json(lines, READINGS), "time", watermark
     )
@@ -48,7 +48,7 @@ def transform(
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
-    """Run the job: the alerts go to standard output and OUT_DIR, everything else to standard error."""
+    """Run the job: alerts go to standard output and OUT_DIR, all else to standard error."""
     flags = (*jobflags.LINES, "OUT_DIR", "--max-bad", *jobflags.EVENT_TIME)
     parser = jobflags.parser(__doc__, *flags, *jobflags.RUN, max_files_per_trigger=1)
     parser.set_defaults(watermark="2 minutes")

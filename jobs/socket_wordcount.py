@@ -31,7 +31,7 @@ def transform(lines: DataFrame) -> DataFrame:
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
-    """Run the job: the counts of each batch go to standard output, everything else to standard error."""
+    """Run the job: counts of each batch go to standard output, all else to standard error."""
     # A socket cannot send again
     left_out = ("--checkpoint", "--available-now", "--continues", "--shadow")
     flags = (

@@ -1,4 +1,4 @@
-"""A model of spam, trained on labelled posts: a new version in the folder MODEL, for score_posts.py.
+"""A model of spam, trained on labelled posts: a new version in MODEL, for score_posts.py.
 
 The files are JSON lines: id, time, text and label (ham or spam); other lines and other
 labels are left out.
@@ -23,7 +23,10 @@ NAMED = (
 
 
 def train(posts: DataFrame, library: str) -> Any:
-    """Return a model of the words, of pyspark.ml or of scikit-learn, whose `prediction` is a label."""
+    """Return a model of the words, whose `prediction` is a label.
+
+    It is a model of pyspark.ml, or of scikit-learn if the library is sklearn.
+    """
     if library == "sklearn":
         from sklearn import feature_extraction, linear_model, pipeline
 

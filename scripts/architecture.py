@@ -1,10 +1,11 @@
-"""Draw the map in docs/architecture.md from the code: levels, what each room is, which box uses which.
+"""Draw the map in docs/architecture.md from the code.
 
 A room is a module or a folder at the top of the package or in `_internal`, or a module or
 folder of another level than the folder that it is in. The first line of its docstring says
 its level. A box has the rooms that belong together.
 
-Run: python scripts/architecture.py [--check]    # --check: exit code 1 if the page is not up to date
+Run: python scripts/architecture.py [--check]
+With --check, the exit code is 1 if the page is not up to date.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def _room_of_name(name: str, package: Path) -> str:
 
 
 def _named(tree: ast.Module, package: Path) -> set[str]:
-    """Return the rooms that a module imports by their names, when one of its attributes is asked for."""
+    """Return the rooms that a module imports by name when an attribute of it is asked for."""
     if "attributes(__name__" not in ast.unparse(tree):
         return set()
     texts = {
@@ -146,7 +147,7 @@ def lazily(tree: ast.Module) -> set[str]:
 
 
 def purposes(package: Path) -> list[tuple[str, str, str]]:
-    """Return each room with its level and its purpose, both from the first line of its docstring."""
+    """Return each room with its level and purpose, from the first line of its docstring."""
     found = []
     for room in rooms(package):
         level, purpose = said(module_of(package / room)) or ("", "")
@@ -156,7 +157,10 @@ def purposes(package: Path) -> list[tuple[str, str, str]]:
 
 
 def said(path: Path) -> tuple[str, str] | None:
-    """Return the level and the purpose in the first line of a module's docstring, if it says a level."""
+    """Return the level and purpose that a module's docstring begins with.
+
+    None if its first line says no level.
+    """
     text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
     level, _, purpose = text.partition("\n")[0].partition(": ")
     return (level, purpose) if level in LEVELS else None

@@ -1,4 +1,7 @@
-"""A small cluster on this machine, for `make cluster`: Spark's master, two workers and HDFS, until Ctrl-C."""
+"""A small cluster on this machine, for `make cluster`, until Ctrl-C.
+
+It is Spark's master, two workers and HDFS.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,8 @@ In another terminal, in this folder:
       jobs/sales_totals.py "$PWD/incoming" --available-now --profile cluster \\
       --checkpoint {hdfs}/checkpoints/sales
 
-The folder of input is one that all workers see, as they are on this machine; a job also reads and writes
+The folder of input is one that all workers see, as they are on this machine; \
+a job also reads and writes
 {hdfs}/… . Ctrl-C here ends the cluster and removes its files.
 """
 

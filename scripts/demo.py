@@ -1,4 +1,4 @@
-"""Show a streaming job at work: sales files land in a folder, and their totals grow in the terminal."""
+"""Show a streaming job at work: sales files land, and their totals grow in the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ FILES, ROWS, SEED = 25, 40, 7
 
 
 def main() -> int:
-    """Run the job on a folder that fills up, and hold its result against the truth, known without Spark."""
+    """Run the job on a folder that fills up, and check its result against the truth.
+
+    The truth is known without Spark.
+    """
     job = Path(__file__).parent.parent / "jobs" / "sales_totals.py"
     with tempfile.TemporaryDirectory(prefix="sparkstream-demo-") as folder:
         incoming, result = Path(folder, "incoming"), Path(folder, "totals.csv")

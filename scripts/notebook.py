@@ -1,4 +1,4 @@
-"""Run the notebooks and keep their outputs in their files, so that those who only read them see them."""
+"""Run the notebooks and keep their outputs in their files, for those who only read them."""
 
 from __future__ import annotations
 

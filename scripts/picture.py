@@ -1,4 +1,4 @@
-"""Draw docs/demo.svg: the live table of `make demo`, as it stands in a real terminal before it ends.
+"""Draw docs/demo.svg: the live table of `make demo`, as a real terminal last shows it.
 
 A font's block characters can be of another width than its letters. So each run of text
 is set at its own column and to its own width, and the bars are drawn as rectangles, an

@@ -1,8 +1,8 @@
-"""Build the site of the documentation in build/site/: the pages of docs/, and a reference of the docstrings.
+"""Build the site of the documentation in build/site/.
 
-`make docs` runs it. A link or anchor that leads nowhere, or a page outside of the menu,
-ends it with 1. For agents the site has each page as Markdown, too, and llms.txt, a list
-of all pages.
+It has the pages of docs/, and a reference of the docstrings. `make docs` runs it. A
+link or anchor that leads nowhere, or a page outside of the menu, ends it with 1. For
+agents the site has each page as Markdown, too, and llms.txt, a list of all pages.
 """
 
 from __future__ import annotations
@@ -278,7 +278,8 @@ def configuration(menu: dict[str, list[str]]) -> str:
     nav = ",\n".join(f'  {{ "{title}" = {names} }}' for title, names in menu.items())
     return f"""[project]
 site_name = "sparkstream-kit"
-site_description = "Spark streams in Python that start fast, stop cleanly and never lose a row silently"
+site_description = "Spark streams in Python that start fast, stop cleanly and never lose a row \
+silently"
 docs_dir = "{SOURCE.name}"
 site_dir = "{SITE.name}"
 extra_css = ["site.css"]

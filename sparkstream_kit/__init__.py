@@ -50,7 +50,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Return the names in `__all__` and the submodules, for completion, without importing any of them."""
+    """Return `__all__` and the submodules, for completion, without importing any."""
     from pkgutil import iter_modules
 
     modules = (

@@ -34,13 +34,19 @@ _BAR = 160  # pixels of the longest bar
 
 
 def in_notebook() -> bool:
-    """Return whether a notebook runs this process and can show HTML, unlike IPython in a terminal."""
+    """Return whether a notebook runs this process, so that HTML can be shown.
+
+    IPython in a terminal is none.
+    """
     ipython = sys.modules.get("IPython")  # which a notebook has imported
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def show_html(what: object, **how: Any) -> Any:
-    """Show an object or HTML in a notebook; with `display_id=True`, return the handle that updates it."""
+    """Show an object or HTML in a notebook; with `display_id=True`, return its handle.
+
+    The handle updates what is shown.
+    """
     from IPython.display import display
 
     return display(what, **how)
@@ -133,7 +139,8 @@ def line(
         height: in pixels.
 
     Examples:
-        >>> line([0, 1, 2], 2, BLUE, width=100, height=20).partition('line points="')[2].partition('"')[0]
+        >>> chart = line([0, 1, 2], 2, BLUE, width=100, height=20)
+        >>> chart.partition('line points="')[2].partition('"')[0]
         '0.0,19.0 50.0,10.0 100.0,1.0'
     """
     step = width / max(len(values) - 1, 1)

@@ -1,4 +1,4 @@
-"""Extra: the older DStream API with the same care: contexts that end, counts that survive a restart.
+"""Extra: DStreams, Spark's older API: contexts that end, counts that survive a restart.
 
 Spark deprecates DStreams; new work belongs in Structured Streaming. Only classic
 sessions have DStreams, Spark Connect has none. `streaming_context` makes a context and
@@ -147,7 +147,9 @@ def run(
     stop_file: str | Path | None = None,
     graceful: bool = False,
 ) -> str:
-    """Start a StreamingContext, wait until it ends, and stop it; call this function in the main thread.
+    """Start a StreamingContext, wait until it ends, and stop it.
+
+    Call this function in the main thread.
 
     The run ends after `run_for` seconds, when the stop file appears, or on SIGINT or
     SIGTERM. The context is always stopped afterwards.
@@ -244,8 +246,9 @@ def running_counts(
 
             with dstreams.streaming_context(spark, batch_interval=1) as ssc:
                 words = ssc.socketTextStream("localhost", 9999).flatMap(str.split)
-                dstreams.running_counts(words.map(lambda word: (word, 1)),
-                snapshot="counts.json").pprint() dstreams.run(ssc, run_for=20)
+                pairs = words.map(lambda word: (word, 1))
+                dstreams.running_counts(pairs, snapshot="counts.json").pprint()
+                dstreams.run(ssc, run_for=20)
     """
     check(running_counts, locals())
     kept = None if snapshot is None else file_system.local("snapshot", snapshot)
@@ -289,8 +292,9 @@ def windowed_counts(
 
             with dstreams.streaming_context(spark, batch_interval=1) as ssc:
                 words = ssc.socketTextStream("localhost", 9999).flatMap(str.split)
-                dstreams.windowed_counts(words.map(lambda word: (word, 1)), window=10,
-                slide=2).pprint() dstreams.run(ssc, run_for=20)
+                pairs = words.map(lambda word: (word, 1))
+                dstreams.windowed_counts(pairs, window=10, slide=2).pprint()
+                dstreams.run(ssc, run_for=20)
     """
     check(windowed_counts, locals())
     # The type hints of this method say int, but it accepts fractions of a second.
@@ -335,8 +339,8 @@ def foreach_partition(
 
             with dstreams.streaming_context(spark, batch_interval=1) as ssc:
                 lines = ssc.socketTextStream("localhost", 9999)
-                dstreams.foreach_partition(lines, connect, lambda file, line:
-                file.write(line)) dstreams.run(ssc, run_for=20)
+                dstreams.foreach_partition(lines, connect, lambda file, line: file.write(line))
+                dstreams.run(ssc, run_for=20)
     """
     check(foreach_partition, locals())
 
@@ -352,7 +356,10 @@ def foreach_partition(
 
 
 class _Receivers(StreamingListener):
-    """Ends the run if a socket's first connection fails; after a later loss Spark reconnects, every 2 s."""
+    """Ends the run if the first connection of a socket fails.
+
+    After a later loss Spark reconnects, every 2 s.
+    """
 
     def __init__(self, inbox: waiting.Inbox) -> None:
         self._inbox = inbox
@@ -381,7 +388,7 @@ def _await(ssc: StreamingContext, inbox: waiting.Inbox) -> None:
 
 
 def _check_cores(ssc: StreamingContext) -> None:
-    """Refuse a setup with a receiver on every core, in which Spark would silently never run a batch."""
+    """Refuse a receiver on every core: Spark would then silently never run a batch."""
     context = ssc.sparkContext
     receivers = queries.receivers(ssc)
     cores = context.defaultParallelism
@@ -412,7 +419,7 @@ def _lock(ssc: StreamingContext, snapshot: Path) -> None:
 
 
 def _release_locks(ssc: StreamingContext) -> None:
-    """Release the locks of a context that has stopped, so that another driver may use its snapshots."""
+    """Unlock the snapshots of a context that has stopped, for another driver."""
     for held in _locks.pop(ssc, []):
         held.release()
 

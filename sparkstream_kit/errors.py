@@ -1,4 +1,4 @@
-"""Thin: the kit's exceptions, the hints in their messages, and the one-line cause of a failure in Spark.
+"""Thin: the kit's exceptions, their hints, and the one-line cause of a Spark failure.
 
 Each message says what was wrong, what was given, and how to fix it. The name of an
 exception about the caller's arguments or environment ends in `Error`, as Python's own
@@ -53,13 +53,15 @@ class KitError(Exception):
 
 
 class InvalidInputError(KitError, ValueError):
-    """An argument, a flag, a file or an address that cannot be used; a job ends with exit code 2."""
+    """An argument, flag, file or address that cannot be used; a job's exit code is 2."""
 
     exit_code = 2
 
 
 class TransientError(InvalidInputError):
-    """What may pass: a database, a broker or a server that is away, or what another process has locked.
+    """What may pass: a system that is away, or what another process has locked.
+
+    A system is a database, a broker or a server.
 
     A job ends with exit code 75 (EX_TEMPFAIL), by which a supervisor knows that a later
     start may succeed.
@@ -210,7 +212,7 @@ def without_secrets(text: str) -> str:
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """Suggest the known name nearest to `name`, as "; did you mean X?"; an empty string if none is near.
+    """Suggest the nearest known name, as "; did you mean X?"; empty if none is near.
 
     Examples:
         >>> hint("chekpoint", ["checkpoint", "trigger"])
@@ -240,10 +242,10 @@ def reject_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
         InvalidInputError: a name in `given` is not in `known`.
 
     Examples:
-        >>> reject_unknown("trigger", ["procesingTime"], ["processingTime", "availableNow"])
+        >>> reject_unknown("trigger", ["realTme"], ["realTime", "availableNow"])
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: unknown trigger procesingTime; did you mean processingTime?
+        sparkstream_kit.errors.InvalidInputError: unknown trigger realTme; did you mean realTime?
     """
     names = sorted(known)
     for name in given:
@@ -390,7 +392,9 @@ _WAYS_ON = (
 
 
 def innermost_cause(error: BaseException) -> str:
-    """Find why a query or a batch failed, on one line: the innermost cause, and in brackets what it concerns.
+    """Find why a query or a batch failed, as one line: the innermost cause.
+
+    Brackets after the cause say what it concerns.
 
     The innermost error often does not name the file or the record. Errors of Spark
     around it do.
@@ -428,7 +432,7 @@ def innermost_cause(error: BaseException) -> str:
 
 
 def _raised_at(texts: list[str], cause: str) -> str:
-    """Return the function, file and line where a user's function failed that Spark has called; else nothing.
+    """Return the function, file and line where a user's function failed; else nothing.
 
     It is a function of rows, or of a batch. Of a traceback these are the last ones that
     are neither PySpark's nor a library's.
@@ -495,14 +499,16 @@ def _chain(error: Any, cause: Callable[[Any], Any]) -> Iterator[Any]:
 
 
 def _errors_in(text: str) -> list[str]:
-    r"""Return the errors that a text names, the outermost first: each without its stack, and on one line.
+    r"""Return the errors in a text, outermost first, each on one line without its stack.
 
     Examples:
-        >>> _errors_in("PythonException: Traceback (most recent call last):\n  File x\nKeyError: 'a'\n\tat y")
+        >>> stack = "Traceback (most recent call last):\n  File x\nKeyError: 'a'\n\tat y"
+        >>> _errors_in(f"PythonException: {stack}")
         ["KeyError: 'a'"]
         >>> _errors_in(
         ...     "Traceback (most recent call last):\npy4j.protocol.Py4JJavaError: o1.save\n"
-        ...     ": org.apache.spark.SparkException: failed\nCaused by: java.io.IOException: No space left"
+        ...     ": org.apache.spark.SparkException: failed\n"
+        ...     "Caused by: java.io.IOException: No space left"
         ... )[1:]
         ['org.apache.spark.SparkException: failed', 'java.io.IOException: No space left']
     """
@@ -530,7 +536,8 @@ def said_by_spark(error: Exception) -> str:
     For an error of Java without an error class that is its innermost cause.
 
     Examples:
-        >>> said_by_spark(ValueError("\n[PARSE_SYNTAX_ERROR] Syntax error at 'b'. SQLSTATE: 42601 (line 1)"))
+        >>> text = "\n[PARSE_SYNTAX_ERROR] Syntax error at 'b'. SQLSTATE: 42601 (line 1)"
+        >>> said_by_spark(ValueError(text))
         "Syntax error at 'b' (line 1)"
     """
     # `_origin`: of the Java exception

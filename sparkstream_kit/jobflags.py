@@ -1,4 +1,4 @@
-"""Extra: the command line of jobs: flags that mean the same in every job, and what they ask of Spark.
+"""Extra: the command line of jobs: shared flags, and what they ask of Spark.
 
 `parser` makes the argument parser of a job. The job names the flags that it supports,
 one by one or as a group: `*INPUT`, `*LINES`, `*POSTS`, `*SERVER`, `*OUTPUT`, `*FOLDER`,
@@ -166,7 +166,7 @@ def _host(text: str) -> str:
 
 
 def _by(read: Callable[[str], object]) -> Callable[[str], str]:
-    """Return a reader for `type=` of argparse: `read` checks a text, which is returned unchanged."""
+    """Return a `type=` for argparse: `read` checks the text, which stays as it is."""
 
     def reader(text: str) -> str:
         try:
@@ -255,7 +255,7 @@ def checkpoint_folder(text: str) -> str:
 
 
 def database(text: str) -> str:
-    """Parse the URL of a database, or of alerts; env:NAME reads it from the environment variable NAME.
+    """Parse the URL of a database or of alerts; env:NAME reads it from the environment.
 
     A password in the URL on the command line is rejected, because every user of the
     machine can see a command line, and Spark's web UI shows it. `sinks.sql_table`
@@ -580,10 +580,10 @@ def parser(
     Examples:
         >>> parser("A job.", "--run-for").parse_args(["--run-for", "60"]).run_for
         60.0
-        >>> parser("A job.", "--run-for").parse_args(["--run-fro", "60"])
+        >>> parser("A job.", "--run-for").parse_args(["--run-fr", "60"])
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: unknown argument --run-fro; did you mean --run-for?
+        sparkstream_kit.errors.InvalidInputError: unknown argument --run-fr; did you mean --run-for?
     """
     made = _Parser(
         description=doc, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
@@ -677,7 +677,7 @@ class _Parser(ArgumentParser):
 
 
 def _check(given: Mapping[str, Any]) -> None:
-    """Raise an InvalidInputError for flags that do not go together, and for outputs in the input folder."""
+    """Refuse flags that do not go together, and outputs in the input folder."""
     for flag, other in _NEEDS:
         if given.get(flag) and not given.get(other):
             raise InvalidInputError(
@@ -722,10 +722,10 @@ def check_apart(
         InvalidInputError: an output is the input folder or directly in it.
 
     Examples:
-        >>> check_apart("incoming", {"--snapshot": "incoming/totals.csv"})
+        >>> check_apart("in", {"--snapshot": "in/out.csv"})
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: --snapshot incoming/totals.csv lies in the input folder ...
+        sparkstream_kit.errors.InvalidInputError: --snapshot in/out.csv lies in the input folder ...
     """
     folder = None if input_dir is None else plain(input_dir)
     if folder is None:
@@ -748,7 +748,7 @@ def check_apart(
 def check_multiple(
     made: ArgumentParser, args: Namespace, flag: str, of_flag: str
 ) -> None:
-    """Check that one time is a whole multiple of another; if not, the error names the nearest multiples.
+    """Check that a time is a multiple of another; the error names the nearest multiples.
 
     Args:
         made: the parser of the job, which knows the defaults.
@@ -815,9 +815,8 @@ def lines(spark: SparkSession, args: Namespace) -> DataFrame:
     Examples:
         In a session::
 
-            args = jobflags.parser("Totals of sales.",
-            *jobflags.INPUT).parse_args(["incoming"]) lines = jobflags.lines(spark,
-            args)
+            args = jobflags.parser("Totals of sales.", *jobflags.INPUT).parse_args(["incoming"])
+            lines = jobflags.lines(spark, args)
     """
     from sparkstream_kit import sources
 
@@ -1020,7 +1019,7 @@ def finish(args: Namespace, *summaries: RunSummary) -> int:
 
 
 def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:
-    """Warn at the end of a job if no line could be read; raise if more were bad than `--max-bad` allows.
+    """Raise if more lines were bad than `--max-bad` allows; warn if none could be read.
 
     Each query is checked by itself, because two queries of a job may have parsed the
     same lines. The query with the largest share of bad lines decides.

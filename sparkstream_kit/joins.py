@@ -1,4 +1,4 @@
-"""Thin: joins of a stream with a table, and of two streams within a time bound; batch and streaming alike.
+"""Thin: join a stream with a table, or two streams by time; batch and streaming alike.
 
 The rules are those of the Structured Streaming guide, "Join Operations". `with_table`
 and `within` take two DataFrames and return one. `reloading` joins each batch with a
@@ -139,9 +139,15 @@ def within(
     Examples:
         In a session::
 
-            within(views, clicks, on="ad_id", left_time="shown_at",
-            right_time="clicked_at",
-                   within="10 minutes", how="left")  # every view, with its click if one came in time
+            within(
+                views,
+                clicks,
+                on="ad_id",
+                left_time="shown_at",
+                right_time="clicked_at",
+                within="10 minutes",
+                how="left",  # every view, with its click if one came in time
+            )
     """
     check(globals()["within"], locals())  # in here the name `within` is the argument
     reject_unknown("how of joins.within()", [how], _WITHIN)
@@ -175,7 +181,7 @@ def reloading(
     on: str | Sequence[str],
     how: str = "left",
 ) -> Part:
-    """Join each batch with the current rows of a table, for tables that change while the stream runs.
+    """Join each batch with a table's current rows, for tables that change meanwhile.
 
     `sink.taking(joins.reloading(…))` joins the batches before a sink that works batch
     by batch. The table is read again for each batch. Its rows are copied to a folder in
@@ -207,8 +213,9 @@ def reloading(
     Examples:
         In a session::
 
-            merchants = joins.reloading("merchants", read, on="merchant") start(sales,
-            sinks.batch_files("out").taking(merchants), name="sales", checkpoint="ckpt")
+            merchants = joins.reloading("merchants", read, on="merchant")
+            sink = sinks.batch_files("out").taking(merchants)
+            start(sales, sink, name="sales", checkpoint="ckpt")
     """
     check(reloading, locals())
     reject_unknown("how of joins.reloading()", [how], _WITH_TABLE)

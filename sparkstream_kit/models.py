@@ -60,7 +60,7 @@ _FILE = ".joblib"
 
 
 def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
-    """Save a model as a new version and make it the current one; readers never see either step half done.
+    """Save a model as a new version and make it current; readers see no half-done step.
 
     Args:
         model: a fitted `pyspark.ml.PipelineModel`, or a model of scikit-learn.
@@ -115,7 +115,7 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
 
 
 def switch(path: str | Path, version: str) -> None:
-    """Make another version the current one, for example an earlier one; batches that have begun keep theirs.
+    """Make another version current, such as an earlier one; begun batches keep theirs.
 
     Args:
         path: a folder of versions on a local path.
@@ -175,13 +175,13 @@ def _name_of(query: str) -> str:
 
 
 def _learned(version: str, query: str) -> int:
-    """Return the last batch of a query that a version has learned, or -1 if the query did not make it."""
+    """Return the last batch that a version of a query has learned; -1 for any other."""
     number = version.removeprefix(_name_of(query))
     return int(number) if number != version else -1
 
 
 def _without(batch_id: int, query: str, folder: Path) -> str:
-    """Return the version in use or, if it has learned this batch, the query's last version that has not.
+    """Return the version in use, or the query's last one that has not learned the batch.
 
     The version in use has learned the batch already if the query's checkpoint is older
     than the models.
@@ -207,7 +207,7 @@ def _without(batch_id: int, query: str, folder: Path) -> str:
 def _version_for(
     query: str, batch_id: int, folder: Path, location: Place | None
 ) -> str:
-    """Return the version by which to score and learn a batch; a replayed batch gets the same one."""
+    """Return the version by which to score and learn a batch, the same in a replay."""
     choose = partial(_without, batch_id, query, folder)
     return (
         choose()
@@ -227,7 +227,7 @@ def _refuse_unknown(folder: Path, version: str) -> None:
 def _find(
     spark: SparkSession, path: str | Path, version: str | None
 ) -> tuple[Path | str, str]:
-    """Return a model and its version: a `Path` for a file of scikit-learn, a path for Spark as text."""
+    """Return a model and its version: a `Path` for scikit-learn, a text for Spark."""
     local = plain(str(path))
     if local is not None and Path(local).is_file():
         return Path(local), version or Path(local).name.removesuffix(_FILE)
@@ -271,7 +271,7 @@ def score(
     version: str | None = None,
     features: str | Sequence[str] | None = None,
 ) -> DataFrame:
-    """Score each row with a fixed version of a model; a plain transform, for batch and streaming alike.
+    """Score each row with a fixed version of a model, in batch and streaming alike.
 
     A model of scikit-learn is read here and sent to Spark's workers with the query. The
     workers need scikit-learn, but not the file.
@@ -336,8 +336,9 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
     Examples:
         In a session::
 
-            scored = sinks.batch_files("scored").taking(models.scorer("models/spam",
-            features="text")) start(posts, scored, name="score", checkpoint="ckpt")
+            scorer = models.scorer("models/spam", features="text")
+            scored = sinks.batch_files("scored").taking(scorer)
+            start(posts, scored, name="score", checkpoint="ckpt")
     """
     check(scorer, locals())
     folder = _folder_of(path)
@@ -369,7 +370,7 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
 
 
 class _Kept(dict[str, "Callable[[DataFrame], DataFrame]"]):
-    """The last model that was read, by its version; it is left out when a query's function is pickled."""
+    """The last model that was read, by its version; left out of a pickled function."""
 
     def __reduce__(self) -> tuple[type[_Kept], tuple[()]]:
         return _Kept, ()
@@ -508,7 +509,7 @@ def _pickled(model: Any) -> bytes:
 
 
 def _sklearn_model(file: Path | str) -> Any:
-    """Read a model of scikit-learn, not from the cache: a learner changes it, which nobody else may see."""
+    """Read a scikit-learn model for a learner, which changes it: not from the cache."""
     if not isinstance(file, Path):
         fix = "give one of scikit-learn"
         raise InvalidInputError(
@@ -531,7 +532,7 @@ def _sklearn_model(file: Path | str) -> Any:
 
 
 def _last_step(model: Any) -> tuple[Any, Any]:
-    """Split a model into the steps before its last one, and the last one, which must be able to learn."""
+    """Split a model before its last step, which must be able to learn."""
     steps, last = (model[:-1], model[-1]) if hasattr(model, "steps") else ((), model)
     if not hasattr(last, "partial_fit"):
         fix = "choose one that has, such as SGDClassifier"
@@ -549,7 +550,7 @@ def learner(
     classes: Sequence[str] | None = None,
     first: Any = None,
 ) -> Sink:
-    """Learn from each batch with scikit-learn's `partial_fit`; each batch makes a new current version.
+    """Learn from each batch with scikit-learn, which makes a new current version.
 
     A batch continues from the version that was current when the batch first ran, which
     is recorded beside the checkpoint, and makes a version named after the query and the
@@ -588,11 +589,12 @@ def learner(
     Examples:
         In a session::
 
-            learned = models.learner("models/spam", features="text", label="label",
-            classes=["ham", "spam"]) scored =
-            sinks.batch_files("scored").taking(models.scorer("models/spam",
-            features="text")) start(posts, sinks.fan_out(scored, learned), name="posts",
-            checkpoint="ckpt")
+            learned = models.learner(
+                "models/spam", features="text", label="label", classes=["ham", "spam"]
+            )
+            scorer = models.scorer("models/spam", features="text")
+            scored = sinks.batch_files("scored").taking(scorer)
+            start(posts, sinks.fan_out(scored, learned), name="posts", checkpoint="ckpt")
     """
     check(learner, locals())
     folder = _folder_of(path)
@@ -665,7 +667,7 @@ def learner(
 
 
 def _remove_old(folder: Path, query: str, location: Place) -> None:
-    """Remove versions that a query learned before any batch that can be replayed, except those in use."""
+    """Remove a query's versions that no batch can need again, except those in use."""
     # Batches without labels make no version, so the version a replay needs may be older
     # than all the others.
     used = {_current(folder), *versions_in_use(location, f"model {folder}")}

@@ -1,4 +1,6 @@
-"""Start and run: the profiles in `conf/`, settings in spark-defaults format for each way of running.
+"""Start and run: the profiles in `conf/`, Spark's settings for each way of running.
+
+They are in the format of spark-defaults.
 
 A profile is `local`, `test` or `cluster`, or a file of the user's.
 `session.get_session` applies one with `read_profile`, and `submit_properties` writes
@@ -140,7 +142,7 @@ def read_profile(profile: str | Path) -> dict[str, str]:
 
 
 def submit_properties(profile: str, folder: Path) -> Path:
-    """Write a profile as a file for `spark-submit --properties-file`, with quiet logs and a fast start.
+    """Write a profile for `spark-submit --properties-file`: quiet, with a fast start.
 
     Under spark-submit the JVM starts before Python, so settings that the JVM needs at
     its start can only come from such a file: the log settings, and the class-data

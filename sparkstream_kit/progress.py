@@ -55,7 +55,10 @@ _MAY_WAIT = {
 
 
 def first_summary(name: str, id_: str, known: Started) -> QuerySummary:
-    """Return the summary of a query that has run no batch yet; one that `start` has not begun has no plan."""
+    """Return the summary of a query that has run no batch yet.
+
+    A query that `start` has not begun has no plan.
+    """
     text = "" if known.frame is None else analyzed_plan(known.frame)
     drops = dropping(text) if text else Dropping()
     keep = tuple(
@@ -298,7 +301,7 @@ class QuerySummary:
 
     @property
     def late_rows_said(self) -> str:
-        """The number of dropped late rows in words: "12 late rows", "between 3 and 720 late rows"."""
+        """Dropped late rows in words: "12 late rows", "between 3 and 720 late rows"."""
         least = self.late_rows or 0
         if self.late_rows_exact:
             return count(least, "late row")
@@ -439,5 +442,5 @@ class RunSummary:
 
 
 def _counted(number: int | None, what: str, then: str = "") -> list[str]:
-    """Return a number with its noun and the words after it, as the only item of a list; empty for None."""
+    """Return a number with its noun and `then`, as a list of one; empty for None."""
     return [] if number is None else [f"{count(number, what)}{then}"]

@@ -1,4 +1,4 @@
-"""Start and run: `start`, one named query, checked before Spark sees it; a dry run is the check alone.
+"""Start and run: `start` checks and starts one named query; a dry run only checks.
 
 `start` checks the arguments, guards the checkpoint (`checkpoints.guard`), opens the
 sink, starts Spark's query and notes what `runs.run` needs to know about it later. Of
@@ -373,7 +373,7 @@ def _of_systems(query: Query) -> list[Question]:
 def _trigger_for(
     asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: bool
 ) -> dict[str, Any]:
-    """Return the trigger to start with: `once` if only the last batch is to run, else the given one.
+    """Return the trigger to start with: `once` for a last batch, else the given one.
 
     With `drain` the last batch is planned in the checkpoint. If an earlier drain was
     cut off, the last batch is planned already, and a start finishes it.
@@ -438,7 +438,7 @@ def _check_realtime(frame: DataFrame, trigger: Mapping[str, Any]) -> None:
 def _check_sink(
     sink: Sink, mode: str, checkpoint: str | Path | None, trigger: Mapping[str, Any]
 ) -> None:
-    """Refuse an output mode or a trigger that the sink does not support, and a checkpoint that is missing.
+    """Refuse a mode or trigger that the sink does not support, and a missing checkpoint.
 
     Spark itself refuses most of what does not run in real time: it is not the same in
     all versions.
@@ -509,7 +509,7 @@ def _allow(
 
 
 def _unshared(session: str, target: tuple[str, str]) -> tuple[str, ...]:
-    """Return what is equal for two targets that are the same one, also of two queries and sessions."""
+    """Return what is equal if two targets are the same one, also across sessions."""
     kind, name = target
     return ("view", name.lower(), session) if kind in _VIEWS else target
 
@@ -532,7 +532,7 @@ def _written(sink: Sink) -> list[str]:
 def _refuse_within(
     who: str, paths: Sequence[str], what: str, folders: Sequence[str]
 ) -> None:
-    """Refuse a path that is one of the folders or lies in it, unless a name there begins with _ or a dot.
+    """Refuse a path at or in the folders, unless a name there begins with _ or a dot.
 
     Readers of a folder pass over such names, as over OUT_DIR/_checkpoint.
     """

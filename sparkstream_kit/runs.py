@@ -112,7 +112,7 @@ class _Watched:
         inbox.post("ended", self)
 
     def has_lost_session(self) -> bool:
-        """Return whether the session of the query was stopped, and Spark still calls the query active.
+        """Return whether the session stopped while Spark still calls the query active.
 
         The thread of a query that waits for input then ends without a word.
         """
@@ -160,7 +160,7 @@ class _Watched:
         return self._files
 
     def begin_stop(self) -> None:
-        """Begin to stop the query in a thread, without waiting, so that several queries stop at once."""
+        """Begin to stop the query in a thread, so that several queries stop at once."""
         if self.ended or self._stopping is not None:
             return
 
@@ -333,7 +333,7 @@ class _Run:
         return summary
 
     def _wait(self) -> str:
-        """Wait until the run ends, record its batches meanwhile, and return the reason for the end."""
+        """Wait until the run ends, recording its batches; return why it ended."""
         while still_open := [each for each in self._queries if not each.ended]:
             reason, wake_after = self._over(still_open)
             if reason:
@@ -406,7 +406,7 @@ class _Run:
                 )
 
     def _look_at_files(self) -> None:
-        """Log the new findings about files that the sources lose or ignore, which Spark does not report."""
+        """Log new findings about files that sources lose or ignore: Spark does not."""
         self._next_look = time.monotonic() + _LOOK_AT_FILES
         for each in self._queries:
             for line in each.files().findings(each.last):
@@ -475,7 +475,7 @@ class _Run:
             self.inbox.post("stop", "failure")
 
     def _catch_up(self) -> None:
-        """Record batches without an event: those from before the run, and the last ones of ended queries."""
+        """Record batches that had no event: before the run, or as queries ended."""
         for each in self._queries:
             for progress in each.query.recentProgress:
                 each.last = progress

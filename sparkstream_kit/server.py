@@ -120,7 +120,7 @@ def folder_of(port: int) -> Path:
 
 
 def status(port: int = PORT) -> Server | None:
-    """Return the server that runs on a port; None if `serve` did not start one there, or it has ended."""
+    """Return the server on a port; None if `serve` started none, or it has ended."""
     check(status, locals())
     try:
         noted = json.loads((folder_of(port) / "server.json").read_text("utf-8"))
@@ -133,7 +133,7 @@ def status(port: int = PORT) -> Server | None:
 def serve(
     port: int = PORT, profile: str = "local", connectors: Sequence[str] = ()
 ) -> Server:
-    """Start a server in the background and wait until it answers, or return the server that already runs.
+    """Start a background server and wait until it answers, or return the running one.
 
     The server starts in the current folder and with this Python, so its workers can
     import modules from the folder. It requires a token from every client; `get_session`
@@ -231,7 +231,7 @@ def _end(server: Server) -> None:
 
 @contextmanager
 def _alone(port: int) -> Iterator[Path]:
-    """Lock the server's folder against another `serve` or `stop` of the same port; yield the folder."""
+    """Lock the folder of a port's server against another `serve` or `stop`; yield it."""
     folder = folder_of(port)
     try:
         file_system.private_folder(folder).chmod(0o700)
@@ -247,7 +247,7 @@ def _alone(port: int) -> Iterator[Path]:
 
 @contextmanager
 def _reserved(port: int) -> Iterator[list[int]]:
-    """Bind the port on the IPv6 loopback address, so that no other program can receive the token there.
+    """Bind the port on IPv6's loopback address, so that no other program gets the token.
 
     A client must use the name `localhost` to send its token without TLS, and may try
     the IPv6 address first, on which the server does not listen. The server inherits the
@@ -407,7 +407,9 @@ def _answers(port: int) -> bool:
 
 
 def _gone(group: int, limit: float) -> bool:
-    """Wait until no process of a group runs, so that none holds a file or a port; return whether that is so.
+    """Wait until no process of a group runs; return whether that is so.
+
+    Only then none of them holds a file or a port.
 
     Args:
         group: the id of the process group.
@@ -442,7 +444,7 @@ def _holds(process: Path, group: int) -> bool:
 
 
 def _started(pid: int) -> str:
-    """Return the id of the boot and the start time of a process in clock ticks; empty if it does not run."""
+    """Return a process's boot id and start time (clock ticks); empty if not running."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
@@ -463,7 +465,7 @@ _TRIES = 5
 def attach(
     url: str, app_name: str, profile: str | Path | None, conf: Mapping[str, str]
 ) -> SparkSession:
-    """Open a session on a Spark Connect server, with the settings of a profile that can apply to one session.
+    """Open a session on a Spark Connect server, with a profile's settings for sessions.
 
     The master, the memory and the static settings are those of the server: such
     settings of the profile are left out. If this process already has a session on the
@@ -568,7 +570,7 @@ def of_session(conf: Mapping[str, str]) -> dict[str, str]:
 
 
 def _notice_an_end(spark: Any) -> None:
-    """Limit the retries of a session on a local server, so that a run ends soon after its server has ended.
+    """Let a run end soon after its local server has ended, by fewer retries.
 
     By default, PySpark would retry for ten minutes.
     """
@@ -583,7 +585,7 @@ def _notice_an_end(spark: Any) -> None:
 
 
 def _address(url: str) -> tuple[str, int]:
-    """Return the host and the port of a server's address; raise an InvalidInputError if it is not valid."""
+    """Return the host and port of a server's address; refuse one that is not valid."""
     with suppress(ValueError):  # raised for a port that is not a number
         parts = urlsplit(url)
         if parts.scheme == "sc" and parts.hostname:
@@ -595,7 +597,7 @@ def _address(url: str) -> tuple[str, int]:
 
 
 def _running(url: str, host: str, port: int) -> Any:
-    """Return the session that this process has on the server at an address; None if it has no session.
+    """Return this process's session on the server at an address; None if it has none.
 
     Raises:
         InvalidInputError: the process has a session on another server.
@@ -632,7 +634,7 @@ def reach(url: str) -> tuple[str, int]:
         >>> reach("sc://localhost:1")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.TransientError: no Spark Connect server answers at localhost port 1 ...
+        sparkstream_kit.errors.TransientError: no Spark Connect server answers at localhost ...
     """
     check(reach, locals())
     if any(
@@ -671,7 +673,7 @@ def _own_url(url: str, host: str, port: int) -> str | None:
 
 
 def left_running(said: bytes) -> str | None:
-    """Return which query a killed client has left running in its server, and how to end it; None if none.
+    """Return which query a killed client left running, and how to end it; None if none.
 
     The killed client no longer holds the lock of its checkpoint, but its text is still
     in the lock file.
@@ -739,7 +741,7 @@ def _register(spark: SparkSession, url: str, port: int) -> None:
 
 
 def _send_kit(spark: Any) -> None:
-    """Send the code of the kit to the server's Python workers, which run the functions of the kit's sinks.
+    """Send the kit's code to the server's Python workers, for the functions of sinks.
 
     The name of the archive contains a hash of the code, so that after an edit the next
     session runs the new code.
@@ -755,7 +757,7 @@ def _send_kit(spark: Any) -> None:
 
 
 def _own_sources() -> dict[str, bytes]:
-    """Return the source of each module of the kit by its path, from its folder or from a `--py-files` zip."""
+    """Return the kit's sources by path, from its folder or from a `--py-files` zip."""
     zipped = getattr(__spec__.loader, "archive", None)
     if zipped is None:
         return {

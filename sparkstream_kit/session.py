@@ -1,4 +1,4 @@
-"""Start and run: `get_session`, a session with a profile's settings, quiet, with the driver's Python.
+"""Start and run: `get_session`, a quiet session by a profile, with the driver's Python.
 
 `spark_session` is the same as a context manager, which also stops the session, unless
 others use it. A classic session is started here, with the help of `_spark.launch`; a
@@ -158,7 +158,7 @@ def _checked(
     conf: Mapping[str, Any] | None,
     connectors: Sequence[str],
 ) -> SparkSession:
-    """Start or find the session, check that it has the connectors, and make it this thread's active one."""
+    """Start or find a session with the connectors, and make it active in this thread."""
     explicit = {
         k: str(v).lower() if isinstance(v, bool) else str(v)
         for k, v in (conf or {}).items()
@@ -179,7 +179,7 @@ def _session(
     explicit: dict[str, str],
     connectors: Sequence[str],
 ) -> SparkSession:
-    """Start or find the session for `get_session`, without checking that Spark has the connectors."""
+    """Start or find the session of `get_session`; do not check its connectors."""
     ran = runs()
     asked = explicit
     if remote := explicit.get("spark.remote") or os.environ.get("SPARK_REMOTE"):
@@ -233,7 +233,9 @@ def spark_session(
     conf: Mapping[str, Any] | None = None,
     connectors: Sequence[str] = (),
 ) -> Iterator[SparkSession]:
-    """Start a session as `get_session` does, and stop it at the end of the `with` block, its queries first.
+    """Start a session as `get_session` does, and stop it after the `with` block.
+
+    Its queries are stopped first.
 
     A session that was running before the block, such as a notebook's, is yielded and
     not stopped. Blocks in several threads share the session that the first of them has
@@ -288,7 +290,7 @@ def _stop(spark: SparkSession) -> None:
 
 
 def _prepare_local(given: Mapping[str, str], chosen: dict[str, str]) -> None:
-    """Prepare a local session: the kit's log settings, ports on this machine only, the driver's own Python.
+    """Prepare a local session: quiet logs, ports on this machine, the driver's Python.
 
     Args:
         given: the settings of the launch.
@@ -420,7 +422,7 @@ _STATIC = re.compile(r"spark\.sql\.(extensions|warehouse\.dir|catalog\.spark_cat
 
 
 def _unknown(spark: SparkSession, keys: list[str]) -> list[str]:
-    """Return a line for each unknown `spark.sql` key that resembles a known one, with that one as a hint."""
+    """Return a line for each unknown `spark.sql` key that resembles a known one."""
     sql_keys = [
         key
         for key in keys

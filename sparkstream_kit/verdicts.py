@@ -1,4 +1,4 @@
-"""Start and run: what a query's batches mean, in words: whether it keeps up, and what is wrong if not.
+"""Start and run: say in words whether a query keeps up, and what is wrong if not.
 
 `record` turns Spark's progress of a batch into a `Record`, and `verdicts` diagnoses a
 query from its last records. Both use nothing but Spark's progress, so they give the
@@ -184,7 +184,8 @@ def verdicts(
         >>> from datetime import datetime, timedelta
         >>> each = Record(0, datetime(2026, 1, 31), 1.9, 500, None, None, None, None, False)
         >>> from dataclasses import replace
-        >>> batches = [replace(each, batch=n, at=each.at + timedelta(seconds=2 * n)) for n in range(20)]
+        >>> times = [each.at + timedelta(seconds=2 * n) for n in range(20)]
+        >>> batches = [replace(each, batch=n, at=at) for n, at in enumerate(times)]
         >>> verdicts(batches, interval=2.0)[0].text.partition(":")[0]
         'busy for 95% of the time'
     """
@@ -209,7 +210,7 @@ def verdicts(
 def of_query(
     done: QuerySummary, records: Sequence[Record], interval: float | None, ends: bool
 ) -> list[Verdict]:
-    """Return all verdicts on a query: those of `verdicts` on its last batches, then late rows, then rules."""
+    """Return all verdicts on a query: on its last batches, late rows, and rules."""
     said = verdicts(records, interval=interval, ends=ends, mode=done.mode)
     return [*said, *of_late(done), *of_rules(done.broken)]
 
@@ -251,7 +252,9 @@ def of_late(query: QuerySummary) -> list[Verdict]:
 
     Examples:
         >>> from sparkstream_kit.progress import QuerySummary
-        >>> done = QuerySummary("q", "id", batches=9, late_rows=3, late_rows_exact=False, late_batches=2)
+        >>> done = QuerySummary(
+        ...     "q", "id", batches=9, late_rows=3, late_rows_exact=False, late_batches=2
+        ... )
         >>> str(of_late(done)[0]).partition(";")[0]
         'at least 3 late rows dropped, in 2 of 9 batches'
     """
@@ -328,7 +331,7 @@ def _slow(last: list[Record], interval: float | None) -> Verdict | None:
 
 
 def _busy(records: Sequence[Record], last: list[Record]) -> Verdict | None:
-    """Find out whether batches follow one another without a pause while a backlog waits that does not shrink.
+    """Find out whether batches run without a pause while a backlog does not shrink.
 
     Args:
         records: the last batches.

@@ -68,7 +68,10 @@ def connect(tmp_path_factory):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leave out what starts servers, needs a browser or takes minutes, unless asked for by its path."""
+    """Leave out what starts servers, needs a browser or takes minutes, unless asked for.
+
+    It is asked for by its path.
+    """
     asked_for = set().union(*(_room(Path(argument)) for argument in config.args))
     return True if _room(collection_path) - asked_for else None
 
@@ -80,7 +83,7 @@ def _room(path):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Make a skip a failure where CI says so, unless its reason is in the list of those that it allows."""
+    """Make a skip a failure where CI says so, unless its reason is on the list of allowed ones."""
     report = yield
     if report.skipped and "CI_NO_SKIPS" in os.environ:
         reason = str(call.excinfo.value)
@@ -148,7 +151,7 @@ def _mark_slow(config, items):
 
 @pytest.fixture(autouse=True)
 def nothing_left_running(request):
-    """Fail a test that leaves a query, a feeder or a job group to the tests after it, and end the query."""
+    """Fail a test that leaves a query, a feeder or a job group behind, and end the query."""
     before = set(threading.enumerate())
     yield
     if "spark" in request.fixturenames:
@@ -181,7 +184,7 @@ def until():
 
 @contextmanager
 def running(*command, **how):
-    """Run a command beside the test; a test that fails ends it, and does not wait for it for ever."""
+    """Run a command beside the test; a test that fails ends it, and does not wait for it."""
     with subprocess.Popen([str(word) for word in command], text=True, **how) as process:
         try:
             yield process
@@ -233,7 +236,10 @@ def command(launcher, job, *args):
 
 @pytest.fixture
 def job(tmp_path):
-    """Run a job as a process of its own, from an empty folder; see its exit code and return its output."""
+    """Run a job as a process of its own, in an empty folder, and return its output.
+
+    Its exit code must be the expected one.
+    """
     home = tmp_path / "home"
     home.mkdir()
 
@@ -249,7 +255,7 @@ def job(tmp_path):
 
 
 def environment(**changes):
-    """Return this environment without what Spark reads, a session here has left, and chooses tests."""
+    """Return this environment without what Spark reads or left, and what chooses tests."""
     kept = {
         key: value
         for key, value in os.environ.items()
@@ -265,7 +271,7 @@ def environment(**changes):
 
 
 def self_signed(folder):
-    """Make a certificate for localhost; return its file, and a file of the certificate with its key."""
+    """Make a certificate for localhost; return its file, and a file with the key in it, too."""
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl")
     key, certificate, both = folder / "key", folder / "certificate", folder / "both"
@@ -309,7 +315,7 @@ def process(command, **how):
 
 
 def ran(code, *given, **settings):
-    """Run code in a Python of its own to its end, with what it is given; return what it has printed."""
+    """Run code with arguments in a Python of its own; return what it has printed."""
     done = process([sys.executable, "-c", code, *given], env=environment(**settings))
     assert done.returncode == 0, done.stderr
     return done
@@ -447,7 +453,10 @@ def refused(job, tmp_path, monkeypatch):
 
 @pytest.fixture(params=["made", "published"])
 def sales_log(request, tmp_path):
-    """The files of a sales log, and their totals as CSV: made here, or published ones beside the checkout."""
+    """The files of a sales log and their totals as CSV: made here, or published ones.
+
+    The published ones are beside the checkout.
+    """
     published = ROOT.parent / "shared" / "data"
     if request.param == "published":
         if not published.is_dir():

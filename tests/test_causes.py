@@ -1,4 +1,4 @@
-"""The line that a failed query ends with names what the user has: the file, the column, the record."""
+"""A failed query's last line names what the user has: the file, the column, the record."""
 
 import gzip
 import os

@@ -1,4 +1,4 @@
-"""`start(…, dry_run=True)` and `--dry-run`: every check is made, nothing is started, nothing is left."""
+"""`start(…, dry_run=True)` and `--dry-run`: all checks are made, nothing starts or stays."""
 
 import re
 import sqlite3

@@ -28,7 +28,10 @@ from sparkstream_kit.errors import (
 
 @contextmanager
 def serve(lines):
-    """Serve lines and then keep still: a receiver whose peer closes connects again, and gets them again."""
+    """Serve lines and then keep still.
+
+    A receiver whose peer closes connects again, and gets them again.
+    """
     end = threading.Event()
 
     def then_wait():

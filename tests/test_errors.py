@@ -91,7 +91,8 @@ Traceback (most recent call last):
 ZeroDivisionError: integer division or modulo by zero
 
 \tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.read(PythonRunner.scala:581)"""
-PROXY = """An exception was raised by the Python Proxy. Return Message: Traceback (most recent call last):
+PROXY = """An exception was raised by the Python Proxy. Return Message: \
+Traceback (most recent call last):
   File "/venv/lib/python3.11/site-packages/py4j/clientserver.py", line 642, in _call_proxy
     return_value = getattr(self.pool[obj_id], method)(*params)
   File "/home/me/sparkstream_kit/_internal/spark/batch.py", line 140, in call

@@ -1,4 +1,4 @@
-"""How Spark's Java machine is started: without Spark's launcher, with all that a launch may carry."""
+"""How Spark's JVM is started without Spark's launcher, with all that a launch may carry."""
 
 import os
 import re
@@ -20,7 +20,8 @@ from sparkstream_kit.profiles import read_profile
 LAUNCHER = r"""#!/bin/bash
 echo "$*" >>{0}/asked
 printf 'a word for a person\n\0\n'
-printf '%s\0' java -cp 'conf/:jars/*' "-Xmx$(wc -l <{0}/asked)g" --add-modules=jdk.incubator.vector \
+printf '%s\0' java -cp 'conf/:jars/*' "-Xmx$(wc -l <{0}/asked)g" \
+    --add-modules=jdk.incubator.vector \
     org.apache.spark.deploy.SparkSubmit "${{@: -1}}"
 """
 RELEASE = 'JAVA_VERSION="{}"\nMODULES="java.base {}"\n'
@@ -28,7 +29,7 @@ RELEASE = 'JAVA_VERSION="{}"\nMODULES="java.base {}"\n'
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """The home of a Java whose launcher counts how often it was asked, which its answer also says."""
+    """The home of a Java whose launcher counts its calls, which its answer also says."""
     for folder in ("spark/jars", "spark/conf", "keeps"):
         (tmp_path / folder).mkdir(parents=True)
     program(tmp_path / "jdk/bin/java", LAUNCHER.format(tmp_path))

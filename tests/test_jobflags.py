@@ -1,4 +1,4 @@
-"""A job's command line: what is read and refused, what its end looks like, and where its words go."""
+"""A job's command line: what is read and refused, how it ends, and where its words go."""
 
 import argparse
 import logging
@@ -735,7 +735,7 @@ CONTINUING = {
 def test_all_queries_of_a_job_are_checked_before_the_first_is_continued(
     how, tmp_path, caplog
 ):
-    """A job whose second query is refused starts neither; with its checkpoints there, it starts at once."""
+    """A job whose second query is refused starts neither; with checkpoints it starts at once."""
     old, new = tmp_path / "old", tmp_path / "new" / "_checkpoint"
     for part in ("bad", "totals"):
         (old / part).mkdir(parents=True)

@@ -1,4 +1,7 @@
-"""Joins: a stream with a table, two streams within a bound, a table that reloads; against plain Python."""
+"""Joins, against plain Python: with a table, also one that reloads, and of two streams.
+
+The two streams are joined within a bound.
+"""
 
 import json
 import re
@@ -188,9 +191,9 @@ def plain(rows, how, before=0):
 # left  l: a1 at 1, b at 2, one without a key, one without a time
 # right r: a at 0.5 (too early), 3, 6 (the bound) and 6.1 (too late), c at 3
 ROWS = [
-    ("l", "a", 1, 1), ("l", "b", 2, 2), ("r", "a", 3, 3), ("r", "c", 3, 4), ("l", None, 2, 5),
-    ("r", None, 2, 6), ("l", "n", None, 7), ("r", "n", None, 11), ("r", "a", 0.5, 8), ("r", "a", 6, 9),
-    ("r", "a", 6.1, 10),
+    ("l", "a", 1, 1), ("l", "b", 2, 2), ("r", "a", 3, 3), ("r", "c", 3, 4),
+    ("l", None, 2, 5), ("r", None, 2, 6), ("l", "n", None, 7), ("r", "n", None, 11),
+    ("r", "a", 0.5, 8), ("r", "a", 6, 9), ("r", "a", 6.1, 10),
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Files and folders that only this machine's disks can hold: `file:` is one of them, `hdfs:` is refused."""
+"""Paths that only this machine's disks can hold: `file:` is one, `hdfs:` is refused."""
 
 import re
 from functools import partial

@@ -1,4 +1,4 @@
-"""What a machine or a user can lack: each is named with its fix, by a start that fails and by the doctor."""
+"""What a machine or a user can lack: a start that fails and the doctor name the fix."""
 
 import os
 import resource

@@ -1,4 +1,7 @@
-"""Connectors by their names: what spark-submit and a session are given, and what is said of a wrong one."""
+"""Connectors by their names: what spark-submit and a session get, and wrong names.
+
+A wrong name is answered with a message.
+"""
 
 import re
 import sys

@@ -1,4 +1,7 @@
-"""What the kit keeps for itself is this user's alone, whatever the umask and whatever was there before."""
+"""What the kit keeps for itself is this user's alone, whatever the umask.
+
+It is so whatever was there before, too.
+"""
 
 import os
 import sys
@@ -22,7 +25,10 @@ def sparkstream(cache, cwd, *args):
 
 
 def open_to_others(folder):
-    """Return what others can read, write or enter in a tree; but for what Spark puts in folders of ours."""
+    """Return what others can read, write or enter in a tree.
+
+    What Spark puts in folders of ours is left out.
+    """
     found = []
     for where, folders, files in os.walk(folder):
         found += [

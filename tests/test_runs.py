@@ -457,7 +457,8 @@ def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
 @pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
 def test_queries_are_stopped_side_by_side_and_each_once(line, until, monkeypatch):
     #  stop of one:    [ begins … waits for its batch function ]
-    #  stop of other:  [ begins … waits for its batch function ]      both functions wait for both stops
+    #  stop of other:  [ begins … waits for its batch function ]
+    #  Both functions wait for both stops.
     begun: list[str] = []
     stop = StreamingQuery.stop
 
@@ -486,7 +487,7 @@ def test_a_query_that_hangs_takes_no_grace_from_another_and_hides_no_failure(
     spark, line, tmp_path, until
 ):
     #  stop file:           │                         grace is over │
-    #  hangs:   [ begins …                                                 … is released at the end ]
+    #  hangs:   [ begins …                                       … is released at the end ]
     #  ticks:   [ ] [ ] [ ] [ ]  stopped
     #  fails:   [ begins …   ] no such shop
     stop, release = tmp_path / "stop", tmp_path / "release"
@@ -527,7 +528,10 @@ def test_a_query_that_hangs_takes_no_grace_from_another_and_hides_no_failure(
 
 @pytest.fixture
 def fail():
-    """A function for batches, and none of this module, which a server would import with all that it needs."""
+    """A function for batches.
+
+    It is not of this module, which a server would import with all that it needs.
+    """
 
     def fails(_batch, _batch_id):
         raise ValueError("no such shop")

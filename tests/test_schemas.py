@@ -194,9 +194,10 @@ class Order:
 def test_a_dataclass_becomes_a_schema():
     item = from_ddl("price DECIMAL(8,2) NOT NULL, label STRING")
     expected = from_ddl(
-        """id BIGINT NOT NULL, customer STRING, paid BOOLEAN NOT NULL, weight DOUBLE NOT NULL,
-        raw BINARY NOT NULL, day DATE NOT NULL, at TIMESTAMP, total DECIMAL(12,2), discount DECIMAL(5,4),
-        quantity INT NOT NULL, tags ARRAY<STRING> NOT NULL, notes MAP<STRING, BIGINT> NOT NULL"""
+        """id BIGINT NOT NULL, customer STRING, paid BOOLEAN NOT NULL,
+        weight DOUBLE NOT NULL, raw BINARY NOT NULL, day DATE NOT NULL, at TIMESTAMP,
+        total DECIMAL(12,2), discount DECIMAL(5,4), quantity INT NOT NULL,
+        tags ARRAY<STRING> NOT NULL, notes MAP<STRING, BIGINT> NOT NULL"""
     )
     expected = expected.add(
         "items", T.ArrayType(item, containsNull=False), nullable=False

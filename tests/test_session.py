@@ -1,4 +1,4 @@
-"""Sessions in processes of their own: which setting wins, what is said about it, and how quiet it is.
+"""Sessions in their own processes: which setting wins, what is said, how quiet it is.
 
 Each process runs one script, which prints what it saw as JSON; the tests below read it.
 """
@@ -47,7 +47,8 @@ try:
     spark.sql("SELECT 1 / 0").collect()
 except PySparkException as err:
     seen["division"] = err.getCondition()
-query = spark.readStream.format("rate").load().writeStream.format("noop").trigger(availableNow=True).start()
+rows = spark.readStream.format("rate").load()
+query = rows.writeStream.format("noop").trigger(availableNow=True).start()
 query.awaitTermination()
 seen["worker"] = spark.sparkContext.parallelize([0], 1).map(lambda _: sys.executable).collect()
 """
@@ -81,9 +82,10 @@ spark = get_session("mine", profile="mine.conf", conf={
     "spark.sql.shufle.partitions": 5,
 })
 seen["first"] = settings(
-    spark, "spark.sql.shuffle.partitions", "spark.sql.session.timeZone", "spark.sql.ansi.enabled",
-    "spark.driver.memory", "spark.sql.adaptive.enabled", "spark.sql.streaming.stopTimeout", "spark.app.name",
-    "spark.master", "spark.executor.heartbeatInterval",
+    spark, "spark.sql.shuffle.partitions", "spark.sql.session.timeZone",
+    "spark.sql.ansi.enabled", "spark.driver.memory", "spark.sql.adaptive.enabled",
+    "spark.sql.streaming.stopTimeout", "spark.app.name", "spark.master",
+    "spark.executor.heartbeatInterval",
 )
 seen["option"] = spark._jvm.java.lang.System.getProperty("kit.test")
 seen["heap"] = spark._jvm.java.lang.Runtime.getRuntime().maxMemory() >> 20
@@ -91,14 +93,14 @@ seen["first warned"] = list(warned)
 warned.clear()
 spark.stop()
 spark = get_session("second", profile="test", conf={
-    "spark.driver.memory": "700m", "spark.driver.extraJavaOptions": "-Dkit.test=2", "spark.ui.enabled": False,
-    "spark.driver.blockManager.port": "0",
+    "spark.driver.memory": "700m", "spark.driver.extraJavaOptions": "-Dkit.test=2",
+    "spark.ui.enabled": False, "spark.driver.blockManager.port": "0",
 })
 seen["second"] = settings(
     spark, "spark.sql.shuffle.partitions", "spark.sql.ansi.enabled", "spark.sql.adaptive.enabled",
-    "spark.sql.streaming.stopTimeout", "spark.executor.heartbeatInterval", "spark.sql.shufle.partitions",
-    "spark.driver.memory", "spark.driver.extraJavaOptions", "spark.app.name",
-    "spark.driver.blockManager.port",
+    "spark.sql.streaming.stopTimeout", "spark.executor.heartbeatInterval",
+    "spark.sql.shufle.partitions", "spark.driver.memory", "spark.driver.extraJavaOptions",
+    "spark.app.name", "spark.driver.blockManager.port",
 )
 """
 SHUFFLE = "spark.sql.shuffle.partitions"
@@ -259,8 +261,8 @@ spark = get_session("submitted", conf={
     "spark.ui.enabled": False,
 })
 seen["settings"] = settings(
-    spark, "spark.master", "spark.app.name", "spark.sql.shuffle.partitions", "spark.sql.session.timeZone",
-    "spark.driver.memory", "spark.ui.showConsoleProgress",
+    spark, "spark.master", "spark.app.name", "spark.sql.shuffle.partitions",
+    "spark.sql.session.timeZone", "spark.driver.memory", "spark.ui.showConsoleProgress",
 )
 """
     + NOISE
@@ -339,9 +341,10 @@ TWICE = """
 from pathlib import Path
 Path("a b.jar").touch(), Path("b.txt").touch()
 asked = {
-    "spark.ui.enabled": False, "spark.jars": "a b.jar", "spark.files": str(Path("b.txt").absolute()),
-    "spark.driver.memory": "1024m", "spark.driver.extraJavaOptions": "-Dkit.test=1",
-    "spark.sql.warehouse.dir": "tables", "spark.network.timeout": "2min", "spark.sql.shuffle.partitions": 3,
+    "spark.ui.enabled": False, "spark.jars": "a b.jar",
+    "spark.files": str(Path("b.txt").absolute()), "spark.driver.memory": "1024m",
+    "spark.driver.extraJavaOptions": "-Dkit.test=1", "spark.sql.warehouse.dir": "tables",
+    "spark.network.timeout": "2min", "spark.sql.shuffle.partitions": 3,
     "spark.extraListeners": "", "spark.redaction.regex": "(?i)secret",
 }
 first = get_session("twice", profile="local", conf=asked)

@@ -230,7 +230,8 @@ def main(argv=None):
     except Exception as err:
         print(type(err).__name__)
     port = gateway.get_callback_server().get_listening_port()
-    with socket.create_connection(("127.0.0.1", port)) as jvm:  # its last call, of what is known no more
+    # Its last call, of what is known no more.
+    with socket.create_connection(("127.0.0.1", port)) as jvm:
         jvm.sendall(b"c\\nt\\nrun\\ne\\n")
         print(jvm.makefile().readline()[:2])
     return 0

@@ -1,4 +1,4 @@
-"""Any thread, any session, any number of queries: what the main thread gives, every other one gives, too."""
+"""Any thread, any session, any number of queries: each gives what the main thread gives."""
 
 import asyncio
 import gc
@@ -88,7 +88,7 @@ def outcome(function):
 
 
 def all_at_once(*functions):
-    """Run functions in threads that begin at the same time; return what they give, in their order."""
+    """Run functions in threads that begin together; return what they give, in order."""
     ready = threading.Barrier(len(functions))
 
     def begin(function):
@@ -192,7 +192,7 @@ HELPERS: dict[str, Any] = {
 
 
 def shown(given):
-    """Return what a helper has given as text, without the numbers that Spark and the kit give to each one."""
+    """Return what a helper gave as text, without numbers that Spark and the kit give."""
     if isinstance(given, (str, T.StructType)):
         return str(given)
     text = re.sub("[0-9a-f]{8}-[0-9a-f-]{27}|[0-9]+", "", analyzed_plan(given))

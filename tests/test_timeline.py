@@ -1,4 +1,4 @@
-"""The drawing: the windows and the closing times that it says are those of Spark, in 80 columns of text."""
+"""The drawing, in 80 columns: its windows and closing times are those of Spark."""
 
 import os
 import re

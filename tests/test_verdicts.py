@@ -1,4 +1,4 @@
-"""Verdicts from the progress of three queries, as Spark gave it, and from what was changed in one field."""
+"""Verdicts from the progress of three queries, as it was or with one field changed."""
 
 import json
 import re
@@ -199,7 +199,10 @@ def test_no_test_makes_up_a_metric():
 
 
 def at_once(batches, **columns):
-    """Return batches of which each begins when the one before has ended; columns by the number of a batch."""
+    """Return batches of which each begins when the one before has ended.
+
+    `columns` gives other fields by the number of a batch.
+    """
     made, at = [], batches[0].at
     for number, each in enumerate(batches):
         made.append(

@@ -1,4 +1,4 @@
-"""Windows against Spark itself: the same calls on a static and on a streaming frame, and each message."""
+"""Windows against Spark itself: on a static and a streaming frame, and each message."""
 
 from datetime import datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Days, weeks and months of a time zone, against Python's zoneinfo: the same windows, and no row lost."""
+"""Days, weeks and months of a time zone, against Python's zoneinfo; no row is lost."""
 
 from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta
@@ -58,7 +58,7 @@ def window_of(moment, unit, zone):
 
 
 def moments(zone):
-    """Return moments of the days around each change of the clock, and those just beside each midnight."""
+    """Return moments of days around clock changes, and those just beside each midnight."""
     place, found = ZoneInfo(zone), set()
     for change in CHANGES[zone]:
         for day in range(-2, 3):
@@ -230,7 +230,7 @@ def test_a_wrong_calendar_says_what_is_wrong(spark, given, message):
     )
 
 
-#  St. John's, 29 October 2006: at one minute past midnight the clock goes back to 23:01 of the 28th.
+#  St. John's, 29 October 2006: at 00:01 the clock goes back to 23:01 of the 28th.
 #  in UTC         02:29   02:30   02:31         03:30   03:31
 #  on the clock   23:59   00:00   23:01         00:00   00:01
 #  window         … 28 October ------------------------)[ 29 October …

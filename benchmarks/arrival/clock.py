@@ -60,7 +60,10 @@ def to_files(folder: str) -> Callable[[range], None]:
 
 
 def in_delta(folder: str) -> Callable[[], int]:
-    """Return what reads how many rows have been committed: an entry of the log names their highest number."""
+    """Return a function that reads how many rows a Delta table's log has committed.
+
+    An entry of the log names the highest number of its rows.
+    """
     version, seen = 0, 0
 
     def read() -> int:

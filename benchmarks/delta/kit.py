@@ -1,4 +1,7 @@
-"""Small batches upserted into a Delta table, exactly once, through the kit: kit.py spark|delta-rs FOLDER."""
+"""Upsert small batches into a Delta table, exactly once, through the kit.
+
+Run: kit.py spark|delta-rs FOLDER
+"""
 
 import json
 import statistics

@@ -30,7 +30,7 @@ def land(folder: Path, numbers: range) -> None:
 
 
 def write(log: Path, folder: Path, files: int) -> None:
-    """Write as many files into the log of a file source as if its first batch had read them long ago."""
+    """Add files to the log of a file source, as if its first batch had read them long ago."""
     newest = max(log.glob("*.compact"), key=lambda file: int(file.stem))
     version, *lines = newest.read_text().split("\n")
     first = json.loads(lines[0])
@@ -49,7 +49,7 @@ def write(log: Path, folder: Path, files: int) -> None:
 
 
 def used(jvm: int) -> dict[str, float]:
-    """Return the CPU seconds of this process and of its JVM, and the memory of this process in MiB."""
+    """Return the CPU seconds of this process and its JVM, and this process's memory in MiB."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     fields = Path(f"/proc/{jvm}/stat").read_text().rsplit(")", 1)[1].split()
     status = Path("/proc/self/status").read_text().split()

@@ -1,4 +1,8 @@
-"""The same by hand, at least once: pyiceberg appends what Spark gives as Arrow. Run: by_hand.py FOLDER."""
+"""Append what Spark gives as Arrow to an Iceberg table by hand, with pyiceberg.
+
+It does what `kit.py` does, but at least once.
+Run: by_hand.py FOLDER
+"""
 
 import json
 import statistics

@@ -1,4 +1,7 @@
-"""Batches of 1,000,000 rows appended to an Iceberg table, exactly once, through the kit: kit.py FOLDER."""
+"""Append batches of 1,000,000 rows to an Iceberg table, exactly once, through the kit.
+
+Run: kit.py FOLDER
+"""
 
 import json
 import statistics

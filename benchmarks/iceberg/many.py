@@ -1,7 +1,8 @@
-"""What a small batch into an Iceberg table costs after many, without Spark. Run: many.py BEFORE FOLDER.
+"""What a small batch into an Iceberg table costs after many others, without Spark.
 
 The kit's writer makes BEFORE commits of one row, and then the 40 that are measured: two
 rounds of the merging of manifests, which comes with every twentieth.
+Run: many.py BEFORE FOLDER
 """
 
 import json

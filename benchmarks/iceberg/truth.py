@@ -9,7 +9,7 @@ BATCH = 1_000_000  # rows
 
 
 def whole(folder: str) -> list[int]:
-    """Return how many rows are more than whole batches, and how many numbers are missing or double."""
+    """Return how many rows exceed whole batches, and how many numbers are missing or double."""
     uri = f"sqlite:///{folder}/catalog.db"
     catalog = load_catalog(
         "default", type="sql", uri=uri, warehouse=Path(folder).as_uri()

@@ -27,7 +27,10 @@ JOBS = Path(__file__).resolve().parent.parent.parent / "jobs"
 
 
 def memory() -> float:
-    """Return the memory of this session's processes in MiB; what two of them share counts for both."""
+    """Return the memory of this session's processes in MiB.
+
+    What two processes share counts for both.
+    """
     pages = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has just ended

@@ -1,4 +1,7 @@
-"""What the listener of the kit's `run` takes a batch, timed in the callback: kit.py FOLDER BATCHES."""
+"""Time what the listener of the kit's `run` takes for each batch, in the callback.
+
+Run: kit.py FOLDER BATCHES
+"""
 
 import json
 import sys

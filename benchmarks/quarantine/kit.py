@@ -1,4 +1,7 @@
-"""Sales files with their bad lines kept, through the kit; all columns are used: kit.py FOLDER two|all."""
+"""Read sales files through the kit, with their bad lines kept and all columns used.
+
+Run: kit.py FOLDER two|all
+"""
 
 import json
 import sys
@@ -8,9 +11,9 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import get_session, quarantine, run, schemas, sinks, sources, start
 
-SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
-    SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING,
-    RowCount INT, ProfitMargin DECIMAL(9,4)"""
+SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4),
+    Rate DECIMAL(12,2), SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING,
+    Region STRING, ProductKey STRING, RowCount INT, ProfitMargin DECIMAL(9,4)"""
 
 folder, which = sys.argv[1:]
 with get_session("quarantine") as spark, tempfile.TemporaryDirectory() as checkpoint:

@@ -10,9 +10,9 @@ import tempfile
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
-    SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING,
-    RowCount INT, ProfitMargin DECIMAL(9,4)"""
+SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4),
+    Rate DECIMAL(12,2), SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING,
+    Region STRING, ProductKey STRING, RowCount INT, ProfitMargin DECIMAL(9,4)"""
 
 folder, which = sys.argv[1:]
 spark = SparkSession.builder.appName("quarantine").getOrCreate()

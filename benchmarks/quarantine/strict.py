@@ -8,9 +8,9 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import get_session, run, sinks, sources, start
 
-SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
-    SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING,
-    RowCount INT, ProfitMargin DECIMAL(9,4)"""
+SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4),
+    Rate DECIMAL(12,2), SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING,
+    Region STRING, ProductKey STRING, RowCount INT, ProfitMargin DECIMAL(9,4)"""
 
 folder, which = sys.argv[1:]
 with get_session("strict") as spark, tempfile.TemporaryDirectory() as checkpoint:

@@ -1,4 +1,7 @@
-"""Records of Kafka by the kit: kit.py SERVERS FROM TO latency|sum|copy [MODE COUNT|row_id|exactly_once]."""
+"""Records of Kafka through the kit: their latency, their sum, or a copy of them.
+
+Run: kit.py SERVERS FROM TO latency|sum|copy [MODE COUNT|row_id|exactly_once]
+"""
 
 import json
 import sys

@@ -1,4 +1,7 @@
-"""How long a record takes from one topic to another, by the clock of the process that writes and reads."""
+"""How long a record takes from one topic to another, by the clock of one process.
+
+That process writes the records and reads them again.
+"""
 
 import time
 
@@ -9,7 +12,9 @@ WARM = 10  # seconds, in which the JVM compiles what runs often
 
 
 def milliseconds(servers: str, given: str, made: str, count: int) -> list[float]:
-    """Send records to a topic, and return how long each took into the other one, after a while to warm up.
+    """Send records to a topic, and return how long each took to come out of another one.
+
+    Records that are sent in a while to warm up do not count.
 
     Args:
         servers: the broker.

@@ -1,6 +1,7 @@
-"""Sales totals of a folder, as course notes write it: no settings, all columns text, an in-memory table.
+"""Sales totals of a folder, as course notes write it: in plain PySpark, without settings.
 
-With a properties file at its launch it is the hand-tuned one.
+All columns are text, and the result is an in-memory table. With a properties file at
+its launch it is the hand-tuned one.
 """
 
 import csv

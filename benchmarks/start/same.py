@@ -1,4 +1,7 @@
-"""The query of `plain.py` through the kit: session, source, sink, start and run, without a check of lines."""
+"""The query of `plain.py` through the kit, without a check of lines.
+
+It has a session, a source, a sink, `start` and `run`.
+"""
 
 import csv
 import sys

@@ -1,4 +1,7 @@
-"""Thirty streaming tests of three batches through the kit's harness: pytest benchmarks/suite/kit.py."""
+"""Thirty streaming tests of three batches each, through the kit's harness.
+
+Run: pytest benchmarks/suite/kit.py
+"""
 
 import pytest
 from pyspark.sql import functions as F

@@ -1,4 +1,7 @@
-"""Sum by key of a folder of sales, through the kit: kit.py csv|json|parquet FOLDER [FILES_A_BATCH]."""
+"""Sum a folder of sales by key, through the kit.
+
+Run: kit.py csv|json|parquet FOLDER [FILES_A_BATCH]
+"""
 
 import json
 import sys

@@ -1,4 +1,7 @@
-"""Sum by key of a folder of sales in PyFlink, its Table API as a stream: with_flink.py csv|json FOLDER."""
+"""Sum a folder of sales by key in PyFlink, with its Table API as a stream.
+
+Run: with_flink.py csv|json FOLDER
+"""
 
 import json
 import sys

@@ -27,7 +27,10 @@ AD = "ad_id STRING, campaign_id STRING"
 
 
 def transform(events: DataFrame, ads: DataFrame) -> DataFrame:
-    """Return campaign_id (string), start (timestamp) and views (bigint), a row a campaign and window."""
+    """Return the number of views for each campaign and window.
+
+    The columns are campaign_id (string), start (timestamp) and views (bigint).
+    """
     from pyspark.sql import functions as F
 
     from sparkstream_kit import windows

@@ -1,6 +1,7 @@
-"""The Yahoo streaming benchmark as course notes write it: naive.py json|parquet EVENTS_DIR ADS_FILE.
+"""The Yahoo streaming benchmark as course notes write it.
 
 No settings; of JSON all fields, as text.
+Run: naive.py json|parquet EVENTS_DIR ADS_FILE
 """
 
 import json

@@ -1,7 +1,8 @@
-"""The Yahoo streaming benchmark in plain PySpark tuned by hand: tuned.py json|parquet EVENTS_DIR ADS_FILE.
+"""The Yahoo streaming benchmark in plain PySpark, tuned by hand.
 
 Its settings are those of a properties file at its launch; a batch takes as many bytes
 as the kit's.
+Run: tuned.py json|parquet EVENTS_DIR ADS_FILE
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The test of `events_to_postgres.py`, to change with it: rows in, and what must come out of them."""
+"""The test of `events_to_postgres.py`, to change with it: rows in, and what must come out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thin: what callers give, checked by the types that a call's signature names, and names of a package.
+"""Thin: check what callers give by the types in signatures, and the names of a package.
 
 `check` compares the arguments of a call with the types in its signature, so no second
 list of types has to be kept up to date. Classes of Spark are recognized by their names:
@@ -30,7 +30,7 @@ from sparkstream_kit.errors import (
 
 
 def attributes(package: str, part: str = "") -> Callable[[str], Any]:
-    """Return a `__getattr__` that imports a package's names on first use, and has them as `__all__`.
+    """Return a `__getattr__` that imports names on first use, and gives them as `__all__`.
 
     The names are those that the package's source imports as themselves (`import start
     as start`), below `if TYPE_CHECKING`: type checkers and editors read the same lines.
@@ -97,7 +97,7 @@ def attributes(package: str, part: str = "") -> Callable[[str], Any]:
 
 
 def missing(package: str, name: str, *known: Iterable[str]) -> AttributeError:
-    """Return the error for a name that a package does not have, with the known name that may be meant.
+    """Return the error for a name that a package lacks, with the name that may be meant.
 
     Args:
         package: the full name of the package.
@@ -129,7 +129,7 @@ def _is(*types: type) -> Callable[[Any], bool]:
 
 
 def is_a(name: str, value: object) -> bool:
-    """Return whether a value is an instance of the class of Spark or of the kit that has this name."""
+    """Say whether a value is an instance of Spark's or the kit's class of this name."""
     homes = ("pyspark.sql.", "pyspark.streaming.", "sparkstream_kit.")
     return any(
         each.__name__ == name and each.__module__.startswith(homes)
@@ -223,7 +223,9 @@ def check(call: Callable[..., Any], given: Mapping[str, Any]) -> None:
 def check_options(
     call: Callable[..., Any], given: Iterable[str], spark: Any = None, *never: str
 ) -> None:
-    """Refuse a misspelt option: a name that is a letter off a keyword of the call or of Spark's own function.
+    """Refuse an option that is a misspelt keyword of the call or of Spark's function.
+
+    A name is misspelt if it is a letter off a keyword.
 
     Any other name is passed to Spark unchecked, because it can be an option of a
     format, of Hadoop or of Kafka's client.
@@ -245,7 +247,7 @@ def check_options(
         >>> check_options(rate, ["rowPerSecond"])
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: unknown keyword of sources.rate() rowPerSecond; did you ...
+        sparkstream_kit.errors.InvalidInputError: unknown keyword ... did you mean rows_per_second?
     """
     ours = [
         name for name, each, _ in _parameters(call) if each.kind is not each.VAR_KEYWORD
@@ -275,7 +277,7 @@ def check_options(
 
 
 def _a_letter_off(one: str, other: str) -> bool:
-    """Say whether a letter is missing, added or another one, or two neighbours have changed places."""
+    """Say whether a letter is missing, added or changed, or two neighbours swapped."""
     same = len(os.path.commonprefix([one, other]))  # noqa: RUF071 - letters, not paths
     a = one[same:]
     b = other[same:]
@@ -283,7 +285,7 @@ def _a_letter_off(one: str, other: str) -> bool:
 
 
 def said(value: object) -> str:
-    """Describe a value for its caller; show no contents of other objects, because they may be secret.
+    """Describe a value for its caller, without contents of objects that may be secret.
 
     Examples:
         >>> said(9), said(int), said(len), said(["a"]), said("postgresql://me:secret@host/name")
@@ -316,7 +318,7 @@ def _parameters(
 
 
 def _kinds(parameter: inspect.Parameter) -> list[str]:
-    """Return the type names that a parameter accepts; an empty list (no check) if one of them is unknown."""
+    """Return a parameter's type names; an empty list (no check) if one is unknown."""
     parts = re.split(r" \| (?![^[]*\])", str(parameter.annotation))
     kinds = [
         part if part in _KINDS else part.partition("[")[0].rpartition(".")[2]
@@ -364,7 +366,7 @@ def _name(call: Callable[..., Any]) -> str:
 
 
 def _type(value: object) -> str:
-    """Return the name of a value's type, with its library unless that is Python, Spark or the kit."""
+    """Name a value's type, with its library unless that is Python, Spark or the kit."""
     kind = type(value)
     library = kind.__module__.partition(".")[0]
     ours = library in ("builtins", "datetime", "pathlib", "pyspark", "sparkstream_kit")

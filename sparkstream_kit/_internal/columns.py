@@ -50,7 +50,7 @@ def column(name: str) -> Column:
 
 
 def as_compared(spark: SparkSession, names: Sequence[str]) -> list[str]:
-    """Return names as a session compares them: in lower case, unless it is told that `a` is not `A`."""
+    """Return names as the session compares them: in lower case unless case counts."""
     folded = [name.lower() for name in names]
     if len({*folded}) == len(folded):
         return folded
@@ -86,7 +86,7 @@ def find_column(frame: DataFrame, name: str, caller: str = "") -> str:
 
 
 def refuse_taken(names: Iterable[str], added: Sequence[str], caller: str) -> None:
-    """Refuse a frame that already has a column the caller adds, or two of a name; as Spark, ignore case."""
+    """Refuse names to add that a frame has, or that are given twice; case is ignored."""
     refuse_twice(f"{caller}: column", list(map(str.lower, added)))
     taken = next(
         (name for name in names if name.lower() in map(str.lower, added)), None
@@ -127,14 +127,14 @@ def types_in(kind: T.DataType) -> Iterator[T.DataType]:
 
 
 def holds(kind: T.DataType, *types: type[T.DataType]) -> bool:
-    """Return whether a type is one of these, or contains one of them in its arrays, maps and structs."""
+    """Return whether a type is one of these, or has one of them anywhere inside."""
     return any(isinstance(each, types) for each in types_in(kind))
 
 
 def changed_inside(
     value: Column, kind: Any, change: Callable[[Column, T.DataType], Column]
 ) -> Column:
-    """Return an array, a map or a struct with each value in it changed by a function of value and type."""
+    """Return an array, a map or a struct with every value changed by a function."""
     if isinstance(kind, T.ArrayType):
         return F.transform(value, lambda one: change(one, kind.elementType))
     if isinstance(kind, T.MapType):
@@ -173,7 +173,7 @@ def type_with(kind: Any, change: Callable[[T.DataType], T.DataType]) -> T.DataTy
 
 
 def number(text: Column, kind: T.DataType) -> Column:
-    """Convert text to a number of a type; null if it is none, or does not fit without a loss of digits."""
+    """Convert text to a number; null if it is none, too big, or would lose digits."""
     value = text.try_cast(kind)
     fits = F.lit(True)
     if isinstance(kind, T.DecimalType):

@@ -1,4 +1,4 @@
-"""Thin: durations as the kit's calls take them, read into microseconds; an error names the argument."""
+"""Thin: read durations into microseconds, with errors that name the argument."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ def not_negative(what: str, duration: Duration) -> int:
 
 
 def delay_of(what: str, duration: Duration) -> int:
-    """Read the delay of a watermark, in microseconds; at least 1 ms, because Spark counts in milliseconds."""
+    """Read the delay of a watermark in microseconds; less than 1 ms is refused.
+
+    Spark counts the delay in milliseconds.
+    """
     size = to_microseconds(what, duration)
     if size < MICROSECONDS["millisecond"]:
         raise InvalidInputError(
@@ -62,7 +65,9 @@ def delay_of(what: str, duration: Duration) -> int:
 def sizes(
     length: Duration, slide: Duration | None, offset: Duration | None
 ) -> tuple[int, int, int]:
-    """Read the length of windows, the step from one start to the next, and the offset, in microseconds.
+    """Read the length of windows, the step between their starts, and the offset.
+
+    All three are in microseconds.
 
     Raises:
         InvalidInputError: one of them cannot be read or does not fit the others, by
@@ -86,7 +91,7 @@ def sizes(
 
 
 def unknown_zone(zone: str) -> InvalidInputError:
-    """Return the error for a time zone that Spark or Python does not know, with the nearest name."""
+    """Return the error for a zone unknown to Spark or Python, with the nearest name."""
     near = hint(zone, available_timezones() - {zone}) or "; write it like Europe/Berlin"
     return InvalidInputError(f"unknown time zone {zone!r}{near}")
 

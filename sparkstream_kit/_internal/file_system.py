@@ -1,4 +1,4 @@
-"""Start and run: the kit's own files, replaced whole or as lines of JSON, and what Spark makes of names.
+"""Start and run: write the kit's own files, and treat paths and names as Spark does.
 
 `replace` writes a file so that a reader sees the old or the new one, `private_folder`
 and `private_file` keep others out, and `open_missing_streams` opens standard streams
@@ -42,7 +42,7 @@ _OWN = "sparkstream-kit"
 def replace(
     target: Path, parts: Iterable[str | bytes], *, private: bool = False
 ) -> None:
-    """Replace a file as a whole: write a temporary file beside it, flush it to the disk, and rename it.
+    """Replace a file as a whole: write one beside it, flush it to disk, and rename it.
 
     The new file has the permissions of the file that it replaces; with `private`, only
     this user can read it.
@@ -83,7 +83,11 @@ JSON_VERSION = 1  # of the answers to programs (docs/json.md)
 
 
 def as_json(value: object) -> str:
-    """Return a value as JSON: a dataclass as its documented fields, a time in ISO format, others as text."""
+    """Return a value as JSON, also one with dataclasses, times or other objects.
+
+    A dataclass is an object of its documented fields, a time is in ISO format, and
+    anything else is text.
+    """
     return json.dumps(value, default=_fields, ensure_ascii=False)
 
 
@@ -120,7 +124,7 @@ def _fields(value: Any) -> Any:
 
 
 def check_writable(what: str, path: str | os.PathLike[str]) -> None:
-    """Refuse a file that cannot be written, before the work rather than after the last row; make none.
+    """Refuse a file that cannot be written, before the work begins; make no file.
 
     Raises:
         InvalidInputError: the file cannot be opened for appending; the message contains
@@ -159,7 +163,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def plain(path: str) -> str | None:
-    """Return a local path without its `file:`, as Python takes it; None for a path on another file system.
+    """Return a local path without its `file:`; None for a path on another file system.
 
     Examples:
         >>> plain("file:///data/in"), plain("in-10:00"), plain("s3a://bucket/in")
@@ -200,13 +204,15 @@ def refuse_misspelt(path: str) -> None:
 
 
 def spelt(path: str) -> str:
-    """Return a local path as an absolute one with links resolved; a path of another file system unchanged."""
+    """Return a local path as absolute, with links resolved; any other unchanged."""
     here = plain(path)
     return path if here is None else os.path.realpath(here)
 
 
 def log_entries(names: Iterable[str]) -> dict[int, str]:
-    """Return the entries of one of Spark's numbered logs by their number, in order, given all file names.
+    """Return the entries of a numbered log of Spark's, in order, from its file names.
+
+    The keys are their numbers.
 
     Examples:
         >>> log_entries(["10", "9.compact", "9", ".10.crc", "metadata"])
@@ -218,7 +224,7 @@ def log_entries(names: Iterable[str]) -> dict[int, str]:
 
 
 def query_id(metadata: str) -> str | None:
-    """Return Spark's id of the query in the text of a checkpoint's file `metadata`; None if it has none.
+    """Return the query's id in the text of a checkpoint's `metadata`; None without one.
 
     Raises:
         ValueError: the text is no JSON.
@@ -279,7 +285,7 @@ def escaped(path: str) -> str:
 
 
 def folder_of(path: str) -> str:
-    """Return the folder that a source reads, without the pattern that makes Spark list its files by name.
+    """Return a source's folder, without the pattern that makes Spark list it by name.
 
     Examples:
         >>> folder_of("/data/in" + IN_ORDER), folder_of("/data/in")
@@ -303,7 +309,7 @@ def is_hidden(name: str) -> bool:
 
 
 def below(top: str, *, recursive: bool = False) -> Iterator[os.DirEntry[str]]:
-    """Yield the files and folders in a folder; a subfolder that Spark reads is replaced by its contents.
+    """Yield what a folder holds; for a subfolder that Spark reads, what that holds.
 
     An entry that disappears meanwhile is skipped, and so is a link to itself. A link to
     a missing file is yielded.
@@ -355,7 +361,9 @@ def matching(pattern: str) -> list[str]:
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Return whether a Hadoop pattern matches a local path, or a folder above it, which may not exist.
+    """Return whether a Hadoop pattern matches a local path, or a folder above it.
+
+    The path need not exist.
 
     Examples:
         >>> [matches("/in/*/day=?", path) for path in ("/in/a/day=1/b.csv", "/in/a", "/in/day=1/b")]
@@ -379,7 +387,8 @@ def as_regex(pattern: str) -> re.Pattern[str]:
     """Return a Hadoop pattern for one name as a Python regular expression; it may exclude names.
 
     Examples:
-        >>> [bool(as_regex("{a,b}?-*.cs[!x]").fullmatch(name)) for name in ("b1-.csv", "c1-.csv", "b1-.csx")]
+        >>> matched = as_regex("{a,b}?-*.cs[!x]").fullmatch
+        >>> [bool(matched(name)) for name in ("b1-.csv", "c1-.csv", "b1-.csx")]
         [True, False, False]
     """
     deep = rf"(?:\{{,(\[\^(?:\\.|[^]])*\])){{{LONGEST_NAME}}}\*\}}{{{LONGEST_NAME}}}"
@@ -406,11 +415,9 @@ def as_regex(pattern: str) -> re.Pattern[str]:
 
 
 def in_conf(name: str) -> Traversable:
-    """Return a file of `conf/`: from the wheel or zip if it is there, otherwise from the checkout."""
+    """Return a file of `conf/`: of the wheel or zip if there, else of the checkout."""
     packaged = resources.files("sparkstream_kit") / "conf" / name
-    return (
-        packaged if packaged.is_file() else Path(__file__).parent.parent / "conf" / name
-    )
+    return packaged if packaged.is_file() else Path(__file__).parents[2] / "conf" / name
 
 
 def cache_folder() -> Path:
@@ -433,12 +440,16 @@ def unreached(cause: str) -> type[InvalidInputError]:
     """Return the kind of the error for a file system or a catalog that failed with this cause.
 
     Examples:
-        >>> unreached("ConnectException: Connection refused"), unreached("AccessControlException: no")
-        (<class 'sparkstream_kit.errors.TransientError'>, <class 'sparkstream_kit.errors.InvalidInputError'>)
+        >>> unreached("ConnectException: Connection refused")
+        <class 'sparkstream_kit.errors.TransientError'>
+        >>> unreached("AccessControlException: no")
+        <class 'sparkstream_kit.errors.InvalidInputError'>
     """
     away = re.search(
-        "Connect(ion)?(Exception|Error)|NoRouteTo|UnknownHost|Time(d"
-        " ?)?out|Unavailable|Standby|Connection refused|database is locked",  # as those of a catalog in SQL say
+        "Connect(ion)?(Exception|Error)|NoRouteTo|UnknownHost|Time(d ?)?out|"
+        "Unavailable|Standby|"
+        # As those of a catalog in SQL say
+        "Connection refused|database is locked",
         cause,
     )
     return TransientError if away else InvalidInputError

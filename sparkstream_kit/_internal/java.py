@@ -1,4 +1,4 @@
-"""Start and run: the Java of Spark, the command that starts it, and the archive of classes that it uses.
+"""Start and run: Spark's Java, the command that starts it, and its archive of classes.
 
 `bin/spark-submit` is a shell script. It starts a JVM of its own, Spark's launcher, only
 to be told the command line of the JVM in which Spark then runs. The launcher answers
@@ -68,7 +68,7 @@ NEEDS = (
 
 
 def spark_home() -> Path:
-    """Return the folder of the Spark that would be started: SPARK_HOME, else the one that PySpark brings."""
+    """Return the folder of the Spark to start: SPARK_HOME, or else PySpark's own."""
     if home := os.environ.get("SPARK_HOME"):
         return Path(home)
     found = importlib.util.find_spec("pyspark")  # without the slow import
@@ -99,7 +99,7 @@ def environment() -> dict[str, str]:
 def find_java(
     given: Mapping[str, str] = os.environ, *, by_scripts: bool = False
 ) -> Path | None:
-    """Return the path of the Java in JAVA_HOME; without it the newer of the one on PATH and of the extra's.
+    """Find Java: that of JAVA_HOME, else the newer of PATH's and the extra's.
 
     A newer Java starts Spark sooner. The extra `java` is a package with a Java in it.
 
@@ -125,7 +125,10 @@ def find_java(
 
 
 def release(java: Path) -> str:
-    """Return the file that says what a Java is; an empty string where there is none, as beside a wrapper."""
+    """Return what a Java's `release` file says; empty if none is there.
+
+    There is none beside a wrapper.
+    """
     file = java.parent.parent / "release"
     return file.read_text("utf-8") if file.is_file() else ""
 
@@ -312,14 +315,17 @@ MADE_NS = 10**18  # in 2001
 
 
 class Archive(NamedTuple):
-    """An archive of classes. Its path names all that it depends on, so that a stale one is not found."""
+    """An archive of classes, found by a path that names all that it depends on.
+
+    So an archive that is out of date is not found.
+    """
 
     path: Path
     kind: Kind
 
     @classmethod
     def of(cls, java: Path | None) -> Archive | None:
-        """Return the archive for a Java and the Spark that would be started; its file may not exist."""
+        """Return the archive for a Java and the Spark to start; it may not exist yet."""
         jars = spark_home() / "jars"
         if java is None or not jars.is_dir():
             return None
@@ -352,7 +358,7 @@ def in_environment() -> bool:
 
 
 def _folder() -> Path:
-    """Return the folder for archives: in the virtual environment, or without one in the user's cache."""
+    """Return the folder for archives, in the virtual environment or the user's cache."""
     return (
         Path(sys.prefix, "share", "sparkstream-kit")
         if in_environment()
@@ -370,7 +376,7 @@ _LC_CTYPE_MASK = 1  # of the C libraries of Linux
 
 
 def user() -> str | None:
-    """Return what is wrong if this user has no name, as in a container with a random user; else None."""
+    """Return what is wrong if the user has no name, as in some containers; else None."""
     number = os.getuid()
     with suppress(KeyError):
         pwd.getpwuid(number)
@@ -411,7 +417,7 @@ def lacks() -> list[str]:
 
 
 def with_names(given: dict[str, str]) -> dict[str, str]:
-    """Return an environment in which Java knows all names of files, where the locale is for ASCII alone."""
+    """Return an environment in which Java reads all file names in an ASCII locale."""
     locale_name = (
         given.get("LC_ALL") or given.get("LC_CTYPE") or given.get("LANG") or "C"
     )
@@ -421,7 +427,10 @@ def with_names(given: dict[str, str]) -> dict[str, str]:
 
 
 def _codeset(locale_name: str) -> str:
-    """Return the encoding of a locale; that of C if it is not installed, as Java and the C library do."""
+    """Return the encoding of a locale; that of C if the locale is not installed.
+
+    Java and the C library do the same.
+    """
     libc = ctypes.CDLL(None)
     libc.newlocale.restype = ctypes.c_void_p
     libc.nl_langinfo_l.restype = ctypes.c_char_p

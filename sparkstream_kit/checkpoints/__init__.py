@@ -1,4 +1,4 @@
-"""Start and run: checkpoints you can see into: `show`, `find`, `check`, `clone`, `rewind` and `untrim`.
+"""Start and run: see what a checkpoint holds, check it, copy it, or set it back.
 
 They work on local paths, without Spark. `show` reports what a checkpoint holds, `find`
 says which batch has read a file or a record, `check` finds damaged and missing files,

@@ -1,4 +1,4 @@
-"""Damage to a checkpoint that `start` looks for: in the files that the next batch needs, which are few.
+"""Damage to a checkpoint that `start` looks for, in the few files that the next batch needs.
 
 Spark itself looks at the files of the state when it loads them;
 `sparkstream_kit.checkpoints.operate.check` finds all damage, and the way out, where something is
@@ -123,7 +123,7 @@ def gone(logs: Logs) -> Iterator[DamagedError]:
 
 
 def newer_state(root: Path, version: int) -> list[Path]:
-    """Return the files of the state after a version, and the operators' metadata, all with their checksums.
+    """Return the state's files after a version and the operators' metadata, with checksums.
 
     Data files come first. A data file must be moved before its .crc: an interrupted
     rewind then leaves a missing file, which a restart notices, and not a missing

@@ -1,4 +1,4 @@
-"""Drain a query: a batch that reads no rows and only moves the watermark closes the last open windows.
+"""Drain a query: a batch without rows moves the watermark, which closes the last windows.
 
 Spark reruns a batch that is in `offsets` and not in `commits` exactly as it was
 planned. `plan_empty_batch` therefore writes a plan with the offsets of the last batch
@@ -68,7 +68,10 @@ def plan_empty_batch(logs: Logs, watermark: int, *, builds: bool = False) -> int
 
 
 def reached(logs: Logs) -> int:
-    """Return the watermark after the last batch, in milliseconds since 1970; its plan has the one before."""
+    """Return the watermark after the last batch, in milliseconds since 1970.
+
+    The plan of that batch has the watermark before it.
+    """
     return int(logs.commit(logs.done)["nextBatchWatermarkMs"]) if logs.done >= 0 else 0
 
 

@@ -1,4 +1,4 @@
-"""Fingerprints: what a query keeps in its state, as a text that is equal for equal queries in any process.
+"""Fingerprints: what a query keeps in state, as text that equal queries share in any process.
 
 When a query restarts, Spark compares only the operators and the types of the state's
 columns. A query with another group key of the same type would silently continue the old
@@ -86,7 +86,7 @@ class _Node(NamedTuple):
 
 
 def fingerprint(frame: DataFrame, mode: str) -> str:
-    """Describe the state of a streaming query as text, so that a restart can notice a different query.
+    """Describe the state of a streaming query as text, so that a restart notices another query.
 
     The text is the same on classic Spark and Spark Connect. It covers each stateful
     operator: its group keys, aggregates, deduplication keys in their order, or join
@@ -137,10 +137,11 @@ def fingerprint(frame: DataFrame, mode: str) -> str:
 
 
 def _of_any_process(text: str) -> str:
-    """Take out the numbers of lambda variables that have become the names of the fields of a struct.
+    """Take out the numbers of lambda variables that have become names of a struct's fields.
 
     Examples:
-        >>> _of_any_process("transform(tags, lambdafunction(struct(y_6, lambda y#1), lambda y#1)) AS o.y_6")
+        >>> text = "transform(tags, lambdafunction(struct(y_6, lambda y#1), lambda y#1)) AS o.y_6"
+        >>> _of_any_process(text)
         'transform(tags, lambdafunction(struct(y, lambda y#1), lambda y#1)) AS o.y'
     """
     for field in {*re.findall(r"\b([xyz]_\d+), lambda [xyz]#", text)}:
@@ -149,7 +150,9 @@ def _of_any_process(text: str) -> str:
 
 
 def _facts(frame: DataFrame, mode: str) -> list[tuple[str, str]]:
-    """Return the facts of a query in the plan's order, as pairs of a verb and its object, as Spark prints it.
+    """Return the facts of a query in the plan's order, as pairs of a verb and its object.
+
+    The object is as Spark prints it.
 
     They are the facts of the operators that keep state, the watermarks, and how the
     columns that these use are computed; an empty list if no operator keeps state.
@@ -251,7 +254,10 @@ def _of_state(nodes: list[_Node], at: int, mode: str) -> Iterator[tuple[str, str
 
 
 def _of_step(node: _Node) -> Iterator[tuple[str, str, str]]:
-    """Yield the number of each column that a node computes, a verb and its object; "" for a watermark."""
+    """Yield the number of each column that a node computes, a verb and its object.
+
+    For a watermark, the number is "".
+    """
     _, operator, parts = node
     defined: list[tuple[str, str]] = []
     if operator == "~EventTimeWatermark":
@@ -294,7 +300,7 @@ def _in_words(expression: str) -> str:
 
 
 def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
-    r"""Describe how this query's fingerprint differs from that of the query that wrote a checkpoint.
+    r"""Describe how this query's fingerprint differs from that of a checkpoint's query.
 
     A fingerprint that an earlier version of the kit wrote, of other facts or of a part
     of the query, counts as equal.
@@ -346,7 +352,7 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
 
 
 def _in_seconds(text: str) -> str:
-    """Return a fingerprint with the gaps of session windows in seconds, as far as they have a fixed length.
+    """Return a fingerprint with session gaps in seconds, as far as their length is fixed.
 
     Examples:
         >>> _in_seconds("computes: session windows with a gap of 5 minutes on at#0")
@@ -362,7 +368,7 @@ def _in_seconds(text: str) -> str:
 
 
 def is_part(text: str) -> bool:
-    r"""Return whether a fingerprint is of a plan that Spark has cut, so that it is not known of which query.
+    r"""Return whether Spark has cut the plan of a fingerprint, so that its query is not known.
 
     Examples:
         >>> is_part("facts 3\ngroups by: k#0, ... 16 more fields")
@@ -372,12 +378,12 @@ def is_part(text: str) -> bool:
 
 
 def _caseless(text: str) -> str:
-    """Return a fingerprint with the names of columns in lower case, as Spark compares them by default."""
+    """Return a fingerprint with column names in lower case, as Spark compares them by default."""
     return re.sub(r"(?<= AS ).*?(?=#\d)|\w+(?=#\d)", lambda name: name[0].lower(), text)
 
 
 def _phrases(text: str) -> list[tuple[str, ...]]:
-    """Return the facts of a fingerprint as pairs of a verb and its object, as ("groups by", "State")."""
+    """Return a fingerprint's facts as pairs of verb and object, such as ("groups by", "State")."""
     shown = re.sub(r"#\d+", "", text)
     shown = re.sub(
         r"\b(\d+) microseconds\b", lambda size: f"{int(size[1]) / 1e6:g} s", shown
@@ -386,7 +392,7 @@ def _phrases(text: str) -> list[tuple[str, ...]]:
 
 
 def _shortened(text: str, other: str, most: int = 160) -> str:
-    """Return a text, cut to the part around its first difference from another text if it is long."""
+    """Cut a long text to the part around its first difference from another text."""
     if len(text) <= most:
         return text
     pairs = enumerate(zip(text, other, strict=False))

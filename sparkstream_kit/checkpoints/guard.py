@@ -1,4 +1,4 @@
-"""Check a checkpoint before `start` lets Spark use it: is it whole, and does it fit the query and its inputs?
+"""Check before a start that a checkpoint is whole and fits the query and its inputs.
 
 `start` calls `guard` with a query. `guard` locks the checkpoint and runs the checks in
 `QUESTIONS`, at the end of this module. Each check refuses the checkpoint, or yields
@@ -85,7 +85,7 @@ class Change(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A value to note in the checkpoint, with the query, for the next start; an empty value is not noted."""
+    """A value to note with the query in the checkpoint for the next start, unless it is empty."""
 
     name: str
     value: Any
@@ -125,7 +125,7 @@ class Query:
 
     @contextmanager
     def in_force(self, more: Mapping[str, str] | None = None) -> Iterator[None]:
-        """Apply within a block the settings that the query starts with; meanwhile no other query starts.
+        """Apply in a block the settings that the query starts with; no other query starts then.
 
         Spark starts a query with the settings that the session has, also those of
         another thread's block. The session is the active one of this thread meanwhile,
@@ -309,7 +309,7 @@ def _explained(logs: Logs) -> Iterator[None]:
 
 
 def explained(logs: Logs, cause: str = "", *, only_cause: bool = False) -> str | None:
-    """Return in one line what is wrong with a checkpoint, and the way out, where something failed; else None.
+    """Return in one line what is wrong with a checkpoint, and the way out; else None.
 
     Args:
         logs: the logs of the checkpoint.
@@ -322,7 +322,7 @@ def explained(logs: Logs, cause: str = "", *, only_cause: bool = False) -> str |
 
 
 def _is_whole(_query: Query, logs: Logs) -> Iterable[Answer]:
-    """Refuse a checkpoint that is damaged, was drained, or was continued by a changed query elsewhere.
+    """Refuse a checkpoint that is damaged, drained, or continued elsewhere by a changed query.
 
     The messages are clearer than Spark's.
     """
@@ -336,7 +336,7 @@ def _is_whole(_query: Query, logs: Logs) -> Iterable[Answer]:
 
 
 def continued(logs: Logs, by: Path | None = None) -> str | None:
-    """Return the message that refuses a checkpoint which a changed query has continued on a new one, or None.
+    """Return the refusal of a checkpoint that a changed query continued on another; else None.
 
     Args:
         logs: the logs of the checkpoint.
@@ -354,7 +354,7 @@ def continued(logs: Logs, by: Path | None = None) -> str | None:
 
 
 def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
-    """Refuse a checkpoint of a different query, and remark which settings Spark silently keeps from it."""
+    """Refuse another query's checkpoint, and remark which settings Spark silently keeps."""
     plan = logs.last_plan
     kept = logs.note
     if plan is None:  # no batch was ever planned
@@ -429,7 +429,7 @@ def _differences(query: Query, kept: Mapping[str, Any]) -> list[str]:
 
 
 def _has_numbers(query: Query, logs: Logs) -> Iterable[Answer]:
-    """Refuse sources with names (`readStream.name()`): the kit knows the logs of sources by their numbers."""
+    """Refuse sources with names (`readStream.name()`): the kit knows their logs by number."""
     if query.spark.conf.get(_NAMED, "false") == "true":
         raise InvalidInputError(
             f"checkpoint {logs.place}: sources with names are not supported; leave"
@@ -439,7 +439,7 @@ def _has_numbers(query: Query, logs: Logs) -> Iterable[Answer]:
 
 
 def _leftovers(_query: Query, logs: Logs) -> Iterator[Answer]:
-    """Yield a change that removes what a killed or failed query left before it planned its first batch.
+    """Yield a change that removes what a killed or failed query left before its first plan.
 
     Spark takes half-written files for those of another query and would refuse the
     checkpoint for ever. The logs of file sources list files that were found and not
@@ -465,7 +465,7 @@ def _leftovers(_query: Query, logs: Logs) -> Iterator[Answer]:
 
 
 def _has_its_folders(query: Query, logs: Logs) -> Iterator[Answer]:
-    """Refuse file sources that read other folders than before; a folder that has moved is a `Change`."""
+    """Refuse file sources with other folders than before; a moved folder is a `Change`."""
     folders = bases(query.spark, query.inputs)
     try:
         moves = find_moves(
@@ -503,7 +503,7 @@ def _has_short_logs(query: Query, logs: Logs) -> Iterator[Answer]:
 
 
 def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
-    """Return the settings for a checkpoint on another file system, whose files Spark must write its own way.
+    """Return settings by which Spark writes in its own way on another file system.
 
     A profile may set a file manager that works on local paths only; None as its value
     restores the default.

@@ -54,7 +54,7 @@ by_path: dict[str, Lock] = {}
 
 
 def user_of(root: Path) -> str | None:
-    """Return which query of the kit uses a checkpoint and how to end it, as text; None if none uses it.
+    """Return which query of the kit uses a checkpoint and how to end it; None if none does.
 
     Nothing is locked, so a query may start right after the call.
 
@@ -127,7 +127,7 @@ class Lock:
         self._query: StreamingQuery | None = None
 
     def until_end_of(self, query: StreamingQuery) -> None:
-        """Release the lock, from another thread, when the query ends, be it with an error or without."""
+        """Release the lock in another thread when the query ends, with or without an error."""
         from sparkstream_kit._internal.spark.queries import await_end
 
         self._query = query
@@ -140,7 +140,7 @@ class Lock:
         threads.in_thread("unlock", wait)
 
     def release(self) -> None:
-        """Release the lock, so that another query may use the checkpoint; a second call does nothing."""
+        """Release the lock for other queries of the checkpoint; a second call does nothing."""
         with mutex:
             if by_path.get(self._key) is self:
                 del by_path[self._key]

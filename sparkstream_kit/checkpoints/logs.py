@@ -6,17 +6,19 @@ this package read checkpoints through this one. The files are on a local path; `
 and `of_batch` first copy those of a checkpoint on another file system.
 
 metadata       {"id": the query's id}
-offsets/N      the plan of batch N: "v1", a line about the query, then one line for each source, by position;
-               in "v2" the line of a source begins with its name, or its position
-commits/N      batch N is committed: "v1" (or "v2", with the ids of the state's files, or "v3", with the name
-               of the sink), then one line
+offsets/N      the plan of batch N: "v1", a line about the query, then one line for each
+               source, by position; in "v2" the line of a source begins with its name,
+               or its position
+commits/N      batch N is committed: "v1" (or "v2", with the ids of the state's files,
+               or "v3", with the name of the sink), then one line
 sources/I/     the log of source I (its number or its name); a file source logs its files there
 state/         see `check`
 sparkstream-kit/   the kit's own files, which Spark ignores
 
-sources/I/K            the files that entry K added to the log of file source I, one line of JSON for each
-sources/I/K.compact    the same, and all entries before K; Spark removes the files of those entries once it
-                       no longer keeps the batches that need them
+sources/I/K            the files that entry K added to the log of file source I, one line
+                       of JSON for each
+sources/I/K.compact    the same, and all entries before K; Spark removes the files of
+                       those entries once it no longer keeps the batches that need them
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ class DamagedError(InvalidInputError):
 
 @contextmanager
 def reading(file: Path) -> Iterator[None]:
-    """Turn any error of the block, which reads and parses a file, into a DamagedError that names the file."""
+    """Turn any error of the block, which parses a file, into a DamagedError that names it."""
     try:
         yield
     except InvalidInputError:
@@ -117,7 +119,7 @@ class Plan(NamedTuple):
 
 
 def local(path: str | Path) -> Path | None:
-    """Return the local path of a checkpoint, without `file:`; None if it is on another file system."""
+    """Return a checkpoint's local path, without `file:`; None if it is on another file system."""
     text = file_system.plain(str(path))
     return None if text is None else Path(text)
 
@@ -217,13 +219,13 @@ def plan_in(text: str) -> Plan:
 
 
 def _by_name(line: str) -> tuple[int | str, str]:
-    """Split the line of a source in format v2 into the source's name, or its position, and its offset."""
+    """Split a source's line in format v2 into the source's name or position, and its offset."""
     name, offset = line.split(":", 1)
     return int(name) if name.isdecimal() else name, offset
 
 
 def _files_until(offset: str | None) -> int | None:
-    """Return the entry of a file source's log that an offset names; None for an offset of another source."""
+    """Return the log's entry that a file source's offset names; None for other sources."""
     value = json.loads(offset) if offset and offset.startswith(("{", "[")) else None
     return (
         int(value["logOffset"])
@@ -250,7 +252,7 @@ def commit(file: Path) -> dict[str, Any]:
 
 
 def replace(file: Path, text: str | Iterable[str | bytes]) -> None:
-    """Replace one of Spark's files atomically, by a text or its parts; the new file has no checksum file."""
+    """Replace one of Spark's files atomically by a text or its parts, without a checksum file."""
     # Remove the checksum first: after a crash in between, a missing checksum is fine, a
     # wrong one is damage.
     file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
@@ -358,7 +360,7 @@ _END = 65_536  # bytes: what is read first of the end of a log, some 500 input f
 
 
 def log_after(file: Path, entry: int) -> list[Input]:
-    """Return the input files in one file of a file source's log that were added after an entry of the log.
+    """Return the input files in one file of a log that were added after an entry of the log.
 
     The file is read from its end, as far as needed: a compacted one lists all files
     that the source has read.
@@ -434,7 +436,7 @@ class Logs:
         self._read: dict[tuple[Callable[[Path], Any], Path], Any] = {}
 
     def again(self) -> Logs:
-        """Forget the listings, so that new files are seen; files stay cached, as Spark never changes one."""
+        """Forget the listings, to see new files; files stay cached, as Spark never changes one."""
         self._listed.clear()
         return self
 
@@ -483,7 +485,7 @@ class Logs:
         return self.read(commit, self.root / "commits" / str(batch))
 
     def committed_at(self, batch: int) -> datetime | None:
-        """Return the time of a commit, in UTC; None if it is not known, as in a copy that kept no times.
+        """Return the time of a commit, in UTC; None if unknown, as in a copy without times.
 
         Spark notes no such time, so it is the time of the file. A plan has its time in
         itself, by which a file is known that was written later.
@@ -534,7 +536,7 @@ class Logs:
 
     @property
     def sources(self) -> list[str]:
-        """The folders in `sources/`, sorted: the number or the name of each source that keeps a log."""
+        """The folders in `sources/`, sorted: the number or name of each source with a log."""
         found: list[str] = []
         with suppress(FileNotFoundError, NotADirectoryError):  # as in `numbered`
             found = [
@@ -545,7 +547,7 @@ class Logs:
         return sorted(found, key=lambda name: (len(name), name))
 
     def names(self, of: Plan) -> tuple[str, ...]:
-        """Return the name of each source's log, in the order of the plan: a number, or the source's name.
+        """Return the name of each source's log in the plan's order: the source's number or name.
 
         The position of a source in the plan is not always the number of its log: a
         DataFrame that is read twice, as in a join with itself, has two lines in the
@@ -606,7 +608,7 @@ class Logs:
         return self.read_by(self.plan(batch)) if batch >= 0 else {}
 
     def begun(self, log: str) -> str:
-        """Return the offset, as Spark's text, at which a query began to read a source such as Kafka."""
+        """Return the offset, as text, at which a query began to read a source such as Kafka."""
         # The file begins with a zero byte and a version; the offset is its last line.
         return self.read(_text, self.root / "sources" / log / "0").rpartition("\n")[2]
 
@@ -673,7 +675,7 @@ class Logs:
         return {each.removeprefix(_PATH).decode() for each in found}
 
     def pending(self, batch: int) -> list[Input]:
-        """Return the input files that file sources found and that batches up to a given one did not read.
+        """Return the files that file sources found and no batch up to a given one has read.
 
         A damaged log counts as empty.
         """
@@ -711,7 +713,7 @@ def _shared(
 
 
 def write_note(checkpoint: Place, query: dict[str, Any]) -> None:
-    """Write the note about the query that uses a checkpoint, which `Logs.note` reads at the next start."""
+    """Write the note about a checkpoint's query, which `Logs.note` reads at the next start."""
     # Elsewhere, and so in a copy from there, a folder: an object store may lose a file
     # that is replaced.
     is_file = (

@@ -1,4 +1,4 @@
-"""Find input files that a running query does not read or that hide others, and count its waiting files.
+"""Find files that a running query does not read or that hide others, and count what waits.
 
 `Files` looks at the folders of a query's file sources, from time to time, for `run`.
 Its `findings` are warnings, for example about a file that Spark ignores because of its
@@ -105,7 +105,7 @@ _MEANT_TO_BE = (
 
 
 class Files:
-    """The file sources of a running query: what waits in their folders, and what is lost or ignored there.
+    """A running query's file sources: what waits in their folders, and what is lost or ignored.
 
     It knows only folders on this machine, and reports nothing if `start` did not start
     the query, or if the checkpoint is elsewhere. On Spark Connect it needs a server on
@@ -142,7 +142,7 @@ class Files:
     def counted(
         self, progress: StreamingQueryProgress, *, now: bool = False
     ) -> tuple[int, int] | None:
-        """Return how many files wait after a batch, and how many have been read; None if it is not known.
+        """Return how many files wait after a batch, and how many were read; None if unknown.
 
         Args:
             progress: the progress of a batch. Files that later batches read count as
@@ -168,7 +168,7 @@ class Files:
         return self._counted
 
     def look_for(self, progress: StreamingQueryProgress) -> None:
-        """Look whether the files of a batch are there, once it is committed; `findings` has the others.
+        """Look whether a committed batch's files are there; `findings` has those that are not.
 
         Spark passes over a planned file that is gone when its batch runs, without an
         error.
@@ -184,7 +184,7 @@ class Files:
             )
 
     def findings(self, progress: StreamingQueryProgress | None) -> list[str]:
-        """Return a line for each danger (see `Source.findings`); of ignored entries, each kind only once.
+        """Return a line for each danger (see `Source.findings`), each kind of ignored entry once.
 
         Args:
             progress: the query's last progress; None before its first batch.
@@ -228,7 +228,7 @@ def _file_sources(frame: DataFrame) -> dict[int, Source]:
 
 
 class Source:
-    """A file source of a running query: the files that it has planned, and the files in its folders.
+    """A file source of a running query: the files it has planned, and those in its folders.
 
     Args:
         log: the number or name of the source's log.
@@ -277,7 +277,7 @@ class Source:
             self._newest = max((self._newest, *(file.time for file in found)))
 
     def look_for(self, before: int, last: int) -> None:
-        """Look for the files of a batch, which the log's entries after `before` up to `last` list."""
+        """Look for a batch's files: those in the log's entries after `before` up to `last`."""
         looked_for, self._to_look_for = self._to_look_for, []
         for path, file in looked_for:
             if file.entry > last:
@@ -292,7 +292,7 @@ class Source:
                 make()
 
     def forget(self) -> None:
-        """Forget the files that were read and that Spark considers no more, so that memory does not grow."""
+        """Forget read files that Spark considers no more, so that memory does not grow."""
         if self._age is not None:
             oldest = self._newest - self._age
             old = [
@@ -323,7 +323,7 @@ class Source:
         return waiting + later, len(self._planned) - later + self._forgotten
 
     def findings(self, root: Path, said: set[str]) -> list[str]:
-        """Return a line for each danger, and for each kind of ignored entries that is not in `said`.
+        """Return a line for each danger, and for each kind of ignored entry not in `said`.
 
         The dangers are:
 
@@ -399,7 +399,7 @@ class Source:
         )
 
     def _unread(self, old: list[str], root: Path) -> list[str]:
-        """Return those of some files that no batch has read, by all that the checkpoint `root` knows."""
+        """Return the files of `old` that no batch has read, by all that the checkpoint knows."""
         # The others have gone
         self._old = {path: self._old[path] for path in old if path in self._old}
         new = {*old} - self._old.keys()
@@ -438,7 +438,7 @@ class Source:
         return found
 
     def _kind(self, path: str, *, is_folder: bool) -> str | None:
-        """Return `read`, or a kind of `PASSED_OVER`; None for an entry that is ignored on purpose."""
+        """Return `read` or a kind of `PASSED_OVER`; None for what is ignored on purpose."""
         name = path.rpartition("/")[2]
         if file_system.is_hidden(name) or "/_sparkstream_epochs/" in path:
             return (
@@ -459,7 +459,7 @@ class Source:
         )
 
     def _entries(self) -> Iterator[tuple[str, bool, int]]:
-        """Yield each entry in the folders: its path, whether it is a folder, and its modification time."""
+        """Yield each entry in the folders: path, whether it is a folder, modification time."""
         for top in file_system.matching(self._path):
             entries: Iterable[os.DirEntry[str] | Path] = [Path(top)]
             if os.path.isdir(top):  # noqa: PTH112
@@ -490,7 +490,7 @@ def _shown(path: str) -> str:
 
 
 def _has_input(folder: str, root: Path) -> bool:
-    """Return whether a folder has a file, at any depth, that is not hidden, and not the checkpoint `root`."""
+    """Return whether a folder has a visible file at any depth, and not the checkpoint `root`."""
     if root.absolute().is_relative_to(folder):
         return False
     return any(

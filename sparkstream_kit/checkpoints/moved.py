@@ -124,7 +124,7 @@ def find_moves(
 
 
 def rewrite(logs: Logs, move: Move) -> None:
-    """Rename the files in a source's log to their new folder; each file of the log is replaced atomically.
+    """Rename the files in a source's log to their new folder; each log file changes atomically.
 
     A crash between two files of the log does no harm: the next start finds and rewrites
     the rest.
@@ -150,13 +150,13 @@ def rewrite(logs: Logs, move: Move) -> None:
 
 
 def _modified(uri: str) -> int:
-    """Return the modification time of a file as Spark notes it, in milliseconds; 0 if it has gone."""
+    """Return a file's modification time as Spark notes it, in milliseconds; 0 if it has gone."""
     file = Path(unquote(urlsplit(uri).path))
     return file.stat().st_mtime_ns // 1_000_000 if file.exists() else 0
 
 
 def renamed(uri: str, move: Move) -> str:
-    """Return the URI of a file in a log after a move; a file that the move does not concern keeps its URI.
+    """Return the URI of a logged file after a move; one that did not move keeps its URI.
 
     A forgotten file gets a path in a folder `.sparkstream-former` that no new file can
     have.
@@ -174,7 +174,7 @@ def renamed(uri: str, move: Move) -> str:
 
 
 def _check_committed(logs: Logs, folder: Path) -> None:
-    """Refuse to forget files while a batch is not committed: Spark would replay it without these files."""
+    """Refuse to forget files while a batch is uncommitted: its replay would lack them."""
     last = logs.planned
     done = logs.done
     if done < last:
@@ -191,7 +191,7 @@ def _check_committed(logs: Logs, folder: Path) -> None:
 def _move(
     log: str, uri: str, folder: Path, base: Path | None, wanted: Mapping[Path, Path]
 ) -> Move | None:
-    """Return the rewrite that brings the files of a folder in a log under the folder that the source reads.
+    """Return the rewrite of a folder in a log that brings its files under the source's folder.
 
     Args:
         log: the name of the source's log.
@@ -259,7 +259,7 @@ def _absolute(spark: SparkSession, path: str) -> Path:
 
 
 def _base(spark: SparkSession, path: str) -> Path:
-    """Return the folder that a source reads; for a pattern, the folders before its first wildcard."""
+    """Return the folder that a source reads; for a pattern, that before its first wildcard."""
     spelt = _absolute(spark, re.sub(r"\\(.)", r"\1", path))
     if spelt.is_dir():
         return spelt

@@ -32,7 +32,7 @@ def copies_of(
     read: Callable[[SparkSession], DataFrame],
     join: Callable[[DataFrame, DataFrame], DataFrame],
 ) -> Part:
-    """Join each batch with the rows that a table has in its first run: the mechanism of `joins.reloading`.
+    """Join each batch with a table's rows of its first run, for `joins.reloading`.
 
     Args:
         name: the name of the table, used for its folder of copies.
@@ -78,7 +78,7 @@ def _copied(table: DataFrame, copies: Path) -> str:
 
 
 def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str]) -> str:
-    """Return the version of `what` to use for a batch: a replayed batch gets the version of its first run.
+    """Return the version of `what` for a batch; a replay gets that of the first run.
 
     A new version is written to the checkpoint before it is returned, so no result can
     depend on a version that was not recorded. The records of batches whose commits
@@ -124,7 +124,7 @@ def first_kept(location: Place) -> int:
 
 
 def versions_in_use(location: Place, what: str) -> set[str]:
-    """Return the versions of `what` that a replayed batch may still need; all others can be deleted."""
+    """Return the versions of `what` that a replay may need; others can be deleted."""
     return {
         _versions(location, batch).get(what, "") for batch in location.entries(PINS)
     }

@@ -1,4 +1,4 @@
-"""Shorten the logs of file sources by what Spark never looks at again, and make them whole on request.
+"""Cut from file sources' logs what Spark never looks at again, and restore it on request.
 
 A file source lists in its log every file that it has ever read. Spark reads the whole
 log at a start and writes all of it anew at each compaction, by default in every tenth
@@ -60,7 +60,7 @@ _LINE = re.compile(rb'"timestamp":(-?\d+),"batchId":(\d+)\}')
 
 
 def max_age(options: Mapping[str, str]) -> int | None:
-    """Return the `maxFileAge` of a file source in milliseconds; None if Spark ignores it or it is not known.
+    """Return a file source's `maxFileAge` in milliseconds; None if unknown or ignored by Spark.
 
     Args:
         options: the options of the source.
@@ -87,7 +87,7 @@ def trimmed(root: Path, log: str) -> list[Path]:
 
 
 def due(logs: Logs, log: str, age: int | None) -> Callable[[], None] | None:
-    """Return what to do with a log, as a function: `restore` or `trim`; None if the log is as it should be.
+    """Return the function to run on a log, `restore` or `trim`; None if it is as it should be.
 
     A log is trimmed once a quarter of it can be taken out.
 
@@ -165,7 +165,7 @@ def _newest(logs: Logs, log: str) -> Path | None:
 
 
 def _lines(file: Path, first: int, limit: int, *, out: bool) -> Iterator[bytes]:
-    """Yield the lines of a log that are taken out, or those that stay, after the line of the version."""
+    """Yield the lines of a log that are taken out, or that stay, after the version's line."""
     yield b"v1"
     with reading(file):
         for line in log_lines(file):

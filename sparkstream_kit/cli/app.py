@@ -1,8 +1,11 @@
-"""The command `sparkstream`, a thin layer over the modules: feeds, checkpoints, settings, schemas, a server.
+"""The command `sparkstream`, a thin layer over the kit's modules.
+
+The work is done by the modules for feeds, checkpoints, settings, schemas, a server and
+others.
 
 Results go to standard output, all other messages to standard error. Only `schema`,
-`serve` and `warm` start Spark. The docstrings of functions decorated as commands are
-the help texts.
+`serve` and `warm` start Spark. The docstring of a function decorated as a command is
+its help text, unless the decorator has a longer one (`help=`).
 """
 
 from __future__ import annotations
@@ -87,7 +90,11 @@ def _options(
     common.help_if_bare(context)
 
 
-@app.command("new")
+@app.command(
+    "new",
+    help="Make a folder with a job of your own. It copies one of the kit's, its test,"
+    " sample data, a README.",
+)
 def _new(
     name: Annotated[
         str, argument("NAME", "The folder to make, and the job's name: such as my-job.")
@@ -97,7 +104,6 @@ def _new(
         str, flag("JOB", f"What to copy: {', '.join(projects.LIKE)}.")
     ] = projects.DEFAULT,
 ) -> None:
-    """Make a folder with a job of your own. It copies one of the kit's, its test, sample data, a README."""
     made = projects.make(name, like.removesuffix(".py").replace("-", "_"))
     for file in made.files:
         show(f"{made.folder}/{file}")
@@ -106,9 +112,12 @@ def _new(
         say(f"    {line}")
 
 
-@app.command("doctor")
+@app.command(
+    "doctor",
+    help="Check that this machine has what streams need. A line for each thing; exit"
+    " code 1 if one is bad.",
+)
 def _doctor(*, json: Json = False) -> int:
-    """Check that this machine has what streams need. A line for each thing; exit code 1 if one is bad."""
     found = []
     for each in doctor.examine():
         found.append(each)
@@ -148,14 +157,15 @@ def _explain(
     typer.echo(drawing.explain(length, slide, watermark, at, offset))
 
 
-@app.command("conf")
+@app.command(
+    "conf",
+    help="Write a profile for spark-submit, and print its path. PROFILE is local, test,"
+    " cluster or a file.\n\n"
+    'spark-submit --properties-file "$(sparkstream conf local)" jobs/x.py',
+)
 def _conf(
     profile: Annotated[str, argument("PROFILE", "A profile's name or path.")],
 ) -> None:
-    """Write a profile for spark-submit, and print its path. PROFILE is local, test, cluster or a file.
-
-    spark-submit --properties-file "$(sparkstream conf local)" jobs/x.py
-    """
     try:
         written = submit_properties(profile, cache_folder())
     except OSError as err:
@@ -200,9 +210,12 @@ def _split(names: str) -> list[str]:
     return [name for name in names.split(",") if name]
 
 
-@app.command("warm")
+@app.command(
+    "warm",
+    help="Make Spark start faster on this machine. Keeps what Java loads of Spark in a"
+    " file of 200 MB.",
+)
 def _warm() -> None:
-    """Make Spark start faster on this machine. Keeps what Java loads of Spark in a file of 200 MB."""
     try:
         archive = warm(
             lambda: say("running a few small streams for Java to learn from")
@@ -216,7 +229,13 @@ def _warm() -> None:
     typer.echo(archive)
 
 
-@app.command("schema")
+@app.command(
+    "schema",
+    help="Print the schema of sample files, as Python code. Spark infers double for"
+    " money; make it decimal.\n\n"
+    "Standard error says what a source of these files must be told, such as"
+    " header=True.",
+)
 def _schema(
     path: Annotated[str, argument("PATH", "Sample files: a file, a folder or a glob.")],
     *,
@@ -232,10 +251,6 @@ def _schema(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Print the schema of sample files, as Python code. Spark infers double for money; make it decimal.
-
-    Standard error says what a source of these files must be told, such as header=True.
-    """
     # Before the session, which takes some seconds to start.
     reject_unknown("--format", [] if format is None else [format], _FORMATS)
     if (
@@ -257,9 +272,12 @@ def _schema(
             typer.echo(schemas.to_code(found), nl=False)
 
 
-@_checkpoint.command("show")
+@_checkpoint.command(
+    "show",
+    help="Show what a checkpoint holds, and what a restart would run again. Its query"
+    " may be running.",
+)
 def _show(folder: _Folder, *, json: Json = False) -> None:
-    """Show what a checkpoint holds, and what a restart would run again. Its query may be running."""
     found = checkpoints.show(folder)
     show_json(checkpoint=found) if json else show(found)
 
@@ -287,9 +305,12 @@ def _find(
     return 0 if found.batch is not None or found.committed else 1
 
 
-@_checkpoint.command("check")
+@_checkpoint.command(
+    "check",
+    help="Report what is wrong with a checkpoint, one line for each problem. Exit code"
+    " 1 if there is one.",
+)
 def _check(folder: _Folder, *, json: Json = False) -> int:
-    """Report what is wrong with a checkpoint, one line for each problem. Exit code 1 if there is one."""
     problems = checkpoints.check(folder)
     said = "\n".join(map(str, problems)) or f"{folder}: no problem found"
     show_json(problems=problems) if json else show(said)
@@ -322,7 +343,11 @@ def _clone(
         )
 
 
-@_checkpoint.command("rewind")
+@_checkpoint.command(
+    "rewind",
+    help="Go back to the end of batch N: what came after it runs again. Can be undone"
+    " until the next start.",
+)
 def _rewind(
     folder: _Folder,
     *,
@@ -331,16 +356,18 @@ def _rewind(
         bool, switch("--apply", "Do it. Without this, only show what would happen.")
     ] = False,
 ) -> None:
-    """Go back to the end of batch N: what came after it runs again. Can be undone until the next start."""
     found = checkpoints.rewind(folder, to=to, apply=apply)
     show(found)
     if found.moved and not apply:
         typer.echo("Run the command with --apply to do it.")
 
 
-@_checkpoint.command("untrim")
+@_checkpoint.command(
+    "untrim",
+    help="Make a shortened log of read files whole again. Only plain Spark with a longer"
+    " maxFileAge needs it.",
+)
 def _untrim(folder: _Folder) -> None:
-    """Make a shortened log of read files whole again. Only plain Spark with a longer maxFileAge needs it."""
     logs = checkpoints.untrim(folder)
     show(
         f"{logs} logs of files are whole again"

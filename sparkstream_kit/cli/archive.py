@@ -26,7 +26,7 @@ _LIMIT = 600.0  # seconds that the training run may take
 
 
 def warm(begins: Callable[[], None] = lambda: None) -> Path:
-    """Make the class-data archive for the Java and the Spark of this environment, and return its path.
+    """Make the class-data archive for the Java and Spark in use, and return its path.
 
     Spark starts faster with the archive. To make it, the function runs a few small
     streams in a separate process, whose JVM writes the classes that it loaded to the
@@ -118,8 +118,12 @@ def _run_streams() -> None:
     )
     from sparkstream_kit._internal.spark.session import end_jvm
 
-    columns = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING, Rate DECIMAL(12,2),
-        Amount DOUBLE, Name STRING, State STRING, Region STRING, Product STRING, Rows INT, Margin DOUBLE"""
+    columns = (
+        "OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING,"
+        " Rate DECIMAL(12,2),\n"
+        "        Amount DOUBLE, Name STRING, State STRING, Region STRING,"
+        " Product STRING, Rows INT, Margin DOUBLE"
+    )
     with (
         tempfile.TemporaryDirectory(prefix="sparkstream-") as folder,
         spark_session("sparkstream warm", profile="local") as spark,

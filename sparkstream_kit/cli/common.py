@@ -1,4 +1,4 @@
-"""Helpers of all commands: declarations of commands and flags, output, and the handling of signals."""
+"""Helpers of all commands: to declare commands and flags, for output and signals."""
 
 from __future__ import annotations
 
@@ -115,7 +115,10 @@ def stopped_by_signal(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def pyspark_version() -> str:
-    """Return the version of PySpark, also of the zip that `spark-submit` adds; "" without PySpark."""
+    """Return the version of PySpark; "" without PySpark.
+
+    PySpark may also be in the zip that `spark-submit` adds.
+    """
     try:
         from pyspark import __version__
     except ImportError:

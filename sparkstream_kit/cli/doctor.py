@@ -115,7 +115,10 @@ def python() -> Iterator[Finding]:
 
 
 def versions() -> Iterator[Finding]:
-    """Check the versions of the kit, PySpark and pandas, and that the Spark in SPARK_HOME matches PySpark."""
+    """Check the versions of the kit, PySpark and pandas, and the Spark in SPARK_HOME.
+
+    That Spark must have the version of PySpark.
+    """
     yield Finding("ok", "the kit", version_of("sparkstream-kit") or "of a checkout")
     spark = pyspark_version()
     if not spark:
@@ -160,7 +163,7 @@ def versions() -> Iterator[Finding]:
 
 
 def user() -> Iterator[Finding]:
-    """Check that the user has a name, may open enough files, and has a locale for all names of files."""
+    """Check the user's name, limit of open files, and locale for the names of files."""
     wrong = lacks()
     if not wrong:
         name = pwd.getpwuid(os.getuid()).pw_name
@@ -171,7 +174,7 @@ def user() -> Iterator[Finding]:
 
 
 def host() -> Iterator[Finding]:
-    """Check that the machine can resolve its own host name, without which Spark's JVM does not start."""
+    """Check that this machine resolves its own host name, as Spark's JVM needs it."""
     name = socket.gethostname()
     given = os.environ.get("SPARK_LOCAL_IP")
     try:
@@ -217,7 +220,7 @@ def time_zone() -> Iterator[Finding]:
 
 
 def remote() -> Iterator[Finding]:
-    """Check that a Spark Connect server listens at the address in SPARK_REMOTE, if the variable is set."""
+    """Check that a Spark Connect server listens at SPARK_REMOTE, if that is set."""
     given = os.environ.get("SPARK_REMOTE")
     if not given:
         yield Finding(
@@ -250,7 +253,10 @@ def version_of(package: str) -> str | None:
 
 
 def _feature(version: str) -> str:
-    """Return the first two numbers of a version of Spark, such as "4.1", the key in `conf/versions.toml`."""
+    """Return the first two numbers of a version of Spark, such as "4.1".
+
+    They are the key in `conf/versions.toml`.
+    """
     return ".".join(version.split(".")[:2])
 
 
@@ -259,7 +265,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _asked(*command: str) -> str:
-    """Run a program, and return its output and errors as text; "" if it cannot be run or takes too long."""
+    """Return a program's output and errors; "" if it cannot be run or is too slow."""
     try:
         done = subprocess.run(
             command,

@@ -36,7 +36,9 @@ _Truth = Annotated[
 
 
 def land(files: Iterable[tuple[str, str]], folder: Path, every: float) -> list[Path]:
-    """Land files in a folder until the last file or a signal, and print each path to standard error.
+    """Land files in a folder until the last one or a signal.
+
+    The path of each landed file is printed to standard error.
 
     Args:
         files: (name, text) pairs.
@@ -58,7 +60,7 @@ def land(files: Iterable[tuple[str, str]], folder: Path, every: float) -> list[P
 
 
 def _check_truth(truth: Path | None, folder: Path) -> None:
-    """Refuse a file that cannot be written, or that would be read as input, before the first row."""
+    """Refuse a file that cannot be written or would be input, before the first row."""
     if truth and truth.resolve().is_relative_to(folder.resolve()):
         raise InvalidInputError(
             f"--truth {truth} would be read as input in {folder}; put it elsewhere"
@@ -160,7 +162,10 @@ _OF_URL = (
 
 
 class _Feed(TyperGroup):
-    """A group in which `posts FOLDER` and `posts URL FOLDER` are two commands, each with its own flags."""
+    """A group in which `posts` is two commands, with and without a URL.
+
+    They are `posts URL FOLDER` and `posts FOLDER`, each with its own flags.
+    """
 
     def resolve_command(
         self, ctx: Any, args: list[str]

@@ -1,4 +1,6 @@
-"""`sparkstream new`: a folder with a copy of a job, its test, sample data, a README and notes for agents.
+"""`sparkstream new`: make a folder with a copy of a job, to write a job of your own.
+
+Beside the copy are its test, sample data, a README and notes for agents.
 
 `make` does the work. `LIKE` lists the jobs that can be copied, each with its sample
 data and its command.
@@ -142,7 +144,9 @@ class Project(NamedTuple):
 
 
 def make(name: str, like: str = DEFAULT) -> Project:
-    """Make a folder with a copy of a job, its test, sample data and two pages, completely or not at all.
+    """Make a folder with a copy of a job, completely or not at all.
+
+    Beside the copy are its test, sample data and two pages.
 
     Args:
         name: the folder to make in the current folder, and the name of the job, such as

@@ -154,7 +154,10 @@ def hearers(query: Query) -> tuple[Callable[[StreamingQueryProgress], None], ...
 
 
 def meaning(kinds: Collection[str], error: str) -> str | None:
-    """Return what the text of Spark's error means for a query that reads these kinds of sources, if known."""
+    """Return what an error of Spark means for these kinds of sources; None if unknown.
+
+    The error is that of a query which reads sources of these kinds.
+    """
     known = [each.failures for name, each in systems().items() if name in kinds]
     return next(
         (
@@ -202,7 +205,7 @@ def mode_for(
         >>> mode_for("mongodb", "url, 'totals'", "upsert", [], ways)
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: mongodb: how='upsert' and keys belong together: ...
+        sparkstream_kit.errors.InvalidInputError: mongodb: how='upsert' and keys ...
     """
     reject_unknown("way to write (how=)", [how], ways)
     if (how == "upsert") != bool(keys):
@@ -255,7 +258,7 @@ def other_driver(batch_id: int) -> InvalidInputError:
 
 @contextmanager
 def modules_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
-    """Within a `with` block, have cloudpickle include the code of these modules in what it pickles."""
+    """Let cloudpickle include the code of these modules, within a `with` block."""
     from pyspark import cloudpickle
 
     pickler: Any = cloudpickle

@@ -1,4 +1,6 @@
-"""A batch on its way through the driver: computed once, kept on disk, and read as Arrow in small parts.
+"""A batch on its way through the driver: computed once, and read as Arrow in parts.
+
+In between it is kept on disk, or with the workers.
 
 Sinks that write from the driver's Python (`sql_table`, `mongodb`, `iceberg`, and
 `delta` with delta-rs) read a batch with `kept`. It chooses between `in_files`, which is
@@ -71,7 +73,7 @@ _AS_NUMBERS: dict[type[T.DataType], tuple[Callable[[str], Column], pa.DataType]]
 
 
 class Parts:
-    """The rows of a batch in parts of bounded size; each loop over them reads them from the beginning."""
+    """The rows of a batch in parts of bounded size; each loop reads them again."""
 
     def __init__(self, read: Callable[[], Iterator[pa.RecordBatch]]) -> None:
         self._read = read
@@ -161,7 +163,9 @@ _MICROSECONDS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
 
 
 def beyond_python(column: pa.ChunkedArray) -> bool:
-    """Return whether a column has a date or time, also inside other values, that Python's own cannot hold.
+    """Return whether a column has a date or time that Python's own types cannot hold.
+
+    Dates and times inside other values count, too.
 
     Libraries in Python fail on these years when they make statistics of a file.
     """
@@ -251,13 +255,16 @@ def is_utf8(column: pa.Array) -> bool:
 
 
 def _numbered(batch: DataFrame) -> DataFrame:
-    """Rename the columns to c0, c1 and so on, because Spark misreads dots in names, and names may repeat."""
+    """Rename the columns to c0, c1 and so on.
+
+    Spark misreads dots in names, and names may repeat.
+    """
     return batch.toDF(*(f"c{number}" for number in range(len(batch.columns))))
 
 
 @contextmanager
 def in_files(batch: DataFrame) -> Iterator[Parts]:
-    """Keep a batch in uncompressed Parquet files in a temporary folder of this machine; see `kept`."""
+    """Keep a batch in Parquet files in a temporary local folder; see `kept`."""
     frame = _numbered(batch)
     kinds = [field.dataType for field in batch.schema]
     columns = [
@@ -284,7 +291,7 @@ def in_files(batch: DataFrame) -> Iterator[Parts]:
 
 
 def _read(folder: Path, kinds: list[T.DataType]) -> Iterator[pa.RecordBatch]:
-    """Read the rows of the Parquet files that a finished job has written, in the order of its partitions."""
+    """Read a finished job's Parquet files as rows, in the order of its partitions."""
     # Names are part-00003-….parquet; if Spark limits the rows per file, they end with
     # c000, c001 and so on.
     for path in sorted(
@@ -308,7 +315,7 @@ def _read(folder: Path, kinds: list[T.DataType]) -> Iterator[pa.RecordBatch]:
 
 @contextmanager
 def in_blobs(batch: DataFrame) -> Iterator[Parts]:
-    """Keep a batch with the workers, as blobs of Arrow data that the driver fetches in parts; see `kept`.
+    """Keep a batch with the workers as Arrow blobs, to fetch them in parts; see `kept`.
 
     The parts are limited by their size, because a whole partition could exhaust the
     memory of the driver's JVM, which then hangs.
@@ -340,7 +347,7 @@ def in_blobs(batch: DataFrame) -> Iterator[Parts]:
 def _fetched(
     blobs: DataFrame, made: list[tuple[int, int, int]]
 ) -> Iterator[pa.RecordBatch]:
-    """Fetch the rows of the blobs, and check each blob against the checksum of the first computation.
+    """Fetch the rows of the blobs, and check that each blob is as first computed.
 
     Spark recomputes a blob that a worker has lost. After a shuffle its rows may then
     come in another order, or be in another blob, so that rows would be lost or doubled.

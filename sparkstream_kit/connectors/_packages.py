@@ -69,7 +69,7 @@ def connectors() -> dict[str, Connector]:
 
 
 def coordinates(connector: Connector, spark: str) -> str | None:
-    """Return the Maven coordinates of a connector for a version of Spark; None if it has no package yet."""
+    """Return a connector's Maven coordinates for a Spark version; None if it has none."""
     feature = ".".join(re.findall(r"\d+", spark)[:2])
     delta = versions().get(feature, {}).get("delta")
     if "{delta}" in connector.package and not delta:
@@ -81,7 +81,7 @@ def missing_source(error: BaseException) -> str | None:
     """Return a line with what to install if an error is about a missing data source; else None.
 
     Examples:
-        >>> missing_source(ValueError("Failed to find the data source: parqet. Make sure the provider …"))
+        >>> missing_source(ValueError("Failed to find the data source: parqet. Make …"))
         'Spark has no data source parqet; did you mean parquet?'
     """
     found = _NO_SOURCE.search(str(error))
@@ -114,7 +114,7 @@ def missing(name: str) -> str:
 
 
 def check_session(spark: SparkSession, names: Collection[str]) -> None:
-    """Refuse a session that lacks a connector, or a setting of it, before a query fails for that reason.
+    """Refuse a session without a connector or a setting of it, before a query fails.
 
     Raises:
         InvalidInputError: the session lacks one, or there is no connector of that name.
@@ -189,7 +189,10 @@ def needed(
 
 
 def _in_order(name: str) -> list[tuple[int, str]]:
-    """Return a sort key by which 4.2.10 comes after 4.2.9: numbers count as such, other text as text."""
+    """Return a sort key by which 4.2.10 comes after 4.2.9.
+
+    Numbers are compared as numbers, and other text as text.
+    """
     return [
         (int(part), "") if part.isdecimal() else (-1, part)
         for part in re.split(r"(\d+)", name)

@@ -96,7 +96,7 @@ class Entries(Ledger):
         )
 
     def check_lost(self, query_id: str | None, *, is_there: bool = False) -> None:
-        """Refuse to go on where a target was deleted, made again or emptied, and rows of this query with it.
+        """Refuse a target that lost this query's rows: deleted, made again or emptied.
 
         A sink whose ledger lies beside the target calls this when the target does not
         exist, or has no rows although this query has written some. If each batch
@@ -136,7 +136,7 @@ def gone(target: object) -> InvalidInputError:
 
 
 class ConflictError(KitError):
-    """Another writer has committed to the table at the same moment, so this commit was not made; retry it."""
+    """This commit was not made, as another writer has committed just then; retry it."""
 
 
 class Format(NamedTuple):
@@ -207,10 +207,13 @@ class Table(Protocol):
         """Return the id that the format has given the table that `schema` has found."""
 
     def last_batch(self, query: str) -> int | None:
-        """Return the last batch of a query, with whichever writer it was written; None before the first."""
+        """Return a query's last batch, by any writer; None before the first."""
 
     def history(self) -> Iterable[str | None]:
-        """Return what `metadata` has returned for the newest batches, newest first; None for others."""
+        """Return the `metadata` of the newest batches, newest first; None for others.
+
+        A commit that is not a batch has None.
+        """
 
     def has_rows(self) -> bool:
         """Return whether the table has rows."""
@@ -243,7 +246,7 @@ class Table(Protocol):
         """
 
     def commit(self, rows: Any, target: Target, which: Batch) -> None:
-        """Write the rows of a batch in one commit, together with its number and plan, even if there are none.
+        """Write a batch, even one without rows, with its number and plan in one commit.
 
         Raises:
             ConflictError: another writer has committed at the same moment.
@@ -405,7 +408,10 @@ def tried(change: Callable[[], _Done]) -> _Done:
 
 
 def take(target: Target, table: Table, query: str, driver: str) -> None:
-    """Give a query its next epoch: a batch of an older driver is then refused, or raises ConflictError."""
+    """Give a query its next epoch, so that no older driver can go on.
+
+    A batch of an older driver is then refused, or raises ConflictError.
+    """
     last = _Ledger(target, table, query).epoch(query)
     table.note({f"{EPOCH}{query}": f"{last.number + 1 if last else 1} {driver}"})
 

@@ -1,4 +1,4 @@
-"""Extra: input for streams: a line server, a file dripper, a replay, seeded generators with known truth.
+"""Extra: make input for streams: lines, files and rows whose true results are known.
 
 `LineServer` sends lines to socket clients, `drip` lands files in a folder, and
 `replay_files` cuts a file into small files for it. The functions whose names end in

@@ -21,7 +21,7 @@ _NO_DUPLICATES = ("late", "bad", "ahead")
 
 
 class Dataset(NamedTuple):
-    """One kind of generated rows: `sparkstream feed` lands its files, and `sparkstream new` copies a sample.
+    """A kind of generated rows, for `sparkstream feed` and samples of `sparkstream new`.
 
     Attributes:
         file: the pattern of file names: `cards.csv` stands for `cards-0-0001.csv`, with

@@ -88,7 +88,7 @@ def disturb(
     rows_per_file: int = 100,
     seed: int,
 ) -> Disturbed:
-    """Disturb the order of rows, and add rows that do not count, so that the true answer stays known.
+    """Reorder rows and add some that do not count, so that the true answer stays known.
 
     The true answer is what a job should compute from the `counted` rows alone. Cut
     `arriving` into files of `rows_per_file` rows, and let the stream read one file in
@@ -190,7 +190,10 @@ def _delay_of(shares: dict[str, float], rows_per_file: int, delay: Duration) -> 
 
 
 def _times(rows: Sequence[_Row], time: str) -> list[int]:
-    """Return the times of rows in microseconds since 1970; reject rows without a time or out of order."""
+    """Return the times of rows in microseconds since 1970.
+
+    Rows without a time, or out of order, are refused.
+    """
     times: list[int] = []
     for number, row in enumerate(rows, 1):
         if time not in row:
@@ -240,7 +243,7 @@ class _Arrival:
     due: list[tuple[int, int, str]] = field(default_factory=list)
 
     def put(self, kind: str, row: _Row | str, moment: int | None = None) -> None:
-        """Add an arriving row; `moment` is its time, or None if it does not move the newest time."""
+        """Add an arriving row; `moment` is its time, or None to keep the newest time."""
         self.rows.append(row)
         self.kinds.append(kind)
         # Empty for the first arriving row, which always has a time
@@ -255,7 +258,7 @@ class _Arrival:
         )
 
     def repeat(self, number: int, after: int) -> None:
-        """Let a row arrive again so many rows later, but before any row that is newer by the delay."""
+        """Let a row come again `after` rows later, but before one newer by the delay."""
         newer = bisect_left(self.times, self.times[number] + self.wait)
         heapq.heappush(self.due, (min(number + 1 + after, newer), number, "duplicate"))
 

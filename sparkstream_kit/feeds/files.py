@@ -48,8 +48,9 @@ def microseconds(value: object) -> int | None:
     is in UTC.
 
     Examples:
-        >>> microseconds(5), microseconds("5.5"), microseconds("1970-01-01T00:00:05Z"), microseconds("soon")
-        (5000000, 5500000, 5000000, None)
+        >>> times = (5, "5.5", "1970-01-01T00:00:05Z", "soon")
+        >>> [microseconds(time) for time in times]
+        [5000000, 5500000, 5000000, None]
     """
     with suppress(ValueError, OverflowError):
         if isinstance(value, str):
@@ -120,7 +121,7 @@ _WORDS = (
 
 
 class Again(Generic[_T]):
-    """An iterable that calls `make` for each iteration, so that each one starts from the beginning."""
+    """An iterable that calls `make` for each iteration, so that each starts anew."""
 
     def __init__(self, make: Callable[[], Iterable[_T]]) -> None:
         self._make = make
@@ -165,7 +166,7 @@ def zipf(ranks: int) -> list[float]:
 
 
 def text_lines(path: str | os.PathLike[str]) -> Iterable[str]:
-    """Read the lines of a UTF-8 text file, without their newlines; each iteration opens the file again.
+    """Read the lines of a UTF-8 file without newlines; each iteration opens it again.
 
     Args:
         path: the file.
@@ -197,7 +198,7 @@ def _read(file: Path) -> Iterator[str]:
 
 
 def random_lines(seed: int, *, count: int | None = None) -> Iterable[str]:
-    """Make lines of 3 to 10 made-up words, a few of them frequent and most rare (Zipf's law: 1 / rank).
+    """Make lines of 3 to 10 made-up words, a few frequent, most rare (Zipf: 1 / rank).
 
     Args:
         seed: the seed of the random choices; the same seed gives the same lines.
@@ -223,7 +224,7 @@ def random_lines(seed: int, *, count: int | None = None) -> Iterable[str]:
 
 
 def csv_line(row: Mapping[str, object] | tuple[object, ...] | str) -> str:
-    r"""Format the values of a row, a dict or a tuple, as a record of CSV without a line end behind it.
+    r"""Format a row, a dict or a tuple of values, as a CSV record without a line end.
 
     A quote in a value is doubled (RFC 4180); Spark reads that with the option
     escape='"'. A value with a line end is in quotes; Spark reads that with
@@ -258,7 +259,9 @@ def json_line(row: Mapping[str, object] | str) -> str:
 def line_files(
     lines: Iterable[str], *, rows: int, name: str
 ) -> Iterable[tuple[str, str]]:
-    r"""Cut lines into files of `rows` lines each: (name, text) pairs for `drip`; the last may be shorter.
+    r"""Cut lines into files of `rows` lines each, as (name, text) pairs for `drip`.
+
+    The last file may be shorter.
 
     Args:
         lines: the lines, without newlines.
@@ -300,7 +303,7 @@ def drip(
     stop: threading.Event | None = None,
     on_file: Callable[[Path], object] | None = None,
 ) -> list[Path]:
-    """Land files in a folder as Spark's file source needs them: whole, in order, and each under a new name.
+    """Land files in a folder as Spark reads them: whole, in order and under new names.
 
     Each file is written under a hidden name, which Spark skips, synced to disk, and
     then renamed. Spark reads files in the order of their modification times, so each
@@ -389,7 +392,7 @@ def _land(folder: Path, name: str, content: bytes, stamp: int) -> Path:
 def replay_files(
     file: str | os.PathLike[str], *, rows: int = 100
 ) -> Iterable[tuple[str, str]]:
-    r"""Cut a file into small files of `rows` records each, in its order: (name, text) pairs for `drip`.
+    r"""Cut a file in order into files of `rows` records: (name, text) pairs for `drip`.
 
     Each file of a CSV begins with its header. A record of CSV may contain newlines; in
     any other file, such as JSON lines or a log, a record is a line.

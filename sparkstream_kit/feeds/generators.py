@@ -92,7 +92,7 @@ def actions_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
 def actions_truth(
     rows: Iterable[dict[str, Any]], *, slide: str = "1 hour"
 ) -> list[tuple[str, str, int]]:
-    """Count rows of `actions_rows` by action in windows of an hour, one every `slide`, without Spark.
+    """Count `actions_rows` by action in windows of an hour every `slide`, without Spark.
 
     Args:
         rows: rows of `actions_rows`, in any order.
@@ -242,7 +242,8 @@ _PLACES = (
 )
 _FAR_AWAY = (35.68, 139.69)  # Tokyo
 _SHOPS = (
-    ("Corner Foods", "grocery"), ("Night Fuel", "gas"), ("Web & Co, Ltd", "shopping"), ("Cinema", "leisure"),
+    ("Corner Foods", "grocery"), ("Night Fuel", "gas"),
+    ("Web & Co, Ltd", "shopping"), ("Cinema", "leisure"),
 )  # fmt: skip
 _CARD_WARMUP = 15  # payments of a card before its first fraud
 _BURST = 4  # further payments of a burst, within a minute of its first
@@ -358,8 +359,9 @@ def cards_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str, str]]:
 
 
 _EVENT_PRODUCTS = (
-    ("kettle", 3490), ("desk lamp", 2250), ('monitor, 27"', 18999), ("socks", 799), ("backpack", 5400),
-    ("chess set", 2999), ("crème brûlée torch", 1875), ("notebook", 350), ("headphones", 12900),
+    ("kettle", 3490), ("desk lamp", 2250), ('monitor, 27"', 18999),
+    ("socks", 799), ("backpack", 5400), ("chess set", 2999),
+    ("crème brûlée torch", 1875), ("notebook", 350), ("headphones", 12900),
 )  # fmt: skip
 
 
@@ -499,13 +501,13 @@ def log_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def log_line(row: Mapping[str, Any] | str) -> str:
-    """Format a row of `log_rows` as a line of an access log, in the common or the combined log format.
+    """Format a row of `log_rows` as a line of the common or the combined log format.
 
     A row that is a string, such as a bad row of `disturb`, is returned unchanged.
 
     Examples:
-        >>> row = {"host": "::1", "time": 0, "request": "GET /", "status": 200, "bytes": None, "agent": None}
-        >>> log_line(row)
+        >>> row = {"host": "::1", "time": 0, "request": "GET /", "status": 200}
+        >>> log_line({**row, "bytes": None, "agent": None})
         '::1 - - [31/Dec/1969:20:00:00 -0400] "GET /" 200 -'
     """
     check(log_line, locals())
@@ -533,7 +535,8 @@ def log_errors(
         of the sizes that are known.
 
     Examples:
-        >>> [(path, requests, errors) for _, path, requests, errors, _ in log_errors(log_rows(3, seed=1))]
+        >>> found = log_errors(log_rows(3, seed=1))
+        >>> [(path, requests, errors) for _, path, requests, errors, _ in found]
         [('/', 3, 0)]
     """
     check(log_errors, locals())
@@ -688,12 +691,14 @@ def messages_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
 # Tags that are hard to read: scripts with and without case, combining marks, a digit at
 # the start, underscores, and a letter (ß) that becomes longer in upper case.
 _TAGS = (
-    "Spark", "Café", "データ", "Мосты", "हिन्दी", "Straße", "2026goals", "live_coding", "Ελλάδα", "Música",
-    "บันทึก", "Kafka", "서울", "ÅNGSTRÖM", "Tiếng_Việt", "لندن", "Rust", "Bücher", "open_data", "IoT",
+    "Spark", "Café", "データ", "Мосты", "हिन्दी", "Straße", "2026goals",
+    "live_coding", "Ελλάδα", "Música", "บันทึก", "Kafka", "서울", "ÅNGSTRÖM",
+    "Tiếng_Việt", "لندن", "Rust", "Bücher", "open_data", "IoT",
 )  # fmt: skip
 # Texts that look like a tag but contain none.
 _NO_TAGS = (
-    "issue #42", "mail me a#b", "C# and F#", "AT&#84;T", "press #️⃣ now", "see x.org/#top", "fish & chips",
+    "issue #42", "mail me a#b", "C# and F#", "AT&#84;T", "press #️⃣ now",
+    "see x.org/#top", "fish & chips",
 )  # fmt: skip
 
 
@@ -744,14 +749,15 @@ def posts_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def posts_line(row: Mapping[str, Any] | str) -> str:
-    """Format a post of `posts_rows` as a line of JSON, in the form that the API of its network returns.
+    """Format a post of `posts_rows` as a line of JSON, as its network's API returns it.
 
     The fields are those of a post of the X API v2 with `created_at`, or of a Mastodon
     status. A row that is a string, such as a bad row of `disturb`, is returned
     unchanged.
 
     Examples:
-        >>> row = {"id": "7", "created_at": "2024-05-01T12:00:00.000Z", "text": "hi", "network": "x"}
+        >>> time = "2024-05-01T12:00:00.000Z"
+        >>> row = {"id": "7", "created_at": time, "text": "hi", "network": "x"}
         >>> posts_line(row)
         '{"data": {"id": "7", "text": "hi", "created_at": "2024-05-01T12:00:00.000Z"}}'
     """
@@ -809,18 +815,24 @@ def posts_truth(
 
 
 _PRODUCTS = (
-    ("Build - Data Lake", "180"), ("Build - Web Shop", "149.5"), ("Workshop - Streaming", "210"),
-    ("Advice - Cloud Cost", "195"), ("Build - Mobile App", "160"), ("Support - Night Desk", "87.25"),
-    ("Workshop - Statistics", "125"), ("Advice - Security", "240"), ("Build - Search", "155"),
-    ("Support - Upgrades", "95"), ("Workshop - Rust", "140"), ("Advice - Pricing", "170.75"),
-    ("Build - Payments", "165"), ("Support - Backup", "72.5"), ("Workshop - Kotlin", "130"),
-    ("Advice - Hiring", "110"), ("Support - Migration", "99.99"),
+    ("Build - Data Lake", "180"), ("Build - Web Shop", "149.5"),
+    ("Workshop - Streaming", "210"), ("Advice - Cloud Cost", "195"),
+    ("Build - Mobile App", "160"), ("Support - Night Desk", "87.25"),
+    ("Workshop - Statistics", "125"), ("Advice - Security", "240"),
+    ("Build - Search", "155"), ("Support - Upgrades", "95"),
+    ("Workshop - Rust", "140"), ("Advice - Pricing", "170.75"),
+    ("Build - Payments", "165"), ("Support - Backup", "72.5"),
+    ("Workshop - Kotlin", "130"), ("Advice - Hiring", "110"),
+    ("Support - Migration", "99.99"),
 )  # fmt: skip
 _STATES = (
-    ("New York", "East"), ("Massachusetts", "East"), ("Pennsylvania", "East"), ("Maine", "East"),
+    ("New York", "East"), ("Massachusetts", "East"),
+    ("Pennsylvania", "East"), ("Maine", "East"),
     ("Oregon", "West"), ("Washington", "West"), ("Nevada", "West"), ("Utah", "West"),
-    ("Illinois", "Central"), ("Iowa", "Central"), ("Kansas", "Central"), ("Wisconsin", "Central"),
-    ("Georgia", "South"), ("Louisiana", "South"), ("North Carolina", "South"), ("Tennessee", "South"),
+    ("Illinois", "Central"), ("Iowa", "Central"),
+    ("Kansas", "Central"), ("Wisconsin", "Central"),
+    ("Georgia", "South"), ("Louisiana", "South"),
+    ("North Carolina", "South"), ("Tennessee", "South"),
 )  # fmt: skip
 _CUSTOMERS = tuple(
     shape.format(first, last)
@@ -914,7 +926,9 @@ def sales_totals(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, int, Decima
 def sales_files(
     count: int | None, *, rows: int, seed: int
 ) -> Iterable[tuple[str, str]]:
-    """Make (name, text) pairs for `drip`: headerless CSV files that together hold `sales_rows(count * rows)`.
+    """Make headerless CSV files of `sales_rows`, as (name, text) pairs for `drip`.
+
+    Together the files hold `sales_rows(count * rows, seed=seed)`.
 
     The true totals of the files are `sales_totals(sales_rows(count * rows,
     seed=seed))`. A quote in a name is doubled (RFC 4180); Spark reads that with the

@@ -1,4 +1,4 @@
-"""Extra: watch a run in a terminal, a notebook, on a page or later from a file, or be called about it.
+"""Extra: watch a run in a terminal, a notebook, a page or a file, or get its alerts.
 
 from sparkstream_kit import monitoring
 monitoring.live(counts, run_for=20)  # a streaming DataFrame, beneath the cell of a notebook
@@ -214,7 +214,9 @@ def watching(
 def _judge(
     board: Board, call: Callable[[Alert], object] | str, faces: ExitStack
 ) -> Callable[..., None]:
-    """Return a function that looks at a board and calls `call` for each verdict that has begun or ended.
+    """Return a function that calls `call` for each verdict that has begun or ended.
+
+    The verdicts are those of a board, which the function looks at.
 
     Args:
         board: the board of a run.
@@ -262,7 +264,10 @@ def _judge(
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """Refuses a redirect: urllib would follow it with a GET, without the alert, and take that for success."""
+    """Refuses redirects, so that an alert is not lost without an error.
+
+    urllib would follow with a GET, without the alert, and take that for success.
+    """
 
     def redirect_request(self, *_: Any) -> None:
         """Return no new request, so that the redirect counts as an error."""

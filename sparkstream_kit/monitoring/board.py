@@ -144,7 +144,7 @@ def live(
     max_batches: int | None = None,
     **trigger: Any,
 ) -> DataFrame | None:
-    """Show a stream beneath the cell of a notebook: its result, its progress, and its problems in words.
+    """Show a stream beneath the cell of a notebook: its result, progress and problems.
 
     The call waits as `run` does. It ends the query after `run_for` or `idle` seconds,
     after `max_batches` batches, at the end of input, or when the cell is interrupted.
@@ -211,7 +211,7 @@ def live(
 def _started(
     frame: DataFrame, name: str, mode: str | None, trigger: dict[str, Any]
 ) -> StreamingQuery:
-    """Start a query that keeps the result of a streaming DataFrame in the driver's memory, under `name`."""
+    """Start a query that keeps its result in the driver's memory, under `name`."""
     if not frame.isStreaming:
         raise InvalidInputError(
             "live() shows a stream, and this DataFrame does not stream; show it with"
@@ -278,7 +278,7 @@ def _in_one_line(path: str | Path) -> Iterator[None]:
 
 
 def _before(file: int, path: str | Path) -> str:
-    """Return the text to write before the first line of a new recording, so that it starts on its own line.
+    """Return what to write before a new recording, so that it starts on its own line.
 
     The text is empty, or a line break after a last line that a killed run has left
     without its end. A file whose very first line is torn is emptied.
@@ -308,7 +308,7 @@ def _before(file: int, path: str | Path) -> str:
 
 
 def first_line(queries: Iterable[StreamingQuery]) -> str:
-    """Return the first line of a recording of these queries: their names, ids, output modes and triggers."""
+    """Return a recording's first line: the queries' names, ids, modes and triggers."""
     told = [
         {
             "name": query.name or query.id,
@@ -327,7 +327,7 @@ def first_line(queries: Iterable[StreamingQuery]) -> str:
 def batch_line(
     progress: StreamingQueryProgress, files: tuple[int, int] | None = None
 ) -> str:
-    """Return the line of a batch: Spark's progress as JSON, without its passwords, and its files."""
+    """Return a batch's line: its progress as JSON, without passwords, and its files."""
     told = json.loads(progress.json) | {"files": files}
     for part in (*told.get("sources", []), told.get("sink", {})):
         if "description" in part:
@@ -395,7 +395,7 @@ def follow(lines: Iterable[str], board: Board) -> None:
 
 
 def _expect(told: dict[str, Any], board: Board) -> None:
-    """Clear a board for a new run, and add the queries that the first line of its recording names."""
+    """Clear a board, and add the queries that the first line of a recording names."""
     board.clear()
     since = datetime.fromisoformat(told["at"])
     for query in told["queries"]:
@@ -599,7 +599,7 @@ class Query:
     batches: deque[Batch] = field(default_factory=lambda: deque(maxlen=SHOWN))
 
     def picture(self, now: datetime, active: bool, live: bool) -> Picture:
-        """Return a snapshot of the query at `now`; if `live`, with a warning when no batch came for long."""
+        """Return a snapshot at `now`; if `live`, with a warning after a long silence."""
         batches = tuple(self.batches)
         silent = _silent(batches, self.since, self.interval, now) if live else None
         if self.query is not None and silent and not is_active(self.query):
@@ -617,7 +617,7 @@ class Query:
     def add(
         self, progress: StreamingQueryProgress, files: tuple[int, int] | None
     ) -> bool:
-        """Add a batch, and return whether it is new; a batch that was counted before is not added again."""
+        """Add a batch, unless it was counted before, and return whether it is new."""
         before, self.summary = self.summary, self.summary.with_batch(progress, files)
         if self.summary is before:
             return False

@@ -1,4 +1,6 @@
-"""The view of a run in a notebook: results, progress and verdicts in the cell's output, updated in place.
+"""The view of a run in a notebook, updated in place in the output of the cell.
+
+It shows results, progress and verdicts.
 
 `monitoring.watching` opens this view for `run(…, show="notebook")` and
 `monitoring.live`. A thread draws the board as HTML, with plain text for front ends that
@@ -59,7 +61,7 @@ def _update(board: Board, results: Results, handle: Any, over: threading.Event) 
 
 
 def _bundle(board: Board, results: Results, *, last: bool = False) -> dict[str, str]:
-    """Return the current view as Jupyter's MIME bundle: HTML, and plain text for front ends without HTML."""
+    """Return the view as a MIME bundle for Jupyter: as HTML, and as plain text."""
     text = []
     html = []
     now = datetime.now(UTC)
@@ -94,7 +96,7 @@ def _query_html(picture: Picture, result: Result | None, now: datetime) -> str:
 
 
 def _progress(picture: Picture) -> str:
-    """Return a row of HTML with the numbers of a query, with small charts of rows, times and state."""
+    """Return a query's numbers as HTML, with small charts of rows, times and state."""
     batches = picture.batches[-_CHARTED:]
     last = batches[-1]
     summary = picture.summary
@@ -141,7 +143,7 @@ def _chart(values: Sequence[float], colour: str) -> str:
 
 
 def _cut(result: Result) -> tuple[Sequence[Sequence[str | None]], str]:
-    """Return at most 20 rows to show, and a note on which rows these are; empty if all rows are shown."""
+    """Return up to 20 rows, and a note on which these are, empty if all are shown."""
     if len(result.rows) <= _ROWS:
         return result.rows, ""
     # New rows of `sinks.memory` come last in its table

@@ -1,4 +1,4 @@
-"""A page of this machine that shows a run, and its metrics; `run(…, ui=PORT, metrics=ADDRESS)` opens them.
+"""A local page that shows a run, and its metrics: `run(…, ui=PORT, metrics=ADDRESS)`.
 
 `served` starts an HTTP server on the loopback interface. The server answers `/` (the
 page), `/events` (what the page shows, as server-sent events), `/status` (what the
@@ -79,7 +79,7 @@ _PARTS = {
 
 @contextmanager
 def exported(board: Board, address: str) -> Iterator[None]:
-    """Serve the metrics of a run at an address until the block ends, without a token and without the page.
+    """Serve a run's metrics at an address until the block ends, without token or page.
 
     Args:
         board: the board of the run.
@@ -233,7 +233,7 @@ class Page:
     _problem: str = ""
 
     def end(self, how: str) -> None:
-        """Send all open pages how the run has ended, and wait up to two seconds for each to read it."""
+        """Tell open pages how the run ended; wait up to two seconds for each."""
         self.ended = how
         self.over.set()
         for reader in list(self.readers):
@@ -246,7 +246,7 @@ class Page:
             yield self._picture(sent)
 
     def _picture(self, sent: Sent) -> str:
-        """Return the news for a browser as JSON; after an error, return the error text, and log it once."""
+        """Return a browser's news as JSON; after an error its text, logged once."""
         problem = self.board.problem
         try:
             if not problem:
@@ -262,7 +262,7 @@ class Page:
 
 
 class Server(ThreadingHTTPServer):
-    """The HTTP server of a page: it listens on the loopback interface, with a thread for each connection."""
+    """The HTTP server of a page, on the loopback interface, a thread per connection."""
 
     daemon_threads = True
 
@@ -277,13 +277,13 @@ class Server(ThreadingHTTPServer):
         super().__init__((LOOPBACK, port), _Handler)
 
     def server_bind(self) -> None:
-        """Bind the port without the name lookup of `HTTPServer`, which can wait for a name server."""
+        """Bind the port without `HTTPServer`'s name lookup, which can wait for long."""
         socketserver.TCPServer.server_bind(self)
         self.server_port = self.socket.getsockname()[1]
         self.server_name = LOOPBACK
 
     def handle_error(self, *_: Any) -> None:
-        """Log an error of a request, except an OSError, which only means that the browser has gone."""
+        """Log an error of a request, except an OSError: then the browser has gone."""
         err = sys.exception()
         if not isinstance(err, OSError):
             _log.warning(
@@ -347,7 +347,7 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _stream(self) -> None:
-        """Send pictures until the run ends; if the browser has gone, a write fails and ends the request."""
+        """Send pictures until the run ends, or a write fails since the browser left."""
         self._head(HTTPStatus.OK, "text/event-stream")
         self.server.page.readers.add(threading.current_thread())
         for text in self.server.page.pictures():
@@ -369,7 +369,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def send_error(self, code: int, *_: Any) -> None:
-        """Refuse a malformed request in plain text, because the default error page repeats the request."""
+        """Refuse a malformed request as plain text: the default page repeats it."""
         self._refuse(HTTPStatus(code), HTTPStatus(code).phrase)
 
     def log_message(self, *_: object) -> None:
@@ -387,7 +387,9 @@ def served(
     port: int,
     stop: Callable[[str], None],
 ) -> Iterator[None]:
-    """Show a run on a web page of this machine until the block ends; print its address to standard error.
+    """Show a run on a local web page until the block ends.
+
+    The page's address is printed to standard error.
 
     Other machines cannot open the page, because its server listens on the loopback
     interface alone. To see what the run does, or to end it, a client needs the token at

@@ -75,7 +75,7 @@ def drawing(draw: Callable[[threading.Event], None]) -> Iterator[None]:
 def moments(
     board: Board, over: threading.Event, *, every: float, beat: float
 ) -> Iterator[None]:
-    """Yield each time that a view has to draw: at once, after each change of the board, and at the end.
+    """Yield when a view has to draw: at once, after changes of the board, at the end.
 
     While the board is not live, there is nothing to draw.
 
@@ -97,7 +97,7 @@ def moments(
 
 
 class Sent:
-    """Remembers which batches and results one browser has received, so that each is sent only once."""
+    """Remembers which batches and results a browser has, to send each only once."""
 
     def __init__(self, results: Results) -> None:
         self._results = results
@@ -212,7 +212,7 @@ class Result:
 
 
 class Results:
-    """Reads the results of a run's queries on demand, each at most every two seconds, and caches them."""
+    """Reads and caches results of a run's queries, each at most every two seconds."""
 
     def __init__(self, places: Mapping[str, tuple[SparkSession, Target]]) -> None:
         self._lock = threading.Lock()
@@ -222,7 +222,7 @@ class Results:
         self._places = places
 
     def of(self, name: str, batches: int, *, last: bool) -> Result | None:
-        """Return the result of a query, read again if a new batch has come and two seconds have passed.
+        """Return a query's result, read again after a new batch and two seconds.
 
         Between two reads, the method returns the same object. It returns None before
         the first batch, and if the driver cannot reach the rows of the query.
@@ -292,7 +292,7 @@ def _look(spark: SparkSession, place: Target) -> Result:
 def _of_view(
     spark: SparkSession, name: str, *, newest: bool
 ) -> tuple[list[str], list[bool], list[_Row]]:
-    """Return the columns of a view, which of them are numeric, and its first (if `newest`, its last) rows.
+    """Return a view's columns, which of them are numeric, and its first or newest rows.
 
     Without `newest` no Spark job runs, because the view of `sinks.latest` holds its
     rows in the driver.
@@ -308,7 +308,7 @@ def _of_view(
 
 
 def bars(numeric: Sequence[bool], rows: Sequence[_Row]) -> list[tuple[str, str, float]]:
-    """Return the bars of a chart: the ten largest values of the last numeric column, the largest first.
+    """Return bars of the last numeric column's ten largest values, the largest first.
 
     Each bar is a label from the columns without numbers, the value as text, and its
     share of the largest value. If every column is numeric, the first other column is

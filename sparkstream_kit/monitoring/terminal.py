@@ -115,7 +115,7 @@ def _draw(board: Board, results: Results, out: TextIO, over: threading.Event) ->
 
 
 def _drawn(pictures: Sequence[Picture], now: datetime, width: int) -> Any:
-    """Return a rich table of the queries for a terminal of `width` columns, with the verdicts beneath it."""
+    """Return a rich table of queries, `width` columns wide, with verdicts beneath."""
     from rich.console import Group
     from rich.table import Table
 
@@ -159,7 +159,10 @@ def _row(picture: Picture, sparks: int) -> list[Any]:
 
 
 def _beneath(pictures: Sequence[Picture], now: datetime) -> list[Any]:
-    """Return the lines beneath the table: first the queries without a batch, then verdicts, `bad` first."""
+    """Return the lines beneath the table: queries without a batch, then verdicts.
+
+    Verdicts of the level `bad` come first.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -187,7 +190,7 @@ def _sparkline(values: Sequence[float], width: int) -> str:
 
 
 def _write(board: Board, out: TextIO, over: threading.Event) -> None:
-    """Write the lines of each query that has changed, at most every 5 seconds and once more at the end."""
+    """Write lines of changed queries, at most every 5 seconds and once at the end."""
     # By query id: the state last written, and when
     said: dict[str, tuple[object, float]] = {}
     for _ in moments(board, over, every=_EVERY, beat=_BEAT):
@@ -205,7 +208,7 @@ def _write(board: Board, out: TextIO, over: threading.Event) -> None:
 
 
 def lines(picture: Picture, now: datetime) -> list[str]:
-    """Return the lines of a query for a log: one line with its numbers, then one line for each verdict."""
+    """Return a query's lines for a log: one with its numbers, then one per verdict."""
     if picture.batches:
         last = picture.batches[-1]
         known = [(words, value(picture)) for _, words, value in COLUMNS]

@@ -1,4 +1,4 @@
-"""Extra: records of Avro with the id of their schema before them, as Confluent's serializers write them.
+"""Extra: records of Avro after the id of their schema, as Confluent's serializers write them.
 
 `parse_avro` is the public function; users find it in `sparkstream_kit.quarantine`. It
 gives Spark's Python workers a `Decoder`, which decodes a record with the library
@@ -169,7 +169,7 @@ def _parsed(schema: Any) -> Any:
 
 
 def _asked(registry: Schemas, number: int) -> Any:
-    """Ask a registry for the schema of an id, and return it as parsed JSON; None if the id is unknown.
+    """Return a registry's schema for an id, as parsed JSON; None if the id is unknown.
 
     Raises:
         KitError: the registry cannot be reached, or answers with an error or without a
@@ -226,7 +226,7 @@ class _UnfitError(Exception):
 
 @dataclass(frozen=True)
 class Decoder:
-    """Decodes a record to the values of its columns, or to the reason why it is bad; runs in a Python UDF.
+    """Decodes a record in a Python UDF, to its columns or to the reason why it is bad.
 
     Attributes:
         schema: the columns to read, each from the record's field of the same name.
@@ -360,7 +360,9 @@ def _decimal(value: int | Decimal, kind: T.DecimalType) -> Decimal:
 
 
 def _floating(value: float, kind: T.DataType) -> float:
-    """Convert a number for a column of floats or doubles; an integer must stay exact, a float may be rounded.
+    """Convert a number for a column of floats or doubles.
+
+    An integer must stay exact, a float may be rounded.
 
     Raises:
         _UnfitError: an integer would be rounded, or a finite number would become
@@ -441,8 +443,7 @@ def parse_avro(
         In a session::
 
             records = sources.kafka(spark, "localhost:9092", "payments", binary=True)
-            rows = quarantine.parse_avro(records, PAYMENTS,
-            registry="http://localhost:8081")
+            rows = quarantine.parse_avro(records, PAYMENTS, registry="http://localhost:8081")
     """
     check(parse_avro, locals())
     need("quarantine.parse_avro", "avro", "fastavro")

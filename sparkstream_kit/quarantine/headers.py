@@ -125,7 +125,7 @@ def placed(
 
 
 def _placing() -> Callable[[int | None, int], int]:
-    """Return a function that takes the lines of a task in their order and says what each of them is.
+    """Return a function that takes a task's lines in order and says what each one is.
 
     It takes a number for the file of the line, which is null for a blank line and
     outside the first block of a file, and what the line would be as the first one. It
@@ -151,7 +151,7 @@ def _placing() -> Callable[[int | None, int], int]:
 
 
 def other_separator(fields: int, sep: str) -> Column:
-    """Return a hint (string) if a line splits at another separator into as many fields as the schema has."""
+    """Return a hint (string) if another separator gives as many fields as columns."""
     hint = F.lit("")
     for other in reversed(_SEPARATORS):
         if other not in sep and fields > 1:
@@ -162,12 +162,12 @@ def other_separator(fields: int, sep: str) -> Column:
 
 
 def splits_elsewhere(fields: int, sep: str) -> Column:
-    """Return whether a line splits at another separator into as many fields as the schema has columns."""
+    """Return whether another separator gives a line as many fields as columns."""
     return other_separator(fields, sep) != ""
 
 
 def _says_other(names: list[str], hint: Column) -> Column:
-    """Return the error for a file with another header, of which Spark reads several parts at once."""
+    """Return the error for a file with another header that Spark reads in parts."""
     file = F.coalesce(readable(F.col(FILE)), F.lit("the input"))
     says = F.lit(
         f" does not have the columns of the schema, {', '.join(names)}, in this order;"
@@ -208,7 +208,7 @@ def is_a_name(text: Column, names: Sequence[str]) -> Column:
 
 
 def has_two_names(texts: Sequence[Column], names: Sequence[str]) -> Column:
-    """Return whether two of the column names, or more, are among the fields of a line, in any place."""
+    """Return whether two or more of the column names are among the fields of a line."""
     fields = F.array(*[_folded(F.trim(text), names) for text in texts])
     wanted = F.array(*map(F.lit, _wanted(names)))
     return F.size(F.array_intersect(fields, wanted)) > 1
@@ -225,7 +225,7 @@ def _folded(text: Column, names: Sequence[str]) -> Column:
 
 
 def _differ_in_case(names: Sequence[str]) -> bool:
-    """Return whether two names differ in nothing but case, which Spark tells apart if it is told to."""
+    """Return whether two names differ in case alone, which Spark can tell apart."""
     return len({name.strip().lower() for name in names}) < len(
         {name.strip() for name in names}
     )

@@ -189,9 +189,9 @@ def parse_csv(
     Examples:
         In a session::
 
-            lines = sources.text(spark, "incoming") rows = quarantine.parse_csv(lines,
-            "product STRING NOT NULL, amount DECIMAL(12,2)") sink =
-            quarantine.split(sinks.batch_files("good"), sinks.batch_files("bad"))
+            lines = sources.text(spark, "incoming")
+            rows = quarantine.parse_csv(lines, "product STRING NOT NULL, amount DECIMAL(12,2)")
+            sink = quarantine.split(sinks.batch_files("good"), sinks.batch_files("bad"))
             start(rows, sink, name="sales", checkpoint="ckpt")
     """
     check(parse_csv, locals())
@@ -311,7 +311,7 @@ def _read_csv(
 def _split(
     frame: DataFrame, sep: str, count: int
 ) -> tuple[DataFrame, list[Column], Column]:
-    """Split lines; return them with `_unreadable`, their fields, and the field after the last column."""
+    """Split lines; return them with `_unreadable`, the fields, and one after the last."""
     is_one = len(sep.encode("utf-16-le")) == 2  # noqa: PLR2004 - bytes of a character of Java's
     line = F.col(RAW)
     mark = sep
@@ -332,7 +332,7 @@ def _split(
 
 
 def _of_separators(line: Column, sep: str) -> Column:
-    """Return the reason why separators of several characters cannot be told in a line, or null if they can.
+    """Return why separators of several characters are unclear in a line; null if clear.
 
     Args:
         line: the line, in which `_SEP` stands for each separator.
@@ -394,7 +394,7 @@ def _misquoted(line: Column, mark: str) -> Column:
 
 
 def _csv_fields(line: Column, sep: str, count: int) -> Column:
-    """Return the fields of a readable line as a struct c0, c1, …, with one field after the last column."""
+    """Return a readable line's fields as a struct c0, c1, …, with one after the last."""
     # Read every column as a string: Spark then parses all of them, and changes no
     # value.
     names = ", ".join(f"c{index} STRING" for index in range(count + 1))
@@ -505,9 +505,9 @@ def parse_json(
     Examples:
         In a session::
 
-            lines = sources.text(spark, "events") events = quarantine.parse_json(lines,
-            "time TIMESTAMP NOT NULL, action STRING") counts =
-            quarantine.good_rows(events).groupBy("action").count()
+            lines = sources.text(spark, "events")
+            events = quarantine.parse_json(lines, "time TIMESTAMP NOT NULL, action STRING")
+            counts = quarantine.good_rows(events).groupBy("action").count()
     """
     check(parse_json, locals())
     also = (*NESTED, T.VariantType)
@@ -576,7 +576,10 @@ def _read_lines(
 
 
 def _has_other_number(line: Column) -> Column:
-    """Return whether a line of JSON has a number that VARIANT would round, or turn into zero or infinity."""
+    """Return whether a line of JSON has a number that VARIANT would change.
+
+    VARIANT rounds such a number, or turns it into zero or infinity.
+    """
     bare = F.regexp_replace(line, _TEXT_OF_JSON, "")
 
     def other(number: Column) -> Column:
@@ -622,7 +625,7 @@ def _read_json(
     *,
     nullable: bool = True,
 ) -> tuple[Column, Column]:
-    """Return a JSON value converted to a type, and whether the conversion is exact (or null is allowed)."""
+    """Return a JSON value as a type, and whether that is exact (or null is allowed)."""
     if isinstance(kind, T.StructType):
         whole = F.try_variant_get(piece, "$", _json_fields(kind))
         parts = []
@@ -670,7 +673,7 @@ def _read_json(
 def scalar(
     piece: Column, kind: T.DataType, pattern: str | None, *, zeros: bool = False
 ) -> Column:
-    """Return a JSON value converted to a type; null if it is absent or not exactly a value of that type."""
+    """Return a JSON value as a type; null if absent or not exactly a value of it."""
     shape = F.schema_of_variant(piece)
     text = F.when(shape == "STRING", F.try_variant_get(piece, "$", "STRING"))
     value = F.try_variant_get(piece, "$", kind.simpleString())

@@ -1,4 +1,4 @@
-"""Tell good rows from bad ones: the extra columns, conversion of text, rules in SQL, and the counts.
+"""Tell good rows from bad ones, by conversion of text and by rules, and count them.
 
 `parsed` builds the rows of every parser of this package, and `typed` converts text to a
 type without loss. `expect` and `mark_bad` find bad rows among rows that could be read;
@@ -47,7 +47,7 @@ LEVELS = ("warn", "quarantine", "fail")
 
 
 def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
-    """Check rows against rules, such as that an amount is positive; count or set aside those that break one.
+    """Check rows by rules such as `amount > 0`; count or set aside what breaks one.
 
     A rule is a condition in SQL. A row breaks the rule if the condition is false or
     NULL: write `amount IS NULL OR amount > 0` to let rows without an amount pass. Rows
@@ -83,9 +83,9 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
     Examples:
         In a session::
 
-            rows = quarantine.expect(sales, {"amount > 0": "quarantine", "shop IS NOT
-            NULL": "warn"}) good, bad = quarantine.good_rows(rows),
-            quarantine.bad_rows(rows)
+            rules = {"amount > 0": "quarantine", "shop IS NOT NULL": "warn"}
+            rows = quarantine.expect(sales, rules)
+            good, bad = quarantine.good_rows(rows), quarantine.bad_rows(rows)
     """
     from sparkstream_kit._internal.spark.session import without_logged_errors
 
@@ -228,7 +228,7 @@ def split(good: Sink, bad: Sink) -> Sink:
 
 
 def good_rows(rows: DataFrame) -> DataFrame:
-    """Keep the good rows from a parser, `expect` or `windows.with_watermark`: those without a reason.
+    """Keep the good rows of a parser, `expect` or `windows.with_watermark`.
 
     Returns:
         The rows where `_reason` is null, without `_reason`, `_raw`, `_bytes` and
@@ -259,8 +259,8 @@ def bad_rows(rows: DataFrame) -> DataFrame:
         In a session::
 
             rows = quarantine.parse_csv(lines, "product STRING, amount INT")
-            start(quarantine.bad_rows(rows), sinks.batch_files("bad"), name="bad",
-            checkpoint="ckpt")
+            bad = quarantine.bad_rows(rows)
+            start(bad, sinks.batch_files("bad"), name="bad", checkpoint="ckpt")
     """
     check(bad_rows, locals())
     _need_reason("bad_rows", rows)
@@ -280,7 +280,7 @@ def parsed(
     *,
     with_blocks: bool = False,
 ) -> DataFrame:
-    """Build the result of a parser: the values of each line (all null in a bad row), and the extra columns.
+    """Build a parser's result: the values of each line (null if bad), and extra columns.
 
     In `observedMetrics`, Spark's progress then reports for each parse how many `rows`
     and `bad_rows` it returned, how many `headers` it left out, and how many bad rows
@@ -370,8 +370,7 @@ def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
     Examples:
         In a session::
 
-            rows = quarantine.mark_bad(rows, F.when(F.col("price") < 0, "price: below
-            0"))
+            rows = quarantine.mark_bad(rows, F.when(F.col("price") < 0, "price: below 0"))
     """
     check(mark_bad, locals())
     _need_reason("mark_bad", rows)
@@ -448,7 +447,7 @@ def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
 def _with_file(
     lines: DataFrame, *, with_blocks: bool
 ) -> tuple[DataFrame, list[Column]]:
-    """Return the lines under the alias that a fingerprint knows, and the file of each line (or null).
+    """Return lines under the alias that a fingerprint knows, and their file (or null).
 
     With blocks, the block of the file in which each line is follows.
     """
@@ -468,7 +467,10 @@ def _with_file(
 
 
 def block() -> Column:
-    """Return a number for the file of a line in its first block, else null, and whether that is the file."""
+    """Return a number for a line's file, and whether its block is the whole file.
+
+    The number is null outside the first block.
+    """
     file = F.when(
         F.col("_metadata.file_block_start") == 0, F.xxhash64("_metadata.file_path")
     )
@@ -525,7 +527,7 @@ def typed(
 
 
 def _exists(text: Column, value: Column, pattern: str | None) -> Column:
-    """Return whether the local time in a text exists in the session's time zone, so that `value` equals it.
+    """Return whether a text's local time exists in the session's zone, as `value` has it.
 
     Spark moves a time in the hour that the clock skips in spring to the hour after it.
     """
@@ -557,7 +559,7 @@ def _exists(text: Column, value: Column, pattern: str | None) -> Column:
 
 
 def _around_zone(pattern: str) -> str:
-    """Return a regular expression that finds the name of the zone in a text of a datetime pattern."""
+    """Return a regular expression that finds the zone's name in text of a pattern."""
     found = []
     for part in re.finditer(r"'([^']*)'|([Vz]+)|([A-Za-z])\3*|([\[\]])|(.)", pattern):
         words, zone, letter, bracket, sign = part.groups()
@@ -573,7 +575,7 @@ def _around_zone(pattern: str) -> str:
 
 
 def _exists_in_its_zone(text: Column, value: Column) -> Column:
-    """Return whether the local time in a text exists in the time zone that the text names, if it does.
+    """Return whether a text's local time exists in the time zone that it names, if any.
 
     Both sides are the local time as if it were one in UTC.
     """
@@ -612,6 +614,6 @@ def not_a(kind: T.DataType) -> str:
 
 
 def _no_finer(found: re.Match[str]) -> str:
-    """Return pattern letters for the six digits a timestamp holds, then only zeros: Spark cuts off digits."""
+    """Return letters for six digits, then only zeros: Spark would cut off other digits."""
     zeros = len(found[0]) - len("SSSSSS")
     return found[1] or "SSSSSS" + "['0'" * zeros + "]" * zeros

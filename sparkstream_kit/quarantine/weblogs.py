@@ -1,7 +1,4 @@
-"""Extra: logs of web servers, which `quarantine.parse_log` parses.
-
-It reads the common and the combined format.
-"""
+"""Extra: logs of web servers, in the common and combined formats, for `parse_log`."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ _TIME = "dd/MMM/yyyy:HH:mm:ss Z"
 
 
 def parse_log(lines: DataFrame) -> DataFrame:
-    """Parse lines of a web server's log in the common or the combined format; each line gives one row.
+    """Parse a web server's log in the common or combined format; each line is one row.
 
     A line is bad when it is not valid UTF-8 or not in the format, when its time cannot
     be read, when its status is not a number of three digits, or when its bytes are

@@ -192,7 +192,10 @@ def _struct(cls: type[Any], path: str) -> T.StructType:
 
 
 def _from_hint(given: Any, path: str, *extras: Any) -> tuple[T.DataType, bool]:
-    """Return the Spark type of an annotation and whether it may be null; `extras` come from `Annotated`."""
+    """Return the Spark type of an annotation, and whether it may be null.
+
+    `extras` come from `Annotated`.
+    """
     origin = get_origin(given)
     args = get_args(given)
     if origin is Annotated:
@@ -302,7 +305,9 @@ def diff(
 def require(
     actual: _Frame, expected: DataFrame | T.StructType, **ignore: bool
 ) -> _Frame:
-    """Refuse a DataFrame whose schema is not the expected one; in a chain: `df.transform(require, SALES)`.
+    """Refuse a DataFrame whose schema is not the expected one.
+
+    In a chain: `df.transform(require, SALES)`.
 
     Args:
         actual: a DataFrame, static or streaming, or a schema.
@@ -317,10 +322,11 @@ def require(
             `diff`), or a keyword is unknown.
 
     Examples:
-        >>> require(schema_of(saleAmount=T.LongType()), schema_of(SaleAmount=T.LongType()), ignore_extra=True)
+        >>> sales = schema_of(saleAmount=T.LongType())
+        >>> require(sales, schema_of(SaleAmount=T.LongType()), ignore_extra=True)
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: schema differs: missing SaleAmount bigint; did you mean ...
+        sparkstream_kit.errors.InvalidInputError: schema differs: missing SaleAmount bigint; ...
     """
     reject_unknown("keyword of require()", ignore, diff.__kwdefaults__ or ())
     lines = diff(actual, expected, **ignore)

@@ -1,4 +1,4 @@
-"""Extra: the schema of sample files, for `schemas.infer`: Spark's, corrected where its rules mislead."""
+"""Extra: `schemas.infer`: the schema that Spark finds in sample files, with corrections."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def inferred(
     form: str | None,
     options: dict[str, Any],
 ) -> T.StructType:
-    """Return the schema of sample files, and log what a source of them needs; the rules are those of `infer`.
+    """Return the schema of sample files, and log what a source of them needs.
+
+    The rules are those of `infer`.
 
     Raises:
         InvalidInputError: as for `schemas.infer`.
@@ -160,7 +162,10 @@ _Path = tuple[str | None, ...]
 def _finer(
     read: partial[DataFrame], known: T.StructType
 ) -> tuple[T.StructType, list[str]]:
-    """Return a schema of JSON with types that Spark does not find, at any depth, and what to say of them."""
+    """Return a JSON schema with types that Spark does not find, and notes on them.
+
+    The types are found at any depth.
+    """
     if "primitivesasstring" in read.keywords:
         return known, []
     schema = known if "infertimestamp" in read.keywords else _with_times(read, known)
@@ -194,7 +199,10 @@ def _is_moment(text: Column) -> Column:
 def _with_decimals(
     read: partial[DataFrame], known: T.StructType
 ) -> tuple[T.StructType, list[str]]:
-    """Return a schema of JSON with DECIMAL for numbers of which one has more digits than a DOUBLE keeps."""
+    """Return a JSON schema with DECIMAL for numbers that DOUBLE rounds, and notes.
+
+    Such numbers have more digits than a DOUBLE keeps.
+    """
     paths = _paths(known, T.DoubleType)
     if not paths:
         return known, []
@@ -232,7 +240,10 @@ def _with_decimals(
 
 
 def _paths(kind: T.DataType, wanted: type[T.DataType]) -> list[_Path]:
-    """Return the ways to each value of a type in a type of JSON, but to fields that Spark cannot tell."""
+    """Return the paths to each `wanted` type within a JSON type.
+
+    Fields that Spark cannot tell apart, by their case alone, are left out.
+    """
     if isinstance(kind, wanted):
         return [()]
     if isinstance(kind, T.ArrayType):
@@ -321,7 +332,7 @@ def _of_csv(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
 
 
 def _is_text(spark: SparkSession, fields: list[str]) -> bool:
-    """Say whether each field of a line is text: not a number, a date, a boolean or a missing value."""
+    """Return whether all fields are text: no number, date, boolean or missing value."""
     types_of = F.schema_of_csv(F.lit("\x01".join(fields) or "1"), {"sep": "\x01"})
     [[ddl]] = spark.range(1).select(types_of).collect()
     return str(ddl).count(": STRING") == len(fields) > 0 and {*fields}.isdisjoint(
@@ -405,7 +416,7 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
 def _why_text(
     kind: T.DataType, *, has_code: bool, has_no_date: bool, is_long: bool
 ) -> str | None:
-    """Return why a column stays text, although Spark takes its texts for a type; None if it does not."""
+    """Return why a column stays text though Spark finds a type; None if it does not."""
     is_dated = isinstance(kind, _DATED)
     if has_code and (is_dated or isinstance(kind, T.NumericType)):
         return _CODES
@@ -417,7 +428,7 @@ def _why_text(
 
 
 def _line_ends(read: partial[DataFrame]) -> dict[str, str]:
-    """Return the option with which `sources.csv` knows the ends of lines, if it is not the default."""
+    """Return the option for line ends that `sources.csv` needs; {} for the default."""
     if "linesep" in read.keywords:
         return {}
     spark, place, _ = read.args

@@ -1,4 +1,4 @@
-"""Thin: the `Sink` type: how to write a query's rows, and what `start` must know to check the query first.
+"""Thin: the `Sink` type: how a query's rows are written, and what `start` checks first.
 
 Each function in `sparkstream_kit.sinks` returns a `Sink`. There are two kinds. A sink
 of Spark's own has `configure`, which sets a DataStreamWriter up. A sink that works
@@ -63,7 +63,7 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class Form:
-    """How a target holds values that does not keep each one with its type of Spark's, as CSV and SQL.
+    """How a target that does not keep Spark's types, such as CSV or SQL, holds values.
 
     Attributes:
         written: returns rows as `Sink.read` would return them if the sink had written
@@ -230,7 +230,7 @@ class Sink:
 
 @dataclass(frozen=True)
 class Part:
-    """A transformation of each batch that depends on the checkpoint or the batch id; for `Sink.taking`.
+    """A change of each batch that depends on checkpoint or batch id, for `Sink.taking`.
 
     `models.scorer` and `joins.reloading` return one, to use the same version of a model
     or table when a batch is replayed.
@@ -247,7 +247,7 @@ class Part:
 
 @dataclass(kw_only=True)
 class Opening:
-    """One start of a query, shared by all of its sinks: what they may create, and what they defer to the end.
+    """One start of a query, for all its sinks: what they may create and what they defer.
 
     A sink takes its next epoch, which shuts an older driver out, only after every sink
     has opened. So a start that one sink refuses does not disturb the older driver,
@@ -286,7 +286,7 @@ class Opening:
     instead: Callable[[Sink, StructType], Write] | None = None
 
     def know(self, note: Mapping[str, Any]) -> None:
-        """Take from the note of a checkpoint to which targets its query has written, and since when."""
+        """Take its query's targets, and since when, from the note of a checkpoint."""
         self.begins = dict(note.get("begins", {}))
         self.former = tuple(note.get("targets", ()))
 
@@ -297,7 +297,7 @@ class Opening:
 
 
 def _open_late(sink: Sink) -> Write:
-    """Return a function that opens the sink with the first batch, for a query that does not use `start`."""
+    """Return a function that opens the sink at its first batch, without `start`."""
     writes: list[Write] = []
 
     def write(batch: DataFrame, batch_id: int) -> None:
@@ -356,7 +356,7 @@ def begun(
 
 
 def inner(sink: Sink) -> list[Sink]:
-    """Return the sinks inside a sink that hands its batches on, such as `fan_out`; of any other, itself."""
+    """Return the sinks to which a sink such as `fan_out` hands batches; else itself."""
     return [each for part in sink.parts for each in inner(part)] or [sink]
 
 

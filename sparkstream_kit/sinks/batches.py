@@ -1,4 +1,4 @@
-"""Start and run: sinks that write each micro-batch with a Python function `write(batch_df, batch_id)`.
+"""Start and run: sinks that write each batch by a function `write(batch_df, batch_id)`.
 
 `foreach_batch` calls a user's function, and `snapshot` replaces a file. `fan_out` and
 `by_watermark` hand each batch to other sinks; `together` builds both. Users find all
@@ -118,10 +118,10 @@ def snapshot(path: str | Path) -> Sink:
             elsewhere.
 
     Examples:
-        >>> snapshot("totals.xml")
+        >>> snapshot("t.xml")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: snapshot totals.xml: the name must end in .csv or .json
+        sparkstream_kit.errors.InvalidInputError: snapshot t.xml: the name must end in .csv or .json
     """
     check(snapshot, locals())
     formats = {".csv": as_csv, ".json": as_json}
@@ -228,7 +228,7 @@ def fan_out(*sinks: Sink) -> Sink:
 
 @contextmanager
 def computed_once(batch: DataFrame) -> Iterator[None]:
-    """Cache a batch that is read several times, so that Spark computes it once; blocks may be nested."""
+    """Cache a batch, so that Spark computes it once for all readers; blocks may nest."""
     if batch.is_cached:
         yield
         return
@@ -246,7 +246,7 @@ def computed_once(batch: DataFrame) -> Iterator[None]:
 
 
 def same_as(target: Target) -> tuple[str, str]:
-    """Return what two targets have in common that are the same one, however each of them is spelt."""
+    """Return what two targets that are the same one have in common, however spelt."""
     if target.path == target.name:
         return target.kind, file_system.spelt(target.path)
     return target.kind, target.known_as or target.name
@@ -306,7 +306,9 @@ def together(
 
 
 def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
-    """Write late rows to one sink and all other rows to another, without state and without Python workers.
+    """Write late rows to one sink and all other rows to another.
+
+    This needs no state and no Python workers.
 
     A row is late if its event time is at or before the watermark of its batch, which is
     the newest event time of all earlier batches minus the delay. A row whose event time
@@ -337,7 +339,8 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
 
     Examples:
         >>> from sparkstream_kit import sinks
-        >>> sinks.by_watermark("time", on_time=sinks.batch_files("rows"), late=sinks.batch_files("rows"))
+        >>> rows = sinks.batch_files("rows")
+        >>> sinks.by_watermark("time", on_time=rows, late=sinks.batch_files("rows"))
         Traceback (most recent call last):
         ...
         sparkstream_kit.errors.InvalidInputError: by_watermark(): two sinks write to folder ...
@@ -409,7 +412,7 @@ def as_csv(frame: DataFrame) -> str:
 
 
 def as_json(frame: DataFrame) -> str:
-    """Return a DataFrame as a JSON array with one object per line; decimals are numbers, written in full.
+    """Return rows as a JSON array, one object a line; decimals are numbers, in full.
 
     Spark escapes the ASCII control characters, as JSON requires. `printable` also
     escapes the other unprintable characters, which JSON permits.

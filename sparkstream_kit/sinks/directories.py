@@ -106,7 +106,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         >>> batch_files("s3a://bucket/rows")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: batch_files s3a://bucket/rows: only a local path and ...
+        sparkstream_kit.errors.InvalidInputError: batch_files s3a://bucket/rows: only a local ...
     """
     check(batch_files, locals())
     form = of(batch_files, format, options, path)
@@ -162,7 +162,7 @@ def _without_rename(path: str) -> InvalidInputError:
 
 
 class _Ledger(Ledger):
-    """The ledger of `batch_files`: the directories themselves, and the file with their owner's query id."""
+    """The ledger of `batch_files`: directories, and a file with the owning query's id."""
 
     what = "folder"
     removes = True
@@ -173,7 +173,7 @@ class _Ledger(Ledger):
 
     @cached_property
     def names(self) -> set[str]:
-        """The names in the folder, listed only once, because a folder has a directory for every batch."""
+        """The names in the folder, listed once: it has a directory for each batch."""
         return set(self._there.names())
 
     @cached_property
@@ -244,7 +244,10 @@ class _Ledger(Ledger):
         super().check_owner(query_id)
 
     def has_rows(self) -> bool:
-        """Return whether the folder can hold rows: not in hidden names (left by crashes) or empty folders."""
+        """Return whether there can be rows: not in hidden names or empty folders.
+
+        Crashes leave hidden names.
+        """
         return any(
             not name.startswith((".", "_")) and not self._there.is_empty_folder(name)
             for name in self.names
@@ -372,7 +375,7 @@ class _Folder:
         return (self.there.read(OWNER) or "").strip() == query
 
     def _goes_on(self, batch: Batch) -> bool:
-        """Return whether this process has written the batch before, and the folder is as it was left then.
+        """Return whether this process wrote the last batch, and the folder is unchanged.
 
         Else the whole folder is looked at: it was removed, emptied or made again, which
         leaves it without its owner or its last batch; or another driver has written

@@ -1,4 +1,6 @@
-"""Start and run: whose folder Spark's file sink writes, the guard of `sinks.files` and `sinks.table`.
+"""Start and run: guard the folders that Spark's file sink writes, each for its query.
+
+It is the guard of `sinks.files` and `sinks.table`.
 
 Spark's file sink records its batches in the log `_spark_metadata`. It silently skips a
 batch whose number is in that log, whichever query wrote it, and Spark's readers ignore
@@ -161,5 +163,5 @@ def claim(folder: Place, checkpoint: Place | None) -> Heard | None:
 
 
 def highest(place: Place, log: str) -> int:
-    """Return the highest number in a numbered log, or among the epochs; -1 if it is empty or missing."""
+    """Return the highest number in a numbered log or among the epochs; -1 if none."""
     return max(place.entries(log), default=-1)

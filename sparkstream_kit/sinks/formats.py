@@ -1,4 +1,4 @@
-"""Thin: files of Spark's own formats: what each format can hold, and the options that keep every value.
+"""Thin: Spark's file formats: what each can hold, and options that keep every value.
 
 `of` returns a `Format`: its plain name and the options with which Spark's writer keeps
 every value. If a schema or an option shows that a value would change, `Format.check`
@@ -93,10 +93,11 @@ _LONGER = "[\\x01-\\x1f\"#%'*/:=?\\\\\\x7f{\\[\\]^]"
 
 
 def plain_name(name: str) -> str:
-    """Return the plain name of one of Spark's file formats, however it is spelled; any other as it is.
+    """Return the plain name of a file format of Spark, however spelled; others as given.
 
     Examples:
-        >>> plain_name("CSV"), plain_name("org.apache.spark.sql.execution.datasources.json.JsonFileFormat")
+        >>> spelled = "org.apache.spark.sql.execution.datasources.json.JsonFileFormat"
+        >>> plain_name("CSV"), plain_name(spelled)
         ('csv', 'json')
         >>> plain_name("delta")
         'delta'
@@ -108,7 +109,7 @@ def plain_name(name: str) -> str:
 def of(
     call: Callable[..., Sink], name: str, given: Mapping[str, Any], path: object = None
 ) -> Format:
-    """Return the format that a caller gave, with the options that keep every value where it gave none.
+    """Return the given format, with options that keep every value where none are given.
 
     Args:
         call: the sink's function.
@@ -155,7 +156,7 @@ class Format:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options for Spark's writer: those that keep every value, unless the caller says otherwise."""
+        """The options for Spark's writer: they keep every value, unless overridden."""
         if self.kind == "json":
             return {**JSON, **self.given}
         if self.kind != "csv":
@@ -233,25 +234,33 @@ class Format:
             pair for pair in re.findall(r"\\.?", given) if pair not in _ESCAPED
         ]
         wrong = {
-            f"sep is {given!r}, and Spark reads a backslash as the begin of \\t; leave it out": bool(
-                backslashes
-            ),
-            "quote is no character, and a text with a separator needs quotes; leave it out": _is_no(
-                quote
-            ),
+            (
+                f"sep is {given!r}, and Spark reads a backslash as the begin of \\t;"
+                " leave it out"
+            ): bool(backslashes),
+            (
+                "quote is no character, and a text with a separator needs quotes;"
+                " leave it out"
+            ): _is_no(quote),
             "escape is no character, and a text with a quote needs it; leave it out": (
                 _is_no(escape)
             ),
-            f"sep is {sep!r}, which has another meaning in CSV; give another one, such as ';'": (
-                sep in {"", quote, escape, "\r", "\n"}
-            ),
-            f"emptyValue is {empty!r}, which readers do not take for an empty text; leave it out, or write NULL instead: F.nullif('column', F.lit(''))": (
-                empty != '""'
-            ),
-            "escapeQuotes is False, and other readers take a quote in a text for its end; leave it out": not self._is_on(
-                "escapeQuotes", default=True
-            ),
-            "charToEscapeQuoteEscaping is not escape, which tears a text with a quote; give both": (
+            (
+                f"sep is {sep!r}, which has another meaning in CSV; give another one,"
+                " such as ';'"
+            ): sep in {"", quote, escape, "\r", "\n"},
+            (
+                f"emptyValue is {empty!r}, which readers do not take for an empty text;"
+                " leave it out, or write NULL instead: F.nullif('column', F.lit(''))"
+            ): empty != '""',
+            (
+                "escapeQuotes is False, and other readers take a quote in a text for"
+                " its end; leave it out"
+            ): not self._is_on("escapeQuotes", default=True),
+            (
+                "charToEscapeQuoteEscaping is not escape, which tears a text with a"
+                " quote; give both"
+            ): (
                 self._option("charToEscapeQuoteEscaping")
                 not in {"", self._option("escape")}
             ),
@@ -340,7 +349,7 @@ class Format:
     def guarded(
         self, sink: str, frame: DataFrame, partition_by: Sequence[str] = ()
     ) -> DataFrame:
-        """Return a frame whose rows fail the batch where the format would change a value or lose a row.
+        """Return a frame whose rows fail the batch if the format would change or lose one.
 
         Only columns that can have such a value get an expression, so there is no pass
         over the data.
@@ -514,7 +523,7 @@ def check_types(sink: str, name: str, columns: Sequence[T.StructField]) -> None:
 
 
 def _can_hold(name: str, kind: T.DataType, columns: int) -> bool:
-    """Return whether a column of a type is the same when it is read, in a file of so many columns."""
+    """Return whether a file of so many columns gives back one of this type unchanged."""
     if name == "text":
         return isinstance(kind, T.StringType) and columns == 1
     inside = list(types_in(kind))
@@ -532,19 +541,19 @@ def _can_hold(name: str, kind: T.DataType, columns: int) -> bool:
 
 
 def _is_collated(kind: T.DataType) -> bool:
-    """Return whether a type is a text with a collation, by which Spark compares it and does not write it."""
+    """Return whether a type is text with a collation, which Spark does not write."""
     return isinstance(kind, T.StringType) and not kind.isUTF8BinaryCollation()
 
 
 def _letters(value: Column, kind: T.DataType) -> Column:
-    """Return a value to look into: a text without its collation, in which regular expressions do not work."""
+    """Return a value for regular expressions, which do not work with a collation."""
     if _is_collated(kind):
         return F.collate(value, "UTF8_BINARY")
     return value
 
 
 def _meets(value: Column, mark: str) -> Column:
-    """Return whether a mark begins within a text; the text can end with the first characters of the mark."""
+    """Return whether a text has a mark, or ends with the first characters of one."""
     return F.locate(mark, F.concat(value, F.lit(mark))) <= F.length(value)
 
 
@@ -629,7 +638,7 @@ def _in_a_folder(name: str, value: Column, kind: T.DataType) -> Refusals:
 
 
 def only_texts(sink: str, frame: DataFrame) -> DataFrame:
-    """Return a frame whose rows fail the batch at a text that is not UTF-8, for a sink that collects rows."""
+    """Let a text that is not UTF-8 fail the batch, for a sink that collects rows."""
     if not any(holds(each.dataType, T.StringType) for each in frame.schema):
         return frame
     numbered = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))
@@ -646,7 +655,7 @@ def only_texts(sink: str, frame: DataFrame) -> DataFrame:
 
 
 def _lost_bytes(value: Column, kind: T.DataType) -> Refusals:
-    """Yield that a text has bytes that are not UTF-8, in place of which Spark writes other characters."""
+    """Yield that a text has bytes that are not UTF-8, which Spark would replace."""
     if holds(kind, T.StringType):
         says = (
             "has a text that is not UTF-8, of which other characters would be written; "

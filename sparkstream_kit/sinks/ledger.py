@@ -1,4 +1,4 @@
-"""Start and run: the rules of sinks with a ledger, which write each batch exactly once into any system.
+"""Start and run: the rules of sinks with a ledger, which write each batch exactly once.
 
 Such a sink keeps a ledger beside its rows. For each query the ledger holds the last
 batch, by its number and its plan (which input the batch read), and is updated in the
@@ -145,7 +145,7 @@ def _unpacked(text: str) -> _Plan:
 
 
 def same(one: str, other: str) -> bool:
-    """Return whether two plans read the same input: the same files and offsets, at the same watermark.
+    """Return whether two plans read the same input: equal files, offsets and watermark.
 
     The settings and the wall-clock time that Spark notes with each plan are not
     compared, nor are the numbers of the log entries in which a file source lists its
@@ -169,14 +169,14 @@ def _reads(plan: _Plan, *, relative: bool) -> list[Any]:
 
 
 def _parsed(offset: str | None) -> Any:
-    """Return an offset to compare: JSON is parsed, so that the order of its keys does not matter."""
+    """Return an offset to compare, JSON parsed, so that key order does not matter."""
     if offset is None or not offset.startswith(("{", "[")):
         return offset
     return json.loads(offset)
 
 
 def _name(file: Input, above: str | None) -> str:
-    """Return a file's path below its source's folder `above`, or its whole URI if the folder is not known."""
+    """Return a file's path below its source's folder `above`; if None, its whole URI."""
     return (
         file.uri
         if above is None
@@ -193,7 +193,7 @@ def put_back(
     *,
     makes: bool,
 ) -> None:
-    """Put the plan of the next batch back into a checkpoint that has lost it, or that has another plan.
+    """Put the plan of the next batch back into a checkpoint that lost or replaced it.
 
     The sink has the rows of that batch already, and kept its plan. Without the plan
     Spark would read other input under the same number, and the sink would have to
@@ -259,7 +259,7 @@ def put_back(
 
 
 def _note(there: Place, logs: Logs, batch: int, plan: _Plan) -> None:
-    """Write the entries of the file sources' logs first, then the plan, which makes Spark use them."""
+    """Write the log entries of file sources, then the plan by which Spark uses them."""
     for name, log in plan["logs"].items():
         for entry in sorted({each.entry for each in log["files"]}):
             new = [each for each in log["files"] if each.entry == entry]
@@ -321,13 +321,13 @@ class Epoch(NamedTuple):
 
 
 def this_driver() -> str:
-    """Return a text that identifies this start of a query: the process id, the host and the current time."""
+    """Return a text that identifies this start: process id, host and current time."""
     since = datetime.now().astimezone().isoformat(" ")
     return f"process {os.getpid()} on {socket.gethostname()} since {since}"
 
 
 class Ledger(Protocol):
-    """What one target has of each query, and the rules: which query may write to it, and which batch.
+    """What a target has of each query, and the rules: who may write it, and which batch.
 
     Each target system has a subclass, which reads its own ledger.
 
@@ -371,13 +371,13 @@ class Ledger(Protocol):
         """
 
     def any_query(self) -> tuple[str, int] | None:
-        """Return the id of any query that has written to the target, and its last batch; None if none has."""
+        """Return the id and the last batch of any query that wrote here; else None."""
 
     def has_rows(self) -> bool:
         """Return whether the target has rows, whoever has written them."""
 
     def set_back(self, query_id: str, batch_id: int) -> str:
-        """Return an instruction for the user that makes `batch_id` the query's last batch: `run UPDATE …`."""
+        """Say how the user makes `batch_id` the query's last batch: `run UPDATE …`."""
 
     def check_owner(self, query_id: str | None) -> None:
         """Refuse a target with rows that this query has not written, unless `take_over` allows it.
@@ -516,7 +516,7 @@ class Ledger(Protocol):
         )
 
     def plan_of(self, coming: Batch | None) -> str | None:
-        """Return the kept plan of a query's next batch, for `put_back`, if the target has that batch.
+        """Return the kept plan of a query's next batch, if the target has that batch.
 
         Args:
             coming: the batch; None to look up no plan.
@@ -539,7 +539,7 @@ class Ledger(Protocol):
 
 
 class LedgerTarget(Protocol):
-    """Where a sink with a ledger writes, and how; each target system has a class with these methods.
+    """Where and how a sink with a ledger writes; a class for each target system.
 
     On Spark Connect it is pickled, and `write` runs in another process.
     """
@@ -692,7 +692,10 @@ def exactly_once(
     where: Target,
     modes: tuple[str, ...],
     open_sink: Callable[[DataFrame, Place | None, Opening], Write],
-    advice: str = "use how='append' for append, 'upsert' with keys for update, 'replace' for complete",
+    advice: str = (
+        "use how='append' for append, 'upsert' with keys for update, 'replace' for"
+        " complete"
+    ),
     *,
     keys: Sequence[str] = (),
     read: Read | None = None,
@@ -731,6 +734,6 @@ def exactly_once(
 
 
 def pass_over(rows: DataFrame, batch: Batch, where: object) -> None:
-    """Read a batch that the target already has, and discard it: a stateful query fails if it is not read."""
+    """Read and discard a batch that the target has: a stateful query needs it read."""
     _log.info("batch %d is in %s already", batch.number, where)
     rows.write.format("noop").mode("append").save()

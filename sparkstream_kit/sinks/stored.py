@@ -1,4 +1,4 @@
-"""Start and run: read rows back in the form in which a target holds them, for `Sink.read` and `Sink.form`.
+"""Start and run: read rows as a target holds them, for `Sink.read` and `Sink.form`.
 
 Files of CSV and JSON, snapshots, views and tables of SQL do not keep Spark's types.
 Their values are read as they are: as texts, or as texts of JSON, in which `"1"` is a
@@ -133,7 +133,10 @@ def _texts(names: Sequence[str]) -> T.StructType:
 
 
 def of_csv(spark: SparkSession, path: Path) -> DataFrame:
-    """Read back a CSV file with a header as texts; an empty text is NULL, as a snapshot has both the same."""
+    """Read back a CSV file with a header as texts, of which empty ones are NULL.
+
+    A snapshot writes an empty text and NULL alike.
+    """
     reader = spark.read.options(header="true", multiLine="true", escape='"')
     return reader.csv(file_system.escaped(file_system.for_spark(path)))
 

@@ -201,7 +201,7 @@ class _Table:
         )
 
     def _written(self, there: _Stored | None) -> tuple[Format, Sequence[str]]:
-        """Return the format in which the table is written, and the columns that become names of folders.
+        """Return the format to write in, and the columns that become names of folders.
 
         Raises:
             InvalidInputError: the table is of another format, is read without an option
@@ -243,7 +243,7 @@ class _Table:
         return form, there.partitions
 
     def check(self, frame: DataFrame, location: Place | None) -> None:
-        """Refuse rows that the table cannot hold, and a folder that does not match the checkpoint."""
+        """Refuse rows that the table cannot hold, and a folder of another checkpoint."""
         spark = frame.sparkSession
         there = self._stored(spark)
         form, partitions = self._written(there)
@@ -332,7 +332,7 @@ class _Table:
             )
 
     def checked(self, frame: DataFrame) -> DataFrame:
-        """Return the frame as the table takes it, with a check of the values that the table would change."""
+        """Return the frame as the table takes it; values it would change are checked."""
         there = self._stored(frame.sparkSession)
         form, partitions = self._written(there)
         rows = frame
@@ -364,7 +364,7 @@ class _Table:
         )
 
     def as_written(self, frame: DataFrame, folder: str) -> DataFrame:
-        """Write rows to a folder as Spark writes those of the table, and read them back with their types."""
+        """Write rows as the table's are written, and read them back with their types."""
         form, _ = self._written(self._stored(frame.sparkSession))
         keep_files(frame, folder, form)
         reader = frame.sparkSession.read.schema(frame.schema).format(form.kind)

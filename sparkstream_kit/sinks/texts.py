@@ -34,7 +34,7 @@ def cells(frame: DataFrame) -> list[tuple[str | None, ...]]:
 
 
 def _with_offset(value: Column, kind: T.DataType) -> Column:
-    """Replace each timestamp within a value by a text that ends with its UTC offset, such as +01:00."""
+    """Replace the timestamps in a value by texts with their UTC offset, as +01:00."""
     if isinstance(kind, T.TimestampType):
         return F.concat(value.cast("string"), F.date_format(value, "xxxxx"))
     return (

@@ -40,7 +40,9 @@ def by_value(
     most: int = 1_000,
     any_value: bool = False,
 ) -> Sink:
-    """Write the rows of each value of a column to a sink of their own, such as one table for each topic.
+    """Write the rows of each value of a column to a sink of their own.
+
+    So each topic, for example, gets a table of its own.
 
     The targets are known from the rows: a new value gets its sink in the batch in which
     it first appears. The batch is computed once, and one small query lists its values.
@@ -161,7 +163,10 @@ class _Targets:
 
     @property
     def file(self) -> str:
-        """The file of the checkpoint that has `batches`; another has the driver of the last start."""
+        """The file of the checkpoint that has `batches`.
+
+        Another, whose name ends in `.driver`, has the driver of the last start.
+        """
         return f"{KIT}/values/{quote(self.column, safe='')}"
 
     def open_last(self, frame: DataFrame, opening: Opening) -> None:
@@ -223,7 +228,10 @@ class _Targets:
         return opening
 
     def check_driver(self) -> None:
-        """Refuse to go on if another driver has started the query: the epochs of its targets are newer."""
+        """Refuse to go on if another driver has started the query.
+
+        The epochs of the targets are then newer.
+        """
         if (driver := self.location.read(f"{self.file}.driver")) != self.driver:
             raise InvalidInputError(
                 f"another driver has started to write to the targets by {self.column}"
@@ -271,7 +279,10 @@ class _Targets:
                 )
 
     def note(self, values: list[str | None], number: int) -> None:
-        """Note the batch of the values before they are written; forget and close the oldest beyond `most`."""
+        """Note a batch's values before they are written; drop the oldest over `most`.
+
+        The sinks of dropped values are closed.
+        """
         for value in values:
             last, before = self.batches.pop(value, (-1, -1))
             # A later batch is from before a rewind: then nothing is known.

@@ -169,7 +169,10 @@ def _parsed(spark: SparkSession, lines: list[str], schema: StructType) -> DataFr
 
 
 def _is_odd(kind: T.DataType) -> bool:
-    """Return whether JSON has another thing for a type: a map has texts as keys, a VARIANT no NULL."""
+    """Return whether JSON cannot hold all values of a type as they are.
+
+    In JSON the keys of a map are texts, and a VARIANT has no NULL.
+    """
     is_map = isinstance(kind, T.MapType) and not isinstance(kind.keyType, T.StringType)
     return is_map or isinstance(kind, T.VariantType)
 

@@ -1,4 +1,4 @@
-"""Thin: streaming sources, functions that take `spark` first and return a plain streaming DataFrame.
+"""Thin: streaming sources: functions of `spark` that return a streaming DataFrame.
 
 Sources that come with Spark (files, tables, a socket, generated rows) are in this
 package. Those of other systems (such as Kafka) are in `sparkstream_kit.connectors`,

@@ -1,4 +1,4 @@
-"""Sources that Spark brings with it: generated rows, lines from a TCP socket, and tables of its catalog.
+"""Sources that come with Spark: generated rows, lines of a TCP socket, and tables.
 
 The functions `rate`, `socket_lines` and `table` are public in `sources`. `check_number`
 and `moment` check the arguments of other sources, too.
@@ -130,7 +130,7 @@ def socket_lines(
 
 
 def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
-    """Stream the rows that are added to a table of the catalog, such as one written by `sinks.table`.
+    """Stream the rows added to a table of the catalog, such as one of `sinks.table`.
 
     Args:
         spark: the session.

@@ -161,7 +161,7 @@ def readable(
 def _of_folder(
     folder: Path, place: str, options: dict[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    """Return the path and the options for a folder of this machine, whatever the characters of its name."""
+    """Return path and options for a folder of this machine, whatever its name."""
     if not any(each.name.endswith(".crc") for each in file_system.below(str(folder))):
         options = options | _WITHOUT_CHECKSUMS
     if not folder.is_dir() or not file_system.is_pattern(str(folder)):
@@ -188,7 +188,7 @@ def _refuse_mistaken(path: str, names: Sequence[str]) -> None:
 
 
 def _without_mistaken(wanted: str | None, *, unpacks: bool) -> dict[str, str]:
-    """Return the option with which Spark ignores files that Hadoop would unpack wrongly, if there is one."""
+    """Return the option, if any, to ignore files that Hadoop would unpack wrongly."""
     if not unpacks or (wanted is not None and not wanted.endswith("*")):
         return {}
     before = "" if wanted is None else wanted[:-1]
@@ -229,7 +229,7 @@ def _other_ends(before: str, text: str, special: str) -> str:
 
 
 def _one_limit(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options with one limit for each batch, as Spark accepts only one: of files, or else of bytes."""
+    """Return options with one limit per batch, of files or else bytes, as Spark asks."""
     if "maxfilespertrigger" not in options:
         return {"maxbytespertrigger": _BYTES, **options}
     return {
@@ -238,12 +238,12 @@ def _one_limit(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_recursive(options: Mapping[str, Any]) -> bool:
-    """Whether Spark reads all subfolders (`recursiveFileLookup`); only then it lists each file once."""
+    """Return whether Spark reads all subfolders, and so lists each file only once."""
     return str(options.get("recursivefilelookup")).lower() == "true"
 
 
 def _found(spark: SparkSession, path: str, place: str, wanted: str | None) -> list[str]:
-    """Return the paths that are there; of those on another file system, only the ones that may be misread.
+    """Return the paths that exist; on other file systems, only those Spark may misread.
 
     Args:
         spark: the session.
@@ -320,7 +320,7 @@ def _found_elsewhere(spark: SparkSession, place: str, wanted: str | None) -> lis
 
 
 def _leaving_out(pattern: str, *, unpacks: bool) -> str | None:
-    """Narrow a pattern for `pathGlobFilter` so that it matches no name that Spark takes for a pattern.
+    """Narrow a `pathGlobFilter` so that it matches no name that is a pattern to Spark.
 
     A Hadoop pattern cannot repeat a set of characters. So each `*` becomes optional
     groups nested 255 deep, one for each character that a name can have.
@@ -360,7 +360,7 @@ _JOBS_FROM = "spark.sql.sources.parallelPartitionDiscovery.threshold"
 def by_name(
     spark: SparkSession, path: str, place: str, options: Mapping[str, Any]
 ) -> tuple[str, Column | None]:
-    """Return a path with which Spark lists the files of a folder by name, if the order of files matters.
+    """Return a path for Spark to list a folder's files by name, if their order matters.
 
     The path is a pattern for the files of the folder. It matches subfolders, too, so
     the rows of their files must be filtered out.
@@ -396,7 +396,7 @@ def by_name(
 
 
 def _splits_ties(spark: SparkSession, folder: Path, options: Mapping[str, Any]) -> bool:
-    """Whether files of one modification time (in ms) come in several batches, and a pattern can be used."""
+    """Whether files of one time (in ms) come in several batches, and a pattern works."""
     with os.scandir(folder) as entries:
         found = list(entries)
     # Hadoop cannot resolve a pattern in a folder in which a name, or the path to it,
@@ -449,7 +449,7 @@ def csv(
     max_files_per_trigger: int | None = None,
     **options: Any,
 ) -> DataFrame:
-    r"""Stream the rows of CSV files as they are written; replayable, so exactly once up to the sink.
+    r"""Stream the rows of CSV files; replayable, so exactly once up to the sink.
 
     The files are read by RFC 4180: a quote within quotes is doubled, and a header must
     have the names of the schema in their order. A line that does not fit fails the
@@ -529,7 +529,7 @@ def json(
     max_files_per_trigger: int | None = None,
     **options: Any,
 ) -> DataFrame:
-    """Stream the rows of JSON Lines files as they are written; replayable, so exactly once up to the sink.
+    """Stream the rows of JSON Lines files; replayable, so exactly once up to the sink.
 
     A line that is no JSON object, or has a value of another type than its column, fails
     the query, with its file; so does a value that is NULL or missing in a column that
@@ -564,8 +564,7 @@ def json(
     Examples:
         In a session::
 
-            events = sources.json(spark, "events", schema="time TIMESTAMP, action
-            STRING")
+            events = sources.json(spark, "events", schema="time TIMESTAMP, action STRING")
     """
     check(json, locals())
     return _read(spark, json, path, schema, partitions, max_files_per_trigger, options)
@@ -601,8 +600,7 @@ def parquet(
     Examples:
         In a session::
 
-            sales = sources.parquet(spark, "incoming", schema="product STRING, amount
-            INT")
+            sales = sources.parquet(spark, "incoming", schema="product STRING, amount INT")
     """
     check(parquet, locals())
     return _read(
@@ -759,7 +757,7 @@ def _read(
 
 
 def _folders_that_differ(path: str | Path, error: PySparkException) -> str | None:
-    """Return what is wrong with the folders of an input, in words; None for any other error of Spark's."""
+    """Return what is wrong with an input's folders; None for other errors of Spark."""
     alike = "lay all files out alike, as in day=1/hour=2"
     meanings = {
         "CONFLICTING_": (
@@ -780,7 +778,7 @@ def _folders_that_differ(path: str | Path, error: PySparkException) -> str | Non
 
 
 def _missing(path: str) -> str:
-    """Return what is wrong with a folder that Spark does not find, which may be the locale of its JVM."""
+    """Return why Spark does not find a folder: it may be the locale of its JVM."""
     plain = file_system.plain(path)
     if plain is not None and not plain.isascii() and os.path.exists(plain):  # noqa: PTH110 - a text
         return (
@@ -844,7 +842,7 @@ def _is_strict(kind: str, columns: Sequence[str], options: Mapping[str, Any]) ->
 def _strict(
     kind: str, columns: Sequence[str], options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the options with which Spark reads files strictly, unless `options` ask for a lenient way.
+    """Return options for strict reading, unless `options` ask for a lenient way.
 
     The arguments are those of `_is_strict`.
     """

@@ -1,4 +1,4 @@
-"""Thin: each value of a file as it is written there, or an error that names the column and the file.
+"""Thin: each value as it stands in a file, or an error with its column and file.
 
 Spark's readers change some values without a word: as a decimal 2,50 becomes 250 and
 2.505 is rounded, 1e400 becomes infinity and 1d is 1; bytes that are not UTF-8 become
@@ -186,7 +186,7 @@ def encoding_of(options: Mapping[str, Any]) -> str | None:
 
 
 def keeps_digits(spark: SparkSession, options: Mapping[str, Any]) -> bool:
-    """Return whether Spark gives a number that it reads from JSON as text with the digits in the file.
+    """Return whether Spark reads a number of JSON as text with the digits of the file.
 
     It takes them from the bytes of a line, but where it decodes these first, it writes
     a double anew.
@@ -235,7 +235,7 @@ class Values:
         return read
 
     def select(self, names: list[str]) -> list[Column] | None:
-        """Return the columns of a frame, each as its own type; None if nothing is converted or checked.
+        """Return each column as its own type; None if nothing is converted or checked.
 
         Args:
             names: the names of all columns of the frame.
@@ -274,7 +274,7 @@ class Values:
         return bool(self._wrong_texts()) if isinstance(kind, _TEXTS) else True
 
     def _is_dated_by_spark(self, kind: T.DataType) -> bool:
-        """Return whether an option says how dates and times are read that only Spark's readers know."""
+        """Return whether dates or times have an option only Spark's readers know."""
         has_pattern = _PATTERNS[type(kind)] in self.options
         if "enabledatetimeparsingfallback" in self.options:
             return True
@@ -310,7 +310,7 @@ class Values:
         return [("\ufffd", f" is not UTF-8; {_OF_WINDOWS}; else {ways}")]
 
     def _wrong_beside_separators(self) -> list[tuple[str, str]]:
-        """Return the same of texts that Spark may have split wrongly at a separator of several characters."""
+        """Return the same for texts that a long separator may have split wrongly."""
         sep = str(self.options.get("sep", self.options.get("delimiter", ",")))
         if (
             self.kind != "csv"
@@ -390,7 +390,7 @@ class Values:
     def _whole_lines(
         self, field: T.StructField, raw: Column, value: Column, kind: T.DataType
     ) -> Column:
-        """Add to the checks of a text of CSV those of line ends that Spark may have changed or left in it."""
+        """Also check a CSV text for line ends that Spark may have changed or left."""
         if "linesep" in self.options:
             return value
         if is_true(self.options, "multiline"):
@@ -512,7 +512,7 @@ class Values:
     def _wrong(
         self, field: T.StructField, raw: Column, kind: T.DataType, name: str, fix: str
     ) -> Column:
-        """Return the failure at a value that does not fit its type, of this name, with what can be done."""
+        """Return the failure for a value that does not fit, with what can be done."""
         text = raw.cast("string")
         words = F.lit(self._said(f" is no {name}; {fix}; "))
         if self.kind == "csv" and not is_true(self.options, "header"):
@@ -538,7 +538,7 @@ def _failing(field: T.StructField, what: Column, kind: T.DataType) -> Column:
 
 
 def _leaves(kind: T.DataType) -> list[T.DataType]:
-    """Return the types in a type that are not nested themselves; those of the keys of a map are left out."""
+    """Return the types in a type that are not nested, also those of a map's keys."""
     if isinstance(kind, T.ArrayType):
         return _leaves(kind.elementType)
     if isinstance(kind, T.MapType):
@@ -609,7 +609,7 @@ def _with_point(text: Column, marks: tuple[str, str]) -> Column:
 def marks_of(
     spark: SparkSession, columns: T.StructType, options: Mapping[str, Any]
 ) -> tuple[str, str] | None:
-    """Return the decimal mark of the locale of a source, and the marks between the digits of a thousand.
+    """Return the decimal mark of a source's locale, and its marks between thousands.
 
     Spark is asked, as it uses Java's table of locales. None if there is no locale, or
     no decimal to read.

@@ -1,7 +1,10 @@
-"""Extra: alerts over each key's past, and other functions with memory, on Spark's `transformWithState`.
+"""Extra: alerts and other functions with memory, on Spark's `transformWithState`.
 
-new = state.once(events, "event_id", "time", within="1 hour") alerts =
-state.alert_when(events, "device", "time", "temperature", state.ZScore(sigmas=5))
+::
+
+    new = state.once(events, "event_id", "time", within="1 hour")
+    rule = state.ZScore(sigmas=5)
+    alerts = state.alert_when(events, "device", "time", "temperature", rule)
 
 Which function to use:
 

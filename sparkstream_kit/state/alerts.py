@@ -122,7 +122,7 @@ def alert_when(
 
 
 def _by_value(rules: Sequence[Any]) -> bytes:
-    """Pickle rules together with the code of their classes and of their states; `pickle.loads` reads them.
+    """Pickle rules with the code of their classes and states, for `pickle.loads`.
 
     A worker can import the kit, but not always the script or the notebook that defines
     the classes.
@@ -202,7 +202,7 @@ class _Rules(Handler):
         yield self._told(self.rules[number], key, time, None, alert)
 
     def _dues(self, known: list[Any]) -> list[tuple[int, int]]:
-        """Return for each rule that waits the time at which to call it (microseconds), and its index."""
+        """Return when to call each rule that waits (microseconds), and its index."""
         asked = [
             (n, rule.due(known[n]))
             for n, rule in enumerate(self.rules)
@@ -218,7 +218,7 @@ class _Rules(Handler):
 
 
 def _check_value(call: str, field: T.StructField, rule: Any) -> None:
-    """Refuse a rule whose field is missing in the column of values, or is no number if the rule computes."""
+    """Refuse a rule whose field is missing, or is no number if the rule computes."""
     of = getattr(rule, "of", None)
     if of is not None:
         if not isinstance(field.dataType, T.StructType):
@@ -237,7 +237,7 @@ def _check_value(call: str, field: T.StructField, rule: Any) -> None:
 
 
 def _names(rules: Sequence[Rule]) -> list[str]:
-    """Return the names of the rules' states: the class, with a number from the second rule of a class on."""
+    """Name the rules' states: by class, with a number from a class's second rule on."""
     names = [type(rule).__name__ for rule in rules]
     numbers = [names[: at + 1].count(name) for at, name in enumerate(names)]
     return [
@@ -268,7 +268,7 @@ def _rules(call: str, given: Any) -> list[Rule]:
 def once(
     frame: DataFrame, ids: str | Sequence[str], time: str, within: str | timedelta
 ) -> DataFrame:
-    """Drop duplicates within a duration of event time: keep the first row of each id, even if it is late.
+    """Drop duplicates within a time: keep the first row of each id, even if it is late.
 
     `dropDuplicatesWithinWatermark` drops every late row; here a late row passes if its
     id is not known. A row is a duplicate if a row with the same ids was kept whose time

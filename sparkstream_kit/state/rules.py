@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Seen:
-    """The state of `Ewma` and `ZScore` for a key: the number of values, their mean, a measure of spread."""
+    """What `Ewma` and `ZScore` keep for a key: count, mean and spread of its values."""
 
     count: int = 0
     mean: float = 0.0
@@ -48,7 +48,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Last:
-    """The state of `Jump` and `Silent` for a key: its last row, and whether its silence has been reported."""
+    """What `Jump` and `Silent` keep for a key: its last row and a reported silence."""
 
     time: float | None = None
     value: float | None = None
@@ -66,7 +66,10 @@ _LARGEST = 1e150  # whose square is finite
 
 
 def is_usable(value: Any) -> bool:
-    """Return whether a rule can compute with a value: not null, not NaN, and with a square that is finite."""
+    """Return whether a rule can compute with a value: not null, not NaN, not too big.
+
+    Its square must be finite.
+    """
     return value is not None and not (
         isinstance(value, float) and not abs(value) < _LARGEST
     )
@@ -237,7 +240,7 @@ class Jump:
 
 @dataclass(frozen=True)
 class Often:
-    """Alerts when a key has more than `most` values within a duration of event time; the score is how many.
+    """Alerts when a key has more than `most` values in a time; the score is how many.
 
     Each further value within the duration raises an alert, too. A row whose value is
     null does not count.
@@ -283,7 +286,9 @@ class Often:
 
 @dataclass(frozen=True)
 class Silent:
-    """Alerts when a key has no row for longer than `after`, by event time; the score is `after` in seconds.
+    """Alerts when a key has no row for more than `after` of event time.
+
+    The score is `after` in seconds.
 
     The time of the alert is the key's last row plus `after`; its value is null. Each
     silence raises one alert, once the watermark has passed that time. A feed that stops
@@ -317,7 +322,7 @@ class Silent:
         return Last(time if state.time is None else max(time, state.time)), None
 
     def due(self, state: Last) -> float | None:
-        """Return the time at which the silence raises an alert, in seconds; None if none is to come."""
+        """Return when the silence raises an alert, in seconds; None if none will."""
         return None if state.time is None or state.told else state.time + self.seconds
 
     def expire(self, state: Last) -> tuple[Last, Alert]:
@@ -332,7 +337,7 @@ class Silent:
 def _limited(
     rule: Ewma | ZScore, state: Seen, value: float, deviation: float, what: str
 ) -> tuple[float, Alert | None]:
-    """Return the value to count, at most on the limit, and an alert if the value is beyond the limit."""
+    """Return the value to count, cut to the limit, and an alert if it was beyond it."""
     score = abs(value - state.mean) / deviation if deviation else 0.0
     if state.count < rule.warmup or score <= rule.sigmas:
         return value, None

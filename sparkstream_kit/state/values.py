@@ -1,4 +1,4 @@
-"""`as_of`, and what the functions of `state` share: columns, packed rows, the processor that sorts by time.
+"""`as_of`, and what `state` shares: columns, packed rows, a processor in time order.
 
 `InOrder` is the stateful processor of `alert_when` and `as_of`: it keeps the rows of a
 key until the watermark has passed them and hands them to a `Handler` in the order of
@@ -105,7 +105,7 @@ def packed(frame: DataFrame, timed_by: int | None = None) -> DataFrame:
 
 
 def unpacked(names: Sequence[str], fields: Iterable[T.StructField]) -> list[Column]:
-    """Return the columns of a packed frame with the names, types and watermarks of the original fields."""
+    """Unpack a frame's columns, to the names, types and watermarks of the fields."""
     return [
         _converted(F.col(name), field.dataType, back=True).alias(
             field.name, metadata=dict(field.metadata)
@@ -140,7 +140,7 @@ def processed(
 
 
 def _converted(column: Column, dtype: T.DataType, *, back: bool = False) -> Column:
-    """Return a column with all times and dates in it as whole numbers or, with `back`, converted back."""
+    """Convert the times and dates in a column to whole numbers or, with `back`, back."""
     if isinstance(dtype, T.TimestampType):
         return F.timestamp_micros(column) if back else F.unix_micros(column)
     if isinstance(dtype, T.DateType):
@@ -166,7 +166,10 @@ class Handler(Protocol):
     states: dict[str, T.StructType]
 
     def load(self, kept: list[tuple[Any, ...] | None]) -> Any:
-        """Make the handler's object from the stored states, in the order of `states`; None if not stored."""
+        """Make the handler's object from the stored states.
+
+        They are in the order of `states`; one that is not stored is None.
+        """
 
     def save(self, known: Any) -> list[tuple[Any, ...]]:
         """Return the states to store, in the order of `states`."""
@@ -271,7 +274,7 @@ class InOrder(base.StatefulProcessor):
     def _handled(
         self, key: tuple[Any, ...], rows: Iterable[Sequence[Any]], now: int | None
     ) -> list[tuple[Any, ...]]:
-        """Return the results of rows, in order, and of what was due between them and until `now`."""
+        """Return the results of rows and of what was due, in order, until `now`."""
         handler = self._handler
         known = handler.load([state.get() for state in self._kept])
         # To store changes only: an empty state would stay for ever
@@ -295,7 +298,7 @@ class InOrder(base.StatefulProcessor):
         return found
 
     def _wake(self, time: int) -> None:
-        """Set the key's timer to when the watermark reaches `time`, unless it is set for an earlier time."""
+        """Set the key's timer to `time` of the watermark, unless it is set earlier."""
         if not self._streaming:
             return
         wanted = timer_at(time)
@@ -308,7 +311,7 @@ class InOrder(base.StatefulProcessor):
 
 
 def in_order(rows: Iterable[Any], at: int) -> list[Any]:
-    """Sort rows by time, and rows with the same time by their text; rows without a time come first."""
+    """Sort rows by time, then by their text; rows without a time come first."""
     return sorted(
         rows, key=lambda row: (row[at] is not None, row[at] or 0, repr(tuple(row)))
     )
@@ -367,7 +370,7 @@ def read(cls: Any, names: list[str], kept: tuple[Any, ...] | None) -> Any:
 
 
 def to_keep(state: Any, kinds: T.StructType) -> tuple[Any, ...]:
-    """Return the values to store, each converted to its exact type: the JVM reads any other type as null."""
+    """Return the values to store, of their exact types: the JVM reads others as null."""
     return tuple(_of_type(getattr(state, kind.name), kind.dataType) for kind in kinds)
 
 
@@ -386,7 +389,7 @@ def as_of(
     time: str,
     columns: str | Sequence[str] | None = None,
 ) -> DataFrame:
-    """Add to each row of one stream the values of the last row of another stream at or before its time.
+    """Add to each row of one stream the last row of another, at or before its time.
 
     This is the as-of join of pandas (`merge_asof`), which Structured Streaming lacks;
     it answers, for example, which price was valid when an order came. Both streams need
@@ -483,7 +486,10 @@ def as_of(
 
 
 class _AsOf(Handler):
-    """Adds the values of the last right row. A row is its side (1: left), the left and the right columns."""
+    """Adds the values of the last right row.
+
+    A row is its side (1: left), the left and the right columns.
+    """
 
     def __init__(self, left: int) -> None:
         self.states = {"last": schema_of(row=T.BinaryType())}

@@ -66,10 +66,10 @@ def run_script(
         In a session::
 
             with testing.streams(spark) as stream:
-                sales = stream("product STRING, amount INT") totals =
-                stream.query(sales.to_df().groupBy("product").sum("amount"),
-                mode="update") script = [(sales, [("tea", 2)], [("tea", 2)]), (sales,
-                [("tea", 3)], [("tea", 5)])] testing.run_script(totals, script)
+                sales = stream("product STRING, amount INT")
+                totals = stream.query(sales.to_df().groupBy("product").sum("amount"), mode="update")
+                script = [(sales, [("tea", 2)], [("tea", 2)]), (sales, [("tea", 3)], [("tea", 5)])]
+                testing.run_script(totals, script)
     """
     check(run_script, locals())
     names = query.frame.columns
@@ -99,7 +99,7 @@ def assert_stream_equals_batch(
     watermark: tuple[str, str | timedelta] | None = None,
     examples: int = 10,
 ) -> None:
-    """Check that a transform gives the same result as a stream and as a batch, on random splits of its input.
+    """Check that a transform gives the same result as a stream and as a batch.
 
     Each example splits the rows into one to four micro-batches in a random order, and
     leaves some rows out. On a difference, the smallest input that still fails is
@@ -137,8 +137,8 @@ def assert_stream_equals_batch(
             def totals(sales):
                 return sales.groupBy("product").sum("amount")
 
-            rows = spark.createDataFrame([("tea", 2), ("ink", 1)], "product STRING,
-            amount INT") assert_stream_equals_batch(totals, rows, mode="complete")
+            rows = spark.createDataFrame([("tea", 2), ("ink", 1)], "product STRING, amount INT")
+            assert_stream_equals_batch(totals, rows, mode="complete")
     """
     check(assert_stream_equals_batch, locals())
     from sparkstream_kit._internal.columns import event_time
@@ -187,7 +187,7 @@ class _DifferenceError(Exception):
 
 
 def _search(trial: _Trial, examples: int) -> None:
-    """Try random splits and orders; raise an AssertionError for the smallest one whose results differ."""
+    """Try random splits and orders; raise an AssertionError for the smallest that differs."""
     need("assert_stream_equals_batch", "testing", "hypothesis")
     from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
     from hypothesis import strategies as st
@@ -225,7 +225,7 @@ def _search(trial: _Trial, examples: int) -> None:
 
 @dataclass(frozen=True)
 class _Trial:
-    """A transform under test, the rows to feed it, and the limits within which their order may change."""
+    """A transform under test, the rows to feed it, and how far their order may change."""
 
     stream: Streams
     transform: Callable[[DataFrame], DataFrame]
@@ -248,7 +248,7 @@ class _Trial:
         return [min(known) if time is None else time for time in times] if known else []
 
     def split(self, places: list[tuple[int, int]], cuts: list[int]) -> _Split:
-        """Build one example: order the rows by their places, cut the order into batches, and leave out rows.
+        """Build an example: order the rows by place, cut them into batches, and leave some out.
 
         A row whose first draw is 0 is left out only after the cut. It does not move
         other rows into another batch, so the cuts stay right while hypothesis shrinks
@@ -279,7 +279,7 @@ class _Trial:
         return tuple(tuple(batch) for batch in batches if batch) or ((0,),)
 
     def differences(self, split: _Split) -> str | None:
-        """Run a split as a stream and as a batch; return their differences as text, or None without any."""
+        """Run a split as a stream and as a batch; return how they differ as text, or None."""
         fed = [[self.fed[number] for number in batch] for batch in split]
         rows = [
             tuple(self.fed[number])
@@ -312,7 +312,7 @@ class _Trial:
             query.restart()
 
     def _result(self, delivered: list[Batch]) -> list[Row]:
-        """Return the result that a reader has after the delivered batches, depending on the output mode."""
+        """Return what a reader has after the delivered batches, by the output mode."""
         rows = [row for batch in delivered for row in batch.rows]
         if self.mode == "complete":
             return delivered[-1].rows

@@ -1,4 +1,4 @@
-"""`assert_exactly_once`: crash a job at every call that changes something, and start it again each time.
+"""`assert_exactly_once`: crash a job at each call that changes something, and restart it.
 
 No exception is thrown into the code under test to imitate a crash. The job runs
 undisturbed, and before each call that changes its folder, a `Watch` copies the folder
@@ -91,7 +91,7 @@ _connect = sqlite3.connect
 
 @dataclass(frozen=True)
 class Crash:
-    """A point of a job's run at which the driver can die, or at which a call can fail with an I/O error.
+    """A point in a job's run where the driver can die, or a call fail with an I/O error.
 
     Attributes:
         label: identifies the crash within one start of the job, such as `17`, `17.2`
@@ -131,7 +131,7 @@ def write_disk(folder: Path, disk: Disk) -> None:
 
 
 class Watch:
-    """Numbers the calls of one start of a job, and collects the crashes that are possible between them.
+    """Numbers the calls of one start of a job, and collects the crashes possible between them.
 
     A crash is kept only if it leaves a folder that no crash before it has left.
 
@@ -209,7 +209,7 @@ class Watch:
             self._opened[str(paths[0])] = paths[0].stat().st_size if is_kept else 0
 
     def connect(self, *args: Any, **options: Any) -> Any:
-        """Connect to SQLite in place of `sqlite3.connect`, and number each statement that changes data."""
+        """Stand in for `sqlite3.connect`, and number each statement that changes data."""
         connection = _connect(*args, **options)
 
         def run(statement: str) -> None:
@@ -226,7 +226,7 @@ class Watch:
         return connection
 
     def fsync(self, file: Any) -> None:
-        """Sync a file in place of `os.fsync`, and note that a power cut no longer loses its content."""
+        """Sync a file in place of `os.fsync`, and note that a power cut keeps its content."""
         self.call("fsync")
         _fsync(file)
         number = file if isinstance(file, int) else file.fileno()
@@ -262,7 +262,7 @@ class Watch:
             )
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
-        """Keep the folder before each line of the user's code, because Spark may have changed it."""
+        """Keep the folder before each line of the user's code: Spark may have changed it."""
         file = frame.f_code.co_filename
         if file.startswith(_OTHERS):
             return None
@@ -273,7 +273,7 @@ class Watch:
         return self._trace
 
     def _keep(self, label: str, words: str) -> None:
-        """Add crashes that leave the folder as it is, its last file cut in half, or no unsynced data.
+        """Add crashes: the folder as it is, its last file cut in half, or without unsynced data.
 
         A run that is made to fail with an I/O error keeps nothing.
         """
@@ -335,7 +335,7 @@ def _hear(event: str, args: tuple[Any, ...]) -> None:
 
 @contextmanager
 def watching(watch: Watch) -> Iterator[None]:
-    """Report the file calls and the SQLite statements of this process to a watch while the block runs."""
+    """Report this process's file calls and SQLite statements to a watch during the block."""
     if not _hooks:
         _hooks.append(_hear)
         sys.addaudithook(_hear)
@@ -406,7 +406,7 @@ def assert_exactly_once(
     only: str | None = None,
     report: str | Path | None = None,
 ) -> Certificate:
-    """Crash a job at every call that changes something, and check that a restart gives the same result.
+    """Crash a job at each call that changes something; a restart must give the same result.
 
     The job runs over the rows in one, two and three batches, and also with a stop and a
     restart after each batch. The test copies the job's folder before each call that
@@ -457,11 +457,11 @@ def assert_exactly_once(
                 return sales, sinks.sql_table(f"sqlite:///{folder}/sales.db", "sales")
 
             def read(folder):
-                return sqlite3.connect(folder / "sales.db").execute("SELECT * FROM
-                sales").fetchall()
+                database = sqlite3.connect(folder / "sales.db")
+                return database.execute("SELECT * FROM sales").fetchall()
 
-            rows = spark.createDataFrame([("tea", 2), ("ink", 1)], "product STRING,
-            amount INT") testing.assert_exactly_once(build, rows, read=read, most=3)
+            rows = spark.createDataFrame([("tea", 2), ("ink", 1)], "product STRING, amount INT")
+            testing.assert_exactly_once(build, rows, read=read, most=3)
     """
     check(assert_exactly_once, locals())
     from sparkstream_kit._internal.spark.session import on_server
@@ -505,7 +505,7 @@ def assert_exactly_once(
 
 @dataclass(frozen=True)
 class _Schedule:
-    """A split of the rows into batches, and the crashes of successive starts; the next start must recover.
+    """A split of the rows into batches, and the crashes of its starts; the next must recover.
 
     Attributes:
         way: the sizes of the batches, such as `2-1`; `|` marks a stop and a restart.
@@ -525,7 +525,7 @@ class _Schedule:
 
 @dataclass
 class _Proof:
-    """Runs the schedules of one `assert_exactly_once`; its attributes are the arguments of that function."""
+    """Runs the schedules of one `assert_exactly_once`, whose arguments are its attributes."""
 
     stream: Streams
     folder: Path
@@ -567,7 +567,7 @@ class _Proof:
         return schedule
 
     def begun(self, way: str) -> _Schedule:
-        """Prepare a schedule without crashes: feed the rows as `way` says, up to the start that will crash.
+        """Prepare a schedule without crashes: feed rows as `way` says, up to the start to crash.
 
         The method also runs that start undisturbed, to get the result that every
         schedule must reach.
@@ -599,7 +599,7 @@ class _Proof:
         source.publish()
 
     def crashed(self, schedule: _Schedule) -> list[_Schedule]:
-        """Run the next start of a schedule, and return the schedule extended by each crash of that start."""
+        """Run a schedule's next start; return the schedule extended by each crash of that start."""
         self.arrive(schedule)
         watch = Watch(self.folder, self.seen)
         self.run(schedule.source, watch)
@@ -630,7 +630,7 @@ class _Proof:
         write_disk(self.folder, disk or {"out": None})
 
     def run(self, source: Source, watch: Watch | None = None) -> None:
-        """Start the job once, and run it over all published input, with its calls reported to `watch`."""
+        """Start the job once over all published input, with its calls reported to `watch`."""
         from pyspark.errors import StreamingQueryException
 
         from sparkstream_kit import start
@@ -684,7 +684,7 @@ class _Proof:
 
 
 def _ways(rows: int) -> Iterator[str]:
-    """Yield the splits of the rows to try: up to three batches, without a stop and with a stop after each."""
+    """Yield the splits to try: up to three batches, without a stop and with one after each."""
     for batches in range(1, min(rows, _BATCHES) + 1):
         ends = [rows * number // batches for number in range(batches + 1)]
         sizes = [str(end - begin) for begin, end in pairwise(ends)]
@@ -694,7 +694,7 @@ def _ways(rows: int) -> Iterator[str]:
 
 
 def _difference(expected: list[Any], found: list[Any]) -> str:
-    """Return the difference between the true result and the one found as text; empty if they are equal."""
+    """Return how the result found differs from the true one, as text; empty if it does not."""
     parts = differing(expected, found)
     if not parts:
         return ""

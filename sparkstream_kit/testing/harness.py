@@ -117,7 +117,7 @@ def write_parquet(
 
 
 def _to_arrow(value: Any, kind: DataType) -> Any:
-    """Convert a value for pyarrow: structs become dicts, maps lists of pairs, timestamps microseconds."""
+    """For pyarrow, make structs dicts, maps lists of pairs, and timestamps microseconds."""
     from pyspark.sql import types as T
 
     if value is None:
@@ -150,7 +150,7 @@ def _to_arrow(value: Any, kind: DataType) -> Any:
 
 
 def by_name(row: Any, names: Sequence[str]) -> Mapping[str, Any]:
-    """Return the values of a row by column name; a column that a dict leaves out is missing, and means NULL.
+    """Return a row's values by column name, without those that a dict leaves out (NULL).
 
     Args:
         row: a tuple or list in the order of the columns, a dict or a Row.
@@ -174,7 +174,7 @@ def by_name(row: Any, names: Sequence[str]) -> Mapping[str, Any]:
 
 
 def in_order(row: Any, names: Sequence[str]) -> Any:
-    """Convert a row that is a dict to a tuple in the order of the columns; return any other row unchanged."""
+    """Convert a dict to a tuple in the order of the columns; return any other row unchanged."""
     return (
         tuple(by_name(row, names).get(name) for name in names)
         if isinstance(row, dict)
@@ -189,7 +189,8 @@ def canonical(value: Any) -> Any:
     rounded to nine digits, and all NaN values are equal.
 
     Examples:
-        >>> canonical([0.1 + 0.2, {"a": [1]}, float("nan")]) == canonical((0.3, {"a": (1,)}, float("nan")))
+        >>> found = canonical([0.1 + 0.2, {"a": [1]}, float("nan")])
+        >>> found == canonical((0.3, {"a": (1,)}, float("nan")))
         True
     """
     if isinstance(value, tuple | list):
@@ -229,7 +230,7 @@ def without(rows: Iterable[Any], others: Iterable[Any]) -> list[Any]:
 
 
 def differing(expected: list[Any], found: list[Any]) -> dict[str, list[Any]]:
-    """Return the rows that are missing, those that are unexpected, and all expected ones; empty if equal."""
+    """Return the missing, the unexpected and all expected rows; empty if they are equal."""
     missing = without(expected, found)
     unexpected = without(found, expected)
     parts = {"missing": missing, "unexpected": unexpected, "expected": expected}
@@ -279,14 +280,14 @@ class Batch:
 
     @property
     def late_rows(self) -> int:
-        """The number of rows that were dropped as late; after a partial aggregation, Spark counts groups."""
+        """The number of rows dropped as late; Spark counts groups after a partial aggregation."""
         return sum(
             state.numRowsDroppedByWatermark for state in self.progress.stateOperators
         )
 
     @property
     def watermark(self) -> datetime | None:
-        """The watermark that was in force in this batch, as a local time without a zone; None without one.
+        """The watermark in force in this batch, as local time without a zone; None without one.
 
         The rows of a batch move the watermark of the next batch. The last batch of a
         drain has a watermark in the year 9999.
@@ -335,7 +336,7 @@ class Query:
         self._progress: dict[int, StreamingQueryProgress] = {}
 
     def step(self, *, watermark: str | datetime | None = None) -> list[Batch]:
-        """Process all rows that were added to the sources, and return the batches that were not empty.
+        """Process all rows added to the sources; return the batches that were not empty.
 
         If a batch moves the watermark, a batch without data follows and emits the
         results that the new watermark closes. A batch that read no row and emitted none
@@ -365,7 +366,7 @@ class Query:
         )
 
     def drain(self) -> list[Batch]:
-        """Process all rows that were added, and end the input as `run(drain=True)` does; return the batches.
+        """Process all added rows and end the input as `run(drain=True)` does; return the batches.
 
         The last batch emits the results that still wait for the watermark, such as open
         windows. No step can follow.
@@ -405,7 +406,7 @@ class Query:
         return self._delivered()
 
     def _take(self, query: StreamingQuery) -> None:
-        """Keep the progress and the memory sink's rows of new batches, which Spark loses at a restart."""
+        """Keep the progress and memory-sink rows of new batches, which a restart would lose."""
         self._progress.update(
             {progress.batchId: progress for progress in query.recentProgress}
         )
@@ -423,7 +424,7 @@ class Query:
             self._taken.append((batch, rows[start : self._read]))
 
     def _milliseconds(self, watermark: str | datetime) -> int:
-        """Convert a time to milliseconds since 1970; a time without a date is on the day of the watermark."""
+        """Convert a time to ms since 1970; one without a date is on the day of the watermark."""
         try:
             if isinstance(watermark, str) and re.match(r"\d\d?:", watermark):
                 day = datetime.fromtimestamp(reached(Logs(self._checkpoint)) / 1000)  # noqa: DTZ006 - as rows are
@@ -501,7 +502,7 @@ class Query:
             gone.unlink()
 
     def replay(self) -> list[Batch]:
-        """Replay the last batch as after `kill_before_commit`; return it and the batches that followed."""
+        """Replay the last batch as after `kill_before_commit`; return it and those after it."""
         self.kill_before_commit()
         return self.step()
 
@@ -530,7 +531,7 @@ class Query:
         return start(self.frame, sink, **how, **trigger)
 
     def _delivered(self) -> list[Batch]:
-        """Collect the batches recorded since the last call into `batches`; return the non-empty ones."""
+        """Collect the batches since the last call into `batches`; return the non-empty ones."""
         found, self._taken = self._taken, []
         for path in sorted(self._batches.glob("[!.]*")):
             found.append(pickle.loads(path.read_bytes()))  # noqa: S301 - the recorder's own
@@ -585,7 +586,7 @@ _known_types: WeakKeyDictionary[SparkSession, dict[str, tuple[StructType, Any]]]
 
 @contextmanager
 def streams(spark: SparkSession) -> Iterator[Streams]:
-    """Open a workspace in which a test makes sources and queries; at its end, queries stop and files go.
+    """Open a workspace for a test's sources and queries; its end stops them and removes files.
 
     Args:
         spark: the session to run queries in. Its time zone must be that of the Python
@@ -746,7 +747,7 @@ class Source:
         self.waiting.append(hidden)
 
     def to_df(self) -> DataFrame:
-        """Return the source as a streaming DataFrame; Spark's file source makes all columns nullable."""
+        """Return the source as a streaming DataFrame; Spark makes all its columns nullable."""
         reader = self._spark.readStream.schema(self.schema).option(
             "maxFilesPerTrigger", 1
         )

@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixtures `spark` and `stream`. A fixture of that name in a conftest.py wins.
+"""The pytest plugin: the fixtures `spark` and `stream`, unless a conftest.py has its own.
 
 pytest loads this module through the package's entry point in every project that has the
 package installed, so the module imports nothing of Spark before a test uses a fixture.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """A Spark session for the whole test run: local on two cores, or on the server that SPARK_REMOTE names.
+    """A Spark session for the test run: local on two cores, or on the server of SPARK_REMOTE.
 
     The session uses the kit's `test` profile. The time zones of Python and of the
     session are UTC until the end of the run, so that a timestamp without a zone means
@@ -55,7 +55,7 @@ def spark() -> Iterator[SparkSession]:
 
 @contextmanager
 def _own_tables(spark: SparkSession) -> Iterator[None]:
-    """Keep the tables of the run in a database that is dropped at its end, if the server outlives the run."""
+    """Keep the run's tables in a database dropped at the end, if a server outlives the run."""
     from sparkstream_kit._internal.spark.session import on_server
 
     if not on_server(spark):

@@ -1,4 +1,4 @@
-"""Thin: event time with checked arguments, batch and streaming alike: windows, watermarks, the top rows.
+"""Thin: event time: windows, watermarks and top rows, in batch and streaming alike.
 
 The rules are those of the Structured Streaming guide, "Window Operations on Event
 Time". `tumbling`, `sliding` and `session` return a column to group by, `calendar` adds
@@ -78,7 +78,7 @@ def tumbling(
         >>> tumbling("time", "10 s")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: cannot read length '10 s'; write it like '10 seconds', ...
+        sparkstream_kit.errors.InvalidInputError: cannot read length '10 s'; write it like ...
     """
     check(tumbling, locals())
     return F.window(time, *map(_interval, sizes(length, None, offset)))
@@ -113,10 +113,10 @@ def sliding(
             or `offset` is not shorter than `slide`.
 
     Examples:
-        >>> sliding("time", "10 seconds", "20 seconds")
+        >>> sliding("time", "1 day", "2 days")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: slide 20 seconds is longer than length 10 seconds: rows ...
+        sparkstream_kit.errors.InvalidInputError: slide 2 days is longer than length 1 day: rows ...
     """
     check(sliding, locals())
     return F.window(time, *map(_interval, sizes(length, slide, offset)))
@@ -191,8 +191,8 @@ def calendar(frame: DataFrame, time: str, unit: str, *, zone: str) -> DataFrame:
     Examples:
         In a session::
 
-            days = calendar(with_watermark(sales, "time", "1 hour"), "time", "day",
-            zone="Europe/Berlin")
+            sales = with_watermark(sales, "time", "1 hour")
+            days = calendar(sales, "time", "day", zone="Europe/Berlin")
             flatten(days.groupBy("window", "shop").count())  # start, end, shop, count
     """
     check(calendar, locals())
@@ -252,7 +252,7 @@ def _instant(midnight: Column, zone: str) -> Column:
 def with_watermark(
     frame: DataFrame, time: str, delay: Duration, *, ahead: Duration | None = "1 hour"
 ) -> DataFrame:
-    """Set how late rows may be: a watermark on the event-time column, which rows from the future do not move.
+    """Set how late rows may be, by a watermark that rows from the future do not move.
 
     The watermark of a batch is the latest event time that the query saw before that
     batch, minus `delay`. Spark drops older rows, so a single row of the year 2099 would
@@ -418,7 +418,8 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
     Examples:
         In a session::
 
-            flatten(sales.groupBy(tumbling("time", "1 hour"), "key").count())  # start, end, key, count
+            counts = sales.groupBy(tumbling("time", "1 hour"), "key").count()
+            flatten(counts)  # start, end, key, count
     """
     check(flatten, locals())
     column = columns.find_column(df, column)
@@ -449,7 +450,7 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
 def top(
     n: int, *, by: str, each: Sequence[str] = ()
 ) -> Callable[[DataFrame], DataFrame]:
-    """Keep the `n` rows of each batch with the highest `by`, before a sink that works batch by batch.
+    """Keep each batch's `n` rows with the highest `by`, for a sink that works by batch.
 
     Spark cannot sort a stream, but it can sort each batch. If a query aggregates in
     mode complete, a batch is the whole result, so its top is kept:

@@ -69,7 +69,7 @@ def explain(
 def _windows(
     row: datetime, size: timedelta, step: timedelta, shift: timedelta
 ) -> tuple[int, list[tuple[datetime, datetime]]]:
-    """Return the number of windows that a row falls into, and the windows; of many, only both ends."""
+    """Return how many windows a row is in, and the windows; of many, only both ends."""
     newest = row - (row - _EPOCH - shift) % step
     count = -(-(size - (row - newest)) // step)
     back = range(count - 1, -1, -1)
@@ -82,7 +82,7 @@ def _windows(
 def _drawn(
     row: datetime, windows: Sequence[tuple[datetime, datetime]], delay: timedelta | None
 ) -> list[str]:
-    """Draw a row, and below it its windows, each up to the time that closes it if that is not far away."""
+    """Draw a row and its windows, each up to when it closes if that is not far away."""
     first = windows[0][0]
     end = windows[-1][1]
     last = end if delay is None else end + min(delay, end - first)
@@ -156,7 +156,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _moment(at: str | datetime | None) -> datetime:
-    """Return the time of the row, in UTC; a time without a date gets an example date, which is shown."""
+    """Return the row's time in UTC; without a date it gets an example date."""
     given = at or "12:47"
     if isinstance(given, str):
         try:

@@ -1,6 +1,7 @@
-"""The sales of a shop, JSON lines in in/: each in the table sales, or the totals by product in totals.csv.
+"""The sales of a shop from JSON lines in in/, as a table or as totals by product.
 
-Lines that cannot be read are kept in bad/. All is in the folder of this file.
+They go into the table sales, or their totals into totals.csv. Lines that cannot be read
+are kept in bad/. All is in the folder of this file.
 Run: python shop.py sales, or python shop.py totals; with forever, until it is stopped
 """
 

@@ -1,4 +1,4 @@
-"""Broken jobs, repaired by what the skill for agents says; then a judge counts the rows, without Spark."""
+"""Broken jobs, repaired as the skill for agents says; a judge counts rows without Spark."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def land(project, number):
 
 
 def run_job(project, job, capfd):
-    """Run the job in this process; return its exit code and what it has written to standard error."""
+    """Run the job in this process; return its exit code and its standard error."""
     capfd.readouterr()
     return (
         runpy.run_path(str(project / "shop.py"), run_name="shop")["main"]([job]),

@@ -8,7 +8,7 @@ from browser.tabs import Tab
 
 @pytest.fixture(scope="session")
 def chromium():
-    """One headless Chromium for the test run, which keeps a log of its requests and of its console."""
+    """One headless Chromium for the test run, with a log of its requests and its console."""
     driver = shutil.which("chromedriver")
     if driver is None or shutil.which("chromium") is None:
         pytest.skip("needs Chromium and its driver: bash scripts/browser.sh")

@@ -13,7 +13,10 @@ class Tab:
             self.logged(kind)  # what was before
 
     def logged(self, kind):
-        """Return what the browser has logged since the last look: its `browser` console, or `performance`."""
+        """Return what the browser has logged since the last look.
+
+        `kind` is `browser` for its console, or `performance`.
+        """
         return list(self.browser.get_log(kind))
 
     def run(self, script, *args):
@@ -58,7 +61,7 @@ class Tab:
 
 @contextmanager
 def nothing_else(tab, port):
-    """Fail if the page in the block asks another server for something, or has an error in its console."""
+    """Fail if the page in the block asks another server or has an error in its console."""
     yield
     asked = [
         json.loads(each["message"])["message"] for each in tab.logged("performance")

@@ -22,7 +22,10 @@ def as_local(spark):
 
 @pytest.fixture(scope="module")
 def made(spark, tmp_path_factory):
-    """A folder of six files, the checkpoint of a query that has summed them in batches 0 to 5, and these."""
+    """A folder of six files, the checkpoint of a query that summed them, and its batches.
+
+    The batches are 0 to 5.
+    """
     folder = tmp_path_factory.mktemp("made")
     queries.land(folder / "in", *range(6))
     batches = queries.run(queries.totals(spark, folder / "in"), folder / "checkpoint")

@@ -1,4 +1,6 @@
-"""`start(…, continues=…)`: a changed query goes on where the old one stands, equal to a batch computation.
+"""`start(…, continues=…)`: a changed query goes on where the old one stands.
+
+The result is equal to that of a batch computation.
 
 files    0  1  2  3 | 4  5  6
 old      ──────────▶|           what it wrote stays
@@ -230,7 +232,7 @@ def expected(spark, folder, change, closed, until):
 
 
 def came(mode, batches):
-    """Return the rows that a sink has in the end: of the last batch, the newest of each key, or all."""
+    """Return the final rows of a sink: the last batch, the newest of each key, or all."""
     if mode == "complete":
         return Counter(batches[max(batches)])
     rows = [row for number in sorted(batches) for row in batches[number]]
@@ -626,7 +628,7 @@ NEW_TARGETS: dict[str, Callable[[Any, str], Any]] = {
 def test_a_new_target_begins_with_the_first_batch_of_the_continuation(
     spark, tmp_path, kind
 ):
-    """Also if that batch comes only after a restart; what is lost later is refused, as of any target."""
+    """Also if that batch comes after a restart; a later loss is refused, as of any target."""
     target, folder = NEW_TARGETS[kind], tmp_path / "in"
     old, new = tmp_path / "v1", tmp_path / "v2"
     land(folder, 0, 1)
@@ -744,7 +746,7 @@ def test_the_whole_result_is_there_before_any_new_row(spark, begun, tmp_path, ca
 def test_a_build_is_cut_into_batches_of_bounded_size(
     spark, tmp_path, monkeypatch, capsys
 ):
-    """Spark has joined the first entries of the log to one file, as in a checkpoint of many batches."""
+    """Spark has joined the first entries of the log, as in a checkpoint of many batches."""
     folder, old, new = tmp_path / "in", tmp_path / "v1", tmp_path / "v2"
     land(folder, *range(11))
     rows = stream(spark, folder)

@@ -1,4 +1,7 @@
-"""`find`: the batch that read a file or a record, or why there is none; the checkpoint alone is read."""
+"""`find`: the batch that read a file or a record, or why there is none.
+
+The checkpoint alone is read.
+"""
 
 import json
 import os

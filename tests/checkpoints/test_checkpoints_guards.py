@@ -385,7 +385,7 @@ def test_complete_mode_after_one_that_dropped_state_is_refused(spark, folder, fi
 
 @pytest.fixture
 def far(spark, tmp_path, hadoop):
-    """A session, a checkpoint that is on no local path for it, and where its files are all the same."""
+    """A session, a checkpoint on a path that is not local to it, and where its files are."""
     (tmp_path / "far").mkdir()
     host = f"kit{uuid.uuid4().hex}"  # Hadoop keeps a file system by its host
     hadoop.set(f"fs.viewfs.mounttable.{host}.link./far", (tmp_path / "far").as_uri())

@@ -1,4 +1,4 @@
-"""One driver a checkpoint: the lock is the JVM's (on Connect this Python's), and goes with the query."""
+"""One driver a checkpoint: the lock, the JVM's or on Connect Python's, goes with the query."""
 
 import errno
 import fcntl

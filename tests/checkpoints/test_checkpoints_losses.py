@@ -1,4 +1,4 @@
-"""What a file source loses or hides without an error: shown by real queries, and said by a `Source`."""
+"""What a file source loses or hides without an error: queries show it, a `Source` says it."""
 
 import os
 import shutil

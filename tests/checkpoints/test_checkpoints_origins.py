@@ -228,7 +228,8 @@ def test_files_that_have_new_times_after_a_move_are_read_once(total, tmp_path):
 
 @pytest.mark.slow
 def test_every_folder_of_a_pattern_is_looked_at(total, tmp_path):
-    #   one batch, one file of the log:  in/a/1.json, in/b/2.json  ── only the last one is under in/b
+    # One batch, one file of the log: in/a/1.json and in/b/10.json, of which only the last
+    # one is under in/b.
     ins, other = tmp_path / "in", tmp_path / "other"
     for folder, number in (("a", 1), ("b", 10)):
         land(ins / folder, f"{number}.json", number)

@@ -274,7 +274,7 @@ def test_start_notes_what_each_sink_makes_of_a_rewind(spark, tmp_path, finish):
 
 
 def test_a_checkpoint_is_free_once_its_query_has_ended(spark, tmp_path, monkeypatch):
-    """`awaitTermination` returns before the thread that unlocks has run; here that thread never runs."""
+    """`awaitTermination` returns before the thread that unlocks; here that one never runs."""
     monkeypatch.setattr("sparkstream_kit._internal.threads.in_thread", lambda *_: None)
     land(tmp_path / "in", *range(3))
     kept = tmp_path / "checkpoint"
@@ -336,7 +336,7 @@ def copied(command):
 def test_an_interrupted_rewind_is_damage_until_it_is_run_again(
     made, spark, checkpoint, tmp_path, monkeypatch
 ):
-    """Killed after any of its moves, it leaves what Spark refuses to go on from, or what it found."""
+    """Killed after any move, it leaves what Spark refuses to go on from, or what it found."""
     moves = len(checkpoints.rewind(checkpoint, to=2).moved)
     assert moves > 8
     for kept in range(moves):

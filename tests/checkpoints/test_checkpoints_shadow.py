@@ -1,4 +1,6 @@
-"""`start(…, dry_run="compare")` and `checkpoints.shadow`: a changed query beside what the earlier one wrote.
+"""`start(…, dry_run="compare")` and `checkpoints.shadow`: a changed query, compared.
+
+It is compared with what the earlier query wrote.
 
 files    0  1  2  3  4  5
 old      ─────────────▶|  what its target holds

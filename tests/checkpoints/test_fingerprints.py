@@ -1,4 +1,7 @@
-"""What changes the fingerprint of a query's state, and what does not; on classic and on Spark Connect."""
+"""What changes the fingerprint of a query's state, on classic and on Spark Connect.
+
+The tests also show what does not change it.
+"""
 
 import json
 import re
@@ -513,7 +516,10 @@ def mode_of(name):
 
 
 def all_fingerprints(spark):
-    """Return the fingerprint of every query here; a process that is attached to a server calls this too."""
+    """Return the fingerprint of every query here.
+
+    A process that is attached to a server calls this, too.
+    """
     pairs = {name: pair[:2] for name, pair in CHANGES.items()} | SAME
     found = {
         f"{name} {number}": fingerprint(build(spark), mode_of(name))

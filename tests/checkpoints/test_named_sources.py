@@ -1,4 +1,7 @@
-"""What Spark 4.2 writes into a checkpoint behind switches of its own: a sink's name, offsets by name."""
+"""What Spark 4.2 writes into a checkpoint behind switches of its own.
+
+These are a sink's name, and offsets by name.
+"""
 
 import pytest
 from conftest import BEFORE_4_2, refusal
@@ -48,7 +51,7 @@ def test_sources_with_names_are_refused_in_one_line(as_local, tmp_path, finish):
 
 
 def test_offsets_that_name_their_sources_are_read(as_local, tmp_path, finish):
-    """In format 2 a line of a plan begins with the source's name: without a name of its own, its number."""
+    """In format 2 a line of a plan begins with its source's name, or without one its number."""
     as_local.conf.set("spark.sql.streaming.offsetLog.formatVersion", "2")
 
     def both():

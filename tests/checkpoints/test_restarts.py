@@ -32,7 +32,7 @@ def keeping(found):
 
 
 def go_on(frame, checkpoint, mode):
-    """Start the query on its checkpoint, let it come to the end of its input, and return what came out."""
+    """Start the query on its checkpoint, run it to the end of its input, return its rows."""
     found: Rows = []
     sink = sinks.foreach_batch(keeping(found))
     run(
@@ -199,7 +199,7 @@ TIMES = [(0, 1), (2, 3), (4, 5)]  # the files that land before each start
 
 @pytest.fixture(scope="module")
 def truth(spark, tmp_path_factory):
-    """Return what plain Spark gives for an operator in one partition, in a query that is never stopped."""
+    """Return what plain Spark gives for an operator in one partition, without a stop."""
     own = spark.newSession()
     own.conf.set(PARTITIONS, 1)
     own.conf.set(STATE_STORE, STATE_STORES["rocksdb"])
@@ -273,7 +273,7 @@ def test_every_operator_goes_on_as_if_it_had_not_been_stopped(
 
 
 def real_damage_is_told(checkpoint):
-    """Take away the newest file of each partition of each store in turn, and the partition as a whole.
+    """Take away each partition of each store in turn: its newest file, then the whole.
 
     A last partition that is gone as a whole is told by Spark alone, which does not
     start without it.
@@ -300,7 +300,7 @@ def real_damage_is_told(checkpoint):
 @pytest.mark.fast("aba")
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if len(shape) > 2])
 def test_a_frame_that_is_read_twice_goes_on(as_local, tmp_path, shape):
-    """It stands twice in Spark's plans, and has one log; a source that comes after it has the next one."""
+    """It stands twice in Spark's plans, and has one log; a later source has the next one."""
     joined = "with itself" in shape
     order = shape if not joined else "aab" if shape[0] == "a" else "baa"
     logs = [*dict.fromkeys(order)]

@@ -1,4 +1,7 @@
-"""Logs of files, trimmed by what Spark never looks at again: every row comes once, as in plain Spark."""
+"""Logs of files, trimmed of what Spark never looks at again.
+
+Every row comes once, as in plain Spark.
+"""
 
 import itertools
 import json
@@ -61,7 +64,7 @@ def read(spark, folder, *, limit=1, **options):
 
 
 def drive(spark, work, *, plain=False, total=False, limit=1, **options):
-    """Read what there is, with the kit or with plain Spark, and return the numbers that came, in order."""
+    """Read what there is, with the kit or plain Spark, and return the numbers in order."""
     came, frame = [], read(spark, work / "in", limit=limit, **options)
     if total:
         frame = frame.groupBy("key").agg(F.sum("n").alias("n"))
@@ -92,7 +95,7 @@ def begun(frame, sink, work, **how):
 
 
 def log(work):
-    """Return the input files that the newest compacted file lists, and those that were taken out."""
+    """Return the input files in the newest compacted file, and those that were taken out."""
     newest = max(
         (work / "ckpt/sources/0").glob("*.compact"), key=lambda file: int(file.stem)
     )
@@ -146,7 +149,7 @@ def moved_to(made, work):
 
 
 def changes(work):
-    """Land and touch files as users do after a log was trimmed; return the numbers that Spark reads."""
+    """Land and touch files as users do after a trim; return the numbers that Spark reads."""
     fresh = land(work / "in", "fresh")
     # An old file is touched: Spark takes it for a new one
     os.utime(work / "in/old 3.json", (NOW, NOW))

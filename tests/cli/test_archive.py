@@ -235,7 +235,7 @@ with get_session("job", profile="test") as spark:
 def test_after_a_first_session_in_a_terminal_it_is_made_in_the_background(
     tmp_path, terminal
 ):
-    """With a Java of its own, for which there is none yet: a program that starts the one of this machine."""
+    """A Java that has no archive yet: a program that starts the Java of this machine."""
     wrapper = program(
         tmp_path / "bin" / "java", f"#!/bin/sh\nexec '{_archive.find_java()}' \"$@\"\n"
     )

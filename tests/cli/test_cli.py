@@ -39,7 +39,7 @@ COMMAND = [
 
 
 def run(*args, prelude="", cwd=ROOT, **env):
-    """Run the command here, or where the environment must be another one in a process of its own."""
+    """Run the command here, or in a process of its own if its environment must be another."""
     if not prelude and not env:
         out, err = io.StringIO(), io.StringIO()
         with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
@@ -642,12 +642,18 @@ def test_a_local_path_may_be_written_as_spark_writes_it(
     ("args", "line"),
     [
         ("fed", "No such command 'fed'. Did you mean 'feed'?"),
-        ("feed lines --clientss 1", "No such option: --clientss (Possible options: --clients); see --help"),
+        (
+            "feed lines --clientss 1",
+            "No such option: --clientss (Possible options: --clients); see --help",
+        ),
         ("feed lines --port", "Option '--port' requires an argument; see --help"),
         ("feed lines --file a --seed 1", "--file and --seed exclude each other; give one of them"),
         ("feed sales", "Missing argument 'FOLDER'; see --help"),
         ("conf /nope", "unknown profile /nope; known: cluster, local, test, or the path of a file"),
-        ("checkpoint show /nope", "no checkpoint /nope; give the folder that the query was started with"),
+        (
+            "checkpoint show /nope",
+            "no checkpoint /nope; give the folder that the query was started with",
+        ),
         ("checkpoint rewind x", "Missing option '--to'; see --help"),
         ("schema /nope", "/nope does not exist; give the path of a file, a folder or a glob"),
         ("schema . --format cvs", "unknown --format cvs; did you mean csv?"),

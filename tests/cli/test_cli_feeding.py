@@ -1,4 +1,4 @@
-"""The commands that land a generator's files and write their truth, and those that replay a file."""
+"""The commands that land generated files and their truth, and those that replay a file."""
 
 import json
 import re

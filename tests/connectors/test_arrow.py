@@ -1,4 +1,7 @@
-"""A batch on its way through the driver: every value as it was, each row once, and memory holds a part."""
+"""A batch on its way through the driver: every value as it was, and each row once.
+
+Memory holds only a part of it.
+"""
 
 import shutil
 from pathlib import Path

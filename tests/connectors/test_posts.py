@@ -367,7 +367,7 @@ def test_an_event_with_data_of_another_kind_has_its_own_id(
 
 @pytest.fixture
 def federated(site, server):
-    """A site that has posts of other servers, too, which rank among its own by when they were written."""
+    """A site that has posts of other servers, too, which rank by when they were written."""
     site.rate, site.ids = 500, posts_server.federated
     return server
 
@@ -380,7 +380,7 @@ def publish(site, until, number):
 
 
 def gaps(site, folder):
-    """Return which posts a spool lacks between its first and its last; it has each of the others once."""
+    """Return which posts a spool lacks between its first and last; it has no post twice."""
     number = {str(site.ids(each)): each for each in range(60_000)}
     got = [number[post["id"]] for post in read(folder)]
     assert len(got) == len(set(got))
@@ -388,7 +388,7 @@ def gaps(site, folder):
 
 
 def catch_up(feed, until):
-    """Wait until what was missed has been fetched, and what ranks before the end of the timeline has come."""
+    """Wait until what was missed is there, and what ranks before the end of the timeline."""
     until(lambda: feed.has_said("fetched that had been missed"))
     feed.get(until, 200)
 
@@ -1134,12 +1134,24 @@ def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkey
     ("flags", "line"),
     [
         (["--url", "api.x.com/2"], "'api.x.com/2' is no URL; did you mean https://api.x.com/2?"),
-        (["--url", "https://x.com/?token=hush"], "others can see a token in a URL; leave it out, and put it"),
-        (["in", "--url", "https://x.com/"], "--url is in place of INPUT_DIR: leave out one of them"),
-        (["--url", "https://x.com/", "--available-now"], "--available-now and --url exclude each other"),
+        (
+            ["--url", "https://x.com/?token=hush"],
+            "others can see a token in a URL; leave it out, and put it",
+        ),
+        (
+            ["in", "--url", "https://x.com/"],
+            "--url is in place of INPUT_DIR: leave out one of them",
+        ),
+        (
+            ["--url", "https://x.com/", "--available-now"],
+            "--available-now and --url exclude each other",
+        ),
         (["--url", "https://x.com/", "--checkpoint", "c"], "--url with --checkpoint needs --spool"),
         (["in", "--spool", "s"], "--spool does nothing without --url; give both, or neither"),
-        (["--url", "https://x.com/", "--spool", "s", "--record", "s/r"], "--record s/r lies in the input"),
+        (
+            ["--url", "https://x.com/", "--spool", "s", "--record", "s/r"],
+            "--record s/r lies in the input",
+        ),
         ([], "the following arguments are required: INPUT_DIR or --url; see --help"),
     ],
 )  # fmt: skip

@@ -1,4 +1,7 @@
-"""`sinks.delta` by delta-rs, without Spark's jars; what holds for Iceberg too is in test_tables.py."""
+"""`sinks.delta` by delta-rs, without Spark's jars.
+
+What holds for Iceberg too is in test_tables.py.
+"""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""`sinks.mongodb` without a server: its arguments, columns that it refuses, values as MongoDB has them."""
+"""`sinks.mongodb` without a server: arguments, refused columns, values as MongoDB has them."""
 
 import datetime as dt
 import re
@@ -179,7 +179,7 @@ def test_a_key_that_is_an_array_in_mongodb_is_refused():
 
 
 class Server:
-    """What a ledger asks of a database: a collection with a UUID and rows, and the entries of queries.
+    """What a ledger asks of a database: a collection with a UUID, rows, and queries' entries.
 
     It is its own client, too. `last` is the last batch that the documents of the query
     q are of.

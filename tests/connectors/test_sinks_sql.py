@@ -1,4 +1,7 @@
-"""`sinks.sql_table` in SQLite, PostgreSQL and MariaDB; what holds for Delta too is in test_tables.py."""
+"""`sinks.sql_table` in SQLite, PostgreSQL and MariaDB.
+
+What holds for Delta too is in test_tables.py.
+"""
 
 import datetime as dt
 import logging
@@ -921,7 +924,8 @@ with get_session("memory", profile="test", conf={"spark.master": "local[2]"}) as
         names = "value % 1000 AS shop", "CAST(value AS STRING) AS s"
         frame = frame.selectExpr("value", *names, "CAST(value AS DECIMAL(12,2)) AS v")
         sink = sinks.sql_table(url, name)
-        query = start(frame, sink, name=name, checkpoint=f"{folder}/{name}", processingTime="1 hour")
+        kept = f"{folder}/{name}"
+        query = start(frame, sink, name=name, checkpoint=kept, processingTime="1 hour")
         while query.lastProgress is None:
             assert query.isActive, query.exception()
             query.awaitTermination(0.1)

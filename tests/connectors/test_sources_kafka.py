@@ -1,4 +1,7 @@
-"""What `sources.kafka` refuses before it asks anybody; with a broker: tests/systems/test_kafka_source.py."""
+"""What `sources.kafka` refuses before it asks anybody.
+
+With a broker: tests/systems/test_kafka_source.py.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -20,8 +23,8 @@ pattern='sales-.*'
 starting='erliest'
     sources.kafka(): starting is the string 'erliest'; did you mean earliest?
 starting=5
-    sources.kafka(): starting is 5; give 'earliest', 'latest', a datetime, or for topics by name their
-    offsets: {'sales': {0: 25}}
+    sources.kafka(): starting is 5; give 'earliest', 'latest', a datetime, or for topics
+    by name their offsets: {'sales': {0: 25}}
 starting={0: 5}
     sources.kafka(): starting: 0 is 5; give each partition an offset, such as {0: 25}
 starting={'sales': {}}

@@ -116,7 +116,10 @@ class Tree:
         }
 
     def look(self, places, most):
-        """Find up to so many records in a shard, as a look ahead does; it need not reach each of them."""
+        """Find up to so many records in a shard, as a look ahead does.
+
+        It need not reach each of them.
+        """
         found = {}
         for name, after in places.items():
             behind = [
@@ -139,7 +142,7 @@ class Tree:
         return set(self.parents[name]).union(*map(self.ancestors, self.parents[name]))
 
     def expire(self, offset):
-        """Take away a shard that has been read, as Kinesis does when all of its records are too old."""
+        """Take away a shard that was read, as Kinesis does once its records are too old."""
         ended = [name for name, shard in offset["shards"].items() if shard.get("ended")]
         if ended:
             self.unlisted.add(self._pick.choice(ended))

@@ -1,4 +1,4 @@
-"""Tables that others have made: a column that `sinks.sql_table` accepts holds each value or refuses it."""
+"""Tables of others: a column that `sinks.sql_table` accepts holds or refuses each value."""
 
 import datetime as dt
 import struct

@@ -1,6 +1,7 @@
-"""What `sinks.sql_table` writes is what it was given: rows of every type, read by the databases' own clients.
+"""What `sinks.sql_table` writes is what it was given, for rows of every type.
 
-Each database holds what `HELD` says; every other value comes back as it was.
+The rows are read by the databases' own clients. Each database holds what `HELD` says;
+every other value comes back as it was.
 """
 
 import datetime as dt

@@ -1,4 +1,4 @@
-"""Each system of `connectors`: what is known of it is true, and stands where users and tests look."""
+"""What is known of each system of `connectors` is true, and where users and tests look."""
 
 import inspect
 import re

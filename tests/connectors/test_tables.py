@@ -1,4 +1,4 @@
-"""What holds for tables of databases, Delta Lake and Iceberg alike: every row once, whatever is stopped."""
+"""What databases, Delta Lake and Iceberg share: every row once, whatever is stopped."""
 
 import datetime as dt
 import json
@@ -614,7 +614,7 @@ def test_rows_of_every_type_come_back_as_they_were(spark, tmp_path_factory, tabl
 
 
 def comes_back(table, spark, made):
-    """Write rows: they come back by the kit and by another reader, or the sink refuses them with the fix."""
+    """Write rows: they come back by the kit and another reader, or are refused with the fix."""
     frame, writer = made.frame(spark), table.writer()
     target = replace(table_target(), opened=lambda _: writer)
     known = _tables.DELTA if table.system == "Delta" else _tables.ICEBERG

@@ -1,4 +1,7 @@
-"""The fault suite: real processes, killed, cut off and damaged. `make faults`; not a part of `make test`."""
+"""The fault suite: real processes, killed, cut off and damaged.
+
+`make faults` runs it; it is not a part of `make test`.
+"""
 
 import os
 import shutil
@@ -20,7 +23,7 @@ def sales(tmp_path):
 
 @pytest.fixture
 def launch(tmp_path, temporary):
-    """Start a driver, in a session of processes of its own; what is left of it at the end is killed."""
+    """Start a driver in its own session of processes; what is left is killed at the end."""
     drivers: list[Driver] = []
     home = tmp_path / "home"
     home.mkdir()

@@ -35,7 +35,7 @@ class Process:
 
 
 class Driver:
-    """A job under `python` or `spark-submit`, with its JVM and its workers: one session of processes.
+    """A job under `python` or `spark-submit`, with its JVM and workers, in one session.
 
     The session and not the process group: Spark puts its Python workers in a group of
     their own.

@@ -11,7 +11,7 @@ SEED = 3
 
 
 class Sales:
-    """A folder of sales files of one seeded series; `broken`: each with a line that cannot be read."""
+    """A folder of sales files of one seeded series; `broken`: each has an unreadable line."""
 
     def __init__(self, folder, *, rows=50, broken=False):
         self.folder = folder
@@ -33,13 +33,16 @@ class Sales:
         return [("broken", count, Decimal(sum(range(1, count + 1))))] if count else []
 
     def totals(self, files=None):
-        """Return (ProductKey, Orders, TotalSales) by key, of the first files or of all that have landed."""
+        """Return (ProductKey, Orders, TotalSales) by key, of the first files or of all.
+
+        All are those that have landed.
+        """
         rows = self._rows * (self.files if files is None else files)
         return sorted(feeds.sales_totals(feeds.sales_rows(rows, seed=SEED)))
 
 
 class Events(Sales):
-    """A folder of files of a shop's events; each has a line that cannot be read, and an event twice."""
+    """A folder of files of shop events; each has an unreadable line and an event twice."""
 
     def __init__(self, folder):
         super().__init__(folder, broken=True)
@@ -59,6 +62,9 @@ class Events(Sales):
             self._last = text.splitlines(keepends=True)[-1]
 
     def totals(self, files=None):
-        """Return (type, events, sum of prices) by type, of the first files or of all that have landed."""
+        """Return (type, events, sum of prices) by type, of the first files or of all.
+
+        All are those that have landed.
+        """
         rows = self._rows * (self.files if files is None else files)
         return feeds.events_truth(feeds.events_rows(rows, seed=SEED))

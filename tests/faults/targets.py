@@ -1,4 +1,7 @@
-"""Where a job writes, which batches are there, and what they add up to: read without Spark where one may."""
+"""Where a job writes, which batches are there, and what they add up to.
+
+It is read without Spark where one may.
+"""
 
 import functools
 import json
@@ -45,7 +48,7 @@ class Sink:
 
 @dataclass(frozen=True)
 class Target:
-    """A job that is to be killed: its script and arguments, its checkpoint, and all that it writes to."""
+    """A job that is to be killed: its command, its checkpoint, and all that it writes to."""
 
     command: tuple[Any, ...]
     checkpoint: Path
@@ -60,7 +63,10 @@ class Target:
         return newest(self.checkpoint / "offsets")
 
     def files_until(self, batch):
-        """Return how many files had been read at the end of a batch: killed between two, it has both."""
+        """Return how many files had been read at the end of a batch.
+
+        Where a kill came between two files, a batch has both.
+        """
         if batch < 0:
             return 0
         offset: int = json.loads(
@@ -74,7 +80,7 @@ class Target:
 
 
 def newest(folder):
-    """Return the highest number that something in a folder is named by: 5, 5.compact, batch=000005."""
+    """Return the highest number in the names of a folder: 5, 5.compact, batch=000005."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     found = (re.fullmatch(r"(?:batch=)?(\d+)(?:\.compact)?", name) for name in names)
     return max((int(match[1]) for match in found if match), default=-1)
@@ -134,7 +140,7 @@ def spark_files(folder, spark):
 
 
 def database(folder, url, how="replace", *, checkpoint=None, rows=50):
-    """A table of a database: the job `sales_totals` replaces it, `sales_to.py` inserts or upserts."""
+    """A table of a database: `sales_totals` replaces it, `sales_to.py` inserts or upserts."""
     sales, checkpoint = Sales(folder / "in", rows=rows), checkpoint or folder / "ckpt"
     command: tuple[Any, ...] = (
         SCRIPTS / "sales_to.py",
@@ -284,7 +290,10 @@ def last_in_ledger(url, table="%"):
 
 
 def last_in_delta(table):
-    """Return the last batch that is in a table, by its newest commit: opening the table would take longer."""
+    """Return the last batch that is in a table, by its newest commit.
+
+    To open the table would take longer.
+    """
     for commit in sorted((table / "_delta_log").glob("*.json"), reverse=True):
         for line in commit.read_text().splitlines():
             if said := json.loads(line).get("commitInfo", {}).get("userMetadata"):
@@ -293,7 +302,7 @@ def last_in_delta(table):
 
 
 def events(folder, url):
-    """The job `events_to_postgres`: the events, each once, in one table, and bad lines in another."""
+    """The job `events_to_postgres`: each event once in one table, bad lines in another."""
     shop, checkpoint = Events(folder / "in"), folder / "ckpt"
     os.environ["KIT_DATABASE"] = url  # the job takes no password from its command line
 

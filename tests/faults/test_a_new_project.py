@@ -1,4 +1,6 @@
-"""A project as a new user writes it stays exact: a script, the kit as a zip, dirty files copied at once.
+"""A project as a new user writes it stays exact, over dirty files that come at once.
+
+It is a script, with the kit as a zip.
 
 The lines are our own, shaped after the Online Retail data set of the UCI repository:
 invoices with times such as 12/31/2010 8:26, quoted descriptions, cancellations, missing
@@ -87,7 +89,10 @@ def as_line(row):
 
 
 def retail_file(number):
-    """Return the lines of a file, a header, sales of any day of a year and dirt; the sales; and the dirt."""
+    """Return a file's lines, its sales, and its dirt.
+
+    The lines are a header, sales of any day of a year, and dirt.
+    """
     draw = random.Random(f"{SEED} {number}")  # noqa: S311 - sample data
     lines, sold, dirt = [as_line(COLUMNS)], [], []
     for at in range(ROWS):

@@ -1,4 +1,6 @@
-"""Any file of a checkpoint damaged in any way: one line with the file and the way out, or the truth.
+"""Any damage to any file of a checkpoint: one line with the way out, or the truth.
+
+The line names the file.
 
 A case is a copy of a checkpoint of three batches with one damaged file; the query is
 started on it, and the commands look at it. SEED=N damages other bytes.
@@ -149,7 +151,9 @@ def files(checkpoint):
 
 
 def told(checkpoint, name, result):
-    """Say whether a job has ended with one line that names a file, or the one that its checksum is of.
+    """Say whether a job has ended with one line that names a file.
+
+    Of a checksum, the line may name the file that it is of.
 
     A note of the query that has other letters, and is one, is of another query: so it
     is refused.

@@ -1,4 +1,4 @@
-"""The database stopped in mid-transaction and started again: one line, and the restarted job is exact."""
+"""A database stopped in mid-transaction: one line, and the restarted job is exact."""
 
 import time
 

@@ -1,4 +1,7 @@
-"""A disk that fills: one clear line and exit code 1; with space again, the job goes on and is exact."""
+"""A disk that fills: one clear line and exit code 1.
+
+With space again, the job goes on and is exact.
+"""
 
 from contextlib import suppress
 from functools import partial

@@ -1,4 +1,7 @@
-"""DStreams, killed and started again: of a socket at most once and never back, of a folder exact."""
+"""DStreams, killed and started again: counts of a folder are exact.
+
+A line of a socket counts at most once, and its counts never go back.
+"""
 
 import itertools
 import json

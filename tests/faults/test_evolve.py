@@ -1,4 +1,4 @@
-"""A changed query that crashes or is killed while its checkpoint is built begins again, and is exact."""
+"""A changed query, cut off while its checkpoint is built, begins again and is exact."""
 
 import json
 import os
@@ -40,7 +40,7 @@ STEPS = (
 
 
 def numbered(patch, crash=None):
-    """Count the steps of a build; crash instead of one of them, and leave everything as it is then."""
+    """Count the steps of a build; crash instead of one, and leave everything as it is."""
     done: list[str] = []
     make = evolve.Build.make
 

@@ -1,4 +1,4 @@
-"""A driver that was thought dead and wakes up: the target refuses it, and the newer driver goes on."""
+"""A driver thought dead wakes up: the target refuses it, and the newer driver goes on."""
 
 import json
 import os
@@ -77,7 +77,7 @@ def test_a_driver_that_wakes_up_is_refused_and_the_newer_one_goes_on(
 
 
 def wakes_up(sales, target, launch, pick):
-    """Stop a driver, start a second one where the lock does not count, and let the first wake up."""
+    """Stop a driver, start a second one where the lock does not count, and wake the first."""
     sales.land(1)
     refusals, driver = 0, launch("python", *target.command)
     while refusals < ROUNDS:
@@ -109,7 +109,10 @@ def wakes_up(sales, target, launch, pick):
 
 
 def refused_by(newer, target, line):
-    """See that the line names the newer driver; or where to find it, if Spark's log refused the first one."""
+    """See that the line names the newer driver, or says where to find it.
+
+    It says where if Spark's log refused the first driver.
+    """
     if re.search(
         r"another driver is using this checkpoint .* sparkstream-kit/lock\); this one"
         r" ends$",

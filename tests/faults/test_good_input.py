@@ -1,4 +1,7 @@
-"""Each job and example on good input says nothing but its summary: no verdict, no hint, no warning."""
+"""Each job and example on good input says nothing but its summary.
+
+It says no verdict, no hint and no warning.
+"""
 
 import logging
 import sys

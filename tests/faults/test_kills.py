@@ -1,4 +1,4 @@
-"""SIGKILL at the worst points and at random times: no row is lost and none counts twice, in any sink.
+"""SIGKILL at the worst points and at random: no sink loses a row or counts one twice.
 
     batch N:    plan: offsets/N          rows in the sink            commits/N
                      |                         |                         |
@@ -77,7 +77,10 @@ def test_killed_at_each_point(killed, kills, launch):
 
 
 def frozen_at(driver, target, sales, point, first):
-    """Freeze a driver at a point of one of the batches from `first` on, however many it takes; return it."""
+    """Freeze a driver at a point of one of the batches from `first` on; return that batch.
+
+    It takes as many batches as are needed.
+    """
 
     def reached(batch):
         return (
@@ -134,7 +137,7 @@ def test_killed_between_two_targets_of_a_batch(launcher, victim, launch, tmp_pat
 
 
 def killed_at(kills, sales, target, launch, also=lambda: None):
-    """Kill a driver at points of its batches, and perhaps do more, before the job is let through."""
+    """Kill a driver at points of its batches, and call `also` before the job is let through."""
     for point, victim in kills:
         sales.land(2)
         first = target.planned() + 1  # what comes before has been in the sink before

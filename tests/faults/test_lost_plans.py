@@ -1,4 +1,4 @@
-"""A plan that a checkpoint has lost, or that its backup never had: no row is lost or doubled in any sink."""
+"""A plan that a checkpoint lost or its backup never had: no sink loses or doubles a row."""
 
 import json
 import shlex

@@ -1,4 +1,7 @@
-"""1,000 malformed lines of fourteen kinds among 100,000: each kept with its reason, the rest exact."""
+"""1,000 malformed lines among 100,000: each kept with its reason, the rest exact.
+
+They are of fourteen kinds.
+"""
 
 import csv
 import io

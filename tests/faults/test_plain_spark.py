@@ -1,4 +1,7 @@
-"""A checkpoint goes from plain PySpark to the kit and back, each killed: no row is lost or doubled."""
+"""A checkpoint goes from plain PySpark to the kit and back: no row is lost or doubled.
+
+Each of them is killed.
+"""
 
 import json
 from pathlib import Path
@@ -17,7 +20,7 @@ Row = tuple[int, str, int]  # id, key, n
 
 
 def land(folder, *numbers):
-    """Write a file of some rows for each number; every id is in two files that follow each other."""
+    """Write a file of some rows for each number; every id is in two files in succession."""
     folder.mkdir(exist_ok=True)
     landed: list[Row] = []
     for number in numbers:

@@ -1,4 +1,7 @@
-"""Two queries in one checkpoint are refused in words: two drivers at once, and a changed group key."""
+"""Two queries in one checkpoint are refused in words.
+
+They are two drivers at once, or have a changed group key.
+"""
 
 import re
 

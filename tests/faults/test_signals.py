@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT in mid-batch: a clean stop, whoever gets the signal, however it was launched."""
+"""SIGTERM and SIGINT in mid-batch: a clean stop, whoever gets it, however launched."""
 
 import os
 import random

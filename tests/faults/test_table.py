@@ -1,4 +1,4 @@
-"""Each line of docs/faults.md is shown by tests that the suites run; each test of this folder shows one."""
+"""Each line of docs/faults.md is shown by tests of the suites; each test here shows one."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Each client gets every line, files land whole and in order, and generated data have a known truth."""
+"""Clients get every line, files land whole and in order, generated data has a known truth."""
 
 import csv
 import hashlib
@@ -88,7 +88,7 @@ def test_a_client_that_leaves_early_is_no_error_and_hurts_nobody():
 
 
 def test_what_a_client_sends_does_not_cost_it_lines():
-    """A close with unread input is a reset, which drops what still waits to be sent to a slow client."""
+    """A close with unread input is a reset, which drops what waits for a slow client."""
     lines = [f"line {n}" for n in range(50_000)]
     with LineServer(lines) as server, socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -242,7 +242,7 @@ DIGESTS = {
 
 @pytest.mark.parametrize("name", LINES)
 def test_a_seed_gives_the_same_data_on_every_python(name):
-    """Fixed digests show a Python whose `random` draws otherwise, or a change that alters known truth."""
+    """Fixed digests show a Python whose `random` differs, or a change of the known truth."""
     make, line, time = LINES[name]
     rows = list(make(1000, seed=1))
     assert rows == list(make(1000, seed=1)) == list(islice(make(None, seed=1), 1000))

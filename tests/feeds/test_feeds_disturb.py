@@ -1,4 +1,4 @@
-"""Disturbed rows: each late row is late for Spark too, no other row is, and what counts stays known."""
+"""Disturbed rows: just the late ones are late for Spark, and what counts stays known."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""`action_rows` and `action_windows`: each line is a row, late or bad once, and each row counts once."""
+"""`action_rows` and `action_windows`: each line is a row, late or bad; a row counts once."""
 
 import json
 from collections import Counter
@@ -77,7 +77,7 @@ def late_by_the_checkpoint(arriving, checkpoint):
 
 
 @pytest.mark.slow
-def test_late_rows_are_exactly_those_of_the_watermarks_and_the_rest_counts_once_over_a_restart_and_a_kill(
+def test_late_rows_are_exactly_those_of_the_watermarks_and_the_rest_counts_once_over_a_restart_and_a_kill(  # noqa: E501 - a name has no place to break
     spark, folder, tmp_path, capsys
 ):
     out, given = tmp_path / "out", disturbed()
@@ -111,7 +111,7 @@ def test_late_rows_are_exactly_those_of_the_watermarks_and_the_rest_counts_once_
 
 @pytest.mark.classic_only("what is set aside is counted at the server")
 def test_more_late_rows_than_allowed_fail_the_job(folder, tmp_path, capsys):
-    """The first of 40 rows comes once more, in a batch of its own, when all others are days newer."""
+    """The first of 40 rows comes again, in its own batch, when all others are days newer."""
     rows = [
         {"time": 1_469_500_000 + number * 86_400, "action": "Open"}
         for number in range(SIZE)

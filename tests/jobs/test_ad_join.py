@@ -1,4 +1,4 @@
-"""The job `ad_join`: the pairs and the unmatched views that its generator knows, late rows counted."""
+"""The job `ad_join`: pairs and unmatched views are as generated, late rows are counted."""
 
 from datetime import timedelta
 
@@ -43,8 +43,8 @@ def test_pairs_and_unmatched_views_are_those_of_the_truth_over_a_kill_and_a_rest
     stream,
 ):
     made = feeds.disturb(
-        feeds.ads_rows(600, seed=3), time="event_time", late=0.05, bad=0.02, ahead=0.02, delay="5 minutes",
-        rows_per_file=100, seed=1,
+        feeds.ads_rows(600, seed=3), time="event_time", late=0.05, bad=0.02, ahead=0.02,
+        delay="5 minutes", rows_per_file=100, seed=1,
     )  # fmt: skip
     assert made.late
     assert made.bad

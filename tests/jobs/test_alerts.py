@@ -1,4 +1,4 @@
-"""The jobs `card_alerts` and `sensor_alerts`: they find what was put into their input, and no more."""
+"""`card_alerts` and `sensor_alerts` find what was put into their input, and no more."""
 
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple

@@ -1,6 +1,6 @@
-"""The job `events_to_postgres`: each event once in a table, late ones too, and what is wrong in another.
+"""The job `events_to_postgres`: each event once in a table, what is wrong in another.
 
-`tests/faults/` kills it.
+Late events are in the table, too. `tests/faults/` kills it.
 """
 
 from collections import Counter

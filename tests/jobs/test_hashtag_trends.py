@@ -66,8 +66,8 @@ def test_posts_of_both_networks_count_once_and_what_is_no_post_does_not(spark):
         "content": "<p>#Not #read</p>",
     }
     lines = [
-        x(0, "#spark #SPARK"), json.dumps({**status, "tags": tags}), json.dumps({**status, "tags": tags}),
-        json.dumps({**status, "id": "8", "tags": []}),
+        x(0, "#spark #SPARK"), json.dumps({**status, "tags": tags}),
+        json.dumps({**status, "tags": tags}), json.dumps({**status, "id": "8", "tags": []}),
         "not a row: 1 {", "", "[]", '{"data": {"id": "9"}}', '{"data": 5}', '{"data": null}',
         x(1, "#x").replace("2010", "soon"), x(2, "#ahead").replace("2010", "2099"),
     ]  # fmt: skip

@@ -16,7 +16,10 @@ ONE_FILE = ("--available-now", "--max-files-per-trigger", "1")
 
 
 def refuses_bad_lines(name, bad, lines, *args):
-    """Run a job that takes no bad line, and see that it counts each line once, whatever queries it has."""
+    """Run a job that takes no bad line, and see that it counts each line once.
+
+    It may have several queries.
+    """
     with pytest.raises(KitError, match=f"^bad lines: {bad} of {lines} "):
         in_this_session(import_module(name), *args, *ONE_FILE, "--max-bad", "0%")
 

@@ -1,4 +1,4 @@
-"""The job `log_errors`: errors and percentiles by path and minute, sessions by host, and no line lost."""
+"""The job `log_errors`: errors by path and minute, sessions by host, and no line lost."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta

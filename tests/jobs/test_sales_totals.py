@@ -1,4 +1,7 @@
-"""The job `sales_totals`: exact totals, by `python` and by `spark-submit`, over restarts and bad lines."""
+"""The job `sales_totals`: exact totals, over restarts and bad lines.
+
+They are so by `python` and by `spark-submit`.
+"""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""`train_posts` and `score_posts`: trained by either library, swapped in mid-stream, and learning on."""
+"""`train_posts` and `score_posts`: either library, a swap in mid-stream, learning on."""
 
 import pytest
 import score_posts

@@ -24,7 +24,7 @@ HUSH = "/services/T00/hush?sig=hush"  # as of a webhook: who knows it can post
 
 
 class Query:
-    """A query whose watermark is ahead of the clock in the batches that say so, and who looks at it."""
+    """A query whose watermark is ahead of the clock in some batches, and who looks at it."""
 
     def __init__(self, call):
         self.faces = ExitStack()
@@ -34,7 +34,10 @@ class Query:
         self.number, self.at = 0, BEGIN
 
     def batch(self, *, ahead, after, **of):
-        """Add a batch that begins some seconds after the one before, and look at once; `of` another query."""
+        """Add a batch that begins some seconds after the last one, and look at once.
+
+        `of` is for another query.
+        """
         self.number, self.at = self.number + 1, self.at + timedelta(seconds=after)
         mark = (
             self.at
@@ -295,7 +298,7 @@ def test_a_dead_receiver_neither_blocks_nor_fails_a_run(broken, monkeypatch):
 
 
 class Raw(socketserver.StreamRequestHandler):
-    """Answers a post with raw bytes, or with a header line from time to time until it is told to end."""
+    """Answers a post with raw bytes, or with a header line now and then until it is to end."""
 
     answer: bytes | None = None
     over = threading.Event()

@@ -1,4 +1,4 @@
-"""The notebook's face without a kernel: what is escaped, what goes wrong, and `live` where no cell is.
+"""The notebook's face without a kernel: escaping, failures, and `live` without a cell.
 
 `tests/project/test_notebook.py` has it in a real kernel.
 """

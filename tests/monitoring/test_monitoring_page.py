@@ -1,4 +1,7 @@
-"""The page's server, without a browser: who may ask, what it sends, and that its failures stop no run."""
+"""The page's server, without a browser: who may ask, and what it sends.
+
+Its failures stop no run.
+"""
 
 import io
 import json

@@ -1,4 +1,7 @@
-"""The terminal's face: a picture in place as wide as the terminal, lines elsewhere, and no harm to a run."""
+"""The terminal's face: a picture in a terminal, lines elsewhere, no harm to a run.
+
+The picture stays in place and is as wide as the terminal.
+"""
 
 import importlib.util
 import io
@@ -21,7 +24,7 @@ from sparkstream_kit.sinks.base import Target
 
 
 def ended():
-    """A board with the recorded batches of three queries, one of them with a verdict that is bad."""
+    """A board with the recorded batches of three queries, one of which has a bad verdict."""
     board = filled()
     board.end()
     return board

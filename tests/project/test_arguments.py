@@ -1,4 +1,4 @@
-"""Wrong objects for the arguments of every public call: one line, which says what was given and the fix."""
+"""Wrong objects given to every public call: one line says what was given and the fix."""
 
 import dataclasses
 import inspect
@@ -38,7 +38,7 @@ class Alien:
 
 
 def public_calls():
-    """Return the functions, and the constructors and methods of classes, that the package's rooms export."""
+    """Return the functions, constructors and methods that the package's rooms export."""
     found: dict[str, Callable[..., Any]] = {}
     rooms = {
         room.name
@@ -204,8 +204,9 @@ sinks.console()(frame)
 windows.flatten(frame, F.col('window'))
     windows.flatten(): column is a Column; give the column's name
 display.render(frame, 'table')
-    render() shows a static DataFrame, and this one is streaming; show the table of its query: start(frame,
-    sinks.latest('name'), mode='complete'), then render(spark.table('name'), 'table')
+    render() shows a static DataFrame, and this one is streaming; show the table of its
+    query: start(frame, sinks.latest('name'), mode='complete'), then
+    render(spark.table('name'), 'table')
 get_session('name', conf='spark.ui.port=1')
     get_session(): conf is the string 'spark.ui.port=1'; give a dict
 """)

@@ -1,4 +1,4 @@
-"""No control character of the input acts where it is shown: in a terminal, on a page, in a notebook."""
+"""No control character of the input acts in a terminal, on a page or in a notebook."""
 
 import io
 import json

@@ -71,7 +71,7 @@ def room(module):
 
 
 def imported(node):
-    """Return the kit's modules that a tree imports, in functions too, but not those for types alone."""
+    """Return the kit's modules that a tree imports, in functions too, but not for types."""
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return set()
     found = set()
@@ -169,7 +169,10 @@ def test_the_thin_level_stands_alone():
 def test_one_room_alone_reaches_into_spark():
     # What ruff refuses elsewhere, what calls into the JVM begin with, the question for
     # the kind of session.
-    private = r"SLF001|\._(?:jvm|jsc|jdf|jsq|jsparkSession|gateway|active_spark_context)\b|is_connect"
+    private = (
+        r"SLF001|\._(?:jvm|jsc|jdf|jsq|jsparkSession|gateway|active_spark_context)\b"
+        r"|is_connect"
+    )
     found = {
         room(name)
         for name, path in PATHS.items()

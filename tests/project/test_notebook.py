@@ -1,4 +1,4 @@
-"""The notebooks in a real kernel: all cells run twice, cells are interrupted, and nothing stays active."""
+"""The notebooks in a real kernel: cells run twice or are cut off, and nothing stays active."""
 
 import ast
 import asyncio
@@ -46,7 +46,7 @@ class Kernel(NotebookClient):
         return next(str(cell.source) for cell in self.nb.cells if cell.id == cell_id)
 
     def execute_code(self, source, *, interrupt_at=None):
-        """Run code in a new cell, interrupted when it prints a text; an error in it fails the test."""
+        """Run code in a new cell, interrupted when it prints a text; an error is a failure."""
         self.interrupt_at = interrupt_at
         self.nb.cells.append(nbformat.v4.new_code_cell(source))
         try:

@@ -266,7 +266,10 @@ def defined(module):
 
 @cache
 def taken():
-    """Return the names that the kit's modules take from a module, by its name and by the last part of it."""
+    """Return the names that the kit's modules take from a module.
+
+    The module is known by its name, and by the last part of its name.
+    """
     found = defaultdict[Any, set[str]](set)
     for node in (node for tree in trees().values() for node in ast.walk(tree)):
         if isinstance(node, ast.ImportFrom):
@@ -377,7 +380,7 @@ ROOMS = ("sparkstream_kit", "jobs", "examples", "tests", "scripts", "benchmarks"
 
 
 def test_what_a_text_imports_is_there():
-    """Commands in messages, scripts that tests write: a module that moves is not found in them by mypy."""
+    """Commands in messages, scripts that tests write: mypy finds no moved module in them."""
     missing = set()
     for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
         nodes = ast.walk(ast.parse(path.read_text("utf-8")))

@@ -28,7 +28,7 @@ def block(kind):
 
 @pytest.fixture
 def place(tmp_path):
-    """A folder as the page has it in /srv/sales, with the jobs and the environment of this checkout."""
+    """A folder like the page's /srv/sales, with the jobs and environment of this checkout."""
     for name, target in (("jobs", ROOT / "jobs"), (".venv", sys.prefix)):
         (tmp_path / name).symlink_to(target)
     return tmp_path

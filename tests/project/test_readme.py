@@ -1,4 +1,4 @@
-"""Every command and example of the README and its pages works as it stands; every link leads somewhere."""
+"""Each command and example of the README and its pages works; each link leads somewhere."""
 
 import inspect
 import os
@@ -65,7 +65,7 @@ def test_a_page_that_somebody_lands_on_is_short():
 
 
 def anchors(text):
-    """Return the names by which a page's headings are linked, if GitHub and the site give the same one."""
+    """Return the names by which a page's headings are linked, where GitHub and site agree."""
     headings = re.findall(
         r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE
     )
@@ -171,7 +171,10 @@ def test_the_shell_commands_run_one_after_the_other(tmp_path):
 
 
 def timeless(text):
-    """Return what a page shows without what differs from run to run: times, speeds and what they cut off."""
+    """Return what a page shows without times, speeds and what they cut off.
+
+    These differ from run to run.
+    """
     text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]|\r", "", text)  # of a terminal
     text = re.sub(
         r"[\d.,]+(?= rows/s| s by)|(?<=^Batch: )\d+|(?<=^Time: ).*",

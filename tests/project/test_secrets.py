@@ -1,4 +1,4 @@
-"""A password, given in the wrong place or in the right one, is in nothing that the kit or Spark shows."""
+"""A password, given rightly or wrongly, is in nothing that the kit or Spark shows."""
 
 import importlib
 import json
@@ -43,10 +43,14 @@ def test_what_is_secret_is_left_out(text, shown):
 @pytest.mark.parametrize(
     "text",
     [
-        'org.apache.kafka.common.security.plain.PlainLoginModule required username="kit" password="hush";',
+        (
+            "org.apache.kafka.common.security.plain.PlainLoginModule required"
+            ' username="kit" password="hush";'
+        ),
         r'{\"sasl.jaas.config\": \"… required username=\\\"kit\\\" password=\\\"hush\\\";\"}',
-        "password='hu;sh'", "password = hush", "password=say,hush", "Map(user -> kit, password -> hush)",
-        '{"password": "hu\\"hush"}', "{'user': 'kit', 'password': 'hush'}", '{"token":"hush","next":1}',
+        "password='hu;sh'", "password = hush", "password=say,hush",
+        "Map(user -> kit, password -> hush)", '{"password": "hu\\"hush"}',
+        "{'user': 'kit', 'password': 'hush'}", '{"token":"hush","next":1}',
         "user: kit\npassword: hush", "- token: hush", "api_key: hush", "client_secret: 'hush'",
         "sparkstream feed --password hush", "run --api-key hush --run-for 5", "--db.password=hush",
         "https://hush@host/api/v1/streaming", "http://kit:hush@host", "redis://:hush@host/0",
@@ -64,7 +68,8 @@ def test_what_is_secret_is_left_out(text, shown):
         "curl -H 'authorization: Basic aHVzaDpodXNo=hush'", "bearer hush",
         "-----BEGIN RSA PRIVATE KEY-----\nMIIhush\nhush\n-----END RSA PRIVATE KEY-----",
         "-----BEGIN PRIVATE KEY-----\nMIIhush",
-        '.option("kafka.ssl.key.password", "hush")', "<password>hush</password>", "Cookie: session=hush",
+        '.option("kafka.ssl.key.password", "hush")', "<password>hush</password>",
+        "Cookie: session=hush",
         "<name>fs.s3a.secret.key</name>\n  <value>hush</value>", "CREATE USER kit PASSWORD 'hush'",
         "IDENTIFIED BY 'hush'",
     ],
@@ -87,7 +92,8 @@ def test_keys_are_known_by_their_form():
     [
         "column token: string", "select('token', 'count')", "struct<token:string,n:int>",
         "Syntax error at token 'FROM'",
-        "max_tokens: 5", "a basic example", "design=3", "bypass=1", "partition key=7", "primary key: id",
+        "max_tokens: 5", "a basic example", "design=3", "bypass=1", "partition key=7",
+        "primary key: id",
         "the password is wrong",
         "Kafka needs a token", "key=1&value=2",
         "sqlite:///a:b@c.db",

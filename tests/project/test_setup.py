@@ -1,4 +1,7 @@
-"""Set-up with a python, a java and an apt that are scripts of three lines: no network, nothing installed."""
+"""Set-up with a python, a java and an apt that are small scripts; nothing is installed.
+
+No network is used.
+"""
 
 import re
 import shutil
@@ -25,7 +28,8 @@ case "$*" in
     "-c import ensurepip") [ -z "$FAKE_NO_VENV" ] ;;
     "-m venv .venv")
         mkdir -p .venv/bin && cp "$0" .venv/bin/python
-        printf '#!/bin/bash\necho "sparkstream $1 $JAVA_HOME" >>"$CALLS"; $FAKE_WARM' >.venv/bin/sparkstream
+        printf '#!/bin/bash\necho "sparkstream $1 $JAVA_HOME" >>"$CALLS"; $FAKE_WARM' \\
+            >.venv/bin/sparkstream
         chmod +x .venv/bin/sparkstream
         echo "VIRTUAL_ENV='$PWD/.venv'" >.venv/bin/activate ;;
     *dev.txt)
@@ -37,8 +41,12 @@ esac
 JAVA = """#!/bin/bash
 home=$(dirname "$(dirname "$0")")
 case "$*" in
-    --list-modules) echo "java.base@17"; [ -n "$FAKE_NO_VECTOR" ] || echo "jdk.incubator.vector@17" ;;
-    *) printf '    java.home = %s\\n    java.specification.version = %s\\n' "$home" "$FAKE_JAVA" >&2 ;;
+    --list-modules)
+        echo "java.base@17"
+        [ -n "$FAKE_NO_VECTOR" ] || echo "jdk.incubator.vector@17" ;;
+    *)
+        printf '    java.home = %s\\n' "$home" >&2
+        printf '    java.specification.version = %s\\n' "$FAKE_JAVA" >&2 ;;
 esac
 """
 APT_CACHE = """#!/bin/bash

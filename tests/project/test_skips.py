@@ -1,4 +1,4 @@
-"""The list of the skips that CI allows: it has what tests say, and any other skip is a failure there."""
+"""The list of skips that CI allows has what tests say; any other skip is a failure."""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""docs/wrong.md has a row for each message that ends a stream or refuses a restart; others say their fix."""
+"""docs/wrong.md has a row for each message that ends a stream or refuses a restart.
+
+Other messages say their fix.
+"""
 
 import ast
 import re
@@ -90,7 +93,7 @@ def names_called(statement):
 
 
 def messages(path):
-    """Yield the messages that a module makes: each text that is raised, logged or built with a fix."""
+    """Yield a module's messages: each text that is raised, logged or built with a fix."""
     for statement in simple_statements(ast.parse(path.read_text("utf-8"))):
         text = text_of(statement)
         made = any(map(MESSAGE.search, names_called(statement)))

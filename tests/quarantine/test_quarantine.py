@@ -1,4 +1,4 @@
-"""CSV lines against Spark itself: what is good, what is bad and why, and that no line is ever lost."""
+"""CSV lines against Spark itself: what is good or bad and why; no line is ever lost."""
 
 import csv
 import random
@@ -786,7 +786,10 @@ def test_a_null_line_is_bad(spark):
 
 
 def counted(frame, name, mode="append"):
-    """Run a query; return rows, bad rows, headers and bad rows like headers of each parse in each batch."""
+    """Run a query; return what each parse counted in each batch.
+
+    The counts are those of rows, bad rows, headers, and bad rows like headers.
+    """
     query = start(frame, sinks.memory(name), mode=mode, availableNow=True)
     query.awaitTermination()
     observed = [each.observedMetrics for each in query.recentProgress]

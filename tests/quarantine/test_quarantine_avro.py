@@ -65,9 +65,10 @@ OTHER = {
     "name": "Other",
     "fields": [field("id", "string"), field("amount", "double")],
 }
-PAYMENTS = """id INT NOT NULL, amount DECIMAL(5,2), share DOUBLE, ratio FLOAT, paid BOOLEAN, name STRING,
-    raw BINARY, kind STRING, uid STRING, day DATE, at TIMESTAMP, here TIMESTAMP_NTZ, prices ARRAY<BIGINT>,
-    counts MAP<STRING, INT>, place STRUCT<x: INT NOT NULL, n: BIGINT>"""
+PAYMENTS = """id INT NOT NULL, amount DECIMAL(5,2), share DOUBLE, ratio FLOAT,
+    paid BOOLEAN, name STRING, raw BINARY, kind STRING, uid STRING, day DATE,
+    at TIMESTAMP, here TIMESTAMP_NTZ, prices ARRAY<BIGINT>, counts MAP<STRING, INT>,
+    place STRUCT<x: INT NOT NULL, n: BIGINT>"""
 UID = uuid.UUID("12345678-1234-5678-1234-567812345678")
 WHEN = datetime(2024, 2, 29, 10, 0, 0, 123456)  # noqa: DTZ001 - as PySpark gives it
 GOOD: list[tuple[dict[str, Any], dict[str, Any]]] = [

@@ -1,4 +1,4 @@
-"""JSON lines against Python's own json module: what is good, what is bad and why; that nothing changes."""
+"""JSON lines against Python's json: what is good or bad and why, and nothing changes."""
 
 import json
 import random
@@ -16,8 +16,9 @@ from sparkstream_kit.quarantine import bad_rows, good_rows, parse_json
 from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import text
 
-EVENTS = """id INT NOT NULL, amount DECIMAL(5,2), share DOUBLE, ratio FLOAT, name STRING, paid BOOLEAN,
-    day DATE, at TIMESTAMP, big BIGINT, prices ARRAY<DECIMAL(5,2)>, counts MAP<STRING, INT>,
+EVENTS = """id INT NOT NULL, amount DECIMAL(5,2), share DOUBLE, ratio FLOAT, name STRING,
+    paid BOOLEAN, day DATE, at TIMESTAMP, big BIGINT, prices ARRAY<DECIMAL(5,2)>,
+    counts MAP<STRING, INT>,
     place STRUCT<x: DECIMAL(5,2), seen: ARRAY<STRUCT<day: DATE>>, id: INT NOT NULL>"""
 NO_JSON, NO_OBJECT = "not valid JSON, or a field twice", "not one JSON object"
 PLACE = "place: not a struct<x:decimal(5,2),seen:array<struct<day:date>>,id:int>"

@@ -1,4 +1,7 @@
-"""Local times in a session whose clock is changed twice a year: none is moved by an hour in silence."""
+"""Local times where the clock is changed twice a year: none is moved in silence.
+
+It would be moved by an hour.
+"""
 
 import json
 from datetime import UTC, datetime

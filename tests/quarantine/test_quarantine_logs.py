@@ -24,7 +24,10 @@ GOOD: dict[str, tuple[Any, ...]] = {
             None,
         ),
     ),
-    f'2001:db8::8a2e:370:7334 - ann {TIME} "GET /a" 404 - "http://x/?q=1 2" "Mozilla/5.0 (X11; Linux)"': (
+    (
+        f'2001:db8::8a2e:370:7334 - ann {TIME} "GET /a" 404 - "http://x/?q=1 2"'
+        ' "Mozilla/5.0 (X11; Linux)"'
+    ): (
         *("2001:db8::8a2e:370:7334", "ann", AT, "GET /a", 404, None),
         *("http://x/?q=1 2", "Mozilla/5.0 (X11; Linux)"),
     ),

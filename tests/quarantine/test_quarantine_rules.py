@@ -1,4 +1,4 @@
-"""`quarantine.expect`: rules on data, what becomes of rows that break one, and how they are counted."""
+"""`quarantine.expect`: rules on data, what becomes of rows that break one, and counts."""
 
 import logging
 from typing import Any

@@ -1,4 +1,4 @@
-"""`sparkstream serve`: a warm server, which asks for its token and keeps nothing of a client that is gone."""
+"""`sparkstream serve`: a warm server, which asks for its token and forgets gone clients."""
 
 import fcntl
 import json
@@ -230,7 +230,8 @@ from sparkstream_kit.errors import InvalidInputError
 with spark_session("goes-on") as spark:
     sink = sinks.foreach_batch(lambda batch, _: batch.count())
     try:
-        start(sources.text(spark, sys.argv[1]), sink, name="q", checkpoint="ckpt", availableNow=True)
+        lines = sources.text(spark, sys.argv[1])
+        start(lines, sink, name="q", checkpoint="ckpt", availableNow=True)
     except InvalidInputError as err:
         print(err)
 """
@@ -280,11 +281,15 @@ ELSEWHERE = """
 from sparkstream_kit import sinks, sources, spark_session, start
 from sparkstream_kit.errors import InvalidInputError
 with spark_session("elsewhere") as spark:
-    for sink, mode in ((sinks.batch_files("out"), "append"), (sinks.snapshot("out.csv"), "complete")):
+    for sink, mode in (
+        (sinks.batch_files("out"), "append"),
+        (sinks.snapshot("out.csv"), "complete"),
+    ):
         frame = sources.rate(spark)
+        if mode == "complete":
+            frame = frame.groupBy("value").count()
         try:
-            start(frame.groupBy("value").count() if mode == "complete" else frame, sink, name="q", mode=mode,
-                  checkpoint="ckpt")
+            start(frame, sink, name="q", mode=mode, checkpoint="ckpt")
         except InvalidInputError as err:
             print(err)
 """
@@ -633,7 +638,8 @@ OF_A_CLUSTER = """
 from sparkstream_kit import spark_session
 from sparkstream_kit._internal.spark import plan
 with spark_session("of a cluster") as spark:
-    print(spark.conf.get("spark.sql.shuffle.partitions"), plan.is_being_read(spark, [("nobody", 1)]))
+    partitions = spark.conf.get("spark.sql.shuffle.partitions")
+    print(partitions, plan.is_being_read(spark, [("nobody", 1)]))
 """
 
 

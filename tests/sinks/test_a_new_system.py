@@ -1,6 +1,6 @@
-"""A new system is one module: it is found by its name, keeps the contract, and is read by tests and pages.
+"""A new system is one module, which is found by its name and keeps the contract.
 
-The module is `lite.py` in tests/support/new_system/.
+Tests and pages read it, too. The module is `lite.py` in tests/support/new_system/.
 """
 
 import json

@@ -152,7 +152,7 @@ def test_latest_shows_the_last_batch_also_after_a_restart(spark, stream, tmp_pat
 
 @pytest.mark.classic_only("a server counts no jobs for its clients")
 def test_to_read_a_latest_table_runs_no_job(spark, stream):
-    """Rows that Python gives to Spark are read by one, which is the longest part of a first result."""
+    """Spark reads rows from Python by a job, the longest part of a first result."""
     finish(stream.groupBy("k").count(), sinks.latest("read"), "complete")
     with counting_jobs(spark) as jobs:
         assert spark.sql("SELECT count FROM read WHERE k > 0").collect()

@@ -37,7 +37,7 @@ def gate(out, time="time"):
 
 
 def written(spark, out):
-    """Return the times of the rows that were on time, and the watermark that each late one has missed."""
+    """Return the times of rows on time, and the watermark that each late one has missed."""
     rows, late = (
         spark.read.parquet(str(out / name)).collect() for name in ("rows", "late")
     )

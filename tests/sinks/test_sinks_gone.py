@@ -1,4 +1,4 @@
-"""A target that is gone, but whose query has written to it: refused at the start, and nothing is made."""
+"""A target that is gone after its query wrote to it: refused at the start, nothing made."""
 
 import shutil
 import sqlite3
@@ -103,7 +103,7 @@ def test_a_folder_that_is_lost_while_its_query_runs_is_refused(how, spark, tmp_p
 def test_rows_without_the_file_that_says_whose_they_are_are_refused_with_ways_that_work(
     spark, tmp_path
 ):
-    """As a folder that was copied without its hidden files; earlier versions went on in such a folder."""
+    """As a folder copied without its hidden files; earlier versions went on in such a one."""
     folder, out = tmp_path / "in", tmp_path / "my out"
     feeds.drip([("1.txt", "tea\n")], folder)
     rows = sources.text(spark, folder)

@@ -308,7 +308,7 @@ def test_a_driver_that_wakes_up_writes_to_no_target_also_not_to_a_new_one(
     place = locate(spark, tmp_path / "ckpt")
 
     def newer(batch):
-        """Start the query again, as another machine does, while the first driver is in its batch."""
+        """Start the query again, as another machine does, while the first is in its batch."""
         if not (folder / "4.csv").exists():
             drip(folder, "4.csv", "new,4\na,4\n")
             spark.sparkContext.setLocalProperty("sql.streaming.queryId", None)

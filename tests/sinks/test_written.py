@@ -1,4 +1,7 @@
-"""What a sink writes is what it was given, for any reader; or it refuses, at the start or in the batch."""
+"""What a sink writes is what it was given, for any reader; or it refuses.
+
+It refuses at the start or in the batch.
+"""
 
 import ast
 import csv
@@ -97,7 +100,7 @@ def lines_of(path):
 
 
 def as_python_reads(path, file_format, columns):
-    """Return the texts of the columns of type STRING as a reader finds them that knows nothing of Spark."""
+    """Return the texts of STRING columns as a reader without Spark finds them."""
     if file_format == "parquet":
         found = pq.read_table(path, columns=columns).to_pylist()
         return [tuple(row[name] for name in columns) for row in found]

@@ -35,7 +35,10 @@ class Row:
 
 
 def table(page):
-    """Read the rows of the page's tables, with what stands in code, and tell the texts of bytes from text."""
+    """Read the rows of the page's tables, with the code in their cells.
+
+    Texts of bytes are told from other texts.
+    """
     for line in page.splitlines():
         cells = re.split(r" \| ", line.strip("| "))
         if not line.startswith("| `") or len(cells) != 4 or "`" not in cells[1]:
@@ -62,7 +65,7 @@ GOOD = defaultdict(lambda: "1", STRING="x", DATE="2026-01-01", TIMESTAMP="2026-0
 
 
 def expected(cell):
-    """Return the rows, or the words of the failure or the reason, that a cell of the table names."""
+    """Return the rows, or the words of the failure or reason, that a cell of a table names."""
     code = cell[cell.index("`") + 1 : cell.rindex("`")]
     if cell.startswith(("fails:", "bad:")):
         return code

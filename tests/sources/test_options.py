@@ -1,4 +1,7 @@
-"""Options that change how a value is read, as in docs/files.md, and files that Spark cannot unpack."""
+"""Options that change how a value is read, as in docs/files.md.
+
+Other tests have files that Spark cannot unpack.
+"""
 
 import ast
 import os

@@ -135,14 +135,15 @@ csv(spark, '.', schema='n INT', mode='FAILFST')
 text(spark, '.', max_files_per_trigger=0)
     max_files_per_trigger must be 1 or more, not 0
 text(spark, '.', schema='a INT')
-    sources.text() takes no schema: its one column is value, a line; give the schema to sources.csv or
-    sources.json, or parse the lines (quarantine.parse_csv, parse_json)
+    sources.text() takes no schema: its one column is value, a line; give the schema to
+    sources.csv or sources.json, or parse the lines (quarantine.parse_csv, parse_json)
 text(spark, '.', encoding='ISO-8859-1')
-    sources.text() reads UTF-8; convert the files (iconv -f ISO-8859-1 -t UTF-8 IN > OUT) or, if they are
-    ISO-8859-1, decode the lines:
+    sources.text() reads UTF-8; convert the files (iconv -f ISO-8859-1 -t UTF-8 IN >
+    OUT) or, if they are ISO-8859-1, decode the lines:
     lines.withColumn('value', F.decode(F.col('value').cast('binary'), 'ISO-8859-1'))
 text(spark, '~/in')
-    sources.text(): path is the string '~/in'; Python does not expand ~: give os.path.expanduser('~/in')
+    sources.text(): path is the string '~/in'; Python does not expand ~: give
+    os.path.expanduser('~/in')
 rate(spark, rowPerSecond=2)
     unknown keyword of sources.rate() rowPerSecond; did you mean rows_per_second?
 rate(spark, rows_per_second=0)
@@ -193,8 +194,9 @@ _REFUSED_BY_SINKS = (
 
 @pytest.mark.parametrize("form", ["csv", "json", "orc", "parquet", "text", "kafka"])
 def test_no_option_of_sparks_is_taken_for_a_misspelt_one(form):
-    more = """basePath cleanSource fileNameOnly latestFirst maxBytesPerTrigger maxCachedFiles maxFileAge codec
-        maxFilesPerTrigger sourceArchiveDir timestampNTZFormat timeFormat useUnsafeRow inputBufferSize
+    more = """basePath cleanSource fileNameOnly latestFirst maxBytesPerTrigger
+        maxCachedFiles maxFileAge codec maxFilesPerTrigger sourceArchiveDir
+        timestampNTZFormat timeFormat useUnsafeRow inputBufferSize
         allowNumericLeadingZeros minOffsetsPerTrigger maxRecordsPerFile sortKeys pretty"""
     of_spark = getattr(DataStreamReader, form, None)
     of_pyspark = {*inspect.signature(of_spark).parameters} if of_spark else set()

@@ -1,4 +1,7 @@
-"""File names that Spark takes for patterns, or cannot open: every row counts once, or is said to wait."""
+"""File names that Spark cannot open or takes for patterns: no row is lost in silence.
+
+Every row counts once, or is said to wait.
+"""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Files of one time, as of `cp` and `unzip`: they are read by their names, and nothing else changes."""
+"""Files of one time, as of `cp` and `unzip`: read by their names, and nothing else changes."""
 
 import os
 from datetime import datetime, timedelta
@@ -46,7 +46,7 @@ def through(lines, sink, folder, **more):
 
 @pytest.fixture
 def read(spark, tmp_path):
-    """Read what is there on a checkpoint, one file a batch, and return the rows in the order of batches."""
+    """Read a folder on a checkpoint, one file a batch; return the rows batch by batch."""
     if "SPARK_REMOTE" in os.environ:
         pytest.skip("classic only: the batches are seen in this process")
 

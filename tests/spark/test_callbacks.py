@@ -1,4 +1,7 @@
-"""The function of a batch as the JVM calls it: cut off by a stop without a word, and nothing left open."""
+"""A batch's function as the JVM calls it: a stop cuts it off, and nothing is left open.
+
+It is cut off without a word.
+"""
 
 import subprocess
 import sys

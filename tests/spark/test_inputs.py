@@ -1,4 +1,4 @@
-"""What a query reads, as Spark numbers it: the lines of a checkpoint's plans, and the logs of its sources."""
+"""What a query reads, as Spark numbers it: lines of plans, and logs of sources."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from sparkstream_kit.checkpoints.logs import Logs, of_batch
 
 
 class Far(Place):
-    """A checkpoint on another file system, as a batch sees it: names, and what is copied by them."""
+    """A checkpoint on another file system, as a batch sees it: names, and copies by name."""
 
     def __init__(self, root):
         super().__init__(f"hdfs://{root}")

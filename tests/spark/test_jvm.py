@@ -1,4 +1,4 @@
-"""The JVM of a session: where it listens, what it says while it starts, and why it did not start."""
+"""A session's JVM: where it listens, what it says at its start, why it did not start."""
 
 import json
 import os
@@ -146,7 +146,8 @@ def test_what_pyspark_s_own_worker_says_is_left_out(size, capfd):
     assert capfd.readouterr().err == "a\n\nStream of mine\n\n\nStreaming Tr"
 
 
-IVY = """:: loading settings :: url = jar:file:/opt/ivy.jar!/org/apache/ivy/core/settings/ivysettings.xml
+IVY = """:: loading settings :: url = \
+jar:file:/opt/ivy.jar!/org/apache/ivy/core/settings/ivysettings.xml
 Ivy Default Cache set to: /root/.ivy2.5.2/cache
 The jars for the packages stored in: /root/.ivy2.5.2/jars
 org.apache.spark#spark-sql-kafka-0-10_2.13 added as a dependency

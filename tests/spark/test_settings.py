@@ -1,4 +1,7 @@
-"""Which texts of a setting are one, as Spark keeps some in a form of its own; and settings for a block."""
+"""Which texts of a setting are one, as Spark keeps some in its own form.
+
+Other tests are of settings for a block.
+"""
 
 import pytest
 

@@ -31,8 +31,9 @@ def test_once_hands_every_type_on_as_it_is(stream):
         " TIMESTAMP_NTZ, list ARRAY<MAP<INT, DATE>>, far BIGINT"
     )
     value: tuple[Any, ...] = (
-        at(1.000001), date(1, 1, 1), None, b"\x00\xff", {"a": at(2)}, ([at(3), None], date(9999, 12, 31)),
-        float("inf"), at(4), [{1: date(2020, 2, 29)}, None], 3 * 10**17,
+        at(1.000001), date(1, 1, 1), None, b"\x00\xff", {"a": at(2)},
+        ([at(3), None], date(9999, 12, 31)), float("inf"), at(4),
+        [{1: date(2020, 2, 29)}, None], 3 * 10**17,
     )  # fmt: skip
     frame = source.to_df().withWatermark("time", "10 seconds")
     far = F.timestamp_micros("far")  # the year 11476, which no Python has

@@ -32,7 +32,8 @@ READINGS = [
     ("a", 30, 90.0), ("b", 1, 1.0), ("b", 5, 2.0), ("b", 50, 3.0),
 ]  # fmt: skip
 ALERTS = {
-    ("a", 30, 90.0, "Jump"), ("a", 32, 22.0, "Jump"), ("a", 30, 90.0, "ZScore"), ("b", 25, None, "Silent"),
+    ("a", 30, 90.0, "Jump"), ("a", 32, 22.0, "Jump"),
+    ("a", 30, 90.0, "ZScore"), ("b", 25, None, "Silent"),
 }  # fmt: skip
 
 
@@ -263,7 +264,8 @@ def test_as_of_gives_the_last_right_row_at_or_before_the_left_one(stream):
     orders = stream("item STRING, time TIMESTAMP, n INT")
     prices = stream("time TIMESTAMP, item STRING, price DATE")
     joined = state.as_of(
-        orders.to_df().withWatermark("time", "5 seconds"), prices.to_df().withWatermark("time", "9 seconds"),
+        orders.to_df().withWatermark("time", "5 seconds"),
+        prices.to_df().withWatermark("time", "9 seconds"),
         "item", "time",
     )  # fmt: skip
     assert joined.columns == ["item", "time", "n", "last_time", "price"]
@@ -283,7 +285,8 @@ def test_as_of_gives_the_last_right_row_at_or_before_the_left_one(stream):
     orders.add_data([("z", at(99), 9)])
     prices.add_data([(at(99), "z", None)])
     assert {row.n: (row.last_time, row.price) for row in rows(stream.query(joined).step())} == {
-        1: (at(10), days[0]), 2: (at(15), days[2]), 3: (None, None), 4: (None, None), 5: (None, None),
+        1: (at(10), days[0]), 2: (at(15), days[2]),
+        3: (None, None), 4: (None, None), 5: (None, None),
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Sinks as people write them, each with one defect: a crash at the right moment loses or doubles rows.
+"""Sinks as people write them, each with one defect: a crash loses or doubles rows.
 
 Each is a function of the folder that it writes to, and returns a sink or the function
 of a batch. It is named after its defect. `BROKEN` has all of them with the function
@@ -315,7 +315,7 @@ def marker_before_the_rename(folder, batch, batch_id):
 
 
 def with_totals(put_back, *, checks=True):
-    """Return a sink that reads totals from a file, adds a batch, and puts the file back in its own way."""
+    """Return a sink that adds a batch to totals in a file, which it puts back its own way."""
 
     def make(folder):
         def write(batch, batch_id):

@@ -1,4 +1,4 @@
-"""Queries that write real checkpoints for the tests to look at: sums by key of a folder of small files."""
+"""Queries that write real checkpoints for the tests: sums by key of small files."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def noted(checkpoint, **more):
 
 
 def contents(folder):
-    """Return all that lies below a folder: the files with what is in them, the folders with None."""
+    """Return all that is below a folder: files with what is in them, folders with None."""
     return {
         each: each.read_bytes() if each.is_file() else None
         for each in folder.rglob("*")
@@ -72,7 +72,7 @@ def totals(spark, folder):
 
 
 def run(frame, checkpoint, mode="update", **conf):
-    """Run a query until its input is done, and return what its sink got: batches with their rows."""
+    """Run a query until its input is done; return its sink's batches with their rows."""
     out = checkpoint.with_name(f"out-{uuid.uuid4()}")
     out.mkdir()
 

@@ -1,4 +1,4 @@
-"""What the database servers of the tests share: a user and a folder of their own, a crash, an end."""
+"""What the tests' database servers share: own user, own folder, a crash, an end."""
 
 import atexit
 import os
@@ -13,7 +13,7 @@ from systems.daemons import Daemon
 
 
 class DatabaseServer:
-    """A running server, which can be stopped in the middle of things and started again on the same data.
+    """A running server, which can be stopped at any point and restarted on the same data.
 
     Args:
         name: of the system.
@@ -65,7 +65,7 @@ class DatabaseServer:
         raise NotImplementedError
 
     def stop(self):
-        """Stop the server at once, as a crash does: no transaction ends, no client is waited for."""
+        """Stop the server at once, as a crash does: it waits for no transaction and no client."""
         self._server.stop(self._crash)
 
     def remove(self):

@@ -1,4 +1,4 @@
-"""Runs the examples of docstrings that need a session, in an empty folder; ends with 1 if one fails.
+"""Runs docstring examples that need a session, in an empty folder; ends with 1 if one fails.
 
 python examples.py NAME…, such as sources.csv; each example has the names that it uses,
 of a kind that fits.
@@ -70,7 +70,10 @@ def stream(spark, watermark=None, **columns):
 
 
 def prepared(spark):
-    """Return the names that examples use, after making the files, the table and the model they read."""
+    """Return the names that examples use, after making the files that they read.
+
+    A table and a model are made, too.
+    """
     for name, text in FILES.items():
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(text)

@@ -1,4 +1,4 @@
-"""The kit's own sinks that need no server: a job of each, what reads its result, and the true result."""
+"""The kit's sinks that need no server: a job of each, its reader, and the true result."""
 
 import json
 import sqlite3

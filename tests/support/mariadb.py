@@ -64,7 +64,7 @@ class Server(DatabaseServer):
 
 @functools.cache
 def server():
-    """Return the server of this test run, started when it is first asked for; skip where there is none."""
+    """Return this test run's server, started when first asked for; skip where there is none."""
     program = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
     if program is None:
         pytest.skip(

@@ -1,4 +1,4 @@
-"""Pages of the documentation as tests: their blocks are run as a reader would, from top to bottom."""
+"""Pages of the documentation as tests: blocks run as for a reader, from top to bottom."""
 
 import re
 import sys
@@ -16,17 +16,19 @@ import os, pathlib, subprocess, tempfile
 
 def shell(code):
     with tempfile.NamedTemporaryFile("r") as folder:
-        subprocess.run(["bash", "-euo", "pipefail", "-c", f"{code}\npwd >{folder.name}"], check=True)
+        bash = ["bash", "-euo", "pipefail", "-c"]
+        subprocess.run([*bash, f"{code}\npwd >{folder.name}"], check=True)
         os.chdir(folder.read().strip())
 """
 
 
 def run_page(page, folder, replaced=()):
-    """Run a page in a folder: its `bash` and `python` blocks in their order; its `text` must be printed.
+    """Run a page in a folder: its `bash` and `python` blocks in their order.
 
-    A block with a title becomes a file of that name, where the blocks before have gone
-    with `cd`. All `python` blocks without one are one process. `replaced` are pairs:
-    what the page says and what it is on this machine, such as a server's address.
+    What its `text` blocks say must be printed. A block with a title becomes a file of
+    that name, where the blocks before have gone with `cd`. All `python` blocks without
+    one are one process. `replaced` are pairs: what the page says and what it is on this
+    machine, such as a server's address.
     """
     script, shown = [_SHELL], []
     text = page.read_text("utf-8").replace(_FOLDER, str(folder))

@@ -58,7 +58,7 @@ class Server(DatabaseServer):
 
 @functools.cache
 def server():
-    """Return the server of this test run, started when it is first asked for; skip where there is none."""
+    """Return this test run's server, started when first asked for; skip where there is none."""
     found = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/postgres"),
         key=lambda path: int(path.parts[4]),

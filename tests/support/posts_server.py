@@ -60,7 +60,7 @@ def scattered(number):
 
 
 def federated(number):
-    """Return ids as Mastodon makes them, by when a post was written: some come in later than they rank."""
+    """Return ids as Mastodon makes them, by time of writing; some come later than they rank."""
     late = 300 if number % 10 == 0 else 0
     return ((START + 5 * number - late) << 16) + number % 65536
 

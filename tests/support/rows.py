@@ -1,4 +1,4 @@
-"""Rows of every type of Spark, made by hypothesis: one property for each sink that can be read back.
+"""Rows of every type of Spark, by hypothesis: a property for sinks that one can read back.
 
 A `Kind` is a type with the values that are worth trying: its corner cases, mixed with
 values of hypothesis. `tables()` is a strategy of `Table`s: columns of some kinds, and
@@ -431,9 +431,10 @@ class Table:
         return ", ".join(f"{each.quoted} {each.kind.ddl}" for each in self.columns)
 
     def over(self, one_row):
-        """Return a frame with these rows for each row of another frame, which may be a stream of one row.
+        """Return a frame with these rows for each row of another frame.
 
-        A column that is nullable is so for Spark, too, whatever its values are.
+        The other frame may be a stream of one row. A column that is nullable is so for
+        Spark, too, whatever its values are.
         """
         name = f"`{one_row.columns[0]}`"
 
@@ -465,7 +466,7 @@ class Table:
         return self.over(spark.sql("SELECT 1 AS one"))
 
     def told(self, frame):
-        """Collect the columns of this table from a frame, as sorted rows of texts that lose nothing."""
+        """Collect this table's columns from a frame, as sorted texts that lose nothing."""
         shown = [
             f"{each.kind.shown(each.quoted)} AS c{n}"
             for n, each in enumerate(self.columns)

@@ -14,7 +14,7 @@ SCHEMA = (
 
 
 def land_shops(folder, *numbers, third, late):
-    """Write files of six rows, ten minutes apart; in those of which `late` says so, one row is late."""
+    """Write files of six rows, ten minutes apart; `late` says in which one row is late."""
     folder.mkdir(exist_ok=True)
     for number in numbers:
         minutes = [10 * number + row for row in range(6)]

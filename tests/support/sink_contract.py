@@ -1,8 +1,9 @@
-"""The contract of sinks with a ledger: damage, restored backups and ways out, with one adaptor for each sink.
+"""The contract of sinks with a ledger, with one adaptor for each sink.
 
-Each row of the input has a number of its own. New files land between a damage and the
-way out, and Spark would plan them into the batch that it has lost. Whatever happens,
-the target has each row once, or each total as a batch computation gives it.
+It is about damage, restored backups and ways out. Each row of the input has a number of
+its own. New files land between a damage and the way out, and Spark would plan them into
+the batch that it has lost. Whatever happens, the target has each row once, or each
+total as a batch computation gives it.
 """
 
 import os
@@ -115,7 +116,7 @@ class Stream:
         raise AssertionError("nothing was refused")
 
     def finish(self):
-        """Run the query to the end of its input, by the ways out that are printed where it is refused."""
+        """Run the query to the end of its input, by the ways out that a refusal prints."""
         for _ in range(3):
             try:
                 self.go()
@@ -152,7 +153,10 @@ class Stream:
 
 
 def manners(name, spark, sink, checkpoint):
-    """See that a sink of another system does at its start what each of them does; no server is asked."""
+    """See that a sink of another system does at its start what each one does.
+
+    No server is asked.
+    """
     assert (sink.kind, sink.promise) == (name, connectors.systems()[name].sink)
     twice = spark.readStream.format("rate").load().select("value", "value")
     how: dict[str, Any] = {"name": "q", "mode": sink.modes[0], "checkpoint": checkpoint}
@@ -186,7 +190,7 @@ def before_commit(damage):
 
 
 def fenced(stream):
-    """Start a second driver while the first is busy: what the first writes then is refused by the target.
+    """Start a second driver while the first is busy: the target refuses the first's writes.
 
         first:   [ batch 0 ]  [ batch 1: looked, computed …              … written ]  refused
         second:                                            [ batch 1, 2 ]              goes on
@@ -308,9 +312,9 @@ LACKING = (
 
 
 def a_target_made_again_is_refused(stream, change):
-    """Remove the target, or make it again without rows: the next start is refused, and writes nothing.
+    """Remove the target, or make it again: the next start is refused, and writes nothing.
 
-    A new checkpoint is the way out: it writes all rows.
+    Made again, it has no rows. A new checkpoint is the way out: it writes all rows.
 
     Args:
         stream: the stream.
@@ -329,7 +333,10 @@ def a_target_made_again_is_refused(stream, change):
 
 
 def a_target_made_again_under_a_running_query_is_refused(stream, change):
-    """Do the same between two batches of a running query: the next batch is refused, and writes nothing."""
+    """Do the same between two batches of a running query: the next batch is refused.
+
+    It writes nothing.
+    """
 
     def after_the_first(_rows, batch_id):
         if batch_id == 0:

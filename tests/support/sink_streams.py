@@ -117,7 +117,7 @@ except InvalidInputError as err:
 
 
 def connected(connect, url, home, rows, totals, mode):
-    """Write the stream's rows and totals on Spark Connect, each last batch twice; return what it says."""
+    """Write rows and totals on Spark Connect, each last batch twice; return what it says."""
     return ran(
         CONNECTED.format(rows=rows, totals=totals, mode=mode),
         url,

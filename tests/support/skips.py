@@ -1,7 +1,8 @@
-"""The skips that CI allows, by their reasons: with CI_NO_SKIPS, as in `.ci/run`, any other skip is a failure.
+"""The skips that CI allows, by their reasons; any other skip is a failure there.
 
-A test that was skipped has shown nothing. A reason is entered here only where the host
-decides, or where the test is for another kind of session or another version of Spark.
+CI is where CI_NO_SKIPS is set, as in `.ci/run`. A test that was skipped has shown
+nothing. A reason is entered here only where the host decides, or where the test is for
+another kind of session or another version of Spark.
 """
 
 ALLOWED = (

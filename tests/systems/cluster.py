@@ -94,7 +94,10 @@ class Cluster:
             ]
 
     def executors(self):
-        """Return the processes of this cluster's executors, known by the folders that they run in."""
+        """Return the processes of this cluster's executors, known by their folders.
+
+        They run in these folders.
+        """
         found = []
         for process in Path("/proc").iterdir():
             with suppress(OSError):  # it has just ended

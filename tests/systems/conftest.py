@@ -32,7 +32,7 @@ AWS_LOGIN = {
 
 @pytest.fixture(scope="session", autouse=True)
 def connector_jars():
-    """The folder of the jars that Spark needs, named by SPARKSTREAM_JARS for all that is started."""
+    """The folder of jars that Spark needs, named by SPARKSTREAM_JARS for what is started."""
     os.environ["SPARKSTREAM_JARS"] = str(jars("spark"))
     os.environ.update(AWS_LOGIN)
     return jars("spark")
@@ -40,7 +40,7 @@ def connector_jars():
 
 @pytest.fixture(scope="session")
 def spark(connector_jars, tmp_path_factory):
-    """A session for the test run, with the connectors; on SPARK_REMOTE's server those that it has."""
+    """A session for the test run, with connectors; on SPARK_REMOTE those of its server."""
     local = {
         "spark.master": "local[2]",
         "spark.sql.warehouse.dir": tmp_path_factory.mktemp("warehouse").as_uri(),
@@ -92,7 +92,7 @@ def any_job(request):
 
 @pytest.fixture(scope="session")
 def connect_to_kafka(connector_jars, tmp_path_factory):
-    """What a process's environment needs to attach to a server of Spark Connect with Kafka's connector."""
+    """The environment that attaches a process to Spark Connect with Kafka's connector."""
     if "SPARK_REMOTE" in os.environ:
         pytest.skip("it serves for itself")
     home = tmp_path_factory.mktemp("served")

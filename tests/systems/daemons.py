@@ -1,4 +1,7 @@
-"""Servers as child processes: they end when this process ends, however it does, and say what they said."""
+"""Servers as child processes: they end when this one does, and say what they said.
+
+They end however this process ends.
+"""
 
 import os
 import signal

@@ -1,4 +1,7 @@
-"""HDFS and YARN on this machine: each a few processes of the released jar, with data in a given folder."""
+"""HDFS and YARN on this machine: a few processes each, with data in a given folder.
+
+The processes are those of the released jar.
+"""
 
 import json
 import urllib.error
@@ -33,7 +36,7 @@ appender.console.layout.pattern = %d %p %c{1} %m%n
 
 
 class _Hadoop:
-    """What the servers of HDFS and of YARN share: settings in files, and how a Java process is called."""
+    """What the servers of HDFS and of YARN share: settings in files, and calls of Java."""
 
     def __init__(self, home, jars, **files):
         self.home, self.conf = home, home / "conf"
@@ -193,7 +196,10 @@ class Hdfs(_Hadoop):
 
 
 class Yarn(_Hadoop):
-    """A ResourceManager and a NodeManager; `conf` is the HADOOP_CONF_DIR by which spark-submit finds them."""
+    """A ResourceManager and a NodeManager.
+
+    `conf` is the HADOOP_CONF_DIR by which spark-submit finds them.
+    """
 
     def __init__(self, home, jars, *, default_fs="file:///"):
         self._web, *ports = free_ports(8)

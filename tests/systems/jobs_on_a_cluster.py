@@ -1,6 +1,7 @@
-"""Each job on a cluster with its data on HDFS, beside a run of it on one machine: `make cluster-jobs`.
+"""Each job on a cluster with its data on HDFS, beside a run of it on one machine.
 
-Pytest does not collect this file by itself: it takes ten minutes on two cores.
+`make cluster-jobs` runs it. Pytest does not collect this file by itself: it takes ten
+minutes on two cores.
 """
 
 import itertools
@@ -29,7 +30,7 @@ MANY = ("--every", "0", "--files", "4", "--rows", "100")
 
 @dataclass(frozen=True)
 class Case:
-    """A job, the feed that gives its input, its further arguments, and the folders of rows that it writes."""
+    """A job, the feed that gives its input, its arguments, and the folders of its rows."""
 
     name: str
     feed: tuple[str, ...]

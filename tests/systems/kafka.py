@@ -86,7 +86,7 @@ class Record(NamedTuple):
 
 
 class Secure:
-    """What a broker needs to ask for TLS and a log-in with a password, and what its clients then need.
+    """What a broker needs to ask for TLS and a password, and what its clients then need.
 
     Attributes:
         user: who may log in.
@@ -243,7 +243,7 @@ class Broker:
     # --- topics
 
     def topic(self, name="", partitions=1, records=(), **config):
-        """Make a topic, wait until it can be written to, and return its name; without a name a new one.
+        """Make a topic that can be written to, and return its name; without a name a new one.
 
         Args:
             name: the topic's name.

@@ -1,4 +1,4 @@
-"""Jobs as processes of their own, on HDFS: their launch, their input and what is in their output."""
+"""Jobs as processes of their own, on HDFS: launch, input, and what is in the output."""
 
 import io
 import itertools
@@ -40,7 +40,7 @@ class Launcher:
         )
 
     def job(self, master, name, *args, kit=None, **env):
-        """Start a job of this checkout with the profile `cluster`; `kit` is the zip that goes with it."""
+        """Start a job of this checkout with the profile `cluster`; `kit` is a zip for it."""
         job = ROOT / "jobs" / f"{name}.py"
         zipped = () if kit is None else ("--py-files", kit)
         if kit is not None:
@@ -81,7 +81,7 @@ class Sales:
 
 
 def cut_off(rounds, begin, sales, hdfs, checkpoint):
-    """Let files land and start a driver, again and again; kill it in its first batch or its second."""
+    """Land files and start a driver, again and again; kill it in its first or second batch."""
     for number in range(rounds):
         sales.land(3)
         wanted = newest(hdfs, f"{checkpoint}/offsets") + number % 2

@@ -1,4 +1,4 @@
-"""A server of S3's protocol on this machine, with its objects in its memory: they go when it ends."""
+"""A server of S3's protocol on this machine; its objects are in memory until it ends."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Sales that are written to a system, their truth, and drivers that are killed while they read them."""
+"""Sales written to a system, their truth, and drivers killed while they read them."""
 
 import json
 import random
@@ -38,7 +38,10 @@ class Sales:
         self.number += number
 
     def check(self, folder, database, query):
-        """Compare what a driver has written, row by row in files and by region in a table, with the truth."""
+        """Compare what a driver has written with the truth.
+
+        Rows in files are compared one by one, those in a table by region.
+        """
         made = list(map(_sale, range(self.number)))
         assert sorted(rows_in(folder / "rows"), key=lambda row: row["id"]) == made
         counts, cents = Counter(row["region"] for row in made), Counter[str]()

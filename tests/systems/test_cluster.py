@@ -1,4 +1,4 @@
-"""Spark's own cluster and YARN for real, with HDFS: what a job gives there, and what it survives."""
+"""Spark's own cluster and YARN, with HDFS: what a job gives there, and what it survives."""
 
 import os
 import shutil

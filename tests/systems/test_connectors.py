@@ -1,4 +1,7 @@
-"""How connectors come to Spark: under python, spark-submit and Spark Connect, and what is said without."""
+"""How connectors come to Spark, and what is said without them.
+
+They come under python, spark-submit and Spark Connect.
+"""
 
 import os
 import sys

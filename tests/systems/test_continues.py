@@ -1,4 +1,7 @@
-"""A changed query over topics or Delta tables goes on where the old one stands: `start(…, continues=…)`."""
+"""`start(…, continues=…)` over topics or Delta tables.
+
+A changed query goes on where the old one stands.
+"""
 
 import json
 import shutil

@@ -1,4 +1,7 @@
-"""Delta's writer for Spark, and its tables as streams: each batch once, as delta-rs sees it, too."""
+"""Delta's writer for Spark, and its tables as streams: each batch once.
+
+delta-rs sees it so, too.
+"""
 
 import json
 import shutil

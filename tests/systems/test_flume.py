@@ -1,4 +1,7 @@
-"""A real Flume agent with the example's configuration: Spark reads each line once, and a kill loses none."""
+"""A real Flume agent, set up as in the example: Spark reads each line once.
+
+A kill loses none.
+"""
 
 import re
 import subprocess

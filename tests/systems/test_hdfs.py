@@ -1,4 +1,7 @@
-"""HDFS for real, a NameNode and a DataNode: jobs read it, write it, keep checkpoints on it, outlive it."""
+"""A real HDFS: jobs read it, write it, keep checkpoints on it, and outlive it.
+
+It is a NameNode and a DataNode.
+"""
 
 import json
 from functools import partial

@@ -1,4 +1,7 @@
-"""`sinks.kafka(…, exactly_once=True)`: what it writes; each row once over kills, stalls and lost plans."""
+"""`sinks.kafka(…, exactly_once=True)`: what it writes, and each row once.
+
+That holds over kills, stalls and lost plans, too.
+"""
 
 import json
 import os
@@ -554,7 +557,7 @@ def test_an_option_that_cannot_be_is_one_line(spark, broker, topic, tmp_path):
 
 
 def of_sales(broker, folder):
-    """Sales of files into a topic, by sales_to.py; one consumer stays open to look at its ledger."""
+    """Sales of files into a topic, by sales_to.py; one consumer looks at its ledger."""
     sales, checkpoint, topic = (
         Sales(folder / "in"),
         folder / "ckpt",
@@ -802,10 +805,11 @@ def test_a_broker_that_stays_away_leaves_nothing_half_written(
 
 
 class Noting(Producer):
-    """Notes each transaction in a folder once it is committed, so that a copy of the folder says which are.
+    """Notes each transaction in a folder once it is committed.
 
-    `assert_exactly_once` crashes a folder, and a broker is in none. What a crash leaves
-    of a transaction is all or nothing, so the folder has all that a broker would have.
+    So a copy of the folder says which transactions are committed. `assert_exactly_once`
+    crashes a folder, and a broker is in none. What a crash leaves of a transaction is
+    all or nothing, so the folder has all that a broker would have.
     """
 
     folder: Any = None

@@ -1,4 +1,4 @@
-"""Driver and broker stopped and killed, partitions added: each record counts once, whatever happened."""
+"""Driver and broker stopped and killed, partitions added: each record counts once."""
 
 import os
 from functools import partial

@@ -1,4 +1,4 @@
-"""A broker that asks for TLS and a log-in: the right one, a wrong one, and where the password is not."""
+"""A broker with TLS and a log-in: the right one, a wrong one, and where no password is."""
 
 import json
 import logging

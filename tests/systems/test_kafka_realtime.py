@@ -1,4 +1,7 @@
-"""Real-time mode from Kafka to Kafka: rows come out while a batch runs; what it cannot run is refused."""
+"""Real-time mode from Kafka to Kafka: rows come out while a batch runs.
+
+What it cannot run is refused.
+"""
 
 import os
 import subprocess

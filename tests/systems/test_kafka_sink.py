@@ -1,4 +1,7 @@
-"""`sinks.kafka`: what a record holds, and that a reader can drop what comes twice, over kills too."""
+"""`sinks.kafka`: what a record holds, and that a reader can drop what comes twice.
+
+A reader can do so over kills, too.
+"""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Topics of a real Kafka as a stream: what comes out of `sources.kafka`, and what is said before it runs."""
+"""Topics of a real Kafka as a stream: what `sources.kafka` gives, and says before it runs."""
 
 import json
 import os

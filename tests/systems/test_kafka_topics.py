@@ -1,4 +1,7 @@
-"""Topics that were made again, deleted or cut by retention: what a query would miss is said, with numbers."""
+"""Topics made again, deleted or cut by retention: what a query would miss is said.
+
+It is said with numbers.
+"""
 
 import json
 import logging
@@ -22,7 +25,7 @@ GONE = (
 
 
 class Reader:
-    """A query on a topic, started again and again on one checkpoint, and the ids that it has read."""
+    """A query on a topic, started again and again on one checkpoint, and the ids it read."""
 
     def __init__(self, spark, servers, checkpoint):
         self._spark, self._servers, self._checkpoint = spark, servers, checkpoint

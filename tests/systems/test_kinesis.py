@@ -1,4 +1,7 @@
-"""`sources.kinesis` on a server: each record once over kills, replays, reshards and an absent server."""
+"""`sources.kinesis` on a server: each record once over kills, replays and reshards.
+
+The server may also be absent for a while.
+"""
 
 import csv
 import io
@@ -86,7 +89,7 @@ def planned(checkpoint):
 
 
 def forget(checkpoint, first, last):
-    """Make Spark believe that it was killed in a batch that it had planned, and planned none after it."""
+    """Make Spark believe it was killed in a planned batch, and planned none after it."""
     logs = {"commits": range(first, last + 1), "offsets": range(first + 1, last + 1)}
     for file in (
         checkpoint / log / f"{number}"
@@ -431,7 +434,8 @@ url, stream, folder = sys.argv[1:]
 with spark_session("count", profile="test") as spark:
     rows = sources.kinesis(spark, stream, endpoint=url, region="us-east-1", retry_for=5)
     sink = sinks.batch_files(f"{folder}/rows")
-    run(start(rows.select("value"), sink, name="count", checkpoint=f"{folder}/ckpt", availableNow=True))
+    how = {"name": "count", "checkpoint": f"{folder}/ckpt", "availableNow": True}
+    run(start(rows.select("value"), sink, **how))
     print(spark.read.parquet(f"{folder}/rows/*").count())
 """
 

@@ -1,4 +1,4 @@
-"""`sinks.mongodb` and its page on a real server: each row once, whatever is killed, and as it was."""
+"""`sinks.mongodb` and its page on a real server: each row once and as it was, over kills."""
 
 import datetime as dt
 import json

@@ -1,4 +1,7 @@
-"""Feeder and driver killed while a server cuts, stalls, repeats and limits: no post twice or lost unsaid."""
+"""Feeder and driver killed while a server fails: no post comes twice, or is lost unsaid.
+
+The server cuts, stalls, repeats and limits.
+"""
 
 import json
 import random
@@ -77,7 +80,7 @@ def wait_for_posts(feed, spool, number, *, caught_up=False):
 
 
 def wait_for_batch(driver, folder, number, *, caught_up=False):
-    """Wait until a driver has committed a batch, and perhaps until nothing is to be fetched any more."""
+    """Wait until a driver has committed a batch and, if asked, nothing is left to fetch."""
 
     def there():
         committed = (folder / "ckpt" / "commits" / str(number)).exists()

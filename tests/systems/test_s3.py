@@ -1,4 +1,7 @@
-"""Object storage: input, rows and checkpoints on s3a://, through Hadoop's own client and a server of S3."""
+"""Object storage: input, rows and checkpoints on s3a://, with a server of S3.
+
+Hadoop's own client reads and writes them.
+"""
 
 import json
 from functools import partial

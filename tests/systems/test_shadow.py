@@ -1,4 +1,6 @@
-"""`checkpoints.shadow` and `batch` over topics and Delta tables: they read exactly what the query has read.
+"""`checkpoints.shadow` and `batch` over topics and Delta tables.
+
+They read exactly what the query has read.
 
 offsets  0   4   8  12  16  20  24
 old      ─────────────────▶|         what its target holds
@@ -54,7 +56,10 @@ HOW: Any = {"name": "totals"}
 
 
 def wrote(job, home, what="totals"):
-    """Run a query in two starts over the sales of 70 minutes, and one late one; return how to compare."""
+    """Run a query in two starts over the sales of 70 minutes; return how to compare.
+
+    One more sale is late.
+    """
     mode, sink_of, before, *_ = CHANGES[what]
     how = {**HOW, "mode": mode, "checkpoint": job.old}
     for minutes in (range(34), (*range(34, 70), 3)):

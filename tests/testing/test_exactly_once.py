@@ -1,4 +1,7 @@
-"""What `assert_exactly_once` says and refuses; what it finds is in tests/faults/test_every_crash.py."""
+"""What `assert_exactly_once` says and refuses.
+
+What it finds is in tests/faults/test_every_crash.py.
+"""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The harness on itself: rows in and out exactly, restarts, replays, the watermark, and planted mistakes."""
+"""The harness on itself: exact rows, restarts, replays, watermarks, planted mistakes."""
 
 import os
 import random
@@ -224,9 +224,10 @@ def test_of_many_batches_each_has_its_own_rows(spark, stream):
     ]
 
 
-TYPES = """wide DECIMAL(38,18), raw BINARY, list ARRAY<INT>, pair STRUCT<x: INT, y: STRING>, tiny TINYINT,
-    map MAP<INT, STRUCT<at: TIMESTAMP>>, single FLOAT, double DOUBLE, time TIMESTAMP, plain TIMESTAMP_NTZ,
-    day DATE, span INTERVAL DAY TO SECOND, big BIGINT, flag BOOLEAN, text STRING"""
+TYPES = """wide DECIMAL(38,18), raw BINARY, list ARRAY<INT>,
+    pair STRUCT<x: INT, y: STRING>, tiny TINYINT, map MAP<INT, STRUCT<at: TIMESTAMP>>,
+    single FLOAT, double DOUBLE, time TIMESTAMP, plain TIMESTAMP_NTZ, day DATE,
+    span INTERVAL DAY TO SECOND, big BIGINT, flag BOOLEAN, text STRING"""
 EARLY, LATE = datetime(1, 1, 2), datetime(9999, 12, 31, 23, 59, 59, 999999)  # noqa: DTZ001 - without a zone
 EXTREMES = (
     *(
@@ -347,7 +348,7 @@ def test_a_restart_goes_on_from_the_checkpoint_also_with_another_frame(stream, s
 
 
 def written_by(naive):
-    """Return a sink that appends, whatever it has written before; it runs in the server's process too."""
+    """Return a sink that only appends; it runs in the server's process, too."""
     path = str(naive)
 
     def write(batch, batch_id):

@@ -1,4 +1,4 @@
-"""The plugin as a user has it: an installed wheel, a test file in an empty folder, and nothing else."""
+"""The plugin as a user has it: an installed wheel, and a test file in an empty folder."""
 
 import json
 import shutil
@@ -88,9 +88,14 @@ def spark():
 
 def test_what_there_is(spark):
     assert spark == "a fixture of the project"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PYTEST_")
+    }
     handlers = [str(signal.getsignal(each)) for each in (signal.SIGINT, signal.SIGTERM)]
-    state = [environment, time.tzname, handlers, str(warnings.filters), str(logging.root.handlers), sys.path]
+    logs = str(logging.root.handlers)
+    state = [environment, time.tzname, handlers, str(warnings.filters), logs, sys.path]
     print("\\n" + json.dumps([state, sorted(name.partition(".")[0] for name in sys.modules)]))
 """
 

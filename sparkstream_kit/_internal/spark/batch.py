@@ -1,4 +1,4 @@
-"""`foreachBatch` on classic sessions and on Spark Connect: hand over the function, identify a batch, print.
+"""Use `foreachBatch` on any session: hand over the function, identify a batch, print.
 
 A batch function is the `write(batch, batch_id)` that a sink passes to `foreachBatch`.
 On a classic session the JVM calls it in this process. `hand_over` wraps it there, so
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def session_with_views(frame: DataFrame) -> SparkSession:
-    """Return the session in which the user reads views; the session of a batch is only a clone of it.
+    """Return the session in which the user reads views; a batch has only a clone of it.
 
     Raises:
         InvalidInputError: the frame is a batch on Spark Connect, where a batch does not
@@ -58,7 +58,7 @@ def session_with_views(frame: DataFrame) -> SparkSession:
 
 
 def in_driver(spark: SparkSession, batch: DataFrame) -> DataFrame | None:
-    """Compute a batch once, keep its rows in the driver's JVM, and return them as a DataFrame of `spark`.
+    """Return a batch as a DataFrame of `spark`: computed once, kept in the driver's JVM.
 
     The batch itself belongs to a clone of the session, and views of a clone are
     invisible elsewhere.
@@ -77,7 +77,7 @@ def in_driver(spark: SparkSession, batch: DataFrame) -> DataFrame | None:
 
 
 def show(rows: DataFrame, table: str) -> Callable[[DataFrame], None]:
-    """Create or replace the temporary view `table` with `rows`; return a function that replaces its rows.
+    """Make `rows` the temporary view `table`; return a function that replaces its rows.
 
     On Spark Connect a batch function can call the returned function, too.
     """
@@ -127,11 +127,11 @@ _aside: dict[tuple[str, int], int] = {}
 
 
 class _BatchError(Exception):
-    """Replaces an exception of a batch function by one whose text Spark's regular expression can handle."""
+    """An error of a batch function in words that Spark's regular expression can handle."""
 
 
 def hand_over(writer: DataStreamWriter, write: Write) -> DataStreamWriter:
-    """Return a writer that calls `write` with each micro-batch and its id, as `foreachBatch` does."""
+    """Return a writer that calls `write` with each batch and its id, as `foreachBatch` does."""
     if is_connect(writer):
         # The server may lack the kit
         return writer.foreachBatch(_without_result(write, RuntimeError))
@@ -139,7 +139,9 @@ def hand_over(writer: DataStreamWriter, write: Write) -> DataStreamWriter:
 
 
 def _without_result(write: Write, error: type[Exception]) -> Write:
-    """Wrap a batch function: a DataFrame that it returns was not written, and an exit ends its query.
+    """Wrap a batch function: a returned DataFrame or an exit becomes an error of its query.
+
+    A DataFrame that the function returns was not written.
 
     On Spark Connect the wrapper is pickled, so it uses nothing but the standard
     library.
@@ -167,7 +169,7 @@ def _without_result(write: Write, error: type[Exception]) -> Write:
 
 
 def begin(writer: DataStreamWriter) -> StreamingQuery:
-    """Start a query; on Spark Connect, retry for two minutes if the server's Python starts too slowly.
+    """Start a query; on Spark Connect, retry if the server's Python starts too slowly.
 
     Raises:
         KitError: the server's Python has not started within two minutes.
@@ -180,7 +182,7 @@ def begin(writer: DataStreamWriter) -> StreamingQuery:
 
 
 def _called_back(write: Write) -> Write:
-    """Wrap a batch function for py4j: note its connection, and raise errors that Spark classifies correctly.
+    """Wrap a batch function for py4j: note its connection, and word its errors for Spark.
 
     An interrupt, which is how Spark stops a query, becomes a short text that Spark
     recognises as a stop. Any other error keeps its text, without the words at which
@@ -212,7 +214,7 @@ def _called_back(write: Write) -> Write:
 
 
 def _note_connection() -> None:
-    """Note the py4j connection of this query's JVM thread: py4j does not close it when the thread ends."""
+    """Note this JVM thread's py4j connection: py4j leaves it open when the thread ends."""
     gateway: Any = SparkContext._gateway
     if hasattr(_here, "noted") or not isinstance(gateway, ClientServer):
         return
@@ -225,7 +227,7 @@ def _note_connection() -> None:
 
 
 def close_ended() -> None:
-    """Close the py4j connections of ended queries, which also ends the Python threads that served them."""
+    """Close the py4j connections of ended queries; this also ends their Python threads."""
     with _mutex:
         _connections[:] = [noted for noted in _connections if not _closed(*noted)]
 
@@ -243,7 +245,7 @@ def _closed(thread: Any, client: Any, connection: Any) -> bool:
 
 
 def id_of_batch(batch: DataFrame, location: Place | None) -> str:
-    """Return Spark's id of the query that a batch belongs to; the id stays the same across restarts.
+    """Return Spark's id of the query of a batch; the id stays the same across restarts.
 
     Args:
         batch: the DataFrame that Spark passes to a batch function.
@@ -272,7 +274,7 @@ def id_of_batch(batch: DataFrame, location: Place | None) -> str:
 
 
 def checkpoint_of_batch(batch: DataFrame) -> Place | None:
-    """Ask Spark for the checkpoint of the query that a batch belongs to, for callers without its location.
+    """Ask Spark for the checkpoint of a batch's query, for callers without its location.
 
     Returns:
         The checkpoint. None on Spark Connect, and for a DataFrame that is not a batch
@@ -287,7 +289,7 @@ def checkpoint_of_batch(batch: DataFrame) -> Place | None:
 
 
 def _query_of(batch: DataFrame) -> Any:
-    """Return the query in the JVM that a batch belongs to; None on Spark Connect, and if it is no batch."""
+    """Return the JVM's query of a batch; None on Spark Connect, and if it is no batch."""
     spark: Any = batch.sparkSession
     query = (
         None
@@ -316,12 +318,12 @@ def count_aside(rows: DataFrame, location: Place | None, batch_id: int) -> None:
 
 
 def rows_set_aside(query_id: str, batch_id: int) -> int | None:
-    """Return the number of rows that `count_aside` counted for a batch; None if it was not called for it."""
+    """Return how many rows `count_aside` counted for a batch; None if it was not called."""
     return _aside.get((query_id, batch_id))
 
 
 def keep_printed(write: Write, spark: SparkSession, name: str) -> Write:
-    """Wrap the batch function of the query `name`, so that `queries.bring_printed` can print its output here.
+    """Wrap the function of the query `name` so that `queries.bring_printed` prints its output.
 
     On Spark Connect the function prints in a process of the server. On a classic
     session it prints in this process anyway and is returned unchanged.

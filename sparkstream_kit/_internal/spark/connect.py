@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 
 def show(rows: DataFrame, table: str) -> Callable[[DataFrame], None]:
-    """Create or replace the temporary view `table` with `rows`; return a function that replaces its rows.
+    """Make `rows` the temporary view `table`; return a function that replaces its rows.
 
     The session of a batch may be a copy whose temporary views the client cannot see. So
     the client's view reads from a global temporary view, and the returned function
@@ -79,7 +79,7 @@ def _printed(spark: Any, name: str) -> str:
 
 
 def keep_printed(write: Write, spark: Any, name: str) -> Write:
-    """Wrap the batch function of the query `name`, so that `bring_printed` can print its output here.
+    """Wrap the batch function of the query `name` so that `bring_printed` prints its output.
 
     The wrapper keeps what the function prints in global views, one for each batch that
     prints.
@@ -168,7 +168,7 @@ def stop_telling(bus: Any, listener: object) -> None:
 
 
 def leaves(plan: str) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Yield the streaming leaves in the text of a plan: the leaf, its source and the source's options."""
+    """Yield each streaming leaf in a plan's text, with its source and the source's options."""
     for line in plan.split("\n"):
         leaf = line.lstrip(" :+-~")
         if found := re.search(
@@ -231,7 +231,7 @@ def analyzed(frame: Any) -> str:
 
 
 def threads(spark: Any) -> str | None:
-    """Return the names of the threads of the JVM that runs a query, as text; None if none can be asked."""
+    """Return the thread names of a query's JVM, as text; None if they cannot be asked for."""
     if not is_local(str(spark.conf.get("spark.master", None))):
         return None
     # On a local master the SQL function runs in the JVM that has the threads: it is its

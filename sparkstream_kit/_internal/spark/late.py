@@ -70,7 +70,7 @@ class Dropping:
     window: tuple[int, int] | None = None
 
     def closed_until(self, watermark: datetime) -> datetime | None:
-        """Return the end of the last window that the watermark has closed; None without such a window."""
+        """Return the end of the last window closed by the watermark; None without windows."""
         if self.window is None:
             return None
         start, length = self.window
@@ -139,7 +139,7 @@ def rows_late(
     *,
     is_known: bool,
 ) -> tuple[int, int | None]:
-    """Return how many rows a batch has dropped as late, at least and at most; None for no upper bound.
+    """Return the least and most rows that a batch dropped as late; None for no upper bound.
 
     Args:
         progress: the progress of the batch.
@@ -179,7 +179,7 @@ def rows_late(
 
 
 def _times(progress: StreamingQueryProgress) -> _Times | None:
-    """Return the event times of a batch; None without rows, and for years that Python does not have."""
+    """Return the event times of a batch; None without rows, or for years beyond Python's."""
     told = [moment(progress.eventTime.get(name)) for name in ("min", "avg", "max")]
     known = [each for each in told if each is not None and 1 < each.year < MAXYEAR]
     return _Times(*known) if len(known) == len(told) else None

@@ -1,4 +1,4 @@
-"""Start the JVM of a classic session: its launch options, its log output, its web page, and start errors.
+"""Start the JVM of a classic session: launch options, log output, web page, start errors.
 
 `session.get_session` enters `starting` around the creation of its SparkContext.
 `starting` launches the JVM (under spark-submit it runs already), hides its output until
@@ -84,7 +84,7 @@ _IVY = re.compile(
 
 @contextmanager
 def starting(wanted: Mapping[str, str], profile: str | Path | None) -> Iterator[None]:
-    """Start the JVM for a SparkContext that is created in the block; under spark-submit, connect to its JVM.
+    """Start the JVM for a SparkContext made in the block; under spark-submit, connect to its JVM.
 
     The JVM's output is held back until the block ends, for 30 seconds at most, and then
     written to standard error without the lines of `_NOISE` and `_IVY`. If the start
@@ -133,7 +133,9 @@ _CORRUPTS_WITH = "G1"  # prefix of the names of the G1 collector's two parts
 
 
 def _refuse_versions() -> None:
-    """Refuse a Spark whose version differs from PySpark's, as it fails later, and a Java that corrupts data.
+    """Refuse a Spark of another version than PySpark's, and a Java that corrupts data.
+
+    With a Spark of another version, the session would only fail later.
 
     Raises:
         InvalidInputError: the first two numbers of the versions differ, or this Java
@@ -230,7 +232,7 @@ def _has_own_log4j2() -> bool:
 
 
 def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
-    """Start the JVM with the settings of `LAUNCH_KEYS`, the archive of classes and the kit's log settings.
+    """Start the JVM with the settings of `LAUNCH_KEYS`, archived classes and the kit's logging.
 
     Returns:
         The reader of the JVM's standard error, which holds its output back.
@@ -309,7 +311,7 @@ def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
 
 
 def _warm(archive: Path) -> None:
-    """Make the archive in the background if there is none, for a person in a terminal or a notebook."""
+    """In a terminal or a notebook, make the archive in the background if there is none."""
     waits = "ipykernel" in sys.modules or (
         sys.stderr is not None and sys.stderr.isatty()
     )
@@ -332,7 +334,9 @@ def _warm(archive: Path) -> None:
 
 
 def _gateway(command: list[str], given: dict[str, str], stderr: int) -> Any:
-    """Start the JVM and connect to it, as PySpark does: it says its port in a file, and ends with its input.
+    """Start the JVM and connect to it, as PySpark does.
+
+    The JVM writes its port to a file, and ends when its input ends.
 
     Raises:
         CalledProcessError: the JVM ended.
@@ -375,7 +379,7 @@ def _gateway(command: list[str], given: dict[str, str], stderr: int) -> Any:
 
 
 class _Words:
-    """Reads the JVM's standard error from a pipe; holds it back during the start, then passes it on.
+    """Reads the JVM's standard error; holds it back during the start, then passes it on.
 
     A thread reads the pipe and writes to this process's standard error, without the
     lines of `_NOISE`. Output that the JVM writes after this process has ended is lost.
@@ -493,7 +497,7 @@ def cause_in_log(text: str) -> str:
     r"""Find the most useful line of a log: the innermost cause, the first error, or the last line.
 
     Examples:
-        >>> cause_in_log("ERROR Server: Error at its start\njava.lang.IllegalStateException: no port\n\tat x")
+        >>> cause_in_log("ERROR Server: Error\njava.lang.IllegalStateException: no port\n\tat x")
         'IllegalStateException: no port'
     """
     lines = [
@@ -539,7 +543,7 @@ def _why(said: str) -> str:
 
 
 def _know_own_name() -> None:
-    """Set SPARK_LOCAL_IP if this machine cannot resolve its own host name, else the JVM would not start."""
+    """Set SPARK_LOCAL_IP if this machine cannot resolve its own name: no JVM would start."""
     try:
         socket.gethostbyname(socket.gethostname())
     except OSError:
@@ -547,7 +551,7 @@ def _know_own_name() -> None:
 
 
 def _spark_defaults() -> dict[str, str]:
-    """Return the settings of the installation's spark-defaults.conf; a launch flag would override them."""
+    """Return the settings of spark-defaults.conf, which a launch flag would override."""
     path = java.conf_folder() / "spark-defaults.conf"
     # Spark accepts lines that the kit refuses in a profile, so no line is an error
     # here.

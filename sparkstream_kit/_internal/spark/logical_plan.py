@@ -85,7 +85,7 @@ def has(frame: DataFrame, operators: str) -> bool:
 
 
 def check_mode(frame: DataFrame, mode: str) -> None:
-    """Check whether Spark allows a plan in an output mode, as Spark itself does when a query starts.
+    """Check whether Spark allows a plan in an output mode, as the start of a query does.
 
     On Spark Connect nothing is checked: only the start of a query finds out there.
 
@@ -118,7 +118,7 @@ def refused(error: AnalysisException, mode: str) -> str:
 
 
 def wrong_event_time(error: BaseException) -> str | None:
-    """Explain Spark's error for a window over a column that is not a timestamp, with the fix; else None.
+    """Explain, with the fix, Spark's error for a window whose column is no timestamp; else None.
 
     Examples:
         >>> error = ValueError('Cannot resolve "window(n, …)" …, however "n" has the type "INT"')
@@ -194,7 +194,7 @@ def inputs_of(frame: DataFrame) -> list[Input]:
 
 
 def inputs_in_text(text: str) -> list[Input]:
-    """Return the sources of a query from the text of its plan, which is all that Spark Connect provides."""
+    """Return a query's sources from its plan's text, which is all that Spark Connect provides."""
     from sparkstream_kit._internal.spark import connect
 
     return _numbered(connect.leaves(text))
@@ -243,7 +243,7 @@ def _options(leaf: Any) -> dict[str, str]:
 
 
 def file_options(frame: DataFrame) -> dict[int, dict[str, str]]:
-    """Return the reader's options of each source of a query that reads files, by the source's number.
+    """Return the reader's options of each file source of a query, by the source's number.
 
     The paths are left out. The result is empty if it is not known which options belong
     to which source.
@@ -293,7 +293,9 @@ def analyzed_plan(frame: DataFrame) -> str:
 
 
 def _refuse_part(spark: Any) -> None:
-    """Refuse a thread of the JVM in which Spark would print a plan in part, whatever its session's settings.
+    """Refuse a JVM thread in which Spark would print only a part of a plan.
+
+    The settings in force in that thread count, whatever the session's are.
 
     Raises:
         KitError: the settings of `_WHOLE` are not in force in the thread that prints.
@@ -370,8 +372,8 @@ def nobody_listens(address: str) -> str:
     """Explain that a connection to `host:port` was refused, and how to start a server.
 
     Examples:
-        >>> nobody_listens("localhost:9999")
-        'connection refused: nothing listens on localhost:9999; start the server first, such as nc -lk 9999'
+        >>> nobody_listens("host:99")
+        'connection refused: nothing listens on host:99; start the server first, such as nc -lk 99'
     """
     port = address.rpartition(":")[2]
     return (

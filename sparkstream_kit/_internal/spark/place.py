@@ -1,4 +1,4 @@
-"""Folders that Spark reads or writes, such as checkpoints, and how this process reaches their files.
+"""Folders that Spark reads or writes, such as checkpoints, and how to reach their files.
 
 `locate` returns the `Place` of a path, which is one of three classes with the same
 methods: `Here` is a folder on this machine, `There` is one on a file system that the
@@ -70,7 +70,7 @@ class Place:
 
     @property
     def uri(self) -> str:
-        """The path for Spark; with a scheme if it is local, whatever Spark's default file system is."""
+        """The path for Spark; a local one has a scheme, whatever Spark's default file system is."""
         return self.text if self.folder is None else file_system.for_spark(self.folder)
 
     def names(self, name: str = "") -> list[str]:  # noqa: ARG002 - as of the others
@@ -82,7 +82,7 @@ class Place:
         return []
 
     def entries(self, log: str) -> dict[int, str]:
-        """Return the files of a numbered log, such as `offsets` or `sources/0`, by entry number, in order."""
+        """Return the files of a log, such as `sources/0`, by entry number and in order."""
         return file_system.log_entries(self.names(log))
 
     def read(self, name: str) -> str | None:
@@ -133,7 +133,7 @@ class Here(Place):
         return inside.is_dir() and not any(inside.iterdir())
 
     def write(self, name: str, text: str) -> None:
-        """Write a file as a whole, replacing an existing one; create its folder if that is missing."""
+        """Write a file as a whole, replacing an existing one; create its folder if missing."""
         file = self.folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file_system.replace(file, [text])
@@ -152,7 +152,7 @@ class Here(Place):
 
 
 class There(Place):
-    """A folder on another file system, such as HDFS or S3, reached through the JVM's Hadoop classes.
+    """A folder on another file system, such as HDFS or S3, reached by Hadoop in the JVM.
 
     A failure in Java becomes an OSError with a message of one line.
     """
@@ -170,7 +170,7 @@ class There(Place):
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
-        """Yield the Hadoop FileSystem of the folder; turn Java's exceptions in the block into OSError."""
+        """Yield the folder's FileSystem; turn Java's exceptions in the block into OSError."""
         try:
             yield self._path().getFileSystem(self._spark._jsc.hadoopConfiguration())
         except (Py4JError, PySparkException) as err:
@@ -204,7 +204,7 @@ class There(Place):
                 )
 
     def bring(self, name: str, to: Path) -> None:
-        """Copy `name`, a file or a folder with its content, into the local folder `to`, if `name` exists."""
+        """Copy the file or the whole folder `name` into the local folder `to`, if it exists."""
         path = self._path(name)
         target = to / name
         with self._opened() as files:
@@ -289,7 +289,7 @@ def locate(spark: SparkSession, path: str | Path) -> Place:
 
 
 def is_unseen(what: str, *places: Place) -> bool:
-    """Return whether only a Spark Connect server reaches one of the places, after a warning that says so.
+    """Return whether only a Spark Connect server reaches one of the places; warn if so.
 
     Args:
         what: what cannot be checked there, for the message.
@@ -323,7 +323,10 @@ def id_in_checkpoint(location: Place) -> str | None:
 
 
 def _left_behind(spark: Any) -> bool:
-    """Return whether this process has changed its folder since the session's JVM started on local files."""
+    """Return whether this process has left the folder in which the session's JVM started.
+
+    False on Spark Connect, and if Spark's default file system is not the local one.
+    """
     if is_connect(spark) or _default_scheme(spark) != "file":
         return False
     return str(spark._jvm.java.lang.System.getProperty("user.dir")) != os.getcwd()  # noqa: PTH109 - as Java has it

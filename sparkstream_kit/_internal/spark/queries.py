@@ -1,4 +1,4 @@
-"""State of a running query beyond its public API, on classic sessions and Spark Connect, and of DStreams.
+"""State of a running query beyond its public API, on any session, and of DStreams.
 
 `start` notes in `Started` what it knows about a query, and `run`, the summaries and the
 monitoring look it up here by the query's run. `listen` and `stop_listening` register a
@@ -67,7 +67,7 @@ class ProgressTo(StreamingQueryListener):
 
     @property
     def _jlistener(self) -> Any:
-        """The listener's wrapper in the JVM; PySpark reads this attribute on classic sessions only."""
+        """The listener's wrapper in the JVM, which PySpark reads on classic sessions only."""
         if not hasattr(self, "_jlistenerobj"):
             jvm: Any = SparkContext._jvm
             self._jlistenerobj = jvm.PythonStreamingQueryListenerWrapper(_ByJson(self))
@@ -87,7 +87,7 @@ class _ByJson(events.JStreamingQueryListener):
 
 
 def managers(queries: Iterable[StreamingQuery]) -> list[StreamingQueryManager]:
-    """Return the managers whose listeners receive the queries' events: that of each session of a query.
+    """Return the managers whose listeners receive the queries' events: one for each session.
 
     A query whose session is not known, as on Spark Connect without an active session,
     has none.
@@ -124,7 +124,7 @@ def stop_listening(
 
 
 def session(query: StreamingQuery) -> SparkSession | None:
-    """Return a query's session; on Spark Connect, of a query without `start`, the active one, or None."""
+    """Return a query's session; on Spark Connect without `start` the active one, or None."""
     frame = started(query).frame
     if frame is not None:
         return frame.sparkSession
@@ -227,7 +227,7 @@ def stop_unknown(spark: SparkSession, name: str) -> None:
 
 
 def running() -> Iterator[tuple[StreamingQuery, Started]]:
-    """Yield the queries that `start` has started in this process and that run, and what is known of each."""
+    """Yield the running queries that `start` has started in this process, with their notes."""
     for query in list(_running.values()):
         if is_active(query):
             yield query, started(query)
@@ -253,7 +253,7 @@ def is_endless(query: StreamingQuery) -> bool:
 
 
 def has_done_all(query: StreamingQuery) -> bool:
-    """Return whether a query that has ended without an error has read all input, and was not stopped before.
+    """Return whether a query that ended without an error had read all input before that.
 
     A query with the trigger `availableNow` or `once` has a progress at its end, also if
     there was no input. After batches, a further one without a batch shows that it has
@@ -279,7 +279,7 @@ def is_active(query: StreamingQuery) -> bool:
 
 
 def await_end(query: StreamingQuery) -> None:
-    """Wait until a query has ended; the error of a failed query is not raised here but left to the caller.
+    """Wait until a query has ended; leave the error of a failed query to the caller.
 
     On Spark Connect `awaitTermination` can fail although the query is still running, so
     it is called again.
@@ -294,12 +294,12 @@ def await_end(query: StreamingQuery) -> None:
 
 
 def started(query: StreamingQuery) -> Started:
-    """Return what `start` knows about a query; defaults for a query that `start` has not started."""
+    """Return what `start` knows about a query; defaults for a query that it has not started."""
     return _started.get(str(query.runId), Started())
 
 
 def table(query: StreamingQuery) -> str | None:
-    """Return the name of the view or in-memory table with a query's result; None for any other sink."""
+    """Return the name of a query's view or in-memory table; None for any other sink."""
     return next(
         (each.name for each in started(query).targets if each.kind in _TABLES), None
     )
@@ -315,7 +315,7 @@ def bring_printed(query: StreamingQuery) -> None:
 
 
 def checkpoint(query: StreamingQuery) -> str | None:
-    """Return the path of a query's checkpoint; on Spark Connect None, unless it is on this machine, too."""
+    """Return a query's checkpoint path; on Spark Connect None if it is not on this machine."""
     if hasattr(query, "_jsq"):
         return str(query._jsq.streamingQuery().resolvedCheckpointRoot())
     location = started(query).location
@@ -325,13 +325,13 @@ def checkpoint(query: StreamingQuery) -> str | None:
 
 
 def last_batch(query: StreamingQuery) -> int | None:
-    """Return the id of the last batch that this run of a query has committed; None before the first."""
+    """Return the id of the last batch that this run has committed; None before the first."""
     progress = query.lastProgress
     return None if progress is None else progress.batchId
 
 
 def looks_for_first_rows(query: StreamingQuery) -> bool:
-    """Return whether a query is still finding out if there is input, as when it lists a large folder."""
+    """Return whether a query still looks for its first input, as when it lists a large folder."""
     status = query.status
     starting = status["isTriggerActive"] or status["message"].startswith("Initializing")
     return bool(starting and query.isActive and query.lastProgress is None)
@@ -365,14 +365,14 @@ def records_behind(source: SourceProgress) -> int | None:
 
 
 def entry_at(offset: str | None) -> int:
-    """Return the log entry up to which a file source has read, from its offset; -1 before the first entry."""
+    """Return the log entry up to which a file source's offset reaches; -1 before the first."""
     # Before Spark 4.2 the text is a Python dict and not JSON.
     found = re.search(r"logOffset\D*(\d+)", offset or "")
     return int(found[1]) if found else -1
 
 
 def seconds_behind(source: SourceProgress) -> float | None:
-    """Return how many seconds a Kinesis source was behind; None for other sources, and before Spark 4.2."""
+    """Return how many seconds Kinesis was behind; None for other sources, and before Spark 4.2."""
     told = source.latestOffset or ""
     return (
         float(json.loads(told)["seconds_behind"])
@@ -396,7 +396,7 @@ def times_computed(operator: StateOperatorProgress) -> int:
 
 
 def receivers(ssc: StreamingContext) -> int:
-    """Return the number of receivers, each of which occupies one core for as long as the context runs."""
+    """Return the number of receivers; each occupies one core for as long as the context runs."""
     return len(ssc._jssc.ssc().graph().getReceiverInputStreams())
 
 
@@ -406,7 +406,7 @@ def has_stopped(ssc: StreamingContext) -> bool:
 
 
 def runs_batch() -> bool:
-    """Return whether a JVM thread still runs a DStream batch and the Python functions that the batch calls.
+    """Return whether a JVM thread still runs a DStream batch, with its Python functions.
 
     A JVM runs one StreamingContext at a time. After the context has stopped, such a
     thread ends with its current batch.

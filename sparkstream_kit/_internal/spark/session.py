@@ -51,7 +51,7 @@ _folders: dict[str, Path | None] = {}  # a cache of `server_folder`, by session 
 
 
 def is_connect(made: object) -> bool:
-    """Return whether an object belongs to Spark Connect, where this process has no access to the JVM.
+    """Return whether an object is of Spark Connect, where this process cannot reach the JVM.
 
     Args:
         made: a session, or an object made from one, such as a DataFrame or a
@@ -61,12 +61,12 @@ def is_connect(made: object) -> bool:
 
 
 def java(spark: Any) -> Any:
-    """Return the JVM of a classic session, for a connector's Java classes; None on Spark Connect."""
+    """Return a classic session's JVM, for a connector's Java classes; None on Spark Connect."""
     return None if is_connect(spark) else spark._jvm
 
 
 def current() -> Any:
-    """Return this process's Spark Connect session, whichever thread created it; None if there is none."""
+    """Return the Spark Connect session of any thread of this process; None if it has none."""
     if "pyspark.sql.connect.session" not in sys.modules:
         return None
     from pyspark.sql.connect.session import SparkSession
@@ -97,7 +97,7 @@ def has_ended(spark: Any) -> bool:
 
 
 def jvm_runs() -> bool:
-    """Return whether Spark's JVM already runs, as under spark-submit; it cannot take more packages then."""
+    """Return whether a JVM already runs, as under spark-submit; it takes no more packages."""
     return SparkContext._gateway is not None or "PYSPARK_GATEWAY_PORT" in os.environ
 
 
@@ -116,7 +116,7 @@ def identity(spark: Any) -> str:
 
 
 def other_master(spark: SparkSession) -> str | None:
-    """Return the session's master URL if it can have nodes on other machines; None for a local master."""
+    """Return the master's URL if it can have nodes on other machines; None for a local one."""
     master = spark.conf.get("spark.master", None) or "local"
     # The test includes local-cluster, whose nodes are all on this machine.
     return None if master.startswith("local") else master
@@ -136,12 +136,12 @@ def scratch_folder(spark: SparkSession) -> str | None:
 
 
 def on_server(spark: SparkSession) -> bool:
-    """Return whether a session's tables, settings, functions of batches and output are in another process."""
+    """Return whether a session's tables, settings, batch functions and output are on a server."""
     return is_connect(spark)
 
 
 def web_page(spark: SparkSession) -> str | None:
-    """Return the address of Spark's web page; None if the page is off, or belongs to a Connect server."""
+    """Return the address of Spark's web page; None if it is off, or a Connect server's."""
     return None if is_connect(spark) else spark.sparkContext.uiWebUrl
 
 
@@ -159,7 +159,7 @@ def refuse_dstreams(spark: SparkSession) -> None:
 
 
 def server_folder(spark: Any) -> Path | None:
-    """Return the folder of the session's server, if `sparkstream serve` has started it on this machine.
+    """Return the folder of a session's server that `sparkstream serve` started on this machine.
 
     With such a server, a local path means the same file on both sides. Any other
     server, and a classic session, give None: another server has its own files.
@@ -179,7 +179,7 @@ def server_folder(spark: Any) -> Path | None:
 
 @contextmanager
 def active(spark: Any) -> Iterator[None]:
-    """Make a session the active one of this thread within a block, and put back the former one afterwards.
+    """Make a session the active one of this thread in a block, and then restore the former.
 
     Spark reads the text of a type, and prints a plan, with the settings of the thread's
     active session. A thread that has not created a session has none, and Spark then
@@ -239,7 +239,7 @@ def _types_of(ddl: str, spark: Any = None) -> T.DataType:
 
 
 def schema_of_ddl(ddl: str, spark: Any = None) -> T.StructType:
-    """Make a schema from DDL text, with the settings of a session; without one as `schemas.from_ddl`."""
+    """Make a schema from DDL text with a session's settings; without one as `schemas.from_ddl`."""
     schema = type_of_ddl(ddl, f"DDL {ddl!r}", spark)
     if not isinstance(schema, T.StructType) or not schema.fields:
         raise InvalidInputError(
@@ -310,7 +310,7 @@ def _hint_at(error: PySparkException) -> str:
 
 
 def as_schema(given: T.StructType | str, spark: Any = None) -> T.StructType:
-    """Return a schema that a caller gave as a StructType, or as DDL of which a session names the types.
+    """Return a schema given as StructType or DDL; a session names the types in DDL.
 
     Without a session DDL is read as by `schemas.from_ddl`.
     """
@@ -378,7 +378,7 @@ _changed: dict[str, _Settings] = {}
 
 
 def settings_id(spark: Any) -> str:
-    """Return an id of a session that has settings of its own; `spark.newSession()` has another one."""
+    """Return the id of a session and its settings; `spark.newSession()` has another one."""
     return str(
         spark.session_id if is_connect(spark) else spark._jsparkSession.sessionUUID()
     )
@@ -427,7 +427,7 @@ def in_force(
 
 @contextmanager
 def without_logged_errors() -> Iterator[None]:
-    """Within a `with` block, keep PySpark from logging this thread's errors, each with a stack of Java.
+    """Within a block, keep PySpark from logging this thread's errors and their Java stacks.
 
     PySpark raises these errors, too. `silence_jvm` does the same for a session that the
     kit has launched; a session of Connect may be another's.

@@ -4,9 +4,9 @@
 line on standard error, sets the exit code, and handles the signals that arrive before
 and after the job's run (`runs.run` handles those during the run).
 
-spark-submit merges standard output and standard error into one stream. `take_standard_streams` therefore gets
-the original streams of the launch from Linux, by system calls for which Python has no
-functions.
+spark-submit merges standard output and standard error into one stream.
+`take_standard_streams` therefore gets the original streams of the launch from Linux, by
+system calls for which Python has no functions.
 """
 
 from __future__ import annotations
@@ -79,9 +79,8 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
 
             @jobflags.exit_codes
             def main(argv=None):
-                args = jobflags.parser(__doc__, "INPUT_DIR",
-                *jobflags.RUN).parse_args(argv) with spark_session("sales",
-                **jobflags.for_session(args)) as spark:
+                args = jobflags.parser(__doc__, "INPUT_DIR", *jobflags.RUN).parse_args(argv)
+                with spark_session("sales", **jobflags.for_session(args)) as spark:
                     lines = sources.text(spark, args.input_dir)
                     query = start(lines, sinks.console(), **jobflags.for_start(args))
                     return jobflags.finish(args, run(query, **jobflags.for_run(args)))
@@ -146,12 +145,15 @@ def _ignore_signals() -> None:
 
 
 def _not_of_py4j(record: logging.LogRecord) -> bool:
-    """Filter out what py4j logs if the JVM has ended, because that is raised as an error as well."""
+    """Leave out what py4j logs if the JVM has ended: that is raised as an error, too."""
     return "py4j" not in record.pathname
 
 
 class _Plain(logging.Formatter):
-    """Escapes control characters that a log message has from the input, for example in file names."""
+    """Escapes control characters that log messages have from the input.
+
+    The name of a file can have some, for example.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record), lines=True)
@@ -187,7 +189,7 @@ class _Stop:
         self.over = True
 
     def unwind(self, name: str) -> None:
-        """Handle the first signal: raise `_Signalled`, so that cleanup code runs and no query is left.
+        """Raise `_Signalled` at the first signal, so that cleanup leaves no query behind.
 
         Cleanup code removes temporary folders, for example. If the job has run queries
         in a JVM of this process, the process ends at once instead.
@@ -206,14 +208,14 @@ class _Stop:
         raise _Signalled(name)
 
     def leave(self, name: str) -> NoReturn:
-        """End the process at once, with the job's exit code if that is final, else with the signal's."""
+        """End the process at once, with the job's final exit code or the signal's."""
         if os.isatty(2):
             # Show the cursor again, which the live display hides
             os.write(2, b"\x1b[?25h")
         os._exit(self.code if self.over else 128 + signal.Signals[name])
 
     def unraisable(self, unraisable: Any) -> None:
-        """End the process if Python drops the exception of a signal, as in the destructor of an object."""
+        """End the process if Python drops a signal's exception, as in a destructor."""
         if isinstance(unraisable.exc_value, _Signalled):
             self.leave(str(unraisable.exc_value))
         sys.__unraisablehook__(unraisable)
@@ -270,7 +272,7 @@ _rehearsal: _Rehearsal | None = None  # None if no first run of a job's `main` r
 
 
 def rehearse(args: Any) -> None:
-    """Make the first run of a job's `main` a dry run, if its arguments ask it to continue checkpoints.
+    """Make the first run of a job's `main` a dry run, if it is to continue checkpoints.
 
     `parse_args` of a job's parser calls it, so that the arguments are those that the
     job gets.
@@ -285,7 +287,7 @@ def rehearse(args: Any) -> None:
 
 
 def _continues(args: Any) -> bool:
-    """Return whether a job's arguments ask it to continue checkpoints that are not continued yet."""
+    """Return whether a job is asked to continue checkpoints and has not done so yet."""
     given = vars(args)
     old = given.get("continues")
     new = given.get("checkpoint")
@@ -299,7 +301,7 @@ def _continues(args: Any) -> bool:
 
 
 def _code_of(main: Callable[[list[str] | None], int], argv: list[str] | None) -> int:
-    """Run a job's `main`, before that as a dry run if it continues checkpoints; return its exit code.
+    """Run `main`, first as a dry run if it continues checkpoints; return its exit code.
 
     Raises:
         InvalidInputError: a query is refused in the dry run; nothing has been changed.
@@ -320,7 +322,7 @@ def _code_of(main: Callable[[list[str] | None], int], argv: list[str] | None) ->
 
 
 def _end_with(err: Exception, stop: _Stop) -> None:
-    """Print the one line for a job's error and set the exit code; raise the error again if it is a bug."""
+    """Print a job's error on one line and set the exit code; raise a bug again."""
     if isinstance(err, BrokenPipeError) and _reader_is_gone():
         # The reader of the results has enough, as with `| head`.
         stop.end(0)
@@ -354,7 +356,7 @@ def _end_with(err: Exception, stop: _Stop) -> None:
 
 
 def say(text: str) -> None:
-    """Write lines of a job to standard error; a job does not fail because they cannot be written."""
+    """Write lines of a job to standard error; no job fails if that is not possible."""
     # Its disk is full, or the stream is closed
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
@@ -367,7 +369,7 @@ def _say(line: str) -> None:
 
 
 def _of_spark(err: Exception) -> tuple[int, str] | None:
-    """Return the exit code and one line for an error that came from Spark or its JVM; None for another."""
+    """Return exit code and line for an error of Spark or its JVM; None for another."""
     if type(err).__module__ == "pyspark.errors.exceptions.connect" and _CUT_OFF.search(
         str(err)
     ):
@@ -401,12 +403,12 @@ def _reader_is_gone() -> bool:
 
 
 def take_standard_streams() -> None:
-    """Under spark-submit on Linux, restore standard output and standard error of the launch for Python.
+    """Give Python the standard streams of the launch again, under spark-submit on Linux.
 
-    spark-submit merges the two streams into one pipe to the JVM, which prints it on its standard output. A
-    caller could then not separate results from errors, and neither stream would be a
-    terminal. If the process does not run under spark-submit on Linux, or Linux refuses
-    access, the streams stay as they are.
+    spark-submit merges standard output and standard error into one pipe to the JVM,
+    which prints it on its standard output. A caller could then not separate results
+    from errors, and neither stream would be a terminal. If the process does not run
+    under spark-submit on Linux, or Linux refuses access, the streams stay as they are.
     """
     if "PYSPARK_GATEWAY_PORT" not in os.environ or not sys.platform.startswith("linux"):
         return

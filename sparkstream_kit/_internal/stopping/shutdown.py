@@ -75,7 +75,7 @@ class Job:
                 each.release()
 
     def end(self, exit_code: int) -> None:
-        """Release the hooks at the end of the job; a JVM that was told to end exits with the job's code."""
+        """Release the hooks at the job's end; a JVM told to end exits with the job's code."""
         global _job  # noqa: PLW0603 - a process has one JVM, and runs one job
         _job = None
         for hook in self.hooks:
@@ -124,7 +124,7 @@ class _Hook:
         return self._jvm.org.apache.hadoop.util.ShutdownHookManager.get()
 
     def run(self) -> None:
-        """Tell the run to stop, and wait for `release`; the JVM calls this in a thread when it shuts down."""
+        """Tell the run to stop, and wait for `release`; a JVM thread calls this at shutdown."""
         self.called = True
         self._inbox.post("stop", SIGNALLED if self._is_signalled() else BY_ITSELF)
         self._released.wait(self._limit)
@@ -167,7 +167,7 @@ class _Hook:
         self._thread = None
 
     def _delete_temporary_files(self) -> None:
-        """Delete the temporary files of Spark and Java; `halt` skips the hooks that would delete them.
+        """Delete the temporary files of Spark and Java, as `halt` skips the hooks that do.
 
         Neither hook has a public method, so both are reached by reflection.
         """
@@ -221,7 +221,7 @@ def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
 
 
 def end_start_of_session(exit_code: int) -> None:
-    """End spark-submit's JVM with an exit code, unless a session runs in it; it may be starting one.
+    """End spark-submit's JVM with an exit code, unless a session runs; one may be starting.
 
     When Python ends, spark-submit interrupts its JVM. If the JVM is just starting
     Spark's web page, Spark would then end it with exit code 1.
@@ -273,7 +273,7 @@ def jvm_has_ended(err: BaseException) -> bool:
 
 
 def job_begins() -> Job:
-    """Note that a job's `main` runs, so that the JVM is held until the job ends, and not only its run."""
+    """Note that a job's `main` runs, to hold the JVM until the job ends, not only its run."""
     global _job  # noqa: PLW0603
     _job = Job()
     return _job

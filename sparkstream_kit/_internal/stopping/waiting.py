@@ -1,4 +1,6 @@
-"""Start and run: what ends a wait of `run` and `dstreams.run`: a time, a stop file, a signal, an event.
+"""Start and run: what ends the wait of a run: a time, a stop file, a signal, an event.
+
+`run` and `dstreams.run` wait in this way.
 
 An `Inbox` collects the events of all threads for the one thread that waits, and also
 checks the time limit and the stop file. `signals_posted_to` and `signals_to` handle
@@ -57,7 +59,10 @@ class Inbox:
         )
 
     def post(self, kind: str, what: Any = None) -> None:
-        """Post an event and wake the reader; safe in a signal handler, as SimpleQueue.put is reentrant."""
+        """Post an event and wake the reader; safe in a signal handler.
+
+        `SimpleQueue.put` is reentrant.
+        """
         self.posts.put((kind, what))
 
     def next(self, *, wake_after: float = math.inf) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""Extra: what an operator does with a checkpoint, such as to show it or to set it back.
+"""Extra: show, copy, set back or drain a checkpoint, or carry it over to a changed query.
 
 Users call `show`, `clone` and `rewind` as `sparkstream_kit.checkpoints.show` and so on,
 or by the command `sparkstream checkpoint`. `start` calls `evolve` for `continues=` and
@@ -57,7 +57,7 @@ def compared(
 
 
 def draining(queries: Iterable[StreamingQuery]) -> Callable[..., RunSummary]:
-    """Return a function that runs the last batch of each query, and adds it to the summary of their run.
+    """Return a function that runs each query's last batch, and adds it to their run's summary.
 
     Raises:
         InvalidInputError: a query has no checkpoint that this process can write to.
@@ -114,7 +114,7 @@ def _drained(
 
 
 def _joined(summary: RunSummary, last: RunSummary, number: int) -> RunSummary:
-    """Return the summary of a run whose query `number` has run its last batch, of which `last` tells."""
+    """Return a run's summary after query `number` has run its last batch, told by `last`."""
     queries = (*summary.queries[:number], *last.queries, *summary.queries[number + 1 :])
     warnings = tuple(dict.fromkeys([*summary.warnings, *last.warnings]))
     return replace(last, queries=queries, warnings=warnings)
@@ -141,7 +141,7 @@ def has_windows(query: Query, place: Place | None) -> bool:
 
 
 def plan_last_batch(logs: Logs, place: Place | None) -> None:
-    """Plan a last batch, which reads nothing and closes every window, in the checkpoint of a query."""
+    """Plan in a checkpoint the last batch, which reads nothing and closes every window."""
     from sparkstream_kit.checkpoints.drain import END, plan_empty_batch
 
     number = plan_empty_batch(logs, END)

@@ -8,7 +8,8 @@ batches Spark could continue from. `states` lists the stateful operators (`State
 Files of the state of operator O, where the state's version N + 1 is its content after
 batch N:
 
-state/O/_metadata/metadata     the operator's name and stores; transformWithState has _metadata/v2/N instead
+state/O/_metadata/metadata     the operator's name and stores; transformWithState has
+                               _metadata/v2/N instead
 state/O/0/_metadata/schema     the types of its keys and values
 state/O/P/V.delta, V.snapshot  version V of partition P, written by the HDFS-backed provider
 state/O/P/V.zip, V.changelog   the same, written by RocksDB; the zip names files in SSTs/
@@ -131,7 +132,7 @@ def check(path: str | Path) -> list[Problem]:
 
 
 def damage(logs: Logs) -> str | None:
-    """Return in one line why Spark could not continue from a checkpoint, and the way out; None if it can.
+    """Return, in one line, why a checkpoint cannot be continued and the way out; else None.
 
     A file in a format of a newer Spark is not damage.
 
@@ -170,7 +171,7 @@ _FILE = r"(Checksum|Corrupt|EOF|FileNotFound|Zip)\w*Exception[^\n]*{}/"
 
 
 def unreadable(logs: Logs, cause: str) -> str | None:
-    """Return in one line that a query failed because Spark could not read its checkpoint, and the way out.
+    """Return in one line that Spark could not read a query's checkpoint, and the way out.
 
     None if the query failed for another reason.
 
@@ -214,7 +215,7 @@ def _whole(logs: Logs, reader: Callable[[Path], _T], file: Path) -> _T:
 
 
 def _differs(file: Path) -> bool:
-    """Return whether a file differs from Hadoop's checksum file `.NAME.crc` beside it; False without one.
+    """Return whether a file differs from its checksum file `.NAME.crc`; False without one.
 
     A checksum file holds "crc", a zero byte, the number of bytes that each checksum
     covers, and a CRC-32 for each part of that length. Hadoop ignores a checksum file

@@ -55,7 +55,7 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
         >>> clone("ckpt/totals", "ckpt/copy")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
+        sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder ...
     """
     check(clone, locals())
     root = checkpoint(source)
@@ -97,7 +97,7 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
 
 
 def copied_from(root: Path) -> list[Path]:
-    """Return the checkpoints of the same query of which a checkpoint is a copy, as far as they exist."""
+    """Return the existing checkpoints of the same query of which a checkpoint is a copy."""
     file = root / _ORIGINS
     if not file.exists():
         return []
@@ -112,7 +112,7 @@ def copied_from(root: Path) -> list[Path]:
 
 
 def _left_out(root: Path, folder: str, names: list[str]) -> list[str]:
-    """Return the names in a folder of a checkpoint that a copy must not have: its lock, and what was rewound.
+    """Return the names in a folder that a copy must not have: the lock and what was rewound.
 
     Other folders may hold a file of these names, such as what is known of a column
     `lock`.

@@ -1,4 +1,4 @@
-"""Continue a changed query on a new checkpoint, at the offsets of the old one: `start(…, continues=…)`.
+"""Continue a changed query at its old offsets on a new checkpoint: `start(…, continues=…)`.
 
 `start` calls `evolve`, which checks that the query can be continued and plans a
 `Build`. The build backfills the state of the new query: it reads the sources from their
@@ -204,7 +204,7 @@ def _is_made(new: Place, root: Path, old: Path) -> bool:
 def _checked(
     changed: Query, targets: Sequence[str], logs: Logs, new: Path
 ) -> tuple[Build, list[str]]:
-    """Return the build, and a phrase for each difference between the queries and between their settings.
+    """Return the build, and a phrase for each difference of the queries and their settings.
 
     Raises:
         InvalidInputError: the old checkpoint cannot be continued by the changed query.
@@ -239,7 +239,7 @@ def _checked(
 
 
 def _settings(changed: Query, logs: Logs, mode: str) -> list[str]:
-    """Return a phrase for the mode and for each setting that the new checkpoint has otherwise than the old.
+    """Return a phrase for each setting, or the mode, that is not as in the old checkpoint.
 
     Args:
         changed: the changed query.
@@ -349,7 +349,7 @@ class Build(NamedTuple):
         return f"the state, from {self.read} in {batches}; nothing is written meanwhile"
 
     def make(self, new: Path) -> None:
-        """Build the checkpoint in a hidden folder beside `new`, then rename the complete folder to `new`."""
+        """Build the checkpoint in a hidden folder beside `new`; rename it when it is complete."""
         old = self.old.root
         made = new.with_name(f".{new.name}.evolving")
         shutil.rmtree(made, ignore_errors=True)
@@ -370,7 +370,7 @@ class Build(NamedTuple):
             shutil.rmtree(made, ignore_errors=True)
 
     def _build(self, made: Logs) -> None:
-        """Build the state up to the old query's last committed batch, and plan the batch after it, if any."""
+        """Build the state up to the old query's last committed batch; plan the next, if any."""
         last = self.old.done
         old = self.old
         drops = (watermark := old.plan(last).watermark) > 0
@@ -428,7 +428,7 @@ class Build(NamedTuple):
 
 
 def _renumber(root: Path, number: int) -> None:
-    """Give batch 0, which has read nothing, another number: rename its log files and its state's files.
+    """Rename the log and state files of batch 0, which has read nothing, to another number.
 
     Args:
         root: the folder of the new checkpoint.
@@ -448,10 +448,11 @@ def _renumber(root: Path, number: int) -> None:
 
 
 def _keys(text: str) -> set[str]:
-    r"""Return what a fingerprint says of the keys of its groups: names, windows, and how each is computed.
+    r"""Return a fingerprint's facts about group keys: names, windows, how each is computed.
 
     Examples:
-        >>> sorted(_keys("facts 3\ngroups by: k#0\ncomputes: count(1)\ncomputes: upper(p#1) AS k#0"))
+        >>> text = "facts 3\ngroups by: k#0\ncomputes: count(1)\ncomputes: upper(p#1) AS k#0"
+        >>> sorted(_keys(text))
         ['computes: upper(p) as k', 'groups by: k']
     """
     facts = text.split("\n")[1:]

@@ -46,7 +46,7 @@ _WEEK = max_age({}) or 0
 
 @dataclass(frozen=True)
 class Found:
-    """What a checkpoint knows of a file, a Kafka record or a time; `str()` gives a report for the user.
+    """What a checkpoint knows of a file, a Kafka record or a time; `str()` makes a report.
 
     Attributes:
         what: what was looked for.
@@ -121,7 +121,7 @@ def find(path: str | Path, what: str, *, bad: str | Path | None = None) -> Found
         >>> find("ckpt/totals", "orders:0:17")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
+        sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder ...
     """
     check(find, locals())
     logs = Logs(checkpoint(path))
@@ -178,7 +178,7 @@ def _batch(logs: Logs, has_read: Callable[[Plan], bool]) -> int | str:
 
 
 def kept_plans(logs: Logs) -> dict[int, Plan]:
-    """Return the plans that are kept, by number; a query that runs removes the first ones meanwhile."""
+    """Return the kept plans by number; a running query removes the first ones meanwhile."""
     found = {}
     for number, file in logs.again().entries("offsets").items():
         try:
@@ -190,7 +190,7 @@ def kept_plans(logs: Logs) -> dict[int, Plan]:
 
 
 def every_input(logs: Logs, log: str, until: int) -> list[Input]:
-    """Return every file that a source has read up to an entry of its log, also if it was taken out."""
+    """Return every file that a source read up to an entry of its log, even if taken out."""
     past = (each for file in trimmed(logs.root, log) for each in log_file(file))
     # After a crash some are in both
     found = dict.fromkeys(chain(past, logs.inputs(log, until=until)))
@@ -198,7 +198,7 @@ def every_input(logs: Logs, log: str, until: int) -> list[Input]:
 
 
 def _of_file(logs: Logs, what: str, names: set[str]) -> int | str:
-    """Return the batch that read a file, of which a log may have one of the names, or why there is none."""
+    """Return the batch that read a file, or why none did; a log may have any of its names."""
     plain = file_system.plain(what)
     folders = set()
     newest = 0
@@ -270,7 +270,7 @@ def _of_record(logs: Logs, topic: str, partition: str, offset: int) -> int | str
 
 
 def _ends(offset: str | None) -> dict[str, dict[str, int]]:
-    """Return the offsets of a source by topic and partition; empty for a source that is not Kafka."""
+    """Return a source's offsets by topic and partition; empty if the source is not Kafka."""
     with suppress(ValueError):
         found = json.loads(offset or "{}")
         if isinstance(found, dict) and all(
@@ -305,7 +305,7 @@ def _at(logs: Logs, at: datetime) -> int | str:
 
 
 def _targets(logs: Logs, batch: int) -> Iterator[str]:
-    """Yield the targets of a batch; of `sinks.by_value` also each value that has this batch noted."""
+    """Yield a batch's targets; for `sinks.by_value` also each value with this batch noted."""
     yield from logs.noted.get("targets", ())
     for file in sorted((logs.root / KIT / "values").glob("*")):
         if file.suffix != ".driver":
@@ -336,7 +336,7 @@ def _bad(root: Path, names: set[str]) -> dict[str, int]:
 
 
 def _rows(file: Path, names: set[str]) -> int:
-    """Return how many rows of a file have one of the names in the column `_file`; of CSV in any column."""
+    """Count a file's rows that have one of the names in `_file`, or in any column of CSV."""
     try:
         with file.open(encoding="utf-8", newline="") as lines:
             if file.suffix == ".json":

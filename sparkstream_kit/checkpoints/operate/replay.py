@@ -1,4 +1,4 @@
-"""Read again what a query has read: plan batches in a new checkpoint, and have Spark run them; `batch`.
+"""Read a query's input again: plan batches in a new checkpoint, and have Spark run them.
 
 Spark runs a batch that is in `offsets` and not in `commits` exactly as it was planned.
 So the functions here find what the sources of a checkpoint have read (`ends_of`,
@@ -92,11 +92,11 @@ Ends = dict[str, str | None]
 
 
 class Unreadable(InvalidInputError):  # noqa: N818 - the name says what is wrong
-    """What a checkpoint has read cannot be read again; the text says only why, for the caller's message."""
+    """A checkpoint's input cannot be read again; the text is the reason, for a caller's message."""
 
 
 def scratch(spark: SparkSession, what: str) -> TemporaryDirectory[str]:
-    """Return a new temporary folder for a run of `shadow` or `batch`, and for the rows that it keeps.
+    """Return a new temporary folder for a run of `shadow` or `batch` and the rows it keeps.
 
     Raises:
         InvalidInputError: Spark writes rows on other machines, where the folder would
@@ -126,7 +126,7 @@ def ends_of(logs: Logs, batch: int) -> Ends:
 
 
 def moves_of(query: Query, logs: Logs, ends: Ends) -> list[Move]:
-    """Check that a query's sources are those of a checkpoint, and return the moves of their folders.
+    """Check that a query's sources are a checkpoint's, and return the moves of their folders.
 
     Raises:
         Unreadable: a source cannot be read from its beginning, or the checkpoint has
@@ -162,7 +162,7 @@ def moves_of(query: Query, logs: Logs, ends: Ends) -> list[Move]:
 
 
 def _kind(offset: str) -> str:
-    """Return the kind of source that has written an offset, as in `Input.kind`; "" for any other kind."""
+    """Return the kind of source that wrote an offset, as in `Input.kind`; "" for any other."""
     value = json.loads(offset) if offset.startswith("{") else {"": 0}
     if "logOffset" in value or "reservoirId" in value:
         return "files" if "logOffset" in value else "delta"
@@ -196,7 +196,7 @@ def pieces_of(
     *,
     whole: bool = False,
 ) -> Iterator[Piece]:
-    """Split the input that the old query has read from a source into pieces; refuse input that is lost.
+    """Split what the old query has read from a source into pieces; refuse input that is lost.
 
     With `whole`, lost records of Kafka are refused although the source has
     `failOnDataLoss=False`.
@@ -214,7 +214,7 @@ def pieces_of(
 def _unchanged(
     files: Sequence[File], log: str, moves: Sequence[Move]
 ) -> Sequence[File]:
-    """Return files that a source has read by the paths that they have now; refuse files that are lost."""
+    """Return files that a source has read by their present paths; refuse lost or changed ones."""
     for move in moves:
         files = [
             each._replace(uri=renamed(each.uri, move)) if move.log == log else each
@@ -519,7 +519,7 @@ def run_planned(
 
 
 def _refuse_lost(query: Query, logs: Logs, number: int, moves: Sequence[Move]) -> None:
-    """Refuse a batch of which files or records are lost; of those of a Delta table Spark says so."""
+    """Refuse a batch whose files or records are lost; for a Delta table Spark says so."""
     ends = ends_of(logs, number)
     before = ends_of(logs, number - 1) if number else {}
     for log, last in logs.until(number).items():
@@ -563,7 +563,7 @@ def batch(
         >>> batch(None, "ckpt/totals", 12, None)
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: checkpoints.batch(): spark is None; give a session, ...
+        sparkstream_kit.errors.InvalidInputError: checkpoints.batch(): spark is None; give a ...
     """
     check(batch, locals())
     logs = Logs(checkpoint(path))

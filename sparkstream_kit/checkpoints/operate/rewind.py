@@ -1,4 +1,4 @@
-"""`rewind`: set a checkpoint back to an earlier batch, so that its query runs the later batches again.
+"""Set a checkpoint back to an earlier batch, so that its query runs the later ones again.
 
 `sparkstream checkpoint rewind` calls `rewind`, which returns a `Rewind`. `set_aside`
 moves the later files of a checkpoint away before a batch gets another plan: Spark would
@@ -100,7 +100,7 @@ class Rewind:
         return "\n".join(lines)
 
     def _rows(self) -> list[str]:
-        """Return the lines about the rows that are replayed, and about what the sinks do with them."""
+        """Return the lines about the replayed rows, and what the sinks do with them."""
         first = self.to + 1
         anew = self.to + 1 + self.same
         lines = (
@@ -179,7 +179,7 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
         >>> rewind("ckpt/totals", to=12)
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
+        sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder ...
     """
     check(rewind, locals())
     root = checkpoint(path)
@@ -222,7 +222,7 @@ def check_unused(root: Path) -> None:
 
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Lock a checkpoint for the time of a block, so that no query of the kit starts on it meanwhile.
+    """Lock a checkpoint within a block, so that no query of the kit starts on it.
 
     Args:
         root: the folder of the checkpoint.
@@ -277,7 +277,7 @@ def _check_batch(logs: Logs, to: int) -> None:
 
 
 def _moves(logs: Logs, to: int, kept: Plan, *, last: int) -> list[Path]:
-    """Return the files that leave the checkpoint, with their checksums, in the order in which to move them.
+    """Return the files to move out of a checkpoint, in order, with their checksums.
 
     The commits are moved last: if a rewind is interrupted, a restart fails and the
     rewind can be run again.
@@ -363,7 +363,7 @@ def move(root: Path, files: Iterable[Path], backup: Path) -> None:
 
 
 def later_files(log: Path, number: int) -> list[Path]:
-    """Return a log's files with a greater number, the last one first and each after its checksum file.
+    """Return a log's files beyond a number, the last first, each after its checksum file.
 
     A checksum without its file is returned, too: Spark would take it for a file of
     another query.
@@ -397,7 +397,7 @@ def untrim(path: str | Path) -> int:
         >>> untrim("ckpt/totals")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
+        sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder ...
     """
     check(untrim, locals())
     root = checkpoint(path)

@@ -1,4 +1,4 @@
-"""Compare a changed query with what its earlier version has written, before it replaces that: `shadow`.
+"""Compare a changed query with what its earlier version has written, before it takes over.
 
 `start(…, dry_run="compare")` and the flag `--shadow` of jobs call `shadow`. It runs the
 changed query over what the checkpoint has read, on a new checkpoint in a temporary
@@ -74,7 +74,10 @@ _SAMPLE = "Sample"
 # The operators whose rows each come from one row of the input. The result of all others
 # can depend on how the input was cut into batches, as a sum of floating-point numbers
 # does by the order of the rows.
-_ROW_BY_ROW = r"CollectMetrics|Filter|Generate|Join|Project|ResolvedHint|\w*Relation\w*|SubqueryAlias|Union|View"
+_ROW_BY_ROW = (
+    r"CollectMetrics|Filter|Generate|Join|Project|ResolvedHint"
+    r"|\w*Relation\w*|SubqueryAlias|Union|View"
+)
 _OTHER_OPERATOR = rf"~(?!(?:{_ROW_BY_ROW})\b)"
 _BY_TIME = re.compile(r"\b(current_(?:timestamp|date|time)|localtimestamp|now)\(")
 
@@ -135,7 +138,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Planned:
-    """A query that `start(…, dry_run=True)` has checked and not started; printing it shows what would run.
+    """A query that `start(…, dry_run=True)` only checked; printing it shows what would run.
 
     Attributes:
         name: the query's name.
@@ -282,7 +285,7 @@ def shadow(
     keys: Sequence[str] = (),
     tolerance: float = 1e-9,
 ) -> Shadow:
-    """Compare a changed query with what the query of a checkpoint has written, without changing anything.
+    """Compare a changed query with what a checkpoint's query has written, changing nothing.
 
     The changed query runs over exactly the input that the checkpoint has read. What it
     would write is compared with what the targets of its sinks hold, at the last
@@ -345,7 +348,7 @@ def shadow(
         >>> shadow(None, sinks.console(), checkpoint="ckpt")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: checkpoints.shadow(): frame is None; give a DataFrame
+        sparkstream_kit.errors.InvalidInputError: checkpoints.shadow(): frame is None; give a ...
     """
     check(shadow, locals())
     query = Query(frame, name, mode, False, moved or {})
@@ -653,7 +656,7 @@ class _Replay:
         return Here(file_system.for_spark(self.folder / name), self.folder / name)
 
     def add(self, sink: Sink, schema: T.StructType) -> Write:
-        """Return what takes the batches in place of a sink, and keeps them if they can be read back."""
+        """Return what takes a sink's batches, and keeps them if they can be read back."""
         if sink.read is None:
             self.left_out.append(sink.kind)
             return lambda batch, _: batch.write.format("noop").mode("append").save()
@@ -662,7 +665,7 @@ class _Replay:
         return self.leaves[-1].write
 
     def keep_targets(self) -> int:
-        """Keep what the targets hold between two batches of the running query; return the last batch."""
+        """Keep what the targets hold between two batches of the query; return the last batch."""
         self.say("reading its targets between two batches")
 
         def kept() -> bool:
@@ -684,7 +687,7 @@ class _Replay:
         return logs.planned == logs.done == batch
 
     def run(self, at: int, write: Write) -> tuple[str, ...]:
-        """Run the query over what the checkpoint has read up to a batch; return what the reader must know."""
+        """Run the query over what was read up to a batch; return what the reader must know."""
         query = self.query
         logs = self.logs
         made = self.folder / "checkpoint"
@@ -776,6 +779,6 @@ def _depends_on_batches(query: Query) -> bool:
 
 
 def _takes(sink: Sink) -> bool:
-    """Return whether a sink, or one inside it, changes each batch before it writes it, as by `taking`."""
+    """Return whether a sink, or one inside it, changes batches before writing, as by `taking`."""
     is_same = [part.kind == sink.kind for part in sink.parts]
     return is_same == [True] or any(map(_takes, sink.parts))

@@ -165,7 +165,7 @@ def show(path: str | Path) -> Checkpoint:
         >>> show("ckpt/totals")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
+        sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder ...
     """
     check(show, locals())
     logs = Logs(checkpoint(path))
@@ -233,7 +233,7 @@ def _sources(logs: Logs, ended: Plan | None, last: Plan) -> Iterator[Source]:
 
 
 def _sizes(root: Path) -> dict[str, int]:
-    """Return the size of each folder of a checkpoint in bytes, the largest first, without checksum files."""
+    """Return the bytes of each folder of a checkpoint, largest first, without checksum files."""
     sizes: Counter[str] = Counter()
     for folder, _, names in os.walk(root):
         part = Path(folder).relative_to(root).parts
@@ -245,7 +245,7 @@ def _sizes(root: Path) -> dict[str, int]:
 
 
 def _at(seconds: float) -> datetime | None:
-    """Return a Unix time in seconds as a UTC datetime; None for one that Python cannot hold (year 20000)."""
+    """Return a Unix time as a UTC datetime; None if Python cannot hold it (year 20000)."""
     with suppress(OSError, OverflowError, ValueError):
         return datetime.fromtimestamp(seconds, UTC)
     return None
@@ -276,7 +276,7 @@ def _size(number: float) -> str:
 
 
 def file_lines(found: Sequence[Input]) -> list[str]:
-    """Return a line with the size and path of each of the first five files, and one line for the rest.
+    """Return a line with size and path for each of the first five files, and one for the rest.
 
     A file that no longer exists has "gone" in place of its size; one on another file
     system has nothing.

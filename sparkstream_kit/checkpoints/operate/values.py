@@ -1,4 +1,4 @@
-"""Put the rows of a target beside those of a changed query, for `shadow`: compare values, and cast none.
+"""Put a target's rows beside a changed query's, for `shadow`: compare values, cast none.
 
 A target may not keep Spark's types, as CSV, JSON and SQL do not. Then the query's rows
 are brought into the form that the sink would give them (`Form.written`), and both sides
@@ -104,7 +104,7 @@ def side_by_side(
 def _said_by_the_target(
     old: DataFrame, names: Sequence[str]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Return a phrase for each column that has another type in the target than the query would give it.
+    """Return a phrase for each column that has another type in the target than in the query.
 
     Returns:
         Those that cannot hold all values of the query's type, and those that can.
@@ -127,7 +127,7 @@ def _kept(rows: DataFrame, path: str) -> DataFrame:
 
 @dataclass(frozen=True)
 class _Readable:
-    """The columns of texts: those that have values of the query's types, and a phrase for those that do not.
+    """Columns of texts: those with values of the query's types, and a phrase for the others.
 
     Attributes:
         values: the query's type of each column whose texts all are values of it, on
@@ -148,7 +148,7 @@ def _readable(
     form: Form,
     folder: str,
 ) -> _Readable:
-    """Find the columns whose texts are values of the query's types: written again, they are the same."""
+    """Find the columns whose texts are values of the query's types, the same if rewritten."""
     asked = {}
     for name in names:
         is_text = all(
@@ -182,7 +182,7 @@ def _same_again(
     form: Form,
     folder: str,
 ) -> set[str]:
-    """Return the columns whose texts stay the same if they are read as values, and these written."""
+    """Return the columns whose texts are the same when read as values and written again."""
     columns = []
     for field in wanted:
         value = (
@@ -208,7 +208,7 @@ def _parsed(form: Form, name: str, kind: T.DataType) -> Column | None:
 def _values(
     names: Sequence[str], readable: Mapping[str, T.DataType], form: Form
 ) -> list[Column]:
-    """Return the columns that both sides have, with values in place of their texts where these are some."""
+    """Return the columns of both sides, with values in place of texts that are values."""
     columns = []
     for name in names:
         value = _parsed(form, name, readable[name]) if name in readable else None

@@ -1,4 +1,6 @@
-"""A Delta table in a local folder, written with delta-rs from the driver's Python, without Delta's jars.
+"""A Delta table in a local folder, written with delta-rs instead of Delta's jars.
+
+The library writes from the driver's Python.
 
 `RustTable` implements `_tables.Table`; `sinks.delta` chooses it for a session without
 Delta's extension. Only this module imports the library (`deltalake`), so it is needed
@@ -79,7 +81,10 @@ class RustTable:
         return command(set_back, self.place, query, batch)
 
     def _now(self) -> DeltaTable | None:
-        """Return the table in its newest version, with the commits of others; None if there is no table."""
+        """Return the newest version of the table; None if there is no table.
+
+        It has the commits of others, too.
+        """
         if not DeltaTable.is_deltatable(self.place):
             self._known = None
         elif self._known is None or self._stat() != self._newest:
@@ -131,7 +136,9 @@ class RustTable:
         return None
 
     def _being_made(self) -> DeltaTable | None:
-        """Wait for a table that another query is creating: its log folder exists before its first commit.
+        """Wait for the first commit of a table that another query is creating.
+
+        The folder of its log exists before that commit.
 
         Returns:
             The table; None if there is no log folder, or if no commit has followed
@@ -145,7 +152,7 @@ class RustTable:
         return None
 
     def _check_partitions(self, columns: T.StructType, names: list[str]) -> None:
-        """Refuse partitions by a type of which delta-rs writes texts into the log that nobody can read."""
+        """Refuse partitions by types that delta-rs writes into the log unreadably."""
         for name in names:
             kind = columns[name].dataType
             if isinstance(
@@ -167,7 +174,7 @@ class RustTable:
         return str(self._loaded().metadata().id)
 
     def last_batch(self, query: str) -> int | None:
-        """Return the last batch of a query, with whichever writer it was written; None before the first."""
+        """Return a query's last batch, by any writer; None before the first."""
         return (
             None
             if self._known is None
@@ -175,7 +182,7 @@ class RustTable:
         )
 
     def history(self) -> Iterator[str | None]:
-        """Return the `userMetadata` of the newest commits, newest first, at most `HISTORY` of them."""
+        """Return the `userMetadata` of up to `HISTORY` newest commits, newest first."""
         commits = [] if self._known is None else self._known.history(HISTORY)
         return (commit.get("userMetadata") for commit in commits)
 
@@ -299,7 +306,7 @@ class RustTable:
                 )
 
     def _far(self, rows: pa.Table) -> list[str]:
-        """Return the columns that have years beyond 9999, in these rows or in those that a merge moves.
+        """Return the columns with years beyond 9999, also in rows that a merge moves.
 
         They are noted in the table when they get the first such value.
         """

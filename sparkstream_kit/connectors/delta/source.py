@@ -31,7 +31,7 @@ def delta(
     max_files_per_trigger: int | None = None,
     **options: Any,
 ) -> DataFrame:
-    """Stream the rows that are added to a Delta table, or all of its changes; replayable, so exactly once.
+    """Stream a Delta table's new rows, or all its changes; replayable, so exactly once.
 
     The session needs Delta's jars: `get_session(…, connectors=["delta"])`.
 

@@ -97,7 +97,7 @@ def is_extended(spark: SparkSession) -> bool:
 
 
 def set_back(place: str, query: str, batch: int) -> None:
-    """Reset a query's last batch in a Delta table, so that the query writes the later batches again.
+    """Reset a query's last batch in a Delta table, to write the later ones again.
 
     Messages of `sinks.delta` print a command that calls this function. The rows of the
     later batches stay in the table: delete them first, unless the query overwrites
@@ -168,7 +168,10 @@ _NAME = re.compile(
 
 
 class SparkTable:
-    """A Delta table in a folder or in the catalog, written with Delta's jars; see `Table` for the methods."""
+    """A Delta table in a folder or the catalog, written with Delta's jars.
+
+    See `Table` for the methods.
+    """
 
     format = DELTA
 
@@ -184,7 +187,9 @@ class SparkTable:
 
     @property
     def place(self) -> str:
-        """The path of its folder, with the scheme: without one, Delta could take another file system.
+        """The path of its folder, with the scheme.
+
+        Without a scheme, Delta could take another file system.
 
         Raises:
             InvalidInputError: a table of the catalog has another format.
@@ -242,7 +247,7 @@ class SparkTable:
         return self._spark.sql(f"DESCRIBE DETAIL {self._sql_name()}").collect()[0]
 
     def last_batch(self, query: str) -> int | None:
-        """Return the last batch of a query, with whichever writer it was written; None before the first."""
+        """Return a query's last batch, by any writer; None before the first."""
         return self._written[query] if query in self._written else self._in_log(query)
 
     def _in_log(self, query: str) -> int | None:
@@ -277,7 +282,7 @@ class SparkTable:
         return None
 
     def history(self) -> list[str | None]:
-        """Return the `userMetadata` of the newest commits, newest first, at most `HISTORY` of them."""
+        """Return the `userMetadata` of up to `HISTORY` newest commits, newest first."""
         commits = self._spark.sql(
             f"DESCRIBE HISTORY {self._sql_name()} LIMIT {HISTORY}"
         )

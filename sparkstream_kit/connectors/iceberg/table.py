@@ -102,7 +102,10 @@ _IN_UTC: dict[str, Any] = (
 
 
 class _FarError(KitError):
-    """A date or time is outside the years 1 to 9999, of which pyiceberg makes statistics and partitions."""
+    """A date or time is outside the years 1 to 9999.
+
+    pyiceberg makes statistics and partitions of these years alone.
+    """
 
 
 class _Foreign(T.DataType):
@@ -203,7 +206,10 @@ class IcebergTable:
         return self._loaded
 
     def _now(self) -> Table | None:
-        """Return the table in its newest version, with the commits of others; None if there is no table."""
+        """Return the newest version of the table; None if there is no table.
+
+        It has the commits of others, too.
+        """
         self._known = None
         if self._file is not None and not self._file.exists():
             return None  # nor does a look make the catalog
@@ -260,7 +266,9 @@ class IcebergTable:
         return str(self._table.metadata.table_uuid)
 
     def last_batch(self, query: str) -> int | None:
-        """Return the last batch of a query: that of the newest snapshot with one, from the current one back.
+        """Return the last batch of a query: that of the newest snapshot that has one.
+
+        The snapshots are those from the current one back.
 
         If none of them has one, the property is asked, but only if all of them are
         newer than its batch: its snapshot has expired then. Otherwise the table was
@@ -317,7 +325,10 @@ class IcebergTable:
             )
 
     def note(self, properties: dict[str, str]) -> None:
-        """Set properties of the table, in a commit with an empty snapshot, as only snapshots conflict."""
+        """Set properties of the table, in a commit with an empty snapshot.
+
+        Only snapshots conflict with the commits of others.
+        """
         with self._changed() as change:
             change.append(self._columns().empty_table(), snapshot_properties=properties)
             change.set_properties(properties)
@@ -369,19 +380,22 @@ class IcebergTable:
                 ExpireSnapshots(change).by_ids(old).commit()
 
     def marks(self, query: str, batch: int) -> dict[str, str]:
-        """Return what the next commit says of a query's last batch, in its summaries and the properties."""
+        """Return the properties that tell which batch of a query is the last.
+
+        The next commit notes them in its summaries and in the table's properties.
+        """
         return {
             f"{_BATCH}{query}": str(batch),
             f"{_AFTER}{query}": str(self._table.last_sequence_number),
         }
 
     def _columns(self, *names: str) -> pa.Schema:
-        """Return the Arrow types of columns, in the order of their names; of all of them without names."""
+        """Return the Arrow types of columns in the given order; without names, of all."""
         schema = schema_to_pyarrow(self._table.schema(), include_field_ids=False)
         return pa.schema([schema.field(name) for name in names or schema.names])
 
     def _old(self) -> list[int]:
-        """Return the snapshots that are older than the newest ones, without heads of branches and tags."""
+        """Return old snapshots: not the newest, and no heads of branches or tags."""
         heads = {ref.snapshot_id for ref in self._table.refs().values()}
         snapshots = sorted(
             self._table.snapshots(), key=lambda snapshot: snapshot.timestamp_ms
@@ -393,12 +407,15 @@ class IcebergTable:
         ]
 
     def set_back(self, query: str, batch: int) -> str:
-        """Return a command that makes `batch` the query's last batch; see the function `set_back`."""
+        """Return a command that makes `batch` the query's last batch.
+
+        It calls the function `set_back`.
+        """
         return command(set_back, self._name, query, batch, self._given)
 
 
 def set_back(name: str, query: str, batch: int, catalog: str | dict[str, str]) -> None:
-    """Reset a query's last batch in an Iceberg table, so that the query writes the later batches again.
+    """Reset a query's last batch in an Iceberg table, to write the later ones again.
 
     Messages of `sinks.iceberg` print a command that calls this function. The rows of
     the later batches stay in the table: remove them first, unless the query overwrites
@@ -426,7 +443,7 @@ def set_back(name: str, query: str, batch: int, catalog: str | dict[str, str]) -
 def _cleared(
     change: Transaction, table: Table, rows: pa.Table, target: Target
 ) -> pa.Table:
-    """Delete the rows that a batch replaces or touches, and return the rows to write in their place.
+    """Delete the rows that a batch replaces or touches, and return those to write.
 
     These are the batch's rows and, for `upsert`, the others that have been deleted with
     those that it has: all whose keys are between the least and the greatest of the
@@ -475,7 +492,7 @@ def _loses_null(values: pa.Array) -> bool:
 
 
 def _range(rows: pa.Table, keys: tuple[str, ...]) -> BooleanExpression:
-    """Return what is true of all rows whose keys are between the least and the greatest of a batch."""
+    """Return what is true of rows with keys from a batch's least to its greatest."""
     found: BooleanExpression = AlwaysTrue()
     for key in keys:
         values = rows[key]

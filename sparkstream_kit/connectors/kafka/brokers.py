@@ -1,4 +1,6 @@
-"""Ask Kafka's brokers about topics and offsets, through the Kafka classes in Spark's JVM, and guard a start.
+"""Ask Kafka's brokers about topics and offsets, with the classes in Spark's JVM.
+
+The answers guard a start.
 
 So the kit reaches Kafka with the same settings as Spark does, and needs no library of
 its own. `client` opens an admin client on a classic session. On Spark Connect the JVM
@@ -90,7 +92,7 @@ def refuse_shown(caller: str, options: Mapping[str, object]) -> None:
 
 
 def can_ask(spark: SparkSession) -> bool:
-    """Return whether `client` can be used with a session: only a classic session has a JVM in reach."""
+    """Return whether `client` works with a session: only a classic one reaches a JVM."""
     return java(spark) is not None
 
 
@@ -106,7 +108,10 @@ class Client:
         return sorted(self._admin.listTopics().names().get())
 
     def matching(self, pattern: str) -> list[str]:
-        """Return the names of the topics that match a Java regular expression, as `subscribePattern` does."""
+        """Return the topics whose names match a Java regular expression.
+
+        Spark's `subscribePattern` selects topics in the same way.
+        """
         expression = self._java.java.util.regex.Pattern.compile(pattern)
         return [name for name in self.names() if expression.matcher(name).matches()]
 
@@ -128,7 +133,7 @@ class Client:
         return found
 
     def earliest(self, of: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        """Return the offset of the first record that Kafka still has, by topic and number of a partition."""
+        """Return the offset of the first record still there, by topic and partition."""
         return self._offsets(
             of, self._java.org.apache.kafka.clients.admin.OffsetSpec.earliest()
         )
@@ -153,7 +158,7 @@ class Client:
         }
 
     def commit(self, group: str, offsets: Mapping[str, Mapping[str, int]]) -> None:
-        """Commit the next offset of each partition, by topic, to a consumer group without members."""
+        """Commit next offsets, by topic and partition, to a group without members."""
         kafka = self._java.org.apache.kafka
         found = {
             kafka.common.TopicPartition(
@@ -291,7 +296,7 @@ GO_ON = "to go on without: sources.kafka(…, failOnDataLoss=False)"
 
 
 def question(query: Query, logs: Logs) -> Iterator[Answer]:
-    """Refuse Kafka topics that were deleted and made again, or that have lost records still to be read.
+    """Refuse Kafka topics that were made again, or have lost records still to be read.
 
     Lost records are only remarked if the source has `failOnDataLoss=False`. The ids of
     the topics are noted; on Spark Connect, where Kafka cannot be asked, the ids of the
@@ -333,7 +338,7 @@ def question(query: Query, logs: Logs) -> Iterator[Answer]:
 
 
 def hearer(query: Query) -> Callable[[StreamingQueryProgress], None]:
-    """Return what commits the offsets of a committed batch to the consumer groups of the query's sources.
+    """Return a function that commits a batch's offsets to the sources' consumer groups.
 
     The offsets are never read back. If Kafka refuses them, a warning says why, and the
     query goes on.
@@ -361,7 +366,7 @@ def hearer(query: Query) -> Callable[[StreamingQueryProgress], None]:
 
 
 class Topics:
-    """A Kafka source of a query: the topics that it reads now, and the offsets at which it continues.
+    """A Kafka source of a query: its topics now, and the offsets where it continues.
 
     Args:
         client: the client of the source's brokers.
@@ -416,7 +421,7 @@ class Topics:
         ]
 
     def losses(self) -> Iterator[str]:
-        """Yield a sentence for the topics, and for the records of each, that the query can no longer read."""
+        """Yield sentences on topics and records that the query can no longer read."""
         gone = sorted(set(self._offsets) - set(self.topics))
         left = sorted(self._client.topics(gone)) if gone else []
         deleted = [name for name in gone if name not in left]

@@ -1,4 +1,4 @@
-"""Topics of Kafka as a sink: by Spark's own writer, at least once, or by transactions, exactly once.
+"""Kafka topics as a sink: at least once by Spark's writer, exactly once by transactions.
 
 `kafka`, the only public function (`sinks.kafka`), describes the sink. `start` then
 calls `_Target.open` for Spark's writer of batches, or `_Target.stream` for the
@@ -258,7 +258,7 @@ class _Target:
         return partial(_write, self, location)
 
     def stream(self, frame: DataFrame) -> DataStreamWriter:
-        """Check the columns and the topic, and return Spark's own stream writer, for the real-time trigger.
+        """Check columns and topic, and return Spark's writer for the real-time trigger.
 
         Raises:
             InvalidInputError: a column or the topic does not exist or cannot be used.
@@ -270,12 +270,15 @@ class _Target:
 
     @property
     def all_options(self) -> dict[str, Any]:
-        """All options of Spark's writer: the user's, the brokers, and the topic if it is that of all rows."""
+        """All options of Spark's writer: the user's, brokers, and the topic of all rows.
+
+        The topic is left out if each row can have one of its own.
+        """
         topic = {} if self.to else {"topic": self.topic}
         return {**self.options, "kafka.bootstrap.servers": self.servers, **topic}
 
     def records(self, frame: DataFrame, **more: Column) -> DataFrame:
-        """Return the records of some rows, in the columns that Spark's writer takes, and `more` columns."""
+        """Return rows as records: the columns of Spark's writer, and `more` columns."""
         columns = {"value": self.value_column, "key": self.key_column, **more}
         if self.partition:
             columns["partition"] = column(self.partition).cast("int")
@@ -320,7 +323,9 @@ class _Target:
         )
 
     def check(self, frame: DataFrame) -> None:
-        """Refuse a topic or columns that do not exist, or that cannot be a key, a value or a field of JSON.
+        """Refuse a topic or columns that do not exist, or cannot be used in a record.
+
+        Columns can become the key, the value, or fields of JSON in the value.
 
         Raises:
             InvalidInputError: the topic or a column does not exist, its type has no
@@ -387,7 +392,9 @@ def _write(
 
 
 def _numbered(records: DataFrame, by: str) -> DataFrame:
-    """Append a number to the id of each record, so that records with the same key and value have unique ids.
+    """Append a number to each record's id, so that equal records have different ids.
+
+    Equal records have the same key and value.
 
     The numbers of equal records are interchangeable, so their order does not matter.
     The shuffle brings all records of a key into one task; they are sorted back into

@@ -1,4 +1,4 @@
-"""Topics of Kafka as a source: Spark's own Kafka reader, with checks that run before the query does.
+"""Kafka topics as a source: Spark's own reader, with checks before the query runs.
 
 Spark reports a wrong topic, a failed log-in or a broker that does not answer late or
 never. `kafka`, the only public function (`sources.kafka`), checks its arguments, asks
@@ -118,7 +118,7 @@ def kafka(
         >>> kafka(None, "localhost:9092", "sales")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: sources.kafka(): spark is None; give a session, such as ...
+        sparkstream_kit.errors.InvalidInputError: sources.kafka(): spark is None; ...
     """
     check(kafka, locals())
     names = [topics] if isinstance(topics, str) else list(topics)
@@ -249,7 +249,7 @@ def _check_broker(
     names: Sequence[str],
     starting: object,
 ) -> None:
-    """Ask the brokers for the topics, and for the offsets in `starting`; refuse those that do not exist.
+    """Refuse topics, and offsets in `starting`, that the brokers do not have.
 
     On Spark Connect only the server reaches Kafka, so an empty read by Spark stands in
     for the questions.
@@ -309,7 +309,7 @@ def _check_offsets(
     wanted: Mapping[str, Mapping[str, int]],
     there: Mapping[str, brokers.Topic],
 ) -> None:
-    """Refuse offsets in `starting` that a partition does not have, and partitions without an offset.
+    """Refuse offsets in `starting` that do not exist, and partitions without an offset.
 
     Raises:
         InvalidInputError: the partitions given are not exactly those of the topic, or

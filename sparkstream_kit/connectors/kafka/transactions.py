@@ -1,4 +1,6 @@
-"""Write each batch to Kafka in one transaction with its ledger record, by a producer of confluent-kafka.
+"""Write each batch to Kafka in one transaction with its record in the ledger.
+
+A producer of confluent-kafka makes the transaction.
 
 The ledger is a compacted topic with one partition. Its last committed record with the
 key `TOPIC/QUERY` says which batch of the query is in the topic. Kafka's own fence holds
@@ -102,13 +104,16 @@ _SMALL_PACKAGES = {"batch.size": "16384"}
 
 
 def settings_of(options: Mapping[str, Any]) -> dict[str, str]:
-    """Return the options of Kafka's Java client, as `sinks.kafka` takes them, as settings of librdkafka.
+    """Translate options of Kafka's Java client to settings of librdkafka.
+
+    The options are those that `sinks.kafka` takes.
 
     Examples:
         >>> login = 'org.apache.…PlainLoginModule required username="a" password="b";'
         >>> settings_of({"kafka.linger.ms": 5, "kafka.sasl.jaas.config": login})
         {'linger.ms': '5', 'sasl.username': 'a', 'sasl.password': 'b'}
-        >>> settings_of({"kafka.ssl.truststore.type": "PEM", "kafka.ssl.truststore.certificates": "-----B…"})
+        >>> store = "kafka.ssl.truststore"
+        >>> settings_of({f"{store}.type": "PEM", f"{store}.certificates": "-----B…"})
         {'ssl.ca.pem': '-----B…'}
     """
     given = {
@@ -243,7 +248,10 @@ class Target:
             ] or str(self.where)
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
-        """Give a query its next epoch, and take its transactional id: no older driver can commit any more."""
+        """Give a query its next epoch: from now on no older driver can commit.
+
+        For this it takes the query's transactional id.
+        """
         with self._told(InvalidInputError):
             for left in (2, 1, 0):
                 writer = _writers[self.servers, self.topic, query] = _Writer(
@@ -289,7 +297,7 @@ class Target:
     def _tried(
         self, batch: Batch, frame: DataFrame, more: Mapping[str, str] | None = None
     ) -> _Undelivered | None:
-        """Write a batch or skip it; return why Kafka has not taken it, if it can be tried again at once.
+        """Write or skip a batch; return why it failed, if it can be tried again at once.
 
         Args:
             batch: the batch.
@@ -340,7 +348,10 @@ class Target:
 
     @property
     def _without_ledger(self) -> str:
-        """What is said when the ledger is removed while a query runs; nothing is committed without it."""
+        """The message for a ledger that was removed while a query runs.
+
+        Nothing is committed without the ledger.
+        """
         return (
             f"the ledger of {self.where}, topic {self.ledger}, is gone; restore it, or"
             " start again: the next start makes a new one, and says how to go on"
@@ -417,7 +428,7 @@ class Target:
         )
 
     def _read(self, message: Message, found: dict[str, _Entry]) -> None:
-        """Put the entry of a record of the ledger into those that were found; None removes an entry.
+        """Add the entry of a ledger's record to those found; None removes an entry.
 
         Raises:
             InvalidInputError: no ledger has such a record.
@@ -552,7 +563,7 @@ class _Writer:
         self.commit({"batch": batch.number, "plan": batch.plan, "rows": rows})
 
     def _send_rows(self, records: Iterable[tuple[Any, ...]]) -> None:
-        """Hand the records of rows to the producer: value, key, partition, headers and topic of each.
+        """Give records to the producer: value, key, partition, headers, topic of each.
 
         Raises:
             InvalidInputError: a row has a partition, a header or a topic that it must
@@ -610,7 +621,9 @@ class _Writer:
                     raise
 
     def commit(self, entry: _Entry) -> None:
-        """Commit the transaction, with an entry in the ledger that is added to the query's former entry.
+        """Commit the transaction, with an entry in the ledger.
+
+        The entry is added to the query's former entry.
 
         Raises:
             InvalidInputError: a topic was made again since the query has written to it.

@@ -158,7 +158,7 @@ def moved(
     *,
     refresh: float = float("inf"),
 ) -> Offset:
-    """Return the offset after the records that were found; the unchanged offset if nothing was found.
+    """Return the offset after the records found; the same offset if nothing was found.
 
     The end of a closed shard counts as found, too. Spark runs a batch only if the
     offset changes.
@@ -235,7 +235,7 @@ def made_again(offset: Offset, listed: Mapping[str, Shard]) -> bool:
 
 
 def gone(offset: Offset, listed: Mapping[str, Shard]) -> list[str]:
-    """Return the ids of shards that the stream no longer has and that were not read to their ends."""
+    """Return the ids of shards that are gone and were not read to their ends."""
     known = offset["shards"].items()
     return sorted(
         name for name, shard in known if name not in listed and not shard.get("ended")
@@ -301,7 +301,7 @@ class Page(NamedTuple):
 
 
 def address(endpoint: str | None) -> str | None:
-    """Choose the address of the service: the given one, else that of the environment, else boto3's own.
+    """Choose the service's address: the given one, the environment's, or boto3's own.
 
     Args:
         endpoint: the address that the user gave. None: take it from
@@ -371,7 +371,7 @@ class Service:
         )
 
     def shards(self) -> dict[str, Shard]:
-        """Return the stream's shards by id; closed shards are listed while they may still have records."""
+        """Return the stream's shards by id, also closed ones that may have records."""
         found: dict[str, Shard] = {}
         which = {"StreamName": self.stream}
         while which:
@@ -437,7 +437,7 @@ class Service:
         return str(_client(*self._place).meta.endpoint_url)
 
     def call(self, action: str, **given: Any) -> Any:
-        """Make a call with boto3's client, and repeat it for `retry_for` seconds if it may succeed later.
+        """Call boto3's client, and repeat this for `retry_for` seconds if it may help.
 
         Args:
             action: the name of the client's method, such as "get_records".
@@ -503,12 +503,18 @@ class Service:
             wait = min(2 * wait, _LONGEST_WAIT)
 
     def _invalid(self, line: str) -> InvalidInputError:
-        """Return an error, and drop the client, so that the next call uses credentials corrected by then."""
+        """Return an error, and drop the client.
+
+        So the next call uses credentials that were corrected by then.
+        """
         _clients.pop(self._place, None)
         return InvalidInputError(line)
 
     def _refusal(self, action: str, code: str) -> str:
-        """Return a one-line message for a refused call, without Kinesis's text, which may contain a key."""
+        """Return a one-line message for a refused call.
+
+        The text of Kinesis is left out, because it may contain a key.
+        """
         called = "".join(word.title() for word in action.split("_"))
         if code == "ResourceNotFoundException":
             fix = "create it first, or correct the name or the region"
@@ -548,7 +554,7 @@ def _client(region: str | None, endpoint: str | None) -> Any:
 
 
 def _clock(answer: dict[str, Any]) -> float:
-    """Return the service's time from an answer, rounded down to a second; without one, this machine's."""
+    """Return the time in an answer, in whole seconds; without one, this machine's."""
     said = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
     return parsedate_to_datetime(said).timestamp() if said else float(int(time.time()))
 
@@ -609,7 +615,7 @@ class Ahead:
         self._turn = 0
 
     def leave_out(self, since: float) -> None:
-        """Ignore new records, and let each look continue until it finds a record or the end of all shards.
+        """Ignore new records; let a look go on until a record or the end of all shards.
 
         Args:
             since: ignore records that arrive at this time (seconds since 1970) or
@@ -706,7 +712,7 @@ class Ahead:
         return taken, more
 
     def _take(self, page: Page, track: _Track, found: Found) -> int:
-        """Add the records of a page to `found`, except those that arrived too late; return their number."""
+        """Add a page's records that arrived in time to `found`; return their number."""
         arrived = [
             record["ApproximateArrivalTimestamp"].timestamp() for record in page.records
         ]

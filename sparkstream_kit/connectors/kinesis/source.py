@@ -72,7 +72,7 @@ _NEW = "start on a new checkpoint"
 
 
 class KinesisSource(DataSource):
-    """The data source that Spark looks up by its name; its options are those that `kinesis` sets."""
+    """The data source that Spark finds by its name, with the options `kinesis` sets."""
 
     @classmethod
     def name(cls) -> str:
@@ -80,7 +80,9 @@ class KinesisSource(DataSource):
         return NAME
 
     def schema(self) -> str:
-        """Return the columns as DDL; also asks for the stream, so that a problem shows when a source is made.
+        """Return the columns as DDL; also check that the stream can be read.
+
+        So a problem shows when a source is made.
 
         Raises:
             InvalidInputError: the stream does not exist or cannot be read.
@@ -181,7 +183,9 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
         return service.moved(begin, found, shards, refresh=state.stream.keeps / _PARTS)
 
     def reportLatestOffset(self) -> Offset | None:
-        """Report in the query's progress how many seconds it is behind; called by Spark 4.2 and later.
+        """Report how many seconds the query is behind, for its progress.
+
+        Spark 4.2 and later call this.
 
         Returns:
             `stream` (the name) and `seconds_behind`; None if unknown.
@@ -206,7 +210,7 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
     # --- called by Spark in a task
 
     def read(self, partition: InputPartition) -> Iterator[tuple[Any, ...]]:
-        """Yield the records of one partition as rows of the source's schema, in the order of the shard.
+        """Yield a partition's records as rows of the schema, in the order of the shard.
 
         Raises:
             InvalidInputError: the stream no longer has all records of the range, and
@@ -388,7 +392,7 @@ def kinesis(
         >>> kinesis(None, "sales")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: sources.kinesis(): spark is None; give a session, ...
+        sparkstream_kit.errors.InvalidInputError: sources.kinesis(): spark is None; ...
     """
     check(kinesis, locals())
     if not _NAME.fullmatch(stream):

@@ -1,4 +1,6 @@
-"""Collections of MongoDB, each batch written once by conditions in the documents and a ledger beside them.
+"""Collections of MongoDB as a sink that writes each batch once.
+
+Conditions in the documents, and a ledger beside them, see to that.
 
 `sink` has the public function `sinks.mongodb`, which checks its arguments and builds
 the `Sink`. `collection` writes the batches; it needs pymongo, and is imported only when

@@ -86,7 +86,10 @@ class Address:
 
     @property
     def known_as(self) -> str:
-        """The address in one spelling, whatever the order of its hosts; this machine's own is localhost."""
+        """The address in one spelling, whatever the order of its hosts.
+
+        This machine's own address is localhost.
+        """
         _, _, hosts = self.shown.removesuffix(f"/{self.database}").partition("://")
         return f"{','.join(sorted(map(_at, hosts.split(','))))}/{self.database}"
 
@@ -140,7 +143,9 @@ def parse(url: str, database: str | None, collection: str) -> Address:
 
 @contextmanager
 def connected(address: Address) -> Iterator[Database[dict[str, Any]]]:
-    """Connect to a database for a `with` block, and report errors in one line, without the URL's secrets.
+    """Connect to a database for a `with` block, and report errors in one line.
+
+    The secrets of the URL are left out of the line.
 
     Raises:
         InvalidInputError: the URL cannot be used, or the server refuses the log-in; a
@@ -195,7 +200,7 @@ def _told(error: Exception, where: str, address: Address) -> KitError:
 
 
 def cause(error: object, address: Address) -> str:
-    """Return the text of an error in one line of at most 300 characters, without the URL's secrets."""
+    """Return an error in one line of up to 300 characters, without the URL's secrets."""
     text = " ".join(str(error).split())
     # Cut what pymongo appends to the error: its settings, and a description of all
     # servers; and values.
@@ -262,7 +267,7 @@ class Target:
             return ledger.plan_of(coming)
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
-        """Give a query its next epoch: from now on no older driver of the query can finish a batch."""
+        """Give a query its next epoch, so that no older driver can finish a batch."""
         with connected(self.address) as database:
             _Ledger(database, self).take(query, driver)
 
@@ -380,7 +385,7 @@ class _Ledger(Entries):
         return ((self._seen or {}).get("info") or {}).get("uuid") or True
 
     def check_same(self, query_id: str | None) -> None:
-        """Refuse a collection that was made again, or emptied, after the query had written rows to it.
+        """Refuse a collection that was made again or emptied after the query wrote rows.
 
         Raises:
             InvalidInputError: the collection lacks rows of this query.
@@ -442,7 +447,7 @@ class _Ledger(Entries):
         )
 
     def _is_another(self, noted: Any) -> bool:
-        """Return whether the collection is another one than the noted one, as far as the server says it."""
+        """Return whether the collection is not the noted one, if the server says it."""
         now = self._identity()
         return now is not True and noted not in (None, True, now)
 
@@ -488,7 +493,7 @@ class _Ledger(Entries):
             self._claim(batch)
 
     def _mine(self, batch: Batch) -> _Document:
-        """Return the filter of an update that must fail if a newer driver of the query has started."""
+        """Return the filter of an update that fails once a newer driver has started."""
         return {**self._me, f"queries.{batch.query}.driver": batch.driver}
 
     def superseded(self, batch: Batch) -> InvalidInputError:
@@ -512,7 +517,7 @@ class _Ledger(Entries):
         return True
 
     def _claim(self, batch: Batch) -> None:
-        """Add a query to the ledger before its first batch, unless the ledger changes at the same moment.
+        """Add a query to the ledger before its first batch, unless the ledger changes.
 
         In that case nothing is added, and `begin` tries again.
 
@@ -575,7 +580,7 @@ class _Ledger(Entries):
 
 
 def _named_in(info: Any) -> Iterator[str]:
-    """Yield the fields that a rule of the server's asks for or refuses; their values are left out."""
+    """Yield the names of fields that a rule of the server asks for or refuses."""
     if isinstance(info, dict):
         yield from info.get("missingProperties", ())
         if "propertyName" in info:
@@ -608,7 +613,7 @@ class _Writer:
         self.sent = 0
 
     def clear(self) -> None:
-        """Delete documents of this batch from earlier attempts, and of later batches from before a rewind.
+        """Delete documents of earlier attempts, and of later batches before a rewind.
 
         For `append` only, where a document's `_id` holds the number of its batch.
         """
@@ -692,7 +697,7 @@ class _Writer:
     def _refused(
         self, changes: Iterable[Any], documents: list[_Document]
     ) -> list[_Document]:
-        """Send changes to the server, and return the documents that it refused because their `_id` exists.
+        """Send changes, and return the documents refused because their `_id` exists.
 
         Args:
             changes: the changes, one for each document.

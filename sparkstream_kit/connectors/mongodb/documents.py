@@ -143,7 +143,7 @@ class Encoder:
             yield dict(zip(self._names, row, strict=True))
 
     def _maker(self, kind: T.DataType) -> Callable[[Any], Any] | None:
-        """Return the function that converts a value of `_plain` for MongoDB; None to keep the value."""
+        """Return what converts a value of `_plain` for MongoDB; None to keep it."""
         if kind.typeName() in _AS_THEY_ARE:
             return None
         make = self._makes.get(kind.typeName(), self._text)

@@ -1,4 +1,4 @@
-"""Posts over HTTP: a feeder that keeps them in a folder, the spool, and a source that reads the spool.
+"""Posts over HTTP: a feeder keeps them in a folder, the spool, and a source reads it.
 
 A stream over HTTP cannot be read twice, so Spark alone could not replay a batch of it.
 The feeder therefore writes the posts to files first, and Spark's file source reads

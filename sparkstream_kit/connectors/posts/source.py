@@ -1,4 +1,4 @@
-"""Posts over HTTP as a source: Spark's own file source on a spool, and the feeder that fills the spool.
+"""Posts over HTTP as a source: Spark's file source on a spool, which a feeder fills.
 
 `posts` is the public function (`sources.posts`). With a URL it starts a `Feeder` in a
 thread of the driver; `sparkstream feed posts` runs the same class. A feeder uses two
@@ -160,7 +160,7 @@ class Feeder:
     # --- in the calling thread: write the posts that have arrived to the spool
 
     def run(self, stop: threading.Event) -> Facts:
-        """Feed until `stop` is set, write the posts that have arrived, and return the spool's totals.
+        """Feed until `stop` is set, write what has arrived, and return the totals.
 
         Args:
             stop: set this event, in another thread or a signal handler, to end the
@@ -248,7 +248,10 @@ class Feeder:
         return f"{line}; next try {f'in {wait:,.1f} s' if wait else 'now'}"
 
     def _follow(self, stream: Stream) -> None:
-        """Pass on the messages of a connection until it ends, and read the timeline for missed posts."""
+        """Pass on the messages of a connection until it ends.
+
+        Meanwhile missed posts are read from the timeline.
+        """
         self._spool.opened(
             has_timeline=self._timeline is not None, resumes=wire.backfill_of(self._url)
         )
@@ -301,7 +304,10 @@ class Feeder:
             self._spool.left_at("")
 
     def _page(self, after: str) -> list[Message]:
-        """Return the posts of the timeline right after an id, or the newest ones for ""; the oldest first."""
+        """Return the posts right after an id, the oldest first; for "" the newest ones.
+
+        They are those of the timeline.
+        """
         asked = urlencode(({"min_id": after} if after else {}) | {"limit": _PAGE})
         url = f"{self._timeline}{'&' if '?' in str(self._timeline) else '?'}{asked}"
         page = wire.fetch(url, self._token, timeout=self._stall)
@@ -322,8 +328,11 @@ _log = logging.getLogger(__name__)
 
 # The fields of a post that are used, as X ("data dictionary: Post") and Mastodon
 # ("Status") name them.
-_POST = """id STRING, created_at TIMESTAMP, text STRING, content STRING, tags ARRAY<STRUCT<name: STRING>>,
-    entities STRUCT<hashtags: ARRAY<STRUCT<tag: STRING>>>"""
+_POST = (
+    "id STRING, created_at TIMESTAMP, text STRING, content STRING,"
+    " tags ARRAY<STRUCT<name: STRING>>,\n"
+    "    entities STRUCT<hashtags: ARRAY<STRUCT<tag: STRING>>>"
+)
 _LOOK_EVERY = 1.0  # seconds between two checks whether the session has ended
 _feeding: dict[Path, _Feeding] = {}  # the feeders of this process, by spool
 
@@ -340,13 +349,13 @@ def posts(
     max_files_per_trigger: int | None = None,
     **options: Any,
 ) -> DataFrame:
-    """Stream posts from a URL of X, of Mastodon or of any server that streams lines of JSON or events.
+    """Stream posts from a URL of X, Mastodon or any server of JSON lines or events.
 
     ::
 
-        posts = sources.posts(spark, "https://mastodon.example/api/v1/streaming/public",
-        spool="posts/") tags = posts.select("created_at",
-        F.explode("tags").alias("tag"))
+        url = "https://mastodon.example/api/v1/streaming/public"
+            posts = sources.posts(spark, url, spool="posts/")
+        tags = posts.select("created_at", F.explode("tags").alias("tag"))
 
     A feeder in this process writes the posts as whole files to a folder, the spool, and
     Spark reads the spool. Each post in the spool counts exactly once up to the sink,
@@ -394,7 +403,7 @@ def posts(
         >>> posts(None, "https://api.x.com/2/tweets/sample/stream", spool="posts")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: sources.posts(): spark is None; give a session, such as ...
+        sparkstream_kit.errors.InvalidInputError: sources.posts(): spark is None; ...
     """
     check(posts, locals())
     place = str(url)
@@ -435,7 +444,7 @@ def posts(
 def _fed(
     spark: SparkSession, url: str, spool: str | Path | None, given: dict[str, Any]
 ) -> str:
-    """Start a feeder for a spool in this process, unless one runs already, and return the spool's path.
+    """Start a spool's feeder, unless one runs in this process; return the spool's path.
 
     Raises:
         InvalidInputError: there is no spool, Spark or its nodes do not read this

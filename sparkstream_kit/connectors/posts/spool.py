@@ -44,10 +44,13 @@ _NOTE_EVERY = 10.0  # seconds between two updates of the facts if no post arrive
 # ago, so more of the last posts are looked at.
 OVERLAP = 200
 _LAST = 1000
-_TABLES = """
-    CREATE TABLE IF NOT EXISTS posts (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);
-    CREATE TABLE IF NOT EXISTS facts (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), facts TEXT NOT NULL);
-"""
+_TABLES = (
+    "\n"
+    "    CREATE TABLE IF NOT EXISTS posts"
+    " (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);\n"
+    "    CREATE TABLE IF NOT EXISTS facts"
+    " (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), facts TEXT NOT NULL);\n"
+)
 
 
 @dataclass
@@ -194,13 +197,18 @@ class Spool:
         return database
 
     def _name_decided(self) -> None:
-        """Rename the last file whose posts are in the database to its visible name, unless that is done."""
+        """Rename the last file to its visible name, unless that is done.
+
+        The posts of the file must be in the database.
+        """
         name = f"posts-{self.facts.stamp}.jsonl"
         with suppress(FileNotFoundError):
             (self.folder / f".{name}").rename(self.folder / name)
 
     def opened(self, *, has_timeline: bool, resumes: float) -> None:
-        """Count a new connection and the time since the last message, and report whether posts were missed.
+        """Count a new connection and the time before it; report if posts were missed.
+
+        The time is counted from the last message.
 
         If there is a timeline, this also notes from where it must be read.
 
@@ -258,12 +266,14 @@ class Spool:
                 facts.event = message.event or facts.event
 
     def left_at(self, post: str) -> None:
-        """Note after which post the timeline must still be read; "" if nothing is missing any more."""
+        """Note after which post to read the timeline; "" if nothing is missing now."""
         with self._busy:
             self.facts.behind = post
 
     def land(self) -> None:
-        """Write the waiting posts to a file that Spark can read, and store the facts in the same transaction.
+        """Write the waiting posts to a file for Spark, and store the facts with them.
+
+        The posts and the facts are stored in the same transaction.
 
         A post that is among the last 200,000 of the spool is dropped. Without any post,
         the facts are stored every ten seconds.

@@ -117,7 +117,9 @@ _SECRET = re.compile(
 
 
 def _shows_secret(url: str) -> bool:
-    """Return whether a URL has user information, which is a key for many servers, or a key in its query.
+    """Return whether a URL has user information, or a key in its query.
+
+    For many servers the user information is a key.
 
     Examples:
         >>> _shows_secret("https://sk_live_abc@host/stream"), _shows_secret("https://host/stream?api_key=abc")
@@ -146,7 +148,7 @@ def check_url(url: str, token: Token) -> None:
         >>> check_url("api.x.com/2/tweets/sample/stream", Token("POSTS_TOKEN"))
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: 'api.x.com/2/tweets/sample/stream' is no URL; did you ...
+        sparkstream_kit.errors.InvalidInputError: 'api.x.com/2/tweets/sample/stream' is no URL; ...
     """
     if _shows_secret(url):
         fix = f"leave it out, and put it into the environment variable {token.name}"
@@ -193,7 +195,9 @@ def wait_after(error: Exception | None, failures: int) -> float:
 
 
 def backfill_of(url: str) -> float:
-    """Return the longest gap, in seconds, whose posts X sends again (`backfill_minutes`); 0 for other URLs.
+    """Return the longest gap in seconds that X fills (`backfill_minutes`); else 0.
+
+    X then sends the posts of the gap again.
 
     Examples:
         >>> backfill_of("https://api.x.com/2/tweets/search/stream?backfill_minutes=5")
@@ -336,12 +340,14 @@ class Stream:
         self._socket.close()
 
     def messages(self) -> Iterator[Message]:
-        """Yield the messages until the connection ends; an incomplete line or event at its end is dropped.
+        """Yield the messages until the connection ends; drop an incomplete last one.
+
+        A message is a line or an event.
 
         Raises:
             OSError, http.client.HTTPException, ValueError, OverflowError: the
-            connection was cut, nothing
-                arrived for `stall` seconds, or a line is longer than 16 MiB.
+                connection was cut, nothing arrived for `stall` seconds, or a line is
+                longer than 16 MiB.
         """
         lines = (line.strip() or None for line in self._lines())
         yield from map(self._message, self._from_events() if self._events else lines)
@@ -353,7 +359,7 @@ class Stream:
             raise http.client.HTTPException(f"a line is longer than {_LONGEST:,} bytes")
 
     def _from_events(self) -> Iterator[bytes | None]:
-        """Yield the data of each event that is a new post; None for other events and for heartbeats."""
+        """Yield the data of each new post; None for other events and for heartbeats."""
         name = b""
         data = list[bytes]()
         size = 0
@@ -413,10 +419,11 @@ class Stream:
 
 
 def id_of(post: Mapping[str, Any]) -> str:
-    """Return the id of a post, at its top level (Mastodon) or in `data` (X); "" for a message without one.
+    """Return a post's id, at its top level (Mastodon) or in `data` (X); "" without one.
 
     Examples:
-        >>> id_of({"data": {"id": "7"}}), id_of({"id": 8, "data": {"id": "7"}}), id_of({"errors": []})
+        >>> of_x = {"data": {"id": "7"}}
+        >>> id_of(of_x), id_of({"id": 8, **of_x}), id_of({"errors": []})
         ('7', '8', '')
     """
     data = post.get("data")
@@ -432,7 +439,10 @@ def id_of(post: Mapping[str, Any]) -> str:
 
 
 def by_age(post: str) -> tuple[int, str]:
-    """Return a sort key for ids: they are numbers without leading zeros, so the shorter one is the older."""
+    """Return a sort key for ids, by which a shorter one is older.
+
+    The ids are numbers without leading zeros.
+    """
     return len(post), post
 
 
@@ -447,8 +457,9 @@ def fetch(url: str, token: Token, *, timeout: float) -> Any:
 
     Raises:
         TurnedAway: the server refuses the request, or its answer is not JSON or longer
-        than 16 MiB. OSError, http.client.HTTPException: the server cannot be reached,
-        or the answer is cut off.
+            than 16 MiB.
+        OSError, http.client.HTTPException: the server cannot be reached, or the answer
+            is cut off.
     """
     with _answer(url, token, {"Accept": "application/json"}, timeout) as response:
         body = _whole(response, url, time.monotonic() + 2 * timeout)
@@ -459,7 +470,7 @@ def fetch(url: str, token: Token, *, timeout: float) -> Any:
 
 
 def _whole(answer: http.client.HTTPResponse, url: str, end: float) -> bytes:
-    """Read an answer to its end, but no more than `_LONGEST` bytes, and no longer than until `end`."""
+    """Read an answer to its end, up to `_LONGEST` bytes and until the time `end`."""
     body = bytearray()
     while part := answer.read1(2**16):
         body += part
@@ -473,7 +484,9 @@ def _whole(answer: http.client.HTTPResponse, url: str, end: float) -> bytes:
 
 
 class _Redirects(HTTPRedirectHandler):
-    """Follows a redirect to a host that may have the token: the same one, or an encrypted subdomain of it.
+    """Follows a redirect only to a host that may have the token.
+
+    This is the same host, or an encrypted subdomain of it.
 
     Mastodon can redirect from its own host to that of its streams, such as
     streaming.NAME.
@@ -509,7 +522,7 @@ def _answer(
         TurnedAway: the server refuses the request, or redirects too often or to a host
             that must not get the token; or the answer is compressed.
         OSError, http.client.HTTPException: the server cannot be reached, or its answer
-        is not HTTP.
+            is not HTTP.
     """
     sent = {"User-Agent": "sparkstream-kit", **headers, **token.headers()}
     try:
@@ -550,7 +563,9 @@ def _turned_away(answer: HTTPError, url: str, token: Token) -> TurnedAway:
 
 
 def _says(body: Mapping[str, Any]) -> str:
-    """Return the error text in a server message as one line; X has it in `detail`, Mastodon in `error`.
+    """Return the error text in a server message as one line.
+
+    X has it in `detail`, Mastodon in `error`.
 
     The text is empty if the message has none of the known fields.
     """

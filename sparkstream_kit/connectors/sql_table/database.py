@@ -1,4 +1,4 @@
-"""Access to the database for `sql_table`: connections, errors, column types, and values it can hold.
+"""Database access for `sql_table`: connections, errors, column types and values.
 
 `parse` checks a URL. `connected` opens a connection and reports errors in one line
 without the password. `columns` and `check_columns` map Spark's types to SQL and compare
@@ -120,7 +120,7 @@ def load(connection: Connection, stage: Table, parts: Iterator[pa.RecordBatch]) 
 def checked(
     connection: Connection, table: sa.Table, where: str, parts: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """Return rows, whose columns are those of a table, and refuse a value that the table would change.
+    """Return rows with a table's columns; refuse values that the table would change.
 
     The database is asked about its columns now and not with the first row: while
     PostgreSQL copies rows, the connection takes no other statement.
@@ -238,9 +238,9 @@ def _encoded(part: pa.RecordBatch, database: str) -> tuple[list[pa.Array], int]:
 
 
 def _strings(column: pa.Array, *, copy: bool) -> tuple[pa.Array, int]:
-    r"""Make valid UTF-8 of texts: a byte such as 0xFF becomes `\xff`, and for COPY a NUL becomes `\x00`.
+    r"""Make valid UTF-8 of texts: a byte such as 0xFF becomes `\xff`.
 
-    For COPY, backslashes, line ends and tabs are then escaped.
+    For COPY, a NUL becomes `\x00`; backslashes, line ends and tabs are then escaped.
 
     Returns:
         The texts, and how many were changed, escapes not counted.
@@ -495,7 +495,10 @@ def parse(text: str) -> URL:
 
 
 def shown(url: URL) -> str:
-    """Return a URL for messages: without the password, and without the options, which may hold one too."""
+    """Return a URL for messages, without the password and the options.
+
+    An option may hold a password, too.
+    """
     return url.set(query={}).render_as_string(hide_password=True)
 
 
@@ -530,7 +533,9 @@ def identity(connection: Connection, schema: str | None, name: str) -> str:
 
 @contextmanager
 def connected(url: URL) -> Iterator[Connection]:
-    """Connect to a database for a `with` block, and report its errors in one line without the password.
+    """Connect to a database for a `with` block, and report its errors in one line.
+
+    The password is left out of the line.
 
     Changes that are not committed when the block ends are rolled back.
 
@@ -625,7 +630,7 @@ def _kind_of(err: Exception) -> type[KitError]:
 
 
 def wait_at_most(connection: Connection, seconds: int) -> None:
-    """Limit how many seconds this connection waits for another process's lock; then a LockedError follows."""
+    """Limit the seconds to wait for another process's lock, before a LockedError."""
     connection.exec_driver_sql(_WAIT[connection.dialect.name].format(seconds))
 
 
@@ -857,7 +862,10 @@ def as_json(value: Any, kind: T.DataType | None) -> str | None:
 
 
 def _as_number(value: float | decimal.Decimal) -> str:
-    """Return a number in full. Equal numbers have equal texts, such as 1, 1.0 and 1.00, or 0.0 and -0.0."""
+    """Return a number in full, so that equal numbers have equal texts.
+
+    Equal are, for example, 1, 1.0 and 1.00, or 0.0 and -0.0.
+    """
     exact = (
         decimal.Decimal(repr(value))
         if isinstance(value, float)
@@ -932,7 +940,7 @@ def _check_keys(
 
 
 def _spelt(connection: Connection, kind: TypeEngine[Any]) -> str:
-    """Return a column's type as the database spells it; none for a type that SQLAlchemy does not know."""
+    """Return a type as the database spells it; "" if SQLAlchemy does not know it."""
     return (
         "" if isinstance(kind, sa.types.NullType) else kind.compile(connection.dialect)
     )

@@ -25,7 +25,9 @@ def sql_table(
     keys: Sequence[str] = (),
     take_over: bool = False,
 ) -> Sink:
-    r"""Write each batch to a table of SQLite, PostgreSQL or MariaDB, in one transaction with a ledger row.
+    r"""Write each batch to a table of SQLite, PostgreSQL or MariaDB in one transaction.
+
+    The same transaction writes the batch's row in a ledger.
 
     The argument `how` selects how batches change the table:
 
@@ -113,7 +115,7 @@ def sql_table(
         >>> sql_table("sqlite://", "totals")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: an SQLite database without a file is lost at once; ...
+        sparkstream_kit.errors.InvalidInputError: an SQLite database without a file ...
     """
     check(sql_table, locals())
     SYSTEM.need("sinks.sql_table")

@@ -1,4 +1,6 @@
-"""Write one batch into one SQL table: stage its rows, then merge them and the ledger entry in a transaction.
+"""Write a batch to an SQL table: stage its rows, then merge them in a transaction.
+
+The same transaction writes the ledger entry.
 
 `Target` is where `sql_table` writes, and `_Ledger` is its ledger: the table
 `sparkstream_ledger` beside the rows.
@@ -72,7 +74,9 @@ class Target:
     def of(
         cls, url: URL, table: str, how: str, keys: tuple[str, ...], *, take_over: bool
     ) -> Target:
-        """Return the target for a table as `table` or `schema.table`; SQLite knows the schema `main` alone.
+        """Return the target for a table as `table` or `schema.table`.
+
+        SQLite knows no schema but `main`.
 
         Raises:
             InvalidInputError: the table has no name, or that of the ledger.
@@ -118,7 +122,7 @@ class Target:
         return self.name if is_default else f"{self.schema}.{self.name}"
 
     def itself(self) -> str:
-        """Return what the database knows the table by, whatever its address, its user and its spelling."""
+        """Return what identifies the table, whatever its address, user and spelling."""
         if not self.where.path:
             with database.connected(self.url) as connection:
                 return database.identity(connection, self.schema, self.name)
@@ -143,7 +147,7 @@ class Target:
         return self.named(*database.columns(schema, self.keys))
 
     def named(self, *columns: sa.Column[Any]) -> sa.Table:
-        """Return the table with the given columns only; with none, for statements that name no column."""
+        """Return the table with these columns; with none, for statements without any."""
         names: dict[str, Any] = {
             "schema": self.schema,
             "quote": True,
@@ -154,7 +158,7 @@ class Target:
     def rows(
         self, spark: SparkSession, schema: StructType, _location: Place
     ) -> DataFrame:
-        """Return all rows of the table, with their values as texts of JSON, through the driver's memory.
+        """Return all rows, each value as a text of JSON, through the driver's memory.
 
         A number of the database is a number there, and a text of the database a text,
         whatever the query has.
@@ -178,7 +182,7 @@ class Target:
             return _as_json(spark, connection, self.named(), names, schema, others)
 
     def written(self, frame: DataFrame, _folder: str) -> DataFrame:
-        """Return rows as `rows` would return them, after a way through a temporary table, for `Form`."""
+        """Return rows as `rows` would, by way of a temporary table, for `Form`."""
         url = (
             sa.make_url("sqlite://")
             if self.url.get_backend_name() == "sqlite"
@@ -195,7 +199,9 @@ class Target:
     def prepare(
         self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool
     ) -> str | None:
-        """Create the table and the ledger if they are missing, and check that this query may write to them.
+        """Create missing tables, and check that this query may write to them.
+
+        They are the table and the ledger.
 
         Raises:
             InvalidInputError: the table has other columns, has rows that this query did
@@ -230,7 +236,7 @@ class Target:
         return plan
 
     def _try_out(self, table: sa.Table) -> None:
-        """Write no rows, and roll back: so a view or a missing right is refused now and not in a batch.
+        """Write no rows and roll back, so that a view or missing right is refused now.
 
         Where another process has locked the table, as for a backup, the first batch
         waits for it.
@@ -245,7 +251,7 @@ class Target:
             connection.rollback()
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
-        """Give a query its next epoch: from now on the table accepts no batch from an older driver of it.
+        """Give a query its next epoch, so that no older driver can write a batch.
 
         Raises:
             InvalidInputError: another process has locked the ledger for too long.
@@ -302,7 +308,7 @@ class Target:
 
 
 def _check_lengths(names: Sequence[str]) -> None:
-    """Refuse a name that PostgreSQL would cut, so that the kit would not find the table or column by it."""
+    """Refuse names that PostgreSQL would cut, so that the kit would not find them."""
     for name in names:
         length = len(name.encode())
         if length > _LONGEST:
@@ -318,7 +324,7 @@ def _small(name: str) -> str:
 
 
 class _Ledger(Entries):
-    """The ledger: a table with a row for each query and target table, in the schema of the target."""
+    """The ledger: a row for each query and target table, in the target's schema."""
 
     def __init__(self, connection: Connection, target: Target) -> None:
         super().__init__(target.where, target.how, target.take_over)
@@ -341,7 +347,7 @@ class _Ledger(Entries):
 
     @cached_property
     def _name(self) -> str:
-        """The name of the target here: a MariaDB for which case says nothing has the small letters."""
+        """The target's name in the ledger, in small letters if MariaDB ignores case."""
         of_mariadb = self._connection.dialect.name == "mariadb"
         if (
             of_mariadb
@@ -468,7 +474,7 @@ class _Ledger(Entries):
         )
 
     def forget(self, but: str = "") -> None:
-        """Delete the ledger entries of this target for all queries, or for all except the query `but`."""
+        """Delete this target's ledger entries, except those of the query `but`."""
         others = self._here & (self.table.c.query_id != but)
         self._connection.execute(sa.delete(self.table).where(others))
 
@@ -517,7 +523,7 @@ class _Ledger(Entries):
 
 @contextmanager
 def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connection]:
-    """Connect for a start, which waits at most `_AT_START` seconds for the transaction of another driver.
+    """Connect for a start; wait at most `_AT_START` seconds for another driver.
 
     A driver that was suspended in the middle of a transaction would otherwise block the
     start for long.
@@ -591,7 +597,10 @@ def _as_json(
 
 
 def _create(connection: Connection, table: sa.Table) -> None:
-    """Create a table if it is missing; PostgreSQL asks for the right to create even if it is there."""
+    """Create a table if it is missing.
+
+    PostgreSQL asks for the right to create even if the table is there.
+    """
     if not sa.inspect(connection).has_table(table.name, schema=table.schema):
         connection.execute(CreateTable(table, if_not_exists=True))
 

@@ -1,4 +1,4 @@
-"""Totals of the files in a folder, by product or, as a changed query, by shop, into a folder of batches.
+"""Totals of a folder by product, or by shop as a changed query, in a folder of batches.
 
 Run: python changed_totals.py INPUT_DIR OUTPUT_DIR CHECKPOINT [CONTINUES]
 """

@@ -1,4 +1,6 @@
-"""Daily turnover of a shop by region into SQLite, and unusable lines aside, as a new user would write it.
+"""Daily turnover of a shop by region into SQLite, as a new user would write it.
+
+Unusable lines are kept aside.
 
 Run: spark-submit --py-files sparkstream_kit.zip daily_retail.py INPUT_DIR REGIONS
 OUT_DIR [--available-now]
@@ -20,8 +22,9 @@ from sparkstream_kit import (
     windows,
 )
 
-RETAIL = """InvoiceNo STRING NOT NULL, StockCode STRING, Description STRING, Quantity INT NOT NULL,
-    InvoiceDate TIMESTAMP NOT NULL, UnitPrice DECIMAL(10,2) NOT NULL, CustomerID STRING, Country STRING"""
+RETAIL = """InvoiceNo STRING NOT NULL, StockCode STRING, Description STRING,
+    Quantity INT NOT NULL, InvoiceDate TIMESTAMP NOT NULL,
+    UnitPrice DECIMAL(10,2) NOT NULL, CustomerID STRING, Country STRING"""
 RULES = {"UnitPrice >= 0": "quarantine", "CustomerID IS NOT NULL": "warn"}
 
 

@@ -1,4 +1,4 @@
-"""Writes batches to an Iceberg table, one after the other, as a driver does that has computed their rows.
+"""Writes batches to an Iceberg table in turn, as a driver that has computed their rows.
 
 Run: python iceberg_batches.py LAKE DRIVER; it ends when another driver has started.
 """

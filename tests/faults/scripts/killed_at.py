@@ -1,4 +1,7 @@
-"""Run a sink of tests/support/broken_sinks.py, killed at a crash's call or line: FOLDER NAME WAY LABEL."""
+"""Run a sink of tests/support/broken_sinks.py, killed at a crash's call or line.
+
+Run: python killed_at.py FOLDER NAME WAY LABEL
+"""
 
 import os
 import signal
@@ -15,7 +18,7 @@ exactly_once._OTHERS += (__file__,)  # noqa: SLF001 - the lines below are none o
 
 
 class Killed(Watch):
-    """Dies of the signal that nothing can catch, with the JVM, in place of keeping what it would leave."""
+    """Dies of the signal that nothing can catch, with the JVM; nothing more is kept."""
 
     def _keep(self, label, words):
         if label == sys.argv[4]:

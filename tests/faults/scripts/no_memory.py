@@ -1,4 +1,7 @@
-"""A batch that asks for far more memory than the JVM has. Run: python no_memory.py INPUT_DIR CHECKPOINT"""
+"""A batch that asks for far more memory than the JVM has.
+
+Run: python no_memory.py INPUT_DIR CHECKPOINT
+"""
 
 import sys
 

@@ -1,4 +1,6 @@
-"""Batches that take seconds, in Python workers and in the driver; each is named in a file when it is done.
+"""Batches that take seconds, in Python workers and in the driver.
+
+Each is named in a file when it is done.
 
 Run: python slow_batches.py INPUT_DIR CHECKPOINT OUTPUT_DIR
 """

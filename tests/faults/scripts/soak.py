@@ -3,8 +3,9 @@
 Each time a line of JSON in FOLDER/looks: the batch, the JVM's heap in megabytes after a
 full collection, and the open descriptors, threads and temporary files of Python and its
 JVM; `names` says which threads.
-Run: python soak.py SINK TARGET FOLDER LOOK [LOOK ...]    SINK: see `make`; TARGET: the first arguments of a
-sink of another system, such as "sqlite:///t.db t"; LOOK: after how many batches to look
+Run: python soak.py SINK TARGET FOLDER LOOK [LOOK ...]
+SINK: see `make`; TARGET: the first arguments of a sink of another system, such as
+"sqlite:///t.db t"; LOOK: after how many batches to look
 """
 
 import gc
@@ -98,7 +99,10 @@ def make(kind, target, folder):
 
 
 def land(folder, read, number):
-    """Land the files of a year of which few are read, each dated as it would have come; old ones leave."""
+    """Land the files of a year, each dated as it would have come; old ones leave.
+
+    Few of them are read.
+    """
     folder.mkdir(exist_ok=True)
     newest = max((int(file.stem) for file in folder.glob("*.csv")), default=-1)
     for each in range(newest + 1, read + WAITING):

@@ -1,4 +1,6 @@
-"""Two queries with state over a folder of JSON, by plain PySpark or by the kit, on the same checkpoints.
+"""Two queries with state over a folder of JSON, by plain PySpark or by the kit.
+
+Both use the same checkpoints.
 
 Run: python with_or_without.py plain|kit FOLDER [stays]
 

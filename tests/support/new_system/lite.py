@@ -1,4 +1,4 @@
-"""A whole system in one module: rows of JSON in a table of SQLite, by the standard library alone."""
+"""A whole system in one module: JSON rows in a SQLite table, by the standard library."""
 
 from __future__ import annotations
 

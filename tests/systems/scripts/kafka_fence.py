@@ -1,4 +1,4 @@
-"""Batches of ten numbers into a topic, one after the other, until another driver has started; without Spark.
+"""Batches of ten numbers into a topic, without Spark, until another driver has started.
 
 Only the rows come without it, as Arrow; all the rest is what a query calls. The number
 of a batch is the one after the last in the ledger, as that of a checkpoint would be.

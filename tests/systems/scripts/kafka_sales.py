@@ -1,4 +1,4 @@
-"""Two queries on one topic: its records in a directory a batch, and totals by region in a table of SQLite."""
+"""Two queries on one topic: its records in directories, and totals by region in SQLite."""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""Adds the numbers in a folder of JSON lines to a folder of Parquet files, and prints their count and sum.
+"""Adds numbers of JSON lines to a folder of Parquet; prints their count and sum.
 
 Run: spark-submit s3_rows.py INPUT_DIR OUT_DIR CHECKPOINT
 """

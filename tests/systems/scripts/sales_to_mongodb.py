@@ -1,4 +1,6 @@
-"""Two queries on one folder of sales: the rows appended to a collection, and totals by order upserted.
+"""Two queries on one folder of sales: the rows appended, and totals by order upserted.
+
+They write to collections of MongoDB.
 
 Run: python sales_to_mongodb.py URL INPUT_DIR FOLDER [--available-now]
 """
