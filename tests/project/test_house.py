@@ -18,27 +18,29 @@ PACKAGE = Path(sparkstream_kit.__file__).parent
 # Where the core opens an extra, each when the caller asks for what lies behind it: a
 # module and a room.
 DOORS = {
-    ("sparkstream_kit.checkpoints", "operate"),
-    ("sparkstream_kit.checkpoints.guard", "operate"),
+    ("sparkstream_kit.checkpoints", "checkpoints/operate"),
+    ("sparkstream_kit.checkpoints.guard", "checkpoints/operate"),
     ("sparkstream_kit.checkpoints.lock", "server"),
-    ("sparkstream_kit.joins", "state"),
-    ("sparkstream_kit.quarantine", "connectors"),
+    ("sparkstream_kit.joins", "checkpoints/pins"),
+    ("sparkstream_kit.quarantine", "quarantine/avro"),
+    ("sparkstream_kit.quarantine", "quarantine/weblogs"),
+    ("sparkstream_kit.queries", "checkpoints/operate"),
     ("sparkstream_kit.queries", "connectors"),
-    ("sparkstream_kit.queries", "operate"),
+    ("sparkstream_kit.runs", "checkpoints/operate"),
     ("sparkstream_kit.runs", "connectors"),
     ("sparkstream_kit.runs", "monitoring"),
-    ("sparkstream_kit.runs", "operate"),
-    ("sparkstream_kit.schemas", "feeds"),
+    ("sparkstream_kit.schemas", "schemas/samples"),
     ("sparkstream_kit.session", "connectors"),
     ("sparkstream_kit.session", "server"),
     ("sparkstream_kit.sinks", "connectors"),
-    ("sparkstream_kit.sinks", "monitoring"),
-    ("sparkstream_kit.sinks.ledger", "operate"),
+    ("sparkstream_kit.sinks", "sinks/values"),
+    ("sparkstream_kit.sinks", "sinks/views"),
+    ("sparkstream_kit.sinks.ledger", "checkpoints/operate"),
     ("sparkstream_kit.sources", "connectors"),
-    ("sparkstream_kit.windows", "display"),
+    ("sparkstream_kit.windows", "windows/drawing"),
 }
-# Where the thin level opens the next one, beside small questions to `_spark` and
-# `_files`: two modules.
+# Where the thin level opens the next one, beside small questions to `_internal/spark`
+# and `_internal/file_system`: two modules.
 THIN_DOORS = {
     ("sparkstream_kit.sinks", "sparkstream_kit.sinks.batches"),
     ("sparkstream_kit.sinks", "sparkstream_kit.sinks.directories"),
@@ -161,7 +163,7 @@ def test_the_thin_level_stands_alone():
         for importer, modules in imports().items()
         for module in modules
         if is_thin(importer) and not is_thin(module) and not is_extra(module)
-        if room(module) not in {"_spark", "_files"}
+        if room(module) not in {"_internal/spark", "_internal/file_system"}
     }
     assert opened == THIN_DOORS
 
@@ -178,8 +180,8 @@ def test_one_room_alone_reaches_into_spark():
         for name, path in PATHS.items()
         if re.search(private, path.read_text("utf-8"))
     }
-    assert found == {"_spark"}, (
-        "a question to the JVM or about Spark Connect is a function in _spark"
+    assert found == {"_internal/spark", "_internal/stopping"}, (
+        "a question to the JVM or about Spark Connect is a function in _internal/spark"
     )
 
 
@@ -190,11 +192,11 @@ def test_an_import_loads_little():
     )
     loads = {
         "import sparkstream_kit": 1,
-        "from sparkstream_kit import sinks": 4,
+        "from sparkstream_kit import sinks": 5,
         "from sparkstream_kit import sinks; sinks.console": 12,
         "from sparkstream_kit import sources; sources.csv": 12,
         **{
-            f"from sparkstream_kit import {name}": 8
+            f"from sparkstream_kit import {name}": 9
             for name in ("joins", "quarantine", "schemas", "windows")
         },
         "from sparkstream_kit import start": 26,
