@@ -50,7 +50,7 @@ THIN_DOORS = {
 }
 # Of a module and of a function, without docstrings and comments. Nothing counts the
 # lines of the whole.
-MOST_LINES = {"module": 500, "function": 50}
+MOST_LINES = {"module": 600, "function": 60}
 
 
 def name_of(path):
