@@ -210,7 +210,7 @@ STARTS = """
 import os, sys
 from pathlib import Path
 from sparkstream_kit import get_session
-from sparkstream_kit import _java as java
+from sparkstream_kit._internal import java
 java._folder = lambda: Path("keeps").absolute()
 spark = get_session("starts", profile="test")
 system = spark._jvm.java.lang.System

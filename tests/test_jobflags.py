@@ -789,7 +789,7 @@ def test_a_signal_outside_of_a_run(name, has_run, given, tmp_path):
     # --shadow has no result.
     body = f"""
         import os, signal, time, warnings
-        from sparkstream_kit._internal.spark import shutdown
+        from sparkstream_kit._internal.stopping import shutdown
         shutdown._job.has_run = {has_run}
         try:
             os.kill(os.getpid(), signal.{name})

@@ -95,7 +95,8 @@ def test_the_jvm_of_spark_submit_ends_a_start_of_a_session_by_itself(tmp_path, u
 
 TWICE = """
 import os, signal, sys
-from sparkstream_kit import _waiting, get_session, run, sinks, sources, start
+from sparkstream_kit import get_session, run, sinks, sources, start
+from sparkstream_kit._internal import threads
 from sparkstream_kit.jobflags import exit_codes
 
 @exit_codes
@@ -105,7 +106,7 @@ def main(argv):
     run(start(rows, sinks.memory("first")), max_batches=1)
     ending = spark._jvm.org.apache.hadoop.util.ShutdownHookManager.get()
     os.kill(os.getppid(), signal.SIGTERM)
-    _waiting.until(ending.isShutdownInProgress, 30)
+    threads.until(ending.isShutdownInProgress, 30)
     print(run(start(rows, sinks.memory("second")), run_for=60).ended_by)
     return 0
 
@@ -142,8 +143,8 @@ sys.exit(sales_totals.main([sys.argv[1], "--run-for", "60"]))  # should it never
 RESET = """
 import os, signal, sys, threading
 from py4j.protocol import Py4JError
-from sparkstream_kit import _waiting, get_session
-from sparkstream_kit._internal.spark import shutdown
+from sparkstream_kit import get_session
+from sparkstream_kit._internal.stopping import shutdown, waiting
 from sparkstream_kit.jobflags import exit_codes
 
 class Unread:
@@ -180,7 +181,7 @@ def main(argv):
     gateway = get_session("reset").sparkContext._gateway
     late = threading.Thread(target=ask, args=[gateway])
     late.start()
-    inbox = _waiting.Inbox(run_for=None, stop_file=None)
+    inbox = waiting.Inbox(run_for=None, stop_file=None)
     with shutdown.jvm_waits_for(inbox, 30):
         os.kill(gateway.proc.pid, signal.SIGTERM)
         print(inbox.get(30))

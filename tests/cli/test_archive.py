@@ -155,7 +155,7 @@ JOB = """
 import os, sys
 from pathlib import Path
 from sparkstream_kit import get_session
-from sparkstream_kit import _java as java
+from sparkstream_kit._internal import java
 java._folder = lambda: Path(sys.argv[1])
 os.environ["SPARK_SUBMIT_OPTS"] = f"-Xlog:class+load:file={sys.argv[2]} -XX:+UseG1GC"
 with get_session("job", profile="local") as spark:

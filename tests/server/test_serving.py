@@ -636,10 +636,10 @@ def test_a_spark_home_without_spark_is_one_line_and_leaves_no_token(
 
 OF_A_CLUSTER = """
 from sparkstream_kit import spark_session
-from sparkstream_kit._internal.spark import plan
+from sparkstream_kit._internal.spark import logical_plan
 with spark_session("of a cluster") as spark:
     partitions = spark.conf.get("spark.sql.shuffle.partitions")
-    print(partitions, plan.is_being_read(spark, [("nobody", 1)]))
+    print(partitions, logical_plan.is_being_read(spark, [("nobody", 1)]))
 """
 
 

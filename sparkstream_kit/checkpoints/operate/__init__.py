@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from sparkstream_kit.progress import RunSummary
     from sparkstream_kit.sinks.base import Sink
 
-__all__: list[str] = []
-
 
 def compared(
     query: Query, sink: Sink, dry_run: str, before: str | Path | None
