@@ -15,7 +15,8 @@ from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import Sink, Target, check_writes_batches, opened
 from sparkstream_kit.sinks.batches import computed_once, same_as
-from sparkstream_kit.sinks.ledger import folders_read, this_driver
+from sparkstream_kit.sinks.ledger import this_driver
+from sparkstream_kit.sinks.plans import folders_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
