@@ -310,7 +310,7 @@ class _Targets:
                 target.before[number] = self.batches[value].before
                 target.write(batch.where(text.eqNullSafe(value)), number)
 
-    def _values(self, batch: DataFrame, text: Column) -> list[str | None]:
+    def _values(self, batch: DataFrame, text: Column) -> list[Any]:
         """Return the values of a batch in order: one more than `most` if there are too many."""
         distinct = batch.select(text.alias("value")).distinct().orderBy("value")
         return [row[0] for row in distinct.limit(self.most + 1).collect()]
