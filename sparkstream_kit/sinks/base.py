@@ -176,11 +176,9 @@ class Sink:
         and can hold each value.
         """
         check(Sink.__call__, locals())
-        return (
-            self.configure(writer)
-            if self.configure is not None
-            else hand_over(writer, _open_late(self))
-        )
+        if self.configure is not None:
+            return self.configure(writer)
+        return hand_over(writer, _open_late(self))
 
     def taking(self, part: Callable[[DataFrame], DataFrame] | Part) -> Sink:
         """Transform each batch before this sink writes it; for sinks that work batch by batch.
@@ -204,11 +202,7 @@ class Sink:
         def open_part(
             frame: DataFrame, location: Place | None, opening: Opening
         ) -> Write:
-            take = (
-                part.open(location)
-                if isinstance(part, Part)
-                else lambda batch, _batch_id: part(batch)
-            )
+            take = _taker(part, location)
             taken = take(frame, None)
             if not is_a("DataFrame", taken):
                 raise InvalidInputError(
@@ -219,13 +213,24 @@ class Sink:
             return lambda batch, batch_id: write(take(batch, batch_id), batch_id)
 
         begin = self.realtime
-        # A Part needs batch ids, which realTime does not have.
-        realtime = (
-            None
-            if begin is None or isinstance(part, Part)
-            else lambda frame: begin(part(frame))
+        if begin is None or isinstance(part, Part):
+            # A Part needs batch ids, which realTime does not have.
+            return replace(self, open=open_part, realtime=None, parts=(self,))
+        return replace(
+            self,
+            open=open_part,
+            realtime=lambda frame: begin(part(frame)),
+            parts=(self,),
         )
-        return replace(self, open=open_part, realtime=realtime, parts=(self,))
+
+
+def _taker(
+    part: Callable[[DataFrame], DataFrame] | Part, location: Place | None
+) -> Callable[[DataFrame, int | None], DataFrame]:
+    """Return the function that transforms a batch, given the batch and its id."""
+    if isinstance(part, Part):
+        return part.open(location)
+    return lambda batch, _batch_id: part(batch)
 
 
 @dataclass(frozen=True)
@@ -292,8 +297,8 @@ class Opening:
 
     def end(self) -> None:
         """Call the registered functions, in the order of their registration."""
-        for do in self.left:
-            do()
+        for call in self.left:
+            call()
 
 
 def _open_late(sink: Sink) -> Write:
@@ -357,7 +362,12 @@ def begun(
 
 def inner(sink: Sink) -> list[Sink]:
     """Return the sinks to which a sink such as `fan_out` hands batches; else itself."""
-    return [each for part in sink.parts for each in inner(part)] or [sink]
+    if not sink.parts:
+        return [sink]
+    sinks = []
+    for part in sink.parts:
+        sinks += inner(part)
+    return sinks
 
 
 def check_writes_batches(sink: Sink, caller: str) -> None:

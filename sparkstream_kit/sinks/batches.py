@@ -78,10 +78,8 @@ def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
             start(sales, sinks.foreach_batch(show), name="sales")
     """
     check(foreach_batch, locals())
-    if any(
-        kind(write)
-        for kind in (isasyncgenfunction, iscoroutinefunction, isgeneratorfunction)
-    ):
+    runs_nothing = (isasyncgenfunction, iscoroutinefunction, isgeneratorfunction)
+    if any(is_kind(write) for is_kind in runs_nothing):
         raise InvalidInputError(
             "sinks.foreach_batch(): write must be a function without async and yield"
         )
@@ -274,7 +272,7 @@ def together(
     """
     for sink in sinks:
         check_writes_batches(sink, f"{call}()")
-    modes = [mode for mode in MODES if all(mode in sink.modes for sink in sinks)]
+    modes = _modes_of_all(sinks)
     if not modes:
         asked = "; ".join(
             f"{sink.kind} supports {', '.join(sink.modes)}" for sink in sinks
@@ -283,7 +281,9 @@ def together(
             f"{call}(): no output mode fits all sinks: {asked}; start two queries"
         )
 
-    targets = [target for sink in sinks for target in sink.writes_to]
+    targets: list[Target] = []
+    for sink in sinks:
+        targets += sink.writes_to
     same = [*map(same_as, targets)]
     for target in targets:
         if same.count(same_as(target)) > 1:
@@ -292,17 +292,24 @@ def together(
             raise InvalidInputError(
                 f"{call}(): two sinks write to {target}; union their rows in the query"
             )
+    promises = [f"{sink.kind}: {sink.promise}" for sink in sinks]
     return Sink(
         kind=f"{call}(" + ", ".join(sink.kind for sink in sinks) + ")",
         modes=tuple(modes),
-        promise="; ".join(
-            dict.fromkeys(f"{sink.kind}: {sink.promise}" for sink in sinks)
-        ),
+        promise="; ".join(dict.fromkeys(promises)),
         needs_checkpoint=any(sink.needs_checkpoint for sink in sinks),
         writes_to=tuple(targets),
         open=open_all,
         parts=tuple(sinks),
     )
+
+
+def _modes_of_all(sinks: Sequence[Sink]) -> list[str]:
+    """Return the output modes that each of the sinks supports."""
+    modes = list(MODES)
+    for sink in sinks:
+        modes = [mode for mode in modes if mode in sink.modes]
+    return modes
 
 
 def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
@@ -363,7 +370,7 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
         )
         return partial(_write, time, location, *writes)
 
-    made = together("by_watermark", (on_time, late), open_both)
+    both = together("by_watermark", (on_time, late), open_both)
     for sink in (on_time, late):
         if "append" not in sink.modes:
             raise InvalidInputError(
@@ -371,7 +378,7 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
                 " support; give another sink"
             )
     return replace(
-        made, modes=("append",), advice="in other modes result rows are not input rows"
+        both, modes=("append",), advice="in other modes result rows are not input rows"
     )
 
 
@@ -406,9 +413,8 @@ def as_csv(frame: DataFrame) -> str:
 
     The format is that of RFC 4180, except that lines end with a line feed alone.
     """
-    return "".join(
-        f"{file_system.csv_record(row)}\n" for row in (frame.columns, *cells(frame))
-    )
+    rows = [frame.columns, *cells(frame)]
+    return "".join(f"{file_system.csv_record(row)}\n" for row in rows)
 
 
 def as_json(frame: DataFrame) -> str:
@@ -418,8 +424,7 @@ def as_json(frame: DataFrame) -> str:
     escapes the other unprintable characters, which JSON permits.
     """
     objects = frame.select(F.to_json(F.struct("*"), JSON)).collect()
-    return (
-        "[\n" + ",\n".join("  " + printable(row[0]) for row in objects) + "\n]\n"
-        if objects
-        else "[]\n"
-    )
+    if not objects:
+        return "[]\n"
+    lines = ["  " + printable(row[0]) for row in objects]
+    return "[\n" + ",\n".join(lines) + "\n]\n"

@@ -84,11 +84,16 @@ def _print(rows: int, truncate: bool, batch: DataFrame, batch_id: int) -> None:
     # and a stateful query fails if its batch is only partly read.
     from sparkstream_kit.sinks.texts import cells  # when the first batch is printed
 
-    texts = [[cell and printable(cell) for cell in row] for row in cells(batch)]
+    texts = [_printable(row) for row in cells(batch)]
     shown = T.StructType(
         [T.StructField(printable(name), T.StringType()) for name in batch.columns]
     )
     batch.sparkSession.createDataFrame(texts, shown).show(rows, truncate)
+
+
+def _printable(row: Sequence[str | None]) -> list[str | None]:
+    """Return the texts of a row without characters that a terminal acts on."""
+    return [cell and printable(cell) for cell in row]
 
 
 def memory(table: str) -> Sink:

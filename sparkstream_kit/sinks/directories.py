@@ -183,20 +183,22 @@ class _Ledger(Ledger):
 
     @cached_property
     def _last(self) -> int:
-        numbers = (
-            name.removeprefix("batch=")
-            for name in self.names
-            if name.startswith("batch=")
-        )
-        return max(
-            (int(number) for number in numbers if number.isdecimal()), default=-1
-        )
+        last = -1
+        for name in self.names:
+            number = name.removeprefix("batch=")
+            if number != name and number.isdecimal():
+                last = max(last, int(number))
+        return last
 
     def last_batch(self, query_id: str | None) -> int | None:
+        if self._owner is not None and self._owner != query_id:
+            return None
+        if self._owner is not None:
+            return self._last
+        if self._last < 0 or self.has_rows():
+            return None
         # An empty directory is a user's: continue after it (see `set_back`)
-        if self._owner is None:
-            return None if self._last < 0 or self.has_rows() else self._last
-        return self._last if query_id == self._owner else None
+        return self._last
 
     def last_plan(self, query_id: str) -> str | None:  # noqa: ARG002 - one folder has one query
         return self._there.read(f"{_directory(self._last)}/{_PLAN}")
@@ -206,11 +208,9 @@ class _Ledger(Ledger):
         if self._owner not in (None, query_id):
             return None
         newest = highest(self._there, _EPOCHS)
-        return (
-            None
-            if newest < 0
-            else Epoch(newest, str(self._there.read(f"{_EPOCHS}/{newest}/driver")))
-        )
+        if newest < 0:
+            return None
+        return Epoch(newest, str(self._there.read(f"{_EPOCHS}/{newest}/driver")))
 
     def any_query(self) -> tuple[str, int] | None:
         if self._owner is None or not self.has_rows():
@@ -257,10 +257,8 @@ class _Ledger(Ledger):
         if batch_id < self._last:
             return f"remove the directories from {_directory(batch_id + 1)} on"
         make = "mkdir -p" if self._there.folder else "hdfs dfs -mkdir -p"
-        return (
-            f"run {make}"
-            f" {shlex.quote(f'{self._there.folder or self._there}/{_directory(batch_id)}')}"
-        )
+        folder = self._there.folder or self._there
+        return f"run {make} {shlex.quote(f'{folder}/{_directory(batch_id)}')}"
 
 
 def _directory(batch: int) -> str:

@@ -53,26 +53,27 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
         return
     names = folder.names()
     written = highest(folder, _LOG)
-    planned, committed = (highest(checkpoint, log) for log in ("offsets", "commits"))
-    noted = (folder.read(OWNER) or "").strip() if OWNER in names else ""
+    planned = highest(checkpoint, "offsets")
+    committed = highest(checkpoint, "commits")
+    noted = ""
+    if OWNER in names:
+        noted = (folder.read(OWNER) or "").strip()
     mine = id_in_checkpoint(checkpoint)
-    # Its query may not have written yet. One that has ended without a batch has left
-    # nothing of its own.
-    runs = {str(query.id): query.name for query, _ in running()}
-    if noted in runs and noted != mine:
-        raise InvalidInputError(
-            f"{what} is written by query {runs[noted]}, which runs; end that query"
-            " first, or give each query a target of its own"
-        )
+    _refuse_running(what, noted, mine)
+    # A query that has ended without a batch has left nothing of its own.
     owner = noted if written >= 0 else ""
-    is_of_others = owner != mine if owner else planned < 0 <= written
+    is_first_start = planned < 0
+    if owner:
+        is_of_others = owner != mine
+    else:
+        is_of_others = is_first_start and written >= 0
     others = ""
     if is_of_others:
         others = (
             f"the batches of another query ({owner or 'unknown'}), up to its batch"
             f" {written}"
         )
-    elif planned < 0 and any(not name.startswith((".", "_")) for name in names):
+    elif is_first_start and any(not name.startswith((".", "_")) for name in names):
         others = "files that no query has written"
     if others:
         raise InvalidInputError(
@@ -90,6 +91,31 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
             " checkpoint (sinks.batch_files can go on in a new folder, with"
             " continues=)"
         )
+    _refuse_other_batches(what, checkpoint, written, planned, committed)
+
+
+def _refuse_running(what: str, noted: str, mine: str | None) -> None:
+    """Refuse a folder that another query has claimed and that runs; it may not have written yet."""
+    names = {str(query.id): query.name for query, _ in running()}
+    if noted in names and noted != mine:
+        raise InvalidInputError(
+            f"{what} is written by query {names[noted]}, which runs; end that query"
+            " first, or give each query a target of its own"
+        )
+
+
+def _refuse_other_batches(
+    what: str, checkpoint: Place, written: int, planned: int, committed: int
+) -> None:
+    """Refuse a folder whose last batch does not fit those of the checkpoint.
+
+    Args:
+        what: the folder, for messages.
+        checkpoint: the query's checkpoint.
+        written: the last batch in the folder's log.
+        planned: the last batch that the checkpoint has a plan of.
+        committed: the last batch that the checkpoint has a commit of.
+    """
     if written > planned:
         raise InvalidInputError(
             f"{what} has batches up to {written}, and checkpoint {checkpoint} was"
@@ -114,14 +140,14 @@ def _first_missing(entries: Mapping[int, str]) -> int | None:
     """
     if not entries:
         return None
-    begins = max(
-        (number for number, name in entries.items() if name.endswith(".compact")),
-        default=0,
-    )
-    return next(
-        (number for number in range(begins, max(entries)) if number not in entries),
-        None,
-    )
+    compacted = [
+        number for number, name in entries.items() if name.endswith(".compact")
+    ]
+    first = max(compacted, default=0)
+    for number in range(first, max(entries)):
+        if number not in entries:
+            return number
+    return None
 
 
 def claim(folder: Place, checkpoint: Place | None) -> Heard | None:
@@ -139,9 +165,9 @@ def claim(folder: Place, checkpoint: Place | None) -> Heard | None:
         What `run` calls with each progress: it raises an InvalidInputError once the
         record is not there any more. None if nothing is recorded.
     """
-    if checkpoint is None or not (
-        checkpoint.is_in_reach and folder.renames_in_one_step
-    ):
+    if checkpoint is None or not checkpoint.is_in_reach:
+        return None
+    if not folder.renames_in_one_step:
         return None
     query = id_in_checkpoint(checkpoint)
     if query is None:

@@ -8,10 +8,9 @@ fails the batch before the row is written. docs/files.md has all of this in tabl
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from dataclasses import dataclass, field
 from functools import partial, reduce
-from itertools import chain
 from operator import or_
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -46,9 +45,16 @@ if TYPE_CHECKING:
 
 
 NAMES = ("csv", "json", "orc", "parquet", "text")  # Spark's built-in file formats
-_SPARKS = r"(?:org\.apache\.spark|com\.databricks\.spark)\.[\w.]*?"
+_ANY_NAME = "|".join(NAMES)
+# In lower case: the plain name, or the name of a class of Spark's
 _SPELLED = re.compile(
-    rf"({'|'.join(NAMES)})|{_SPARKS}({'|'.join(NAMES)})(fileformat|datasourcev2|\.defaultsource)?"
+    rf"""
+    (?P<plain> {_ANY_NAME} )
+    | (?: org\.apache\.spark | com\.databricks\.spark ) \. [\w.]*?  # … .datasources.json.
+      (?P<of_class> {_ANY_NAME} )                                     # Json
+      (?: fileformat | datasourcev2 | \.defaultsource )?              # FileFormat
+    """,
+    re.VERBOSE,
 )
 
 # So that CSV has each text as it is.
@@ -74,6 +80,7 @@ _NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"  # the folder of NULL, and of ''
 _BEYOND = {"iso88591": "[^\\x00-\\xff]", "usascii": "[^\\x00-\\x7f]"}
 _UTF8 = ("utf8", "")
 _SECOND = 1_000_000  # microseconds
+_LINE_ENDS = r"[\r\n]"
 # Not line ends, of which a text has quotes
 _BLANKS = r"\A[\x00-\x09\x0b\x0c\x0e-\x20]+\z"
 # The characters that Java's trim takes for blanks
@@ -102,8 +109,10 @@ def plain_name(name: str) -> str:
         >>> plain_name("delta")
         'delta'
     """
-    found = _SPELLED.fullmatch(name.strip().lower())
-    return found[1] or found[2] if found else name
+    match = _SPELLED.fullmatch(name.strip().lower())
+    if match is None:
+        return name
+    return match["plain"] or match["of_class"]
 
 
 def of(
@@ -132,12 +141,12 @@ def of(
                 f"{path} is a folder of {kind}; give format={named!r}, or another name"
             )
     check_options(call, given, getattr(DataFrameWriter, kind, None), *NO_OPTIONS)
-    made = Format(kind, name.strip(), dict(given), in_table=path is None)
-    made.check_options(f"sinks.{call.__name__}()")
-    return made
+    form = Format(kind, name.strip(), dict(given), in_table=path is None)
+    form.check_options(f"sinks.{call.__name__}()")
+    return form
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Format:
     """A format of files, with the options of Spark's writer.
 
@@ -151,7 +160,7 @@ class Format:
 
     kind: str
     spelled: str
-    given: dict[str, Any] = field(repr=False)
+    given: dict[str, Any] = dataclasses.field(repr=False)
     in_table: bool = False
 
     @property
@@ -162,11 +171,14 @@ class Format:
         if self.kind != "csv":
             return self.given
         quote = self._option("quote", default='"')
-        # RFC 4180 doubles a quote. Spark reads a table with an escape of its own.
-        escape = {} if self.in_table else {"escape": quote}
-        # Spark would write two double quotes
-        empty = {} if quote == '"' else {"emptyValue": quote * 2}
-        return {**JSON, **_CSV, **escape, **empty, **self.given}
+        options = {**JSON, **_CSV}
+        if not self.in_table:
+            # RFC 4180 doubles a quote. Spark reads a table with an escape of its own.
+            options["escape"] = quote
+        if quote != '"':
+            # Spark would write two double quotes
+            options["emptyValue"] = quote * 2
+        return {**options, **self.given}
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -180,10 +192,11 @@ class Format:
     def _option(self, *names: str, default: str = "") -> str:
         """Return an option that the caller gave, by any of its names; Spark ignores their case."""
         lower = [name.lower() for name in names]
-        found = [
-            str(value) for name, value in self.given.items() if name.lower() in lower
-        ]
-        return found[-1] if found else default
+        option = default
+        for name, value in self.given.items():
+            if name.lower() in lower:
+                option = str(value)  # the last one counts
+        return option
 
     def _is_on(self, name: str, *, default: bool) -> bool:
         return self._option(name, default=str(default)).lower() == "true"
@@ -225,47 +238,55 @@ class Format:
 
     def _wrong_csv(self) -> str:
         """Return what is wrong with the options of CSV; empty if nothing is."""
+        wrong = self._wrong_characters()
+        if wrong:
+            return wrong
+        empty = self._option("emptyValue", default='""')
+        if empty != '""':
+            return (
+                f"emptyValue is {empty!r}, which readers do not take for an empty text;"
+                " leave it out, or write NULL instead: F.nullif('column', F.lit(''))"
+            )
+        if not self._is_on("escapeQuotes", default=True):
+            return (
+                "escapeQuotes is False, and other readers take a quote in a text for"
+                " its end; leave it out"
+            )
+        of_escape = self._option("charToEscapeQuoteEscaping")
+        if of_escape not in {"", self._option("escape")}:
+            return (
+                "charToEscapeQuoteEscaping is not escape, which tears a text with a"
+                " quote; give both"
+            )
+        return ""
+
+    def _wrong_characters(self) -> str:
+        """Return what is wrong with the separator, quote and escape of CSV; empty if nothing."""
         quote = self._option("quote", default='"')
         escape = self._option("escape", default="\\")
         sep = self._sep
-        empty = self._option("emptyValue", default='""')
         given = self._option("sep", "delimiter", default=",")
-        backslashes = [
-            pair for pair in re.findall(r"\\.?", given) if pair not in _ESCAPED
-        ]
-        wrong = {
-            (
+        pairs = re.findall(r"\\.?", given)
+        if any(pair not in _ESCAPED for pair in pairs):
+            return (
                 f"sep is {given!r}, and Spark reads a backslash as the begin of \\t;"
                 " leave it out"
-            ): bool(backslashes),
-            (
+            )
+        if _is_no(quote):
+            return (
                 "quote is no character, and a text with a separator needs quotes;"
                 " leave it out"
-            ): _is_no(quote),
-            "escape is no character, and a text with a quote needs it; leave it out": (
-                _is_no(escape)
-            ),
-            (
+            )
+        if _is_no(escape):
+            return (
+                "escape is no character, and a text with a quote needs it; leave it out"
+            )
+        if sep in {"", quote, escape, "\r", "\n"}:
+            return (
                 f"sep is {sep!r}, which has another meaning in CSV; give another one,"
                 " such as ';'"
-            ): sep in {"", quote, escape, "\r", "\n"},
-            (
-                f"emptyValue is {empty!r}, which readers do not take for an empty text;"
-                " leave it out, or write NULL instead: F.nullif('column', F.lit(''))"
-            ): empty != '""',
-            (
-                "escapeQuotes is False, and other readers take a quote in a text for"
-                " its end; leave it out"
-            ): not self._is_on("escapeQuotes", default=True),
-            (
-                "charToEscapeQuoteEscaping is not escape, which tears a text with a"
-                " quote; give both"
-            ): (
-                self._option("charToEscapeQuoteEscaping")
-                not in {"", self._option("escape")}
-            ),
-        }
-        return next((says for says, holds_now in wrong.items() if holds_now), "")
+            )
+        return ""
 
     def check(
         self, sink: str, frame: DataFrame, partition_by: Sequence[str] = ()
@@ -296,33 +317,31 @@ class Format:
 
     def _check_names(self, sink: str, frame: DataFrame) -> None:
         """Refuse names with which Spark cannot read the files, or reads other values."""
-        for each in frame.schema:
-            for kind in types_in(each.dataType):
-                if isinstance(kind, T.StructType):
-                    refuse_twice(
-                        f"{sink}: column {each.name}: field",
-                        [name.lower() for name in kind.names],
-                    )
-                if self.kind == "orc" and _is_collated(kind):
-                    raise InvalidInputError(
-                        f"{sink}: column {each.name} has a {kind.simpleString()}, which"
-                        " Spark cannot read from orc; give F.collate(column,"
-                        " 'UTF8_BINARY'), or use format='parquet'"
-                    )
-                if (
-                    self.kind == "orc"
-                    and isinstance(kind, T.StructType)
-                    and "" in kind.names
-                ):
-                    raise InvalidInputError(
-                        f"{sink}: column {each.name} has a field without a name, which"
-                        " Spark cannot read from orc; give the field a name"
-                    )
+        for field in frame.schema:
+            for kind in types_in(field.dataType):
+                self._check_names_inside(f"{sink}: column {field.name}", kind)
         corrupt = frame.sparkSession.conf.get("spark.sql.columnNameOfCorruptRecord")
         if self.kind in ("csv", "json") and corrupt in frame.columns:
             raise InvalidInputError(
                 f"{sink}: column {corrupt} has the name of the one in which Spark's"
                 f" reader of {self.kind} puts what it cannot read; rename it"
+            )
+
+    def _check_names_inside(self, who: str, kind: T.DataType) -> None:
+        """Refuse a type with two fields of one name, and one that ORC does not give back."""
+        if isinstance(kind, T.StructType):
+            refuse_twice(f"{who}: field", [name.lower() for name in kind.names])
+        if self.kind != "orc":
+            return
+        if _is_collated(kind):
+            raise InvalidInputError(
+                f"{who} has a {kind.simpleString()}, which Spark cannot read from orc;"
+                " give F.collate(column, 'UTF8_BINARY'), or use format='parquet'"
+            )
+        if isinstance(kind, T.StructType) and "" in kind.names:
+            raise InvalidInputError(
+                f"{who} has a field without a name, which Spark cannot read from orc;"
+                " give the field a name"
             )
 
     def _check_csv(self, sink: str, columns: list[T.StructField]) -> None:
@@ -357,93 +376,119 @@ class Format:
         if self.kind not in NAMES:
             return frame
         data = data_columns(frame, partition_by)
-        first = data[0]
-
-        def guard(each: T.StructField, value: Column, kind: T.DataType) -> Column:
-            if each not in data:
-                refusals = [*_in_a_folder(each.name, _letters(value, kind), kind)]
-                return _stopped(refusals, value, kind, f"{sink}: column {each.name}")
-            if self.kind == "orc" and isinstance(kind, _NESTED):
-                has_times = holds(kind, T.DateType, T.TimestampType)
-                return (
-                    changed_inside(value, kind, partial(guard, each))
-                    if has_times
-                    else value
-                )
-            letters = _letters(value, kind)
-            refusals = [*self._refusals(letters, kind)]
-            if each == first:
-                refusals += [
-                    *_mark_at_the_beginning(self.kind, letters, kind),
-                    *self._lost_line(data),
-                ]
-            return _stopped(refusals, value, kind, f"{sink}: column {each.name}")
-
-        plain = [column(each.name) for each in frame.schema]
-        cells = [
-            guard(each, value, each.dataType)
-            for each, value in zip(frame.schema, plain, strict=True)
-        ]
-        if all(cell is value for cell, value in zip(cells, plain, strict=True)):
+        values = [column(field.name) for field in frame.schema]
+        cells = []
+        for field, value in zip(frame.schema, values, strict=True):
+            who = f"{sink}: column {field.name}"
+            if field in data:
+                cell = self._cell(who, data, field, value, field.dataType)
+            else:
+                letters = _letters(value, field.dataType)
+                refusals = _in_a_folder(field.name, letters, field.dataType)
+                cell = _stopped(refusals, value, field.dataType, who)
+            cells.append(cell)
+        if all(cell is value for cell, value in zip(cells, values, strict=True)):
             return frame
         return frame.select(
             [
-                cell.alias(
-                    each.name, **({"metadata": each.metadata} if each.metadata else {})
-                )
-                for each, cell in zip(frame.schema, cells, strict=True)
+                _named(cell, field)
+                for cell, field in zip(cells, frame.schema, strict=True)
             ]
         )
+
+    def _cell(
+        self,
+        who: str,
+        data: list[T.StructField],
+        field: T.StructField,
+        value: Column,
+        kind: T.DataType,
+    ) -> Column:
+        """Return a value in a file, or an error where the format would change it.
+
+        Args:
+            who: the column, for the error.
+            data: the columns that stand in the file.
+            field: the column.
+            value: the column's value, or one inside of it.
+            kind: the type of this value.
+        """
+        if self.kind == "orc" and isinstance(kind, _NESTED):
+            if not holds(kind, T.DateType, T.TimestampType):
+                return value
+            return changed_inside(value, kind, partial(self._cell, who, data, field))
+        letters = _letters(value, kind)
+        refusals = [*self._refusals(letters, kind)]
+        if field == data[0]:
+            refusals += _mark_at_the_beginning(self.kind, letters, kind)
+            refusals += self._lost_line(data)
+        return _stopped(refusals, value, kind, who)
 
     def _refusals(self, value: Column, kind: T.DataType) -> Refusals:
         """Yield what a value must not be, because it would be another one when it is read."""
         if self.kind in ("csv", "json"):
             yield from _lost_bytes(value, kind)
         if self.kind == "text":
-            yield (
-                value.isNull(),
-                (
-                    "has NULL, of which text has no sign; give F.coalesce(column,"
-                    " F.lit(''))"
-                ),
-            )
-            line = self._option("lineSep")
-            ends = _meets(value, line) if line else value.rlike(r"[\r\n]")
-            yield (
-                ends,
-                (
-                    "has a text with a line end, which would be two rows; use"
-                    " format='json' or 'csv'"
-                ),
-            )
+            yield from self._lost_in_text(value)
         if self.kind == "orc" and isinstance(kind, T.DateType | T.TimestampType):
             yield from _lost_in_orc(value, kind)
         if self.kind == "csv":
             yield from self._lost_in_csv(value, kind)
 
+    def _lost_in_text(self, value: Column) -> Refusals:
+        says = "has NULL, of which text has no sign; give F.coalesce(column, F.lit(''))"
+        yield value.isNull(), says
+        says = (
+            "has a text with a line end, which would be two rows; use format='json' or"
+            " 'csv'"
+        )
+        line = self._option("lineSep")
+        if line:
+            yield _meets(value, line), says
+        else:
+            yield value.rlike(_LINE_ENDS), says
+
     def _lost_in_csv(self, value: Column, kind: T.DataType) -> Refusals:
         null = self._option("nullValue")
-        line = self._option("lineSep")
         if null:
             says = f"has {null!r}, which stands for NULL; give another nullValue"
             yield value.cast("string") == F.lit(null), says
         if not isinstance(kind, T.StringType):
             return
-        if self.in_table and not null:
+        if self.in_table:
+            yield from self._lost_in_csv_table(value)
+        yield from self._lost_beside_quotes(value)
+        line = self._option("lineSep")
+        if line and line != "\n":
+            says = (
+                "has a text with a line end, which lineSep changes; leave lineSep out"
+            )
+            yield _meets(value, line) | value.contains("\n"), says
+        beyond = _BEYOND.get(self._encoding)
+        if beyond is not None:
+            says = "has a text that the encoding cannot write; leave encoding out"
+            yield value.rlike(beyond), says
+
+    def _lost_in_csv_table(self, value: Column) -> Refusals:
+        """Yield what a text in a table of CSV must not be, whose readers have few options."""
+        if not self._option("nullValue"):
             says = (
                 "has an empty text, which a table of csv reads as NULL; use"
                 " format='parquet'"
             )
             yield value == F.lit(""), says
-        if self.in_table and not self._is_on("multiLine", default=False):
+        if not self._is_on("multiLine", default=False):
             says = (
                 "has a text with a line end, which a table of csv reads as two rows;"
                 " use format='parquet'"
             )
-            yield value.rlike(r"[\r\n]"), says
+            yield value.rlike(_LINE_ENDS), says
+
+    def _lost_beside_quotes(self, value: Column) -> Refusals:
+        """Yield what a text in quotes, or one without them beside a separator, must not have."""
         quote = self._option("quote", default='"')
         in_quotes = (
-            value.contains(self._sep) | value.contains(quote) | value.rlike(r"[\r\n]")
+            value.contains(self._sep) | value.contains(quote) | value.rlike(_LINE_ENDS)
         )
         if self._is_on("quoteAll", default=False):
             in_quotes = F.lit(True)
@@ -452,39 +497,29 @@ class Format:
             " out; remove it"
         )
         yield value.contains("\0") & in_quotes, says
-        says = "has a text that ends like sep begins; give a sep of one character"
         if len(self._sep) > 1:
+            says = "has a text that ends like sep begins; give a sep of one character"
             yield _meets(value, self._sep) & ~in_quotes, says
-        if line and line != "\n":
-            says = (
-                "has a text with a line end, which lineSep changes; leave lineSep out"
-            )
-            yield _meets(value, line) | value.contains("\n"), says
-        if beyond := _BEYOND.get(self._encoding):
-            yield (
-                value.rlike(beyond),
-                "has a text that the encoding cannot write; leave encoding out",
-            )
 
     def _lost_line(self, data: list[T.StructField]) -> Refusals:
         """Yield what a row must not be, because readers skip its line: blanks alone."""
         has_words = len(data) > 1 and self._sep.strip(_BLANK)
         if self.kind != "csv" or self._is_on("quoteAll", default=False) or has_words:
             return
-        blank = F.lit(True)
-        for each in data:
-            value = _letters(column(each.name), each.dataType)
+        all_blank = F.lit(True)
+        for field in data:
+            value = _letters(column(field.name), field.dataType)
             is_blank = F.lit(False)
-            if isinstance(each.dataType, T.StringType):
+            if isinstance(field.dataType, T.StringType):
                 is_blank = value.rlike(_BLANKS)
             if not self._has_null:
                 is_blank = value.isNull() | is_blank
-            blank = blank & is_blank
+            all_blank = all_blank & is_blank
         says = (
             "begins a line of blanks alone, which readers skip; give quoteAll=True and"
             " nullValue='NULL'"
         )
-        yield blank, says
+        yield all_blank, says
 
 
 def check_types(sink: str, name: str, columns: Sequence[T.StructField]) -> None:
@@ -498,28 +533,33 @@ def check_types(sink: str, name: str, columns: Sequence[T.StructField]) -> None:
     Raises:
         InvalidInputError: there is such a column.
     """
-    for each in columns:
-        inside = [
-            kind.names
-            for kind in types_in(each.dataType)
-            if isinstance(kind, T.StructType)
-        ]
-        odd = [known for known in (each.name, *chain(*inside)) if "`" in known]
+    for field in columns:
+        names = [field.name, *_names_of_fields(field.dataType)]
+        odd = [each for each in names if "`" in each]
         if name == "orc" and odd:
             raise InvalidInputError(
                 f"{sink}: column {odd[0]} has a backtick in its name, and Spark reads"
                 " it from ORC as NULL; rename it"
             )
-        if not _can_hold(name, each.dataType, len(columns)):
-            form = "text (one column, a string)" if name == "text" else name
-            instead = _INSTEAD.get(name, "JSON")
-            if isinstance(each.dataType, T.BinaryType):
-                instead = "JSON, or F.base64(column)"
-            raise InvalidInputError(
-                f"{sink}: column {each.name} is {each.dataType.simpleString()}, and a"
-                f" file of {form} cannot hold it; leave it out, cast it, or use"
-                f" {instead}"
-            )
+        if _can_hold(name, field.dataType, len(columns)):
+            continue
+        form = "text (one column, a string)" if name == "text" else name
+        instead = _INSTEAD.get(name, "JSON")
+        if isinstance(field.dataType, T.BinaryType):
+            instead = "JSON, or F.base64(column)"
+        raise InvalidInputError(
+            f"{sink}: column {field.name} is {field.dataType.simpleString()}, and a"
+            f" file of {form} cannot hold it; leave it out, cast it, or use {instead}"
+        )
+
+
+def _names_of_fields(kind: T.DataType) -> list[str]:
+    """Return the names of the fields of all structs in a type."""
+    names: list[str] = []
+    for inside in types_in(kind):
+        if isinstance(inside, T.StructType):
+            names += inside.names
+    return names
 
 
 def _can_hold(name: str, kind: T.DataType, columns: int) -> bool:
@@ -561,10 +601,17 @@ def _is_no(character: str) -> bool:
     return len(character) != 1 or character == "\0"
 
 
+def _named(value: Column, field: T.StructField) -> Column:
+    """Return a value as a column with the name and the metadata of a field."""
+    if field.metadata:
+        return value.alias(field.name, metadata=field.metadata)
+    return value.alias(field.name)
+
+
 def data_columns(frame: DataFrame, partition_by: Sequence[str]) -> list[T.StructField]:
     """Return the columns that stand in the files, not in the names of folders."""
     folders = [name.lower() for name in partition_by]
-    return [each for each in frame.schema if each.name.lower() not in folders]
+    return [field for field in frame.schema if field.name.lower() not in folders]
 
 
 def _check_folders(sink: str, frame: DataFrame, partition_by: Sequence[str]) -> None:
@@ -643,14 +690,11 @@ def only_texts(sink: str, frame: DataFrame) -> DataFrame:
         return frame
     numbered = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))
     cells = []
-    for each, cell in zip(frame.schema, numbered.schema, strict=True):
-        value = F.col(cell.name)
-        kind = each.dataType
-        cells.append(
-            _stopped(
-                _lost_bytes(value, kind), value, kind, f"{sink}: column {each.name}"
-            )
-        )
+    for field, name in zip(frame.schema, numbered.columns, strict=True):
+        value = F.col(name)
+        refusals = _lost_bytes(value, field.dataType)
+        who = f"{sink}: column {field.name}"
+        cells.append(_stopped(refusals, value, field.dataType, who))
     return numbered.select(cells).toDF(*frame.columns)
 
 
@@ -671,19 +715,21 @@ def _is_not_utf8(value: Column, kind: Any) -> Column:
     if isinstance(kind, T.ArrayType):
         return F.exists(value, lambda each: _is_not_utf8(each, kind.elementType))
     if isinstance(kind, T.MapType):
-        sides = (F.map_keys(value), kind.keyType), (F.map_values(value), kind.valueType)
-        parts = [
-            _is_not_utf8(each, T.ArrayType(side))
-            for each, side in sides
-            if holds(side, T.StringType)
-        ]
+        parts = []
+        if holds(kind.keyType, T.StringType):
+            keys = F.map_keys(value)
+            parts.append(_is_not_utf8(keys, T.ArrayType(kind.keyType)))
+        if holds(kind.valueType, T.StringType):
+            values = F.map_values(value)
+            parts.append(_is_not_utf8(values, T.ArrayType(kind.valueType)))
         return reduce(or_, parts)
     if isinstance(kind, T.StructType):
-        texts = [each for each in kind if holds(each.dataType, T.StringType)]
-        return reduce(
-            or_,
-            [_is_not_utf8(value.getField(each.name), each.dataType) for each in texts],
-        )
+        parts = [
+            _is_not_utf8(value.getField(field.name), field.dataType)
+            for field in kind
+            if holds(field.dataType, T.StringType)
+        ]
+        return reduce(or_, parts)
     return ~F.is_valid_utf8(value)
 
 
@@ -698,23 +744,17 @@ def _mark_at_the_beginning(name: str, value: Column, kind: T.DataType) -> Refusa
 
 def _lost_in_orc(value: Column, kind: T.DataType) -> Refusals:
     """Yield the days and times that Spark's writer of ORC changes."""
-    gap = (value >= F.lit("1582-10-04").cast(kind)) & (
-        value < F.lit("1582-10-16").cast(kind)
-    )
-    yield (
-        gap,
-        "has a time of 4 to 15 October 1582, which ORC moves; use format='parquet'",
-    )
+    begin = F.lit("1582-10-04").cast(kind)
+    end = F.lit("1582-10-16").cast(kind)
+    says = "has a time of 4 to 15 October 1582, which ORC moves; use format='parquet'"
+    yield (value >= begin) & (value < end), says
     if isinstance(kind, T.TimestampType):
         micros = F.unix_micros(value)
-        last = (micros > -_SECOND) & (micros < 0)
-        yield (
-            last,
-            (
-                "has a time in the last second of 1969, which ORC moves; use"
-                " format='parquet'"
-            ),
+        says = (
+            "has a time in the last second of 1969, which ORC moves; use"
+            " format='parquet'"
         )
+        yield (micros > -_SECOND) & (micros < 0), says
 
 
 def _stopped(
@@ -723,7 +763,7 @@ def _stopped(
     kind: T.DataType,
     who: str,
 ) -> Column:
-    """Return a value, or an error at the first of the refusals that holds."""
+    """Return a value, or an error at the last of the refusals that holds."""
     checked = value
     for wrong, says in refusals:
         stop = F.raise_error(F.lit(f"{who} {says}")).cast(kind)

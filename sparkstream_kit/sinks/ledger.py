@@ -7,13 +7,10 @@ a `Ledger`, which reads the ledger and decides whether a batch is written, skipp
 refused, and a `LedgerTarget`, which checks the target and writes. `exactly_once` makes
 the sink, and `open_target` opens it.
 
-Why the plan is kept: Spark identifies a batch by its number alone. If the checkpoint
-loses the plan of a batch, through a truncated file, a power cut or a restore from a
-backup, Spark plans a new batch of the same number from what the sources hold by then. A
-sink that compared only numbers would skip this batch as already written, and lose its
-rows. So a sink with a ledger keeps each batch's plan as a text (`plan_of`), compares
-the plans when a number is replayed (`same`), and `start` puts the plan back into a
-checkpoint that has lost it (`put_back`); the replayed batch then has the same rows.
+Why the plan is kept: the number of a batch alone does not say which rows it has (see
+`sparkstream_kit.sinks.plans`). So the plans are compared when a number is replayed, and
+`start` puts the plan back into a checkpoint that has lost it; the replayed batch then
+has the same rows.
 
 Why there are epochs: each start of a query takes the next epoch in the target, and a
 batch is written only while its driver holds the newest epoch. So a driver that was
@@ -22,40 +19,32 @@ thought dead and wakes up, on any machine, is refused by the target.
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import os
 import shlex
 import socket
 import uuid
-import zlib
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sparkstream_kit._internal.columns import refuse_twice
 from sparkstream_kit._internal.spark.batch import checkpoint_of_batch, id_of_batch
-from sparkstream_kit._internal.spark.logical_plan import inputs_of
 from sparkstream_kit._internal.spark.place import id_in_checkpoint
-from sparkstream_kit.checkpoints.drain import END
-from sparkstream_kit.checkpoints.logs import (
-    Input,
-    Logs,
-    at_hand,
-    log_text,
-    of_batch,
-    versioned,
-)
-from sparkstream_kit.checkpoints.moved import Move, bases, renamed
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import Sink
+from sparkstream_kit.sinks.plans import (
+    ends_the_input,
+    folders_read,
+    plan_of,
+    put_back,
+    same,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from pyspark.sql import DataFrame
 
@@ -63,219 +52,15 @@ if TYPE_CHECKING:
     from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.sinks.base import Form, Opening, Read, Target
 
-    _Plan = dict[str, Any]
-
 
 _log = logging.getLogger(__name__)
 
-
-def plan_of(
-    location: Place | None, batch: int, folders: Mapping[str, str]
-) -> str | None:
-    """Return the plan of a batch as a text: which input the batch reads.
-
-    The plan holds the batch's entry in Spark's offset log, its watermark, the files
-    that it reads with their modification times, and the start and end offsets of each
-    other source.
-
-    Args:
-        location: the query's checkpoint.
-        batch: the batch's number.
-        folders: the folder that each file source of the query reads, by the source's
-            name in `sources/`. A file is identified by its path below its source's
-            folder, so that it counts as the same file after the folder was moved.
-
-    Returns:
-        The plan, compressed and base64-encoded; None without a checkpoint.
-
-    Raises:
-        DamagedError: a log of the checkpoint that the batch needs cannot be read.
-    """
-    if location is None:
-        return None
-    with of_batch(location, batch) as logs:
-        return base64.b64encode(
-            zlib.compress(json.dumps(_read(logs, batch, folders)).encode())
-        ).decode()
-
-
-def _read(logs: Logs, batch: int, folders: Mapping[str, str]) -> _Plan:
-    plan = logs.plan(batch)
-    before = logs.plan(batch - 1) if batch else None
-    begins = logs.until(batch - 1)
-    former = dict(zip(before.names, before.offsets, strict=True)) if before else {}
-    sources = zip(plan.files, plan.names, plan.offsets, strict=True)
-    files = {}
-    for log, last in logs.read_by(plan).items():
-        first = begins.get(log, -1)
-        entries = logs.entries(f"sources/{log}")
-        files[log] = {
-            "folder": folders.get(log),
-            "files": logs.inputs(log, after=first, until=last),
-            "compact": [
-                n for n, each in entries.items() if each.suffix and first < n <= last
-            ],
-        }
-    return {
-        "offsets": "\n".join(versioned(logs.root / "offsets" / str(batch), "v1", "v2")),
-        "watermark": plan.watermark,
-        "others": [
-            [former.get(name), end] for files, name, end in sources if files is None
-        ],
-        "logs": files,
-    }
-
-
-def _unpacked(text: str) -> _Plan:
-    """Return a kept plan.
-
-    Raises:
-        InvalidInputError: the text is not what `plan_of` has returned.
-    """
-    try:
-        plan: _Plan = json.loads(zlib.decompress(base64.b64decode(text)))
-        for log in plan["logs"].values():
-            log["files"] = [Input(*each) for each in log["files"]]
-    except (ValueError, TypeError, LookupError, AttributeError, zlib.error) as err:
-        raise InvalidInputError(
-            "the plan that a sink keeps of its last batch is damaged; restore the sink"
-            " from a backup, or start anew with another target and another checkpoint"
-        ) from err
-    return plan
-
-
-def same(one: str, other: str) -> bool:
-    """Return whether two plans read the same input: equal files, offsets and watermark.
-
-    The settings and the wall-clock time that Spark notes with each plan are not
-    compared, nor are the numbers of the log entries in which a file source lists its
-    files.
-    """
-    plans = [_unpacked(text) for text in (one, other)]
-    relative = all(log["folder"] for plan in plans for log in plan["logs"].values())
-    return _reads(plans[0], relative=relative) == _reads(plans[1], relative=relative)
-
-
-def _reads(plan: _Plan, *, relative: bool) -> list[Any]:
-    files = [
-        sorted(
-            (_name(each, log["folder"] if relative else None), each.time)
-            for each in log["files"]
-        )
-        for log in plan["logs"].values()
-    ]
-    offsets = [[_parsed(text) for text in ends] for ends in plan["others"]]
-    return [plan["watermark"], offsets, files]
-
-
-def _parsed(offset: str | None) -> Any:
-    """Return an offset to compare, JSON parsed, so that key order does not matter."""
-    if offset is None or not offset.startswith(("{", "[")):
-        return offset
-    return json.loads(offset)
-
-
-def _name(file: Input, above: str | None) -> str:
-    """Return a file's path below its source's folder `above`; if None, its whole URI."""
-    return (
-        file.uri
-        if above is None
-        else unquote(urlsplit(file.uri).path).removeprefix(above.rstrip("/"))
-    )
-
-
-def put_back(
-    location: Place,
-    batch: int,
-    plan: str,
-    folders: Mapping[str, str],
-    where: Target,
-    *,
-    makes: bool,
-) -> None:
-    """Put the plan of the next batch back into a checkpoint that lost or replaced it.
-
-    The sink has the rows of that batch already, and kept its plan. Without the plan
-    Spark would read other input under the same number, and the sink would have to
-    refuse it.
-
-    Entries that the checkpoint has instead, such as a newer plan and the files that it
-    lists, are set aside, as by a rewind. The query finds those files again and reads
-    them in the following batch.
-
-    Args:
-        location: the checkpoint; no query may run on it.
-        batch: the batch after the last committed one.
-        plan: the plan that `plan_of` returned when the batch's rows were written.
-        folders: as for `plan_of`.
-        where: the sink's target, for messages.
-        makes: change the checkpoint; if False, only check, and log the same warning.
-
-    Raises:
-        InvalidInputError: a file that the batch reads no longer exists, the checkpoint
-            has another plan and is not on a local path, or the kept plan is damaged.
-    """
-    kept = _unpacked(plan)
-    # A drained query continues: the ledger refuses the batch with advice
-    if kept["watermark"] == END:
-        return
-    planned = str(batch) in location.names("offsets")
-    if planned and same(plan, plan_of(location, batch, folders) or plan):
-        return
-    for name, log in kept["logs"].items():
-        # It has moved
-        if (now := folders.get(name)) and log["folder"] not in (None, now):
-            move = Move("", Path(log["folder"]), Path(now))
-            log["files"] = [
-                each._replace(uri=renamed(each.uri, move)) for each in log["files"]
-            ]
-    gone = [file for log in kept["logs"].values() for file in log["files"] if file.gone]
-    lacks = (
-        f"checkpoint {location} has {'another' if planned else 'lost the'} plan of"
-        f" batch {batch}, whose "
-    )
-    lacks += f"rows {where} has"
-    if gone:
-        raise InvalidInputError(
-            f"{lacks}; to put the plan back the files that it reads are needed, and"
-            f" {gone[0].path} has gone; restore it first"
-        )
-    if planned and location.folder is None:
-        raise InvalidInputError(
-            f"{lacks}; copy the checkpoint to this machine (hdfs dfs -get), run"
-            f" sparkstream checkpoint rewind COPY --to {batch - 1} --apply, remove"
-            f" COPY/offsets/{batch}, and put the copy back"
-        )
-    if makes:
-        with at_hand(location) as logs:
-            if location.folder is not None:
-                from sparkstream_kit.checkpoints.operate.rewind import set_aside
-
-                set_aside(logs, batch)
-            _note(location, logs, batch, kept)
-    _log.warning(
-        "%s; it is put back, so that the replayed batch has the same rows", lacks
-    )
-
-
-def _note(there: Place, logs: Logs, batch: int, plan: _Plan) -> None:
-    """Write the log entries of file sources, then the plan by which Spark uses them."""
-    for name, log in plan["logs"].items():
-        for entry in sorted({each.entry for each in log["files"]}):
-            new = [each for each in log["files"] if each.entry == entry]
-            suffix = ""
-            # A compacted entry also lists all earlier files
-            if entry in log["compact"]:
-                new = [*Logs(logs.root).inputs(name, until=entry - 1), *new]
-                suffix = ".compact"
-            _replace(there, f"sources/{name}", f"{entry}{suffix}", log_text(new))
-    _replace(there, "offsets", str(batch), plan["offsets"])
-
-
-def _replace(there: Place, log: str, name: str, text: str) -> None:
-    # First: Spark accepts a missing checksum, but not a wrong one
-    there.remove(f"{log}/.{name}.crc")
-    there.write(f"{log}/{name}", text)
+# What a sink that takes a target over does to the rows there, by how it writes
+_TAKES_OVER = {
+    "append": "add to",
+    "upsert": "overwrite and add to",
+    "replace": "replace",
+}
 
 
 @dataclass(frozen=True)
@@ -302,6 +87,23 @@ class Batch:
     driver: str = ""
     before: int | None = None
     former: tuple[str, ...] = ()
+
+    @property
+    def previous(self) -> int:
+        """The batch that the target must have got before this one; -1 for none."""
+        if self.before is None:
+            return self.number - 1
+        return self.before
+
+
+class Replay(Enum):
+    """How a batch compares with the last one in its target: whether it is a replay of it."""
+
+    NEW = "the target does not have the batch yet"
+    SAME = "the target has the batch, with the same plan or one that is not known"
+    OTHER_PLAN = "the target has a batch of this number with another plan"
+    AFTER_END = "the target has, by this number, the batch that ended the input"
+    EARLIER = "the target has later batches"
 
 
 class Epoch(NamedTuple):
@@ -388,24 +190,26 @@ class Ledger(Protocol):
         """
         if self.take_over or self.last_batch(query_id) is not None:
             return
-        does = {"upsert": "overwrite and add to", "replace": "replace"}.get(
-            self.how, "add to"
-        )
-        accept = f"use another {self.what}, or "
-        accept += (
-            "remove this one"
-            if self.take_over is None
-            else f"give take_over=True to {does} its rows"
-        )
-        if other := self.any_query():
+        other = self.any_query()
+        if other is not None:
+            other_id, last = other
             raise InvalidInputError(
-                f"{self.where} was written by another query ({other[0]}, up to its"
-                f" batch {other[1]}); start on that query's checkpoint, {accept}"
+                f"{self.where} was written by another query ({other_id}, up to its"
+                f" batch {last}); start on that query's checkpoint,"
+                f" {self._instead_of_taking_over()}"
             )
         if self.has_rows():
             raise InvalidInputError(
-                f"{self.where} has rows that no query of the kit has written; {accept}"
+                f"{self.where} has rows that no query of the kit has written;"
+                f" {self._instead_of_taking_over()}"
             )
+
+    def _instead_of_taking_over(self) -> str:
+        """Return the user's ways on where the target has rows of others."""
+        if self.take_over is None:
+            return f"use another {self.what}, or remove this one"
+        does = _TAKES_OVER.get(self.how, "add to")
+        return f"use another {self.what}, or give take_over=True to {does} its rows"
 
     def check_epoch(self, batch: Batch) -> None:
         """Refuse a batch from a driver that does not hold the newest epoch of its query.
@@ -431,43 +235,51 @@ class Ledger(Protocol):
             InvalidInputError: the target lacks batches; the message says how to go on.
         """
         last = self.last_batch(batch.query)
-        before = batch.number - 1 if batch.before is None else batch.before
         if last is not None and last < 0:  # its first batch is being written
             last = None
-        if before <= (-1 if last is None else last) or (
-            last is None and self.take_over
-        ):
-            return last
-        has = "none of this query's batches"
-        again = (
-            "start with a new checkpoint folder (and a new target for each other sink)"
-        )
+        if self._lacks_earlier(batch, last):
+            raise self._gap(batch, last)
+        return last
+
+    def _lacks_earlier(self, batch: Batch, last: int | None) -> bool:
+        """Return whether the target lacks batches before this one; `last` is its last batch."""
         if last is not None:
+            return batch.previous > last
+        if self.take_over:
+            return False
+        return batch.previous >= 0
+
+    def _gap(self, batch: Batch, last: int | None) -> InvalidInputError:
+        """Return the error for a target that lacks batches: what is wrong, and three ways on."""
+        cause = (
+            f"it was deleted, or put back from an older backup; restore the {self.what}"
+        )
+        if last is None:
+            has = "none of this query's batches"
+            again = (
+                "start with a new checkpoint folder (and a new target for each other"
+                " sink)"
+            )
+            if batch.former:
+                targets = " and ".join(batch.former)
+                cause = (
+                    f"the query has written to {targets} so far; give it that target"
+                    " again"
+                )
+        else:
             has = f"this query's batches up to {last} only"
             again = (
                 f"run sparkstream checkpoint rewind {shlex.quote(batch.checkpoint)}"
                 f" --to {last}"
             )
-        may_take = last is None and self.take_over is not None
-        accept = (
-            "give take_over=True"
-            if may_take
-            else self.set_back(batch.query, batch.number - 1)
-        )
-        goal = (
-            "let the next batch write all rows"
-            if self.how == "replace"
-            else "go on without their rows"
-        )
-        cause = (
-            f"it was deleted, or put back from an older backup; restore the {self.what}"
-        )
-        if last is None and batch.former:
-            written = " and ".join(batch.former)
-            cause = (
-                f"the query has written to {written} so far; give it that target again"
-            )
-        raise InvalidInputError(
+        if last is None and self.take_over is not None:
+            accept = "give take_over=True"
+        else:
+            accept = self.set_back(batch.query, batch.number - 1)
+        goal = "go on without their rows"
+        if self.how == "replace":
+            goal = "let the next batch write all rows"
+        return InvalidInputError(
             f"batch {batch.number} is next, but {self.where} holds {has}: {cause}; or,"
             f" to write the missing batches again, {again}; or, to {goal}, {accept}"
         )
@@ -488,31 +300,52 @@ class Ledger(Protocol):
         if self.how == "replace":
             return False
         last = self.check_earlier(batch)
-        if last is None or batch.number > last:
+        if last is None:
             return False
-        has = f"all batches up to {last}: the checkpoint was rewound or restored"
-        if batch.number == last:
-            kept = self.last_plan(batch.query)
-            if not kept or not batch.plan or same(kept, batch.plan):
-                return True
-            has = (
+        replay = self._replay(batch, last)
+        if replay is Replay.NEW:
+            return False
+        if replay is Replay.SAME:
+            return True
+        raise self._not_the_same(batch, last, replay)
+
+    def _replay(self, batch: Batch, last: int) -> Replay:
+        """Compare a batch with the last one that the target has."""
+        if batch.number > last:
+            return Replay.NEW
+        if batch.number < last:
+            return Replay.EARLIER
+        kept = self.last_plan(batch.query)
+        if not kept or not batch.plan or same(kept, batch.plan):
+            return Replay.SAME
+        if ends_the_input(kept):
+            return Replay.AFTER_END
+        return Replay.OTHER_PLAN
+
+    def _not_the_same(
+        self, batch: Batch, last: int, replay: Replay
+    ) -> InvalidInputError:
+        """Return the error for a batch that can be neither skipped nor written safely."""
+        has = {
+            Replay.EARLIER: (
+                f"all batches up to {last}: the checkpoint was rewound or restored"
+            ),
+            Replay.OTHER_PLAN: (
                 f"another one of this number: the plan in {batch.checkpoint} was lost,"
-                " which "
-            )
-            has += "sparkstream_kit.start puts back, or a rewind gave it up"
-            if _unpacked(kept)["watermark"] == END:
-                has = "the batch that ended the input under this number"
-        adds = self.how == "append" and not self.removes
-        remove = f"remove them from the {self.what}, then " if adds else ""
-        these = (
-            f"batches {batch.number} to {last}"
-            if last > batch.number
-            else f"batch {last}"
-        )
-        raise InvalidInputError(
-            f"batch {batch.number} is replayed, but {self.where} has {has}; to write"
-            f" the rows of {these} again,"
-            f" {remove}{self.set_back(batch.query, batch.number - 1)}"
+                " which sparkstream_kit.start puts back, or a rewind gave it up"
+            ),
+            Replay.AFTER_END: "the batch that ended the input under this number",
+        }
+        batches = f"batch {last}"
+        if last > batch.number:
+            batches = f"batches {batch.number} to {last}"
+        remove = ""
+        if self.how == "append" and not self.removes:
+            remove = f"remove them from the {self.what}, then "
+        set_back = self.set_back(batch.query, batch.number - 1)
+        return InvalidInputError(
+            f"batch {batch.number} is replayed, but {self.where} has {has[replay]}; to"
+            f" write the rows of {batches} again, {remove}{set_back}"
         )
 
     def plan_of(self, coming: Batch | None) -> str | None:
@@ -529,11 +362,10 @@ class Ledger(Protocol):
         Raises:
             InvalidInputError: as for `check_earlier`.
         """
-        if (
-            coming is None
-            or self.check_earlier(coming) != coming.number
-            or self.how == "replace"
-        ):
+        if coming is None:
+            return None
+        last = self.check_earlier(coming)
+        if last != coming.number or self.how == "replace":
             return None
         return self.last_plan(coming.query)
 
@@ -575,14 +407,6 @@ class LedgerTarget(Protocol):
 
     def write(self, batch: Batch, frame: DataFrame) -> None:
         """Write a batch of a query, or skip it if the target already has it."""
-
-
-def folders_read(frame: DataFrame) -> dict[str, str]:
-    """Return the folder that each file source of a query reads, for `plan_of`."""
-    return {
-        name: str(path)
-        for name, path in bases(frame.sparkSession, inputs_of(frame)).items()
-    }
 
 
 def _refuse_twin(where: Target, known_as: str, opening: Opening) -> None:
@@ -636,55 +460,103 @@ def open_target(
             reaches the checkpoint, another sink of the query has this target by another
             name, `prepare` refuses the query, or a plan cannot be put back.
     """
-    driver = this_driver()
-    coming = None
-    known = None
-    folders = opening.folders
-    plans = opening.plans
-    name = str(target.where)
-    former = () if name in opening.former else opening.former
     refuse_twice("column", frame.columns)
-
-    def before(number: int) -> int | None:
-        return -1 if opening.begins.get(name) == number else opening.before.get(number)
-
+    driver = this_driver()
+    own_id = None
+    next_batch = None
     # While the query runs, its plan is there, and nothing may change it
     if not frame.isStreaming:
         query: str | None = id_of_batch(frame, location or checkpoint_of_batch(frame))
     elif location is None:
         # Without a checkpoint each start is a new query
-        query = known = str(uuid.uuid4())
+        own_id = str(uuid.uuid4())
+        query = own_id
     else:
-        folders |= folders_read(frame)
-        if (query := id_in_checkpoint(location)) is not None:
-            number = max(location.entries("commits"), default=-1) + 1
-            coming = Batch(
-                query, number, None, location.text, driver, before(number), former
-            )
+        opening.folders |= folders_read(frame)
+        query = id_in_checkpoint(location)
+        if query is not None:
+            next_batch = max(location.entries("commits"), default=-1) + 1
+    writer = _Writer(
+        target, location, opening, driver, _former(target, opening), own_id
+    )
+    coming = None
+    if query is not None and next_batch is not None:
+        coming = writer.batch(query, next_batch, None, location)
     plan = target.prepare(frame, query, coming, opening.makes)
     if itself is not None:
         _refuse_twin(target.where, itself(), opening)
-    if plan is not None and coming is not None and location is not None:
+    if plan is not None and next_batch is not None and location is not None:
         put_back(
-            location, coming.number, plan, folders, target.where, makes=opening.makes
+            location,
+            next_batch,
+            plan,
+            opening.folders,
+            target.where,
+            makes=opening.makes,
         )
-    if query is not None and known is None:
+    if query is not None and own_id is None:
         opening.left.append(partial(target.take, query, driver, frame))
+    return writer.write
 
-    def write_batch(rows: DataFrame, number: int) -> None:
-        there = location or checkpoint_of_batch(rows)
-        checkpoint = Batch.checkpoint if there is None else there.text
+
+def _former(target: LedgerTarget, opening: Opening) -> tuple[str, ...]:
+    """Return the targets to which a query has written so far, if this one is none of them."""
+    if str(target.where) in opening.former:
+        return ()
+    return opening.former
+
+
+@dataclass
+class _Writer:
+    """One start of a query on one target: `write` is what `foreachBatch` calls.
+
+    On Spark Connect it is pickled, and `write` runs in another process.
+
+    Attributes:
+        target: the target.
+        location: the query's checkpoint; None without one.
+        opening: the start that all sinks of the query share.
+        driver: this start, from `this_driver`.
+        former: as in `Batch`.
+        own_id: the query's id if it has no checkpoint; else None, and Spark's id is
+            used.
+    """
+
+    target: LedgerTarget
+    location: Place | None
+    opening: Opening
+    driver: str
+    former: tuple[str, ...]
+    own_id: str | None
+
+    def write(self, rows: DataFrame, number: int) -> None:
+        """Write a batch, with the plan that all sinks of the query share."""
+        checkpoint = self.location or checkpoint_of_batch(rows)
+        plans = self.opening.plans
         # Without `start` a writer can be started again
-        if location is None or number not in plans:
+        if self.location is None or number not in plans:
             plans.clear()
-            plans[number] = plan_of(there, number, folders)
-        query_id = known or id_of_batch(rows, there)
-        batch = Batch(
-            query_id, number, plans[number], checkpoint, driver, before(number), former
-        )
-        target.write(batch, rows)
+            plans[number] = plan_of(checkpoint, number, self.opening.folders)
+        query = self.own_id or id_of_batch(rows, checkpoint)
+        self.target.write(self.batch(query, number, plans[number], checkpoint), rows)
 
-    return write_batch
+    def batch(
+        self, query: str, number: int, plan: str | None, checkpoint: Place | None
+    ) -> Batch:
+        """Return a batch of the query with everything by which a ledger identifies it."""
+        before = self.opening.before.get(number)
+        # A continuation on a new target begins with this batch there
+        if self.opening.begins.get(str(self.target.where)) == number:
+            before = -1
+        return Batch(
+            query=query,
+            number=number,
+            plan=plan,
+            checkpoint=Batch.checkpoint if checkpoint is None else checkpoint.text,
+            driver=self.driver,
+            before=before,
+            former=self.former,
+        )
 
 
 def exactly_once(

@@ -39,26 +39,23 @@ if TYPE_CHECKING:
 
 # The options that a reader needs, too.
 _OF_READERS = (
-    *(
-        "charset",
-        "chartoescapequoteescaping",
-        "comment",
-        "dateformat",
-        "delimiter",
-        "encoding",
-        "escape",
-    ),
-    *(
-        "header",
-        "linesep",
-        "locale",
-        "multiline",
-        "nullvalue",
-        "quote",
-        "sep",
-        "timestampformat",
-    ),
-    *("timestampntzformat", "timezone"),
+    "charset",
+    "chartoescapequoteescaping",
+    "comment",
+    "dateformat",
+    "delimiter",
+    "encoding",
+    "escape",
+    "header",
+    "linesep",
+    "locale",
+    "multiline",
+    "nullvalue",
+    "quote",
+    "sep",
+    "timestampformat",
+    "timestampntzformat",
+    "timezone",
 )
 # EmptyValue is another thing for a reader
 _NOT_OF_WRITERS = ("emptyvalue", "path", "serialization.format")
@@ -125,23 +122,30 @@ def table(
             "sinks.table(): the name is empty; give a table, as table or schema.table"
         )
 
-    made = _Table(name, of(table, format, options), tuple(partition_by))
-    of_files = made.form.kind in NAMES
-    return Sink(
+    own = _Table(name, of(table, format, options), tuple(partition_by))
+    sink = Sink(
         kind="table",
-        modes=("append",) if of_files else ("append", "complete"),
-        promise="exactly once, read through Spark" if of_files else f"that of {format}",
-        after_rewind=AFTER_REWIND if of_files else f"does what {format} does",
+        modes=("append", "complete"),
+        promise=f"that of {format}",
+        after_rewind=f"does what {format} does",
         needs_checkpoint=True,
         advice="use append, or sinks.snapshot for a complete result",
         to_table=name,
         writes_to=(Target("table", name),),
-        configure=made.configure,
-        check=made.check,
-        checked=made.checked,
-        claim=made.claim,
+        configure=own.configure,
+        check=own.check,
+        checked=own.checked,
+        claim=own.claim,
         read=lambda spark, _schema, _location: spark.table(name),
-        form=Form(made.as_written, "csv") if of_files else None,
+    )
+    if own.form.kind not in NAMES:
+        return sink
+    return replace(
+        sink,
+        modes=("append",),
+        promise="exactly once, read through Spark",
+        after_rewind=AFTER_REWIND,
+        form=Form(own.as_written, "csv"),
     )
 
 
@@ -185,19 +189,17 @@ class _Table:
         if self.form.kind not in NAMES or not spark.catalog.tableExists(self.name):
             return None
         rows = spark.sql(f"DESCRIBE TABLE EXTENDED {self.name}").collect()
-        said = {row.col_name: row.data_type for row in rows}
-        if plain_name(str(said.get("Provider"))) not in NAMES:
+        described = {row.col_name: row.data_type for row in rows}
+        if plain_name(str(described.get("Provider"))) not in NAMES:
             return None
-        told = json.loads(
-            spark.sql(f"DESCRIBE TABLE EXTENDED {self.name} AS JSON").collect()[0][0]
-        )
-        own = told.get("storage_properties", {})
+        [row] = spark.sql(f"DESCRIBE TABLE EXTENDED {self.name} AS JSON").collect()
+        description = json.loads(row[0])
         return _Stored(
-            provider=told["provider"],
-            folder=told["location"],
+            provider=description["provider"],
+            folder=description["location"],
             columns=spark.table(self.name).schema,
-            partitions=told.get("partition_columns", []),
-            options=own,
+            partitions=description.get("partition_columns", []),
+            options=description.get("storage_properties", {}),
         )
 
     def _written(self, there: _Stored | None) -> tuple[Format, Sequence[str]]:
@@ -255,7 +257,9 @@ class _Table:
         path = form.given.get("path")
         if path is not None:
             refuse_many_disks(spark, f"{self}:", path)
-        folder = path if there is None else there.folder
+        folder = path
+        if there is not None:
+            folder = there.folder
         if folder is not None and location is not None and form.kind in NAMES:
             with reached(f"{self}: folder", folder):
                 folders.check_log(
@@ -298,10 +302,8 @@ class _Table:
                 another place there, or the table has other partitions.
         """
         partitions = [name.lower() for name in there.partitions]
-        if (
-            self.partition_by
-            and [name.lower() for name in self.partition_by] != partitions
-        ):
+        asked = [name.lower() for name in self.partition_by]
+        if asked and asked != partitions:
             has = ", ".join(there.partitions) or "no column"
             raise InvalidInputError(
                 f"{self} is partitioned by {has}; leave partition_by out"
@@ -313,11 +315,10 @@ class _Table:
             kind = each.dataType.simpleString()
             wanted = types.get(each.name.lower())
             if wanted is None:
-                near = (
-                    hint(each.name, there.columns.names)
-                    or "; leave it out, or use another table"
-                )
-                raise InvalidInputError(f"{self} has no column {each.name}{near}")
+                fix = hint(each.name, there.columns.names)
+                if not fix:
+                    fix = "; leave it out, or use another table"
+                raise InvalidInputError(f"{self} has no column {each.name}{fix}")
             if wanted != kind:
                 raise InvalidInputError(
                     f"{self}: column {each.name} is {kind}, and {wanted} in the table;"
@@ -344,7 +345,8 @@ class _Table:
                 for name in frame.columns
                 if name not in spelled.values()
             }
-            rows = frame.withColumnsRenamed(others) if others else frame
+            if others:
+                rows = frame.withColumnsRenamed(others)
         return form.guarded(str(self), rows, partitions)
 
     def configure(self, writer: DataStreamWriter) -> DataStreamWriter:
@@ -357,11 +359,9 @@ class _Table:
     def claim(self, spark: SparkSession, checkpoint: Place | None) -> Heard | None:
         """Record in the table's folder which query owns it."""
         there = self._stored(spark)
-        return (
-            None
-            if there is None
-            else folders.claim(locate(spark, there.folder), checkpoint)
-        )
+        if there is None:
+            return None
+        return folders.claim(locate(spark, there.folder), checkpoint)
 
     def as_written(self, frame: DataFrame, folder: str) -> DataFrame:
         """Write rows as the table's are written, and read them back with their types."""

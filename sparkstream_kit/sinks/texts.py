@@ -21,24 +21,22 @@ def cells(frame: DataFrame) -> list[tuple[str | None, ...]]:
     """
     # Plain names, because the columns' own may repeat or contain dots, which F.col
     # would misread.
-    plain = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))
+    numbers = range(len(frame.columns))
+    plain = frame.toDF(*[f"c{number}" for number in numbers])
     in_utc = frame.sparkSession.conf.get("spark.sql.session.timeZone") in STEADY
-    values = [
-        F.col(field.name) if in_utc else _with_offset(F.col(field.name), field.dataType)
-        for field in plain.schema.fields
-    ]
-    return [
-        tuple(row)
-        for row in plain.select([value.cast("string") for value in values]).collect()
-    ]
+    texts = []
+    for field in plain.schema.fields:
+        value = F.col(field.name)
+        if not in_utc:
+            value = _with_offset(value, field.dataType)
+        texts.append(value.cast("string"))
+    return [tuple(row) for row in plain.select(texts).collect()]
 
 
 def _with_offset(value: Column, kind: T.DataType) -> Column:
     """Replace the timestamps in a value by texts with their UTC offset, as +01:00."""
     if isinstance(kind, T.TimestampType):
         return F.concat(value.cast("string"), F.date_format(value, "xxxxx"))
-    return (
-        changed_inside(value, kind, _with_offset)
-        if holds(kind, T.TimestampType)
-        else value
-    )
+    if not holds(kind, T.TimestampType):
+        return value
+    return changed_inside(value, kind, _with_offset)

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from sparkstream_kit._internal import columns
@@ -15,12 +15,13 @@ from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import Sink, Target, check_writes_batches, opened
 from sparkstream_kit.sinks.batches import computed_once, same_as
-from sparkstream_kit.sinks.ledger import folders_read, this_driver
+from sparkstream_kit.sinks.ledger import this_driver
+from sparkstream_kit.sinks.plans import folders_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
     from sparkstream_kit._internal.spark.batch import Write
     from sparkstream_kit._internal.spark.place import Place
@@ -90,13 +91,10 @@ def by_value(
         ('append',)
     """
     check(by_value, locals())
-    if mode == "complete" or most < 1:
-        wrong = (
-            f"most is {most}; give 1 or more"
-            if most < 1
-            else "mode is complete; give append or update"
-        )
-        raise InvalidInputError(f"by_value(): {wrong}")
+    if most < 1:
+        raise InvalidInputError(f"by_value(): most is {most}; give 1 or more")
+    if mode == "complete":
+        raise InvalidInputError("by_value(): mode is complete; give append or update")
 
     def open_known(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         columns.find_column(frame, column, caller="by_value()")
@@ -106,12 +104,18 @@ def by_value(
                 " checkpoint='folder')"
             )
         opening.folders |= folders_read(frame)
-        shared = replace(opening, before={}, left=[])
-        driver = this_driver()
         targets = _Targets(
-            column, sink_of, mode, most, any_value, location, shared, driver
+            column=column,
+            sink_of=sink_of,
+            mode=mode,
+            most=most,
+            any_value=any_value,
+            location=location,
+            opening=replace(opening, before={}, left=[]),
+            driver=this_driver(),
         )
-        opening.left.append(partial(location.write, f"{targets.file}.driver", driver))
+        note_driver = partial(location.write, f"{targets.file}.driver", targets.driver)
+        opening.left.append(note_driver)
         targets.open_last(frame, opening)
         return targets.write
 
@@ -137,6 +141,34 @@ def _leads_out(value: str, target: Target) -> bool:
     return bool(dot) and target.within.endswith(before)
 
 
+class _Batches(NamedTuple):
+    """The last batch that had rows of a value, and the one before that; -1 for none known."""
+
+    last: int
+    before: int
+
+    def followed_by(self, number: int) -> _Batches:
+        """Return the same once a batch has rows of the value; it may be the last one, replayed."""
+        if number == self.last:
+            return self
+        if number > self.last:
+            return _Batches(number, self.last)
+        # The last batch is from before a rewind: nothing is known of those before it.
+        return _Batches(number, -1)
+
+
+class _Opened(NamedTuple):
+    """The open target of a value.
+
+    Attributes:
+        write: the function that writes a batch to it.
+        before: the `before` of its opening, which says which batch it got last.
+    """
+
+    write: Write
+    before: dict[int, int]
+
+
 @dataclass
 class _Targets:
     """The targets of a query by the values of a column; the other fields are those of `by_value`.
@@ -144,10 +176,8 @@ class _Targets:
     Attributes:
         opening: what the openings during the run share with that of the start.
         driver: this start of the query.
-        batches: by value, the one used longest ago first: its last batch, and the one
-            before that; -1 if unknown. The checkpoint has it, too.
-        writes: by value: the function that writes its batches, and the `before` of its
-            opening.
+        batches: by value, the one used longest ago first. The checkpoint has it, too.
+        open_targets: by value, those that are open.
     """
 
     column: str
@@ -158,8 +188,8 @@ class _Targets:
     location: Place
     opening: Opening
     driver: str
-    batches: dict[str | None, tuple[int, int]] = field(default_factory=dict)
-    writes: dict[str | None, tuple[Write, dict[int, int]]] = field(default_factory=dict)
+    batches: dict[str | None, _Batches] = field(default_factory=dict)
+    open_targets: dict[str | None, _Opened] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
@@ -172,15 +202,17 @@ class _Targets:
     def open_last(self, frame: DataFrame, opening: Opening) -> None:
         """Open the targets of the last batch, of which the checkpoint may have lost the plan."""
         noted = json.loads(self.location.read(self.file) or "[]")
-        # What came later was rewound
-        known = max(self.location.entries("commits"), default=-1) + 1
-        self.batches = {
-            value: (last, former) for value, last, former in noted if last <= known
-        }
-        newest = max((last for last, _ in self.batches.values()), default=-1)
-        for value in [
-            value for value, (last, _) in self.batches.items() if last == newest
-        ]:
+        committed = max(self.location.entries("commits"), default=-1)
+        self.batches = {}
+        for value, last, before in noted:
+            # Later batches than the next one were rewound
+            if last <= committed + 1:
+                self.batches[value] = _Batches(last, before)
+        newest = max((batches.last for batches in self.batches.values()), default=-1)
+        values = [
+            value for value, batches in self.batches.items() if batches.last == newest
+        ]
+        for value in values:
             opening.left.append(self.open(value, frame, opening).end)
 
     def open(self, value: str | None, frame: DataFrame, start: Opening) -> Opening:
@@ -190,49 +222,71 @@ class _Targets:
             InvalidInputError: its sink cannot be used, or has a target of others; or as
                 for the sink.
         """
-        sink = self.sink_of(value)
-        me = f"{self.column} {value}"
+        sink = self._sink(value)
         # With an end of its own; the note of the checkpoint does not name the targets
         # of single values.
         opening = replace(start, before={}, left=[], former=())
+        opening.allows(sink)
+        last, before = self.batches[value]
+        opening.before[last] = before
+        opening.before[last + 1] = last
+        for target in sink.writes_to:
+            self._check_target(target, value, opening)
+        write = opened(sink, frame, self.location, opening)
+        self.open_targets[value] = _Opened(write, opening.before)
+        return opening
+
+    def _sink(self, value: str | None) -> Sink:
+        """Return the sink that the user's function gives for a value.
+
+        Raises:
+            InvalidInputError: it is no sink, or one that cannot be used.
+        """
+        sink = self.sink_of(value)
         if not isinstance(sink, Sink):
             raise InvalidInputError(
-                f"by_value(): the function returned {said(sink)} for {me}; return a"
-                " sink"
+                f"by_value(): the function returned {said(sink)} for {self.column}"
+                f" {value}; return a sink"
             )
         check_writes_batches(sink, "by_value()")
         if self.mode not in sink.modes:
             raise InvalidInputError(
-                f"by_value(): sink {sink.kind} of {me} supports"
+                f"by_value(): sink {sink.kind} of {self.column} {value} supports"
                 f" {' and '.join(sink.modes)}, not {self.mode}; give by_value(…,"
                 f" mode={sink.modes[0]!r}), or another sink"
             )
-        opening.allows(sink)
-        last, former = self.batches[value]
-        opening.before.update({last: former, last + 1: last})
-        for target in sink.writes_to:
-            if value is not None and not self.any_value and _leads_out(value, target):
-                raise InvalidInputError(
-                    f"by_value(): the dot in {me} would lead to the schema"
-                    f" {target.within}; replace it in the name of the table:"
-                    " value.replace('.', '_')"
-                )
-            # Of two values with one target, the second would be taken for a replay, and
-            # its rows be skipped.
-            if (other := opening.targets.setdefault(same_as(target), me)) != me:
-                raise InvalidInputError(
-                    f"by_value(): {me} and {other} have the same target, {target}; give"
-                    " each a target of its own, or give both one value in the column"
-                )
-        self.writes[value] = opened(sink, frame, self.location, opening), opening.before
-        return opening
+        return sink
+
+    def _check_target(
+        self, target: Target, value: str | None, opening: Opening
+    ) -> None:
+        """Refuse a target in another schema, or one that another value has.
+
+        Raises:
+            InvalidInputError: the target is one of these.
+        """
+        me = f"{self.column} {value}"
+        if value is not None and not self.any_value and _leads_out(value, target):
+            raise InvalidInputError(
+                f"by_value(): the dot in {me} would lead to the schema {target.within};"
+                " replace it in the name of the table: value.replace('.', '_')"
+            )
+        # Of two values with one target, the second would be taken for a replay, and its
+        # rows be skipped.
+        other = opening.targets.setdefault(same_as(target), me)
+        if other != me:
+            raise InvalidInputError(
+                f"by_value(): {me} and {other} have the same target, {target}; give"
+                " each a target of its own, or give both one value in the column"
+            )
 
     def check_driver(self) -> None:
         """Refuse to go on if another driver has started the query.
 
         The epochs of the targets are then newer.
         """
-        if (driver := self.location.read(f"{self.file}.driver")) != self.driver:
+        driver = self.location.read(f"{self.file}.driver")
+        if driver != self.driver:
             raise InvalidInputError(
                 f"another driver has started to write to the targets by {self.column}"
                 f" ({driver}); this one ends"
@@ -242,25 +296,24 @@ class _Targets:
         """Write the rows of each value to its sink."""
         text = columns.column(self.column).cast("string")
         with computed_once(batch):
-            some = (
-                batch.select(text.alias("value"))
-                .distinct()
-                .orderBy("value")
-                .limit(self.most + 1)
-            )
-            values = [row[0] for row in some.collect()]
+            values = self._values(batch, text)
             self.check_values(values, number)
             self.check_driver()
             self.note(values, number)
             for value in values:
-                if value not in self.writes:
+                if value not in self.open_targets:
                     self.open(value, batch, self.opening).end()
             self.check_driver()  # again: of two drivers, at least one sees the other
             for value in values:
-                write, before = self.writes[value]
-                before.clear()
-                before[number] = self.batches[value][1]
-                write(batch.where(text.eqNullSafe(value)), number)
+                target = self.open_targets[value]
+                target.before.clear()
+                target.before[number] = self.batches[value].before
+                target.write(batch.where(text.eqNullSafe(value)), number)
+
+    def _values(self, batch: DataFrame, text: Column) -> list[Any]:
+        """Return the values of a batch in order: one more than `most` if there are too many."""
+        distinct = batch.select(text.alias("value")).distinct().orderBy("value")
+        return [row[0] for row in distinct.limit(self.most + 1).collect()]
 
     def check_values(self, values: list[str | None], number: int) -> None:
         """Refuse a batch with too many values, or with one that the function must not get."""
@@ -284,16 +337,12 @@ class _Targets:
         The sinks of dropped values are closed.
         """
         for value in values:
-            last, before = self.batches.pop(value, (-1, -1))
-            # A later batch is from before a rewind: then nothing is known.
-            self.batches[value] = (
-                number,
-                (before if last == number else last if last < number else -1),
-            )
-        for value in [*self.batches][: -self.most]:
+            known = self.batches.pop(value, _Batches(-1, -1))
+            # At the end: the oldest come first
+            self.batches[value] = known.followed_by(number)
+        oldest = list(self.batches)[: -self.most]
+        for value in oldest:
             del self.batches[value]
-            self.writes.pop(value, None)
-        self.location.write(
-            self.file,
-            json.dumps([[value, *each] for value, each in self.batches.items()]),
-        )
+            self.open_targets.pop(value, None)
+        noted = [[value, *batches] for value, batches in self.batches.items()]
+        self.location.write(self.file, json.dumps(noted))

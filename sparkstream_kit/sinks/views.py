@@ -70,30 +70,31 @@ def latest(table: str) -> Sink:
     def open_view(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = session_with_views(frame)
         refuse_twice("latest: column", [name.lower() for name in frame.columns])
-        keeps = location if location is not None and location.folder else None
+        keeps = None
+        if location is not None and location.folder:
+            keeps = location
         lines = _lines(keeps, kept, frame.columns)
         if not opening.makes:
             return lambda *_: None
-        show_instead = show(
-            _parsed(spark, lines, frame.schema) if lines else none_of(frame), table
-        )
+        if lines:
+            saved = _parsed(spark, lines, frame.schema)
+        else:
+            saved = none_of(frame)
+        show_instead = show(saved, table)
 
         def write(batch: DataFrame, _batch_id: int) -> None:
             texts = only_texts("latest", batch)
             rows = in_driver(spark, texts)
             lines = []
-            if rows is None or keeps:
-                objects = _kept(texts if rows is None else rows).select(
-                    F.to_json(F.struct("*"), JSON)
-                )
-                lines = [row[0] for row in objects.collect()]
+            if rows is None:
+                lines = _as_lines(texts)
+            elif keeps:
+                lines = _as_lines(rows)
             if keeps:
                 keeps.write(kept, "\n".join(lines))
-            show_instead(
-                _parsed(batch.sparkSession, lines, batch.schema)
-                if rows is None
-                else rows
-            )
+            if rows is None:
+                rows = _parsed(batch.sparkSession, lines, batch.schema)
+            show_instead(rows)
 
         return write
 
@@ -117,8 +118,13 @@ def latest(table: str) -> Sink:
 
 def _as_saved(frame: DataFrame, _folder: str) -> DataFrame:
     """Return rows as they are saved and read back."""
-    lines = _kept(frame).select(F.to_json(F.struct("*"), JSON)).collect()
-    return stored.of_lines(frame.sparkSession, [row[0] for row in lines], frame.columns)
+    return stored.of_lines(frame.sparkSession, _as_lines(frame), frame.columns)
+
+
+def _as_lines(rows: DataFrame) -> list[str]:
+    """Return rows as they are saved: a JSON object for each."""
+    objects = _kept(rows).select(F.to_json(F.struct("*"), JSON))
+    return [row[0] for row in objects.collect()]
 
 
 def _lines(
@@ -136,17 +142,18 @@ def _lines(
         have other columns, because an earlier version of the query saved them.
     """
     with suppress(OSError, TypeError, ValueError):
-        text = location.read(kept) if location is not None else None
+        text = None
+        if location is not None:
+            text = location.read(kept)
         # Not splitlines(): a value may contain Unicode's other line separators, at
         # which it would split.
         lines = [
-            each
-            for each in (text or "").split("\n")
-            if each and not each.startswith("crc32 ")
+            line
+            for line in (text or "").split("\n")
+            if line and not line.startswith("crc32 ")
         ]
-        if all(
-            list(json.loads(line)) == (columns or [*json.loads(line)]) for line in lines
-        ):
+        names = [list(json.loads(line)) for line in lines]
+        if not columns or all(each == columns for each in names):
             return lines
     _log.warning(
         "the table is empty until the next batch: %s/%s is not what was kept",

@@ -61,14 +61,13 @@ _READ_AS: dict[str, dict[Any, T.DataType]] = {
     "parquet": dict.fromkeys((T.ByteType, T.ShortType), T.IntegerType()),
 }
 
-# The option with the pattern of each type, and what in CSV stands for a number that is
-# none.
+# The option with the pattern of each type
 _PATTERNS: dict[type[T.DataType], str] = {
-    T.DateType: "dateformat",
-    T.TimestampType: "timestampformat",
-    T.TimestampNTZType: "timestampntzformat",
+    T.DateType: "dateFormat",
+    T.TimestampType: "timestampFormat",
+    T.TimestampNTZType: "timestampNTZFormat",
 }
-_SPELT = ("dateFormat", "timestampFormat", "timestampNTZFormat")
+# By option of CSV: what the text stands for that the option names
 _NO_NUMBERS = {"nanvalue": "NaN", "positiveinf": "Infinity", "negativeinf": "-Infinity"}
 
 # Spark's
@@ -113,15 +112,16 @@ def refuse_unreadable(
     """
     for field in columns.fields:
         _refuse_type(spark, kind, field)
-        if (
-            kind == "csv"
-            and holds(field.dataType, T.VariantType)
-            and "singlevariantcolumn" not in options
-        ):
+        is_variant = kind == "csv" and holds(field.dataType, T.VariantType)
+        if is_variant and "singlevariantcolumn" not in options:
             why = "Spark would guess the type of each value, so that 007 is 7"
             raise InvalidInputError(
                 f"column {field.name}: variant: {why}; declare STRING"
             )
+    _refuse_options(spark, kind, options)
+
+
+def _refuse_options(spark: SparkSession, kind: str, options: Mapping[str, Any]) -> None:
     encoding = encoding_of(options)
     if (
         encoding is not None
@@ -226,12 +226,9 @@ class Values:
     def schema(self) -> T.StructType:
         """Return the columns with the types as which Spark reads them."""
         read = T.StructType()
-        for each in self.columns.fields:
-            read.add(
-                each.name,
-                type_with(each.dataType, self._read_as),
-                metadata=each.metadata,
-            )
+        for field in self.columns.fields:
+            kind = type_with(field.dataType, self._read_as)
+            read.add(field.name, kind, metadata=field.metadata)
         return read
 
     def select(self, names: list[str]) -> list[Column] | None:
@@ -240,13 +237,13 @@ class Values:
         Args:
             names: the names of all columns of the frame.
         """
-        fields = [
-            each
-            for each in self.columns.fields
-            if self._changes(each) or self._requires(each)
-        ]
-        exact = {each.name: self._exact(each) for each in fields}
-        return [exact.get(name, column(name)) for name in names] if exact else None
+        exact = {}
+        for field in self.columns.fields:
+            if self._changes(field) or self._requires(field):
+                exact[field.name] = self._exact(field)
+        if not exact:
+            return None
+        return [exact.get(name, column(name)) for name in names]
 
     def _read_as(self, kind: T.DataType) -> T.DataType:
         if not self._is_checked(kind):
@@ -271,67 +268,67 @@ class Values:
         """Return whether the values of a type, which is not nested, are converted or checked."""
         if not self.is_strict or type(kind) not in _READ_AS.get(self.kind, {}):
             return False
-        return bool(self._wrong_texts()) if isinstance(kind, _TEXTS) else True
+        if isinstance(kind, _TEXTS):
+            return bool(self._wrong_texts())
+        return True
 
     def _is_dated_by_spark(self, kind: T.DataType) -> bool:
         """Return whether dates or times have an option only Spark's readers know."""
-        has_pattern = _PATTERNS[type(kind)] in self.options
         if "enabledatetimeparsingfallback" in self.options:
             return True
         if isinstance(kind, T.TimestampType) and "timezone" in self.options:
             return True
-        return has_pattern and (
-            "locale" in self.options or isinstance(kind, T.TimestampNTZType)
-        )
+        if _PATTERNS[type(kind)].lower() not in self.options:
+            return False
+        return "locale" in self.options or isinstance(kind, T.TimestampNTZType)
+
+    def _pattern(self, kind: T.DataType) -> Any:
+        """Return the user's pattern for the values of a type; None if there is none."""
+        return self.options.get(_PATTERNS[type(kind)].lower())
 
     def _wrong_texts(self) -> list[tuple[str, str]]:
         """Return patterns of what no text has, each with what is said of one that has it."""
         return [*self._wrong_bytes(), *self._wrong_beside_separators()]
 
     def _wrong_bytes(self) -> list[tuple[str, str]]:
+        """Return the same for texts whose bytes are not those of the encoding."""
         encoding = encoding_of(self.options)
-        if encoding is not None and encoding.upper() == _LATIN:
-            return [
-                (
-                    _ONLY_WINDOWS,
-                    f" is not ISO-8859-1; {_OF_WINDOWS}, and leave encoding= out",
-                )
-            ]
-        if self.kind == "json" or (
-            encoding is not None and encoding.upper() == "UTF-8"
-        ):
+        if encoding is None:
+            if self.kind == "json":
+                return []
+            ways = (
+                "give encoding='ISO-8859-1', or encoding='UTF-8' if the file itself has"
+                " U+FFFD"
+            )
+            return [("\ufffd", f" is not UTF-8; {_OF_WINDOWS}; else {ways}")]
+        if encoding.upper() == _LATIN:
+            fix = f"{_OF_WINDOWS}, and leave encoding= out"
+            return [(_ONLY_WINDOWS, f" is not ISO-8859-1; {fix}")]
+        if self.kind == "json" or encoding.upper() == "UTF-8":
             return []
-        if encoding is not None:
-            return [("\ufffd", f" is not {encoding}; correct encoding=")]
-        ways = (
-            "give encoding='ISO-8859-1', or encoding='UTF-8' if the file itself has"
-            " U+FFFD"
-        )
-        return [("\ufffd", f" is not UTF-8; {_OF_WINDOWS}; else {ways}")]
+        return [("\ufffd", f" is not {encoding}; correct encoding=")]
 
     def _wrong_beside_separators(self) -> list[tuple[str, str]]:
         """Return the same for texts that a long separator may have split wrongly."""
         sep = str(self.options.get("sep", self.options.get("delimiter", ",")))
-        if (
-            self.kind != "csv"
-            or len(sep.encode("utf-16-le")) == 2  # noqa: PLR2004
-            or re.fullmatch(r"\\.", sep)
-        ):
+        if self.kind != "csv" or _is_one_character(sep):
             return []
         fix = f"read the lines with sources.text and quarantine.parse_csv(sep={sep!r})"
+        wrong = []
         quote = str(self.options.get("quote", '"'))
-        says = (
-            " has a quote, which Spark misreads beside a separator of several"
-            f" characters; {fix}"
-        )
-        wrong = [(re.escape(quote), says)] if quote else []
-        ends = [sep[at:] for at in range(1, len(sep)) if sep.startswith(sep[at:])]
+        if quote:
+            says = (
+                " has a quote, which Spark misreads beside a separator of several"
+                f" characters; {fix}"
+            )
+            wrong.append((re.escape(quote), says))
+        ends = [re.escape(end) for end in _ends_as_it_begins(sep)]
         if ends:
             says = (
                 " begins with a part of the separator, which could begin at two"
                 f" places; {fix}"
             )
-            wrong.append((f"^({'|'.join(map(re.escape, ends))})", says))
+            wrong.append((f"^({'|'.join(ends)})", says))
         return wrong
 
     def _changes(self, field: T.StructField) -> bool:
@@ -342,19 +339,19 @@ class Values:
 
     def _exact(self, field: T.StructField) -> Column:
         """Return a column with each value as its own type; it fails at one that does not fit."""
-        raw = column(field.name)
-        value = self._value(field, raw, field.dataType) if self._changes(field) else raw
+        value = column(field.name)
+        if self._changes(field):
+            value = self._value(field, value, field.dataType)
         if self._requires(field):
             says = (
                 f"no value, and the schema says NOT NULL; leave that out, {_LENIENT}; "
             )
             missing = _failing(field, F.lit(self._said(says)), field.dataType)
-            value = F.when(
-                _lacks(value, field.dataType, required=not field.nullable), missing
-            ).otherwise(value)
-        return value.alias(
-            field.name, **({"metadata": field.metadata} if field.metadata else {})
-        )
+            lacks = _lacks(value, field.dataType, required=not field.nullable)
+            value = F.when(lacks, missing).otherwise(value)
+        if field.metadata:
+            return value.alias(field.name, metadata=field.metadata)
+        return value.alias(field.name)
 
     def _value(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
         if isinstance(kind, NESTED):
@@ -372,124 +369,113 @@ class Values:
         return self._number(field, raw, kind)
 
     def _text(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
-        if not (found := self._wrong_texts()):
+        checks = [
+            (raw.rlike(pattern), F.concat(raw, F.lit(f"{says}; ")))
+            for pattern, says in self._wrong_texts()
+        ]
+        if not checks:
             return raw
-        (pattern, says), *others = found
-        value = F.when(
-            raw.rlike(pattern), _failing(field, F.concat(raw, F.lit(f"{says}; ")), kind)
-        )
-        for pattern, says in others:
-            value = value.when(
-                raw.rlike(pattern),
-                _failing(field, F.concat(raw, F.lit(f"{says}; ")), kind),
-            )
         if self.kind == "csv":
-            value = self._whole_lines(field, raw, value, kind)
+            checks += self._torn_at_line_ends(field, raw)
+        (is_wrong, message), *others = checks
+        value = F.when(is_wrong, _failing(field, message, kind))
+        for is_wrong, message in others:
+            value = value.when(is_wrong, _failing(field, message, kind))
         return value.otherwise(raw.cast(kind))
 
-    def _whole_lines(
-        self, field: T.StructField, raw: Column, value: Column, kind: T.DataType
-    ) -> Column:
-        """Also check a CSV text for line ends that Spark may have changed or left."""
+    def _torn_at_line_ends(
+        self, field: T.StructField, raw: Column
+    ) -> list[tuple[Column, Column]]:
+        """Return what a CSV text must not be, and the message: Spark changed or left a line end."""
         if "linesep" in self.options:
-            return value
+            return []
         if is_true(self.options, "multiline"):
             if field.name != self.columns.names[-1]:
-                return value
+                return []
             says = (
                 r"a value ends with \r; if lines end with \r\n, give lineSep='\r\n'; "
             )
-            return value.when(raw.endswith("\r"), _failing(field, F.lit(says), kind))
+            return [(raw.endswith("\r"), F.lit(says))]
         if len(self.columns) == 1:
             says = (
                 "a value has a line feed; give multiLine=True, or read it as Spark"
                 " does: mode='PERMISSIVE'; "
             )
-            return value.when(raw.contains("\n"), _failing(field, F.lit(says), kind))
-        return value
+            return [(raw.contains("\n"), F.lit(says))]
+        return []
 
     def _dated(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
-        name = "timestamp"
-        written = "2026-01-31 10:30:00"
-        example = "dd.MM.yyyy HH:mm"
-        if isinstance(kind, T.DateType):
-            name = "date"
-            written = "2026-01-31"
-            example = "dd.MM.yyyy"
-        option = _PATTERNS[type(kind)]
-        spelt = next(each for each in _SPELT if each.lower() == option)
-        if option in self.options:
-            fix = f"correct {spelt}={self.options[option]!r}"
-        elif self.kind == "json" and name == "timestamp":
-            fix = (
-                f"write it as {written} or in seconds, not milliseconds, give"
-                f" {spelt}={example!r}"
-            )
-        else:
-            fix = f"write it as {written}, give {spelt}={example!r}"
+        pattern = self._pattern(kind)
+        is_none = raw.isNull()
         if self._is_dated_by_spark(kind):
             value = raw
         elif self.kind == "json":
-            value = scalar(
-                raw, kind, self.options.get(_PATTERNS[type(kind)]), zeros=True
-            )
+            value = scalar(raw, kind, pattern, zeros=True)
+            is_none = is_none | F.is_variant_null(raw)
         else:
-            value = typed(
-                raw, kind, self.options.get(_PATTERNS[type(kind)]), zeros=True
-            )
-        if self.kind == "json" and not self._is_dated_by_spark(kind):
-            is_none = raw.isNull() | F.is_variant_null(raw)
-        else:
-            is_none = raw.isNull()
-        wrong = self._wrong(
-            field, raw, kind, name, f"{fix}, declare STRING, {_LENIENT}"
-        )
+            value = typed(raw, kind, pattern, zeros=True)
+        name = "date" if isinstance(kind, T.DateType) else "timestamp"
+        fix = f"{self._way_to_date(kind)}, declare STRING, {_LENIENT}"
+        wrong = self._wrong(field, raw, kind, name, fix)
         return F.when(~is_missing(value, kind), value).when(~is_none, wrong)
+
+    def _way_to_date(self, kind: T.DataType) -> str:
+        """Return what can be done about a date or time that is written otherwise."""
+        option = _PATTERNS[type(kind)]
+        pattern = self._pattern(kind)
+        if option.lower() in self.options:
+            return f"correct {option}={pattern!r}"
+        if isinstance(kind, T.DateType):
+            return f"write it as 2026-01-31, give {option}='dd.MM.yyyy'"
+        written = "write it as 2026-01-31 10:30:00"
+        if self.kind == "json":
+            written += " or in seconds, not milliseconds"
+        return f"{written}, give {option}='dd.MM.yyyy HH:mm'"
 
     def _number(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
         if self.kind == "json" and isinstance(kind, T.FloatType):
-            fits = finite(raw.try_cast(kind)) | ~finite(raw)
-            wrong = self._wrong(
-                field, raw, kind, "float", "declare a wider type, DOUBLE"
-            )
-            return F.when(fits, raw.try_cast(kind)).when(raw.isNotNull(), wrong)
-        text = raw
+            return self._float_of_json(field, raw, kind)
         is_none = raw.isNull()
+        text = raw
         if self._is_variant(kind):
-            is_none |= F.is_variant_null(raw)
+            is_none = is_none | F.is_variant_null(raw)
             text = self._text_of_variant(raw)
         elif self.marks and isinstance(kind, T.DecimalType):
             text = _with_point(raw, self.marks)
-        whole = text.try_cast(kind)
-        # With more than 18 places both are rounded.
-        same = (whole == text.try_cast("decimal(38,18)")) & ~text.rlike(
-            r"\.\d{18,}[1-9]|[eE]-\d\d"
-        )
-        found = [number(text, kind), F.when(same, whole)]
+        values = [number(text, kind), _whole_number(text, kind)]
         if self.kind == "csv" and not isinstance(kind, T.DecimalType):
-            given = {
-                name: meant
-                for name, meant in _NO_NUMBERS.items()
-                if name in self.options
-            }
-            spelt = [
-                F.when(raw == self.options[name], F.lit(meant))
-                for name, meant in given.items()
-            ]
-            found = [*(each.cast(kind) for each in spelt), *found]
+            values = [*self._no_numbers(raw, kind), *values]
         wrong = self._wrong(field, raw, kind, kind.simpleString(), self._ways(kind))
-        return F.coalesce(*found, F.when(~is_none, wrong))
+        return F.coalesce(*values, F.when(~is_none, wrong))
+
+    def _float_of_json(
+        self, field: T.StructField, raw: Column, kind: T.DataType
+    ) -> Column:
+        value = raw.try_cast(kind)
+        fits = finite(value) | ~finite(raw)
+        wrong = self._wrong(field, raw, kind, "float", "declare a wider type, DOUBLE")
+        return F.when(fits, value).when(raw.isNotNull(), wrong)
+
+    def _no_numbers(self, raw: Column, kind: T.DataType) -> list[Column]:
+        """Return NaN and the infinities, where CSV has the texts that the options name."""
+        values = []
+        for option, meaning in _NO_NUMBERS.items():
+            if option in self.options:
+                is_text = raw == self.options[option]
+                values.append(F.when(is_text, F.lit(meaning)).cast(kind))
+        return values
 
     def _text_of_variant(self, raw: Column) -> Column:
         """Return a decimal of JSON as text with a point; null if its digits are not known."""
         plain = raw.cast("string")
         shape = F.schema_of_variant(raw)
-        written = plain if self.marks is None else _with_point(plain, self.marks)
+        written = plain
+        if self.marks is not None:
+            written = _with_point(plain, self.marks)
         # With an exponent, or more than 38 digits, a number is a double, of which zero
         # alone is exact.
-        is_known = shape.rlike("^(BIGINT|DECIMAL)") | (
-            (shape == "DOUBLE") & (plain.try_cast("double") == 0)
-        )
+        is_zero = (shape == "DOUBLE") & (plain.try_cast("double") == 0)
+        is_known = shape.rlike("^(BIGINT|DECIMAL)") | is_zero
         return F.when(shape == "STRING", written).when(is_known, plain)
 
     def _ways(self, kind: T.DataType) -> str:
@@ -502,12 +488,9 @@ class Values:
                 f"in locale {self.options['locale']} the decimal mark is"
                 f" {self.marks[0]}; {wider}"
             )
-        comma = (
-            ", say by locale='de-DE' what a comma is,"
-            if isinstance(kind, T.DecimalType)
-            else ","
-        )
-        return f"{wider}{comma} or {_ASIDE}"
+        if isinstance(kind, T.DecimalType):
+            return f"{wider}, say by locale='de-DE' what a comma is, or {_ASIDE}"
+        return f"{wider}, or {_ASIDE}"
 
     def _wrong(
         self, field: T.StructField, raw: Column, kind: T.DataType, name: str, fix: str
@@ -529,12 +512,37 @@ class Values:
         return says.replace("PARSER", f"quarantine.{parser}")
 
 
-def _failing(field: T.StructField, what: Column, kind: T.DataType) -> Column:
+def _is_one_character(sep: str) -> bool:
+    r"""Return whether a separator is one character, or one that is escaped, such as `\t`."""
+    is_escaped = re.fullmatch(r"\\.", sep) is not None
+    return is_escaped or len(sep.encode("utf-16-le")) == 2  # noqa: PLR2004 - one of Java's
+
+
+def _ends_as_it_begins(sep: str) -> list[str]:
+    """Return the ends of a separator with which it also begins.
+
+    Examples:
+        >>> _ends_as_it_begins("|||"), _ends_as_it_begins("<>"), _ends_as_it_begins("aba")
+        (['||', '|'], [], ['a'])
+    """
+    ends = [sep[at:] for at in range(1, len(sep))]
+    return [end for end in ends if sep.startswith(end)]
+
+
+def _whole_number(text: Column, kind: T.DataType) -> Column:
+    """Return a number that Spark reads exactly as a DECIMAL(38,18); null for others."""
+    value = text.try_cast(kind)
+    is_same = value == text.try_cast("decimal(38,18)")
+    # With more than 18 places both are rounded.
+    has_more_places = text.rlike(r"\.\d{18,}[1-9]|[eE]-\d\d")
+    return F.when(is_same & ~has_more_places, value)
+
+
+def _failing(field: T.StructField, message: Column, kind: T.DataType) -> Column:
     """Return a column that fails the query with what is wrong, and with the file."""
     file = F.col("_metadata.file_path")
-    return F.raise_error(F.concat(F.lit(f"column {field.name}: "), what, file)).cast(
-        kind
-    )
+    whole = F.concat(F.lit(f"column {field.name}: "), message, file)
+    return F.raise_error(whole).cast(kind)
 
 
 def _leaves(kind: T.DataType) -> list[T.DataType]:
@@ -544,10 +552,10 @@ def _leaves(kind: T.DataType) -> list[T.DataType]:
     if isinstance(kind, T.MapType):
         return [*_leaves(kind.keyType), *_leaves(kind.valueType)]
     if isinstance(kind, T.StructType):
-        found: list[T.DataType] = []
-        for each in kind.fields:
-            found += _leaves(each.dataType)
-        return found
+        leaves: list[T.DataType] = []
+        for field in kind.fields:
+            leaves += _leaves(field.dataType)
+        return leaves
     return [kind]
 
 
@@ -559,35 +567,45 @@ def _has_required(kind: T.DataType) -> bool:
         return not kind.valueContainsNull or _has_required(kind.valueType)
     if isinstance(kind, T.StructType):
         return any(
-            not each.nullable or _has_required(each.dataType) for each in kind.fields
+            not field.nullable or _has_required(field.dataType) for field in kind.fields
         )
     return False
 
 
 def _lacks(value: Column, kind: T.DataType, *, required: bool) -> Column:
     """Return whether a value is null, or has a null inside, where it must not."""
-    found = [value.isNull()] if required else []
+    conditions = []
+    if required:
+        conditions.append(value.isNull())
     if _has_required(kind):
-        if isinstance(kind, T.ArrayType):
-            item = kind.elementType
-            some = not kind.containsNull
-            found.append(F.exists(value, lambda one: _lacks(one, item, required=some)))
-        elif isinstance(kind, T.MapType):
-            item = kind.valueType
-            some = not kind.valueContainsNull
-            found.append(
-                F.exists(
-                    F.map_values(value), lambda one: _lacks(one, item, required=some)
-                )
+        conditions += _lacks_inside(value, kind)
+    return reduce(or_, conditions, F.lit(False))
+
+
+def _lacks_inside(value: Column, kind: T.DataType) -> list[Column]:
+    """Return for each part of an array, a map or a struct whether it lacks a value."""
+    if isinstance(kind, T.ArrayType):
+        item = kind.elementType
+        item_required = not kind.containsNull
+        return [
+            F.exists(value, lambda each: _lacks(each, item, required=item_required))
+        ]
+    if isinstance(kind, T.MapType):
+        item = kind.valueType
+        item_required = not kind.valueContainsNull
+        return [
+            F.exists(
+                F.map_values(value),
+                lambda each: _lacks(each, item, required=item_required),
             )
-        elif isinstance(kind, T.StructType):
-            for each in kind.fields:
-                part = value.getField(each.name)
-                found.append(
-                    value.isNotNull()
-                    & _lacks(part, each.dataType, required=not each.nullable)
-                )
-    return reduce(or_, found, F.lit(False))
+        ]
+    conditions = []
+    if isinstance(kind, T.StructType):
+        for field in kind.fields:
+            part = value.getField(field.name)
+            lacks = _lacks(part, field.dataType, required=not field.nullable)
+            conditions.append(value.isNotNull() & lacks)
+    return conditions
 
 
 def _with_point(text: Column, marks: tuple[str, str]) -> Column:
@@ -596,12 +614,18 @@ def _with_point(text: Column, marks: tuple[str, str]) -> Column:
     The digits before the decimal mark may be in groups, of which the last has three
     digits (in India those before it have two). Spark takes a mark of groups anywhere,
     so that 2.50 is 250 in German.
+
+    In German, 1.234,5 and 1234,5 and ,5 and 1,5e3 are written so, and 1.23 is not.
     """
     decimal, groups = marks
-    group = f"[{re.escape(groups)}]" if groups else "(?!)"
+    group = "(?!)"  # matches nothing
+    if groups:
+        group = f"[{re.escape(groups)}]"
     point = re.escape(decimal)
-    whole = rf"(\d{{1,3}}({group}\d{{2,3}})*{group}\d{{3}}|\d+)"
-    fits = text.rlike(rf"^\s*[+-]?({whole}({point}\d*)?|{point}\d+)([eE][+-]?\d+)?\s*$")
+    in_groups = rf"\d{{1,3}}({group}\d{{2,3}})*{group}\d{{3}}"
+    whole = rf"({in_groups}|\d+)"
+    digits = rf"({whole}({point}\d*)?|{point}\d+)"
+    fits = text.rlike(rf"^\s*[+-]?{digits}([eE][+-]?\d+)?\s*$")
     plain = F.regexp_replace(text, group, "")
     return F.when(fits, F.replace(plain, F.lit(decimal), F.lit(".")))
 

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._internal.file_system import as_regex
 from sparkstream_kit.checkpoints import lost
-from sparkstream_kit.sources.files import _leaving_out
+from sparkstream_kit.sources.listing import _leaving_out
 
 
 def reading():

@@ -35,7 +35,7 @@ DOORS = {
     ("sparkstream_kit.sinks", "connectors"),
     ("sparkstream_kit.sinks", "sinks/values"),
     ("sparkstream_kit.sinks", "sinks/views"),
-    ("sparkstream_kit.sinks.ledger", "checkpoints/operate"),
+    ("sparkstream_kit.sinks.plans", "checkpoints/operate"),
     ("sparkstream_kit.sources", "connectors"),
     ("sparkstream_kit.windows", "windows/drawing"),
 }

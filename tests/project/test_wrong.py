@@ -17,6 +17,7 @@ PACKAGE = Path(sparkstream_kit.__file__).parent
 STOPS = (
     "checkpoints/*.py",
     "sinks/ledger.py",
+    "sinks/plans.py",
     "sinks/folders.py",
     "sinks/directories.py",
     "sinks/batches.py",

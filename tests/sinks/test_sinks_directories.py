@@ -19,7 +19,7 @@ from sparkstream_kit import feeds, sinks, sources, start
 from sparkstream_kit._internal.spark import place
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.sinks import directories, formats, ledger
+from sparkstream_kit.sinks import directories, formats, ledger, plans
 from sparkstream_kit.sinks.base import Target
 from sparkstream_kit.sinks.ledger import Batch
 
@@ -73,7 +73,7 @@ def test_a_batch_that_comes_again_counts_once(stream, tmp_path):
 def test_a_batch_has_one_plan_whatever_the_number_of_sinks(
     stream, tmp_path, monkeypatch
 ):
-    made, planned = [], ledger.plan_of
+    made, planned = [], plans.plan_of
 
     def plan_of(location, batch, folders):
         made.append(batch)
@@ -99,14 +99,14 @@ def packed(**changes):
 
 
 def test_two_plans_are_the_same_whatever_the_order_of_keys_in_an_offset():
-    assert ledger.same(packed(), packed(others=[[None, '{"b": 2, "a": 1}']]))
-    assert not ledger.same(packed(), packed(others=[[None, '{"b": 1, "a": 2}']]))
-    assert not ledger.same(packed(others=[[None, "7"]]), packed(others=[[None, "8"]]))
+    assert plans.same(packed(), packed(others=[[None, '{"b": 2, "a": 1}']]))
+    assert not plans.same(packed(), packed(others=[[None, '{"b": 1, "a": 2}']]))
+    assert not plans.same(packed(others=[[None, "7"]]), packed(others=[[None, "8"]]))
 
 
 @pytest.mark.parametrize("damaged", ["no plan", packed()[:-9], packed(logs=None)])
 def test_a_plan_that_is_damaged_is_one_line_with_the_ways_on(damaged):
-    said = refusal(ledger.same, damaged, packed())
+    said = refusal(plans.same, damaged, packed())
     assert (
         said
         == "the plan that a sink keeps of its last batch is damaged; restore the sink"

@@ -65,7 +65,7 @@ def test_text_lines_and_sparks_own_options(spark, folder):
 def test_a_batch_is_bounded_by_bytes_unless_files_are_counted(
     spark, folder, monkeypatch, more, batches
 ):
-    monkeypatch.setattr("sparkstream_kit.sources.files._BYTES", 10)
+    monkeypatch.setattr("sparkstream_kit.sources.listing._BYTES", 10)
     feeds.drip([(f"{n}.txt", "ten bytes\n") for n in range(3)], folder)
     assert rows(spark, sources.text(spark, str(folder), **more))[1] == batches
 

@@ -12,7 +12,7 @@ from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.fingerprint import fingerprint
 from sparkstream_kit.errors import QueryFailed
-from sparkstream_kit.sources import files
+from sparkstream_kit.sources import listing
 
 pytestmark = pytest.mark.connect
 NAMES = [f"f{number:02}.csv" for number in range(12)]
@@ -64,7 +64,9 @@ def read(spark, tmp_path):
         with pytest.MonkeyPatch.context() as patch:
             if plain:
                 patch.setattr(
-                    files, "by_name", lambda spark, path, place, options: (place, None)
+                    listing,
+                    "by_name",
+                    lambda spark, path, place, options: (place, None),
                 )
             lines = sources.text(
                 spark, str(path), **{"max_files_per_trigger": 1, **options}
@@ -159,7 +161,7 @@ def test_the_state_of_a_query_does_not_tell_how_its_files_are_listed(
 
     ours = queries()
     monkeypatch.setattr(
-        files, "by_name", lambda spark, path, place, options: (place, None)
+        listing, "by_name", lambda spark, path, place, options: (place, None)
     )
     texts = [
         (fingerprint(each, "update"), fingerprint(other, "update"))
@@ -217,7 +219,7 @@ def test_a_folder_is_listed_as_ever_where_the_order_does_not_matter(
 ):
     def place(**options):
         given = {name.lower(): value for name, value in options.items()}
-        return files.by_name(spark, str(folder), str(folder), given)[0]
+        return listing.by_name(spark, str(folder), str(folder), given)[0]
 
     land(folder, *NAMES)
     assert place(maxFilesPerTrigger=1) != str(folder)

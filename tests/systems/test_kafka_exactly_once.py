@@ -37,7 +37,8 @@ from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors.kafka import transactions
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.sinks.ledger import Batch, plan_of
+from sparkstream_kit.sinks.ledger import Batch
+from sparkstream_kit.sinks.plans import plan_of
 from sparkstream_kit.testing import assert_exactly_once
 
 SALES_TO = SCRIPTS.parent.parent / "faults" / "scripts" / "sales_to.py"
