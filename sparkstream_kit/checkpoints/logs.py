@@ -580,9 +580,11 @@ class Logs:
         if not note.get("before"):
             return note
         # The last batch of the query before this one, and the note about that query
+        last_batch: int
+        note_before: dict[str, Any] | None
         last_batch, note_before = note["before"]
         if self.done <= last_batch < self.planned:
-            return cast("dict[str, Any]", note_before)
+            return note_before
         return note
 
     @property
