@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 STATE_FILE = re.compile(
     r"(\d+)(?:_([0-9a-f-]{36}))?\.(delta|snapshot|changelog|zip)(?:\.crc)*"
 )
-_ENDS = partial(log_after, entry=sys.maxsize)  # reads both ends of a file alone
+# Reads only the two ends of a file, as no entry is later
+_ENDS = partial(log_after, entry=sys.maxsize)
 _METADATA = re.compile(r"(\d+)(\.crc)?")
 # Spark's error condition for a batch that a function has read in part.
 READ_IN_PART = "STATE_STORE_COMMIT_VALIDATION_FAILED"
@@ -53,11 +54,16 @@ def restart(
         read: how to read a file, given the function that parses it. Default: as
             `Logs.read` does.
     """
+    if read is None:
+        read = logs.read
     for reader, file in _needed(logs):
         try:
-            (read or logs.read)(reader, file)
+            read(reader, file)
         except DamagedError as err:
-            yield DamagedError(file, err.what, _WRITE_ID) if reader is query_id else err
+            if reader is query_id:
+                yield DamagedError(file, err.what, _WRITE_ID)
+            else:
+                yield err
     # `start` removes all but the state of such a checkpoint
     if max(logs.done, logs.planned) < 0:
         # A first batch that failed may have left version 1: no damage.
@@ -66,8 +72,10 @@ def restart(
                 logs.root / "offsets", "has no batch, but state has been written"
             )
         return
-    for name in ("offsets", "commits", *(f"sources/{log}" for log in logs.sources)):
-        yield from _orphans(logs.root / name, max(logs.entries(name), default=-1))
+    of_sources = [f"sources/{log}" for log in logs.sources]
+    for name in ("offsets", "commits", *of_sources):
+        last = max(logs.entries(name), default=-1)
+        yield from _orphans(logs.root / name, last)
 
 
 def _orphans(log: Path, last: int) -> Iterator[DamagedError]:
@@ -80,16 +88,15 @@ def _orphans(log: Path, last: int) -> Iterator[DamagedError]:
         log: the folder of the log.
         last: the number of the log's last entry; only later entries are looked at.
     """
-    for file in log.glob(".*.crc"):
-        number = file.name.split(".")[1]
+    for checksum in log.glob(".*.crc"):  # such as .7.crc and .9.compact.crc
+        number = checksum.name.split(".")[1]
+        if not number.isdigit() or int(number) <= last:
+            continue
+        name = checksum.name.removeprefix(".").removesuffix(".crc")
         # Look for the file only now: a running query may have written it since `last`
         # was read.
-        if (
-            number.isdigit()
-            and int(number) > last
-            and not (log / file.name[1:-4]).exists()
-        ):
-            fix = f"delete {file.name} too, and the batch runs again"
+        if not (log / name).exists():
+            fix = f"delete {checksum.name} too, and the batch runs again"
             yield DamagedError(log / number, "is missing, but not its checksum", fix)
 
 
@@ -97,7 +104,7 @@ def _needed(logs: Logs) -> Iterator[tuple[_Reader, Path]]:
     """Yield the files that a restart needs, but for those of the state, each with its reader."""
     root = logs.root
     done = logs.done
-    last = max(logs.done, logs.planned)
+    last = max(done, logs.planned)
     if last >= 0 or (root / "metadata").exists():
         yield query_id, root / "metadata"
     for batch in range(max(last - 1, 0), last + 1):
@@ -105,7 +112,8 @@ def _needed(logs: Logs) -> Iterator[tuple[_Reader, Path]]:
     if done >= 0:
         yield commit, root / "commits" / str(done)
     for log, planned in logs.until_planned.items():
-        for file in logs.files(log, max((planned, *logs.entries(f"sources/{log}")))):
+        written = max(logs.entries(f"sources/{log}"), default=planned)
+        for file in logs.files(log, max(planned, written)):
             yield _ENDS, file
 
 
@@ -134,14 +142,21 @@ def newer_state(root: Path, version: int) -> list[Path]:
         version: the last version that is not returned; it holds the state after batch
             `version - 1`.
     """
-    found = []
+    data_files = []
+    checksums = []
     for file in root.glob("state/**/*"):
+        name = file.name.lstrip(".")
         # A v2 metadata file has the number of the first batch of its run, not a
         # version. Batch `version` is the first one that runs again, so its metadata
         # file may stay as well.
-        match = (_METADATA if file.parent.name == "v2" else STATE_FILE).fullmatch(
-            file.name.lstrip(".")
-        )
-        if match and int(match[1]) > version:
-            found.append(file)
-    return sorted(found, key=lambda file: file.suffix == ".crc")
+        if file.parent.name == "v2":
+            numbered = _METADATA.fullmatch(name)
+        else:
+            numbered = STATE_FILE.fullmatch(name)
+        if numbered is None or int(numbered[1]) <= version:
+            continue
+        if file.suffix == ".crc":
+            checksums.append(file)
+        else:
+            data_files.append(file)
+    return data_files + checksums

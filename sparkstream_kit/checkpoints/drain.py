@@ -51,19 +51,22 @@ def plan_empty_batch(logs: Logs, watermark: int, *, builds: bool = False) -> int
             f"checkpoint {logs.root} has no batch that is committed after all others;"
             " run its query first"
         )
-    before = logs.plan(last).watermark if builds else reached(logs)
+    if builds:
+        before = logs.plan(last).watermark
+    else:
+        before = reached(logs)
     if watermark < before:
         raise InvalidInputError(
             f"the watermark is at {_time(before)} already, and cannot go back to"
             f" {_time(watermark)}"
         )
-    plan = logs.root / "offsets" / str(last)
-    version, query, *offsets = versioned(plan, "v1", "v2")
-    now = int(time.time() * 1000)
-    planned = json.dumps(
-        {**json.loads(query), "batchWatermarkMs": watermark, "batchTimestampMs": now}
-    )
-    logs.replace(plan.with_name(str(last + 1)), "\n".join([version, planned, *offsets]))
+    file = logs.root / "offsets" / str(last)
+    version, query, *offsets = versioned(file, "v1", "v2")
+    of_query = json.loads(query)
+    of_query["batchWatermarkMs"] = watermark
+    of_query["batchTimestampMs"] = int(time.time() * 1000)
+    plan = "\n".join([version, json.dumps(of_query), *offsets])
+    logs.replace(file.with_name(str(last + 1)), plan)
     return last + 1
 
 
@@ -72,12 +75,18 @@ def reached(logs: Logs) -> int:
 
     The plan of that batch has the watermark before it.
     """
-    return int(logs.commit(logs.done)["nextBatchWatermarkMs"]) if logs.done >= 0 else 0
+    last = logs.done
+    if last < 0:
+        return 0
+    return int(logs.commit(last)["nextBatchWatermarkMs"])
 
 
 def is_being_drained(logs: Logs) -> bool:
     """Return whether a draining batch is planned and not yet committed, as after a crash in it."""
-    return logs.planned > logs.done and logs.plan(logs.planned).watermark == END
+    last = logs.planned
+    if last <= logs.done:
+        return False
+    return logs.plan(last).watermark == END
 
 
 def drained(logs: Logs) -> str | None:
@@ -98,6 +107,6 @@ def drained(logs: Logs) -> str | None:
 
 
 def _time(milliseconds: int) -> str:
-    return str(datetime.fromtimestamp(milliseconds / 1000, UTC)).replace(
-        "+00:00", " UTC"
-    )
+    """Return a time as text, such as "2026-01-31 12:00:00 UTC"."""
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return str(moment).replace("+00:00", " UTC")

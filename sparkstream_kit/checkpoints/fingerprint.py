@@ -17,7 +17,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from contextlib import suppress
-from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from sparkstream_kit._internal.durations import to_microseconds
@@ -25,7 +24,7 @@ from sparkstream_kit._internal.spark.logical_plan import analyzed_plan
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pyspark.sql import DataFrame
 
@@ -38,8 +37,8 @@ _CHECKED = re.compile(
 )
 WATERMARK = "has a watermark of"
 _ZONE = "computes dates and hours in the time zone"
-# By `state`, which gives all columns such names
-_PACKED = re.compile(r"(.+?)#\d+L?(?:-T\d+ms)? AS c\d+#")
+# A column that `state` keeps by its position, such as `Amount#3 AS c0#7`
+_PACKED = re.compile(r"(?P<name>.+?)#\d+L?(?:-T\d+ms)? AS c\d+#")
 
 # A quarantine's parser belongs to the kit and may change with its version, so its
 # columns count as read.
@@ -47,10 +46,19 @@ _PARSER = re.compile(
     r"(?s)SubqueryAlias sparkstream_(?:csv|json)\n.*? sparkstream_lines"
 )
 # The end of a list that Spark has cut, as earlier versions of the kit noted it of a
-# start in another thread.
-_CUT = re.compile(r"(?m)(?:^\w[\w ]*: |[\[(]|, )\.\.\. \d+ more fields(?=[\])]|, |$)")
-# A column's number, and the delay of its watermark
+# start in another thread, such as `groups by: k#0, ... 16 more fields`.
+_CUT = re.compile(
+    r"""
+    (?: ^ \w [\w ]* :[ ] | [\[(] | ,[ ] )   # a verb, a bracket, or a comma
+    \.\.\.[ ]\d+[ ]more[ ]fields
+    (?= [\])] | ,[ ] | $ )
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+# A column's number, and the delay of its watermark: `n#7L`, `time#3-T600000ms`
 _COLUMN = re.compile(r"#(\d+)L?(?:-T\d+ms)?")
+# The variable of a lambda, which PySpark numbers in each process: `lambda x_1#12`
+_VARIABLE = re.compile(r"(?<=\blambda )([xyz])_\d+(?=#)")
 
 # The expressions into which Spark turns window() and session_window(); lengths are in
 # microseconds.
@@ -65,8 +73,9 @@ _SESSION = re.compile(_TIME + r"\+ cast\((?P<gap>.+?) as interval\)")
 # The window of `windows.calendar`, where a unit longer than a day is an argument of
 # trunc().
 _DAYS = re.compile(
-    r"^struct\(start, timestamp_micros\(CASE.*?from_utc_timestamp\(([^,]+),"
-    r" ([^)]+)\)(?:.*?\), ([a-z]+)\))?"
+    r"^struct\(start, timestamp_micros\(CASE"
+    r".*?from_utc_timestamp\((?P<time>[^,]+), (?P<zone>[^)]+)\)"
+    r"(?:.*?\), (?P<unit>[a-z]+)\))?"
 )
 
 
@@ -83,6 +92,21 @@ class _Node(NamedTuple):
     depth: int
     operator: str
     parts: list[str]
+
+
+class _Fact(NamedTuple):
+    """A fact of a query, such as "groups by" and "State#0".
+
+    Attributes:
+        verb: what the query does.
+        text: what it does that with, as Spark prints it.
+        column: the number of the column that the fact defines; None for the fact of an
+            operator with state, or of a watermark.
+    """
+
+    verb: str
+    text: str
+    column: str | None = None
 
 
 def fingerprint(frame: DataFrame, mode: str) -> str:
@@ -106,34 +130,59 @@ def fingerprint(frame: DataFrame, mode: str) -> str:
     """
     zone = frame.sparkSession.conf.get("spark.sql.session.timeZone") or ""
     facts = _facts(frame, mode)
-    # Spark prints the time zone in most expressions that use it, but not in a cast to a
-    # date.
-    if any(sign in what for _, what in facts for sign in (f"Some({zone})", "as date)")):
-        facts.append((_ZONE, zone))
-    # What differs between two runs, sessions or versions of Spark: flags such as the
-    # ANSI mode, time zones, seeds, and the default collation, which only Spark Connect
-    # prints.
-    volatile = re.compile(
-        r"(?:,"
-        rf" |(?<=\())(?:true|false|Some\((?:{re.escape(zone)}|-?\d{{10,}})\)|-?\d{{12,}})(?=[,)])"
-        "| collate UTF8_BINARY"
+    if not facts:
+        return ""
+    if _needs_zone(facts, zone):
+        facts.append(_Fact(_ZONE, zone))
+    volatile = _volatile(zone)
+    lines = []
+    for fact in facts:
+        stable = _COLUMN.sub(r"#\1", volatile.sub("", fact.text))
+        lines.append(f"{fact.verb}: {_in_words(stable)}")
+    text = "\n".join(dict.fromkeys(lines))
+    text = _of_any_process(_VARIABLE.sub(r"\1", text))
+    return f"{_FORMAT}\n{_renumbered(text)}"
+
+
+def _needs_zone(facts: Iterable[_Fact], zone: str) -> bool:
+    """Return whether the result of a fact depends on the time zone of the session.
+
+    Spark prints the time zone in most expressions that use it, but not in a cast to a
+    date.
+    """
+    return any(
+        f"Some({zone})" in fact.text or "as date)" in fact.text for fact in facts
     )
-    stable = [
-        (verb, _COLUMN.sub(r"#\1", volatile.sub("", what))) for verb, what in facts
-    ]
-    lines = dict.fromkeys(f"{verb}: {_in_words(what)}" for verb, what in stable)
-    # PySpark numbers the variables of a process' lambdas, and Spark the columns of a
-    # session.
-    text = _of_any_process(
-        re.sub(r"(?<=\blambda )([xyz])_\d+(?=#)", r"\1", "\n".join(lines))
+
+
+def _volatile(zone: str) -> re.Pattern[str]:
+    """Return a pattern of what differs between two runs, sessions or versions of Spark.
+
+    It finds flags such as the ANSI mode, time zones, seeds, and the default collation,
+    which only Spark Connect prints.
+
+    Args:
+        zone: the time zone of the session.
+
+    Examples:
+        >>> _volatile("UTC").sub("", "lambdafunction(lambda x#1, false), hour(at#2, Some(UTC))")
+        'lambdafunction(lambda x#1), hour(at#2)'
+        >>> _volatile("UTC").sub("", "rand(2601866529857979187), lpad(k#0, 12, true)")
+        'rand(), lpad(k#0, 12)'
+    """
+    return re.compile(
+        rf"""
+        (?: ,[ ] | (?<=\() )                # an argument: after a comma, or the first one
+        (?:
+            true | false
+            | Some\( (?: {re.escape(zone)} | -?\d{{10,}} ) \)
+            | -?\d{{12,}}
+        )
+        (?= [,)] )
+        | [ ]collate[ ]UTF8_BINARY
+        """,
+        re.VERBOSE,
     )
-    numbers: dict[str, str] = {}
-    text = re.sub(
-        r"#(\d+)",
-        lambda found: "#" + numbers.setdefault(found[1], str(len(numbers))),
-        text,
-    )
-    return f"{_FORMAT}\n{text}" if text else ""
 
 
 def _of_any_process(text: str) -> str:
@@ -149,46 +198,80 @@ def _of_any_process(text: str) -> str:
     return text
 
 
-def _facts(frame: DataFrame, mode: str) -> list[tuple[str, str]]:
-    """Return the facts of a query in the plan's order, as pairs of a verb and its object.
+def _renumbered(text: str) -> str:
+    r"""Number the columns of a text in their order, as Spark numbers those of a session.
 
-    The object is as Spark prints it.
+    Examples:
+        >>> _renumbered("computes: upper(k#31) AS u#40\ngroups by: u#40")
+        'computes: upper(k#0) AS u#1\ngroups by: u#1'
+    """
+    numbers: dict[str, str] = {}
+
+    def renumber(column: re.Match[str]) -> str:
+        return "#" + numbers.setdefault(column[1], str(len(numbers)))
+
+    return re.sub(r"#(\d+)", renumber, text)
+
+
+def _facts(frame: DataFrame, mode: str) -> list[_Fact]:
+    """Return the facts of a query in the plan's order; none if no operator keeps state.
 
     They are the facts of the operators that keep state, the watermarks, and how the
-    columns that these use are computed; an empty list if no operator keeps state.
+    columns that these use are computed.
     """
     nodes = _nodes(_PARSER.sub("Parsed", analyzed_plan(frame)))
-    # The number of the column that is defined, or "", and a fact
-    found: list[tuple[str, str, str]] = []
+    facts: list[_Fact] = []
+    keeps_state = False
     for at, node in enumerate(nodes):
-        found += [("", *fact) for fact in _of_state(nodes, at, mode)]
-        found += _of_step(node)
-    # "" if state is kept
-    used = {column for column, verb, _ in found if column == "" and verb != WATERMARK}
-    while (
-        more := {
-            n
-            for column, _, what in found
-            if column in used
-            for n in _COLUMN.findall(what)
-        }
-        - used
-    ):
+        of_state = list(_of_state(node, nodes[at + 1 :], mode))
+        if of_state:
+            keeps_state = True
+        facts += of_state
+        facts += _of_step(node)
+    if not keeps_state:
+        return []
+    used = _columns_used(facts)
+    return [fact for fact in facts if fact.column is None or fact.column in used]
+
+
+def _columns_used(facts: list[_Fact]) -> set[str]:
+    """Return the numbers of the columns that the state uses, directly or through other columns.
+
+    Examples:
+        >>> keys = _Fact("groups by", "u#2")
+        >>> defined = _Fact("computes", "upper(k#0) AS u#2", column="2")
+        >>> unused = _Fact("computes", "lower(m#1) AS l#3", column="3")
+        >>> sorted(_columns_used([keys, defined, unused]))
+        ['0', '2']
+    """
+    used: set[str] = set()
+    to_follow = [fact for fact in facts if fact.column is None]
+    while to_follow:
+        fact = to_follow.pop()
+        more = set(_COLUMN.findall(fact.text)) - used
         used |= more
-    return [(verb, what) for column, verb, what in found if column in used]
+        to_follow += [fact for fact in facts if fact.column in more]
+    return used
 
 
 def _nodes(plan: str) -> list[_Node]:
-    """Return the nodes of a printed plan, from the top down.
+    r"""Return the nodes of a printed plan, from the top down.
 
     A line without a branch of the tree belongs to the node before it, whose text has a
     line break.
+
+    Examples:
+        >>> for node in _nodes("~Aggregate [k#0], [k#0]\n+- ~Project [k#0, n#1]"):
+        ...     print(node)
+        _Node(depth=0, operator='~Aggregate', parts=['[k#0]', '[k#0]'])
+        _Node(depth=1, operator='~Project', parts=['[k#0, n#1]'])
     """
     nodes = []
     for line in re.split(r"\n(?=(?:[: ]  )*[:+]- )", plan):
         text = re.sub(r"^(?:[: ]  )*(?:[:+]- )?", "", line)
         operator, _, rest = text.replace("\n", r"\n").partition(" ")
-        nodes.append(_Node((len(line) - len(text)) // 3, operator, top_level(rest)))
+        depth = (len(line) - len(text)) // 3
+        nodes.append(_Node(depth, operator, top_level(rest)))
     return nodes
 
 
@@ -199,104 +282,246 @@ def top_level(text: str) -> list[str]:
         >>> top_level("a, f(b, c) AS d, [e, g]")
         ['a', 'f(b, c) AS d', '[e, g]']
     """
-    depths = accumulate((char in "([{") - (char in ")]}") for char in text)
-    commas = (at for at, depth in enumerate(depths) if depth == 0 and text[at] == ",")
-    return [
-        text[one + 1 : other].strip()
-        for one, other in pairwise([-1, *commas, len(text)])
-    ]
+    parts = []
+    start = 0
+    depth = 0
+    for at, char in enumerate(text):
+        if char in "([{":
+            depth += 1
+        elif char in ")]}":
+            depth -= 1
+        elif char == "," and depth == 0:
+            parts.append(text[start:at].strip())
+            start = at + 1
+    parts.append(text[start:].strip())
+    return parts
 
 
 def _columns(part: str) -> list[str]:
     """Return the columns in a list of a plan, such as `[a, f(b, c) AS d]`."""
-    return top_level(part[1:-1]) if part[1:-1] else []
+    columns = part[1:-1]
+    return top_level(columns) if columns else []
 
 
-def _of_state(nodes: list[_Node], at: int, mode: str) -> Iterator[tuple[str, str]]:
-    """Yield the facts of a node, as pairs of a verb and its object, if it keeps state."""
-    depth, operator, parts = nodes[at]
-    below = nodes[at + 1 :]
-    verb = f"runs {operator[1:]} by"
-    if operator == "~Aggregate":
-        keys = _columns(parts[0])
-        results = [part.partition(" AS ")[0] for part in _columns(parts[-1])]
-        yield "groups by", ", ".join(keys) or "nothing"
-        yield from (("computes", result) for result in results if result not in keys)
-    elif operator.startswith("~Deduplicate"):
-        within = "within the watermark " if "Within" in operator else ""
-        yield f"drops duplicates {within}by", ", ".join(_columns(parts[0]))
-    elif operator.startswith(("~Distinct", "~TransformWithState")):
-        # the next list below has the columns
-        lists = [
-            _columns(part)
-            for node in below
-            for part in reversed(node.parts)
-            if part.startswith("[")
-        ]
-        number = int(parts[1]) if parts[1:] and parts[1].isdecimal() else None
-        columns = ", ".join(lists[0][:number])
-        yield verb, columns
-        # The kit's own keep their rows by position; `once`, whose key is `group`, keeps
-        # none.
-        for each in lists if number and not columns.startswith("group#") else ():
-            names = [match[1].lower() for match in map(_PACKED.match, each) if match]
-            if names and len(names) == len(each):
-                yield "keeps the columns", ", ".join(names)
-    elif operator.startswith("~FlatMapGroups"):
-        yield verb, " with the state ".join(parts[1:4:2])
-    elif operator == "~Join":
-        sides = [node.operator for node in below if node.depth == depth + 1][:2]
-        # A table's rows are not kept
-        if all(side.startswith(("~", "StreamingRelation")) for side in sides):
-            yield "joins", ", ".join(parts)
-    elif operator == "~GlobalLimit" and mode == "append":
-        yield "keeps no more rows than", parts[0]
+def _lists(nodes: Iterable[_Node]) -> list[list[str]]:
+    """Return the lists of columns in nodes from the top down; of a node, its last list first."""
+    lists = []
+    for node in nodes:
+        for part in reversed(node.parts):
+            if part.startswith("["):
+                columns = _columns(part)
+                lists.append(columns)
+    return lists
 
 
-def _of_step(node: _Node) -> Iterator[tuple[str, str, str]]:
-    """Yield the number of each column that a node computes, a verb and its object.
+def _of_state(node: _Node, below: list[_Node], mode: str) -> Iterator[_Fact]:
+    """Yield the facts of a node if it keeps state.
 
-    For a watermark, the number is "".
+    Args:
+        node: the node.
+        below: the nodes after it in the plan.
+        mode: the output mode.
     """
-    _, operator, parts = node
-    defined: list[tuple[str, str]] = []
-    if operator == "~EventTimeWatermark":
-        yield "", WATERMARK, f"{parts[-1]} on {parts[-2:][0].partition(':')[0]}"
-    elif operator == "~Project":
-        found = (
-            part
-            for part in _columns(parts[0])
-            if " AS " in part and not _CHECKED.match(part)
-        )
-        defined = [(part, part) for part in found]
-    elif operator == "~Generate":
-        defined = [(name, f"{parts[0]} AS {name}") for name in _columns(parts[-1])]
-    elif operator == "~Expand":  # sliding windows, too
-        rows = zip(
-            _columns(parts[-1]), *map(_columns, _columns(parts[0])), strict=False
-        )
-        defined = [
-            (name, f"{', '.join(row)} AS {name}")
-            for name, *row in rows
-            if {*row} != {name}
-        ]
-    for name, what in defined:
-        yield [" ", *_COLUMN.findall(name)][-1], "computes", what
+    operator = node.operator
+    if operator == "~Aggregate":
+        yield from _of_aggregate(node)
+    elif operator.startswith("~Deduplicate"):
+        yield _of_deduplicate(node)
+    elif operator.startswith("~Distinct"):
+        yield _Fact(_runs(node), ", ".join(_lists(below)[0]))
+    elif operator.startswith("~TransformWithState"):
+        yield from _of_transform(node, below)
+    elif operator.startswith("~FlatMapGroups"):
+        yield _of_groups(node)
+    elif operator == "~Join":
+        yield from _of_join(node, below)
+    elif operator == "~GlobalLimit" and mode == "append":
+        yield _Fact("keeps no more rows than", node.parts[0])
+
+
+def _runs(node: _Node) -> str:
+    """Return the verb of an operator that has none of its own."""
+    return f"runs {node.operator.removeprefix('~')} by"
+
+
+def _of_aggregate(node: _Node) -> Iterator[_Fact]:
+    """Yield by what an aggregation groups, and each value that it computes.
+
+    Examples:
+        >>> [node] = _nodes("~Aggregate [k#0], [k#0, sum(n#1) AS total#2L]")
+        >>> for fact in _of_aggregate(node):
+        ...     print(fact.verb, fact.text)
+        groups by k#0
+        computes sum(n#1)
+    """
+    keys = _columns(node.parts[0])
+    yield _Fact("groups by", ", ".join(keys) or "nothing")
+    for column in _columns(node.parts[-1]):
+        result = column.partition(" AS ")[0]
+        if result not in keys:
+            yield _Fact("computes", result)
+
+
+def _of_deduplicate(node: _Node) -> _Fact:
+    """Return by what duplicates are dropped.
+
+    Examples:
+        >>> [node] = _nodes("~DeduplicateWithinWatermark [k#0, p#1]")
+        >>> print(*_of_deduplicate(node)[:2])
+        drops duplicates within the watermark by k#0, p#1
+    """
+    verb = "drops duplicates by"
+    if "Within" in node.operator:
+        verb = "drops duplicates within the watermark by"
+    return _Fact(verb, ", ".join(_columns(node.parts[0])))
+
+
+def _of_transform(node: _Node, below: list[_Node]) -> Iterator[_Fact]:
+    r"""Yield the key of a `transformWithState`, and the columns that the kit's own ones keep.
+
+    Spark prints how many columns the key has, and these are the first ones of the list
+    below.
+
+    Examples:
+        >>> node, *below = _nodes(
+        ...     "~TransformWithStateInPySpark keeps(k#0, n#1)#2, 1, [k#5], Append\n"
+        ...     "+- ~Project [k#0, n#1]"
+        ... )
+        >>> for fact in _of_transform(node, below):
+        ...     print(fact.verb, fact.text)
+        runs TransformWithStateInPySpark by k#0
+    """
+    lists = _lists(below)
+    if len(node.parts) == 1 or not node.parts[1].isdecimal():
+        yield _Fact(_runs(node), ", ".join(lists[0]))
+        return
+    number = int(node.parts[1])
+    key = ", ".join(lists[0][:number])
+    yield _Fact(_runs(node), key)
+    # The kit's own keep their rows by position; `once`, whose key is `group`, keeps
+    # none.
+    if number == 0 or key.startswith("group#"):
+        return
+    for columns in lists:
+        names = _packed_names(columns)
+        if names:
+            yield _Fact("keeps the columns", ", ".join(names))
+
+
+def _packed_names(columns: list[str]) -> list[str]:
+    """Return the names of columns that `state` keeps by position; none if one is not of these.
+
+    Examples:
+        >>> _packed_names(["Amount#3 AS c0#7", "n#4L AS c1#8L"])
+        ['amount', 'n']
+        >>> _packed_names(["Amount#3 AS c0#7", "n#4L"])
+        []
+    """
+    names = []
+    for column in columns:
+        packed = _PACKED.match(column)
+        if packed is None:
+            return []
+        names.append(packed["name"].lower())
+    return names
+
+
+def _of_groups(node: _Node) -> _Fact:
+    """Return the key and the types of the state of `applyInPandasWithState`.
+
+    Examples:
+        >>> [node] = _nodes(
+        ...     "~FlatMapGroupsInPandasWithState counted(k#0, n#1)#5,"
+        ...     " [k#0], [k#7], [StructField(c,LongType,true)], Append, NoTimeout"
+        ... )
+        >>> print(_of_groups(node).text)
+        [k#0] with the state [StructField(c,LongType,true)]
+    """
+    _function, *lists = node.parts
+    key_and_state = lists[0:3:2]  # between them are the columns of the result
+    return _Fact(_runs(node), " with the state ".join(key_and_state))
+
+
+def _of_join(node: _Node, below: list[_Node]) -> Iterator[_Fact]:
+    """Yield the kind and condition of a join of two streams; a table's rows are not kept."""
+    children = [child for child in below if child.depth == node.depth + 1]
+    sides = children[:2]
+    if all(side.operator.startswith(("~", "StreamingRelation")) for side in sides):
+        yield _Fact("joins", ", ".join(node.parts))
+
+
+def _of_step(node: _Node) -> Iterator[_Fact]:
+    """Yield the watermark that a node sets, or how each column that it defines is computed.
+
+    Examples:
+        >>> [node] = _nodes("~EventTimeWatermark 6e16-bc, at#1: timestamp, 10 minutes")
+        >>> [*_of_step(node)]
+        [_Fact(verb='has a watermark of', text='10 minutes on at#1', column=None)]
+        >>> [node] = _nodes("~Project [k#0, upper(k#0) AS u#2]")
+        >>> [*_of_step(node)]
+        [_Fact(verb='computes', text='upper(k#0) AS u#2', column='2')]
+    """
+    if node.operator == "~EventTimeWatermark":
+        time, delay = node.parts[-2:]
+        yield _Fact(WATERMARK, f"{delay} on {time.partition(':')[0]}")
+        return
+    for name, text in _definitions(node):
+        numbers = _COLUMN.findall(name)
+        if numbers:
+            yield _Fact("computes", text, column=numbers[-1])
+
+
+def _definitions(node: _Node) -> Iterator[tuple[str, str]]:
+    """Yield each column that a node computes, at whose end is its number, and how."""
+    if node.operator == "~Project":
+        for column in _columns(node.parts[0]):
+            if " AS " in column and not _CHECKED.match(column):
+                yield column, column
+    elif node.operator == "~Generate":
+        for name in _columns(node.parts[-1]):
+            yield name, f"{node.parts[0]} AS {name}"
+    elif node.operator == "~Expand":  # sliding windows, too
+        yield from _expanded(node)
+
+
+def _expanded(node: _Node) -> Iterator[tuple[str, str]]:
+    """Yield each column that differs in the rows that a node makes of one row, and how.
+
+    Examples:
+        >>> [node] = _nodes("~Expand [[f(t#0), k#1], [g(t#0), k#1]], [window#2, k#1]")
+        >>> [*_expanded(node)]
+        [('window#2', 'f(t#0), g(t#0) AS window#2')]
+    """
+    names = _columns(node.parts[-1])
+    rows = [_columns(row) for row in _columns(node.parts[0])]
+    for name, *expressions in zip(names, *rows, strict=False):
+        if set(expressions) != {name}:
+            yield name, f"{', '.join(expressions)} AS {name}"
 
 
 def _in_words(expression: str) -> str:
     """Return a window as text with its lengths or its unit, and other expressions unchanged."""
     if window := _WINDOW.search(expression):
-        start, slide, length = (
-            f"{int(window[name]) / 1e6:g} s" for name in ("start", "slide", "length")
-        )
+        start = _seconds(window["start"])
         since = "" if start == "0 s" else f" from {start}"
+        length = _seconds(window["length"])
+        slide = _seconds(window["slide"])
         return f"windows of {length} every {slide}{since} on {window['time']}"
     if days := _DAYS.search(expression):
-        return "the {2} in {1} of {0}".format(*days.groups("day"))
+        return f"the {days['unit'] or 'day'} in {days['zone']} of {days['time']}"
     if session := _SESSION.search(expression):
         return f"session windows with a gap of {session['gap']} on {session['time']}"
     return expression
+
+
+def _seconds(microseconds: str) -> str:
+    """Return a length in microseconds as text in seconds.
+
+    Examples:
+        >>> _seconds("2500000")
+        '2.5 s'
+    """
+    return f"{int(microseconds) / 1e6:g} s"
 
 
 def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
@@ -321,34 +546,58 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
     old = _of_any_process(old)  # a note of an earlier version has these numbers
     # Spark 4.2 prints the zone of more expressions than 4.1
     if (_ZONE in old) != (_ZONE in new):
-        old, new = (text.split(f"\n{_ZONE}")[0] for text in (old, new))
-    one = _in_seconds(old)
-    other = _in_seconds(new)
-    if one == other or (caseless and _caseless(one) == _caseless(other)):
+        old = _without_zone(old)
+        new = _without_zone(new)
+    if _are_equal(old, new, caseless=caseless):
         return []
-    if (old and not old.startswith(_FORMAT)) or is_part(old):
+    is_of_other_facts = old != "" and not old.startswith(_FORMAT)
+    if is_of_other_facts or is_part(old):
         return []
-    here = Counter(_phrases(new))
-    there = Counter(_phrases(old))
-    found = []
-    for verb in dict.fromkeys(verb for verb, _ in [*(here - there), *(there - here)]):
-        mine, theirs = (
-            ", ".join(what for each, what in phrases.elements() if each == verb)
-            for phrases in (here - there, there - here)
-        )
-        shortened = _shortened(mine, theirs)
-        theirs = _shortened(theirs, mine)
-        mine = shortened
-        if not mine:
-            found.append(
-                f"has no step that {verb} {theirs}, as the checkpoint's query has"
-            )
-        else:
-            former = f"{verb} {theirs}" if theirs else "does not"
-            found.append(f"{verb} {mine}; the checkpoint's query {former}")
-    return found or [
+    phrases = Counter(_phrases(new))
+    former_phrases = Counter(_phrases(old))
+    added = phrases - former_phrases
+    removed = former_phrases - phrases
+    verbs = dict.fromkeys(verb for verb, _ in [*added, *removed])
+    described = [
+        _difference(verb, _objects(added, verb), _objects(removed, verb))
+        for verb in verbs
+    ]
+    return described or [
         "does the same steps in another order, or on other columns of the same names"
     ]
+
+
+def _without_zone(text: str) -> str:
+    """Return a fingerprint without the time zone, which is its last line."""
+    return text.partition(f"\n{_ZONE}")[0]
+
+
+def _are_equal(old: str, new: str, *, caseless: bool) -> bool:
+    """Return whether two fingerprints are of equal queries."""
+    old = _in_seconds(old)
+    new = _in_seconds(new)
+    return old == new or (caseless and _caseless(old) == _caseless(new))
+
+
+def _objects(phrases: Counter[tuple[str, ...]], verb: str) -> str:
+    """Return the objects of a verb in phrases as one text, such as "State, ProductKey"."""
+    return ", ".join(text for other, text in phrases.elements() if other == verb)
+
+
+def _difference(verb: str, now: str, before: str) -> str:
+    """Return the phrase for the objects of a verb that only one of two queries has.
+
+    Args:
+        verb: the verb.
+        now: the objects that only this query has; "" for none.
+        before: the objects that only the checkpoint's query has; "" for none.
+    """
+    short_now = _shortened(now, before)
+    short_before = _shortened(before, now)
+    if not now:
+        return f"has no step that {verb} {short_before}, as the checkpoint's query has"
+    former = f"{verb} {short_before}" if before else "does not"
+    return f"{verb} {short_now}; the checkpoint's query {former}"
 
 
 def _in_seconds(text: str) -> str:
@@ -359,10 +608,10 @@ def _in_seconds(text: str) -> str:
         'computes: session windows with a gap of 300 s on at#0'
     """
 
-    def seconds(found: re.Match[str]) -> str:
+    def seconds(gap: re.Match[str]) -> str:
         with suppress(InvalidInputError):  # an expression, or months
-            return f"{to_microseconds('gap', found[0]) / 1e6:g} s"
-        return found[0]
+            return f"{to_microseconds('gap', gap[0]) / 1e6:g} s"
+        return gap[0]
 
     return re.sub(r"(?<=session windows with a gap of ).+?(?= on )", seconds, text)
 
@@ -385,9 +634,7 @@ def _caseless(text: str) -> str:
 def _phrases(text: str) -> list[tuple[str, ...]]:
     """Return a fingerprint's facts as pairs of verb and object, such as ("groups by", "State")."""
     shown = re.sub(r"#\d+", "", text)
-    shown = re.sub(
-        r"\b(\d+) microseconds\b", lambda size: f"{int(size[1]) / 1e6:g} s", shown
-    )
+    shown = re.sub(r"\b(\d+) microseconds\b", lambda length: _seconds(length[1]), shown)
     return [tuple(line.split(": ", 1)) for line in shown.split("\n")[1:]]
 
 
@@ -395,9 +642,15 @@ def _shortened(text: str, other: str, most: int = 160) -> str:
     """Cut a long text to the part around its first difference from another text."""
     if len(text) <= most:
         return text
-    pairs = enumerate(zip(text, other, strict=False))
-    differs = next((at for at, (one, two) in pairs if one != two), 0)
-    start = max(0, differs - 20)
+    start = max(0, _first_difference(text, other) - 20)
     begin = "…" if start else ""
     end = "…" if len(text) > start + most else ""
     return f"{begin}{text[start : start + most]}{end}"
+
+
+def _first_difference(text: str, other: str) -> int:
+    """Return where two texts differ first; 0 if one is the beginning of the other."""
+    for at, (one, two) in enumerate(zip(text, other, strict=False)):
+        if one != two:
+            return at
+    return 0

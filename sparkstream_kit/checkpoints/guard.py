@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._internal.spark.logical_plan import Input
     from sparkstream_kit._internal.spark.place import Place
+    from sparkstream_kit.checkpoints.logs import Plan
 
     Question = Callable[["Query", Logs], Iterable["Answer"]]
 
@@ -167,17 +168,17 @@ class Query:
         It has the name, mode and fingerprint, and the options by which a Delta source
         leaves out rows.
         """
-        kept = fingerprint(self.frame, self.mode)
-        found: dict[str, Any] = {
+        note: dict[str, Any] = {
             "name": self.name,
             "mode": self.mode,
-            "fingerprint": kept,
+            "fingerprint": fingerprint(self.frame, self.mode),
         }
-        if left_out := {
-            each.log: each.leaves_out for each in self.inputs if each.leaves_out
-        }:
-            found["left out"] = left_out
-        return found
+        left_out = {
+            source.log: source.leaves_out for source in self.inputs if source.leaves_out
+        }
+        if left_out:
+            note["left out"] = left_out
+        return note
 
 
 class Guarded(NamedTuple):
@@ -251,43 +252,64 @@ def guard(
     held = lock(spark, checkpoint, name, dry_run=dry_run)
     try:
         with at_hand(checkpoint) as logs:
-            asked = (*QUESTIONS, *of_systems(query))
-            answers = [answer for question in asked for answer in question(query, logs)]
-            kept = logs.note
+            answers = _asked(query, logs, (*QUESTIONS, *of_systems(query)))
+            known = _known(answers)
+            note_before = logs.note
             changes = [answer for answer in answers if isinstance(answer, Change)]
-            known = {
-                each.name: each.value
-                for each in answers
-                if isinstance(each, Known) and each.value
-            }
-            said = [answer.what for answer in answers if isinstance(answer, Remark)]
-            for change in () if dry_run else changes:
-                change.make()
-            for line in said:
-                _log.warning("%s", line)
-            if lost := list(gone(logs)):
-                more = f", and {len(lost) - 1:,} more" if lost[1:] else ""
-                _log.warning("query %s: %s%s; %s", name, lost[0], more, lost[0].fix)
+            if not dry_run:
+                for change in changes:
+                    change.make()
+            _warn(name, logs, answers)
 
             def note() -> None:
-                noted = {**query.described, **known, **(writes or {})}
-                if kept and any(
-                    kept.get(each) != noted.get(each)
-                    for each in ("fingerprint", "columns")
-                ):
+                content = {**query.described, **known, **(writes or {})}
+                if note_before and _is_changed(note_before, content):
                     # Spark may yet refuse the state
-                    noted["before"] = [logs.done, {**kept, "before": None}]
-                if noted != kept:
-                    write_note(checkpoint, noted)
+                    content["before"] = [logs.done, {**note_before, "before": None}]
+                if content != note_before:
+                    write_note(checkpoint, content)
 
             with in_force(spark, _file_manager(spark, checkpoint)), _explained(logs):
-                yield Guarded(
-                    held, logs, note, tuple(change.what for change in changes)
-                )
+                in_words = tuple(change.what for change in changes)
+                yield Guarded(held, logs, note, in_words)
     except BaseException:
         if held is not None:
             held.release()
         raise
+
+
+def _asked(query: Query, logs: Logs, questions: Iterable[Question]) -> list[Answer]:
+    """Return the answers to questions about a checkpoint; the first refusal is raised."""
+    answers: list[Answer] = []
+    for question in questions:
+        answers += question(query, logs)
+    return answers
+
+
+def _known(answers: Iterable[Answer]) -> dict[str, Any]:
+    """Return the values among answers that are to be noted, by their names."""
+    return {
+        answer.name: answer.value
+        for answer in answers
+        if isinstance(answer, Known) and answer.value
+    }
+
+
+def _is_changed(before: Mapping[str, Any], note: Mapping[str, Any]) -> bool:
+    """Return whether two notes are of queries with another state or other columns."""
+    fields = ("fingerprint", "columns")
+    return any(before.get(field) != note.get(field) for field in fields)
+
+
+def _warn(name: str, logs: Logs, answers: Iterable[Answer]) -> None:
+    """Log the remarks among answers, and planned input files that no longer exist."""
+    for answer in answers:
+        if isinstance(answer, Remark):
+            _log.warning("%s", answer.what)
+    lost = list(gone(logs))
+    if lost:
+        more = f", and {len(lost) - 1:,} more" if len(lost) > 1 else ""
+        _log.warning("query %s: %s%s; %s", name, lost[0], more, lost[0].fix)
 
 
 @contextmanager
@@ -303,8 +325,9 @@ def _explained(logs: Logs) -> Iterator[None]:
         yield
     except (Py4JError, PySparkException) as err:
         cause = innermost_cause(err)
-        if found := explained(logs.again(), f"{cause}\n{err}"):
-            raise InvalidInputError(f"{found} (Spark: {cause})") from err
+        reason = explained(logs.again(), f"{cause}\n{err}")
+        if reason:
+            raise InvalidInputError(f"{reason} (Spark: {cause})") from err
         raise
 
 
@@ -318,7 +341,11 @@ def explained(logs: Logs, cause: str = "", *, only_cause: bool = False) -> str |
     """
     from sparkstream_kit.checkpoints.operate import check  # only then is it needed
 
-    return (None if only_cause else check.damage(logs)) or check.unreadable(logs, cause)
+    if not only_cause:
+        damage = check.damage(logs)
+        if damage:
+            return damage
+    return check.unreadable(logs, cause)
 
 
 def _is_whole(_query: Query, logs: Logs) -> Iterable[Answer]:
@@ -326,13 +353,24 @@ def _is_whole(_query: Query, logs: Logs) -> Iterable[Answer]:
 
     The messages are clearer than Spark's.
     """
-    damaged = False
+    refusal = None
+    if _is_damaged(logs):
+        refusal = explained(logs)
+    if not refusal:
+        refusal = drained(logs)
+    if not refusal:
+        refusal = continued(logs)
+    if refusal:
+        raise InvalidInputError(refusal)
+    return ()
+
+
+def _is_damaged(logs: Logs) -> bool:
+    """Return whether a restart would fail at a damaged file."""
     # The format of a newer Spark: nothing shows that it is damaged
     with suppress(InvalidInputError):
-        damaged = any(True for _ in restart(logs))
-    if found := (damaged and explained(logs)) or drained(logs) or continued(logs):
-        raise InvalidInputError(found)
-    return ()
+        return next(restart(logs), None) is not None
+    return False
 
 
 def continued(logs: Logs, by: Path | None = None) -> str | None:
@@ -344,7 +382,10 @@ def continued(logs: Logs, by: Path | None = None) -> str | None:
             no reason to refuse.
     """
     file = logs.root / CONTINUED
-    if not file.exists() or (new := file.read_text("utf-8")) == str(by):
+    if not file.exists():
+        return None
+    new = file.read_text("utf-8")
+    if new == str(by):
         return None
     return (
         f"checkpoint {logs.root} was continued by a changed query on {new}; start that"
@@ -356,34 +397,46 @@ def continued(logs: Logs, by: Path | None = None) -> str | None:
 def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
     """Refuse another query's checkpoint, and remark which settings Spark silently keeps."""
     plan = logs.last_plan
-    kept = logs.note
+    note = logs.note
     if plan is None:  # no batch was ever planned
         return
-    if kept is None:
+    if note is None:
         yield Remark(
             f"checkpoint {logs.place} was not written by sparkstream-kit; assuming it"
             f" belongs to query {query.name}. Other queries will be refused from"
             " now on."
         )
-        kept = {}
+        note = {}
     else:
         if not query.allow_changed:
-            _refuse_other(query, kept, logs)
-        if is_part(kept["fingerprint"]):
+            _refuse_other(query, note, logs)
+        if is_part(note["fingerprint"]):
             yield Remark(
                 f"checkpoint {logs.place} has a note in which an earlier version of"
                 " sparkstream-kit kept only a part of its query; assuming it belongs"
                 f" to query {query.name}. Other queries will be refused from now on."
             )
-    yield Known("begins", kept.get("begins"))
-    reads = sum(len(each.places) for each in query.inputs)
-    if len(plan.names) != reads and all(map(str.isdecimal, plan.names)):
+    yield Known("begins", note.get("begins"))
+    _refuse_other_sources(query, plan, logs)
+    if query.described["fingerprint"]:
+        yield from _kept_settings(query, plan, logs)
+
+
+def _refuse_other_sources(query: Query, plan: Plan, logs: Logs) -> None:
+    """Refuse a query with another number of sources than the plan of the last batch."""
+    reads = sum(len(source.places) for source in query.inputs)
+    has_numbers = all(name.isdecimal() for name in plan.names)
+    if has_numbers and len(plan.names) != reads:
         raise InvalidInputError(
             f"checkpoint {logs.place} is of a query with"
             f" {count(len(plan.names), 'source')}, and query {query.name} has {reads},"
             " with which Spark cannot continue; give it a new checkpoint"
         )
-    for key, what in KEPT.items() if query.described["fingerprint"] else ():
+
+
+def _kept_settings(query: Query, plan: Plan, logs: Logs) -> Iterator[Remark]:
+    """Remark each setting of the session that has no effect, as Spark keeps that of the plan."""
+    for key, what in KEPT.items():
         stays = plan.conf.get(key)
         wanted = query.spark.conf.get(key)
         if stays is not None and stays != wanted:
@@ -394,38 +447,40 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
             )
 
 
-def _refuse_other(query: Query, kept: Mapping[str, Any], logs: Logs) -> None:
+def _refuse_other(query: Query, note: Mapping[str, Any], logs: Logs) -> None:
     """Refuse a query of another name, or of another state, than the one in the note."""
-    found = _differences(query, kept)
-    owner = kept.get("name", query.name)
+    phrases = _differences(query, note)
+    owner = note.get("name", query.name)
     if owner != query.name:
-        differs = f" {query.name} {', and '.join(found)}." if found else ""
+        differs = ""
+        if phrases:
+            differs = f" {query.name} {', and '.join(phrases)}."
         raise InvalidInputError(
             f"checkpoint {logs.place} belongs to query {owner}: query {query.name}"
             f" would read only the input that {owner} has not read yet.{differs} Give"
             f" {query.name} a checkpoint of its own; or, if it is {owner} under a new"
             " name, give allow_changed_query=True once"
         )
-    if found:
+    if phrases:
         raise InvalidInputError(
             f"checkpoint {logs.place} was written by a different query: {query.name}"
-            f" {', and '.join(found)}. Give it a checkpoint of its own, and"
+            f" {', and '.join(phrases)}. Give it a checkpoint of its own, and"
             f" continues={str(logs.place)!r} to resume from this one (of a job:"
             " --continues with its former --checkpoint, or OUT_DIR/_checkpoint); or,"
             " to keep its state, allow_changed_query=True"
         )
 
 
-def _differences(query: Query, kept: Mapping[str, Any]) -> list[str]:
+def _differences(query: Query, note: Mapping[str, Any]) -> list[str]:
     """Return a phrase for each difference of the state between a query and the one in the note."""
-    now = query.described
-    found = query.differences(kept["fingerprint"])
-    if query.mode == "complete" != kept["mode"] and WATERMARK in now["fingerprint"]:
-        found.append(
-            f"has mode complete; mode {kept['mode']} has dropped from the state what"
+    phrases = query.differences(note["fingerprint"])
+    becomes_complete = query.mode == "complete" and note["mode"] != "complete"
+    if becomes_complete and WATERMARK in query.described["fingerprint"]:
+        phrases.append(
+            f"has mode complete; mode {note['mode']} has dropped from the state what"
             " the watermark had passed, and the result would lack it"
         )
-    return found
+    return phrases
 
 
 def _has_numbers(query: Query, logs: Logs) -> Iterable[Answer]:
@@ -479,27 +534,26 @@ def _has_its_folders(query: Query, logs: Logs) -> Iterator[Answer]:
             " files that it has read could be changed; put the files back where they"
             " were, or start anew on another checkpoint"
         )
-    for each in moves:
-        what = f"the files that source {each.log} has read are named under {each.new}"
-        yield Change(what, partial(rewrite, logs, each))
+    for move in moves:
+        what = f"the files that source {move.log} has read are named under {move.new}"
+        yield Change(what, partial(rewrite, logs, move))
 
 
 def _has_short_logs(query: Query, logs: Logs) -> Iterator[Answer]:
     """Shorten the logs of file sources by what Spark never looks at again; see `trim`."""
-    if logs.place.folder is not None:
-        options = file_options(query.frame)
-        known = {
-            each.log: max_age(options[each.number])
-            for each in query.inputs
-            if each.number in options
-        }
-        for log in logs.until_planned:
-            if make := due(logs, log, known.get(log)):
-                yield Change(
-                    f"the log of source {log} lists the files that Spark still"
-                    " considers",
-                    make,
-                )
+    if logs.place.folder is None:
+        return
+    options = file_options(query.frame)
+    ages = {
+        source.log: max_age(options[source.number])
+        for source in query.inputs
+        if source.number in options
+    }
+    for log in logs.until_planned:
+        make = due(logs, log, ages.get(log))
+        if make is not None:
+            what = f"the log of source {log} lists the files that Spark still considers"
+            yield Change(what, make)
 
 
 def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
@@ -508,10 +562,11 @@ def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
     A profile may set a file manager that works on local paths only; None as its value
     restores the default.
     """
-    only_local = str(spark.conf.get(_FILE_MANAGER, "")).endswith(
-        ".FileSystemBasedCheckpointFileManager"
-    )
-    return {_FILE_MANAGER: None} if only_local and checkpoint.folder is None else {}
+    manager = str(spark.conf.get(_FILE_MANAGER, ""))
+    only_local = manager.endswith(".FileSystemBasedCheckpointFileManager")
+    if only_local and checkpoint.folder is None:
+        return {_FILE_MANAGER: None}
+    return {}
 
 
 # The checks that `guard` runs, in this order. A check gets the query and the logs of

@@ -24,7 +24,7 @@ import sys
 import threading
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from sparkstream_kit._internal import threads
 from sparkstream_kit.checkpoints.logs import KIT
@@ -41,11 +41,13 @@ if TYPE_CHECKING:
 
 # The C type `struct flock`, and the index of its field for the kind of lock; macOS
 # orders the fields differently.
-_FLOCK, _KIND = (
-    (struct.Struct("@qqihh"), 3)
-    if sys.platform == "darwin"
-    else (struct.Struct("@hhqqi0q"), 0)
-)
+if sys.platform == "darwin":
+    _FLOCK = struct.Struct("@qqihh")  # start, length, process, kind, whence
+    _KIND = 3
+else:
+    _FLOCK = struct.Struct("@hhqqi0q")  # kind, whence, start, length, process
+    _KIND = 0
+_FIELDS = 5
 
 # Hold it while you use `by_path`, or open and close a lock file
 mutex = threading.RLock()
@@ -66,7 +68,8 @@ def user_of(root: Path) -> str | None:
         return None
     # Closing the file would drop a lock that another thread takes meanwhile
     with mutex:
-        if (holder := by_path.get(os.path.realpath(file))) is not None:
+        holder = by_path.get(os.path.realpath(file))
+        if holder is not None:
             if holder.in_use():
                 return f"query {holder.name} of this process; end it first"
             # A query that ends releases its own lock, but only a moment after its
@@ -74,33 +77,46 @@ def user_of(root: Path) -> str | None:
             # that moment must not be refused.
             holder.release()
         with file.open("rb") as opened:
-            asked = [fcntl.F_WRLCK if field == _KIND else 0 for field in range(5)]
-            found = _FLOCK.unpack(
-                fcntl.fcntl(opened, fcntl.F_GETLK, _FLOCK.pack(*asked))
-            )
-            said = opened.read()
-    is_free = found[_KIND] == fcntl.F_UNLCK
+            is_free = not _is_locked(opened)
+            content = opened.read()
+    if not is_free:
+        return _holder(content)
     # Of Spark Connect: a query that ends empties the file
-    if is_free and b'"client"' in said:
+    if b'"client"' in content:
         from sparkstream_kit.server import left_running
 
-        return left_running(said)
-    return None if is_free else _holder(said)
+        return left_running(content)
+    return None
 
 
-def _holder(said: bytes) -> str:
+def _is_locked(file: BinaryIO) -> bool:
+    """Return whether another process has locked a file, without locking it."""
+    question = [0] * _FIELDS
+    question[_KIND] = fcntl.F_WRLCK
+    answer = fcntl.fcntl(file, fcntl.F_GETLK, _FLOCK.pack(*question))
+    kind: int = _FLOCK.unpack(answer)[_KIND]
+    return kind != fcntl.F_UNLCK
+
+
+def _holder(content: bytes) -> str:
     """Return who holds a lock and how to end that query, from the text in the lock file.
 
     The holder writes the text just after it takes the lock, so the text may be missing
     or cut off.
+
+    Examples:
+        >>> _holder(b"")
+        'another process; end its query first'
     """
     with suppress(ValueError, KeyError, TypeError):
-        holder = json.loads(said)
-        through = "Spark Connect" if holder["jvm"] is None else f"JVM {holder['jvm']}"
-        found = "query {query} of process {pid} ({}) on {host} since {since}".format(
-            through, **holder
+        holder = json.loads(content)
+        jvm = holder["jvm"]
+        through = "Spark Connect" if jvm is None else f"JVM {jvm}"
+        return (
+            f"query {holder['query']} of process {holder['pid']} ({through}) on"
+            f" {holder['host']} since {holder['since']}; end it first (its JVM takes up"
+            " to two seconds more)"
         )
-        return f"{found}; end it first (its JVM takes up to two seconds more)"
     return "another process; end its query first"
 
 
@@ -183,19 +199,11 @@ def lock(
     if location.folder is None:
         return None
     path = location.folder / KIT / "lock"
-    host = socket.gethostname()
-    since = datetime.now().astimezone().isoformat(" ", "seconds")
-    above = (location.folder / KIT, location.folder, *location.folder.parents)
-    there = next(each for each in above if os.path.exists(each))  # noqa: PTH110 - not allowed to look: no
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        why = (
-            f"{there} is no folder that this user may write to; correct the path or its"
-            " rights"
-        )
-        raise InvalidInputError(f"checkpoint {location} cannot be written: {why}")
+    _check_writable(location, location.folder)
     with mutex:
         try:
-            if user := user_of(location.folder):
+            user = user_of(location.folder)
+            if user is not None:
                 raise used_by(
                     location, f"{user}, or give this query a checkpoint of its own"
                 )
@@ -203,23 +211,46 @@ def lock(
                 return None
             path.parent.mkdir(parents=True, exist_ok=True)
             file = lock_file(spark, path)
-            says = {
-                "query": name,
-                "pid": os.getpid(),
-                **file.holder,
-                "host": host,
-                "since": since,
-            }
-            file.write(json.dumps(says).encode())
+            file.write(_description(name, file))
         except LockedError as err:
             # another process took the lock after `user_of` looked
             raise used_by(location, _holder(path.read_bytes())) from err
         except OSError as err:
-            fix = "make room, correct its rights, or use a disk that can lock files"
-            said = (
-                f"checkpoint {location} cannot be locked: {err.strerror or err}; {fix}"
-            )
-            raise InvalidInputError(said) from err
+            raise InvalidInputError(
+                f"checkpoint {location} cannot be locked: {err.strerror or err}; make"
+                " room, correct its rights, or use a disk that can lock files"
+            ) from err
         key = os.path.realpath(path)
-        held = by_path[key] = Lock(key, file, name)
+        held = Lock(key, file, name)
+        by_path[key] = held
         return held
+
+
+def _check_writable(location: Place, folder: Path) -> None:
+    """Refuse a checkpoint in which this user can create no files.
+
+    Args:
+        location: the checkpoint, for the message.
+        folder: its folder, which need not exist yet.
+    """
+    above = (folder / KIT, folder, *folder.parents)
+    nearest = next(path for path in above if os.path.exists(path))  # noqa: PTH110 - not allowed to look: no
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return
+    raise InvalidInputError(
+        f"checkpoint {location} cannot be written: {nearest} is no folder that this"
+        " user may write to; correct the path or its rights"
+    )
+
+
+def _description(name: str, file: LockFile) -> bytes:
+    """Return the text of a lock file, which tells other drivers who holds the lock."""
+    since = datetime.now().astimezone()
+    content = {
+        "query": name,
+        "pid": os.getpid(),
+        **file.holder,
+        "host": socket.gethostname(),
+        "since": since.isoformat(" ", "seconds"),
+    }
+    return json.dumps(content).encode()

@@ -159,16 +159,16 @@ def versioned(file: Path, *versions: str) -> list[str]:
         InvalidInputError: the file has another version, which a newer Spark may have
             written.
     """
-    found = _text(file).split("\n")
-    version = found[0]
+    lines = _text(file).split("\n")
+    version = lines[0]
     if re.fullmatch(r"v\d+", version) and version not in versions:
         raise InvalidInputError(
             f"{file} has format {version}, which this version of the kit does not know;"
             " restore it from a backup, or use a newer kit"
         )
-    if version not in versions or len(found) == 1:
+    if version not in versions or len(lines) == 1:
         raise DamagedError(file)
-    return found
+    return lines
 
 
 def query_id(file: Path) -> str:
@@ -178,10 +178,10 @@ def query_id(file: Path) -> str:
         DamagedError: the file cannot be read, or holds no id.
     """
     with reading(file):
-        found = file_system.query_id(_text(file))
-    if found is None:
+        identifier = file_system.query_id(_text(file))
+    if identifier is None:
         raise DamagedError(file, "does not hold a query's id")
-    return found
+    return identifier
 
 
 def plan(file: Path) -> Plan:
@@ -202,36 +202,51 @@ def plan_in(text: str) -> Plan:
             wrote.
     """
     version, query, first, *more = text.split("\n")
-    texts = [first, *more]
-    said = json.loads(query)
-    each = (
-        list(enumerate(texts))
-        if version == "v1"
-        else sorted(_by_name(text) for text in texts)
+    lines = [first, *more]
+    of_query = json.loads(query)
+    sources: list[tuple[int | str, str]]
+    if version == "v1":
+        sources = list(enumerate(lines))
+    else:
+        sources = sorted(_by_name(line) for line in lines)
+    offsets = tuple(None if offset == "-" else offset for _, offset in sources)
+    return Plan(
+        conf=dict(of_query.get("conf", {})),
+        offsets=offsets,
+        files=tuple(_files_until(offset) for offset in offsets),
+        watermark=int(of_query.get("batchWatermarkMs", 0)),
+        names=tuple(str(name) for name, _ in sources),
+        time=int(of_query.get("batchTimestampMs", 0)),
     )
-    offsets = tuple(None if text == "-" else text for _, text in each)
-    files = tuple(_files_until(offset) for offset in offsets)
-    names = tuple(str(name) for name, _ in each)
-    watermark, time = (
-        int(said.get(f"batch{name}Ms", 0)) for name in ("Watermark", "Timestamp")
-    )
-    return Plan(dict(said.get("conf", {})), offsets, files, watermark, names, time)
 
 
 def _by_name(line: str) -> tuple[int | str, str]:
-    """Split a source's line in format v2 into the source's name or position, and its offset."""
+    """Split a source's line in format v2 into the source's name or position, and its offset.
+
+    Examples:
+        >>> _by_name('orders:{"logOffset":3}'), _by_name("1:-")
+        (('orders', '{"logOffset":3}'), (1, '-'))
+    """
     name, offset = line.split(":", 1)
-    return int(name) if name.isdecimal() else name, offset
+    if name.isdecimal():
+        return int(name), offset
+    return name, offset
 
 
 def _files_until(offset: str | None) -> int | None:
-    """Return the log's entry that a file source's offset names; None for other sources."""
-    value = json.loads(offset) if offset and offset.startswith(("{", "[")) else None
-    return (
-        int(value["logOffset"])
-        if isinstance(value, dict) and set(value) == {"logOffset"}
-        else None
-    )
+    """Return the log's entry that a file source's offset names; None for other sources.
+
+    Examples:
+        >>> _files_until('{"logOffset":3}')
+        3
+        >>> _files_until('{"topic":{"0":12}}')
+    """
+    if offset is None or not offset.startswith(("{", "[")):
+        return None
+    value = json.loads(offset)
+    if not isinstance(value, dict) or set(value) != {"logOffset"}:
+        return None
+    return int(value["logOffset"])
 
 
 def commit(file: Path) -> dict[str, Any]:
@@ -245,10 +260,9 @@ def commit(file: Path) -> dict[str, Any]:
         DamagedError, InvalidInputError: as for `versioned`.
     """
     with reading(file):
-        found: dict[str, Any] = json.loads(versioned(file, "v1", "v2", "v3")[1])
-        return found | {
-            "nextBatchWatermarkMs": int(found.get("nextBatchWatermarkMs", 0))
-        }
+        content: dict[str, Any] = json.loads(versioned(file, "v1", "v2", "v3")[1])
+        watermark = int(content.get("nextBatchWatermarkMs", 0))
+        return content | {"nextBatchWatermarkMs": watermark}
 
 
 def replace(file: Path, text: str | Iterable[str | bytes]) -> None:
@@ -289,24 +303,36 @@ def _query(file: Path) -> dict[str, Any]:
         newest = max(
             file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns, default=file
         )
-        kept = dict(json.loads(newest.read_text("utf-8")))
-        texts = (
-            ("name", "mode", "fingerprint")
-            if "name" in kept
-            else ("mode", "fingerprint")
-        )
-        return kept | {name: "" + kept[name] for name in texts}
+        note = dict(json.loads(newest.read_text("utf-8")))
+        _check_note(note)
     except (OSError, TypeError, ValueError, LookupError) as err:
         raise InvalidInputError(
             f"checkpoint file {file} is damaged: not what the kit wrote; put it back,"
             " or delete it, and the query that starts next is taken for the one that"
             " wrote the checkpoint"
         ) from err
+    return note
+
+
+def _check_note(note: dict[str, Any]) -> None:
+    """Check the fields of a note on which the kit relies.
+
+    Raises:
+        LookupError, TypeError: the note was not written by `write_note`.
+    """
+    required = ["mode", "fingerprint"]
+    if "name" in note:
+        required.append("name")
+    for field in required:
+        if not isinstance(note[field], str):
+            raise TypeError(f"{field} is not a text")
 
 
 # A line of a file source's log as Spark writes it; a URI has no quote in it, so the
 # JSON needs no parser.
-_LINE = re.compile(r'\{"path":"([^"]*)","timestamp":(-?\d+),"batchId":(\d+)\}')
+_LINE = re.compile(
+    r'\{"path":"(?P<uri>[^"]*)","timestamp":(?P<time>-?\d+),"batchId":(?P<entry>\d+)\}'
+)
 
 
 class Input(NamedTuple):
@@ -326,11 +352,9 @@ class Input(NamedTuple):
     @property
     def path(self) -> str | None:
         """The local path of the file; None if the file is on another file system."""
-        return (
-            unquote(self.uri.removeprefix("file://"))
-            if self.uri.startswith("file:///")
-            else None
-        )
+        if not self.uri.startswith("file:///"):
+            return None
+        return unquote(self.uri.removeprefix("file://"))
 
     @property
     def gone(self) -> bool:
@@ -340,10 +364,10 @@ class Input(NamedTuple):
     @property
     def changed(self) -> bool:
         """Whether this is a local file with another modification time than when it was found."""
-        return (
-            self.path is not None
-            and os.stat(self.path).st_mtime_ns // 1_000_000 != self.time  # noqa: PTH116
-        )
+        if self.path is None:
+            return False
+        modified = os.stat(self.path).st_mtime_ns // 1_000_000  # noqa: PTH116 - as in `gone`
+        return modified != self.time
 
 
 def log_file(file: Path) -> list[Input]:
@@ -353,7 +377,8 @@ def log_file(file: Path) -> list[Input]:
         DamagedError, InvalidInputError: as for `versioned`.
     """
     with reading(file):
-        return [*inputs_in(versioned(file, "v1")[1:])]
+        lines = versioned(file, "v1")[1:]
+        return list(inputs_in(lines))
 
 
 _END = 65_536  # bytes: what is read first of the end of a log, some 500 input files
@@ -368,20 +393,33 @@ def log_after(file: Path, entry: int) -> list[Input]:
     Raises:
         DamagedError, InvalidInputError: as for `versioned`.
     """
-    with reading(file), file.open("rb") as log:
+    with reading(file):
+        inputs = _end_of_log(file, entry)
+        if inputs is None:
+            inputs = log_file(file)
+    return [each for each in inputs if each.entry > entry]
+
+
+def _end_of_log(file: Path, entry: int) -> list[Input] | None:
+    """Return input files at the end of a log, which begin with one that is not after an entry.
+
+    None if only the whole file shows them: it is short, its last quarter does not begin
+    early enough, or it has an unknown format.
+    """
+    with file.open("rb") as log:
         size = file.stat().st_size
+        if log.readline() != b"v1\n":
+            return None
         length = _END
-        is_known = log.readline() == b"v1\n"
-        while is_known and length < size:
+        while length < size:
             log.seek(size - length)
+            lines = log.read().decode(errors="replace").split("\n")
             # The first line may be cut off.
-            found = [*inputs_in(log.read().decode(errors="replace").split("\n")[1:])]
-            if found and found[0].entry <= entry:
-                break
+            inputs = list(inputs_in(lines[1:]))
+            if inputs and inputs[0].entry <= entry:
+                return inputs
             length *= 4
-        else:
-            found = log_file(file)
-    return [each for each in found if each.entry > entry]
+    return None
 
 
 def log_lines(file: Path) -> Iterator[bytes]:
@@ -402,17 +440,28 @@ def inputs_in(lines: Iterable[str]) -> Iterator[Input]:
     Raises:
         TypeError: a line is not one that Spark wrote.
     """
-    for match in map(_LINE.fullmatch, filter(None, lines)):
-        yield Input(int(match[3]), int(match[2]), match[1])  # type: ignore[index]
+    for line in lines:
+        if not line:
+            continue
+        fields = _LINE.fullmatch(line)
+        if fields is None:
+            raise TypeError(f"not a line of a file source's log: {line}")
+        yield Input(int(fields["entry"]), int(fields["time"]), fields["uri"])
 
 
-def log_text(found: Iterable[Input]) -> str:
-    """Return the text of a file of a file source's log that lists the given input files."""
-    texts = [
+def log_text(inputs: Iterable[Input]) -> str:
+    """Return the text of a file of a file source's log that lists the given input files.
+
+    Examples:
+        >>> print(log_text([Input(entry=0, time=1700000000000, uri="file:///in/a.csv")]))
+        v1
+        {"path":"file:///in/a.csv","timestamp":1700000000000,"batchId":0}
+    """
+    lines = [
         f'{{"path":"{each.uri}","timestamp":{each.time},"batchId":{each.entry}}}'
-        for each in found
+        for each in inputs
     ]
-    return "\n".join(["v1", *texts])
+    return "\n".join(["v1", *lines])
 
 
 _PATH = b'{"path":"'
@@ -464,7 +513,11 @@ class Logs:
         """Replace one of Spark's files atomically, and drop it from the cache."""
         replace(file, text)
         self._listed.clear()
-        self._read = {key: found for key, found in self._read.items() if key[1] != file}
+        self._read = {
+            (reader, path): content
+            for (reader, path), content in self._read.items()
+            if path != file
+        }
 
     @property
     def planned(self) -> int:
@@ -521,11 +574,18 @@ class Logs:
             InvalidInputError: the note is damaged.
         """
         file = self.root / _QUERY
-        found = self.read(_query, file) if file.exists() else None
-        # `before` has the last batch of the query before this one, and the note about
-        # that query.
-        batch, before = (found or {}).get("before") or (-2, None)
-        return before if self.done <= batch < self.planned else found
+        if not file.exists():
+            return None
+        note = self.read(_query, file)
+        if not note.get("before"):
+            return note
+        # The last batch of the query before this one, and the note about that query
+        last_batch: int
+        note_before: dict[str, Any] | None
+        last_batch, note_before = note["before"]
+        if self.done <= last_batch < self.planned:
+            return note_before
+        return note
 
     @property
     def noted(self) -> dict[str, Any]:
@@ -537,14 +597,11 @@ class Logs:
     @property
     def sources(self) -> list[str]:
         """The folders in `sources/`, sorted: the number or name of each source with a log."""
-        found: list[str] = []
+        names: list[str] = []
         with suppress(FileNotFoundError, NotADirectoryError):  # as in `numbered`
-            found = [
-                folder.name
-                for folder in (self.root / "sources").iterdir()
-                if folder.is_dir()
-            ]
-        return sorted(found, key=lambda name: (len(name), name))
+            folders = (self.root / "sources").iterdir()
+            names = [folder.name for folder in folders if folder.is_dir()]
+        return sorted(names, key=lambda name: (len(name), name))
 
     def names(self, of: Plan) -> tuple[str, ...]:
         """Return the name of each source's log in the plan's order: the source's number or name.
@@ -553,25 +610,24 @@ class Logs:
         DataFrame that is read twice, as in a join with itself, has two lines in the
         plan and one log.
         """
-        there = [name for name in self.sources if self.is_of_files(name)]
-        if all(
-            name in there
-            for name, last in zip(of.names, of.files, strict=True)
-            if last is not None
-        ):
+        logs = [name for name in self.sources if self.is_of_files(name)]
+        sources = zip(of.names, of.files, strict=True)
+        of_files = {name for name, last in sources if last is not None}
+        if of_files.issubset(logs):
             return of.names
         ends = {
-            name: max(self.entries(f"sources/{name}"), default=-1) for name in there
+            int(name): max(self.entries(f"sources/{name}"), default=-1)
+            for name in logs
+            if name.isdecimal()
         }
-        by_number = {int(name): last for name, last in ends.items() if name.isdecimal()}
-        # A log may have lost its last entries, so as a second try take every log as
-        # complete.
-        furthest = max((last for last in of.files if last is not None), default=-1)
-        for reached in (by_number, dict.fromkeys(by_number, furthest)):
-            for found in _shared(of, reached, ()):
-                if set(by_number) <= set(found):
-                    return tuple(map(str, found))
-        return of.names
+        assigned = _assignment(of, ends)
+        if assigned is None:
+            # A log may have lost its last entries, so take every log as complete
+            furthest = max((last for last in of.files if last is not None), default=-1)
+            assigned = _assignment(of, dict.fromkeys(ends, furthest))
+        if assigned is None:
+            return of.names
+        return tuple(str(number) for number in assigned)
 
     def is_of_files(self, log: str) -> bool:
         """Return whether a log is that of a file source."""
@@ -586,16 +642,16 @@ class Logs:
 
     def read_by(self, of: Plan) -> dict[str, int]:
         """Return for each file source the name of its log and the last entry that a plan reads."""
-        return {
-            log: last
-            for log, last in zip(self.names(of), of.files, strict=True)
-            if last is not None
-        }
+        sources = zip(self.names(of), of.files, strict=True)
+        return {log: last for log, last in sources if last is not None}
 
     @property
     def until_planned(self) -> dict[str, int]:
         """For each file source the name of its log and the last entry that the last plan reads."""
-        return self.read_by(last) if (last := self.last_plan) else {}
+        last_plan = self.last_plan
+        if last_plan is None:
+            return {}
+        return self.read_by(last_plan)
 
     def until(self, batch: int) -> dict[str, int]:
         """Return for each file source the name of its log and the last entry that a batch has read.
@@ -605,7 +661,9 @@ class Logs:
         Raises:
             DamagedError, InvalidInputError: the plan of the batch cannot be read.
         """
-        return self.read_by(self.plan(batch)) if batch >= 0 else {}
+        if batch < 0:
+            return {}
+        return self.read_by(self.plan(batch))
 
     def begun(self, log: str) -> str:
         """Return the offset, as text, at which a query began to read a source such as Kafka."""
@@ -620,17 +678,11 @@ class Logs:
         that.
         """
         folder = self.root / "sources" / log
-        found = self.entries(f"sources/{log}")
-        first = max(
-            (
-                number
-                for number, file in found.items()
-                if file.suffix and number <= until
-            ),
-            default=0,
-        )
+        entries = self.entries(f"sources/{log}")
+        compacted = [number for number, file in entries.items() if file.suffix]
+        first = max((number for number in compacted if number <= until), default=0)
         return [
-            found.get(number, folder / str(number))
+            entries.get(number, folder / str(number))
             for number in range(first, until + 1)
         ]
 
@@ -647,18 +699,16 @@ class Logs:
         Raises:
             DamagedError, InvalidInputError: as for `versioned`.
         """
-        last = (
-            max(self.entries(f"sources/{log}"), default=-1) if until is None else until
-        )
+        last = until
+        if last is None:
+            last = max(self.entries(f"sources/{log}"), default=-1)
         if last <= after:
             return []
-        files = [file for file in self.files(log, last) if int(file.stem) > after]
-        return [
-            found
-            for file in files
-            for found in log_after(file, after)
-            if found.entry <= last
-        ]
+        inputs: list[Input] = []
+        for file in self.files(log, last):
+            if int(file.stem) > after:
+                inputs += log_after(file, after)
+        return [each for each in inputs if each.entry <= last]
 
     def folders(self, log: str, until: int) -> set[str]:
         """Return the URIs of the folders of the input files in a file source's log, up to an entry.
@@ -666,28 +716,56 @@ class Logs:
         Raises:
             DamagedError: a file is missing, or has a line that Spark did not write.
         """
-        found: set[bytes] = set()
+        beginnings: set[bytes] = set()
         for file in self.files(log, until):
             # Line by line, and without a pattern: the log may list a million files.
-            found.update(line.rpartition(b"/")[0] for line in log_lines(file))
-            if not all(each.startswith(_PATH) for each in found):
+            beginnings.update(line.rpartition(b"/")[0] for line in log_lines(file))
+            if not all(beginning.startswith(_PATH) for beginning in beginnings):
                 raise DamagedError(file)
-        return {each.removeprefix(_PATH).decode() for each in found}
+        return {beginning.removeprefix(_PATH).decode() for beginning in beginnings}
 
     def pending(self, batch: int) -> list[Input]:
         """Return the files that file sources found and no batch up to a given one has read.
 
         A damaged log counts as empty.
         """
-        found: list[Input] = []
+        inputs: list[Input] = []
         for log in self.until_planned:
             with suppress(DamagedError):
-                found += self.inputs(log, self.until(batch).get(log, -1))
-        return found
+                inputs += self.inputs(log, self.until(batch).get(log, -1))
+        return inputs
 
 
-def _shared(
-    of: Plan, reached: dict[int, int], found: tuple[int, ...]
+def _assignment(of: Plan, ends: dict[int, int]) -> tuple[int, ...] | None:
+    """Return the number of the log of each source in a plan, so that each log has a source.
+
+    None if there is no such assignment.
+
+    Args:
+        of: the plan.
+        ends: the last entry of each log of a file source, by its number.
+
+    Examples:
+        A join of one source with itself, a union of two sources, and both together:
+
+        >>> def of_files(*lasts):
+        ...     offsets = tuple(f'{{"logOffset":{last}}}' for last in lasts)
+        ...     return Plan({}, offsets, lasts, 0, tuple(map(str, range(len(lasts)))), 0)
+        >>> _assignment(of_files(3, 3), {0: 3})
+        (0, 0)
+        >>> _assignment(of_files(3, 3), {0: 3, 1: 3})
+        (0, 1)
+        >>> _assignment(of_files(3, 3, 5), {0: 3, 1: 5})
+        (0, 0, 1)
+    """
+    for logs in _assignments(of, ends, ()):
+        if set(ends).issubset(logs):
+            return logs
+    return None
+
+
+def _assignments(
+    of: Plan, ends: dict[int, int], assigned: tuple[int, ...]
 ) -> Iterator[tuple[int, ...]]:
     """Yield the possible assignments of logs, by number, to the sources of a plan in their order.
 
@@ -696,33 +774,31 @@ def _shared(
 
     Args:
         of: the plan.
-        reached: the last entry of each log, by its number.
-        found: the logs of the first sources, which the recursion has assigned.
+        ends: the last entry of each log, by its number.
+        assigned: the logs of the first sources, which the recursion has assigned.
     """
-    if len(found) == len(of.offsets):
-        yield found
+    if len(assigned) == len(of.offsets):
+        yield assigned
         return
-    offset = of.offsets[len(found)]
-    last = of.files[len(found)]
-    equal = [
-        log for log, other in zip(found, of.offsets, strict=False) if other == offset
-    ]
-    for log in dict.fromkeys((max(found, default=-1) + 1, *equal)):
-        if log in equal or last is None or reached.get(log, -1) >= last:
-            yield from _shared(of, reached, (*found, log))
+    offset = of.offsets[len(assigned)]
+    last = of.files[len(assigned)]
+    next_log = max(assigned, default=-1) + 1
+    before = zip(assigned, of.offsets, strict=False)
+    shared = dict.fromkeys(log for log, earlier in before if earlier == offset)
+    if last is None or ends.get(next_log, -1) >= last:
+        yield from _assignments(of, ends, (*assigned, next_log))
+    for log in shared:
+        yield from _assignments(of, ends, (*assigned, log))
 
 
 def write_note(checkpoint: Place, query: dict[str, Any]) -> None:
     """Write the note about a checkpoint's query, which `Logs.note` reads at the next start."""
+    file = _QUERY
     # Elsewhere, and so in a copy from there, a folder: an object store may lose a file
     # that is replaced.
-    is_file = (
-        checkpoint.folder is not None and not (checkpoint.folder / _QUERY).is_dir()
-    )
-    checkpoint.write(
-        _QUERY if is_file else f"{_QUERY}/part-{time.time_ns()}",
-        json.dumps(query) + "\n",
-    )
+    if checkpoint.folder is None or (checkpoint.folder / _QUERY).is_dir():
+        file = f"{_QUERY}/part-{time.time_ns()}"
+    checkpoint.write(file, json.dumps(query) + "\n")
 
 
 @contextmanager
@@ -754,7 +830,7 @@ def at_hand(checkpoint: Place) -> Iterator[Logs]:
             yield Logs(Path(copy), checkpoint)
         except InvalidInputError as err:
             err.args = tuple(
-                str(each).replace(copy, checkpoint.text) for each in err.args
+                str(text).replace(copy, checkpoint.text) for text in err.args
             )
             raise
 
@@ -774,21 +850,29 @@ def of_batch(checkpoint: Place, number: int) -> Iterator[Logs]:
     if checkpoint.folder is not None:
         yield Logs(checkpoint.folder)
         return
-    with tempfile.TemporaryDirectory(prefix="sparkstream-checkpoint-") as made:
-        root = Path(made)
-        for each in range(max(number - 1, 0), number + 1):
-            checkpoint.bring(f"offsets/{each}", root)
-        for source in checkpoint.names("sources"):
-            (root / "sources" / source).mkdir(parents=True)
-            for name in checkpoint.names(f"sources/{source}"):
-                (root / "sources" / source / name).touch()
-            entries = list(checkpoint.entries(f"sources/{source}").values())
-            if len(entries) == 1:  # which says of what kind the source is
-                checkpoint.bring(f"sources/{source}/{entries[0]}", root)
-        found = Logs(root)
-        before = found.until(number - 1)
-        for log, last in found.until(number).items():
-            for entry, file in found.entries(f"sources/{log}").items():
+    with tempfile.TemporaryDirectory(prefix="sparkstream-checkpoint-") as copy:
+        root = Path(copy)
+        for batch in range(max(number - 1, 0), number + 1):
+            checkpoint.bring(f"offsets/{batch}", root)
+        _bring_listings(checkpoint, root)
+        logs = Logs(root)
+        before = logs.until(number - 1)
+        for log, last in logs.until(number).items():
+            for entry, file in logs.entries(f"sources/{log}").items():
                 if before.get(log, -1) < entry <= last:
                     checkpoint.bring(f"sources/{log}/{file.name}", root)
-        yield found
+        yield logs
+
+
+def _bring_listings(checkpoint: Place, root: Path) -> None:
+    """Copy the logs of a checkpoint's sources, but with empty files.
+
+    The file of a log with one entry is copied: it says of what kind the source is.
+    """
+    for source in checkpoint.names("sources"):
+        (root / "sources" / source).mkdir(parents=True)
+        for name in checkpoint.names(f"sources/{source}"):
+            (root / "sources" / source / name).touch()
+        entries = list(checkpoint.entries(f"sources/{source}").values())
+        if len(entries) == 1:
+            checkpoint.bring(f"sources/{source}/{entries[0]}", root)

@@ -116,17 +116,16 @@ class Files:
     """
 
     def __init__(self, query: StreamingQuery) -> None:
-        frame = started(query).frame
-        root = checkpoint(query)
         self._sources: dict[int, Source] = {}  # by their positions in Spark's progress
         self._counted: tuple[int, int] | None = None
-        self._next = 0.0
-        self._said: set[str] = set()
-        if (
-            frame is not None
-            and root is not None
-            and (folder := locate(frame.sparkSession, root).folder)
-        ):
+        self._next = 0.0  # when files are counted again, by `monotonic`
+        self._said: set[str] = set()  # the kinds of ignored entries that were reported
+        frame = started(query).frame
+        root = checkpoint(query)
+        if frame is None or root is None:
+            return
+        folder = locate(frame.sparkSession, root).folder
+        if folder is not None:
             self._sources = _file_sources(frame)
             self._root = folder
 
@@ -153,19 +152,28 @@ class Files:
         begin = monotonic()
         if now or begin >= self._next:
             self._read_until(progress)
-            found: list[tuple[int, int]] = []
-            for source in self._sources.values():
-                # Do not count a folder that is gone or cannot be reached
-                with suppress(OSError):
-                    found += filter(None, [source.count()])
-            self._counted = (
-                (sum(waits for waits, _ in found), sum(read for _, read in found))
-                if found
-                else None
-            )
+            self._counted = self._count()
             end = monotonic()
             self._next = end + _SHARE * (end - begin)
         return self._counted
+
+    def _count(self) -> tuple[int, int] | None:
+        """Return the numbers of waiting and read files of all sources; None if unknown."""
+        all_waiting = 0
+        all_read = 0
+        is_known = False
+        for source in self._sources.values():
+            # Do not count a folder that is gone or cannot be reached
+            with suppress(OSError):
+                count = source.count()
+                if count is not None:
+                    waiting, read = count
+                    all_waiting += waiting
+                    all_read += read
+                    is_known = True
+        if not is_known:
+            return None
+        return all_waiting, all_read
 
     def look_for(self, progress: StreamingQueryProgress) -> None:
         """Look whether a committed batch's files are there; `findings` has those that are not.
@@ -189,14 +197,14 @@ class Files:
         Args:
             progress: the query's last progress; None before its first batch.
         """
-        if progress:
+        if progress is not None:
             self._read_until(progress)
-        found: list[str] = []
+        lines: list[str] = []
         for source in self._sources.values():
             # A folder is gone; or Spark has just removed a file
             with suppress(OSError, DamagedError):
-                found += source.findings(self._root, self._said)
-        return found
+                lines += source.findings(self._root, self._said)
+        return lines
 
     def trim_logs(self) -> None:
         """Shorten the logs of the sources, if they have grown long; only while the query runs."""
@@ -215,16 +223,16 @@ def _file_sources(frame: DataFrame) -> dict[int, Source]:
 
     The result is empty if it is not known which options belong to which source.
     """
-    found = {}
+    sources = {}
     options = logical_plan.file_options(frame)
-    for each in logical_plan.inputs_of(frame):
-        if (
-            each.path
-            and (folder := locate(frame.sparkSession, each.path).folder)
-            and each.number in options
-        ):
-            found[each.number] = Source(each.log, str(folder), options[each.number])
-    return found
+    for source in logical_plan.inputs_of(frame):
+        if not source.path:
+            continue
+        number = source.number
+        folder = locate(frame.sparkSession, source.path).folder
+        if folder is not None and number in options:
+            sources[number] = Source(source.log, str(folder), options[number])
+    return sources
 
 
 class Source:
@@ -240,21 +248,21 @@ class Source:
     """
 
     def __init__(self, log: str, path: str, options: Mapping[str, str]) -> None:
-        given = {name.lower(): value for name, value in options.items()}
+        by_name = {name.lower(): value for name, value in options.items()}
         self._log = f"sources/{log}"
         self._path = path
-        self._recursive = _is_true(given.get("recursivefilelookup"))
-        self._by_name = _is_true(given.get("filenameonly"))
-        self._age = max_age(given)
-        self._filter = file_system.as_regex(given.get("pathglobfilter", "*"))
+        self._recursive = _is_true(by_name.get("recursivefilelookup"))
+        self._by_name = _is_true(by_name.get("filenameonly"))
+        self._age = max_age(by_name)
+        self._filter = file_system.as_regex(by_name.get("pathglobfilter", "*"))
         self._planned: dict[str, Input] = {}
         self._newest = 0  # the newest modification time of the planned files
-        # Of files in the folders that Spark considers no more: was it read
+        # For each file in the folders that Spark considers no more: whether it was read
         self._old: dict[str, bool] = {}
         self._forgotten = 0  # how many planned files were forgotten
         self._until = -1  # the last entry of the log that is known
         # Spark removes or moves away what it has read, if it is told to.
-        self._is_cleaned = given.get("cleansource", "off").lower() != "off"
+        self._is_cleaned = by_name.get("cleansource", "off").lower() != "off"
         # Planned files, until their batch is committed
         self._to_look_for: list[tuple[str, Input]] = []
         # Files that were gone after their batch, and have not been reported yet
@@ -268,18 +276,20 @@ class Source:
         read before stay known.
         """
         with suppress(InvalidInputError), reading(Path(self._log)):
-            found = logs.inputs(self._log.removeprefix("sources/"), after=self._until)
-            new = {file.path or unquote(file.uri): file for file in found}
+            added = logs.inputs(self._log.removeprefix("sources/"), after=self._until)
+            new = {file.path or unquote(file.uri): file for file in added}
             self._planned |= new
             if not self._is_cleaned:
                 self._to_look_for += new.items()
-            self._until = max((self._until, *(file.entry for file in found)))
-            self._newest = max((self._newest, *(file.time for file in found)))
+            for file in added:
+                self._until = max(self._until, file.entry)
+                self._newest = max(self._newest, file.time)
 
     def look_for(self, before: int, last: int) -> None:
         """Look for a batch's files: those in the log's entries after `before` up to `last`."""
-        looked_for, self._to_look_for = self._to_look_for, []
-        for path, file in looked_for:
+        planned = self._to_look_for
+        self._to_look_for = []
+        for path, file in planned:
             if file.entry > last:
                 self._to_look_for.append((path, file))
             elif file.entry > before and file.gone:
@@ -288,22 +298,24 @@ class Source:
     def trim(self, logs: Logs) -> None:
         """Take the entries out of the source's log that Spark never looks at again."""
         with suppress(OSError, DamagedError):  # Spark has just removed a file
-            if make := due(logs, self._log.removeprefix("sources/"), self._age):
+            make = due(logs, self._log.removeprefix("sources/"), self._age)
+            if make is not None:
                 make()
 
     def forget(self) -> None:
         """Forget read files that Spark considers no more, so that memory does not grow."""
-        if self._age is not None:
-            oldest = self._newest - self._age
-            old = [
-                at
-                for at, file in self._planned.items()
-                if file.time < oldest and file.entry <= self.done
-            ]
-            self._forgotten += len(old)
-            for path in old:
-                del self._planned[path]
-                self._old[path] = True
+        if self._age is None:
+            return
+        oldest = self._newest - self._age
+        old = [
+            path
+            for path, file in self._planned.items()
+            if file.time < oldest and file.entry <= self.done
+        ]
+        self._forgotten += len(old)
+        for path in old:
+            del self._planned[path]
+            self._old[path] = True
 
     def count(self) -> tuple[int, int] | None:
         """Return the numbers of waiting and read files; None if they are not known.
@@ -313,14 +325,18 @@ class Source:
         """
         if self._by_name or self.done > self._until:
             return None
-        newest = self._newest
-        found = self._look()[_READ]
-        oldest = newest - self._age if self._age is not None and newest else 0
-        waiting = sum(
-            at >= oldest for path, at in found.items() if path not in self._planned
-        )
-        later = sum(file.entry > self.done for file in self._planned.values())
-        return waiting + later, len(self._planned) - later + self._forgotten
+        oldest = 0
+        if self._age is not None and self._newest:
+            oldest = self._newest - self._age
+        files = self._look()[_READ]
+        waiting = [
+            path
+            for path, modified in files.items()
+            if modified >= oldest and path not in self._planned
+        ]
+        later = [file for file in self._planned.values() if file.entry > self.done]
+        read = len(self._planned) - len(later) + self._forgotten
+        return len(waiting) + len(later), read
 
     def findings(self, root: Path, said: set[str]) -> list[str]:
         """Return a line for each danger, and for each kind of ignored entry not in `said`.
@@ -341,126 +357,141 @@ class Source:
             said: the kinds of `PASSED_OVER` to leave out. The kinds that are reported
                 are added to the set.
         """
-        there = self._look()
-        found = [
-            f"{_some(paths)}: {what}"
-            for what, paths in self._dangers(there[_READ], root)
+        entries = self._look()
+        lines = [
+            f"{_some(paths)}: {danger}"
+            for danger, paths in self._dangers(entries[_READ], root)
             if paths
         ]
-        for kind in [kind for kind in PASSED_OVER if kind not in said]:
-            paths = [
-                path
-                for path in there[kind]
-                if kind != "subfolder" or _has_input(path, root)
-            ]
+        for kind, warning in PASSED_OVER.items():
+            if kind in said:
+                continue
+            paths = list(entries[kind])
+            if kind == "subfolder":
+                paths = [path for path in paths if _has_input(path, root)]
             if paths:
                 said.add(kind)
-                found.append(f"{_some(paths, 1)}: {PASSED_OVER[kind]}")
-        return found
+                lines.append(f"{_some(paths, 1)}: {warning}")
+        return lines
 
     def _dangers(
-        self, there: Mapping[str, int], root: Path
+        self, files: Mapping[str, int], root: Path
     ) -> Iterator[tuple[str, list[str]]]:
-        gone, self._gone = self._gone, []
+        """Yield each danger, as its warning and the files that are in it, if there are any.
+
+        Args:
+            files: the modification time of each file that Spark would read, by its
+                path.
+            root: the checkpoint.
+        """
+        gone = self._gone
+        self._gone = []
         yield _GONE, gone
-        done = {
-            path: file
-            for path, file in self._planned.items()
-            if file.entry <= self.done
-        }
-        yield (
-            _CHANGED,
-            [
-                path
-                for path, file in done.items()
-                if there.get(path, file.time) != file.time
-            ],
-        )
+        yield _CHANGED, self._changed(files)
         if self._age is None:
             return
         now = int(time.time() * 1000)
-        waiting = {path: at for path, at in there.items() if path not in self._planned}
-        yield (
-            _AHEAD,
-            [path for path, at in waiting.items() if at > now + _CLOCKS_DIFFER],
-        )
-        if self._newest > now + self._age:
-            days = (self._newest - now) // _DAY
-            hiding = [
-                path
-                for path, file in self._planned.items()
-                if file.time == self._newest
-            ]
+        waiting = {
+            path: modified
+            for path, modified in files.items()
+            if path not in self._planned
+        }
+        latest = now + _CLOCKS_DIFFER
+        yield _AHEAD, [path for path, modified in waiting.items() if modified > latest]
+        newest = self._newest
+        if newest > now + self._age:
+            days = (newest - now) // _DAY
+            planned = self._planned.items()
+            hiding = [path for path, file in planned if file.time == newest]
             yield _HIDING.format(days, days + 8), hiding
-        oldest = self._newest - self._age
-        yield (
-            _HIDDEN,
-            self._unread([path for path, at in waiting.items() if at < oldest], root),
-        )
+        oldest = newest - self._age
+        old = [path for path, modified in waiting.items() if modified < oldest]
+        yield _HIDDEN, self._unread(old, root)
+
+    def _changed(self, files: Mapping[str, int]) -> list[str]:
+        """Return the files that were read and have another modification time now."""
+        changed = []
+        for path, file in self._planned.items():
+            is_read = file.entry <= self.done
+            if is_read and files.get(path, file.time) != file.time:
+                changed.append(path)
+        return changed
 
     def _unread(self, old: list[str], root: Path) -> list[str]:
         """Return the files of `old` that no batch has read, by all that the checkpoint knows."""
         # The others have gone
         self._old = {path: self._old[path] for path in old if path in self._old}
-        new = {*old} - self._old.keys()
-        if new:
-            logs = Logs(root)
-            log = self._log.removeprefix("sources/")
-            for file in [
-                *trimmed(root, log),
-                *logs.files(log, max(logs.entries(self._log), default=-1)),
-            ]:
-                with reading(file):  # line by line: there may be a million
-                    for each in inputs_in(map(bytes.decode, log_lines(file))):
-                        if each.path in new:
-                            self._old[each.path] = True
-        self._old = dict.fromkeys(old, False) | self._old
+        unknown = set(old) - self._old.keys()
+        if unknown:
+            read = self._logged(unknown, root)
+            for path in unknown:
+                self._old[path] = path in read
         return [path for path in old if not self._old[path]]
+
+    def _logged(self, paths: set[str], root: Path) -> set[str]:
+        """Return those of some files that the source's log lists, or did before it was trimmed."""
+        logs = Logs(root)
+        log = self._log.removeprefix("sources/")
+        last = max(logs.entries(self._log), default=-1)
+        logged = set()
+        for file in (*trimmed(root, log), *logs.files(log, last)):
+            with reading(file):  # line by line: there may be a million
+                lines = (line.decode() for line in log_lines(file))
+                for each in inputs_in(lines):
+                    if each.path is not None and each.path in paths:
+                        logged.add(each.path)
+        return logged
 
     def _look(self) -> dict[str, dict[str, int]]:
         """Return the modification time of each entry in the folders, by its kind and its path."""
-        found: dict[str, dict[str, int]] = {kind: {} for kind in (_READ, *PASSED_OVER)}
-        for path, is_folder, changed in self._entries():
-            if kind := self._kind(path, is_folder=is_folder):
-                found[kind][path] = changed
-        # What lies deeper than in a folder that Spark looks into is in partitions.
-        tops = {*file_system.matching(self._path)}
-        deeper = {
-            path
-            for path in found[_READ]
-            if tops.isdisjoint((path, path.rpartition("/")[0]))
+        entries: dict[str, dict[str, int]] = {_READ: {}}
+        for kind in PASSED_OVER:
+            entries[kind] = {}
+        for path, is_folder, modified in self._entries():
+            kind_of_entry = self._kind(path, is_folder=is_folder)
+            if kind_of_entry is not None:
+                entries[kind_of_entry][path] = modified
+        if not self._recursive:
+            for path in self._beside_partitions(entries[_READ]):
+                entries["beside"][path] = entries[_READ].pop(path)
+        return entries
+
+    def _beside_partitions(self, files: Mapping[str, int]) -> set[str]:
+        """Return the files that are beside folders of partitions; none if there are no partitions.
+
+        A file that lies deeper than in a folder into which Spark looks is in a
+        partition.
+        """
+        tops = set(file_system.matching(self._path))
+        not_deeper = {
+            path for path in files if path in tops or path.rpartition("/")[0] in tops
         }
-        if deeper and not self._recursive:
-            found["beside"] = {
-                path: found[_READ].pop(path)
-                for path in found[_READ].keys() - deeper - tops
-            }
-        return found
+        if len(not_deeper) == len(files):
+            return set()
+        return not_deeper - tops
 
     def _kind(self, path: str, *, is_folder: bool) -> str | None:
         """Return `read` or a kind of `PASSED_OVER`; None for what is ignored on purpose."""
         name = path.rpartition("/")[2]
         if file_system.is_hidden(name) or "/_sparkstream_epochs/" in path:
-            return (
-                None
-                if is_folder or name.startswith(_MEANT_TO_BE) or name.endswith(_STAGED)
-                else "hidden"
-            )
+            is_meant_to_be = name.startswith(_MEANT_TO_BE) or name.endswith(_STAGED)
+            return None if is_folder or is_meant_to_be else "hidden"
         if is_folder:
             return "subfolder"
         if _shown(path) != path:
             return "undecodable"
         if self._filter.fullmatch(name):
             return _READ
-        return (
-            "misread"
-            if self._filter.fullmatch(re.sub(r"[*?\[\]{}\\:]", "x", name))
-            else None
-        )
+        # The filter of a query may leave out the characters that Spark misreads
+        name_without = re.sub(r"[*?\[\]{}\\:]", "x", name)
+        if self._filter.fullmatch(name_without):
+            return "misread"
+        return None
 
     def _entries(self) -> Iterator[tuple[str, bool, int]]:
         """Yield each entry in the folders: path, whether it is a folder, modification time."""
         for top in file_system.matching(self._path):
+            # A pattern may match files
             entries: Iterable[os.DirEntry[str] | Path] = [Path(top)]
             if os.path.isdir(top):  # noqa: PTH112
                 entries = file_system.below(top, recursive=self._recursive)
@@ -475,8 +506,12 @@ class Source:
 
 
 def _some(paths: list[str], number: int = _SHOWN) -> str:
+    """Return the first paths as text, and how many more there are."""
     shown = ", ".join(_shown(path) for path in sorted(paths)[:number])
-    return f"{shown} and {len(paths) - number:,} more" if len(paths) > number else shown
+    more = len(paths) - number
+    if more > 0:
+        return f"{shown} and {more:,} more"
+    return shown
 
 
 def _shown(path: str) -> str:

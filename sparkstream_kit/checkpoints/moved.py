@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from sparkstream_kit._internal.spark.logical_plan import Input
+    from sparkstream_kit.checkpoints.logs import Input as InputFile
     from sparkstream_kit.checkpoints.logs import Logs
 
 
 _log = logging.getLogger(__name__)
 
+# The folder, below the one that a source reads now, of the paths of forgotten files
 _FORMER = ".sparkstream-former"
 
 # The characters that Java's URI class escapes in a path; Spark's log has paths in this
@@ -95,32 +97,34 @@ def find_moves(
         _absolute(spark, str(old)): _absolute(spark, str(new))
         for old, new in moved.items()
     }
-    gone = {old for old in wanted if not os.path.exists(old)}  # noqa: PTH110 - not allowed to look: no
-    found: dict[tuple[str, Path | None], Move] = {}
+    moves: dict[tuple[str, Path | None], Move] = {}
     for log, until in logs.until_planned.items():
         base = bases.get(log)
         for uri in sorted(logs.folders(log, until)):
-            folder = Path(unquote(urlsplit(uri).path))
-            inside = base is not None and folder.is_relative_to(base)
-            move = (
-                None if inside and not gone else _move(log, uri, folder, base, wanted)
-            )
-            if inside and (move is None or move.old not in gone):
+            if _is_still_read(log, uri, base, wanted):
                 continue
-            # Where a query that read another folder meanwhile has put the files of this
-            # one aside.
-            aside = Path(f"{str(folder).partition(f'/{_FORMER}/')[0]}/{_FORMER}{base}")
-            if move is None and forget and base is not None:
-                move = Move(log, None, base)
-                _check_committed(logs, folder)
-            elif move is None and base is not None and folder.is_relative_to(aside):
-                move = Move(log, aside, base)
+            folder = _path(uri)
+            move = _move(log, uri, base, wanted, forget=forget)
             if move is None:
                 raise InvalidInputError(_refusal(logs.root, log, folder, bases, again))
-            found[log, move.old] = move
+            if move.old is None:
+                _check_committed(logs, folder)
+            moves[log, move.old] = move
     # Forget last: such a move renames every file outside the new folder, and by then
     # only those remain.
-    return sorted(found.values(), key=lambda move: move.old is None)
+    renames = [move for move in moves.values() if move.old is not None]
+    forgets = [move for move in moves.values() if move.old is None]
+    return renames + forgets
+
+
+def _path(uri: str) -> Path:
+    """Return the path in a URI of Spark's log.
+
+    Examples:
+        >>> _path("file:///in/a%20b.csv")
+        PosixPath('/in/a b.csv')
+    """
+    return Path(unquote(urlsplit(uri).path))
 
 
 def rewrite(logs: Logs, move: Move) -> None:
@@ -137,22 +141,30 @@ def rewrite(logs: Logs, move: Move) -> None:
     # A copy may have got new times, by which Spark considers its files again
     restore(logs, move.log)
     for file in logs.entries(f"sources/{move.log}").values():
-        found = ((each, renamed(each.uri, move)) for each in logs.read(log_file, file))
-        # Spark reads no file that is much older than the newest one in its log: a
-        # forgotten file has time 0, and gets its own back.
-        changed = (
-            (e, u, 0 if move.old is None else _modified(u) or e.time) for e, u in found
-        )
-        named = (
-            e if u == e.uri else e._replace(uri=u, time=time) for e, u, time in changed
-        )
-        logs.replace(file, log_text(named))
+        inputs = [_rewritten(each, move) for each in logs.read(log_file, file)]
+        logs.replace(file, log_text(inputs))
+
+
+def _rewritten(file: InputFile, move: Move) -> InputFile:
+    """Return a file of a source's log as the log names it after a move.
+
+    Spark reads no file that is much older than the newest one in its log: a forgotten
+    file has time 0, and gets its own back.
+    """
+    uri = renamed(file.uri, move)
+    if uri == file.uri:
+        return file
+    if move.old is None:
+        return file._replace(uri=uri, time=0)
+    return file._replace(uri=uri, time=_modified(uri) or file.time)
 
 
 def _modified(uri: str) -> int:
     """Return a file's modification time as Spark notes it, in milliseconds; 0 if it has gone."""
-    file = Path(unquote(urlsplit(uri).path))
-    return file.stat().st_mtime_ns // 1_000_000 if file.exists() else 0
+    file = _path(uri)
+    if not file.exists():
+        return 0
+    return file.stat().st_mtime_ns // 1_000_000
 
 
 def renamed(uri: str, move: Move) -> str:
@@ -160,16 +172,25 @@ def renamed(uri: str, move: Move) -> str:
 
     A forgotten file gets a path in a folder `.sparkstream-former` that no new file can
     have.
+
+    Examples:
+        >>> renamed("file:///in/a%20b.csv", Move("0", Path("/in"), Path("/new")))
+        'file:///new/a%20b.csv'
+        >>> renamed("file:///in/a.csv", Move("0", None, Path("/other")))
+        'file:///other/.sparkstream-former/in/a.csv'
     """
-    path = urlsplit(uri).path if uri.startswith("file:") else ""
-    new = _IN_URIS.sub(
-        lambda found: quote(found[0], safe=""), str(move.new).rstrip("/")
-    )
-    if move.old is None and not Path(unquote(path)).is_relative_to(move.new):
+    path = ""
+    if uri.startswith("file:"):
+        path = urlsplit(uri).path
+    folder = str(move.new).rstrip("/")
+    new = _IN_URIS.sub(lambda char: quote(char[0], safe=""), folder)
+    local = Path(unquote(path))
+    if move.old is None and not local.is_relative_to(move.new):
         # The new path must be below the folder, as Spark fails at paths elsewhere.
         return f"file://{new}/{_FORMER}{path}"
-    if move.old is not None and Path(unquote(path)).is_relative_to(move.old):
-        return "/".join([f"file://{new}", *path.split("/")[len(move.old.parts) :]])
+    if move.old is not None and local.is_relative_to(move.old):
+        below_old = path.split("/")[len(move.old.parts) :]
+        return "/".join([f"file://{new}", *below_old])
     return uri
 
 
@@ -188,74 +209,156 @@ def _check_committed(logs: Logs, folder: Path) -> None:
         )
 
 
+def _is_still_read(
+    log: str, uri: str, base: Path | None, wanted: Mapping[Path, Path]
+) -> bool:
+    """Return whether a source reads a folder in its log by the same path as before.
+
+    It does not if the folder has gone, and is one of those that the user has moved. The
+    arguments are those of `_move`.
+    """
+    if base is None or not _path(uri).is_relative_to(base):
+        return False
+    move = _moved_by_user(log, uri, base, wanted)
+    if move is None or move.old is None:
+        return True
+    return os.path.exists(move.old)  # noqa: PTH110 - not allowed to look: no
+
+
 def _move(
-    log: str, uri: str, folder: Path, base: Path | None, wanted: Mapping[Path, Path]
+    log: str,
+    uri: str,
+    base: Path | None,
+    wanted: Mapping[Path, Path],
+    *,
+    forget: bool,
 ) -> Move | None:
-    """Return the rewrite of a folder in a log that brings its files under the source's folder.
+    """Return the rewrite by which a folder in a log becomes one that the source reads now.
 
     Args:
         log: the name of the source's log.
         uri: the URI of the folder in the log.
-        folder: the path in that URI.
         base: the folder that the source reads now, or None if it does not read files.
         wanted: the folders that have moved, as {old: new}.
+        forget: forget the files of a folder that is not below `base` in any way.
 
     Returns:
-        The rewrite; None if the files are not under `base`, neither moved nor through
-        symbolic links.
+        The rewrite; None if there is none.
     """
-    if base is None or not uri.startswith("file:"):
+    if base is None:
         return None
+    move = _moved_by_user(log, uri, base, wanted)
+    if move is None:
+        move = _reached_by_links(log, uri, base)
+    if move is not None:
+        return move
+    if forget:
+        return Move(log, None, base)
+    # Where a query that read another folder meanwhile has put the files of this one
+    # aside
+    folder = _path(uri)
+    other_folder = str(folder).partition(f"/{_FORMER}/")[0]
+    aside = Path(f"{other_folder}/{_FORMER}{base}")
+    if folder.is_relative_to(aside):
+        return Move(log, aside, base)
+    return None
+
+
+def _moved_by_user(
+    log: str, uri: str, base: Path, wanted: Mapping[Path, Path]
+) -> Move | None:
+    """Return the rewrite of a folder that the user has moved to one below the source's folder."""
+    if not uri.startswith("file:"):
+        return None
+    folder = _path(uri)
     for old, new in wanted.items():
-        if folder.is_relative_to(old) and (
-            new / folder.relative_to(old)
-        ).is_relative_to(base):
+        if not folder.is_relative_to(old):
+            continue
+        moved = new / folder.relative_to(old)
+        if moved.is_relative_to(base):
             return Move(log, old, new)
+    return None
+
+
+def _reached_by_links(log: str, uri: str, base: Path) -> Move | None:
+    """Return the rewrite of a folder that is below the source's folder by symbolic links."""
+    if not uri.startswith("file:"):
+        return None
+    folder = _path(uri)
     real = Path(os.path.realpath(folder))
     real_base = Path(os.path.realpath(base))
     if not folder.is_dir() or not real.is_relative_to(real_base):
         return None
-    below = len(real.relative_to(real_base).parts)
-    return Move(log, folder.parents[below - 1] if below else folder, base)
+    # As many levels above the folder as it is below the source's folder
+    levels = len(real.relative_to(real_base).parts)
+    above = (folder, *folder.parents)
+    return Move(log, above[levels], base)
 
 
 def _refusal(
     root: Path, name: str, folder: Path, bases: Mapping[str, Path], again: str
 ) -> str:
+    """Return the message that refuses a query, a source of which reads another folder than before.
+
+    Args:
+        root: the checkpoint.
+        name: the name of the source's log.
+        folder: the folder in the log.
+        bases: the folder of each file source of the query.
+        again: how to read everything again.
+    """
     here = bases.get(name)
-    # Of a pattern, or of partition folders, the folder has the same name below the new
-    # one.
-    below = (
-        each
-        for each in folder.parents
-        if here and (here / folder.relative_to(each)).is_dir()
-    )
-    folder = next(below, Path(re.sub("(/[^/=]*=[^/]*)+$", "", str(folder))))
+    former = _former_base(folder, here)
     read = (
         f"checkpoint {root}: source {name} of the query that wrote it has read files of"
-        f" {folder}"
+        f" {former}"
     )
-    if others := [
-        at for at, base in bases.items() if at != name and folder.is_relative_to(base)
-    ]:
+    for other, base in bases.items():
+        if other != name and former.is_relative_to(base):
+            return (
+                f"{read}, which is source {other} of this query; put the sources back"
+                " in their order, or give it a checkpoint of its own"
+            )
+    if here is None:
         return (
-            f"{read}, which is source {others[0]} of this query; put the sources back"
-            " in their order, or give it a checkpoint of its own"
+            f"{read}, and this query reads no files there; to read everything again:"
+            f" {again}"
         )
-    out = (
-        f"if the files have moved: start(…, moved={{{str(folder)!r}: {str(here)!r}}}); "
-        if here
-        else ""
-    )
+    moved = f"start(…, moved={{{str(former)!r}: {str(here)!r}}})"
     return (
-        f"{read}, and this query reads {here or 'no files'} there; {out}to read"
-        f" everything again: {again}"
+        f"{read}, and this query reads {here} there; if the files have moved: {moved};"
+        f" to read everything again: {again}"
     )
+
+
+def _former_base(folder: Path, here: Path | None) -> Path:
+    """Return the folder that a source has read, as far as one in its log shows it.
+
+    That is the one above the partition folders, or above the folders that a pattern
+    matched: they have the same names below the folder that the source reads now.
+
+    Args:
+        folder: the folder in the log.
+        here: the folder that the source reads now; None if it reads no files.
+
+    Examples:
+        >>> _former_base(Path("/in/sales/day=1/hour=2"), None)
+        PosixPath('/in/sales')
+    """
+    if here is not None:
+        for parent in folder.parents:
+            if (here / folder.relative_to(parent)).is_dir():
+                return parent
+    without_partitions = re.sub("(/[^/=]*=[^/]*)+$", "", str(folder))
+    return Path(without_partitions)
 
 
 def _absolute(spark: SparkSession, path: str) -> Path:
     """Return a path in Spark's absolute form; for another file system, the part after the host."""
-    return locate(spark, path).folder or Path(in_its_file_system(spark, path))
+    folder = locate(spark, path).folder
+    if folder is None:
+        folder = Path(in_its_file_system(spark, path))
+    return folder
 
 
 def _base(spark: SparkSession, path: str) -> Path:
@@ -263,8 +366,9 @@ def _base(spark: SparkSession, path: str) -> Path:
     spelt = _absolute(spark, re.sub(r"\\(.)", r"\1", path))
     if spelt.is_dir():
         return spelt
-    parts = _absolute(spark, path).parts
-    wild = next(
-        (at for at, part in enumerate(parts) if re.search(r"[*?\[{]", part)), len(parts)
-    )
-    return Path(*parts[:wild])
+    before_wildcard: list[str] = []
+    for part in _absolute(spark, path).parts:
+        if re.search(r"[*?\[{]", part):
+            break
+        before_wildcard.append(part)
+    return Path(*before_wildcard)

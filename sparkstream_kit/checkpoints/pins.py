@@ -60,12 +60,9 @@ def copies_of(
         for path in copies.iterdir():
             if path.name not in used:
                 shutil.rmtree(path)
-        return join(
-            batch,
-            spark.read.parquet(
-                file_system.escaped(file_system.for_spark(copies / version))
-            ),
-        )
+        folder = file_system.for_spark(copies / version)
+        copy = spark.read.parquet(file_system.escaped(folder))
+        return join(batch, copy)
 
     return Part(open_part)
 
@@ -98,15 +95,15 @@ def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str])
     """
     if not location.is_in_reach:
         raise out_of_reach(location, what)
-    found = _versions(location, batch_id)
-    if what not in found:
-        found[what] = choose()
-        location.write(f"{PINS}/{batch_id}", json.dumps(found))
+    versions = _versions(location, batch_id)
+    if what not in versions:
+        versions[what] = choose()
+        location.write(f"{PINS}/{batch_id}", json.dumps(versions))
         oldest = first_kept(location)
         for batch in location.entries(PINS):
             if batch < oldest:
                 location.remove(f"{PINS}/{batch}")
-    return found[what]
+    return versions[what]
 
 
 def out_of_reach(location: Place, what: str) -> InvalidInputError:
@@ -130,12 +127,15 @@ def versions_in_use(location: Place, what: str) -> set[str]:
     }
 
 
-def _versions(there: Place, batch: int) -> dict[str, str]:
+def _versions(location: Place, batch: int) -> dict[str, str]:
+    """Return the versions that are recorded for a batch, each by the thing that has it."""
     try:
-        text = there.read(f"{PINS}/{batch}")
-        return {} if text is None else dict(json.loads(text))
+        text = location.read(f"{PINS}/{batch}")
+        if text is None:
+            return {}
+        return dict(json.loads(text))
     except (OSError, TypeError, ValueError) as err:
-        file = f"{there.folder or there}/{PINS}/{batch}"
+        file = f"{location.folder or location}/{PINS}/{batch}"
         fix = "put it back, or delete it, and the batch is made with what is current"
         raise InvalidInputError(
             f"{file} is damaged, which says what batch {batch} was made with; {fix}"

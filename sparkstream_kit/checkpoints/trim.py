@@ -45,8 +45,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from sparkstream_kit.checkpoints.logs import Input
+
 
 LONG = 100_000  # bytes: a shorter log, of less than some 1,000 files, is left as it is
+# The units of `maxFileAge`, in milliseconds
 _UNITS = {
     "": 1,
     "ms": 1,
@@ -56,7 +59,8 @@ _UNITS = {
     "h": 3_600_000,
     "d": 86_400_000,
 }
-_LINE = re.compile(rb'"timestamp":(-?\d+),"batchId":(\d+)\}')
+# The end of a line of a log; `logs` has the whole line
+_LINE = re.compile(rb'"timestamp":(?P<time>-?\d+),"batchId":(?P<entry>\d+)\}')
 
 
 def max_age(options: Mapping[str, str]) -> int | None:
@@ -71,19 +75,20 @@ def max_age(options: Mapping[str, str]) -> int | None:
         >>> max_age({"latestFirst": "true", "maxFilesPerTrigger": "1"})
     """
     given = {name.lower(): value.strip().lower() for name, value in options.items()}
-    if given.get("latestfirst") == "true" and given.keys() & {
-        "maxfilespertrigger",
-        "maxbytespertrigger",
-    }:
+    is_limited = "maxfilespertrigger" in given or "maxbytespertrigger" in given
+    if is_limited and given.get("latestfirst") == "true":
         return None
-    # Spark's default
-    found = re.fullmatch(r"(\d+)\s*([a-z]*)", given.get("maxfileage", "7d"))
-    return int(found[1]) * _UNITS[found[2]] if found and found[2] in _UNITS else None
+    text = given.get("maxfileage", "7d")  # Spark's default
+    age = re.fullmatch(r"(?P<number>\d+)\s*(?P<unit>[a-z]*)", text)
+    if age is None or age["unit"] not in _UNITS:
+        return None
+    return int(age["number"]) * _UNITS[age["unit"]]
 
 
 def trimmed(root: Path, log: str) -> list[Path]:
     """Return the files with the entries that were taken out of a log, in the form of the log."""
-    return list((root / KIT / "trimmed" / log).glob("[0-9]*"))
+    folder = root / KIT / "trimmed" / log
+    return list(folder.glob("[0-9]*"))
 
 
 def due(logs: Logs, log: str, age: int | None) -> Callable[[], None] | None:
@@ -97,27 +102,39 @@ def due(logs: Logs, log: str, age: int | None) -> Callable[[], None] | None:
         age: the `max_age` of the source. If it has grown since the log was trimmed, the
             log is restored.
     """
-    if any(
-        age is None or age > int(file.name.split(".")[2])
-        for file in trimmed(logs.root, log)
-    ):
-        return partial(restore, logs, log)
+    for file in trimmed(logs.root, log):
+        if age is None or age > int(file.name.split(".")[2]):
+            return partial(restore, logs, log)
+    if age is None:
+        return None
     # Spark may remove a file in the same moment: then another look finds the next one.
     with suppress(DamagedError, FileNotFoundError):
-        file = _newest(logs, log)
-        if age is None or file is None or (size := file.stat().st_size) < LONG:
-            return None
-        first = logs.until(min(logs.entries("offsets"))).get(log, -1)
-        ends = log_after(file, min(first, int(file.stem)) - 1)
-        limit = (
-            max((each.time for each in ends if each.entry <= first), default=age) - age
-        )
-        with reading(file), file.open("rb") as lines:
-            lines.seek(size // 4)
-            lines.readline()
-            if _is_out(lines.readline(), first, limit):
-                return partial(trim, logs, file, first, limit, age)
+        return _trim_if_due(logs, log, age)
     return None
+
+
+def _trim_if_due(logs: Logs, log: str, age: int) -> Callable[[], None] | None:
+    """Return the function that trims a log; None if less than a quarter can be taken out.
+
+    Raises:
+        DamagedError, FileNotFoundError: a file of the log cannot be read.
+    """
+    file = _newest(logs, log)
+    if file is None:
+        return None
+    size = file.stat().st_size
+    if size < LONG:
+        return None
+    first = logs.until(min(logs.entries("offsets"))).get(log, -1)
+    ends = log_after(file, min(first, int(file.stem)) - 1)
+    newest = max((each.time for each in ends if each.entry <= first), default=age)
+    limit = newest - age
+    with reading(file), file.open("rb") as lines:
+        lines.seek(size // 4)
+        lines.readline()  # the rest of a line
+        if not _is_out(lines.readline(), first, limit):
+            return None
+    return partial(trim, logs, file, first, limit, age)
 
 
 def trim(logs: Logs, file: Path, first: int, limit: int, age: int) -> None:
@@ -146,22 +163,22 @@ def restore(logs: Logs, log: str) -> None:
     file = _newest(logs, log)
     # Without a compacted file, as after a rewind, the log has all entries
     if past and file is not None:
-        found = dict.fromkeys(each for part in (*past, file) for each in log_file(part))
-        logs.replace(file, [log_text(sorted(found, key=lambda each: each.entry))])
-    for each in past:
-        each.unlink()
+        inputs: list[Input] = []
+        for part in (*past, file):
+            inputs += log_file(part)
+        # After a crash some are in both
+        in_order = sorted(dict.fromkeys(inputs), key=lambda each: each.entry)
+        logs.replace(file, [log_text(in_order)])
+    for part in past:
+        part.unlink()
 
 
 def _newest(logs: Logs, log: str) -> Path | None:
     """Return the newest compacted file of a log."""
-    return next(
-        (
-            file
-            for file in reversed(logs.entries(f"sources/{log}").values())
-            if file.suffix
-        ),
-        None,
-    )
+    for file in reversed(logs.entries(f"sources/{log}").values()):
+        if file.suffix:
+            return file
+    return None
 
 
 def _lines(file: Path, first: int, limit: int, *, out: bool) -> Iterator[bytes]:
@@ -174,5 +191,12 @@ def _lines(file: Path, first: int, limit: int, *, out: bool) -> Iterator[bytes]:
 
 
 def _is_out(line: bytes, first: int, limit: int) -> bool:
-    time, entry = _LINE.search(line).groups()  # type: ignore[union-attr]
-    return int(time) < limit and int(entry) < first
+    """Return whether a line of a log is taken out; the arguments are those of `trim`.
+
+    Raises:
+        ValueError: the line is not one that Spark wrote.
+    """
+    fields = _LINE.search(line)
+    if fields is None:
+        raise ValueError(f"not a line of a file source's log: {line!r}")
+    return int(fields["time"]) < limit and int(fields["entry"]) < first
