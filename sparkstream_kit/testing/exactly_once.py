@@ -80,7 +80,7 @@ _READS = {"EXPLAIN", "PRAGMA", "SELECT"}
 _SHOWN = 60  # characters of a statement in a message
 # Prefixes of files whose lines are not traced: Python's library, installed packages,
 # the kit, generated code.
-_OTHERS = (
+_OTHERS: tuple[str, ...] = (
     sysconfig.get_path("stdlib"),
     sysconfig.get_path("purelib"),
     sysconfig.get_path("platlib"),
@@ -506,10 +506,11 @@ def assert_exactly_once(
     ):
         run = Path(folder).resolve() / "run"
         proof = _Proof(stream, run, build, read, mode, rows, fed, known)
+        schedules: Iterable[_Schedule]
         if only is None:
             schedules = islice(proof.schedules(), most)
         else:
-            schedules = iter([proof.named(only)])
+            schedules = [proof.named(only)]
         ways = [proof.hold(schedule) for schedule in schedules]
     seconds = round(time.monotonic() - began, 1)
     inputs = tuple(dict.fromkeys(ways))

@@ -76,6 +76,12 @@ _BUILD = {
     "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false"
 }
 
+_SAME_STATE = (
+    "query %s keeps the same state as that of checkpoint %s. Filters, durations and"
+    " UDFs are not compared: continues= is needed only if one of them has changed and"
+    " must apply to the rows that were read before"
+)
+
 
 def evolve(
     changed: Query,
@@ -135,13 +141,7 @@ def evolve(
             _check_sink(changed, sink, old, logs, opens(makes=False))
             build, differs = _checked(changed, targets, logs, new.folder)
         if not differs:
-            _log.warning(
-                "query %s keeps the same state as that of checkpoint %s. Filters,"
-                " durations and UDFs are not compared: continues= is needed only if one"
-                " of them has changed and must apply to the rows that were read before",
-                changed.name,
-                old,
-            )
+            _log.warning(_SAME_STATE, changed.name, old)
         if not dry_run:
             with changed.in_force():
                 # The sink may restore a plan that the old checkpoint has lost

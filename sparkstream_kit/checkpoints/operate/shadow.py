@@ -163,9 +163,9 @@ def planned(
     says = [("mode", query.mode)]
     says += [("sink", _sink_line(part)) for part in inner(sink)]
     when = "a batch as soon as the last one has ended"
-    for word, value in trigger.items():
+    if trigger:
+        word, value = next(iter(trigger.items()))
         when = f"{word}={value}"
-        break
     if carried:
         return Planned(query.name, (*says, *carried, ("trigger", when)))
     with query.in_force(), guard(query, location, of_systems, dry_run=True) as guarded:
@@ -298,11 +298,11 @@ def shadow(
             f"checkpoint {place} has no committed batch to compare with"
         )
     scratch = replay.scratch(query.spark, "shadow")
-    run = _Replay(query, place, logs, Path(scratch.name), _takes(sink))
+    trial = _Replay(query, place, logs, Path(scratch.name), _takes(sink))
     with query.in_force():
-        opening = Opening(instead=run.add)
-        write = begun(sink, frame, run.place_of("checkpoint"), opening)
-    if not run.targets:
+        opening = Opening(instead=trial.add)
+        write = begun(sink, frame, trial.place_of("checkpoint"), opening)
+    if not trial.targets:
         raise InvalidInputError(
             f"query {name} cannot be compared: sink {sink.kind} cannot be read back"
             " (files, snapshots, views, and tables of SQL, Delta, Iceberg and the"
@@ -311,15 +311,15 @@ def shadow(
         )
     try:
         # What cannot be compared is refused before the targets are read
-        run.planned(logs.done)
-        last = run.keep_targets()
-        notes = run.run(last, cast("Write", write))
+        trial.planned(logs.done)
+        last = trial.keep_targets()
+        notes = trial.run(last, cast("Write", write))
     except replay.Unreadable as err:
         raise InvalidInputError(
             f"checkpoint {place} cannot be compared: {err}"
         ) from None
-    run.say("comparing the rows")
-    tables = [target.compared(query, keys, tolerance) for target in run.targets]
+    trial.say("comparing the rows")
+    tables = [target.compared(query, keys, tolerance) for target in trial.targets]
     replay.KEPT.append(scratch)
     switch = _SWITCH.format(place.text)
     if query.mode != "complete":
@@ -553,6 +553,6 @@ def _depends_on_batches(query: Query) -> bool:
 
 def _takes(sink: Sink) -> bool:
     """Return whether a sink, or one inside it, changes batches before writing, as by `taking`."""
-    # Then it has one part, which is the sink that it was made from.
+    # The one part of a sink with `taking` is the sink that it was made from.
     takes_itself = len(sink.parts) == 1 and sink.parts[0].kind == sink.kind
     return takes_itself or any(map(_takes, sink.parts))
