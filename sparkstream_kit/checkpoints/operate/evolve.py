@@ -436,10 +436,10 @@ class Build(NamedTuple):
             plan_empty_batch(made.again(), following_watermark, builds=True)
 
     def _run_batches(self, made: Logs, watermark: int) -> None:
-        """Run the batches of the build, the last of them as the old query's last committed one.
+        """Run the batches of the build; the last has the number of the old query's last one.
 
-        Before them comes a batch that reads nothing, if a number is left for it, and
-        after them the one that sets the watermark, if there is one.
+        Before them comes a batch that reads nothing, if a number is left for it. If the
+        old query has a watermark, one more batch, which reads nothing, sets it.
         """
         first = self.old.done + 1 - len(self.batches)
         if watermark > 0:
