@@ -22,13 +22,13 @@ if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.checkpoints.operate.check import State as State
     from sparkstream_kit.checkpoints.operate.check import check as check
     from sparkstream_kit.checkpoints.operate.clone import clone as clone
+    from sparkstream_kit.checkpoints.operate.comparison import Compared as Compared
     from sparkstream_kit.checkpoints.operate.find import Found as Found
     from sparkstream_kit.checkpoints.operate.find import find as find
     from sparkstream_kit.checkpoints.operate.replay import batch as batch
     from sparkstream_kit.checkpoints.operate.rewind import Rewind as Rewind
     from sparkstream_kit.checkpoints.operate.rewind import rewind as rewind
     from sparkstream_kit.checkpoints.operate.rewind import untrim as untrim
-    from sparkstream_kit.checkpoints.operate.shadow import Compared as Compared
     from sparkstream_kit.checkpoints.operate.shadow import Shadow as Shadow
     from sparkstream_kit.checkpoints.operate.shadow import shadow as shadow
     from sparkstream_kit.checkpoints.operate.show import Checkpoint as Checkpoint

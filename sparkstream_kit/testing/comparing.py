@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._internal.arguments import check
@@ -83,9 +83,8 @@ def run_script(
         source.add_data(rows)
         batches = query.step()
         expected = [in_order(row, names) for row in expected_rows]
-        if parts := differing(
-            expected, [row for batch in batches for row in batch.rows]
-        ):
+        parts = differing(expected, _all_rows(batches))
+        if parts:
             headline = f"step {number} delivered other rows than expected"
             raise AssertionError(told(headline, parts | _delivered(batches)))
 
@@ -157,27 +156,20 @@ def assert_stream_equals_batch(
         raise InvalidInputError(
             "rows is empty; give a static DataFrame with some rows to feed"
         )
-    timed = None
-    delay = 0
     if isinstance(watermark, str):
         raise InvalidInputError(
             "watermark is a text; give a column and a delay: ('time', '1 minute')"
         )
+    time_column = None
+    delay = timedelta()
     if watermark is not None:
-        column, given = watermark
+        column, given_delay = watermark
         call = "assert_stream_equals_batch()"
-        timed = event_time(rows, column, call, watermark=False, without_zone=True)
-        delay = to_microseconds("delay", given)
+        time_column = event_time(rows, column, call, watermark=False, without_zone=True)
+        delay = timedelta(microseconds=to_microseconds("delay", given_delay))
     with streams(rows.sparkSession) as stream:
         trial = _Trial(
-            stream,
-            transform,
-            rows,
-            fed,
-            mode,
-            tuple(keys),
-            timed,
-            timedelta(microseconds=delay),
+            stream, transform, rows, fed, mode, tuple(keys), time_column, delay
         )
         _search(trial, examples)
 
@@ -243,9 +235,14 @@ class _Trial:
         A row without a time is never late, so it gets the earliest time and may be fed
         first.
         """
-        times = [row[self.event_time] for row in self.fed] if self.event_time else []
+        if self.event_time is None:
+            return []
+        times = [row[self.event_time] for row in self.fed]
         known = [time for time in times if time is not None]
-        return [min(known) if time is None else time for time in times] if known else []
+        if not known:
+            return []
+        earliest = min(known)
+        return [earliest if time is None else time for time in times]
 
     def split(self, places: list[tuple[int, int]], cuts: list[int]) -> _Split:
         """Build an example: order the rows by place, cut them into batches, and leave some out.
@@ -262,33 +259,30 @@ class _Trial:
 
         def order(number: int) -> Any:
             place = places[number][1]
+            if not self._times:
+                return place
             # A row is moved back by less than the delay, so no row before it can make
             # the row late.
-            return (
-                self._times[number] + self.delay * place / (2 * len(places) + 1)
-                if self._times
-                else place
-            )
+            return self._times[number] + self.delay * place / (2 * len(places) + 1)
 
         ordered = sorted(range(len(places)), key=order)
         ends = sorted({0, *cuts, len(places)})
-        batches = [
-            [n for n in ordered[start:end] if places[n][0]]
-            for start, end in pairwise(ends)
-        ]
-        return tuple(tuple(batch) for batch in batches if batch) or ((0,),)
+        batches: list[tuple[int, ...]] = []
+        for start, end in pairwise(ends):
+            batch = tuple(number for number in ordered[start:end] if places[number][0])
+            if batch:
+                batches.append(batch)
+        return tuple(batches) or ((0,),)
 
     def differences(self, split: _Split) -> str | None:
         """Run a split as a stream and as a batch; return how they differ as text, or None."""
         fed = [[self.fed[number] for number in batch] for batch in split]
-        rows = [
-            tuple(self.fed[number])
-            for number in sorted(number for batch in split for number in batch)
-        ]
+        in_feeding_order = sorted(chain.from_iterable(split))
+        rows = [tuple(self.fed[number]) for number in in_feeding_order]
         delivered = self._streamed(fed)
-        real = self._result(delivered)
+        result = self._result(delivered)
         frame = self.frame.sparkSession.createDataFrame(rows, self.frame.schema)
-        parts = differing(self.transform(frame).collect(), real)
+        parts = differing(self.transform(frame).collect(), result)
         if not parts:
             return None
         inputs = {f"rows of batch {number}": batch for number, batch in enumerate(fed)}
@@ -305,26 +299,29 @@ class _Trial:
             source.add_data(batch)
         query = self.stream.query(self.transform(source.to_df()), mode=self.mode)
         try:
-            return (
-                query.drain() if self.mode == "append" and self._times else query.step()
-            )
+            if self.mode == "append" and self._times:
+                return query.drain()
+            return query.step()
         finally:
             query.restart()
 
     def _result(self, delivered: list[Batch]) -> list[Row]:
         """Return what a reader has after the delivered batches, by the output mode."""
-        rows = [row for batch in delivered for row in batch.rows]
         if self.mode == "complete":
             return delivered[-1].rows
-        if self.mode == "update":
-            if rows:
-                reject_unknown("key column", self.keys, rows[0].asDict())
-            return list(
-                {
-                    canonical([row[key] for key in self.keys]): row for row in rows
-                }.values()
-            )
-        return rows
+        rows = _all_rows(delivered)
+        if self.mode != "update" or not rows:
+            return rows
+        reject_unknown("key column", self.keys, rows[0].asDict())
+        latest = {}
+        for row in rows:
+            latest[canonical([row[key] for key in self.keys])] = row
+        return list(latest.values())
+
+
+def _all_rows(batches: list[Batch]) -> list[Row]:
+    """Return the rows of all batches, in order."""
+    return [*chain.from_iterable(batch.rows for batch in batches)]
 
 
 def _delivered(batches: list[Batch]) -> dict[str, list[Any]]:

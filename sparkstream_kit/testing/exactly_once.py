@@ -61,17 +61,18 @@ __tracebackhide__ = fault_of_the_test
 # The content of a folder, by path: the bytes of a file, or None for a folder
 Disk = dict[str, bytes | None]
 
+# The audit events of calls that change a folder
 _CHANGES = {
-    *(
-        "open",
-        "os.link",
-        "os.mkdir",
-        "os.remove",
-        "os.rename",
-        "os.rmdir",
-        "os.symlink",
-    ),
-    *("os.truncate", "shutil.rmtree", "sqlite3.connect"),
+    "open",
+    "os.link",
+    "os.mkdir",
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.symlink",
+    "os.truncate",
+    "shutil.rmtree",
+    "sqlite3.connect",
 }
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # First words of statements that change nothing
@@ -79,8 +80,10 @@ _READS = {"EXPLAIN", "PRAGMA", "SELECT"}
 _SHOWN = 60  # characters of a statement in a message
 # Prefixes of files whose lines are not traced: Python's library, installed packages,
 # the kit, generated code.
-_OTHERS = (
-    *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")),
+_OTHERS: tuple[str, ...] = (
+    sysconfig.get_path("stdlib"),
+    sysconfig.get_path("purelib"),
+    sysconfig.get_path("platlib"),
     str(Path(__file__).parents[1]),
     "<",
 )
@@ -191,22 +194,24 @@ class Watch:
 
     def heard(self, event: str, args: tuple[Any, ...]) -> None:
         """Handle an audit event of Python: number the call if it is about to change the folder."""
-        if event not in _CHANGES or (event == "open" and not args[2] & _WRITES):
+        if event not in _CHANGES:
             return
-        names = [
-            each for each in args[:2] if isinstance(each, str | bytes | os.PathLike)
-        ]
+        is_open = event == "open"
+        flags = args[2] if is_open else 0
+        if is_open and not flags & _WRITES:
+            return
+        names = [arg for arg in args[:2] if isinstance(arg, str | bytes | os.PathLike)]
         paths = [Path(os.fsdecode(name)).absolute() for name in names]
-        shown = [
-            str(path.relative_to(self._folder))
-            for path in paths
-            if self._folder in path.parents
-        ]
-        if shown:
-            self.call(f"{event.removeprefix('os.')} {' to '.join(shown)}")
-        if shown and event == "open":
-            is_kept = paths[0].exists() and not args[2] & os.O_TRUNC
-            self._opened[str(paths[0])] = paths[0].stat().st_size if is_kept else 0
+        inside = [path for path in paths if self._folder in path.parents]
+        if not inside:
+            return
+        shown = [str(path.relative_to(self._folder)) for path in inside]
+        self.call(f"{event.removeprefix('os.')} {' to '.join(shown)}")
+        if is_open:
+            size = 0
+            if paths[0].exists() and not flags & os.O_TRUNC:
+                size = paths[0].stat().st_size
+            self._opened[str(paths[0])] = size
 
     def connect(self, *args: Any, **options: Any) -> Any:
         """Stand in for `sqlite3.connect`, and number each statement that changes data."""
@@ -214,13 +219,14 @@ class Watch:
 
         def run(statement: str) -> None:
             words = statement.split()
-            if words[0].upper() not in _READS:
-                try:
-                    self.call(" ".join(words)[:_SHOWN])
-                except OSError:
-                    # sqlite3 ignores an error of a trace callback, so interrupt the
-                    # statement instead.
-                    connection.interrupt()
+            if words[0].upper() in _READS:
+                return
+            try:
+                self.call(" ".join(words)[:_SHOWN])
+            except OSError:
+                # sqlite3 ignores an error of a trace callback, so interrupt the
+                # statement instead.
+                connection.interrupt()
 
         connection.set_trace_callback(run)
         return connection
@@ -280,16 +286,8 @@ class Watch:
         if self._fails_at:
             return
         disk, inodes = read_disk(self._folder)
-        for path, size in self._opened.items():
-            with suppress(FileNotFoundError):
-                self._unsynced.setdefault(os.stat(path).st_ino, size)  # noqa: PTH116 - a text
-        self._opened = {}
-        # Forget files that are gone, because a new file may get the same inode.
-        self._unsynced = {
-            inode: size
-            for inode, size in self._unsynced.items()
-            if inode in inodes.values()
-        }
+        self._update_unsynced({*inodes.values()})
+        newest = next(reversed(self._unsynced), None)
         lost = dict(disk)
         half = dict(disk)
         for name, inode in inodes.items():
@@ -297,7 +295,7 @@ class Watch:
             if content and inode in self._unsynced:
                 size = self._unsynced[inode]
                 lost[name] = content[:size]
-                if inode == next(reversed(self._unsynced)):
+                if inode == newest:
                     half[name] = content[: (size + len(content)) // 2]
         self._add(label, f"crash before {words}", disk)
         self._add(
@@ -311,12 +309,29 @@ class Watch:
             lost,
         )
 
+    def _update_unsynced(self, inodes: set[int]) -> None:
+        """Note the inodes of the files that were opened, and forget those of files that are gone.
+
+        Args:
+            inodes: the inodes of all files and folders that exist.
+        """
+        for path, size in self._opened.items():
+            with suppress(FileNotFoundError):
+                self._unsynced.setdefault(os.stat(path).st_ino, size)  # noqa: PTH116 - a text
+        self._opened = {}
+        # A new file may get the inode of one that is gone.
+        self._unsynced = {
+            inode: size for inode, size in self._unsynced.items() if inode in inodes
+        }
+
     def _add(self, label: str, words: str, disk: Disk) -> None:
         """Add a crash, unless one before it has left the same folder."""
-        shared = {
-            name: text and self._contents.setdefault(text, text)
-            for name, text in disk.items()
-        }
+        shared: Disk = {}
+        for name, content in disk.items():
+            if content:
+                shared[name] = self._contents.setdefault(content, content)
+            else:
+                shared[name] = content
         key = hash(frozenset(shared.items()))
         if key not in self._seen:
             self._seen.add(key)
@@ -489,18 +504,20 @@ def assert_exactly_once(
             prefix="sparkstream-", ignore_cleanup_errors=True
         ) as folder,
     ):
-        proof = _Proof(
-            stream, Path(folder).resolve() / "run", build, read, mode, rows, fed, known
-        )
-        schedules = (
-            islice(proof.schedules(), most) if only is None else [proof.named(only)]
-        )
-        done = [proof.hold(schedule) for schedule in schedules]
+        run = Path(folder).resolve() / "run"
+        proof = _Proof(stream, run, build, read, mode, rows, fed, known)
+        schedules: Iterable[_Schedule]
+        if only is None:
+            schedules = islice(proof.schedules(), most)
+        else:
+            schedules = [proof.named(only)]
+        ways = [proof.hold(schedule) for schedule in schedules]
     seconds = round(time.monotonic() - began, 1)
-    made = Certificate(len(done), proof.calls, tuple(dict.fromkeys(done)), seconds)
+    inputs = tuple(dict.fromkeys(ways))
+    certificate = Certificate(len(ways), proof.calls, inputs, seconds)
     if report is not None:
-        file_system.replace(Path(report), [file_system.as_json(made), "\n"])
-    return made
+        file_system.replace(Path(report), [file_system.as_json(certificate), "\n"])
+    return certificate
 
 
 @dataclass(frozen=True)
@@ -540,30 +557,40 @@ class _Proof:
 
     def schedules(self) -> Iterator[_Schedule]:
         """Yield all schedules with one crash, then all with two, and so on."""
-        before: Iterable[_Schedule] = map(self.begun, _ways(len(self.fed)))
-        while before:
-            found = []
-            for schedule in before:
-                for longer in self.crashed(schedule):
-                    yield longer
-                    found.append(longer)
-            random.Random(0).shuffle(found)  # noqa: S311 - if `most` cuts the list, some of each remain
-            before = found
+        shorter: Iterable[_Schedule] = map(self.begun, _ways(len(self.fed)))
+        while shorter:
+            longer = []
+            for schedule in shorter:
+                for extended in self.crashed(schedule):
+                    yield extended
+                    longer.append(extended)
+            random.Random(0).shuffle(longer)  # noqa: S311 - if `most` cuts the list, some of each remain
+            shorter = longer
 
     def named(self, name: str) -> _Schedule:
         """Return the schedule with a name that a failure has printed, such as `2|1:17 lost`."""
-        way, *labels = name.split(":")
-        known = re.fullmatch(r"\d+([-|]\d+)*\|?", way)
-        schedule = self.begun(way) if known and labels else None
-        for label in labels:
-            found = self.crashed(schedule) if schedule else []
-            schedule = next(
-                (each for each in found if each.crashes[-1].label == label), None
-            )
+        schedule = self._find(name)
         if schedule is None:
             raise InvalidInputError(
                 f"{_CALL}: only is {name!r}; give what a failure has printed"
             )
+        return schedule
+
+    def _find(self, name: str) -> _Schedule | None:
+        """Return the schedule with a name; None if there is none."""
+        way, *labels = name.split(":")
+        if not labels or not re.fullmatch(r"\d+([-|]\d+)*\|?", way):
+            return None
+        schedule = self.begun(way)
+        for label in labels:
+            with_label = [
+                extended
+                for extended in self.crashed(schedule)
+                if extended.crashes[-1].label == label
+            ]
+            if not with_label:
+                return None
+            schedule = with_label[0]
         return schedule
 
     def begun(self, way: str) -> _Schedule:
@@ -637,21 +664,21 @@ class _Proof:
         from sparkstream_kit.sinks.base import check_writes_batches
 
         with nullcontext() if watch is None else watching(watch):
-            made: Any = self.build(source.to_df(), self.folder / "out")
-            if not (isinstance(made, tuple) and len(made) == 2):  # noqa: PLR2004
+            job: Any = self.build(source.to_df(), self.folder / "out")
+            if not (isinstance(job, tuple) and len(job) == 2):  # noqa: PLR2004
                 raise InvalidInputError(
-                    f"{_CALL}: build gave {said(made)}; return (frame, sink)"
+                    f"{_CALL}: build gave {said(job)}; return (frame, sink)"
                 )
-            frame, sink = made
+            frame, sink = job
             check_writes_batches(sink, _CALL)
-            sink = sink if watch is None else watch.sink(sink)
-            checkpoint = self.folder / "checkpoint"
+            if watch is not None:
+                sink = watch.sink(sink)
             query = start(
                 frame,
                 sink,
                 name=_NAME,
                 mode=self.mode,
-                checkpoint=checkpoint,
+                checkpoint=self.folder / "checkpoint",
                 availableNow=True,
             )
             try:
@@ -698,8 +725,11 @@ def _difference(expected: list[Any], found: list[Any]) -> str:
     parts = differing(expected, found)
     if not parts:
         return ""
-    row = (parts["missing"] or parts["unexpected"])[0]
-    wrong = "is missing"
-    if not parts["missing"]:
-        wrong = "should not be there" if without([row], expected) else "is there twice"
+    if parts["missing"]:
+        row = parts["missing"][0]
+        wrong = "is missing"
+    else:
+        row = parts["unexpected"][0]
+        is_unknown = bool(without([row], expected))
+        wrong = "should not be there" if is_unknown else "is there twice"
     return told(f"in the end row {row!r} {wrong}", parts)

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row, SparkSession
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
-    from pyspark.sql.types import DataType, StructType
+    from pyspark.sql.types import DataType, StructField, StructType
 
     from sparkstream_kit.sinks import Sink
 
@@ -92,28 +92,44 @@ def write_parquet(
     import pyarrow.parquet as pq
 
     records = [by_name(row, schema.names) for row in rows]
-    columns = []
-    for target, each in zip(arrow, schema, strict=True):
-        what = f"column {each.name} ({each.dataType.simpleString()})"
-        try:
-            values = [
-                _to_arrow(record.get(each.name), each.dataType) for record in records
-            ]
-            columns.append(pa.array(values, type=target.type))
-        except (
-            pa.ArrowException,
-            AttributeError,
-            OverflowError,
-            TypeError,
-            ValueError,
-        ) as err:
-            raise InvalidInputError(f"{what}: {str(err).splitlines()[0]}") from None
-        if None in values and not each.nullable:
-            row = records[values.index(None)]
-            raise InvalidInputError(
-                f"{what}: it is NOT NULL, and {row} has no value for it; give one"
-            )
+    columns = [
+        _arrow_column(records, column, target.type)
+        for target, column in zip(arrow, schema, strict=True)
+    ]
     pq.write_table(pa.Table.from_arrays(columns, schema=arrow), path)
+
+
+def _arrow_column(
+    records: Sequence[Mapping[str, Any]], column: StructField, arrow_type: Any
+) -> Any:
+    """Return the values of one column as an array of pyarrow.
+
+    Raises:
+        InvalidInputError: a value does not fit the column.
+    """
+    import pyarrow as pa
+
+    name_and_type = f"column {column.name} ({column.dataType.simpleString()})"
+    try:
+        values = [
+            _to_arrow(record.get(column.name), column.dataType) for record in records
+        ]
+        array = pa.array(values, type=arrow_type)
+    except (
+        pa.ArrowException,
+        AttributeError,
+        OverflowError,
+        TypeError,
+        ValueError,
+    ) as err:
+        reason = str(err).splitlines()[0]
+        raise InvalidInputError(f"{name_and_type}: {reason}") from None
+    if None in values and not column.nullable:
+        row = records[values.index(None)]
+        raise InvalidInputError(
+            f"{name_and_type}: it is NOT NULL, and {row} has no value for it; give one"
+        )
+    return array
 
 
 def _to_arrow(value: Any, kind: DataType) -> Any:
@@ -135,18 +151,19 @@ def _to_arrow(value: Any, kind: DataType) -> Any:
         return [_to_arrow(item, kind.elementType) for item in value]
     if isinstance(kind, T.MapType):
         return [
-            (_to_arrow(key, kind.keyType), _to_arrow(v, kind.valueType))
-            for key, v in value.items()
+            (_to_arrow(key, kind.keyType), _to_arrow(item, kind.valueType))
+            for key, item in value.items()
         ]
+    # pyarrow would drop a fraction silently
     if isinstance(kind, T.IntegralType) and not hasattr(value, "__index__"):
-        raise InvalidInputError(
-            f"{value!r} is not a whole number"
-        )  # pyarrow would drop the fraction silently
-    if isinstance(kind, T.TimestampType) and not isinstance(value, datetime):
-        raise InvalidInputError(f"{value!r} is not a datetime")
-    # As in createDataFrame, a time without a zone is in the time zone of the Python
-    # process.
-    return kind.toInternal(value) if isinstance(kind, T.TimestampType) else value
+        raise InvalidInputError(f"{value!r} is not a whole number")
+    if isinstance(kind, T.TimestampType):
+        if not isinstance(value, datetime):
+            raise InvalidInputError(f"{value!r} is not a datetime")
+        # As in createDataFrame, a time without a zone is in the time zone of the
+        # Python process.
+        return kind.toInternal(value)
+    return value
 
 
 def by_name(row: Any, names: Sequence[str]) -> Mapping[str, Any]:
@@ -175,11 +192,10 @@ def by_name(row: Any, names: Sequence[str]) -> Mapping[str, Any]:
 
 def in_order(row: Any, names: Sequence[str]) -> Any:
     """Convert a dict to a tuple in the order of the columns; return any other row unchanged."""
-    return (
-        tuple(by_name(row, names).get(name) for name in names)
-        if isinstance(row, dict)
-        else row
-    )
+    if isinstance(row, dict):
+        by_column = by_name(row, names)
+        return tuple(by_column.get(name) for name in names)
+    return row
 
 
 def canonical(value: Any) -> Any:
@@ -189,8 +205,8 @@ def canonical(value: Any) -> Any:
     rounded to nine digits, and all NaN values are equal.
 
     Examples:
-        >>> found = canonical([0.1 + 0.2, {"a": [1]}, float("nan")])
-        >>> found == canonical((0.3, {"a": (1,)}, float("nan")))
+        >>> value = canonical([0.1 + 0.2, {"a": [1]}, float("nan")])
+        >>> value == canonical((0.3, {"a": (1,)}, float("nan")))
         True
     """
     if isinstance(value, tuple | list):
@@ -233,8 +249,9 @@ def differing(expected: list[Any], found: list[Any]) -> dict[str, list[Any]]:
     """Return the missing, the unexpected and all expected rows; empty if they are equal."""
     missing = without(expected, found)
     unexpected = without(found, expected)
-    parts = {"missing": missing, "unexpected": unexpected, "expected": expected}
-    return parts if missing or unexpected else {}
+    if not missing and not unexpected:
+        return {}
+    return {"missing": missing, "unexpected": unexpected, "expected": expected}
 
 
 def told(headline: str, parts: Mapping[str, Iterable[object]]) -> str:
@@ -295,7 +312,11 @@ class Batch:
         from sparkstream_kit._internal.spark.late import moment  # which imports PySpark
 
         at = moment(self.progress.eventTime.get("watermark"))
-        return at and (at if at.year == 9999 else at.astimezone()).replace(tzinfo=None)  # noqa: PLR2004 - END
+        if at is None:
+            return None
+        if at.year != 9999:  # noqa: PLR2004 - END
+            at = at.astimezone()
+        return at.replace(tzinfo=None)
 
 
 class Query:
@@ -358,12 +379,10 @@ class Query:
         """
         check(Query.step, locals())
         self._publish()
-        found = self._processed(self._running or self._start())
-        return (
-            found
-            if watermark is None
-            else found + self._move(self._milliseconds(watermark))
-        )
+        batches = self._processed(self._running or self._start())
+        if watermark is not None:
+            batches += self._move(self._milliseconds(watermark))
+        return batches
 
     def drain(self) -> list[Batch]:
         """Process all added rows and end the input as `run(drain=True)` does; return the batches.
@@ -386,9 +405,9 @@ class Query:
                 " first"
             )
         plan_empty_batch(logs, watermark)
-        return self._processed(
-            self._start(**({"once": True} if watermark == END else {}))
-        )
+        if watermark == END:
+            return self._processed(self._start(once=True))
+        return self._processed(self._start())
 
     def _processed(self, query: StreamingQuery) -> list[Batch]:
         """Wait until a running query has processed all input, and return its new batches."""
@@ -407,9 +426,8 @@ class Query:
 
     def _take(self, query: StreamingQuery) -> None:
         """Keep the progress and memory-sink rows of new batches, which a restart would lose."""
-        self._progress.update(
-            {progress.batchId: progress for progress in query.recentProgress}
-        )
+        for progress in query.recentProgress:
+            self._progress[progress.batchId] = progress
         following = self._last + 1
         self._last = Logs(self._checkpoint).done
         if self._memory is None:
@@ -418,29 +436,32 @@ class Query:
         # Count up the ids instead of listing commits, because Spark may have removed
         # the first ones.
         for batch in range(following, self._last + 1):
-            known = self._progress.get(batch)
             start = self._read
-            self._read += known.sink.numOutputRows if known else 0
+            if batch in self._progress:
+                self._read += self._progress[batch].sink.numOutputRows
             self._taken.append((batch, rows[start : self._read]))
 
     def _milliseconds(self, watermark: str | datetime) -> int:
         """Convert a time to ms since 1970; one without a date is on the day of the watermark."""
         try:
-            if isinstance(watermark, str) and re.match(r"\d\d?:", watermark):
-                day = datetime.fromtimestamp(reached(Logs(self._checkpoint)) / 1000)  # noqa: DTZ006 - as rows are
-                hour, _, rest = watermark.partition(":")
-                watermark = f"{day:%Y-%m-%d} {hour:0>2}:{rest}"
-            time = (
-                datetime.fromisoformat(watermark)
-                if isinstance(watermark, str)
-                else watermark
-            )
+            if isinstance(watermark, str):
+                if re.match(r"\d\d?:", watermark):
+                    watermark = self._with_date(watermark)
+                time = datetime.fromisoformat(watermark)
+            else:
+                time = watermark
         except ValueError as err:
             raise InvalidInputError(
                 f"step(): watermark is {watermark!r}; give a time, such as '12:10' or"
                 " '2026-01-31 12:10'"
             ) from err
         return int(time.timestamp() * 1000)
+
+    def _with_date(self, time_of_day: str) -> str:
+        """Put the day of the watermark before a time such as `9:30`, which becomes `09:30`."""
+        day = datetime.fromtimestamp(reached(Logs(self._checkpoint)) / 1000)  # noqa: DTZ006 - as rows are
+        hour, _, rest = time_of_day.partition(":")
+        return f"{day:%Y-%m-%d} {hour:0>2}:{rest}"
 
     def restart(self, frame: DataFrame | None = None) -> None:
         """Stop the query, so that the next step starts it again from its checkpoint.
@@ -465,7 +486,8 @@ class Query:
         if self._memory is not None:
             self._memory = None
             self.frame.sparkSession.catalog.dropTempView(self._name)
-        self.frame = self.frame if frame is None else frame
+        if frame is not None:
+            self.frame = frame
 
     def kill_before_commit(self) -> None:
         """Simulate a driver that was killed between the write of the last batch and its commit.
@@ -490,16 +512,18 @@ class Query:
                 " add_data() and step() first"
             )
         parts = [] if self._sink is None else inner(self._sink)
-        records = any(part.promise.startswith("exactly once") for part in parts)
-        ids = {
-            batch.batch_id for batch in self.batches if records or not batch.is_empty
+        keeps_record = any(part.promise.startswith("exactly once") for part in parts)
+        replayable = {
+            batch.batch_id
+            for batch in self.batches
+            if keeps_record or not batch.is_empty
         }
-        killed = max(ids & commits.keys(), default=max(commits))
+        killed = max(replayable & commits.keys(), default=max(commits))
         # The batch after it is planned anew, and Spark would keep a version of the
         # state that is there.
         set_aside(logs, killed + 1)
-        for gone in later_files(self._checkpoint / "commits", killed - 1):
-            gone.unlink()
+        for commit in later_files(self._checkpoint / "commits", killed - 1):
+            commit.unlink()
 
     def replay(self) -> list[Batch]:
         """Replay the last batch as after `kill_before_commit`; return it and those after it."""
@@ -523,29 +547,33 @@ class Query:
         ):
             sink = replace(sinks.memory(self._name), modes=("append", "update"))
             self._memory = spark.table(self._name)
-        how: dict[str, Any] = {
-            "name": self._name,
-            "mode": self._mode,
-            "checkpoint": self._checkpoint,
-        }
-        return start(self.frame, sink, **how, **trigger)
+        return start(
+            self.frame,
+            sink,
+            name=self._name,
+            mode=self._mode,
+            checkpoint=self._checkpoint,
+            **trigger,
+        )
 
     def _delivered(self) -> list[Batch]:
         """Collect the batches since the last call into `batches`; return the non-empty ones."""
-        found, self._taken = self._taken, []
+        rows_of_batches = self._taken
+        self._taken = []
         for path in sorted(self._batches.glob("[!.]*")):
-            found.append(pickle.loads(path.read_bytes()))  # noqa: S301 - the recorder's own
+            batch_and_rows = pickle.loads(path.read_bytes())  # noqa: S301 - the recorder's own
+            rows_of_batches.append(batch_and_rows)
             path.unlink()
-        if lost := [
-            batch_id for batch_id, _ in found if batch_id not in self._progress
-        ]:
+        lost = [batch for batch, _ in rows_of_batches if batch not in self._progress]
+        if lost:
             raise InvalidInputError(
-                f"this step ran {len(found)} batches, and Spark forgot the progress of"
-                f" batch {lost[0]}; step more often, or give"
+                f"this step ran {len(rows_of_batches)} batches, and Spark forgot the"
+                f" progress of batch {lost[0]}; step more often, or give"
                 " spark.sql.streaming.numRecentProgressUpdates a higher number"
             )
         delivered = [
-            Batch(batch_id, rows, self._progress[batch_id]) for batch_id, rows in found
+            Batch(batch_id, rows, self._progress[batch_id])
+            for batch_id, rows in rows_of_batches
         ]
         self.batches += delivered
         return [batch for batch in delivered if not batch.is_empty]
@@ -611,11 +639,11 @@ def streams(spark: SparkSession) -> Iterator[Streams]:
     with tempfile.TemporaryDirectory(
         prefix="sparkstream-test-", ignore_cleanup_errors=True
     ) as folder:
-        made = Streams(spark, Path(folder))
+        workspace = Streams(spark, Path(folder))
         try:
-            yield made
+            yield workspace
         finally:
-            made.stop()
+            workspace.stop()
 
 
 class Streams:
@@ -647,8 +675,9 @@ class Streams:
         types = self._types(schema)
         folder = self.folder / f"source-{len(self._sources)}"
         folder.mkdir()
-        self._sources.append(Source(self._spark, types, folder, self._times))
-        return self._sources[-1]
+        source = Source(self._spark, types, folder, self._times)
+        self._sources.append(source)
+        return source
 
     def query(
         self, frame: DataFrame, *, mode: str = "append", sink: Sink | None = None
@@ -665,8 +694,9 @@ class Streams:
         check(Streams.query, locals())
         folder = self.folder / f"query-{len(self._queries)}"
         (folder / "batches").mkdir(parents=True)
-        self._queries.append(Query(frame, mode, sink, folder, self._publish))
-        return self._queries[-1]
+        query = Query(frame, mode, sink, folder, self._publish)
+        self._queries.append(query)
+        return query
 
     def stop(self) -> None:
         """Stop all queries; the next step of a query starts it again."""

@@ -79,5 +79,5 @@ def stream(spark: SparkSession) -> Iterator[Streams]:
     """
     from sparkstream_kit.testing import streams
 
-    with streams(spark) as made:
-        yield made
+    with streams(spark) as workspace:
+        yield workspace

@@ -86,7 +86,7 @@ def test_what_cannot_be_opened_is_refused(as_local, tmp_path, monkeypatch, finis
             f"checkpoint {ckpt} does not keep the plans of batch {number} and of the"
             " one before"
         )
-        assert said == f"{kept}; give a later batch, up to 3"
+        assert said == f"{kept}; give one of the batches 3 to 3"
     assert batch(as_local, ckpt, 3, rows).count() == 3
     (tmp_path / "in" / "3 é%.json").unlink()
     said = refusal(batch, as_local, ckpt, 3, rows)

@@ -63,13 +63,11 @@ def draining(queries: Iterable[StreamingQuery]) -> Callable[..., RunSummary]:
     from sparkstream_kit._internal.spark.queries import started
 
     drains: list[Drain] = []
-    for query in {each.runId: each for each in queries}.values():
+    by_run = {query.runId: query for query in queries}
+    for query in by_run.values():
         known = started(query)
-        if (
-            known.drain is None
-            or known.location is None
-            or not known.location.is_in_reach
-        ):
+        place = known.location
+        if known.drain is None or place is None or not place.is_in_reach:
             raise InvalidInputError(
                 f"run(drain=True): query {query.name or query.id} has no checkpoint"
                 " that can be written from here, for its last batch; give start(…,"
@@ -93,7 +91,8 @@ def _drained(
         grace: as for `run`.
     """
     for number, drain in enumerate(drains):
-        if (query := drain()) is not None:
+        query = drain()
+        if query is not None:
             try:
                 last = begun((query,), before=summary.queries[number]).to_end(grace)
             except QueryFailed as err:
@@ -105,7 +104,8 @@ def _drained(
             break
         # No row waits for the watermark any more; the state may still keep rows for
         # other purposes.
-        if (done := summary.queries[number]).waiting_rows:
+        done = summary.queries[number]
+        if done.waiting_rows:
             done = replace(done, waiting_rows=0)
             summary = _joined(summary, replace(summary, queries=(done,)), number)
     return summary
@@ -131,8 +131,9 @@ def has_windows(query: Query, place: Place | None) -> bool:
 
     # Without a watermark a last batch would write nothing, and then the checkpoint
     # would accept no more rows.
-    may = query.mode != "complete" and has(query.frame, "EventTimeWatermark")
-    if not may or place is None or not place.names("state"):
+    if query.mode == "complete" or not has(query.frame, "EventTimeWatermark"):
+        return False
+    if place is None or not place.names("state"):
         return False
     with at_hand(place) as logs:
         return drain.drained(logs) is None
@@ -146,7 +147,5 @@ def plan_last_batch(logs: Logs, place: Place | None) -> None:
     # If the checkpoint is on another file system, the plan is in a local copy so far:
     # write it there, too.
     if place is not None and place.folder is None:
-        place.write(
-            f"offsets/{number}",
-            (logs.root / "offsets" / str(number)).read_text("utf-8"),
-        )
+        plan = (logs.root / "offsets" / str(number)).read_text("utf-8")
+        place.write(f"offsets/{number}", plan)

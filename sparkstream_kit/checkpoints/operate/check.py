@@ -82,10 +82,9 @@ def checkpoint(path: str | Path) -> Path:
             f"no checkpoint {path}; give the folder that the query was started with"
         )
     if not any((root / name).exists() for name in ("metadata", "offsets", "commits")):
-        inside = " or ".join(
-            str(each.parent) for each in sorted(root.glob("*/metadata"))
-        )
-        fix = inside and f"; give {inside}"
+        fix = ""
+        if inside := [str(file.parent) for file in sorted(root.glob("*/metadata"))]:
+            fix = f"; give {' or '.join(inside)}"
         raise InvalidInputError(
             f"{path} is no checkpoint (no metadata, offsets or commits in it){fix}"
         )
@@ -121,14 +120,13 @@ def check(path: str | Path) -> list[Problem]:
     """
     arguments.check(check, locals())
     logs = Logs(checkpoint(path))
-    found: dict[Path, Problem] = {}
-    errors = list(_restart(logs))
-    way_out = _way_out(logs) if errors else ""
-    for error in (*errors, *gone(logs)):
-        found.setdefault(
-            error.file, Problem(error.file, error.what, error.fix or way_out)
-        )
-    return list(found.values())
+    damaged = list(_restart(logs))
+    way_out = _way_out(logs) if damaged else ""
+    problems: dict[Path, Problem] = {}
+    for error in (*damaged, *gone(logs)):
+        problem = Problem(error.file, error.what, error.fix or way_out)
+        problems.setdefault(error.file, problem)
+    return list(problems.values())
 
 
 def damage(logs: Logs) -> str | None:
@@ -147,15 +145,14 @@ def damage(logs: Logs) -> str | None:
     with suppress(InvalidInputError):
         # A changed file can make other files look missing, so a wrong checksum comes
         # first.
-        if error := next(_restart(logs), None):
-            fix = (
-                error.fix
-                or f"{_way_out(logs)}; all that is wrong: {parts.command('check', root)}"
-            )
-            return (
-                f"checkpoint {root} is damaged: {error.file.relative_to(root)}"
-                f" {error.what}; {fix}"
-            )
+        error = next(_restart(logs), None)
+        if error is not None:
+            file = error.file.relative_to(root)
+            fix = error.fix
+            if not fix:
+                every_problem = parts.command("check", root)
+                fix = f"{_way_out(logs)}; all that is wrong: {every_problem}"
+            return f"checkpoint {root} is damaged: {file} {error.what}; {fix}"
     return None
 
 
@@ -183,14 +180,13 @@ def unreadable(logs: Logs, cause: str) -> str | None:
         >>> unreadable(Logs(Path("ckpt")), "division by zero")
     """
     root = logs.root
-    in_part = READ_IN_PART in cause
-    if (
-        not in_part
-        and not _STATE.search(cause)
-        and not re.search(_FILE.format(re.escape(str(root))), cause)
-    ):
+    unreadable_file = _FILE.format(re.escape(str(root)))
+    if READ_IN_PART in cause:
+        what = _IN_PART
+    elif _STATE.search(cause) or re.search(unreadable_file, cause):
+        what = "Spark cannot read it"
+    else:
         return None
-    what = _IN_PART if in_part else "Spark cannot read it"
     return f"checkpoint {root} is damaged: {what}; {_way_out(logs, before=logs.done)}"
 
 
@@ -207,11 +203,11 @@ def _whole(logs: Logs, reader: Callable[[Path], _T], file: Path) -> _T:
         DamagedError, InvalidInputError: as for `Logs.read`; or the file differs from
             its checksum.
     """
-    found = logs.read(reader, file)
+    content = logs.read(reader, file)
     if _differs(file):
         fix = f"delete .{file.name}.crc, its checksum, if that was meant"
         raise DamagedError(file, f"was changed after Spark wrote it ({fix})")
-    return found
+    return content
 
 
 def _differs(file: Path) -> bool:
@@ -229,13 +225,15 @@ def _differs(file: Path) -> bool:
     step = int.from_bytes(sums[4:8], "big")
     if sums[:4] != b"crc\0" or not step:
         return False
-    pieces = (data[at : at + step] for at in range(0, len(data), step))
-    return sums[8:] != b"".join(
-        zlib.crc32(piece).to_bytes(4, "big") for piece in pieces
-    )
+    checksums = b""
+    for start in range(0, len(data), step):
+        checksum = zlib.crc32(data[start : start + step])
+        checksums += checksum.to_bytes(4, "big")
+    return sums[8:] != checksums
 
 
 def _way_out(logs: Logs, before: int | None = None) -> str:
+    """Return how to repair a checkpoint, by a backup or a rewind to a batch before `before`."""
     batch = newest_whole(logs, before)
     if batch is None:
         return "restore it from a backup, or start anew on another checkpoint"
@@ -252,10 +250,11 @@ def newest_whole(logs: Logs, before: int | None = None) -> int | None:
         logs: the logs of the checkpoint.
         before: consider only batches with a smaller number.
     """
-    batches = (
-        n for n in reversed(logs.entries("commits")) if before is None or n < before
-    )
-    return next((n for n in batches if obstacle(logs, n) is None), None)
+    for batch in reversed(logs.entries("commits")):
+        is_allowed = before is None or batch < before
+        if is_allowed and obstacle(logs, batch) is None:
+            return batch
+    return None
 
 
 def obstacle(logs: Logs, batch: int) -> InvalidInputError | None:
@@ -274,12 +273,10 @@ def obstacle(logs: Logs, batch: int) -> InvalidInputError | None:
 
 def pending(logs: Logs, batch: int) -> list[Input]:
     """Return what `Logs.pending` does; nothing if a file of the logs differs from its checksum."""
-    files = (
-        file
-        for log in logs.until_planned
-        for file in logs.entries(f"sources/{log}").values()
-    )
-    return [] if any(map(_differs, files)) else logs.pending(batch)
+    for log in logs.until_planned:
+        if any(map(_differs, logs.entries(f"sources/{log}").values())):
+            return []
+    return logs.pending(batch)
 
 
 def following(logs: Logs, batch: int) -> Plan | None:
@@ -299,11 +296,11 @@ def _whole_plan(logs: Logs, batch: int) -> Plan:
         DamagedError: the plan or one of the log files is missing, damaged or differs
             from its checksum.
     """
-    found = _whole(logs, parts.plan, logs.root / "offsets" / str(batch))
-    for log, until in logs.read_by(found).items():
+    plan = _whole(logs, parts.plan, logs.root / "offsets" / str(batch))
+    for log, until in logs.read_by(plan).items():
         for file in logs.files(log, until):
             _whole(logs, log_file, file)
-    return found
+    return plan
 
 
 _SCHEMAS = (
@@ -335,7 +332,9 @@ class State:
     partitions: int
 
     def __str__(self) -> str:
-        stores = f"{len(self.stores)} stores, " if len(self.stores) > 1 else ""
+        stores = ""
+        if len(self.stores) > 1:
+            stores = f"{len(self.stores)} stores, "
         return (
             f"{self.operator}, {stores}{count(self.partitions, 'partition')},"
             f" {self.provider}"
@@ -345,38 +344,38 @@ class State:
 def states(logs: Logs) -> list[State]:
     """Return the stateful operators of a query; one whose metadata is lost is named `unknown`."""
     plan = logs.last_plan
-    provider = (
-        plan.conf.get(STATE_STORE, "unknown").rpartition(".")[2] if plan else "unknown"
-    )
+    provider = "unknown"
+    if plan is not None:
+        # Such as `org.apache.spark.….HDFSBackedStateStoreProvider`
+        class_name = plan.conf.get(STATE_STORE, "unknown").rpartition(".")[2]
+        provider = class_name.removesuffix("StateStoreProvider")
     folders = logs.entries("state").values()
-    return [
-        _state(logs, folder, provider.removesuffix("StateStoreProvider"))
-        for folder in folders
-    ]
+    return [_state(logs, folder, provider) for folder in folders]
 
 
 def _state(logs: Logs, folder: Path, provider: str) -> State:
-    described = list(parts.numbered(folder / "_metadata" / "v2").values())
-    file = described[-1] if described else folder / "_metadata" / "metadata"
+    """Return what is known of one stateful operator, whose state is in a folder."""
+    versions = parts.numbered(folder / "_metadata" / "v2")
+    file = folder / "_metadata" / "metadata"
+    if versions:
+        file = versions[max(versions)]
     # Count the partitions that have a folder. The metadata does not tell: Spark writes
     # the value of `spark.sql.shuffle.partitions` for every operator, also for one that
     # has all rows in one partition.
     partitions = max(parts.numbered(folder), default=0) + 1
     try:
         with parts.reading(file):
-            found = logs.read(_described, file)
-            name = str(found["operatorInfo"]["operatorName"])
-            stores = tuple(str(store["storeName"]) for store in found["stateStoreInfo"])
-            return State(folder, name, stores, provider, partitions)
+            described = logs.read(_described, file)
+            name = str(described["operatorInfo"]["operatorName"])
+            stores = [str(store["storeName"]) for store in described["stateStoreInfo"]]
     except DamagedError:
         # no error: Spark runs without the metadata, so guess from the folders
-        names = {
-            path.name
-            for path in folder.glob("[0-9]*/*")
-            if path.is_dir() and path.name[0] not in "_S"
-        }
-        stores = tuple(sorted(names)) or ("default",)
-        return State(folder, "unknown", stores, provider, partitions)
+        name = "unknown"
+        folders = {path.name for path in folder.glob("[0-9]*/*") if path.is_dir()}
+        stores = sorted(store for store in folders if store[0] not in "_S")
+        if not stores:
+            stores = ["default"]
+    return State(folder, name, tuple(stores), provider, partitions)
 
 
 def _described(file: Path) -> Any:
@@ -403,33 +402,48 @@ def _lost_state(logs: Logs, version: int) -> Iterator[DamagedError]:
     for state in states(logs):
         of_partition = dict(enumerate(ids.get(state.folder.name, ())))
         for partition, store in product(range(state.partitions), state.stores):
-            folder = (
-                state.folder / str(partition) / ("" if store == "default" else store)
-            )
+            folder = state.folder / str(partition)
+            if store != "default":
+                folder = folder / store
             if missing := _missing(folder, version, of_partition.get(partition, ())):
                 yield missing
-        for file in (
-            file for pattern in _SCHEMAS for file in state.folder.glob(pattern)
-        ):
-            # Spark's own error does not name the file. A schema ends with the JSON of a
-            # struct.
-            data = b"" if file.is_dir() else file.read_bytes()
-            if not data or (file.name == "schema" and not data.endswith(b"]}")):
-                yield DamagedError(file)
+        yield from _cut_off_schemas(state)
     for folder in logs.root.glob("state/*/_metadata/v2"):
-        file = max(parts.numbered(folder).items(), default=(0, folder / "0"))[1]
-        try:
-            text = json.dumps(logs.read(_described, file), ensure_ascii=False)
-        except DamagedError as err:
-            yield err
-            continue
-        # Spark stores the absolute paths of the schema files, which are wrong after a
-        # move or a plain copy.
-        paths = re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', text)
-        if absent := next((path for path in paths if not Path(path).exists()), None):
-            fix = "a folder that was moved or copied by hand becomes whole by a copy: "
-            fix += f"{parts.command('clone', logs.root)} COPY"
-            yield DamagedError(file, f"names {absent}, which does not exist", fix)
+        yield from _wrong_metadata(logs, folder)
+
+
+def _cut_off_schemas(state: State) -> Iterator[DamagedError]:
+    """Yield the files with the schema of a state that are empty or cut off.
+
+    Spark's own error does not name such a file.
+    """
+    for pattern in _SCHEMAS:
+        for file in state.folder.glob(pattern):
+            data = b"" if file.is_dir() else file.read_bytes()
+            # A schema ends with the JSON of a struct.
+            is_cut_off = file.name == "schema" and not data.endswith(b"]}")
+            if not data or is_cut_off:
+                yield DamagedError(file)
+
+
+def _wrong_metadata(logs: Logs, folder: Path) -> Iterator[DamagedError]:
+    """Yield the newest metadata of transformWithState if it is damaged or names a missing file.
+
+    Spark stores the absolute paths of the schema files, which are wrong after a move or
+    a plain copy.
+    """
+    file = max(parts.numbered(folder).items(), default=(0, folder / "0"))[1]
+    try:
+        text = json.dumps(logs.read(_described, file), ensure_ascii=False)
+    except DamagedError as err:
+        yield err
+        return
+    for path in re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', text):
+        if not Path(path).exists():
+            copying = f"{parts.command('clone', logs.root)} COPY"
+            fix = f"a folder that was moved or copied by hand becomes whole by a copy: {copying}"
+            yield DamagedError(file, f"names {path}, which does not exist", fix)
+            return
 
 
 def _missing(folder: Path, version: int, ids: Collection[str]) -> DamagedError | None:
@@ -444,32 +458,50 @@ def _missing(folder: Path, version: int, ids: Collection[str]) -> DamagedError |
         ids: the ids that the file of `version` may have in its name, in state format
             v2; else empty.
     """
-    found: dict[int, set[str]] = {}
-    for path in folder.iterdir() if folder.is_dir() else ():
-        match = STATE_FILE.fullmatch(path.name)
-        # In format v2 the files of interrupted batches stay beside the right ones.
-        # `ids` names the right file of the newest version. The right files of earlier
-        # versions are named only in a compressed line of that file, so any file of an
-        # earlier version is accepted.
-        if (
-            match
-            and path.suffix != ".crc"
-            and (int(match[1]) != version or not ids or match[2] in ids)
-        ):
-            found.setdefault(int(match[1]), set()).add(match[3])
+    kinds = _kinds_of_files(folder, version, ids)
     for number in range(version, 0, -1):
-        kinds = found.get(number, set())
-        if not kinds:
-            used = {kind for each in found.values() for kind in each} or {"delta"}
-            kind = next(
-                kind
-                for kind in ("delta", "changelog", "zip", "snapshot")
-                if kind in used
-            )
-            return DamagedError(
-                folder / f"{number}{'_*' if ids else ''}.{kind}", "is missing"
-            )
+        if number not in kinds:
+            name = f"{number}_*" if ids else str(number)
+            return DamagedError(folder / f"{name}.{_usual_kind(kinds)}", "is missing")
         # Such a file holds a whole version, the others hold changes
-        if kinds & {"snapshot", "zip"}:
+        if kinds[number] & {"snapshot", "zip"}:
             break
     return None
+
+
+def _kinds_of_files(
+    folder: Path, version: int, ids: Collection[str]
+) -> dict[int, set[str]]:
+    """Return for each version of one state store what its files are: `delta`, `zip` and so on.
+
+    In format v2 the files of interrupted batches stay beside the right ones. `ids`
+    names the right file of the newest version. The right files of earlier versions are
+    named only in a compressed line of that file, so any file of an earlier version is
+    accepted.
+
+    Args:
+        folder: the folder of the store's files.
+        version: the newest version.
+        ids: as for `_missing`.
+    """
+    kinds: dict[int, set[str]] = {}
+    if not folder.is_dir():
+        return kinds
+    for path in folder.iterdir():
+        match = STATE_FILE.fullmatch(path.name)
+        if not match or path.suffix == ".crc":
+            continue
+        number = int(match[1])
+        if number == version and ids and match[2] not in ids:
+            continue  # of an interrupted batch
+        kinds.setdefault(number, set()).add(match[3])
+    return kinds
+
+
+def _usual_kind(kinds: dict[int, set[str]]) -> str:
+    """Return the kind of file that a store has for most versions, for the name of a missing one."""
+    used = set().union(*kinds.values())
+    for kind in ("delta", "changelog", "zip", "snapshot"):
+        if kind in used:
+            return kind
+    return "delta"

@@ -69,18 +69,13 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
     temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
     try:
         check_unused(root)
-        # As of a mounted backup
+        # A backup that is mounted read-only cannot be locked
         with alone(root) if os.access(root, os.W_OK) else nullcontext():
             # Remove what a killed `clone` left: in a container the next process may
             # have the same pid.
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.copytree(root, temporary, ignore=partial(_left_out, root))
-        for folder in (
-            temporary,
-            *(each for each in temporary.rglob("*") if each.is_dir()),
-        ):
-            # Those of a backup may not be written
-            folder.chmod(folder.stat().st_mode | 0o200)
+        _make_writable(temporary)
         point_at(temporary, copy)
         if new_id:
             logs.replace(temporary / "metadata", json.dumps({"id": str(uuid.uuid4())}))
@@ -102,13 +97,20 @@ def copied_from(root: Path) -> list[Path]:
     if not file.exists():
         return []
     origins = [Path(line) for line in file.read_text("utf-8").splitlines()]
-    there = [
-        each
-        for each in origins
-        if (each / "metadata").exists() and not each.samefile(root)
+    existing = [
+        origin
+        for origin in origins
+        if (origin / "metadata").exists() and not origin.samefile(root)
     ]
     own = logs.query_id(root / "metadata")
-    return [each for each in there if logs.query_id(each / "metadata") == own]
+    return [path for path in existing if logs.query_id(path / "metadata") == own]
+
+
+def _make_writable(copy: Path) -> None:
+    """Let the owner write to all folders of a copy; those of a backup may not allow it."""
+    folders = [path for path in copy.rglob("*") if path.is_dir()]
+    for folder in (copy, *folders):
+        folder.chmod(folder.stat().st_mode | 0o200)
 
 
 def _left_out(root: Path, folder: str, names: list[str]) -> list[str]:
@@ -133,8 +135,9 @@ def point_at(written: Path, copy: Path) -> None:
         copy: the folder to which the copy will be renamed.
     """
     for file in written.glob("state/*/_metadata/v2/[0-9]*"):
-        here = copy / file.parents[2].relative_to(written)
+        state = copy / file.parents[2].relative_to(written)
+        # Around each `file:/old/ckpt/state/0` in `"file:/old/ckpt/state/0/_stateSchema/x"`
         parts = re.split(
             r'(?<=")file:/[^"]*(?=/_stateSchema/)', file.read_text("utf-8")
         )
-        logs.replace(file, f"file:{here}".join(parts))
+        logs.replace(file, f"file:{state}".join(parts))

@@ -76,6 +76,12 @@ _BUILD = {
     "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false"
 }
 
+_SAME_STATE = (
+    "query %s keeps the same state as that of checkpoint %s. Filters, durations and"
+    " UDFs are not compared: continues= is needed only if one of them has changed and"
+    " must apply to the rows that were read before"
+)
+
 
 def evolve(
     changed: Query,
@@ -114,14 +120,6 @@ def evolve(
             or no longer exists; the rows in the target would not fit the new ones; or a
             batch of the build failed.
     """
-
-    def check_sink(*, makes: bool) -> None:
-        # The opening is not ended: only the real start may take a new epoch.
-        opening = opens(makes=makes)
-        opening.know({"begins": _begins(logs.noted, targets, logs.done + 1)})
-        begun(sink, changed.frame, old, opening)
-        check_mode(changed.frame, changed.mode)
-
     if new is None:
         raise InvalidInputError(
             "start(): continues= needs a new checkpoint; give checkpoint='folder'"
@@ -136,28 +134,23 @@ def evolve(
     if _is_made(new, new.folder, old.folder):
         return ()
     logs = Logs(checkpoint(old.folder))
-    targets = [*map(str, sink.writes_to)]
+    targets = [str(target) for target in sink.writes_to]
     held = lock(changed.spark, old, changed.name, dry_run=dry_run)
     try:
         with changed.in_force():
-            check_sink(makes=False)
+            _check_sink(changed, sink, old, logs, opens(makes=False))
             build, differs = _checked(changed, targets, logs, new.folder)
         if not differs:
-            _log.warning(
-                "query %s keeps the same state as that of checkpoint %s. Filters,"
-                " durations and UDFs are not compared: continues= is needed only if one"
-                " of them has changed and must apply to the rows that were read before",
-                changed.name,
-                old,
-            )
+            _log.warning(_SAME_STATE, changed.name, old)
         if not dry_run:
             with changed.in_force():
                 # The sink may restore a plan that the old checkpoint has lost
-                check_sink(makes=True)
+                _check_sink(changed, sink, old, logs, opens(makes=True))
             logs.again()
             build.make(new.folder)
-        stands = ("continues", f"{old}, after batch {logs.done}")
-        return (stands, *(("change", what) for what in differs), ("build", str(build)))
+        changes = [("change", difference) for difference in differs]
+        continued_at = f"{old}, after batch {logs.done}"
+        return (("continues", continued_at), *changes, ("build", str(build)))
     except replay.Unreadable as err:
         raise InvalidInputError(
             f"checkpoint {logs.root} cannot be continued by a changed query: {err};"
@@ -166,6 +159,19 @@ def evolve(
     finally:
         if held is not None:
             held.release()
+
+
+def _check_sink(
+    changed: Query, sink: Sink, old: Place, logs: Logs, opening: Opening
+) -> None:
+    """Check that the sink takes the changed query; its targets stay those of the old one.
+
+    The opening is not ended: only the real start may take a new epoch.
+    """
+    targets = [str(target) for target in sink.writes_to]
+    opening.know({"begins": _begins(logs.noted, targets, logs.done + 1)})
+    begun(sink, changed.frame, old, opening)
+    check_mode(changed.frame, changed.mode)
 
 
 def _is_made(new: Place, root: Path, old: Path) -> bool:
@@ -180,25 +186,28 @@ def _is_made(new: Place, root: Path, old: Path) -> bool:
         raise InvalidInputError(
             f"start(): continues={new} is the checkpoint itself; give a new folder"
         )
-    if (root / "metadata").exists():
-        if (old / "metadata").exists() and query_id(root / "metadata") != query_id(
-            old / "metadata"
-        ):
+    if not (root / "metadata").exists():
+        if root.is_file() or _has_other_files(root):
+            raise InvalidInputError(
+                f"checkpoint {new} is a folder with other files; give a new folder"
+            )
+        return False
+    if (old / "metadata").exists():
+        if query_id(root / "metadata") != query_id(old / "metadata"):
             raise InvalidInputError(
                 f"checkpoint {new} is of another query than {old}, which it is to"
                 " continue; give a new folder"
             )
-        if (old / "metadata").exists() and not (old / CONTINUED).exists():
+        if not (old / CONTINUED).exists():
             stale = f"checkpoint {old} was taken up again after {new} was built from it"
             raise InvalidInputError(f"{stale}; remove {new}, and it is built anew")
-        return True
-    if root.is_file() or any(
-        file.is_file() and file != root / KIT / "lock" for file in root.rglob("*")
-    ):
-        raise InvalidInputError(
-            f"checkpoint {new} is a folder with other files; give a new folder"
-        )
-    return False
+    return True
+
+
+def _has_other_files(root: Path) -> bool:
+    """Return whether a folder has more in it than the lock file of a refused start."""
+    lock_file = root / KIT / "lock"
+    return any(file.is_file() and file != lock_file for file in root.rglob("*"))
 
 
 def _checked(
@@ -209,13 +218,8 @@ def _checked(
     Raises:
         InvalidInputError: the old checkpoint cannot be continued by the changed query.
     """
+    _check_old(logs, new)
     last = logs.done
-    if over := damage(logs) or drained(logs) or continued(logs, by=new):
-        raise InvalidInputError(over)
-    if last < 0:
-        raise replay.Unreadable("it has no committed batch")
-    if is_being_drained(logs):
-        raise replay.Unreadable("it was cut off while it wrote its last windows")
     kept = logs.note or {}
     ends = replay.ends_of(logs, last)
     moves = replay.moves_of(changed, logs, ends)
@@ -225,17 +229,48 @@ def _checked(
     differs += _settings(changed, logs, kept.get("mode", changed.mode))
     batches: list[Ends] = []
     pieces: list[Piece] = []
-    if note["fingerprint"]:
-        for each in changed.inputs:
-            pieces += replay.pieces_of(changed, logs, each, ends[each.log], moves)
-        full = 1.0
-        room = last + 1 - (logs.plan(last).watermark > 0)
-        while len(batches := replay.in_batches(pieces, full)) > room:
-            full *= 2
-    note |= {"topics": kept["topics"]} if "topics" in kept else {}
+    if note["fingerprint"]:  # the query keeps a state
+        for source in changed.inputs:
+            pieces += replay.pieces_of(changed, logs, source, ends[source.log], moves)
+        batches = _in_batches(logs, pieces)
+    if "topics" in kept:
+        note["topics"] = kept["topics"]
     note["targets"] = [*targets]
     note["begins"] = _begins(kept, targets, last + 1)
     return Build(changed, logs, batches, note, replay.amounts(pieces), moves), differs
+
+
+def _check_old(logs: Logs, new: Path) -> None:
+    """Refuse an old checkpoint that no query can continue.
+
+    Raises:
+        InvalidInputError: it is damaged, drained, or continued by a checkpoint other
+            than `new`.
+        Unreadable: it has no committed batch, or is in the middle of a drain.
+    """
+    if refusal := damage(logs) or drained(logs) or continued(logs, by=new):
+        raise InvalidInputError(refusal)
+    if logs.done < 0:
+        raise replay.Unreadable("it has no committed batch")
+    if is_being_drained(logs):
+        raise replay.Unreadable("it was cut off while it wrote its last windows")
+
+
+def _in_batches(logs: Logs, pieces: Sequence[Piece]) -> list[Ends]:
+    """Group pieces into the batches of the build: no more than the old query had.
+
+    Where it had fewer than batches of the usual size, the batches are larger. If it has
+    a watermark, one of its batch numbers is left for the batch that sets it.
+    """
+    most = logs.done + 1
+    if logs.plan(logs.done).watermark > 0:
+        most -= 1
+    full = 1.0
+    batches = replay.in_batches(pieces, full)
+    while len(batches) > most:
+        full *= 2
+        batches = replay.in_batches(pieces, full)
+    return batches
 
 
 def _settings(changed: Query, logs: Logs, mode: str) -> list[str]:
@@ -246,15 +281,15 @@ def _settings(changed: Query, logs: Logs, mode: str) -> list[str]:
         logs: the logs of the old checkpoint.
         mode: the mode of the query of the old checkpoint.
     """
-    found = []
-    plan = logs.plan(logs.done)
+    differs = []
+    kept = logs.plan(logs.done).conf
     for key, what in KEPT.items():
         now = changed.spark.conf.get(key)
-        if key in plan.conf and now != plan.conf[key]:
-            found.append(f"{what} {now} in place of {plan.conf[key]}")
+        if key in kept and now != kept[key]:
+            differs.append(f"{what} {now} in place of {kept[key]}")
     if mode != changed.mode:
-        found.append(f"mode {changed.mode} in place of {mode}")
-    return found
+        differs.append(f"mode {changed.mode} in place of {mode}")
+    return differs
 
 
 def _begins(
@@ -264,18 +299,20 @@ def _begins(
 
     Args:
         kept: the note of the old checkpoint. One that names no targets is of an earlier
-            version of the kit:
-            then the targets count as those of the old query.
+            version of the kit: then the targets count as those of the old query.
         targets: the targets of the changed query.
         following: the batch after the last one that the old query has committed.
     """
     former = kept.get("targets", targets)
     begins = {
-        each: number
-        for each, number in kept.get("begins", {}).items()
-        if each in targets
+        target: batch
+        for target, batch in kept.get("begins", {}).items()
+        if target in targets
     }
-    return begins | {each: following for each in targets if each not in former}
+    for target in targets:
+        if target not in former:
+            begins[target] = following
+    return begins
 
 
 def _check_target(
@@ -289,37 +326,45 @@ def _check_target(
     """
     kept = logs.note or {}
     same = {*kept.get("targets", targets)} & {*targets}
-    for first in copied_from(logs.root) if same else ():
-        raise InvalidInputError(
-            f"checkpoint {logs.root} is a copy of {first}, whose query writes to"
-            f" {min(same)}, too; give continues={str(first)!r}, or a new target; or"
-            f" remove {first}, if it is not used any more"
-        )
-    if changed.mode == "complete" or not same:
+    if not same:
         return
-    columns = [list(each) for each in changed.frame.dtypes]
-    now, before = (
-        _keys(each.get("fingerprint", "")) for each in (changed.described, kept)
-    )
-    what = None
-    if differs and now and before and now != before:
-        what = next(
-            (each for each in differs if each.startswith("groups by")), differs[0]
-        )
-    if kept.get("mode", changed.mode) != changed.mode:
-        what = (
-            f"has mode {changed.mode}; the checkpoint's query has mode {kept['mode']}"
-        )
-    elif kept.get("columns", columns) != columns:
-        what = (
-            f"has other columns than {', '.join(name for name, _ in kept['columns'])},"
-            " or of other types"
-        )
-    if what is not None:
+    if copies := copied_from(logs.root):
         raise InvalidInputError(
-            f"query {changed.name} {what}. The rows in {min(same)} stay, and would not"
-            " fit those to come; give it a new target"
+            f"checkpoint {logs.root} is a copy of {copies[0]}, whose query writes to"
+            f" {min(same)}, too; give continues={str(copies[0])!r}, or a new target; or"
+            f" remove {copies[0]}, if it is not used any more"
         )
+    if changed.mode == "complete":
+        return
+    if misfit := _misfit(changed, kept, differs):
+        raise InvalidInputError(
+            f"query {changed.name} {misfit}. The rows in {min(same)} stay, and would"
+            " not fit those to come; give it a new target"
+        )
+
+
+def _misfit(changed: Query, kept: dict[str, Any], differs: Sequence[str]) -> str | None:
+    """Return how the changed query's rows differ from those of the old one; None if they fit.
+
+    Args:
+        changed: the changed query.
+        kept: the note of the old checkpoint.
+        differs: a phrase for each difference of the queries.
+    """
+    mode = kept.get("mode", changed.mode)
+    if mode != changed.mode:
+        return f"has mode {changed.mode}; the checkpoint's query has mode {mode}"
+    columns = [list(name_and_type) for name_and_type in changed.frame.dtypes]
+    kept_columns = kept.get("columns", columns)
+    if kept_columns != columns:
+        names = ", ".join(name for name, _ in kept_columns)
+        return f"has other columns than {names}, or of other types"
+    now = _keys(changed.described.get("fingerprint", ""))
+    before = _keys(kept.get("fingerprint", ""))
+    if differs and now and before and now != before:
+        by_keys = [each for each in differs if each.startswith("groups by")]
+        return by_keys[0] if by_keys else differs[0]
+    return None
 
 
 class Build(NamedTuple):
@@ -371,17 +416,35 @@ class Build(NamedTuple):
 
     def _build(self, made: Logs) -> None:
         """Build the state up to the old query's last committed batch; plan the next, if any."""
-        last = self.old.done
         old = self.old
-        drops = (watermark := old.plan(last).watermark) > 0
-        following = old.commit(last)["nextBatchWatermarkMs"]
-        first = last + 1 - len(self.batches) - drops
-        if not self.batches:
+        last = old.done
+        watermark = old.plan(last).watermark
+        following_watermark = old.commit(last)["nextBatchWatermarkMs"]
+        if self.batches:
+            self._run_batches(made, watermark)
+        else:
             for number in range(max(last - 1, 0), last + 1):
                 self._plan(made, number, replay.ends_of(old, last), watermark)
             (made.root / "commits").mkdir()
             made.replace(made.root / "commits" / str(last), "v1\n{}")
-        elif first > 0:
+        self._set_following_watermark(made, following_watermark)
+        if old.planned > last:
+            ends = replay.ends_of(old, last + 1)
+            self._plan(made, last + 1, ends, old.plan(last + 1).watermark)
+        elif self.changed.mode == "complete":
+            # the planned batch writes the new query's whole result
+            plan_empty_batch(made.again(), following_watermark, builds=True)
+
+    def _run_batches(self, made: Logs, watermark: int) -> None:
+        """Run the batches of the build; the last has the number of the old query's last one.
+
+        Before them comes a batch that reads nothing, if a number is left for it. If the
+        old query has a watermark, one more batch, which reads nothing, sets it.
+        """
+        first = self.old.done + 1 - len(self.batches)
+        if watermark > 0:
+            first -= 1
+        if first > 0:
             self._plan(made, 0, {})
             self._run_planned(made)
             _renumber(made.root, first - 1)
@@ -389,23 +452,17 @@ class Build(NamedTuple):
             replay.say_batch(self.changed, number - first, len(self.batches))
             self._plan(made.again(), number, ends)
             self._run_planned(made)
-        if self.batches and drops:
+        if watermark > 0:
             plan_empty_batch(made.again(), watermark, builds=True)
             self._run_planned(made)
-        file = made.root / "commits" / str(last)
-        version, commit = versioned(file, "v1", "v2", "v3")[:2]
-        commit = json.dumps(json.loads(commit) | {"nextBatchWatermarkMs": following})
-        made.replace(file, f"{version}\n{commit}")
-        if old.planned > last:
-            self._plan(
-                made,
-                last + 1,
-                replay.ends_of(old, last + 1),
-                old.plan(last + 1).watermark,
-            )
-        elif self.changed.mode == "complete":
-            # the planned batch writes the new query's whole result
-            plan_empty_batch(made.again(), following, builds=True)
+
+    def _set_following_watermark(self, made: Logs, watermark: int) -> None:
+        """Note in the last commit of the build the watermark of the next batch."""
+        file = made.root / "commits" / str(self.old.done)
+        version, text = versioned(file, "v1", "v2", "v3")[:2]
+        commit = json.loads(text)
+        commit["nextBatchWatermarkMs"] = watermark
+        made.replace(file, f"{version}\n{json.dumps(commit)}")
 
     def _plan(self, made: Logs, number: int, ends: Ends, watermark: int = 0) -> None:
         replay.write_plan(self.changed, self.old, made, number, ends, watermark)
@@ -434,17 +491,18 @@ def _renumber(root: Path, number: int) -> None:
         root: the folder of the new checkpoint.
         number: the new number of the batch; 0 changes nothing.
     """
-    files = [file for log in ("offsets", "commits") for file in (root / log).iterdir()]
-    for file in files if number else ():
-        file.rename(file.with_name(file.name.replace("0", str(number))))
-    states = [
-        file for file in root.glob("state/**/*") if re.match(r"\.?1[._]", file.name)
-    ]
-    for file in states if number else ():
-        before, after = file.name.split("1", 1)
-        # The changes since the empty state are a whole state
-        after = after.replace(".delta", ".snapshot")
-        file.rename(file.with_name(f"{before}{number + 1}{after}"))
+    if number == 0:
+        return
+    for log in ("offsets", "commits"):
+        for file in [*(root / log).iterdir()]:
+            file.rename(file.with_name(file.name.replace("0", str(number))))
+    # Batch 0 has made version 1 of the state: `1.delta`, `1_ID.zip`, `.1.delta.crc`
+    for file in [*root.glob("state/**/*")]:
+        if re.match(r"\.?1[._]", file.name):
+            before, after = file.name.split("1", 1)
+            # The changes since the empty state are a whole state
+            after = after.replace(".delta", ".snapshot")
+            file.rename(file.with_name(f"{before}{number + 1}{after}"))
 
 
 def _keys(text: str) -> set[str]:
@@ -456,12 +514,15 @@ def _keys(text: str) -> set[str]:
         ['computes: upper(p) as k', 'groups by: k']
     """
     facts = text.split("\n")[1:]
-    by = [fact for fact in facts if fact.startswith("groups by: ")]
-    names = {name for fact in by for name in top_level(fact.partition(": ")[2])}
-    how = [fact for fact in facts if fact.rpartition(" AS ")[2] in names]
-    spans = [
+    grouped_by = [fact for fact in facts if fact.startswith("groups by: ")]
+    keys: set[str] = set()
+    for fact in grouped_by:
+        keys.update(top_level(fact.partition(": ")[2]))
+    key_values = [fact for fact in facts if fact.rpartition(" AS ")[2] in keys]
+    windows = [
         fact
         for fact in facts
         if re.match(r"computes: (windows of|session windows|the \w+ in) ", fact)
     ]
-    return {re.sub(r"#\d+", "", fact).lower() for fact in (*by, *how, *spans)}
+    about_keys = (*grouped_by, *key_values, *windows)
+    return {re.sub(r"#\d+", "", fact).lower() for fact in about_keys}

@@ -11,10 +11,9 @@ import json
 import os
 import re
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -34,7 +33,7 @@ from sparkstream_kit.checkpoints.trim import max_age, trimmed
 from sparkstream_kit.errors import InvalidInputError, count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from sparkstream_kit.checkpoints.logs import Input, Plan
 
@@ -76,24 +75,37 @@ class Found:
     bad: dict[str, int] | None = None
 
     def __str__(self) -> str:
+        """Return the report: a line with the batch or the reason, its targets, and bad rows."""
         bad = [
             f"  {count(rows, 'bad row')} in {folder}"
             for folder, rows in (self.bad or {}).items()
         ]
         if self.batch is None:
             return "\n".join([f"{self.what}: {self.why}", *bad])
-        at = f" since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
-        state = (
-            f"committed{at}"
-            if self.committed
-            else "not committed: a restart runs it again"
-        )
-        has = "written to" if self.committed else "each of these may have it or not:"
-        lines = [
-            f"{self.what}: batch {self.batch}, {state}",
-            *(f"  {has} {each}" for each in self.targets),
-        ]
-        return "\n".join([*lines, *bad])
+        if self.committed:
+            state = "committed"
+            if self.since is not None:
+                state += f" since {self.since:%Y-%m-%d %H:%M:%S} UTC"
+            has_it = "written to"
+        else:
+            state = "not committed: a restart runs it again"
+            has_it = "each of these may have it or not:"
+        targets = [f"  {has_it} {target}" for target in self.targets]
+        first = f"{self.what}: batch {self.batch}, {state}"
+        return "\n".join([first, *targets, *bad])
+
+
+@dataclass(frozen=True)
+class _NoBatch:
+    """Why there is no batch to name.
+
+    Attributes:
+        why: the reason, as text.
+        committed: whether a batch has read it and is committed, but is no longer kept.
+    """
+
+    why: str
+    committed: bool = False
 
 
 def find(path: str | Path, what: str, *, bad: str | Path | None = None) -> Found:
@@ -125,40 +137,52 @@ def find(path: str | Path, what: str, *, bad: str | Path | None = None) -> Found
     """
     check(find, locals())
     logs = Logs(checkpoint(path))
-    record = None
-    time = None
-    plain = file_system.plain(what)
-    names = (
-        {what} if plain is None else {os.path.abspath(plain), os.path.realpath(plain)}  # noqa: PTH100
-    )
-    if not os.path.exists(what):  # noqa: PTH110 - a text
-        record = _RECORD.fullmatch(what)
-        with suppress(ValueError):
-            time = datetime.fromisoformat(what)
-            time = time if time.tzinfo else time.replace(tzinfo=UTC)
-    if time is not None:
-        found: int | str = _at(logs, time)
-    elif record is not None:
-        found = _of_record(logs, record[1], record[2], int(record[3]))
-    else:
-        found = _of_file(logs, what, names)
-    # A record has this name in the column of `jobflags.lines`.
-    rows = (
-        None
-        if bad is None
-        else _bad(Path(bad), {*names, f"kafka:{what.replace(':', '/')}"})
-    )
-    if isinstance(found, str):
-        return Found(
-            what,
-            committed=found.startswith(("read by", "committed")),
-            why=found,
-            bad=rows,
-        )
-    since = logs.committed_at(found)
+    names = _names(what)
+    answer = _search(logs, what, names)
+    bad_rows = None
+    if bad is not None:
+        # A record has this name in the column of `jobflags.lines`.
+        record_name = f"kafka:{what.replace(':', '/')}"
+        bad_rows = _bad_rows(Path(bad), {*names, record_name})
+    if isinstance(answer, _NoBatch):
+        return Found(what, committed=answer.committed, why=answer.why, bad=bad_rows)
     return Found(
-        what, found, found <= logs.done, since, tuple(_targets(logs, found)), bad=rows
+        what,
+        batch=answer,
+        committed=answer <= logs.done,
+        since=logs.committed_at(answer),
+        targets=tuple(_targets(logs, answer)),
+        bad=bad_rows,
     )
+
+
+def _names(what: str) -> set[str]:
+    """Return the names under which a log may have a file: as given, or with and without links."""
+    plain = file_system.plain(what)
+    if plain is None:
+        return {what}
+    return {os.path.abspath(plain), os.path.realpath(plain)}  # noqa: PTH100
+
+
+def _search(logs: Logs, what: str, names: set[str]) -> int | _NoBatch:
+    """Return the batch of a file, a time or a record, by the form of the text."""
+    if not os.path.exists(what):  # noqa: PTH110 - a text
+        time = _time(what)
+        if time is not None:
+            return _at(logs, time)
+        if record := _RECORD.fullmatch(what):
+            topic, partition, offset = record.groups()
+            return _of_record(logs, topic, partition, int(offset))
+    return _of_file(logs, what, names)
+
+
+def _time(text: str) -> datetime | None:
+    """Return a time that is given as text, in UTC if it has no offset; None for any other text."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 _EARLIER = (
@@ -166,56 +190,73 @@ _EARLIER = (
 )
 
 
-def _batch(logs: Logs, has_read: Callable[[Plan], bool]) -> int | str:
+def _first_batch(logs: Logs, has_read: Callable[[Plan], bool]) -> int | _NoBatch:
     """Return the first batch at whose end something has been read, or why it is not known."""
     plans = kept_plans(logs)
     for number, plan in plans.items():
         if has_read(plan):
-            return (
-                _EARLIER.format(number) if number and number == min(plans) else number
-            )
-    return "not read yet"
+            is_oldest = number == min(plans)
+            if is_oldest and number > 0:
+                return _NoBatch(_EARLIER.format(number), committed=True)
+            return number
+    return _NoBatch("not read yet")
 
 
 def kept_plans(logs: Logs) -> dict[int, Plan]:
     """Return the kept plans by number; a running query removes the first ones meanwhile."""
-    found = {}
+    plans = {}
     for number, file in logs.again().entries("offsets").items():
         try:
-            found[number] = logs.plan(number)
+            plans[number] = logs.plan(number)
         except DamagedError:
             if file.exists():
                 raise
-    return found
+    return plans
 
 
 def every_input(logs: Logs, log: str, until: int) -> list[Input]:
     """Return every file that a source read up to an entry of its log, even if taken out."""
-    past = (each for file in trimmed(logs.root, log) for each in log_file(file))
+    trimmed_files = trimmed(logs.root, log)
+    present = logs.inputs(log, until=until)
+    past: list[Input] = []
+    for file in trimmed_files:
+        past += log_file(file)
     # After a crash some are in both
-    found = dict.fromkeys(chain(past, logs.inputs(log, until=until)))
-    return sorted(found, key=lambda each: each.entry)
+    inputs = dict.fromkeys([*past, *present])
+    return sorted(inputs, key=lambda each: each.entry)
 
 
-def _of_file(logs: Logs, what: str, names: set[str]) -> int | str:
+def _of_file(logs: Logs, what: str, names: set[str]) -> int | _NoBatch:
     """Return the batch that read a file, or why none did; a log may have any of its names."""
-    plain = file_system.plain(what)
     folders = set()
     newest = 0
-    for log, until in logs.until_planned.items():
-        for each in every_input(
-            logs, log, max((until, *logs.entries(f"sources/{log}")))
-        ):
-            name = each.path or each.uri
+    for log, planned in logs.until_planned.items():
+        until = max((planned, *logs.entries(f"sources/{log}")))
+        for file in every_input(logs, log, until):
+            name = file.path or file.uri
             if name in names:
-                return _batch(
-                    logs,
-                    lambda plan: logs.read_by(plan).get(log, -1) >= each.entry,  # noqa: B023 - called at once
-                )
+                return _first_batch(logs, partial(_has_read, logs, log, file.entry))
             folders.add(name.rpartition("/")[0])
-            newest = max(newest, each.time)
+            newest = max(newest, file.time)
+    return _NoBatch(_why_not_read(what, names, folders, newest))
+
+
+def _has_read(logs: Logs, log: str, entry: int, plan: Plan) -> bool:
+    """Return whether an entry of a source's log has been read at the end of a batch."""
+    return logs.read_by(plan).get(log, -1) >= entry
+
+
+def _why_not_read(what: str, names: set[str], folders: set[str], newest: int) -> str:
+    """Return why the query has not read a file.
+
+    Args:
+        what: the file, as it was given.
+        names: the names that a log may have for it.
+        folders: the folders of the files that the query has read.
+        newest: the time of the newest of them, in milliseconds since 1970.
+    """
+    plain = file_system.plain(what)
     file = Path(plain or what)
-    above = {str(each) for name in names for each in Path(name).parents}
     if plain is not None and not file.exists():
         why = "not read, and there is no such file"
         # A word such as `yesterday`, which names no file
@@ -230,7 +271,10 @@ def _of_file(logs: Logs, what: str, names: set[str]) -> int | str:
             "not read: Spark passes over names that begin with _ or . or end with"
             " ._COPYING_; rename it"
         )
-    if not folders & above:
+    above: set[str] = set()
+    for name in names:
+        above.update(map(str, Path(name).parents))
+    if folders.isdisjoint(above):
         return (
             f"not read: the query reads {min(folders, default='nothing')}, and nothing"
             f" of {file.parent}"
@@ -246,75 +290,74 @@ def _of_file(logs: Logs, what: str, names: set[str]) -> int | str:
     )
 
 
-def _of_record(logs: Logs, topic: str, partition: str, offset: int) -> int | str:
+def _of_record(logs: Logs, topic: str, partition: str, offset: int) -> int | _NoBatch:
     """Return the batch that read a record of Kafka, or why there is none."""
 
-    def end(plan: Plan) -> int:
-        return max(
-            (_ends(each).get(topic, {}).get(partition, -1) for each in plan.offsets),
-            default=-1,
-        )
+    def end_of(offsets: Iterable[str | None]) -> int:
+        ends = [_ends(text).get(topic, {}).get(partition, -1) for text in offsets]
+        return max(ends, default=-1)
 
     last = logs.last_plan
-    if last is None or end(last) < 0:
-        return (
+    if last is None or end_of(last.offsets) < 0:
+        return _NoBatch(
             f"not read: the query has read nothing of partition {partition} of topic"
             f" {topic}"
         )
-    logged = [logs.begun(log) for log in logs.sources if not logs.is_of_files(log)]
-    if offset < max(
-        (_ends(text).get(topic, {}).get(partition, -1) for text in logged), default=-1
-    ):
-        return "not read: the query began after it"
-    return _batch(logs, lambda plan: end(plan) > offset)
+    begin = end_of(logs.begun(log) for log in logs.sources if not logs.is_of_files(log))
+    if offset < begin:
+        return _NoBatch("not read: the query began after it")
+    return _first_batch(logs, lambda plan: end_of(plan.offsets) > offset)
 
 
 def _ends(offset: str | None) -> dict[str, dict[str, int]]:
     """Return a source's offsets by topic and partition; empty if the source is not Kafka."""
-    with suppress(ValueError):
-        found = json.loads(offset or "{}")
-        if isinstance(found, dict) and all(
-            isinstance(each, dict) for each in found.values()
-        ):
-            return found
-    return {}
+    try:
+        value = json.loads(offset or "{}")
+    except ValueError:
+        return {}
+    if not isinstance(value, dict):
+        return {}
+    is_by_topic = all(isinstance(part, dict) for part in value.values())
+    return value if is_by_topic else {}
 
 
-def _at(logs: Logs, at: datetime) -> int | str:
+def _at(logs: Logs, time: datetime) -> int | _NoBatch:
     """Return the batch that was committed first at a time or after it."""
     commits = logs.entries("commits")
     plans = kept_plans(logs)
     for number in commits:
         committed = logs.committed_at(number)
-        following = plans.get(number + 1)
-        if committed is None and (
-            following is None or following.time >= at.timestamp() * 1000
-        ):
-            return (
-                f"not known: the files of batch {number} have other times than its"
-                " commit, as in a copy; cp -a keeps their times"
-            )
-        if committed is not None and committed >= at:
-            if number and number == min(commits):
-                return (
+        if committed is None:
+            following = plans.get(number + 1)
+            if following is None or following.time >= time.timestamp() * 1000:
+                return _NoBatch(
+                    f"not known: the files of batch {number} have other times than its"
+                    " commit, as in a copy; cp -a keeps their times"
+                )
+        elif committed >= time:
+            is_oldest = number == min(commits)
+            if is_oldest and number > 0:
+                return _NoBatch(
                     f"committed after it: batch {number} or an earlier one, of which no"
-                    " commit is kept"
+                    " commit is kept",
+                    committed=True,
                 )
             return number
-    return "no batch was committed after it"
+    return _NoBatch("no batch was committed after it")
 
 
 def _targets(logs: Logs, batch: int) -> Iterator[str]:
     """Yield a batch's targets; for `sinks.by_value` also each value with this batch noted."""
     yield from logs.noted.get("targets", ())
     for file in sorted((logs.root / KIT / "values").glob("*")):
-        if file.suffix != ".driver":
-            for value, *batches in json.loads(file.read_text("utf-8")):
-                if batch in batches:
-                    yield f"{unquote(file.name)} {value}"
+        if file.suffix == ".driver":
+            continue
+        for value, *batches in json.loads(file.read_text("utf-8")):
+            if batch in batches:
+                yield f"{unquote(file.name)} {value}"
 
 
-def _bad(root: Path, names: set[str]) -> dict[str, int]:
+def _bad_rows(root: Path, names: set[str]) -> dict[str, int]:
     """Return how many rows with one of the names each folder below the folder of bad rows has."""
     if not root.is_dir():
         raise InvalidInputError(
@@ -322,17 +365,20 @@ def _bad(root: Path, names: set[str]) -> dict[str, int]:
         )
     # Spark's file sink lists its files; those of a driver that was killed are not in
     # its log.
-    logs = [
-        line
-        for log in numbered(root / "_spark_metadata").values()
-        for line in log_lines(log)
-    ]
-    listed = {json.loads(line)["path"].rpartition("/")[2] for line in logs}
-    found = Counter[str]()
-    for each in file_system.below(str(root)):
-        if each.name in listed if listed else not file_system.is_hidden(each.name):
-            found[os.path.dirname(each.path)] += _rows(Path(each.path), names)  # noqa: PTH120
-    return dict(sorted((+found).items())) or {str(root): 0}
+    listed = set()
+    for log in numbered(root / "_spark_metadata").values():
+        for line in log_lines(log):
+            listed.add(json.loads(line)["path"].rpartition("/")[2])
+    by_folder = Counter[str]()
+    for file in file_system.below(str(root)):
+        if listed:
+            is_data = file.name in listed
+        else:
+            is_data = not file_system.is_hidden(file.name)
+        if is_data:
+            by_folder[os.path.dirname(file.path)] += _rows(Path(file.path), names)  # noqa: PTH120
+    with_bad_rows = {folder: rows for folder, rows in by_folder.items() if rows > 0}
+    return dict(sorted(with_bad_rows.items())) or {str(root): 0}
 
 
 def _rows(file: Path, names: set[str]) -> int:
@@ -345,11 +391,8 @@ def _rows(file: Path, names: set[str]) -> int:
                 return sum(not names.isdisjoint(row) for row in csv.reader(lines))
         from pyarrow.dataset import dataset, field
 
-        return int(
-            dataset(file, format=file.suffix[1:]).count_rows(
-                filter=field("_file").isin([*names])
-            )
-        )
+        rows = dataset(file, format=file.suffix.removeprefix("."))
+        return int(rows.count_rows(filter=field("_file").isin([*names])))
     except (ImportError, LookupError, OSError, TypeError, ValueError) as err:
         why = str(err).partition("\n")[0]
         fix = (

@@ -90,6 +90,9 @@ KEPT: list[TemporaryDirectory[str]] = []
 # None: nothing is read.
 Ends = dict[str, str | None]
 
+# By topic and partition of Kafka
+_Offsets = dict[str, dict[int, int]]
+
 
 class Unreadable(InvalidInputError):  # noqa: N818 - the name says what is wrong
     """A checkpoint's input cannot be read again; the text is the reason, for a caller's message."""
@@ -134,27 +137,28 @@ def moves_of(query: Query, logs: Logs, ends: Ends) -> list[Move]:
         InvalidInputError: as for `find_moves`.
     """
     inputs = query.inputs
-    if others := [
-        str(each)
-        for each in inputs
-        if each.path is None and each.kind not in ("kafka", "delta")
-    ]:
-        what = "files, topics and Delta tables"
+    others = [
+        str(source)
+        for source in inputs
+        if source.path is None and source.kind not in ("kafka", "delta")
+    ]
+    if others:
         raise Unreadable(
-            f"only {what} are read again from their beginning, not {others[0]}"
+            "only files, topics and Delta tables are read again from their beginning,"
+            f" not {others[0]}"
         )
-    added = [str(each) for each in inputs if each.log not in ends]
+    added = [str(source) for source in inputs if source.log not in ends]
     if added:
         raise Unreadable(f"{added[0]} is a new source")
-    dropped = sorted({*ends} - {each.log for each in inputs})
+    dropped = sorted({*ends} - {source.log for source in inputs})
     if dropped:
         raise Unreadable(
             f"the new query does not read source {dropped[0]} of the old one"
         )
-    for each in inputs:
-        end = ends[each.log]
-        if end and _kind(end) != each.kind:
-            raise Unreadable(f"its source {each.log} did not read {each}")
+    for source in inputs:
+        end = ends[source.log]
+        if end and _kind(end) != source.kind:
+            raise Unreadable(f"its source {source.log} did not read {source}")
     again = "a new checkpoint, without continues="
     return find_moves(
         query.spark, logs, bases(query.spark, inputs), query.moved, again=again
@@ -162,11 +166,21 @@ def moves_of(query: Query, logs: Logs, ends: Ends) -> list[Move]:
 
 
 def _kind(offset: str) -> str:
-    """Return the kind of source that wrote an offset, as in `Input.kind`; "" for any other."""
-    value = json.loads(offset) if offset.startswith("{") else {"": 0}
-    if "logOffset" in value or "reservoirId" in value:
-        return "files" if "logOffset" in value else "delta"
-    return "kafka" if all(isinstance(part, dict) for part in value.values()) else ""
+    """Return the kind of source that wrote an offset, as in `Input.kind`; "" for any other.
+
+    Examples:
+        >>> _kind('{"logOffset":4}'), _kind('{"orders":{"0":17}}'), _kind("42")
+        ('files', 'kafka', '')
+    """
+    if not offset.startswith("{"):
+        return ""
+    value = json.loads(offset)
+    if "logOffset" in value:
+        return "files"
+    if "reservoirId" in value:
+        return "delta"
+    is_by_topic = all(isinstance(part, dict) for part in value.values())
+    return "kafka" if is_by_topic else ""
 
 
 class Piece(NamedTuple):
@@ -216,17 +230,20 @@ def _unchanged(
 ) -> Sequence[File]:
     """Return files that a source has read by their present paths; refuse lost or changed ones."""
     for move in moves:
-        files = [
-            each._replace(uri=renamed(each.uri, move)) if move.log == log else each
-            for each in files
-        ]
-    gone = [each for each in files if each.gone]
-    if lost := gone or [each for each in files if each.changed]:
-        some = f"{len(lost):,} of the {count(len(files), 'file')} that it has read have"
-        raise Unreadable(
-            f"{some} {'gone' if gone else 'changed since'}, such as {lost[0].path}"
-        )
+        if move.log == log:
+            files = [file._replace(uri=renamed(file.uri, move)) for file in files]
+    if gone := [file for file in files if file.gone]:
+        raise Unreadable(f"{_share(gone, files)} gone, such as {gone[0].path}")
+    if changed := [file for file in files if file.changed]:
+        share = _share(changed, files)
+        raise Unreadable(f"{share} changed since, such as {changed[0].path}")
     return files
+
+
+def _share(some: Sequence[File], files: Sequence[File]) -> str:
+    """Return the beginning of a sentence that says how many of a source's files are lost."""
+    read = count(len(files), "file")
+    return f"{len(some):,} of the {read} that it has read have"
 
 
 def _files_read(
@@ -238,17 +255,15 @@ def _files_read(
         InvalidInputError: a file no longer exists or has changed, or Spark would
             misread it because of its name.
     """
-    found = _unchanged(
-        every_input(logs, log, json.loads(until)["logOffset"]), log, moves
-    )
+    last = json.loads(until)["logOffset"]
     sizes = defaultdict[int, list[float]](list)
-    for each in found:
-        if each.path and file_system.is_pattern(each.path):
+    for file in _unchanged(every_input(logs, log, last), log, moves):
+        if file.path and file_system.is_pattern(file.path):
             raise Unreadable(
-                f"Spark reads {each.path} rightly only in a batch of its own"
+                f"Spark reads {file.path} rightly only in a batch of its own"
             )
-        size = Path(each.path).stat().st_size / _MOST_BYTES if each.path else 0
-        sizes[each.entry].append(max(size, 1 / _MOST_FILES))
+        size = Path(file.path).stat().st_size / _MOST_BYTES if file.path else 0
+        sizes[file.entry].append(max(size, 1 / _MOST_FILES))
     for entry, of_files in sorted(sizes.items()):
         # Without spaces, as Spark writes it: Spark compares offsets as texts, and would
         # see new input.
@@ -256,7 +271,7 @@ def _files_read(
         yield Piece(log, end, sum(of_files), len(of_files), "file")
 
 
-def _kept(
+def _begin_offsets(
     spark: SparkSession,
     logs: Logs,
     source: Input,
@@ -264,7 +279,7 @@ def _kept(
     since: str | None = None,
     *,
     whole: bool,
-) -> dict[str, dict[int, int]]:
+) -> _Offsets:
     """Return the offsets at which the records of a Kafka source begin that are to be read again.
 
     Args:
@@ -287,10 +302,10 @@ def _kept(
     last = brokers.offsets_in(until)
     first = brokers.offsets_in(since or logs.begun(source.log))
     # A partition that was added later was read from its first record.
-    begin = {
-        name: {part: first.get(name, {}).get(part, 0) for part in last[name]}
-        for name in last
-    }
+    begin = {}
+    for topic, partitions in last.items():
+        known = first.get(topic, {})
+        begin[topic] = {partition: known.get(partition, 0) for partition in partitions}
     with brokers.client(spark, source.options) as client:
         topics = brokers.Topics(client, source, logs.done, begin)
         if again := topics.made_again(logs.noted.get("topics", {}).get(source.log, {})):
@@ -310,25 +325,38 @@ def _records(
     """Yield pieces of the topics of a Kafka source, from the offsets at which the old query began.
 
     Raises:
-        InvalidInputError: as for `_kept`.
+        InvalidInputError: as for `_begin_offsets`.
     """
     last = brokers.offsets_in(until)
-    begin = _kept(spark, logs, source, until, whole=whole)
-    total = sum(
-        last[name][part] - begin[name][part] for name in last for part in last[name]
-    )
+    begin = _begin_offsets(spark, logs, source, until, whole=whole)
+    total = 0
+    for topic, partitions in begin.items():
+        for partition, offset in partitions.items():
+            total += last[topic][partition] - offset
     steps = max(math.ceil(total / _MOST_RECORDS), 1)
     for step in range(1, steps + 1):
-        ends = {
-            name: {
-                part: at + (last[name][part] - at) * step // steps
-                for part, at in parts.items()
-            }
-            for name, parts in begin.items()
-        }
-        end = until if step == steps else json.dumps(ends, separators=(",", ":"))
+        end = until
+        if step < steps:
+            ends = _offsets_at(step, steps, begin, last)
+            end = json.dumps(ends, separators=(",", ":"))
         records = total * step // steps - total * (step - 1) // steps
         yield Piece(source.log, end, total / steps / _MOST_RECORDS, records, "record")
+
+
+def _offsets_at(step: int, steps: int, first: _Offsets, last: _Offsets) -> _Offsets:
+    """Return the offsets after one of so many equal steps from the first offsets to the last.
+
+    Examples:
+        >>> _offsets_at(1, 3, {"orders": {0: 10, 1: 0}}, {"orders": {0: 40, 1: 3}})
+        {'orders': {0: 20, 1: 1}}
+    """
+    ends = {}
+    for topic, partitions in first.items():
+        ends[topic] = {
+            partition: offset + (last[topic][partition] - offset) * step // steps
+            for partition, offset in partitions.items()
+        }
+    return ends
 
 
 def _table(
@@ -352,26 +380,11 @@ def _table(
         raise Unreadable(
             f"with option {others[0]} not all rows of its Delta table are read"
         )
-    version = offset["reservoirVersion"] - (not offset["isStartingVersion"])
+    version = offset["reservoirVersion"]
+    if not offset["isStartingVersion"]:
+        version -= 1
     try:
-        with in_force(spark, _OLD_VERSIONS):
-            [table] = (
-                spark.sql(f"DESCRIBE DETAIL delta.{quoted(path)}")
-                .select("id")
-                .collect()
-            )
-            if table.id != offset["reservoirId"]:
-                raise Unreadable(f"another Delta table is at {path} now")
-            files = (
-                spark.read.format("delta")
-                .option("versionAsOf", version)
-                .load(path)
-                .inputFiles()
-            )
-        folders = {file.rpartition("/")[0] for file in files}
-        gone = {*files} - {
-            f"{each}/{name}" for each in folders for name in locate(spark, each).names()
-        }
+        gone = _gone_of_table(spark, path, offset["reservoirId"], version)
     except (OSError, Py4JJavaError, PySparkException) as err:
         raise Unreadable(
             f"its Delta table cannot be read again ({said_by_spark(err)})"
@@ -382,6 +395,28 @@ def _table(
             " gone"
         )
     yield Piece(source.log, until, 1, 1, "Delta table")
+
+
+def _gone_of_table(
+    spark: SparkSession, path: str, table_id: str, version: int
+) -> set[str]:
+    """Return the files of a version of a Delta table that no longer exist.
+
+    Raises:
+        Unreadable: the table at the path has another id.
+    """
+    with in_force(spark, _OLD_VERSIONS):
+        details = spark.sql(f"DESCRIBE DETAIL delta.{quoted(path)}")
+        [table] = details.select("id").collect()
+        if table.id != table_id:
+            raise Unreadable(f"another Delta table is at {path} now")
+        rows = spark.read.format("delta").option("versionAsOf", version).load(path)
+        files = {*rows.inputFiles()}
+    existing: set[str] = set()
+    for folder in {file.rpartition("/")[0] for file in files}:
+        names = locate(spark, folder).names()
+        existing.update(f"{folder}/{name}" for name in names)
+    return files - existing
 
 
 def amounts(pieces: Sequence[Piece]) -> str:
@@ -464,12 +499,12 @@ def write_plan(
     kept = old.plan(old.done).conf
     with query.in_force():
         conf = {key: query.spark.conf.get(key, value) for key, value in kept.items()}
-    texts = {
-        place: ends.get(each.log) or "-"
-        for each in query.inputs
-        for place in each.places
-    }
-    at = int(time.time() * 1000) if at is None else at
+    texts: dict[int, str] = {}
+    for source in query.inputs:
+        for place in source.places:
+            texts[place] = ends.get(source.log) or "-"
+    if at is None:
+        at = int(time.time() * 1000)
     planned = {"batchWatermarkMs": watermark, "batchTimestampMs": at, "conf": conf}
     lines = ["v1", json.dumps(planned), *(texts[place] for place in sorted(texts))]
     (made.root / "offsets").mkdir(exist_ok=True)
@@ -522,13 +557,15 @@ def _refuse_lost(query: Query, logs: Logs, number: int, moves: Sequence[Move]) -
     """Refuse a batch whose files or records are lost; for a Delta table Spark says so."""
     ends = ends_of(logs, number)
     before = ends_of(logs, number - 1) if number else {}
+    until_before = logs.until(number - 1)
     for log, last in logs.until(number).items():
-        _unchanged(
-            logs.inputs(log, logs.until(number - 1).get(log, -1), last), log, moves
-        )
-    for each in query.inputs:
-        if each.kind == "kafka" and (until := ends[each.log]):
-            _kept(query.spark, logs, each, until, before.get(each.log), whole=True)
+        files = logs.inputs(log, until_before.get(log, -1), last)
+        _unchanged(files, log, moves)
+    for source in query.inputs:
+        end = ends[source.log]
+        if source.kind == "kafka" and end:
+            since = before.get(source.log)
+            _begin_offsets(query.spark, logs, source, end, since, whole=True)
 
 
 def batch(
@@ -570,52 +607,70 @@ def batch(
     mode = logs.noted.get("mode", "append")
     state = fingerprint(frame, mode)
     query = Query(frame, f"batch {number}", mode if state else "append", False, {})
-    plans = logs.entries("offsets")
-    # Spark needs the plan before it, too
-    opens = [each for each in plans if not each or each - 1 in plans]
-    if number not in opens:
-        some = (
-            f"give one of the batches {min(opens)} to {max(opens)}"
-            if opens
-            else "it keeps no batch"
-        )
-        raise InvalidInputError(
-            f"checkpoint {path} does not keep the plans of batch {number} and of the"
-            f" one before; {some}"
-        )
-    if state and not logs.noted:
-        raise InvalidInputError(
-            f"checkpoint {path} has no note of its mode; start its query once by"
-            " the kit"
-        )
-    if state and (changed := differences(logs.noted.get("fingerprint", ""), state)):
-        raise InvalidInputError(
-            f"the frame {changed[0]}; give the frame of the job, or that of its source"
-        )
-    made = scratch(spark, "batch")
-    root = Path(made.name, "checkpoint")
-    rows = file_system.for_spark(Path(made.name, "rows"))
+    _check_plans(path, logs, number)
+    if state:
+        _check_state(path, logs, state)
+    folder = scratch(spark, "batch")
+    root = Path(folder.name, "checkpoint")
+    rows = file_system.for_spark(Path(folder.name, "rows"))
+
+    def keep(batch_rows: DataFrame, _: int) -> None:
+        batch_rows.write.mode("overwrite").parquet(rows)
+
     try:
         moves = moves_of(query, logs, ends_of(logs, number))
         _refuse_lost(query, logs, number, moves)
         copy_sources(logs, root, moves)
-        for log, first in (("offsets", number), ("commits", number - 1)):
-            (root / log).mkdir()
-            for each in {number - 1, first} & {*logs.entries(log)}:
-                shutil.copy(logs.entries(log)[each], root / log / str(each))
+        _copy_entries(logs, root, "offsets", [number - 1, number])
+        _copy_entries(logs, root, "commits", [number - 1])
         if state and number:
             _copy(logs.root / "state", root / "state")
             point_at(root, root)
             for file in newer_state(root, number):
                 file.unlink()
-        writer = hand_over(
-            frame.writeStream,
-            lambda each, _: each.write.mode("overwrite").parquet(rows),
-        )
-        run_planned(query, Logs(root), writer)
+        run_planned(query, Logs(root), hand_over(frame.writeStream, keep))
     except (OSError, Unreadable) as err:
         raise InvalidInputError(
             f"batch {number} of checkpoint {path} cannot be opened: {err}"
         ) from None
-    KEPT.append(made)
+    KEPT.append(folder)
     return spark.read.parquet(rows)
+
+
+def _check_plans(path: str | Path, logs: Logs, number: int) -> None:
+    """Refuse a batch of which the plan, or that of the batch before, is not kept."""
+    plans = logs.entries("offsets")
+    # Spark needs the plan before it, too
+    complete = [batch for batch in plans if batch == 0 or batch - 1 in plans]
+    if number in complete:
+        return
+    if complete:
+        some = f"give one of the batches {min(complete)} to {max(complete)}"
+    else:
+        some = "it keeps no batch"
+    raise InvalidInputError(
+        f"checkpoint {path} does not keep the plans of batch {number} and of the"
+        f" one before; {some}"
+    )
+
+
+def _check_state(path: str | Path, logs: Logs, state: str) -> None:
+    """Refuse a frame that keeps another state than the query, told by its fingerprint."""
+    if not logs.noted:
+        raise InvalidInputError(
+            f"checkpoint {path} has no note of its mode; start its query once by"
+            " the kit"
+        )
+    if changed := differences(logs.noted.get("fingerprint", ""), state):
+        raise InvalidInputError(
+            f"the frame {changed[0]}; give the frame of the job, or that of its source"
+        )
+
+
+def _copy_entries(logs: Logs, root: Path, log: str, numbers: Sequence[int]) -> None:
+    """Copy the entries of a log that exist to a new checkpoint."""
+    (root / log).mkdir()
+    entries = logs.entries(log)
+    for number in numbers:
+        if number in entries:
+            shutil.copy(entries[number], root / log / str(number))

@@ -15,7 +15,6 @@ import textwrap
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._internal.arguments import check
@@ -35,7 +34,7 @@ from sparkstream_kit.checkpoints.trim import restore, trimmed
 from sparkstream_kit.errors import InvalidInputError, count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 
@@ -46,6 +45,7 @@ _SINKS = (  # shown if the checkpoint has no note about its query's sinks
     ),
     "any other gets the rows a second time, or replaces what it has",
 )
+# Such as `17`, `19.compact`, `.17.crc`
 _NAME = re.compile(r"\.?(\d+)(?:\.compact)?(?:\.crc)?")
 
 
@@ -82,30 +82,32 @@ class Rewind:
     def __str__(self) -> str:
         if not self.moved:
             return f"{self.path} is at batch {self.to}; nothing to rewind"
-        again = _batches(self.to + 1, self.last)
-        files = f", with {count(len(self.inputs), 'file')}:" if self.inputs else "."
-        runs = "runs" if self.last == self.to + 1 else "run"
-        lines = [f"{self.path}: {again} {runs} again{files}"]
+        first = self.to + 1
+        runs = "runs" if first == self.last else "run"
+        again = f"{self.path}: {_batches(first, self.last)} {runs} again"
+        if self.inputs:
+            lines = [f"{again}, with {count(len(self.inputs), 'file')}:"]
+        else:
+            lines = [f"{again}."]
         lines += [*file_lines(self.inputs), "", *self._rows(), ""]
-        number = count(sum(file.suffix != ".crc" for file in self.moved), "file")
+        without_checksums = [file for file in self.moved if file.suffix != ".crc"]
+        number = count(len(without_checksums), "file")
         if self.applied:
             kept = shlex.quote(f"{self.backup}/.")
             lines += [f"Moved {number}. To undo it, before the next start:"]
             lines += [f"  cp -a {kept} {shlex.quote(f'{self.path}/')}"]
         else:
-            lines += [
-                f"Nothing is changed yet. The rewind moves {number} to",
-                f"  {self.backup}",
-            ]
+            lines += [f"Nothing is changed yet. The rewind moves {number} to"]
+            lines += [f"  {self.backup}"]
         return "\n".join(lines)
 
     def _rows(self) -> list[str]:
         """Return the lines about the replayed rows, and what the sinks do with them."""
         first = self.to + 1
-        anew = self.to + 1 + self.same
-        lines = (
-            [f"Batch {first} will have the same rows as before."] if self.same else []
-        )
+        anew = first + 1 if self.same else first
+        lines = []
+        if self.same:
+            lines.append(f"Batch {first} will have the same rows as before.")
         if anew <= self.last:
             lines += [
                 (
@@ -115,29 +117,29 @@ class Rewind:
                 "sources hold then, and by maxFilesPerTrigger and the like.",
             ]
         if not self.same:
-            said = (
-                f"But if a sink with a ledger has appended or upserted batch {first},"
-                " start puts the plan"
-            )
             lines += [
-                said,
+                (
+                    "But if a sink with a ledger has appended or upserted batch"
+                    f" {first}, start puts the plan"
+                ),
                 "of that batch back, unless the batch has ended the input (drain).",
             ]
         if any(file.parent == self.path / PINS for file in self.moved):
-            kept = (
-                f"Batch {first} keeps the version of a model or table that it had. "
-                if self.same
-                else ""
-            )
+            of_first = ""
+            if self.same:
+                of_first = (
+                    f"Batch {first} keeps the version of a model or table that it had. "
+                )
             lines += [
-                f"{kept}From batch {anew} on",
+                f"{of_first}From batch {anew} on",
                 "the version is taken that is current when the batch comes.",
             ]
         lines += ["", "What the sinks make of it:"]
-        wrapped = partial(
-            textwrap.wrap, width=80, initial_indent="  ", subsequent_indent="    "
-        )
-        return lines + [line for sink in self.sinks or _SINKS for line in wrapped(sink)]
+        for sink in self.sinks or _SINKS:
+            lines += textwrap.wrap(
+                sink, width=80, initial_indent="  ", subsequent_indent="    "
+            )
+        return lines
 
 
 def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
@@ -188,17 +190,20 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
     with alone(root) if apply else nullcontext():
         logs = Logs(root)
         _check_batch(logs, to)
-        after = following(logs, to)
-        if after is not None and after.watermark == END:
+        replayed = following(logs, to)
+        if replayed is not None and replayed.watermark == END:
             # Drop the plan of a draining batch: it would close all windows before the
             # new rows
-            after = None
-        moved = _moves(logs, to, after or logs.plan(to), last=to + (after is not None))
-        found = Rewind(
+            replayed = None
+        if replayed is not None:
+            moved = _moves(logs, to, replayed, last=to + 1)
+        else:
+            moved = _moves(logs, to, logs.plan(to), last=to)
+        result = Rewind(
             path=root,
             to=to,
             last=max(logs.planned, logs.done),
-            same=after is not None,
+            same=replayed is not None,
             inputs=tuple(pending(logs, to)),
             moved=tuple(moved),
             backup=backup(root),
@@ -206,8 +211,8 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
             applied=apply,
         )
         if apply:
-            move(root, moved, found.backup)
-    return found
+            move(root, moved, result.backup)
+    return result
 
 
 def check_unused(root: Path) -> None:
@@ -262,11 +267,9 @@ def _check_batch(logs: Logs, to: int) -> None:
         )
     if error := obstacle(logs, to):
         other = newest_whole(logs)
-        fix = (
-            "no other is whole"
-            if other is None
-            else f"the newest that is whole is batch {other}"
-        )
+        fix = "no other is whole"
+        if other is not None:
+            fix = f"the newest that is whole is batch {other}"
         raise InvalidInputError(f"{refused}: {error}; {fix}")
     if gone := [file for file in pending(logs, to) if file.gone]:
         raise InvalidInputError(
@@ -292,19 +295,29 @@ def _moves(logs: Logs, to: int, kept: Plan, *, last: int) -> list[Path]:
     done = [*later_files(root / "offsets", last), *later_files(root / "commits", to)]
     if not done:
         return []
-    until = logs.read_by(kept)
-    of_sources = logs.read_by(logs.last_plan or kept)
-    entries = [
-        file
-        for log in of_sources
-        for file in later_files(root / "sources" / log, until.get(log, -1))
-    ]
+    of_files = logs.read_by(logs.last_plan or kept)
     return [
         *later_files(root / PINS, last),
         *newer_state(root, to + 1),
-        *entries,
+        *_later_entries(root, of_files, logs.read_by(kept)),
         *done,
     ]
+
+
+def _later_entries(
+    root: Path, of_files: Iterable[str], until: Mapping[str, int]
+) -> list[Path]:
+    """Return the entries of the logs of file sources beyond those that stay.
+
+    Args:
+        root: the folder of the checkpoint.
+        of_files: the names of the logs.
+        until: the last entry that stays of each log; a log without one loses all.
+    """
+    files = []
+    for log in of_files:
+        files += later_files(root / "sources" / log, until.get(log, -1))
+    return files
 
 
 def _batches(first: int, last: int) -> str:
@@ -329,24 +342,15 @@ def set_aside(logs: Logs, batch: int) -> None:
         batch: the number of the batch.
     """
     root = logs.root
-    until = logs.until(batch - 1)
     of_files = [log for log in logs.sources if logs.is_of_files(log)]
-    entries = [
-        file
-        for log in of_files
-        for file in later_files(root / "sources" / log, until.get(log, -1))
+    files = [
+        # Without its plan the batch counts as not planned, whatever else is left of it
+        # after a crash here.
+        *later_files(root / "offsets", batch - 1),
+        *newer_state(root, batch),
+        *_later_entries(root, of_files, logs.until(batch - 1)),
     ]
-    # Without its plan the batch counts as not planned, whatever else is left of it
-    # after a crash here.
-    move(
-        root,
-        [
-            *later_files(root / "offsets", batch - 1),
-            *newer_state(root, batch),
-            *entries,
-        ],
-        backup(root),
-    )
+    move(root, files, backup(root))
 
 
 def backup(root: Path) -> Path:
@@ -368,13 +372,13 @@ def later_files(log: Path, number: int) -> list[Path]:
     A checksum without its file is returned, too: Spark would take it for a file of
     another query.
     """
-    named = ((_NAME.fullmatch(file.name), file) for file in log.glob("*"))
-    found = [
-        (int(match[1]), match[0].startswith("."), file)
-        for match, file in named
-        if match
-    ]
-    return [file for each, _, file in sorted(found, reverse=True) if each > number]
+    numbered = []
+    for file in log.glob("*"):
+        if match := _NAME.fullmatch(file.name):
+            is_checksum = file.name.startswith(".")
+            numbered.append((int(match[1]), is_checksum, file))
+    numbered.sort(reverse=True)
+    return [file for entry, _, file in numbered if entry > number]
 
 
 def untrim(path: str | Path) -> int:
@@ -403,7 +407,7 @@ def untrim(path: str | Path) -> int:
     root = checkpoint(path)
     with alone(root):
         logs = Logs(root)
-        found = [log for log in logs.sources if trimmed(root, log)]
-        for log in found:
+        shortened = [log for log in logs.sources if trimmed(root, log)]
+        for log in shortened:
             restore(logs, log)
-    return len(found)
+    return len(shortened)

@@ -10,61 +10,45 @@ dry_run=True)`: it makes the checks of a start, and says what would run.
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from dataclasses import dataclass, field
-from functools import partial, reduce
-from operator import and_, or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
-
-from pyspark.errors import AnalysisException
-from pyspark.sql import functions as F
-from pyspark.sql import types as T
-from pyspark.sql.window import Window
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 from sparkstream_kit._internal import file_system, threads
 from sparkstream_kit._internal.arguments import check
-from sparkstream_kit._internal.columns import column
 from sparkstream_kit._internal.spark.batch import hand_over
 from sparkstream_kit._internal.spark.logical_plan import analyzed_plan, check_mode, has
 from sparkstream_kit._internal.spark.place import Here, locate
 from sparkstream_kit.checkpoints.drain import END
-from sparkstream_kit.checkpoints.fingerprint import WATERMARK, top_level
+from sparkstream_kit.checkpoints.fingerprint import WATERMARK
 from sparkstream_kit.checkpoints.guard import Query, guard
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.checkpoints.operate import replay
 from sparkstream_kit.checkpoints.operate.check import checkpoint as existing
 from sparkstream_kit.checkpoints.operate.check import damage
+from sparkstream_kit.checkpoints.operate.comparison import Compared, KeptTarget
 from sparkstream_kit.checkpoints.operate.find import kept_plans
-from sparkstream_kit.checkpoints.operate.values import side_by_side
-from sparkstream_kit.connectors._tables import gone
-from sparkstream_kit.errors import DryRun, InvalidInputError, count, reject_unknown
+from sparkstream_kit.errors import DryRun, InvalidInputError, count
 from sparkstream_kit.sinks.base import Opening, begun, inner
-from sparkstream_kit.sinks.folders import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import DataFrame
+    from pyspark.sql.types import StructType
 
     from sparkstream_kit._internal.spark.batch import Write
     from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.checkpoints.guard import Question
+    from sparkstream_kit.checkpoints.logs import Plan
     from sparkstream_kit.checkpoints.moved import Move
     from sparkstream_kit.checkpoints.operate.replay import Ends, Piece
     from sparkstream_kit.sinks import Sink
-    from sparkstream_kit.sinks.base import Read
 
 
-_RANK = "sparkstream_rank"  # columns that are added for a moment
-_SIDE = "sparkstream_side"
-# Columns of `Compared.differ` and of what is shown of it
-_OWN = {"old", "new", "column", "columns"}
 _AT_REST = 60  # seconds to wait until a running query is between two batches
-# Spark's conditions for a target that was removed, or of which the files were.
-_GONE = ("PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND", "UNABLE_TO_INFER_SCHEMA")
 # Functions whose results differ from one run to the next, as Spark prints them.
 _UNSTEADY = re.compile(
     r"\b(rand(?:n|str)?|uniform|uuid|shuffle|monotonically_increasing_id|spark_partition_id)\("
@@ -80,60 +64,6 @@ _ROW_BY_ROW = (
 )
 _OTHER_OPERATOR = rf"~(?!(?:{_ROW_BY_ROW})\b)"
 _BY_TIME = re.compile(r"\b(current_(?:timestamp|date|time)|localtimestamp|now)\(")
-
-
-@dataclass(frozen=True)
-class Compared:
-    """The rows of one target beside those that the changed query gives it.
-
-    Attributes:
-        target: the target.
-        keys: the columns by which rows were matched; empty if whole rows were compared.
-        equal: the rows that are the same, with the query's columns.
-        differ: the rows that differ: the keys, and `old` and `new` (structs of the
-            other columns).
-        only_new: the rows that only the changed query has, with the query's columns.
-        only_old: the rows that only the target has, with the query's columns.
-        columns: a phrase for each column that only one of the two has, or that has two
-            types.
-        counts: how many rows there are of the four kinds, in the order above.
-        notes: a phrase for each column of which the target has another type that holds
-            all values.
-    """
-
-    target: str
-    keys: tuple[str, ...]
-    equal: DataFrame
-    differ: DataFrame
-    only_new: DataFrame
-    only_old: DataFrame
-    columns: tuple[str, ...]
-    counts: tuple[int, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def same(self) -> bool:
-        """Whether no row, no column and no type of a column differs."""
-        return not (any(self.counts[1:]) or self.columns)
-
-    def says(self, rows: int = 10) -> str:
-        """Return the comparison as text, with at most so many rows of each kind that differs."""
-        from sparkstream_kit.display import render
-
-        equal, differ, new, old = self.counts
-        lines = [
-            f"{equal:,} equal, {differ:,} differ, {new:,} only new, {old:,} only old",
-            *self.columns,
-            *self.notes,
-        ]
-        parts = [("differ", _values(self), differ)] if differ else []
-        parts += [("only new", self.only_new, new)] if new else []
-        parts += [("only old", self.only_old, old)] if old else []
-        for title, frame, number in parts:
-            first = frame.sort(*map(column, self.keys or frame.columns)).limit(rows)
-            more = [f"… and {number - rows:,} more"] if number > rows else []
-            lines += [f"{title}:", *render(first, "table").splitlines(), *more]
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -157,9 +87,10 @@ class Planned:
 
     def __str__(self) -> str:
         """Return a line with the query's name, and one line for each pair in `says`."""
-        return "\n".join(
-            [f"query {self.name}", *(f"  {what:<11}{text}" for what, text in self.says)]
-        )
+        lines = [f"query {self.name}"]
+        for label, text in self.says:
+            lines.append(f"  {label:<11}{text}")
+        return "\n".join(lines)
 
 
 # The folder of a job is not always that of its query: it may have several.
@@ -190,12 +121,14 @@ class Shadow(Planned):
     @property
     def exit_code(self) -> int:
         """0 if all is equal, else 3."""
-        return 0 if all(each.same for each in self.tables) else 3
+        all_equal = all(table.same for table in self.tables)
+        return 0 if all_equal else 3
 
     def __str__(self) -> str:
         lines = [f"query {self.name}, compared at batch {self.batch}"]
-        for each in self.tables:
-            lines += [each.target, *(f"  {line}" for line in each.says().split("\n"))]
+        for table in self.tables:
+            lines.append(table.target)
+            lines += [f"  {line}" for line in table.says().split("\n")]
         return "\n".join([*lines, *self.notes])
 
 
@@ -227,11 +160,12 @@ def planned(
     Raises:
         InvalidInputError: as for `start`.
     """
-    says = [("mode", query.mode), *(("sink", _said(each)) for each in inner(sink))]
-    when = next(
-        (f"{word}={value}" for word, value in trigger.items()),
-        "a batch as soon as the last one has ended",
-    )
+    says = [("mode", query.mode)]
+    says += [("sink", _sink_line(part)) for part in inner(sink)]
+    when = "a batch as soon as the last one has ended"
+    if trigger:
+        word, value = next(iter(trigger.items()))
+        when = f"{word}={value}"
     if carried:
         return Planned(query.name, (*says, *carried, ("trigger", when)))
     with query.in_force(), guard(query, location, of_systems, dry_run=True) as guarded:
@@ -241,29 +175,31 @@ def planned(
             opening.know({} if guarded.logs is None else guarded.logs.noted)
             begun(sink, query.frame, location, opening)
         check_mode(query.frame, query.mode)
-        stands = (
-            f"{location} (out of reach from here)"
-            if location
-            else "a temporary one, removed at the end"
-        )
-        if guarded.logs is not None:
-            done = guarded.logs.done
-            stands = (
-                f"{location} ({'new' if done < 0 else f'resumes after batch {done}'})"
-            )
-        says += [
-            ("checkpoint", stands),
-            *(("change", what) for what in guarded.changes),
-            *(("input", said) for said in dict.fromkeys(map(str, query.inputs))),
-            ("trigger", when),
-        ]
+        says.append(("checkpoint", _checkpoint_line(location, guarded.logs)))
+        says += [("change", change) for change in guarded.changes]
+        inputs = dict.fromkeys(map(str, query.inputs))
+        says += [("input", text) for text in inputs]
+        says.append(("trigger", when))
         return Planned(query.name, tuple(says))
 
 
-def _said(sink: Sink) -> str:
+def _sink_line(sink: Sink) -> str:
     """Return a line about a sink: where it writes, and its delivery promise."""
-    to = f" to {', '.join(map(str, sink.writes_to))}" if sink.writes_to else ""
+    to = ""
+    if sink.writes_to:
+        to = f" to {', '.join(map(str, sink.writes_to))}"
     return f"{sink.kind}{to}: {sink.promise}"
+
+
+def _checkpoint_line(location: Place | None, logs: Logs | None) -> str:
+    """Return a line about a checkpoint: where it is, and where its query stands."""
+    if location is None:
+        return "a temporary one, removed at the end"
+    if logs is None:
+        return f"{location} (out of reach from here)"
+    if logs.done < 0:
+        return f"{location} (new)"
+    return f"{location} (resumes after batch {logs.done})"
 
 
 def dry(planned: Sequence[Planned]) -> DryRun:
@@ -353,26 +289,20 @@ def shadow(
     check(shadow, locals())
     query = Query(frame, name, mode, False, moved or {})
     place = locate(frame.sparkSession, checkpoint)
-    found = _UNSTEADY.search(analyzed_plan(query.frame))
-    unsteady = found[1] if found else "sample" if has(query.frame, _SAMPLE) else ""
-    if unsteady:
-        raise InvalidInputError(
-            f"query {query.name} cannot be compared: {unsteady}() gives other results"
-            " in each run; leave it out of the query, or take its value from a column"
-        )
+    _refuse_unsteady(query)
     logs = Logs(existing(checkpoint))
-    over = damage(logs) or (
-        logs.done < 0 and f"checkpoint {place} has no committed batch to compare with"
-    )
-    if over:
-        raise InvalidInputError(over)
-    made = replay.scratch(query.spark, "shadow")
-    again = _Replay(query, place, logs, Path(made.name), _takes(sink))
-    with query.in_force():
-        write = begun(
-            sink, frame, again.place_of("checkpoint"), Opening(instead=again.add)
+    if reason := damage(logs):
+        raise InvalidInputError(reason)
+    if logs.done < 0:
+        raise InvalidInputError(
+            f"checkpoint {place} has no committed batch to compare with"
         )
-    if not again.leaves:
+    scratch = replay.scratch(query.spark, "shadow")
+    trial = _Replay(query, place, logs, Path(scratch.name), _takes(sink))
+    with query.in_force():
+        opening = Opening(instead=trial.add)
+        write = begun(sink, frame, trial.place_of("checkpoint"), opening)
+    if not trial.targets:
         raise InvalidInputError(
             f"query {name} cannot be compared: sink {sink.kind} cannot be read back"
             " (files, snapshots, views, and tables of SQL, Delta, Iceberg and the"
@@ -381,248 +311,63 @@ def shadow(
         )
     try:
         # What cannot be compared is refused before the targets are read
-        again.planned(logs.done)
-        at = again.keep_targets()
-        notes = again.run(at, cast("Write", write))
+        trial.planned(logs.done)
+        last = trial.keep_targets()
+        notes = trial.run(last, cast("Write", write))
     except replay.Unreadable as err:
         raise InvalidInputError(
             f"checkpoint {place} cannot be compared: {err}"
         ) from None
-    again.say("comparing the rows")
-    tables = tuple(leaf.compared(query, keys, tolerance) for leaf in again.leaves)
-    replay.KEPT.append(made)
+    trial.say("comparing the rows")
+    tables = [target.compared(query, keys, tolerance) for target in trial.targets]
+    replay.KEPT.append(scratch)
     switch = _SWITCH.format(place.text)
     if query.mode != "complete":
         switch += _STAY
-    return Shadow(name, (), at, tables, (*notes, switch))
+    return Shadow(name, (), last, tuple(tables), (*notes, switch))
 
 
-@dataclass
-class _Leaf:
-    """The rows of one target, and of what the changed query gives it, in a scratch folder."""
-
-    sink: Sink
-    schema: T.StructType
-    read: Read
-    folder: str
-
-    def write(self, batch: DataFrame, number: int) -> None:
-        """Keep a batch of the changed query."""
-        batch.write.mode("overwrite").parquet(f"{self.folder}/new/{BATCH}={number}")
-
-    def keep_target(self, spark: SparkSession, place: Place) -> None:
-        """Keep the rows that the target holds now."""
-        try:
-            self.read(spark, self.schema, place).write.mode("overwrite").parquet(
-                f"{self.folder}/old"
-            )
-        except AnalysisException as err:
-            raise (gone(self) if err.getCondition() in _GONE else err) from None
-        except FileNotFoundError:
-            raise gone(self) from None
-
-    def compared(
-        self, query: Query, given: Sequence[str], tolerance: float
-    ) -> Compared:
-        """Compare the rows, once all are kept."""
-        read = query.spark.read.parquet
-        new = read(f"{self.folder}/new")
-        old = read(f"{self.folder}/old")
-        names = [name for name in self.schema.names if name in old.columns]
-        lacks = [
-            f"only the changed query has column {each}"
-            for each in {*self.schema.names} - {*names}
-        ]
-        lacks += [
-            f"only the target has column {each}"
-            for each in {*old.columns} - {*names, BATCH}
-        ]
-        keys = self._keys(query, given, names)
-        old, new = (_result(rows, query.mode, keys) for rows in (old, new))
-        sides = side_by_side(old, new, self.schema, names, self.sink.form, self.folder)
-        old = sides.old
-        new = sides.new
-        match_by_keys = bool(keys) and not {*keys} & {*sides.apart}
-        if match_by_keys and all(_identify(rows, keys) for rows in (old, new)):
-            fields = [each for each in new.schema if each.name not in keys]
-            differs = [
-                _differs(each, tolerance, each.name in sides.apart) for each in fields
-            ]
-            parts = self._by_keys(old, new, keys, differs)
-        else:
-            keys = []
-            parts = _by_rows(old, new, sides.apart)
-        counts = tuple(part.count() for part in parts)
-        columns = (*sorted(lacks), *sides.types)
-        return Compared(str(self), tuple(keys), *parts, columns, counts, sides.notes)
-
-    def _keys(
-        self, query: Query, given: Sequence[str], names: Sequence[str]
-    ) -> list[str]:
-        """Return the columns by which rows are matched; none if they are not known.
-
-        Args:
-            query: the changed query.
-            given: the keys that the caller gave.
-            names: the columns that both sides have.
-        """
-        if not names:
-            raise InvalidInputError(
-                f"{self} has no column of this query; give a new target"
-            )
-        reject_unknown("key", given, names)
-        grouped = _group_keys(query)
-        keys = [*(given or self.sink.keys)] or [
-            each for each in grouped if each in names
-        ]
-        if absent := {*keys} - {*names}:
-            lacks_key = f"{self} has no column {min(absent)}, a key of this query"
-            raise InvalidInputError(f"{lacks_key}; give a new target")
-        if taken := _OWN & {*map(str.lower, keys)}:
-            raise InvalidInputError(
-                f"{self}: key {min(taken)} has a name of the comparison; rename it in"
-                " both, or give keys= without it"
-            )
-        is_grouped = "groups by: " in query.described["fingerprint"]
-        if (
-            query.mode == "update"
-            and not (given or self.sink.keys)
-            and not (is_grouped and keys == grouped)
-        ):
-            raise InvalidInputError(
-                f"{self}: its rows have no keys that are known; give keys="
-            )
-        return keys
-
-    def _by_keys(
-        self,
-        old: DataFrame,
-        new: DataFrame,
-        keys: Sequence[str],
-        differs: Sequence[Column],
-    ) -> tuple[DataFrame, DataFrame, DataFrame, DataFrame]:
-        """Match rows by their keys, keep the pairs, and return the parts as `Compared` has them."""
-        pairs = [
-            rows.select(F.struct("*").alias(name))
-            for name, rows in (("old", old), ("new", new))
-        ]
-        one = F.col("old")
-        other = F.col("new")
-        match = reduce(and_, (one[key].eqNullSafe(other[key]) for key in keys))
-        both = pairs[0].join(pairs[1], match, "full")
-        both = both.withColumn(
-            "columns", F.array_compact(F.array(*differs, F.lit(None).cast("string")))
-        )
-        both.write.parquet(f"{self.folder}/both")
-        kept = old.sparkSession.read.parquet(f"{self.folder}/both")
-        found = kept.where("old IS NOT NULL AND new IS NOT NULL")
-        names = [other[key].alias(key) for key in keys]
-        return (
-            found.where(F.size("columns") == 0).select("new.*"),
-            found.where(F.size("columns") > 0).select(*names, "columns", "old", "new"),
-            kept.where("old IS NULL").select("new.*"),
-            kept.where("new IS NULL").select("old.*"),
-        )
-
-    def __str__(self) -> str:
-        return ", ".join(map(str, self.sink.writes_to)) or self.sink.kind
+def _refuse_unsteady(query: Query) -> None:
+    """Refuse a query that gives other rows in each run."""
+    if match := _UNSTEADY.search(analyzed_plan(query.frame)):
+        unsteady = match[1]
+    elif has(query.frame, _SAMPLE):
+        unsteady = "sample"
+    else:
+        return
+    raise InvalidInputError(
+        f"query {query.name} cannot be compared: {unsteady}() gives other results"
+        " in each run; leave it out of the query, or take its value from a column"
+    )
 
 
-def _group_keys(query: Query) -> list[str]:
-    """Return the columns by which a query groups; of a window, those of `windows.flatten`."""
-    facts = query.described["fingerprint"].split("\n")
-    by = [fact.partition(": ")[2] for fact in facts if fact.startswith("groups by: ")]
-    made = query.frame.columns
-    names = list[str]()
-    for key in top_level(", ".join(by)):
-        plain = re.sub(r"#\d+", "", key)
-        names += [plain] if plain in made else re.findall(r"(\w+)#\d", key)
-    flat = {"window": ["start", "end"]} if "window" not in made else {}
-    return [key for name in dict.fromkeys(names) for key in flat.get(name, [name])]
+class _Schedule(NamedTuple):
+    """What the changed query reads, in order: large batches, and then single ones.
 
-
-def _result(rows: DataFrame, mode: str, keys: Sequence[str]) -> DataFrame:
-    """Return the rows that stand in the end, of all that the batches of a query wrote."""
-    if BATCH in rows.columns and mode == "complete":
-        rows = rows.where(F.col(BATCH) == rows.agg(F.max(BATCH)).collect()[0][0])
-    elif BATCH in rows.columns and mode == "update":
-        latest = Window.partitionBy(*map(column, keys)).orderBy(F.col(BATCH).desc())
-        rows = (
-            rows.withColumn(_RANK, F.row_number().over(latest))
-            .where(f"{_RANK} = 1")
-            .drop(_RANK)
-        )
-    return rows.drop(BATCH)
-
-
-def _by_rows(
-    old: DataFrame, new: DataFrame, apart: Sequence[str]
-) -> tuple[DataFrame, DataFrame, DataFrame, DataFrame]:
-    """Compare whole rows, and return the parts as `Compared` has them.
-
-    Args:
-        old: the rows of the target.
-        new: the rows of the changed query.
-        apart: the columns of which no two values are equal, but NULL.
+    Attributes:
+        moves: the moves of the sources' folders.
+        large: for each large batch, the offsets up to which it reads the sources.
+        single: the batches of the checkpoint that are run one by one.
     """
-    has_some = reduce(or_, (column(name).isNotNull() for name in apart), F.lit(False))
-    theirs, ours = (
-        rows.withColumn(_SIDE, F.when(has_some, side))
-        for side, rows in (("old", old), ("new", new))
-    )
-    parts = (
-        ours.intersectAll(theirs),
-        ours.limit(0),
-        ours.exceptAll(theirs),
-        theirs.exceptAll(ours),
-    )
-    equal, differ, only_new, only_old = (part.drop(_SIDE) for part in parts)
-    return equal, differ, only_new, only_old
+
+    moves: list[Move]
+    large: list[Ends]
+    single: range
 
 
-def _identify(rows: DataFrame, keys: Sequence[str]) -> bool:
-    """Return whether no two rows have the same keys."""
-    return (
-        rows.groupBy(*map(column, keys))
-        .agg(F.count("*").alias(_RANK))
-        .where(f"{_RANK} > 1")
-        .isEmpty()
-    )
+class _Batch(NamedTuple):
+    """One batch of the run.
 
-
-def _differs(field: T.StructField, tolerance: float, is_apart: bool) -> Column:
-    """Return the name of a field if its values in the structs `old` and `new` differ, else NULL.
-
-    Args:
-        field: the field.
-        tolerance: how much two floating-point numbers may differ.
-        is_apart: whether no two values of it are equal, but NULL.
+    Attributes:
+        ends: the offsets up to which it reads the sources.
+        plan: the plan of the checkpoint from which it has its time and its watermark.
+        is_large: whether it reads what several batches of the checkpoint have read;
+            then no row is late in it.
     """
-    one = F.col("old")[field.name]
-    other = F.col("new")[field.name]
-    equal = one.isNull() & other.isNull() if is_apart else one.eqNullSafe(other)
-    if isinstance(field.dataType, (T.DoubleType, T.FloatType)):
-        gap = F.abs(one - other)
-        most = F.greatest(F.abs(one), F.abs(other))
-        # To Spark NaN is larger than infinity, and equal to itself.
-        equal |= F.coalesce((gap <= tolerance * most) & (gap < math.inf), F.lit(False))
-    return F.when(~equal, field.name)
 
-
-def _values(compared: Compared) -> DataFrame:
-    """Return a row for each value that differs: the keys, `column`, `old` and `new` (strings)."""
-    frame = compared.differ
-
-    def value(name: str) -> Column:
-        both = (F.col(side)[name].cast("string").alias(side) for side in ("old", "new"))
-        return F.struct(F.lit(name).alias("column"), *both)
-
-    values = map(value, frame.select("old.*").columns)
-    some = F.filter(
-        F.array(*values), lambda each: F.array_contains("columns", each["column"])
-    )
-    rows = frame.select(*map(column, compared.keys), F.explode(some).alias(_RANK))
-    return rows.select(*map(column, compared.keys), f"{_RANK}.*")
+    ends: Ends
+    plan: Plan
+    is_large: bool
 
 
 @dataclass
@@ -635,7 +380,7 @@ class _Replay:
         logs: its logs.
         folder: the temporary folder.
         takes: whether a sink changes each batch.
-        leaves: the targets that can be read back.
+        targets: the targets that can be read back.
         left_out: the kinds of the other sinks.
     """
 
@@ -644,7 +389,7 @@ class _Replay:
     logs: Logs
     folder: Path
     takes: bool
-    leaves: list[_Leaf] = field(default_factory=list)
+    targets: list[KeptTarget] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     def say(self, what: str) -> None:
@@ -655,26 +400,29 @@ class _Replay:
         """Return a part of the temporary folder."""
         return Here(file_system.for_spark(self.folder / name), self.folder / name)
 
-    def add(self, sink: Sink, schema: T.StructType) -> Write:
+    def add(self, sink: Sink, schema: StructType) -> Write:
         """Return what takes a sink's batches, and keeps them if they can be read back."""
         if sink.read is None:
             self.left_out.append(sink.kind)
-            return lambda batch, _: batch.write.format("noop").mode("append").save()
-        folder = self.place_of(f"rows{len(self.leaves)}").text
-        self.leaves.append(_Leaf(sink, schema, sink.read, folder))
-        return self.leaves[-1].write
+            return _discard
+        folder = self.place_of(f"rows{len(self.targets)}").text
+        target = KeptTarget(sink, schema, sink.read, folder)
+        self.targets.append(target)
+        return target.write
 
     def keep_targets(self) -> int:
         """Keep what the targets hold between two batches of the query; return the last batch."""
         self.say("reading its targets between two batches")
 
-        def kept() -> bool:
-            rested = self._rests_at(at := self.logs.again().done)
-            for leaf in self.leaves if rested else ():
-                leaf.keep_target(self.query.spark, self.place)
-            return rested and self._rests_at(at)
+        def kept_between_batches() -> bool:
+            last = self.logs.again().done
+            if not self._rests_at(last):
+                return False
+            for target in self.targets:
+                target.keep_target(self.query.spark, self.place)
+            return self._rests_at(last)
 
-        if not threads.until(kept, _AT_REST):
+        if not threads.until(kept_between_batches, _AT_REST):
             raise InvalidInputError(
                 f"checkpoint {self.place}: batch {self.logs.planned} is being written,"
                 " or was cut off; to compare, stop its query, or start it once, so"
@@ -683,91 +431,116 @@ class _Replay:
         return self.logs.done
 
     def _rests_at(self, batch: int) -> bool:
+        """Return whether a batch is committed, and no later one is planned."""
         logs = self.logs.again()
         return logs.planned == logs.done == batch
 
-    def run(self, at: int, write: Write) -> tuple[str, ...]:
+    def run(self, last: int, write: Write) -> tuple[str, ...]:
         """Run the query over what was read up to a batch; return what the reader must know."""
         query = self.query
-        logs = self.logs
-        made = self.folder / "checkpoint"
-        kept = logs.noted.get("fingerprint", "")
-        changes = query.differences(kept)
-        moves, large, single = self.planned(at)
-        replay.copy_sources(logs, made, moves)
-        known = bool(kept) and not any(WATERMARK in each for each in changes)
-        watermark = 0
-        first = single.start - 1 if single else at
+        fingerprint = self.logs.noted.get("fingerprint", "")
+        changes = query.differences(fingerprint)
+        has_same_watermarks = bool(fingerprint) and not any(
+            WATERMARK in change for change in changes
+        )
+        schedule = self.planned(last)
+        folder = self.folder / "checkpoint"
+        replay.copy_sources(self.logs, folder, schedule.moves)
         # All plans are read now, because the running query removes them.
-        batches = [(each, logs.plan(first)) for each in large]
-        batches += [(replay.ends_of(logs, of), logs.plan(of)) for of in single]
-        for number, (ends, plan) in enumerate(batches):
+        batches = self._batches(schedule, last)
+        watermark = 0
+        for number, batch in enumerate(batches):
             replay.say_batch(query, number, len(batches))
-            is_large = number < len(large)
-            if not is_large and (known or plan.watermark == END):
-                watermark = plan.watermark
-            replay.write_plan(
-                query,
-                logs,
-                Logs(made),
-                number,
-                ends,
-                0 if is_large else watermark,
-                plan.time,
-            )
-            # Several comparisons of one query can run at once.
-            called = f"{query.name} shadow {self.folder.name}"
-            writer = hand_over(query.frame.writeStream.queryName(called), write)
-            replay.run_planned(query, Logs(made), writer)
-            watermark = max(
-                watermark, Logs(made).commit(number).get("nextBatchWatermarkMs", 0)
-            )
-        notes = [f"changed: {each}" for each in changes]
-        notes += [
-            f"not compared: sink {each}, which cannot be read back"
-            for each in self.left_out
+            if batch.is_large:
+                self._run_batch(number, batch, 0, write)
+            else:
+                if has_same_watermarks or batch.plan.watermark == END:
+                    watermark = batch.plan.watermark
+                self._run_batch(number, batch, watermark, write)
+            commit = Logs(folder).commit(number)
+            watermark = max(watermark, commit.get("nextBatchWatermarkMs", 0))
+        return self._notes(changes, schedule)
+
+    def _batches(self, schedule: _Schedule, last: int) -> list[_Batch]:
+        """Return the batches of a schedule, which ends with the batch `last`."""
+        logs = self.logs
+        last_of_large = last
+        if schedule.single:
+            last_of_large = schedule.single.start - 1
+        batches = [
+            _Batch(ends, logs.plan(last_of_large), is_large=True)
+            for ends in schedule.large
         ]
-        if single.start > 1:
-            batches_read = count(len(large), "large batch")
+        for number in schedule.single:
+            ends = replay.ends_of(logs, number)
+            batches.append(_Batch(ends, logs.plan(number), is_large=False))
+        return batches
+
+    def _run_batch(
+        self, number: int, batch: _Batch, watermark: int, write: Write
+    ) -> None:
+        """Plan and run one batch in the temporary checkpoint."""
+        query = self.query
+        made = Logs(self.folder / "checkpoint")
+        replay.write_plan(
+            query, self.logs, made, number, batch.ends, watermark, batch.plan.time
+        )
+        # Several comparisons of one query can run at once.
+        name = f"{query.name} shadow {self.folder.name}"
+        writer = hand_over(query.frame.writeStream.queryName(name), write)
+        replay.run_planned(query, made.again(), writer)
+
+    def _notes(self, changes: Sequence[str], schedule: _Schedule) -> tuple[str, ...]:
+        """Return what the reader must know about a comparison."""
+        notes = [f"changed: {change}" for change in changes]
+        notes += [
+            f"not compared: sink {kind}, which cannot be read back"
+            for kind in self.left_out
+        ]
+        if schedule.single.start > 1:
+            batches_read = count(len(schedule.large), "large batch")
             notes.append(
-                f"the plans of the batches before {single.start - 1} are no longer"
-                f" kept: their rows were read in {batches_read}, in which no row is"
-                " late; what depends on batches can differ"
+                f"the plans of the batches before {schedule.single.start - 1} are no"
+                f" longer kept: their rows were read in {batches_read}, in which no row"
+                " is late; what depends on batches can differ"
             )
         return tuple(notes)
 
-    def planned(self, at: int) -> tuple[list[Move], list[Ends], range]:
-        """Return what to run: large batches, by what they read, and then batches of the checkpoint.
+    def planned(self, last: int) -> _Schedule:
+        """Return what to run to have read what the checkpoint had read at the end of a batch.
 
-        Before that come the moves of the sources' folders. All input is checked before
-        any is read.
+        All input is checked before any is read.
 
         Raises:
             Unreadable: the input cannot be read again.
         """
         query = self.query
         logs = self.logs
-
-        def pieces(batch: int) -> list[Piece]:
-            ends = replay.ends_of(logs, batch)
-            of = partial(replay.pieces_of, query, logs)
-            return [
-                piece
-                for each in query.inputs
-                for piece in of(each, ends[each.log], moves, whole=True)
-            ]
-
-        moves = replay.moves_of(query, logs, replay.ends_of(logs, at))
+        moves = replay.moves_of(query, logs, replay.ends_of(logs, last))
         first = min(kept_plans(logs))
-        read = pieces(at)
-        if not (self.takes or _depends_on_batches(query)):
-            return moves, replay.in_batches(read, 1.0), range(0)
-        large = (
-            replay.in_batches(pieces(first), 1.0)
-            if first > 0
-            else [replay.ends_of(logs, 0)]
-        )
-        return moves, large, range(first + 1, at + 1)
+        pieces = self._pieces(last, moves)
+        if not self.takes and not _depends_on_batches(query):
+            return _Schedule(moves, replay.in_batches(pieces, 1.0), range(0))
+        if first > 0:
+            large = replay.in_batches(self._pieces(first, moves), 1.0)
+        else:
+            large = [replay.ends_of(logs, 0)]
+        return _Schedule(moves, large, range(first + 1, last + 1))
+
+    def _pieces(self, batch: int, moves: Sequence[Move]) -> list[Piece]:
+        """Return what all sources had given at the end of a batch, in pieces."""
+        ends = replay.ends_of(self.logs, batch)
+        pieces: list[Piece] = []
+        for source in self.query.inputs:
+            pieces += replay.pieces_of(
+                self.query, self.logs, source, ends[source.log], moves, whole=True
+            )
+        return pieces
+
+
+def _discard(batch: DataFrame, _: int) -> None:
+    """Have Spark compute a batch, and keep nothing of it."""
+    batch.write.format("noop").mode("append").save()
 
 
 def _depends_on_batches(query: Query) -> bool:
@@ -780,5 +553,6 @@ def _depends_on_batches(query: Query) -> bool:
 
 def _takes(sink: Sink) -> bool:
     """Return whether a sink, or one inside it, changes batches before writing, as by `taking`."""
-    is_same = [part.kind == sink.kind for part in sink.parts]
-    return is_same == [True] or any(map(_takes, sink.parts))
+    # The one part of a sink with `taking` is the sink that it was made from.
+    takes_itself = len(sink.parts) == 1 and sink.parts[0].kind == sink.kind
+    return takes_itself or any(map(_takes, sink.parts))

@@ -50,16 +50,17 @@ class Source:
     name: str = ""
 
     def __str__(self) -> str:
-        what = f"files of {self.folder}, " if self.folder else ""
-        done = (
-            "nothing read yet"
-            if self.committed is None
-            else f"offset {_short(self.committed)}"
-        )
-        more = self.planned is not None and self.planned != self.committed
-        return f"{what}{done}" + (
-            f", planned to {_short(str(self.planned))}" if more else ""
-        )
+        """Return a line such as `files of /in, offset 4, planned to 5`."""
+        parts = []
+        if self.folder:
+            parts.append(f"files of {self.folder}")
+        if self.committed is None:
+            parts.append("nothing read yet")
+        else:
+            parts.append(f"offset {_short(self.committed)}")
+        if self.planned is not None and self.planned != self.committed:
+            parts.append(f"planned to {_short(self.planned)}")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -104,47 +105,59 @@ class Checkpoint:
     damage: str | None
 
     def __str__(self) -> str:
-        open_plan = self.planned is not None and self.planned != self.committed
-        biggest = [
-            f"{name} {_size(size)}" for name, size in list(self.sizes.items())[:3]
-        ]
-        when = (
-            _time(self.committed_at)
-            if self.committed_at
-            else "but when is not known, as of a copy"
-        )
-        facts = [
-            ("checkpoint", self.path),
-            ("query", ", ".join(filter(None, (self.name, self.query_id))) or "unknown"),
-            ("in use", self.in_use and "a query of the kit is running on it"),
-            (
-                "committed",
-                self.committed is not None and f"batch {self.committed}, {when}",
-            ),
-            ("planned", open_plan and f"batch {self.planned}, not committed"),
-            (
-                "kept",
-                self.oldest is not None and f"batches {self.oldest} to {self.planned}",
-            ),
-            ("watermark", self.watermark and _time(self.watermark)),
-            *((f"source {source.name}", source) for source in self.sources),
-            *((f"state {number}", state) for number, state in enumerate(self.states)),
-            ("size", f"{_size(sum(self.sizes.values()))}, of it {', '.join(biggest)}"),
-        ]
-        wide = max(12, *(len(name) + 2 for name, _ in facts))
-        shown = [f"{name:<{wide}}{value}" for name, value in facts if value]
-        return "\n".join([*shown, "", *self._restart(open_plan=open_plan)])
+        """Return the report: a fact on each line, and what a restart would do."""
+        facts = self._facts()
+        width = max(12, *(len(name) + 2 for name, _ in facts))
+        lines = [f"{name:<{width}}{text}" for name, text in facts]
+        return "\n".join([*lines, "", *self._restart()])
 
-    def _restart(self, *, open_plan: bool) -> list[str]:
+    @property
+    def _has_open_plan(self) -> bool:
+        """Whether a batch is planned and not committed."""
+        return self.planned is not None and self.planned != self.committed
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """Return the facts that are known, each with its name."""
+        name_and_id = [text for text in (self.name, self.query_id) if text]
+        facts = [
+            ("checkpoint", str(self.path)),
+            ("query", ", ".join(name_and_id) or "unknown"),
+        ]
+        if self.in_use:
+            facts.append(("in use", "a query of the kit is running on it"))
+        if self.committed is not None:
+            when = "but when is not known, as of a copy"
+            if self.committed_at is not None:
+                when = _time(self.committed_at)
+            facts.append(("committed", f"batch {self.committed}, {when}"))
+        if self._has_open_plan:
+            facts.append(("planned", f"batch {self.planned}, not committed"))
+        if self.oldest is not None:
+            facts.append(("kept", f"batches {self.oldest} to {self.planned}"))
+        if self.watermark is not None:
+            facts.append(("watermark", _time(self.watermark)))
+        facts += [(f"source {source.name}", str(source)) for source in self.sources]
+        facts += [(f"state {at}", str(state)) for at, state in enumerate(self.states)]
+        folders = list(self.sizes.items())[:3]
+        largest = ", ".join(f"{name} {_size(size)}" for name, size in folders)
+        total = _size(sum(self.sizes.values()))
+        facts.append(("size", f"{total}, of it {largest}"))
+        return facts
+
+    def _restart(self) -> list[str]:
         """Return the lines about what a restart would do."""
         if self.damage:
             return [self.damage]
-        if not open_plan:
+        if not self._has_open_plan:
             following = 0 if self.planned is None else self.planned + 1
             return [f"A restart runs nothing again; the next batch is {following}."]
-        files = [file for source in self.sources for file in source.replayed]
-        said = f", with {count(len(files), 'file')}:" if files else "."
-        return [f"A restart runs batch {self.planned} again{said}", *file_lines(files)]
+        files: list[Input] = []
+        for source in self.sources:
+            files += source.replayed
+        again = f"A restart runs batch {self.planned} again"
+        if not files:
+            return [f"{again}."]
+        return [f"{again}, with {count(len(files), 'file')}:", *file_lines(files)]
 
 
 def show(path: str | Path) -> Checkpoint:
@@ -173,8 +186,10 @@ def show(path: str | Path) -> Checkpoint:
     plans = logs.entries("offsets")
     commits = logs.entries("commits")
     done = logs.done
-    last, ended = (_tried(partial(logs.plan, batch)) for batch in (logs.planned, done))
-    watermark = (_tried(partial(logs.commit, done)) or {}).get("nextBatchWatermarkMs")
+    last = _tried(partial(logs.plan, logs.planned))
+    ended = _tried(partial(logs.plan, done))
+    commit = _tried(partial(logs.commit, done)) or {}
+    watermark = commit.get("nextBatchWatermarkMs")
     return Checkpoint(
         path=root,
         query_id=_tried(partial(query_id, root / "metadata")),
@@ -207,29 +222,40 @@ def _sources(logs: Logs, ended: Plan | None, last: Plan) -> Iterator[Source]:
         ended: the plan of the last committed batch, if it can be read.
         last: the plan of the last planned batch.
     """
-    before = {} if ended is None else dict(zip(ended.names, ended.offsets, strict=True))
-    entries = {} if ended is None else dict(zip(ended.names, ended.files, strict=True))
+    before: dict[str, str | None] = {}
+    entries: dict[str, int | None] = {}
+    if ended is not None:
+        before = dict(zip(ended.names, ended.offsets, strict=True))
+        entries = dict(zip(ended.names, ended.files, strict=True))
     for name, log, planned, until in zip(
         last.names, logs.names(last), last.offsets, last.files, strict=True
     ):
-        committed = before.get(name)
-        read = entries.get(name)
         if until is None:
-            yield Source(None, committed, planned, (), name)
-            continue
-        folder = "?"  # as of a log that cannot be read
-        replayed: list[Input] = []
-        with suppress(DamagedError, IndexError):
-            replayed = logs.inputs(log, -1 if read is None else read, until)
-            newest = (replayed or logs.inputs(log, until - 1, until))[-1]
-            folder = (newest.path or newest.uri).rpartition("/")[0]
-        yield Source(
-            folder,
-            None if read is None else str(read),
-            str(until),
-            tuple(replayed),
-            name,
-        )
+            yield Source(None, before.get(name), planned, (), name)
+        else:
+            yield _source_of_files(logs, log, name, entries.get(name), until)
+
+
+def _source_of_files(
+    logs: Logs, log: str, name: str, read: int | None, until: int
+) -> Source:
+    """Return what is known of a file source.
+
+    Args:
+        logs: the logs of the checkpoint.
+        log: the name of the source's log.
+        name: the name of the source.
+        read: the last entry of the log that a committed batch has read, if any.
+        until: the last entry that is planned to be read.
+    """
+    folder = "?"  # as of a log that cannot be read
+    replayed: list[Input] = []
+    with suppress(DamagedError, IndexError):
+        replayed = logs.inputs(log, -1 if read is None else read, until)
+        newest = (replayed or logs.inputs(log, until - 1, until))[-1]
+        folder = (newest.path or newest.uri).rpartition("/")[0]
+    committed = None if read is None else str(read)
+    return Source(folder, committed, str(until), tuple(replayed), name)
 
 
 def _sizes(root: Path) -> dict[str, int]:
@@ -237,8 +263,11 @@ def _sizes(root: Path) -> dict[str, int]:
     sizes: Counter[str] = Counter()
     for folder, _, names in os.walk(root):
         part = Path(folder).relative_to(root).parts
-        # Without checksums
-        for name in (each for each in names if part and not each.startswith(".")):
+        if not part:
+            continue
+        for name in names:
+            if name.startswith("."):
+                continue  # a checksum file
             with suppress(FileNotFoundError):  # a running query may remove files
                 sizes[part[0]] += Path(folder, name).stat().st_size
     return dict(sizes.most_common())
@@ -266,31 +295,31 @@ def _size(number: float) -> str:
         >>> _size(999), _size(2048), _size(50 << 20)
         ('999 B', '2.0 KiB', '50 MiB')
     """
-    units = iter(("B", "KiB", "MiB", "GiB"))
-    unit = next(units)
-    step = 1024
-    while number >= step and unit != "GiB":
-        number = number / step
-        unit = next(units)
-    return f"{number:,.{int(unit != 'B' and number < 10)}f} {unit}"  # noqa: PLR2004 - two digits
+    units = ("B", "KiB", "MiB", "GiB")
+    at = 0
+    while number >= 1024 and at < len(units) - 1:  # noqa: PLR2004
+        number = number / 1024
+        at += 1
+    # Two digits for small numbers; there are no parts of a byte
+    digits = 1 if at > 0 and number < 10 else 0  # noqa: PLR2004
+    return f"{number:,.{digits}f} {units[at]}"
 
 
-def file_lines(found: Sequence[Input]) -> list[str]:
+def file_lines(files: Sequence[Input]) -> list[str]:
     """Return a line with size and path for each of the first five files, and one for the rest.
 
     A file that no longer exists has "gone" in place of its size; one on another file
     system has nothing.
     """
     lines = []
-    for file in found[:_SHOWN]:
-        told = (
-            ""
-            if file.path is None
-            else "gone"
-            if file.gone
-            else _size(Path(file.path).stat().st_size)
-        )
-        lines.append(f"  {told:>8}  {file.path or file.uri}")
-    if len(found) > _SHOWN:
-        lines.append(f"            and {len(found) - _SHOWN:,} more")
+    for file in files[:_SHOWN]:
+        if file.path is None:
+            size = ""
+        elif file.gone:
+            size = "gone"
+        else:
+            size = _size(Path(file.path).stat().st_size)
+        lines.append(f"  {size:>8}  {file.path or file.uri}")
+    if len(files) > _SHOWN:
+        lines.append(f"            and {len(files) - _SHOWN:,} more")
     return lines

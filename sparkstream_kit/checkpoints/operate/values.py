@@ -26,9 +26,13 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.sinks.base import Form
 
-_WHOLE_NUMBERS: dict[type[T.DataType], int]
-# And their digits
-_WHOLE_NUMBERS = {T.ByteType: 3, T.ShortType: 5, T.IntegerType: 10, T.LongType: 19}
+# The types of whole numbers, with the most digits of a value
+_WHOLE_NUMBERS: dict[type[T.DataType], int] = {
+    T.ByteType: 3,
+    T.ShortType: 5,
+    T.IntegerType: 10,
+    T.LongType: 19,
+}
 _DIGITS = 38  # the most of a decimal
 
 
@@ -74,30 +78,28 @@ def side_by_side(
     types, notes = _said_by_the_target(old, names)
     if form is not None:
         new = _kept(form.written(new, f"{folder}/as_written"), f"{folder}/written")
-        found = _readable(old, new, wanted, names, form, folder)
-        types |= found.told
-        old, new = (
-            rows.select(_values(names, found.values, form)) for rows in (old, new)
-        )
-    kinds = {
-        name: (old.schema[name].dataType, new.schema[name].dataType) for name in names
-    }
-    common = {name: _common(*both) for name, both in kinds.items()}
-    for name, (theirs, ours) in kinds.items():
-        if theirs.simpleString() != ours.simpleString():
-            there = theirs.simpleString()
-            here = ours.simpleString()
+        readable = _readable(old, new, wanted, names, form, folder)
+        types |= readable.told
+        columns = _values(names, readable.values, form)
+        old = old.select(columns)
+        new = new.select(columns)
+    common: dict[str, T.DataType | None] = {}
+    for name in names:
+        theirs = old.schema[name].dataType
+        ours = new.schema[name].dataType
+        common[name] = _common(theirs, ours)
+        there = theirs.simpleString()
+        here = ours.simpleString()
+        if there != here:
             types[name] = f"{there} in the target, and {here} in the changed query"
+    compared = [_as(name, common[name]) for name in names]
+    notes = {name: note for name, note in notes.items() if name not in types}
     return Sides(
-        old.select([_as(name, common[name]) for name in names]),
-        new.select([_as(name, common[name]) for name in names]),
-        tuple(f"column {name} is {what}" for name, what in types.items()),
-        tuple(
-            f"column {name} is {what}"
-            for name, what in notes.items()
-            if name not in types
-        ),
-        tuple(name for name in names if common[name] is None),
+        old=old.select(compared),
+        new=new.select(compared),
+        types=tuple(f"column {name} is {phrase}" for name, phrase in types.items()),
+        notes=tuple(f"column {name} is {phrase}" for name, phrase in notes.items()),
+        apart=tuple(name for name in names if common[name] is None),
     )
 
 
@@ -111,11 +113,14 @@ def _said_by_the_target(
     """
     types: dict[str, str] = {}
     notes: dict[str, str] = {}
-    for each in old.schema:
-        said = each.metadata.get(OTHER_TYPE)
-        if said and each.name in names:
-            of = notes if said["fits"] else types
-            of[each.name] = said["is"]
+    for field in old.schema:
+        other_type = field.metadata.get(OTHER_TYPE)
+        if not other_type or field.name not in names:
+            continue
+        if other_type["fits"]:
+            notes[field.name] = other_type["is"]
+        else:
+            types[field.name] = other_type["is"]
     return types, notes
 
 
@@ -151,9 +156,7 @@ def _readable(
     """Find the columns whose texts are values of the query's types, the same if rewritten."""
     asked = {}
     for name in names:
-        is_text = all(
-            isinstance(rows.schema[name].dataType, T.StringType) for rows in (old, new)
-        )
+        is_text = _is_text(old, name) and _is_text(new, name)
         kind = wanted[name].dataType
         is_its_own = form.texts != "json" and isinstance(kind, T.StringType)
         if is_text and not is_its_own and _parsed(form, name, kind) is not None:
@@ -175,6 +178,10 @@ def _readable(
     return _Readable(values, told)
 
 
+def _is_text(rows: DataFrame, name: str) -> bool:
+    return isinstance(rows.schema[name].dataType, T.StringType)
+
+
 def _same_again(
     rows: DataFrame,
     wanted: T.StructType,
@@ -185,13 +192,15 @@ def _same_again(
     """Return the columns whose texts are the same when read as values and written again."""
     columns = []
     for field in wanted:
-        value = (
-            _parsed(form, field.name, field.dataType) if field.name in asked else None
-        )
-        nothing = F.lit(None).cast(field.dataType)
-        columns.append((nothing if value is None else value).alias(field.name))
+        value = None
+        if field.name in asked:
+            value = _parsed(form, field.name, field.dataType)
+        if value is None:
+            value = F.lit(None).cast(field.dataType)
+        columns.append(value.alias(field.name))
     again = form.written(rows.select(columns), folder)
-    before, after = (_sums(each, [*asked]) for each in (rows, again))
+    before = _sums(rows, [*asked])
+    after = _sums(again, [*asked])
     return {name for name in asked if before[name] == after[name]}
 
 
@@ -202,6 +211,7 @@ def _sums(rows: DataFrame, names: Sequence[str]) -> dict[str, object]:
 
 
 def _parsed(form: Form, name: str, kind: T.DataType) -> Column | None:
+    """Return the values of a column of texts; None if the form has no texts for the type."""
     return stored.parsed(form.texts, column(name), kind)
 
 
@@ -211,8 +221,12 @@ def _values(
     """Return the columns of both sides, with values in place of texts that are values."""
     columns = []
     for name in names:
-        value = _parsed(form, name, readable[name]) if name in readable else None
-        columns.append((column(name) if value is None else value).alias(name))
+        value = None
+        if name in readable:
+            value = _parsed(form, name, readable[name])
+        if value is None:
+            value = column(name)
+        columns.append(value.alias(name))
     return columns
 
 
@@ -241,13 +255,13 @@ def _common(one: T.DataType, other: T.DataType) -> T.DataType | None:
         and isinstance(other, T.StructType)
         and one.names == other.names
     ):
-        made = T.StructType()
+        struct = T.StructType()
         for field in one:
             inner = _common(field.dataType, other[field.name].dataType)
             if inner is None:
                 return None
-            made.add(field.name, inner)
-        return made
+            struct.add(field.name, inner)
+        return struct
     return None
 
 
