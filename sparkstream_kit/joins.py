@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import partial, reduce
+from operator import and_
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
@@ -161,9 +162,8 @@ def within(
     left_time = event_time(left, left_time, "left", without_zone=True)
     right_time = event_time(right, right_time, "right", without_zone=True)
     if how == "left_semi":  # of the right side it needs these alone
-        right = right.select(
-            *map(column, dict.fromkeys([*(theirs for _, theirs in keys), right_time]))
-        )
+        needed = dict.fromkeys([*(theirs for _, theirs in keys), right_time])
+        right = right.select(*(column(name) for name in needed))
     _refuse_clash({"left": left, "right": right}, keys)
     ours = column(left_time)
     theirs = column(right_time)
@@ -237,31 +237,32 @@ def _joined(
     *more: Column,
 ) -> DataFrame:
     """Join by keys that are renamed on the right, so that no two columns have the same name."""
-    inner = {
+    new_names = {
         theirs: f"_right_{number}_{theirs}" for number, (_, theirs) in enumerate(keys)
     }
-    renamed = right.select(
-        *(column(name).alias(inner.get(name, name)) for name in right.columns)
-    )
-    equal = [column(ours) == column(inner[theirs]) for ours, theirs in keys]
+    renamed = [column(name).alias(new_names.get(name, name)) for name in right.columns]
+    conditions = [column(ours) == column(new_names[theirs]) for ours, theirs in keys]
     if how == "full" and left.isStreaming:
         # Spark 4.2 matches null keys in this join
-        equal += [column(ours).isNotNull() for ours, _ in keys]
-    both = left.join(
-        renamed, reduce(lambda one, other: one & other, [*equal, *more]), how
-    )
+        conditions += [column(ours).isNotNull() for ours, _ in keys]
+    both = left.join(right.select(*renamed), reduce(and_, [*conditions, *more]), how)
     if how in ("left_semi", "left_anti"):
         return both
-    chosen = {name: column(name) for name in left.columns}
-    for ours, theirs in keys:  # in an outer join either side of a row may be missing
-        one = column(ours)
-        other = column(inner[theirs])
-        chosen[ours] = {"right": other, "full": F.coalesce(one, other)}.get(
-            how, one
-        ).alias(ours)
-    return both.select(
-        *chosen.values(), *(column(name) for name in right.columns if name not in inner)
-    )
+    selected = {name: column(name) for name in left.columns}
+    for ours, theirs in keys:
+        key = _key(column(ours), column(new_names[theirs]), how)
+        selected[ours] = key.alias(ours)
+    others = [column(name) for name in right.columns if name not in new_names]
+    return both.select(*selected.values(), *others)
+
+
+def _key(left: Column, right: Column, how: str) -> Column:
+    """Return the key of a joined row: in an outer join either side may be missing."""
+    if how == "right":
+        return right
+    if how == "full":
+        return F.coalesce(left, right)
+    return left
 
 
 def _keys(
@@ -273,37 +274,42 @@ def _keys(
         raise InvalidInputError(
             "on is an empty list; give the name of a column that both sides have"
         )
-    (first, left), (second, right) = sides.items()
-    found = [
-        (find_column(left, name, first), find_column(right, name, second))
+    (left_name, left), (right_name, right) = sides.items()
+    keys = [
+        (find_column(left, name, left_name), find_column(right, name, right_name))
         for name in names
     ]
-    for ours, theirs in found:
-        one = dict(left.dtypes)[ours]
-        other = dict(right.dtypes)[theirs]
-        exact = [
-            re.fullmatch(r"(tiny|small|big)?int|decimal.*", each)
-            for each in (one, other)
-        ]
-        # Spark compares a long as a double, which rounds it
-        if one != other and not all(exact):
-            kinds = f"{one} in {first} and {other} in {second}"
+    for ours, theirs in keys:
+        our_type = dict(left.dtypes)[ours]
+        their_type = dict(right.dtypes)[theirs]
+        # Spark compares a long with a double as doubles, which rounds it
+        are_exact = _is_exact(our_type) and _is_exact(their_type)
+        if our_type != their_type and not are_exact:
             raise InvalidInputError(
-                f"key {ours} is {kinds}; cast one of them to the type of the other"
+                f"key {ours} is {our_type} in {left_name} and {their_type} in"
+                f" {right_name}; cast one of them to the type of the other"
             )
-    return found
+    return keys
+
+
+def _is_exact(kind: str) -> bool:
+    """Return whether a type is one of the whole numbers and decimals, by its simple name."""
+    return re.fullmatch(r"(tiny|small|big)?int|decimal.*", kind) is not None
 
 
 def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> None:
     """Refuse a column that is in both frames and is not a key."""
-    (first, left), (second, right) = sides.items()
+    (left_name, left), (right_name, right) = sides.items()
     taken = {name.lower() for name in left.columns}
+    right_keys = [theirs for _, theirs in keys]
     for name in right.columns:
-        if name.lower() in taken and name not in (theirs for _, theirs in keys):
-            renamed = f"{second}.withColumnRenamed({name!r}, '{second}_{name}')"
-            fix = f"rename one of them: {renamed}, or add it to on"
+        if name.lower() in taken and name not in right_keys:
+            fix = (
+                f"rename one of them: {right_name}.withColumnRenamed({name!r},"
+                f" '{right_name}_{name}'), or add it to on"
+            )
             if name == REASON:  # added by quarantine or by windows.with_watermark
-                fix = f"join the good rows: quarantine.good_rows({second})"
+                fix = f"join the good rows: quarantine.good_rows({right_name})"
             raise InvalidInputError(
-                f"column {name} is in {first} and in {second}; {fix}"
+                f"column {name} is in {left_name} and in {right_name}; {fix}"
             )

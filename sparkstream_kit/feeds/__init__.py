@@ -28,27 +28,29 @@ if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.feeds.files import random_lines as random_lines
     from sparkstream_kit.feeds.files import replay_files as replay_files
     from sparkstream_kit.feeds.files import text_lines as text_lines
-    from sparkstream_kit.feeds.generators import actions_rows as actions_rows
-    from sparkstream_kit.feeds.generators import actions_truth as actions_truth
-    from sparkstream_kit.feeds.generators import ads_rows as ads_rows
-    from sparkstream_kit.feeds.generators import ads_truth as ads_truth
-    from sparkstream_kit.feeds.generators import cards_rows as cards_rows
-    from sparkstream_kit.feeds.generators import cards_truth as cards_truth
-    from sparkstream_kit.feeds.generators import events_rows as events_rows
-    from sparkstream_kit.feeds.generators import events_truth as events_truth
-    from sparkstream_kit.feeds.generators import log_errors as log_errors
-    from sparkstream_kit.feeds.generators import log_line as log_line
-    from sparkstream_kit.feeds.generators import log_rows as log_rows
-    from sparkstream_kit.feeds.generators import log_sessions as log_sessions
-    from sparkstream_kit.feeds.generators import messages_rows as messages_rows
-    from sparkstream_kit.feeds.generators import messages_truth as messages_truth
-    from sparkstream_kit.feeds.generators import posts_line as posts_line
-    from sparkstream_kit.feeds.generators import posts_rows as posts_rows
-    from sparkstream_kit.feeds.generators import posts_truth as posts_truth
-    from sparkstream_kit.feeds.generators import sales_files as sales_files
-    from sparkstream_kit.feeds.generators import sales_rows as sales_rows
-    from sparkstream_kit.feeds.generators import sales_totals as sales_totals
-    from sparkstream_kit.feeds.generators import sensors_rows as sensors_rows
-    from sparkstream_kit.feeds.generators import sensors_truth as sensors_truth
+    from sparkstream_kit.feeds.generators.incidents import cards_rows as cards_rows
+    from sparkstream_kit.feeds.generators.incidents import cards_truth as cards_truth
+    from sparkstream_kit.feeds.generators.incidents import sensors_rows as sensors_rows
+    from sparkstream_kit.feeds.generators.incidents import (
+        sensors_truth as sensors_truth,
+    )
+    from sparkstream_kit.feeds.generators.shop import events_rows as events_rows
+    from sparkstream_kit.feeds.generators.shop import events_truth as events_truth
+    from sparkstream_kit.feeds.generators.shop import sales_files as sales_files
+    from sparkstream_kit.feeds.generators.shop import sales_rows as sales_rows
+    from sparkstream_kit.feeds.generators.shop import sales_totals as sales_totals
+    from sparkstream_kit.feeds.generators.texts import messages_rows as messages_rows
+    from sparkstream_kit.feeds.generators.texts import messages_truth as messages_truth
+    from sparkstream_kit.feeds.generators.texts import posts_line as posts_line
+    from sparkstream_kit.feeds.generators.texts import posts_rows as posts_rows
+    from sparkstream_kit.feeds.generators.texts import posts_truth as posts_truth
+    from sparkstream_kit.feeds.generators.users import actions_rows as actions_rows
+    from sparkstream_kit.feeds.generators.users import actions_truth as actions_truth
+    from sparkstream_kit.feeds.generators.users import ads_rows as ads_rows
+    from sparkstream_kit.feeds.generators.users import ads_truth as ads_truth
+    from sparkstream_kit.feeds.generators.users import log_errors as log_errors
+    from sparkstream_kit.feeds.generators.users import log_line as log_line
+    from sparkstream_kit.feeds.generators.users import log_rows as log_rows
+    from sparkstream_kit.feeds.generators.users import log_sessions as log_sessions
 
 __getattr__ = attributes(__name__)

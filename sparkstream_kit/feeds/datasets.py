@@ -10,8 +10,8 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sparkstream_kit.feeds import generators as make
 from sparkstream_kit.feeds.files import csv_line, json_line
+from sparkstream_kit.feeds.generators import incidents, shop, texts, users
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -48,44 +48,52 @@ class Dataset(NamedTuple):
 
 def _log_truth(rows: list[Any]) -> dict[str, list[Any]]:
     """Return the true results of both reports of the job on access logs."""
-    return {"errors": make.log_errors(rows), "sessions": make.log_sessions(rows)}
+    return {"errors": users.log_errors(rows), "sessions": users.log_sessions(rows)}
 
 
-_ads_truth = partial(make.ads_truth, within=timedelta(minutes=10))
-_sensors_truth = partial(make.sensors_truth, delay=timedelta(minutes=2))
+_ads_truth = partial(users.ads_truth, within=timedelta(minutes=10))
+_sensors_truth = partial(incidents.sensors_truth, delay=timedelta(minutes=2))
 
 # By the name of the command below `sparkstream feed`.
 DATASETS = {
     "events": Dataset(
-        "events.csv", make.events_rows, make.events_truth, csv_line, keeps_late=True
+        "events.csv", shop.events_rows, shop.events_truth, csv_line, keeps_late=True
     ),
     "posts": Dataset(
         "posts.json",
-        make.posts_rows,
-        make.posts_truth,
-        make.posts_line,
+        texts.posts_rows,
+        texts.posts_truth,
+        texts.posts_line,
         time="created_at",
     ),
     "ads": Dataset(
-        "ads.json", make.ads_rows, _ads_truth, time="event_time", shares=_NO_DUPLICATES
+        "ads.json", users.ads_rows, _ads_truth, time="event_time", shares=_NO_DUPLICATES
     ),
     "cards": Dataset(
-        "cards.csv", make.cards_rows, make.cards_truth, csv_line, shares=_NO_DUPLICATES
+        "cards.csv",
+        incidents.cards_rows,
+        incidents.cards_truth,
+        csv_line,
+        shares=_NO_DUPLICATES,
     ),
     "messages": Dataset(
-        "messages.json", make.messages_rows, make.messages_truth, shares=("bad",)
+        "messages.json", texts.messages_rows, texts.messages_truth, shares=("bad",)
     ),
     "sensors": Dataset(
         "sensors.json",
-        make.sensors_rows,
+        incidents.sensors_rows,
         _sensors_truth,
         shares=_NO_DUPLICATES,
         delay="2 minutes",
     ),
     "actions": Dataset(
-        "actions.json", make.actions_rows, make.actions_truth, shares=_NO_DUPLICATES
+        "actions.json", users.actions_rows, users.actions_truth, shares=_NO_DUPLICATES
     ),
     "logs": Dataset(
-        "access.log", make.log_rows, _log_truth, make.log_line, shares=("bad", "ahead")
+        "access.log",
+        users.log_rows,
+        _log_truth,
+        users.log_line,
+        shares=("bad", "ahead"),
     ),
 }

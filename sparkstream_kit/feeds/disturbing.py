@@ -8,12 +8,11 @@ because a job must compute it from the `counted` rows alone.
 from __future__ import annotations
 
 import heapq
-import math
 import random
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparkstream_kit._internal.arguments import check, said
 from sparkstream_kit._internal.durations import Duration, to_microseconds
@@ -69,11 +68,8 @@ class Disturbed:
         return self._of("ahead")
 
     def _of(self, wanted: str) -> list[Any]:
-        return [
-            row
-            for row, kind in zip(self.arriving, self.kinds, strict=True)
-            if kind == wanted
-        ]
+        arrived = zip(self.arriving, self.kinds, strict=True)
+        return [row for row, kind in arrived if kind == wanted]
 
 
 def disturb(
@@ -141,35 +137,57 @@ def disturb(
     """
     check(disturb, locals())
     shares = {"late": late, "duplicates": duplicates, "bad": bad, "ahead": ahead}
-    wait = _delay_of(shares, rows_per_file, delay)
-    given = list(rows)
-    times = _times(given, time)
-    draw = random.Random(seed).random  # noqa: S311 - sample data, not secrets
-    draws = [[draw() for _ in range(6)] for _ in given]
-    chosen = {number for number, (share, *_) in enumerate(draws) if share < late}
-    arrival = _Arrival(given, times, wait, rows_per_file)
+    delay_in_us = _delay_of(shares, rows_per_file, delay)
+    clean = list(rows)
+    times = _times(clean, time)
+    rng = random.Random(seed)  # noqa: S311 - sample data, not secrets
+    draws = [_draw(rng) for _ in clean]
+    arrival = _Arrival(clean, times, delay_in_us, rows_per_file)
+    chosen = {number for number, draw in enumerate(draws) if draw.late < late}
     if chosen and not any(map(arrival.can_be_late, chosen)):
         raise InvalidInputError(
-            f"no row can be late: {len(given)} rows in files of {rows_per_file} span"
+            f"no row can be late: {len(clean)} rows in files of {rows_per_file} span"
             f" less than {delay} and two files; give more rows, smaller files or a"
             " shorter delay"
         )
-    for number, (row, (_, again, text, copy, later, soon)) in enumerate(
-        zip(given, draws, strict=True)
-    ):
-        arrival.land(number)
+    for number, (row, draw) in enumerate(zip(clean, draws, strict=True)):
+        arrival.land_before(number)
         if number in chosen and arrival.can_be_late(number):
-            arrival.held.append((number, int(soon * rows_per_file)))
+            arrival.hold(number, int(draw.late_by * rows_per_file))
             continue
         arrival.put("counted", row, times[number])
-        if text < bad:
+        if draw.bad < bad:
             arrival.put("bad", f"not a row: {number + 1} {{")
-        if copy < ahead:
+        if draw.ahead < ahead:
             arrival.put("ahead", {**row, time: in_far_year(row[time])})
-        if again < duplicates:
-            arrival.repeat(number, int(later * 2 * rows_per_file))
-    arrival.land(None)
+        if draw.duplicate < duplicates:
+            arrival.repeat(number, int(draw.duplicate_by * 2 * rows_per_file))
+    arrival.land_rest()
     return Disturbed(arrival.rows, arrival.kinds)
+
+
+class _Draw(NamedTuple):
+    """Random numbers from 0 to 1 for a row, in the order in which they are drawn.
+
+    Attributes:
+        late: the row is late if this is below the share of late rows.
+        duplicate: the row arrives twice if this is below the share of duplicates.
+        bad: a bad text follows if this is below the share of bad texts.
+        ahead: a copy in the far future follows if this is below the share of those.
+        duplicate_by: when the duplicate arrives, as a part of two files of rows.
+        late_by: when a late row arrives, as a part of a file of rows.
+    """
+
+    late: float
+    duplicate: float
+    bad: float
+    ahead: float
+    duplicate_by: float
+    late_by: float
+
+
+def _draw(rng: random.Random) -> _Draw:
+    return _Draw(*(rng.random() for _ in _Draw._fields))
 
 
 def _delay_of(shares: dict[str, float], rows_per_file: int, delay: Duration) -> int:
@@ -183,10 +201,10 @@ def _delay_of(shares: dict[str, float], rows_per_file: int, delay: Duration) -> 
         raise InvalidInputError(
             f"rows_per_file is {rows_per_file}; give at least 1 row per file"
         )
-    wait = to_microseconds("delay", delay) // 1000 * 1000
-    if wait <= 0:
+    delay_in_us = to_microseconds("delay", delay) // 1000 * 1000
+    if delay_in_us <= 0:
         raise InvalidInputError(f"delay must be at least a millisecond, not {delay}")
-    return wait
+    return delay_in_us
 
 
 def _times(rows: Sequence[_Row], time: str) -> list[int]:
@@ -220,22 +238,22 @@ class _Arrival:
     """The rows in the order of their arrival, and those that are still to come.
 
     Attributes:
-        given: the given rows.
+        clean: the rows in time order; a row's number is its index here.
         times: their times, in microseconds since 1970.
-        wait: the watermark delay in microseconds.
-        size: the number of arriving rows in a file.
+        delay: the watermark delay in microseconds.
+        rows_per_file: the number of arriving rows in a file.
         rows: the rows that have arrived.
         kinds: the kind of each of them.
         newest: for each of them, the newest time so far.
-        held: the rows that wait for the watermark, each with how many rows come after
-            that and before it.
-        due: a heap of rows with the row to arrive before, the row, and its kind.
+        held: the numbers of rows that wait for the watermark to pass them, each with
+            how many further rows come before it then.
+        due: a heap of (number of the row to arrive before, number of the row, kind).
     """
 
-    given: Sequence[_Row]
+    clean: Sequence[_Row]
     times: Sequence[int]
-    wait: int
-    size: int
+    delay: int
+    rows_per_file: int
     rows: list[_Row | str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     newest: list[int] = field(default_factory=list)
@@ -246,38 +264,56 @@ class _Arrival:
         """Add an arriving row; `moment` is its time, or None to keep the newest time."""
         self.rows.append(row)
         self.kinds.append(kind)
-        # Empty for the first arriving row, which always has a time
-        before = self.newest[-1:]
-        self.newest.append(max(before if moment is None else [*before, moment]))
+        if moment is None:
+            moment = self.newest[-1]  # there is one: the first arriving row has a time
+        elif self.newest:
+            moment = max(self.newest[-1], moment)
+        self.newest.append(moment)
 
     def can_be_late(self, number: int) -> bool:
         """Return whether two files of rows follow a row, after one that is newer by the delay."""
-        end = len(self.given) - 2 * self.size
-        return (
-            end > 0 and self.times[number] <= self.times[end] // 1000 * 1000 - self.wait
-        )
+        end = len(self.clean) - 2 * self.rows_per_file
+        return end > 0 and self.times[number] <= self._watermark(self.times[end])
+
+    def hold(self, number: int, after: int) -> None:
+        """Let a row come `after` rows after the watermark has passed it."""
+        self.held.append((number, after))
 
     def repeat(self, number: int, after: int) -> None:
         """Let a row come again `after` rows later, but before one newer by the delay."""
-        newer = bisect_left(self.times, self.times[number] + self.wait)
+        newer = bisect_left(self.times, self.times[number] + self.delay)
         heapq.heappush(self.due, (min(number + 1 + after, newer), number, "duplicate"))
 
-    def land(self, number: int | None) -> None:
-        """Add the rows that arrive before row `number`, or all that are still to come."""
+    def land_before(self, number: int) -> None:
+        """Add the rows that arrive before row `number`."""
+        self._release(number)
+        while self.due and self.due[0][0] <= number:
+            self._land_first()
+
+    def land_rest(self) -> None:
+        """Add all rows that are still to come."""
+        self._release(len(self.clean))
+        while self.due:
+            self._land_first()
+
+    def _release(self, number: int) -> None:
+        """Make the held rows due that the watermark has passed when row `number` comes."""
         # The files whose newest time is surely in the watermark: all complete files but
         # the last one.
-        passed = (len(self.rows) // self.size - 1) * self.size
-        watermark = (
-            self.newest[passed - 1] // 1000 * 1000 - self.wait
-            if passed > 0
-            else -math.inf
-        )
+        complete_files = len(self.rows) // self.rows_per_file
+        rows_in_watermark = (complete_files - 1) * self.rows_per_file
+        if rows_in_watermark <= 0:
+            return
+        watermark = self._watermark(self.newest[rows_in_watermark - 1])
         while self.held and self.times[self.held[0][0]] <= watermark:
-            row, after = self.held.popleft()
-            heapq.heappush(
-                self.due,
-                ((len(self.given) if number is None else number) + after, row, "late"),
-            )
-        while self.due and (number is None or self.due[0][0] <= number):
-            _, row, kind = heapq.heappop(self.due)
-            self.put(kind, dict(self.given[row]), self.times[row])
+            late, after = self.held.popleft()
+            heapq.heappush(self.due, (number + after, late, "late"))
+
+    def _watermark(self, newest: int) -> int:
+        """Return Spark's watermark, of whole milliseconds, after a newest time."""
+        return newest // 1000 * 1000 - self.delay
+
+    def _land_first(self) -> None:
+        """Add the row that is due first."""
+        _, number, kind = heapq.heappop(self.due)
+        self.put(kind, dict(self.clean[number]), self.times[number])

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FAR = 2099  # the year of rows that are dated in the future by mistake
 _MILLISECONDS_FROM = 100_000_000_000  # as seconds the year 5138, as milliseconds 1973
-_NUMBER = re.compile(r"-?(\d+\.\d+|(?!\d{8}$)\d+)")  # eight digits are a date: 20240229
+# A number as text: 1469501107 or -1.5, but not 20240229, whose eight digits are a date.
+_NUMBER = re.compile(r"-?(\d+\.\d+|(?!\d{8}$)\d+)")
+_FEBRUARY = 2
 
 
 def microseconds(value: object) -> int | None:
@@ -54,17 +56,28 @@ def microseconds(value: object) -> int | None:
     """
     with suppress(ValueError, OverflowError):
         if isinstance(value, str):
-            value = (
-                _number(value)
-                if _NUMBER.fullmatch(value)
-                else datetime.fromisoformat(value)
-            )
+            return _of_text(value)
         if isinstance(value, datetime):
-            zoned = value if value.tzinfo else value.replace(tzinfo=UTC)
-            return (zoned - _EPOCH) // timedelta(microseconds=1)
+            return _of_datetime(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return round(value * (1_000_000 // _units(value)))
+            return _of_number(value)
     return None
+
+
+def _of_text(text: str) -> int:
+    if _NUMBER.fullmatch(text):
+        return _of_number(_number(text))
+    return _of_datetime(datetime.fromisoformat(text))
+
+
+def _of_datetime(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _of_number(time: float) -> int:
+    return round(time * (1_000_000 // _units(time)))
 
 
 def in_far_year(value: Any) -> Any:
@@ -79,14 +92,13 @@ def in_far_year(value: Any) -> Any:
             return str(in_far_year(_number(value)))
         return re.sub(r"^(\d{4}-?02-?)29", r"\g<1>28", f"{_FAR}{value[4:]}")
     if isinstance(value, datetime):
-        return value.replace(
-            year=_FAR,
-            day=min(value.day, 28) if value.month == 2 else value.day,  # noqa: PLR2004
-        )
-    moved = (
-        in_far_year(_EPOCH + timedelta(seconds=float(value) / _units(value))) - _EPOCH
-    )
-    return type(value)(moved / timedelta(seconds=1) * _units(value))
+        is_leap_day = value.month == _FEBRUARY and value.day == 29  # noqa: PLR2004
+        day = 28 if is_leap_day else value.day
+        return value.replace(year=_FAR, day=day)
+    units = _units(value)
+    moment = _EPOCH + timedelta(seconds=float(value) / units)
+    moved = in_far_year(moment) - _EPOCH
+    return type(value)(moved / timedelta(seconds=1) * units)
 
 
 def _number(text: str) -> float:
@@ -101,23 +113,10 @@ def _units(time: float) -> int:
 _T = TypeVar("_T")
 
 _SYLLABLES = (
-    "ka",
-    "lo",
-    "mi",
-    "ren",
-    "tu",
-    "sha",
-    "vo",
-    "pel",
-    "dri",
-    "no",
-    "zu",
-    "bem",
-)
-_WORDS = (
-    *_SYLLABLES,
-    *(first + second for first in _SYLLABLES for second in _SYLLABLES),
-)
+    "ka", "lo", "mi", "ren", "tu", "sha", "vo", "pel", "dri", "no", "zu", "bem",
+)  # fmt: skip
+_PAIRS = itertools.product(_SYLLABLES, repeat=2)
+_WORDS = (*_SYLLABLES, *(first + second for first, second in _PAIRS))
 
 
 class Again(Generic[_T]):
@@ -144,7 +143,9 @@ def paced(items: Iterable[_T], period: float, stop: threading.Event) -> Iterator
     start = monotonic()
     for number, item in enumerate(items):
         seconds = start + number * period - monotonic()
-        if stop.wait(seconds) if seconds > 0 else stop.is_set():
+        if seconds > 0:
+            stop.wait(seconds)
+        if stop.is_set():
             return
         yield item
 
@@ -157,7 +158,9 @@ def count_to(end: int | None) -> Iterable[int]:
     """
     if end is not None and end < 0:
         raise InvalidInputError(f"count is {end}; give 0 or more, or None for no end")
-    return Again(itertools.count) if end is None else range(end)
+    if end is None:
+        return Again(itertools.count)
+    return range(end)
 
 
 def zipf(ranks: int) -> list[float]:
@@ -218,7 +221,8 @@ def random_lines(seed: int, *, count: int | None = None) -> Iterable[str]:
     def make() -> Iterator[str]:
         pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
         for _ in numbers:
-            yield " ".join(pick(_WORDS, cum_weights=weights, k=pick(range(3, 11))[0]))
+            length = pick(range(3, 11))[0]
+            yield " ".join(pick(_WORDS, cum_weights=weights, k=length))
 
     return Again(make)
 
@@ -237,7 +241,9 @@ def csv_line(row: Mapping[str, object] | tuple[object, ...] | str) -> str:
     """
     if isinstance(row, str):
         return row
-    return file_system.csv_record(row if isinstance(row, tuple) else row.values())
+    if isinstance(row, tuple):
+        return file_system.csv_record(row)
+    return file_system.csv_record(row.values())
 
 
 def json_line(row: Mapping[str, object] | str) -> str:
@@ -249,11 +255,9 @@ def json_line(row: Mapping[str, object] | str) -> str:
         >>> json_line({"time": 1469501107, "action": "Öffnen"}), json_line("not a row: 1 {")
         ('{"time": 1469501107, "action": "Öffnen"}', 'not a row: 1 {')
     """
-    return (
-        row
-        if isinstance(row, str)
-        else json.dumps(row, ensure_ascii=False, default=str)
-    )
+    if isinstance(row, str):
+        return row
+    return json.dumps(row, ensure_ascii=False, default=str)
 
 
 def line_files(
@@ -288,9 +292,10 @@ def line_files(
     def make() -> Iterator[tuple[str, str]]:
         rest = iter(lines)
         for number in itertools.count(1):
-            if not (part := [f"{line}\n" for line in itertools.islice(rest, rows)]):
+            text = "".join(f"{line}\n" for line in itertools.islice(rest, rows))
+            if not text:
                 return
-            yield name.replace("{}", f"{number:04}"), "".join(part)
+            yield name.replace("{}", f"{number:04}"), text
 
     return Again(make)
 
@@ -339,28 +344,26 @@ def drip(
     landed = list[Path]()
     try:
         target.mkdir(parents=True, exist_ok=True)
-        stamp = max(
-            (entry.stat().st_mtime_ns for entry in target.iterdir() if entry.is_file()),
-            default=0,
-        )
+        stamp = _newest_time(target)
     except OSError as err:
         raise InvalidInputError(
             f"cannot use {target} ({err.strerror}); give a folder to write in"
         ) from err
     for name, content in paced(files, every, stop or threading.Event()):
-        # Spark compares milliseconds
-        stamp = max(time_ns(), (stamp // 1_000_000 + 1) * 1_000_000)
-        landed.append(
-            _land(
-                target,
-                name,
-                content.encode() if isinstance(content, str) else content,
-                stamp,
-            )
-        )
+        data = content.encode() if isinstance(content, str) else content
+        next_millisecond = (stamp // 1_000_000 + 1) * 1_000_000  # Spark compares those
+        stamp = max(time_ns(), next_millisecond)
+        path = _land(target, name, data, stamp)
+        landed.append(path)
         if on_file:
-            on_file(landed[-1])
+            on_file(path)
     return landed
+
+
+def _newest_time(folder: Path) -> int:
+    """Return the newest modification time of a folder's files, in nanoseconds; 0 for no file."""
+    files = [entry for entry in folder.iterdir() if entry.is_file()]
+    return max((file.stat().st_mtime_ns for file in files), default=0)
 
 
 def _land(folder: Path, name: str, content: bytes, stamp: int) -> Path:
@@ -423,20 +426,20 @@ def replay_files(
     if next(iter(lines), None) is None:
         raise InvalidInputError(f"{file} has no rows; give a file that has some")
     # Spark skips names that begin with one of these.
-    cut = line_files(
-        lines, rows=rows, name=f"{path.stem}-{{}}{path.suffix}".lstrip("._")
-    )
-    return Again(lambda: ((name, header + text) for name, text in cut))
+    name_pattern = f"{path.stem}-{{}}{path.suffix}".lstrip("._")
+    files = line_files(lines, rows=rows, name=name_pattern)
+    return Again(lambda: ((name, header + text) for name, text in files))
 
 
 def _records(path: Path) -> Iterator[str]:
     """Yield the text of each record of a CSV file, which may contain newlines."""
     csv.field_size_limit(2**31 - 1)  # by default a long text is refused
-    parsed, lines = itertools.tee(_read(path))
-    reader = csv.reader(parsed)
+    to_parse, lines = itertools.tee(_read(path))
+    reader = csv.reader(to_parse)
     taken = 0
     for _ in reader:
-        yield "".join(itertools.islice(lines, reader.line_num - taken)).rstrip("\r\n")
+        lines_of_record = itertools.islice(lines, reader.line_num - taken)
+        yield "".join(lines_of_record).rstrip("\r\n")
         taken = reader.line_num
 
 
@@ -484,12 +487,10 @@ class LineServer:
         check(LineServer, locals())
         self._lines: Iterable[str] = Again(lines) if callable(lines) else lines
         if isinstance(lines, str) or iter(self._lines) is self._lines:
-            what = (
-                f"lines is {said(lines)}, which cannot be read line by line again for"
-                " each client"
-            )
             raise InvalidInputError(
-                f"{what}; give a list of lines or a function that returns an iterator"
+                f"lines is {said(lines)}, which cannot be read line by line again for"
+                " each client; give a list of lines or a function that returns an"
+                " iterator"
             )
         if rate is not None and not rate > 0:
             fix = "give a number above 0, or leave it out"

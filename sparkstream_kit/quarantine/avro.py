@@ -21,6 +21,7 @@ import struct
 import time
 from dataclasses import dataclass
 from decimal import Context, Decimal, Inexact, InvalidOperation
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -80,23 +81,25 @@ def in_folder(folder: Path) -> Schemas:
         raise InvalidInputError(
             f"schemas {folder}: there is no such folder; create it or correct the path"
         )
-    found = {}
+    schemas = {}
     for path in sorted(folder.glob("*.avsc")):
-        if path.stem.isascii() and path.stem.isdigit():
-            try:
-                found[int(path.stem)] = json.loads(path.read_text("utf-8"))
-                _parsed(found[int(path.stem)])
-            except ValueError as err:
-                raise InvalidInputError(
-                    f"schema {path} cannot be read: {err}; correct the file"
-                ) from None
-    if not found:
+        if not (path.stem.isascii() and path.stem.isdigit()):
+            continue
+        try:
+            schema = json.loads(path.read_text("utf-8"))
+            _parsed(schema)
+        except ValueError as err:
+            raise InvalidInputError(
+                f"schema {path} cannot be read: {err}; correct the file"
+            ) from None
+        schemas[int(path.stem)] = schema
+    if not schemas:
         fix = "name them 7.avsc and the like"
         raise InvalidInputError(
             f"schemas {folder}: no file there is named by the id of its schema; {fix}"
         )
-    digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
-    return Schemas(digest, found)
+    digest = hashlib.sha256(json.dumps(schemas, sort_keys=True).encode()).hexdigest()
+    return Schemas(digest, schemas)
 
 
 def of_registry(text: str) -> Schemas:
@@ -131,14 +134,17 @@ def schema_by_id(number: int, schemas: Schemas) -> tuple[Any, str | None]:
         KitError: the registry cannot be reached, or answers with an error or without a
             schema.
     """
-    place = (schemas.place, number)
-    if place in _answers and _answers[place][2] > time.monotonic():
-        return _answers[place][:2]
+    key = (schemas.place, number)
+    if key in _answers:
+        schema, why, until = _answers[key]
+        if until > time.monotonic():
+            return schema, why
     if len(_answers) >= _MOST:
         _answers.clear()
-    schema = (
-        _asked(schemas, number) if schemas.known is None else schemas.known.get(number)
-    )
+    if schemas.known is None:
+        schema = _asked(schemas, number)
+    else:
+        schema = schemas.known.get(number)
     why = None
     until = float("inf")
     if schema is None:
@@ -150,7 +156,7 @@ def schema_by_id(number: int, schemas: Schemas) -> tuple[Any, str | None]:
         except ValueError:
             schema = None
             why = "a schema that cannot be read"
-    _answers[place] = schema, why, until
+    _answers[key] = schema, why, until
     return schema, why
 
 
@@ -180,10 +186,10 @@ def _asked(registry: Schemas, number: int) -> Any:
     if registry.login:
         request.add_unredirected_header("Authorization", registry.login)
     try:
-        with urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - as above
-            found = json.load(answer)
-        kind = found.get("schemaType", "AVRO")
-        schema = found["schema"]
+        with urlopen(request, timeout=_SECONDS) as response:  # noqa: S310 - as above
+            answer = json.load(response)
+        kind = answer.get("schemaType", "AVRO")
+        schema = answer["schema"]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as err:
         if getattr(err, "code", None) == _NOT_FOUND:
             return None
@@ -248,12 +254,11 @@ class Decoder:
                 without a schema.
         """
         try:
-            return (
-                *self._typed(self._read(None if record is None else bytes(record))),
-                None,
-            )
+            fields = self._read(None if record is None else bytes(record))
+            return (*self._typed(fields), None)
         except _BadError as err:
-            return (*[None] * len(self.schema), str(err))
+            nulls = [None] * len(self.schema)
+            return (*nulls, str(err))
 
     def _read(self, record: bytes | None) -> dict[str, Any]:
         import fastavro
@@ -262,9 +267,8 @@ class Decoder:
             raise _BadError("no value")
         if len(record) < _HEADER or record[0] != 0:
             raise _BadError("not Avro with a schema id")
-        schema, why = schema_by_id(
-            int.from_bytes(record[1:_HEADER], "big"), self.schemas
-        )
+        number = int.from_bytes(record[1:_HEADER], "big")
+        schema, why = schema_by_id(number, self.schemas)
         if why is not None:
             raise _BadError(why)
         content = io.BytesIO(record[_HEADER:])
@@ -304,24 +308,28 @@ def _fitted(value: Any, kind: T.DataType, nullable: bool = True) -> Any:
     if isinstance(kind, T.StructType):
         record = _of(value, dict)
         return {
-            each.name: _fitted(record.get(each.name), each.dataType, each.nullable)
-            for each in kind
+            field.name: _fitted(record.get(field.name), field.dataType, field.nullable)
+            for field in kind
         }
     if isinstance(kind, T.ArrayType):
         return [
-            _fitted(each, kind.elementType, kind.containsNull)
-            for each in _of(value, list)
+            _fitted(element, kind.elementType, kind.containsNull)
+            for element in _of(value, list)
         ]
     if isinstance(kind, T.MapType):
-        pairs = _of(value, dict).items()
         return {
-            key: _fitted(each, kind.valueType, kind.valueContainsNull)
-            for key, each in pairs
+            key: _fitted(inner, kind.valueType, kind.valueContainsNull)
+            for key, inner in _of(value, dict).items()
         }
     return _scalar(value, kind)
 
 
 def _of(value: Any, *kinds: type) -> Any:
+    """Return a value that is of one of these types of Python, and refuse any other.
+
+    Raises:
+        _UnfitError: it is of another type.
+    """
     # Not isinstance: a bool is an int, and a datetime is a date
     if type(value) not in kinds:
         raise _UnfitError
@@ -329,6 +337,11 @@ def _of(value: Any, *kinds: type) -> Any:
 
 
 def _scalar(value: Any, kind: T.DataType) -> Any:
+    """Convert a value for a column whose type has no types inside.
+
+    Raises:
+        _UnfitError: the value is not of that type, or does not fit into it exactly.
+    """
     if type(kind) in _INTEGERS:
         limit = 1 << _INTEGERS[type(kind)]
         if not -limit <= _of(value, int) < limit:
@@ -339,9 +352,8 @@ def _scalar(value: Any, kind: T.DataType) -> Any:
     if isinstance(kind, (T.DoubleType, T.FloatType)):
         return _floating(_of(value, int, float), kind)
     if isinstance(kind, (T.TimestampType, T.TimestampNTZType)):
-        if (_of(value, dt.datetime).tzinfo is None) != isinstance(
-            kind, T.TimestampNTZType
-        ):
+        is_local = _of(value, dt.datetime).tzinfo is None
+        if is_local != isinstance(kind, T.TimestampNTZType):
             raise _UnfitError
         return value
     if isinstance(kind, T.StringType):
@@ -350,6 +362,12 @@ def _scalar(value: Any, kind: T.DataType) -> Any:
 
 
 def _decimal(value: int | Decimal, kind: T.DecimalType) -> Decimal:
+    """Convert a number for a column of decimals, without rounding it.
+
+    Raises:
+        _UnfitError: the number has more digits than the column holds, or is no finite
+            one.
+    """
     try:
         exact = _EXACT.quantize(Decimal(value), Decimal(1).scaleb(-kind.scale))
     except (Inexact, InvalidOperation):
@@ -374,9 +392,8 @@ def _floating(value: float, kind: T.DataType) -> float:
             [number] = struct.unpack("f", struct.pack("f", number))
     except OverflowError:
         raise _UnfitError from None
-    if (type(value) is int and number != value) or (
-        math.isinf(number) and not math.isinf(value)
-    ):
+    is_rounded = type(value) is int and number != value
+    if is_rounded or (math.isinf(number) and not math.isinf(value)):
         raise _UnfitError
     return number
 
@@ -449,30 +466,33 @@ def parse_avro(
     need("quarantine.parse_avro", "avro", "fastavro")
     also = (*NESTED, T.BinaryType, T.TimestampNTZType)
     schema = schema_for(records, "Avro", schema, "use another type", also)
-    # As `parsed` takes it
-    first = records.schema["value" if records.columns[:2] == ["key", "value"] else 0]
+    is_of_kafka = records.columns[:2] == ["key", "value"]  # as `parsed` takes it
+    first = records.schema["value" if is_of_kafka else 0]
     if not isinstance(first.dataType, T.BinaryType):
-        what = f"{first.name} is {first.dataType.simpleString()}, not binary"
-        fix = "give sources.kafka(…, binary=True), with the record first"
         raise InvalidInputError(
-            f"parse_avro() reads the first column, and {what}; {fix}"
+            f"parse_avro() reads the first column, and {first.name} is"
+            f" {first.dataType.simpleString()}, not binary; give sources.kafka(…,"
+            " binary=True), with the record first"
         )
     if (schemas is None) == (registry is None):
         choice = "schemas='folder' or registry='http://host:8081'"
         raise InvalidInputError(f"parse_avro() takes {choice}; give one of them")
-    decode = Decoder(
-        schema, of_registry(registry) if registry else in_folder(Path(str(schemas)))
-    )
-    values = [
-        T.StructField(f"_v{number}", field.dataType)
-        for number, field in enumerate(schema.fields)
-    ]
-    made = T.StructType([*values, T.StructField("_why", T.StringType())])
+    if registry:
+        decode = Decoder(schema, of_registry(registry))
+    else:
+        decode = Decoder(schema, in_folder(Path(str(schemas))))
+    return parsed(records, schema, partial(_read_avro, decode=decode), "avro")
 
-    def read(frame: DataFrame) -> tuple[DataFrame, Column, Column | None]:
-        decoded = F.udf(decode, made, useArrow=False)(F.col(RAW).cast("binary"))
-        # A separate step: it decodes each record once
-        frame = frame.select("*", decoded.alias("_read"))
-        return frame.select("*", "_read.*"), F.col("_why"), None
 
-    return parsed(records, schema, read, "avro")
+def _read_avro(
+    frame: DataFrame, decode: Decoder
+) -> tuple[DataFrame, Column, Column | None]:
+    """Read the values of records; the result is that of a `Read` of `rows`."""
+    result = T.StructType()
+    for index, field in enumerate(decode.schema.fields):
+        result.add(f"_v{index}", field.dataType)
+    result.add("_why", T.StringType())
+    decoded = F.udf(decode, result, useArrow=False)(F.col(RAW).cast("binary"))
+    # A separate step: it decodes each record once
+    frame = frame.select("*", decoded.alias("_read"))
+    return frame.select("*", "_read.*"), F.col("_why"), None

@@ -10,7 +10,6 @@ of a task one after the other, finds the first line of each file (`of_file`).
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from functools import reduce
 from operator import and_, or_
 from typing import TYPE_CHECKING
@@ -36,21 +35,25 @@ _ROW, _HEADER, _FIRST_ROW, _FIRST_OTHER, _BELOW_OTHER = range(5)
 
 _NOT_THE_HEADER = "not the header of the schema"
 _OTHER_HEADER = "its file has another header"
-_SEPARATORS = ",", ";", "\t", "|"
+_SEPARATORS = (",", ";", "\t", "|")
 
-# In an analyzed plan: a source of lines of files, a step, and the steps that keep lines
-# in their order.
+# In an analyzed plan: a source of lines of files, streaming or static.
 _TEXT_FILES = r"FileSource\[.*\], \[value#|Relation \[value#.*\] text"
+# In an analyzed plan: a step, at the beginning of a line such as "   +- Project [a#1]". A
+# repartition that shuffles is another step than one that does not.
 _STEP = re.compile(r"(?:\A|\n[ :]*[+:]- )~?(Repartition \d+, true|\w+)")
+# The steps that keep lines in their order.
 _IN_ORDER = {
     "CollectMetrics",
     "EventTimeWatermark",
+    "FileSource",
     "Filter",
     "Project",
+    "Relation",
     "Repartition",
+    "StreamingRelation",
     "SubqueryAlias",
 }
-_IN_ORDER |= {"Relation", "StreamingRelation", "FileSource"}
 
 
 def has_places(lines: DataFrame) -> bool:
@@ -64,16 +67,28 @@ def has_places(lines: DataFrame) -> bool:
     plan = analyzed_plan(lines.alias("lines"))
     if not re.search(_TEXT_FILES, plan):
         return False
-    mixing = [step for step in _STEP.findall(plan) if step not in _IN_ORDER]
-    known = not mixing and has(lines, block())
-    if not known:
-        step = f" ({mixing[0].partition(' ')[0]})" if mixing else ""
-        raise InvalidInputError(
-            "parse_csv(header=True) takes the first line of each file for its header,"
-            f" and after another step{step} it is not known; parse the lines of"
-            " sources.text first"
-        )
-    return True
+    mixing = [step for step in steps_of(plan) if step not in _IN_ORDER]
+    if not mixing and has(lines, block()):
+        return True
+    named = ""
+    if mixing:
+        step, _, _ = mixing[0].partition(" ")
+        named = f" ({step})"
+    raise InvalidInputError(
+        "parse_csv(header=True) takes the first line of each file for its header,"
+        f" and after another step{named} it is not known; parse the lines of"
+        " sources.text first"
+    )
+
+
+def steps_of(plan: str) -> list[str]:
+    r"""Return the steps of a plan, as Spark prints it, from the last one to the sources.
+
+    Examples:
+        >>> steps_of("Project [a#1]\n+- Repartition 2, true\n   +- Relation [value#1] text")
+        ['Project', 'Repartition 2, true', 'Relation']
+    """
+    return _STEP.findall(plan)
 
 
 def placed(
@@ -107,21 +122,30 @@ def placed(
     frame = frame.select("*", file.alias("_at"), looks.alias("_looks"))
     # Not deterministic, so that Spark filters no line out before the function has seen
     # it.
-    place = F.udf(_placing(), T.IntegerType(), useArrow=False).asNondeterministic()
-    frame = frame.select("*", place("_at", "_looks").alias("_place"))
+    place_of = F.udf(_placing(), T.IntegerType(), useArrow=False).asNondeterministic()
+    frame = frame.select("*", place_of("_at", "_looks").alias("_place"))
 
-    given = F.col("_place")
+    place = F.col("_place")
+    reason = F.when(place == _BELOW_OTHER, _OTHER_HEADER).when(
+        place == _FIRST_OTHER, _not_the_header(names, sep)
+    )
+    is_first_no_header = place.isin(_FIRST_ROW, _FIRST_OTHER)
+    is_the_header = F.when(place == _HEADER, F.lit(True)).when(
+        is_first_no_header, F.lit(False)
+    )
+    return frame, is_the_header, reason
+
+
+def _not_the_header(names: list[str], sep: str) -> Column:
+    """Return the reason for the first line of a file with another header.
+
+    If Spark reads the file in parts, the query fails instead: a part does not know the
+    first line.
+    """
     hint = other_separator(len(names), sep)
-    reason = F.when(given == _BELOW_OTHER, _OTHER_HEADER).when(
-        given == _FIRST_OTHER,
-        F.when(
-            F.col(BLOCK)["is_whole"], F.concat(F.lit(_NOT_THE_HEADER), hint)
-        ).otherwise(F.raise_error(_says_other(names, hint)).cast("string")),
-    )
-    is_first = F.when(given == _HEADER, F.lit(True)).when(
-        given.isin(_FIRST_ROW, _FIRST_OTHER), F.lit(False)
-    )
-    return frame, is_first, reason
+    reason = F.concat(F.lit(_NOT_THE_HEADER), hint)
+    failure = F.raise_error(_other_header_error(names, hint)).cast("string")
+    return F.when(F.col(BLOCK)["is_whole"], reason).otherwise(failure)
 
 
 def _placing() -> Callable[[int | None, int], int]:
@@ -143,9 +167,9 @@ def _placing() -> Callable[[int | None, int], int]:
             return _BELOW_OTHER if current_looks == _IS_OTHER else _ROW
         current = file
         current_looks = looks
-        return {_IS_HEADER: _HEADER, _IS_DATA: _FIRST_ROW, _IS_OTHER: _FIRST_OTHER}[
-            looks
-        ]
+        if looks == _IS_HEADER:
+            return _HEADER
+        return _FIRST_ROW if looks == _IS_DATA else _FIRST_OTHER
 
     return place
 
@@ -153,8 +177,10 @@ def _placing() -> Callable[[int | None, int], int]:
 def other_separator(fields: int, sep: str) -> Column:
     """Return a hint (string) if another separator gives as many fields as columns."""
     hint = F.lit("")
+    if fields <= 1:
+        return hint
     for other in reversed(_SEPARATORS):
-        if other not in sep and fields > 1:
+        if other not in sep:
             fits = F.col(RAW).contains(other)
             fits &= F.regexp_count(RAW, F.lit(re.escape(other))) == fields - 1
             hint = F.when(fits, F.lit(f"; give sep={other!r}")).otherwise(hint)
@@ -166,18 +192,20 @@ def splits_elsewhere(fields: int, sep: str) -> Column:
     return other_separator(fields, sep) != ""
 
 
-def _says_other(names: list[str], hint: Column) -> Column:
+def _other_header_error(names: list[str], hint: Column) -> Column:
     """Return the error for a file with another header that Spark reads in parts."""
     file = F.coalesce(readable(F.col(FILE)), F.lit("the input"))
-    says = F.lit(
+    differs = (
         f" does not have the columns of the schema, {', '.join(names)}, in this order;"
         " it is "
     )
-    parts = (
+    fix = (
         "; Spark reads this large file in parts, so its other lines cannot be set"
         " aside: mend the header"
     )
-    return F.concat(F.lit("the header of "), file, says, F.col(RAW), hint, F.lit(parts))
+    return F.concat(
+        F.lit("the header of "), file, F.lit(differs), F.col(RAW), hint, F.lit(fix)
+    )
 
 
 def are_names(texts: Sequence[Column], names: Sequence[str]) -> Column:
@@ -188,18 +216,34 @@ def are_names(texts: Sequence[Column], names: Sequence[str]) -> Column:
     twice, Spark makes `a0` and `a2` of it by its places, and so do the schemas that
     `schemas.infer` returns.
     """
-    wanted = _wanted(names)
-    stems = defaultdict(list)
-    for index, name in enumerate(wanted):
-        if name.endswith(str(index)):
-            stems[name.removesuffix(str(index))].append(index)
     fields = [F.coalesce(_folded(F.trim(text), names), F.lit("")) for text in texts]
-    same = []
-    for index, (field, name) in enumerate(zip(fields, wanted, strict=True)):
-        stem = name.removesuffix(str(index))
-        made = [stem] if index in stems[stem] and len(stems[stem]) > 1 else []
-        same.append(field.isin(name, "", *made))
-    return reduce(and_, same) & reduce(or_, [field != "" for field in fields])
+    are_allowed = []
+    for field, allowed in zip(fields, _allowed(_wanted(names)), strict=True):
+        are_allowed.append(field.isin(*allowed))
+    has_name = [field != "" for field in fields]
+    return reduce(and_, are_allowed) & reduce(or_, has_name)
+
+
+def _allowed(names: Sequence[str]) -> list[list[str]]:
+    """Return for each column what its name in a file can be; an empty one is missing.
+
+    Examples:
+        >>> _allowed(["a0", "b", "a2"])  # of a file with a, b and a
+        [['a0', '', 'a'], ['b', ''], ['a2', '', 'a']]
+        >>> _allowed(["a0", "b"])
+        [['a0', ''], ['b', '']]
+    """
+    stems = [
+        name.removesuffix(str(index)) if name.endswith(str(index)) else None
+        for index, name in enumerate(names)
+    ]
+    allowed = []
+    for name, stem in zip(names, stems, strict=True):
+        in_file = [name, ""]
+        if stem is not None and stems.count(stem) > 1:
+            in_file.append(stem)
+        allowed.append(in_file)
+    return allowed
 
 
 def is_a_name(text: Column, names: Sequence[str]) -> Column:
@@ -217,15 +261,18 @@ def has_two_names(texts: Sequence[Column], names: Sequence[str]) -> Column:
 def _wanted(names: Sequence[str]) -> list[str]:
     """Return the names of the columns as those in a file are compared with them."""
     stripped = [name.strip() for name in names]
-    return stripped if _differ_in_case(names) else [name.lower() for name in stripped]
+    if _differ_in_case(names):
+        return stripped
+    return [name.lower() for name in stripped]
 
 
 def _folded(text: Column, names: Sequence[str]) -> Column:
+    """Return a name in a file as it is compared: in lower case, if case makes no difference."""
     return text if _differ_in_case(names) else F.lower(text)
 
 
 def _differ_in_case(names: Sequence[str]) -> bool:
     """Return whether two names differ in case alone, which Spark can tell apart."""
-    return len({name.strip().lower() for name in names}) < len(
-        {name.strip() for name in names}
-    )
+    stripped = {name.strip() for name in names}
+    lower = {name.lower() for name in stripped}
+    return len(lower) < len(stripped)

@@ -8,9 +8,10 @@ Each hands its reader to `rows.parsed`, which adds the columns `_reason`, `_raw`
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import partial, reduce
 from operator import and_, or_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 from pyspark.sql import Column
@@ -29,6 +30,7 @@ from sparkstream_kit._internal.columns import (
 from sparkstream_kit._internal.spark.session import as_schema
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine import headers
+from sparkstream_kit.quarantine.fields import not_so_many, split_fields
 from sparkstream_kit.quarantine.rows import (
     BLOCK,
     RAW,
@@ -40,25 +42,14 @@ from sparkstream_kit.quarantine.rows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pyspark.sql import DataFrame
 
 
-# Spark's CSV parser fails the query at a line with more fields than this (its option
-# maxColumns), so such a line is marked bad before it gets there.
-_MOST_FIELDS = 20_000
-
-# from_csv misreads quotes next to a separator of several characters, so this one
-# character stands for it.
-_SEP = "\ufffe"
-
-# Appended to each line as one more field; no readable line can contain it. If it is
-# read in the field after the last column, the line has the right number of fields.
-_AFTER_LAST = "\0"
-
-
 NESTED = (T.ArrayType, T.MapType, T.StructType)
+
+_LIKE_HEADER = "like a header"  # why a line is bad
 
 
 def schema_for(
@@ -88,15 +79,19 @@ def schema_for(
             if isinstance(kind, T.StructType):
                 names = as_compared(frame.sparkSession, kind.names)
                 refuse_twice(f"column {field.name}: its field", names)
-            is_keyed = isinstance(kind, T.MapType) and not isinstance(
-                kind.keyType, T.StringType
-            )
-            if is_keyed or not isinstance(kind, (*SCALARS, *also)):
+            if not _can_hold(kind, also):
                 raise InvalidInputError(
                     f"column {field.name}: {form} cannot hold {kind.simpleString()};"
                     f" {fix}"
                 )
     return schema
+
+
+def _can_hold(kind: T.DataType, also: tuple[type[T.DataType], ...]) -> bool:
+    """Return whether a format with these types besides `SCALARS` can hold a type."""
+    if isinstance(kind, T.MapType) and not isinstance(kind.keyType, T.StringType):
+        return False
+    return isinstance(kind, (*SCALARS, *also))
 
 
 def parse_csv(
@@ -207,218 +202,180 @@ def parse_csv(
     return parsed(lines, schema, read, "csv", with_blocks=with_blocks)
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """How the values of a line are read.
+
+    Attributes:
+        date_format: Spark's pattern of dates; None for ISO.
+        timestamp_format: Spark's pattern of timestamps; None for ISO.
+        nulls: the texts that stand for a missing value.
+    """
+
+    date_format: str | None
+    timestamp_format: str | None
+    nulls: Sequence[str]
+
+    def pattern_of(self, kind: T.DataType) -> str | None:
+        """Return the pattern for values of a type; None for ISO or if the type has none."""
+        if isinstance(kind, T.DateType):
+            return self.date_format
+        if isinstance(kind, T.TimestampType):
+            return self.timestamp_format
+        return None
+
+
 def _settings(
     date_format: str | None, timestamp_format: str | None, nulls: str | Sequence[str]
-) -> dict[str, Any]:
-    """Return how values are read: the patterns of dates and times, and `nulls` if there are any."""
-    settings: dict[str, Any] = {
-        "date_format": date_format,
-        "timestamp_format": timestamp_format,
-    }
-    for name, given in settings.items():
-        if re.search("%|YYYY", given or ""):
+) -> _Settings:
+    """Return how values are read.
+
+    Raises:
+        InvalidInputError: a pattern is one of Python's, or one for weeks.
+    """
+    patterns = {"date_format": date_format, "timestamp_format": timestamp_format}
+    for name, pattern in patterns.items():
+        if re.search("%|YYYY", pattern or ""):
             raise InvalidInputError(
-                f"{name} is {given!r}; write it as Spark does: 'yyyy-MM-dd HH:mm:ss'"
+                f"{name} is {pattern!r}; write it as Spark does: 'yyyy-MM-dd HH:mm:ss'"
             )
     markers = [nulls] if isinstance(nulls, str) else [*nulls]
-    if markers:
-        settings["nulls"] = markers
-    return settings
+    return _Settings(date_format, timestamp_format, markers)
 
 
 def _read_csv(
     frame: DataFrame,
     schema: T.StructType,
-    settings: Mapping[str, Any],
+    settings: _Settings,
     sep: str,
     *,
     header: bool,
 ) -> tuple[DataFrame, Column, Column | None]:
-    frame, texts, after_last = _split(frame, sep, len(schema))
+    """Read the values of lines of CSV; the result is that of a `Read` of `rows`."""
+    frame, fields, is_whole = split_fields(frame, sep, len(schema))
+    texts = [_text_or_null(field, settings) for field in fields]
     values = []
-    problems = []
-    words = []
-    for index, (field, written) in enumerate(zip(schema.fields, texts, strict=True)):
-        value = F.col(f"_v{index}")
-        kind = field.dataType
-        text = (
-            F.when(~written.isin(settings["nulls"]), written)
-            if "nulls" in settings
-            else written
-        )
-        values.append(
-            typed(text, kind, settings.get(f"{kind.typeName()}_format")).alias(
-                f"_v{index}"
-            )
-        )
-        if not isinstance(kind, T.StringType):
-            wrong = text.isNotNull() & is_missing(value, kind)
-            problems.append(F.when(wrong, f"{field.name}: {not_a(kind)}"))
-            words.append(value.isNull() & text.rlike(r"^\D*\p{L}"))
-        if not field.nullable:
-            problems.append(
-                F.when(text.isNull() | (F.trim(text) == ""), f"{field.name}: empty")
-            )
+    for index, (column, text) in enumerate(zip(schema, texts, strict=True)):
+        value = typed(text, column.dataType, settings.pattern_of(column.dataType))
+        values.append(value.alias(f"_v{index}"))
     frame = frame.select("*", *values)
-    whole = F.equal_null(after_last, F.lit(_AFTER_LAST))
-    too_few = F.concat(
-        F.lit(_not_so_many(len(schema))), headers.other_separator(len(schema), sep)
-    )
-    reason = F.coalesce("_unreadable", F.when(~whole, too_few), *problems)
 
-    # A line with words in all of its number and date columns looks like a header. If
-    # there is only one such column, a word in it may just be one wrong value; so the
-    # names of the columns decide, too.
-    has_words = looks_so = reduce(and_, words, F.lit(True))
-    if len(words) <= 1:
-        is_named = reduce(or_ if header else and_, map(_is_name, texts, schema.names))
-        looks_so = has_words & whole & is_named & F.lit(len(schema) > 1)
+    too_few = F.lit(not_so_many(len(schema)))
+    hint = headers.other_separator(len(schema), sep)
+    reason = F.coalesce(
+        "_unreadable",
+        F.when(~is_whole, F.concat(too_few, hint)),
+        *_csv_problems(schema, texts),
+    )
+    looks_so = _looks_like_header(schema, fields, texts, is_whole, header=header)
     if not header:
         is_header = F.when(looks_so, F.lit(False))
-        return frame, F.coalesce(reason, F.when(looks_so, "like a header")), is_header
+        return frame, F.coalesce(reason, F.when(looks_so, _LIKE_HEADER)), is_header
 
-    named = whole & headers.are_names(texts, schema.names)
-    looks_so |= named | has_words & headers.has_two_names(texts, schema.names)
+    is_named = is_whole & headers.are_names(fields, schema.names)
+    has_names = headers.has_two_names(fields, schema.names)
+    looks_so |= is_named | _has_words(schema, texts) & has_names
     if BLOCK not in frame.columns:  # no files, so that only the looks are known
-        is_header = F.when(named, F.lit(True)).when(looks_so, F.lit(False))
-        return (
-            frame,
-            F.when(~named, F.coalesce(reason, F.when(looks_so, "like a header"))),
-            is_header,
-        )
+        is_header = F.when(is_named, F.lit(True)).when(looks_so, F.lit(False))
+        reason = F.coalesce(reason, F.when(looks_so, _LIKE_HEADER))
+        return frame, F.when(~is_named, reason), is_header
 
-    # A row that could be no header: it has a value of a type, and no name of a column.
-    is_data = (
-        reason.isNull()
-        & _has_typed_value(schema)
-        & ~headers.splits_elsewhere(len(schema), sep)
-    )
-    for field, text in zip(schema.fields, texts, strict=True):
-        if isinstance(field.dataType, T.StringType):
-            is_data &= ~headers.is_a_name(text, schema.names)
+    is_data = reason.isNull() & _is_surely_data(schema, fields, sep)
     frame = frame.select("*", reason.alias("_why"), looks_so.alias("_looks_so"))
-    frame, is_first, other = headers.placed(
-        frame, is_header=named, is_data=is_data, names=schema.names, sep=sep
+    frame, is_header, of_file = headers.placed(
+        frame, is_header=is_named, is_data=is_data, names=schema.names, sep=sep
     )
-    like = F.when(is_first.isNull() & F.col("_looks_so"), "like a header")
-    return (
-        frame,
-        F.when(~F.coalesce(is_first, F.lit(False)), F.coalesce(other, "_why", like)),
-        is_first,
-    )
+    is_like_header = is_header.isNull() & F.col("_looks_so")
+    reason = F.coalesce(of_file, "_why", F.when(is_like_header, _LIKE_HEADER))
+    return frame, F.when(~F.coalesce(is_header, F.lit(False)), reason), is_header
 
 
-def _split(
-    frame: DataFrame, sep: str, count: int
-) -> tuple[DataFrame, list[Column], Column]:
-    """Split lines; return them with `_unreadable`, the fields, and one after the last."""
-    is_one = len(sep.encode("utf-16-le")) == 2  # noqa: PLR2004 - bytes of a character of Java's
-    line = F.col(RAW)
-    mark = sep
-    if not is_one:
-        line = F.replace(RAW, F.lit(sep), F.lit(_SEP))
-        mark = _SEP
-    unreadable = _unreadable(line, mark, count)
-    if not is_one:
-        unreadable = F.coalesce(_of_separators(line, sep), unreadable)
-    # Separate select steps: in a single step Spark would evaluate each expression again
-    # for every use.
-    frame = frame.select("*", unreadable.alias("_unreadable"))
-    frame = frame.select("*", _csv_fields(line, mark, count).alias("_read"))
-    *texts, after_last = [F.col(f"_read.c{index}") for index in range(count + 1)]
-    if not is_one:
-        texts = [F.replace(text, F.lit(_SEP), F.lit(sep)) for text in texts]
-    return frame, texts, after_last
+def _text_or_null(field: Column, settings: _Settings) -> Column:
+    """Return the text of a field, or null if it stands for a missing value."""
+    if not settings.nulls:
+        return field
+    return F.when(~field.isin(settings.nulls), field)
 
 
-def _of_separators(line: Column, sep: str) -> Column:
-    """Return why separators of several characters are unclear in a line; null if clear.
+def _csv_problems(schema: T.StructType, texts: Sequence[Column]) -> list[Column]:
+    """Return reasons (string), each null if one thing about one column is right.
 
     Args:
-        line: the line, in which `_SEP` stands for each separator.
-        sep: the separator.
+        schema: the columns, whose values are `_v0`, `_v1`, …
+        texts: the texts of the values.
     """
-    no_character = F.when(F.col(RAW).contains(_SEP), "U+FFFE, which is no character")
-    if not any(sep.startswith(sep[at:]) for at in range(1, len(sep))):
-        return no_character
-    # Two separators can overlap: in `a|||b` the first two characters or the last two
-    # could be the separator.
-    from_the_end = F.reverse(F.replace(F.reverse(RAW), F.lit(sep[::-1]), F.lit(_SEP)))
-    is_clear = ~F.is_valid_utf8(RAW) | (from_the_end == line)
-    return F.coalesce(
-        no_character, F.when(~is_clear, "a separator that could begin at two places")
-    )
+    problems = []
+    for index, (column, text) in enumerate(zip(schema, texts, strict=True)):
+        kind = column.dataType
+        if not isinstance(kind, T.StringType):
+            is_wrong = text.isNotNull() & is_missing(F.col(f"_v{index}"), kind)
+            problems.append(F.when(is_wrong, f"{column.name}: {not_a(kind)}"))
+        if not column.nullable:
+            is_empty = text.isNull() | (F.trim(text) == "")
+            problems.append(F.when(is_empty, f"{column.name}: empty"))
+    return problems
 
 
-def _unreadable(line: Column, sep: str, fields: int) -> Column:
-    """Return the reason why a line must not reach Spark's parser (string), or null if it may.
+def _looks_like_header(
+    schema: T.StructType,
+    fields: Sequence[Column],
+    texts: Sequence[Column],
+    is_whole: Column,
+    *,
+    header: bool,
+) -> Column:
+    """Return whether a line looks like a header: it has words in all columns that are no text.
 
-    Args:
-        line: the line.
-        sep: the separator in it, one character.
-        fields: the number of columns.
+    If there is only one such column, a word in it may just be one wrong value, and if
+    there is none, any line has them. So the names of the columns decide, too:
+
+    | columns that are no text | with header=True            | without              |
+    | ------------------------ | --------------------------- | -------------------- |
+    | two or more              | words in all of them        | words in all of them |
+    | none or one              | words, and one of the names | words, and all names |
     """
-    raw = F.col(RAW)
-    mark = re.escape(sep)
-    many = (F.octet_length(raw) >= _MOST_FIELDS) & (
-        F.regexp_count(line, F.lit(mark)) >= _MOST_FIELDS
-    )
-    return F.coalesce(
-        F.when(F.coalesce(F.trim(raw), F.lit("")) == "", _not_so_many(fields)),
-        F.when(~F.is_valid_utf8(raw), "not valid UTF-8"),
-        # from_csv ends a line at U+FFFF, because a line feed can be part of a value:
-        # the parser drops the rest, and mixes it into the next line.
-        F.when(raw.contains("\uffff"), "U+FFFF, which is no character"),
-        # The parser would leave it out of a value in quotes.
-        F.when(raw.contains("\0"), "a NUL character"),
-        F.when(raw.contains('"'), _misquoted(line, mark)),
-        F.when(many, _not_so_many(fields)),
-    )
+    has_words = _has_words(schema, texts)
+    if len(_typed_columns(schema)) > 1:
+        return has_words
+    are_names = [
+        _is_name(field, name) for field, name in zip(fields, schema.names, strict=True)
+    ]
+    is_named = reduce(or_, are_names) if header else reduce(and_, are_names)
+    return has_words & is_whole & is_named & F.lit(len(schema) > 1)
 
 
-def _misquoted(line: Column, mark: str) -> Column:
-    """Return the error in the quotes of a line (string), or null if they are correct."""
-    value = rf'(?<![^{mark}])"[^"]*+(?:""[^"]*+)*+"(?![^{mark}])'
-    # In most lines every quote either encloses a value or is doubled within one.
-    usual = rf'^[^"]*+(?:{value}[^"]*+)*+\z'
-    # A value that does not begin with a quote may contain quotes, too.
-    with_quotes_within = rf'^[^"]*+(?:(?:{value}|(?<=[^{mark}])")[^"]*+)*+\z'
-    return (
-        F.when(line.rlike(usual), None)
-        # An odd number of quotes: often half of a value that contains a line feed.
-        .when(F.regexp_count(line, F.lit('"')) % 2 == 1, "unbalanced quote")
-        # Spark's parser would include the quotes, or the rest of the line, in the
-        # value.
-        .when(~line.rlike(with_quotes_within), "misplaced quote")
-    )
+def _has_words(schema: T.StructType, texts: Sequence[Column]) -> Column:
+    """Return whether a line has words in all columns that are no text."""
+    has_words = F.lit(True)
+    for index in _typed_columns(schema):
+        begins_with_a_letter = texts[index].rlike(r"^\D*\p{L}")
+        has_words &= F.col(f"_v{index}").isNull() & begins_with_a_letter
+    return has_words
 
 
-def _csv_fields(line: Column, sep: str, count: int) -> Column:
-    """Return a readable line's fields as a struct c0, c1, …, with one after the last."""
-    # Read every column as a string: Spark then parses all of them, and changes no
-    # value.
-    names = ", ".join(f"c{index} STRING" for index in range(count + 1))
-    marked = F.when(
-        F.col("_unreadable").isNull(), F.concat(line, F.lit(sep + _AFTER_LAST))
-    )
-    return F.from_csv(marked, names, {"sep": sep, "quote": '"', "escape": '"'})
+def _is_surely_data(schema: T.StructType, fields: Sequence[Column], sep: str) -> Column:
+    """Return whether a line could be no header: it has a typed value, and no column's name."""
+    has_typed_value = F.lit(False)
+    for index in _typed_columns(schema):
+        has_typed_value |= F.col(f"_v{index}").isNotNull()
+    is_data = has_typed_value & ~headers.splits_elsewhere(len(schema), sep)
+    for column, field in zip(schema, fields, strict=True):
+        if isinstance(column.dataType, T.StringType):
+            is_data &= ~headers.is_a_name(field, schema.names)
+    return is_data
+
+
+def _typed_columns(schema: T.StructType) -> list[int]:
+    """Return the places of the columns that are no text."""
+    return [
+        index
+        for index, column in enumerate(schema)
+        if not isinstance(column.dataType, T.StringType)
+    ]
 
 
 def _is_name(text: Column, name: str) -> Column:
     return F.equal_null(F.lower(F.trim(text)), F.lower(F.lit(name)))
-
-
-def _has_typed_value(schema: T.StructType) -> Column:
-    typed_at = [
-        at
-        for at, field in enumerate(schema)
-        if not isinstance(field.dataType, T.StringType)
-    ]
-    return reduce(or_, [F.col(f"_v{at}").isNotNull() for at in typed_at], F.lit(False))
-
-
-def _not_so_many(fields: int) -> str:
-    return f"not {fields} field{'' if fields == 1 else 's'}"
 
 
 # Spark's JSON parser stops at the end of the first value and ignores the rest of the
@@ -433,11 +390,14 @@ _PART = r",\s*$|^\s*[\[{]\s*$|^\s*[\]}]"
 
 # A string literal of JSON; digits in it are not a number.
 _TEXT_OF_JSON = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_NUMBER_OF_JSON = r"\d[\d.]*(?:[eE][+-]?\d+)?"  # without its sign, such as 12.5 or 1e-3
 # VARIANT stores a number without an exponent as a decimal, and a number with an
 # exponent as a double.
 _DECIMAL_DIGITS = 38
 _DOUBLE_DIGITS = 17
 _SMALLEST_DOUBLE = 2.2250738585072014e-308
+# The types whose values JSON has as strings alone; a TIMESTAMP may also be a number.
+_WRITTEN_AS_STRING = (T.DateType, T.StringType, T.TimestampType, T.TimestampNTZType)
 
 
 def parse_json(
@@ -516,63 +476,67 @@ def parse_json(
     )
     settings = _settings(date_format, timestamp_format, nulls)
     read = partial(
-        _read_lines, schema=schema, settings=settings, refuse_unknown=refuse_unknown
+        _read_json, schema=schema, settings=settings, refuse_unknown=refuse_unknown
     )
     return parsed(lines, schema, read, "json")
 
 
-def _read_lines(
+def _read_json(
     frame: DataFrame,
     schema: T.StructType,
-    settings: Mapping[str, Any],
+    settings: _Settings,
     *,
     refuse_unknown: bool,
 ) -> tuple[DataFrame, Column, Column | None]:
+    """Read the values of lines of JSON; the result is that of a `Read` of `rows`."""
     # Separate select steps: in a single step Spark would evaluate each expression again
     # for every use.
     in_array = F.concat(F.lit("["), F.col(RAW), F.lit(f',"{_END}"]'))
     frame = frame.select("*", F.try_parse_json(in_array).alias("_read"))
-    frame = frame.select(
-        "*", F.try_variant_get("_read", "$[0]", _json_fields(schema)).alias("_whole")
-    )
+    fields = F.try_variant_get("_read", "$[0]", _json_fields(schema))
+    frame = frame.select("*", fields.alias("_whole"))
 
     values = []
     problems = []
     for index, field in enumerate(schema.fields):
-        piece = _given(F.col("_whole").getField(field.name), settings)
         kind = field.dataType
-        value, exact = _read_json(piece, kind, settings)
-        values.append(
-            (F.when(exact, value) if isinstance(kind, NESTED) else value).alias(
-                f"_v{index}"
-            )
-        )
+        piece = _piece_or_null(F.col("_whole").getField(field.name), settings)
+        value, is_exact = _json_value(piece, kind, settings)
+        if isinstance(kind, NESTED):
+            value = F.when(is_exact, value)
+        values.append(value.alias(f"_v{index}"))
         if not field.nullable:
-            problems.append(F.when(_absent(piece), f"{field.name}: missing"))
-        wrong = is_missing(F.col(f"_v{index}"), kind) & ~_absent(piece)
-        problems.append(F.when(wrong, f"{field.name}: {not_a(kind)}"))
-    if refuse_unknown:
-        names = F.map_keys(F.try_variant_get("_read", "$[0]", "MAP<STRING, VARIANT>"))
-        unknown = F.exists(names, lambda name: ~name.isin(schema.names))
-        problems.insert(0, F.when(unknown, "a field that the schema does not have"))
-    if holds(schema, T.VariantType):
-        problems.insert(
-            0,
-            F.when(_has_other_number(F.col(RAW)), "a number that VARIANT cannot hold"),
-        )
-    ends = F.equal_null(F.try_variant_get("_read", "$[1]", "STRING"), F.lit(_END))
+            problems.append(F.when(_is_absent(piece), f"{field.name}: missing"))
+        is_wrong = is_missing(F.col(f"_v{index}"), kind) & ~_is_absent(piece)
+        problems.append(F.when(is_wrong, f"{field.name}: {not_a(kind)}"))
     reason = F.coalesce(
-        F.when(~F.is_valid_utf8(RAW), "not valid UTF-8"),
-        F.when(F.trim(RAW) == "", "a blank line"),
-        F.when(
-            F.col("_read").isNull() & F.col(RAW).rlike(_PART),
-            "a part of JSON over several lines",
-        ),
-        F.when(F.col("_read").isNull(), "not valid JSON, or a field twice"),
-        F.when(F.col("_whole").isNull() | ~ends, "not one JSON object"),
-        *problems,
+        *_json_line_problems(schema, refuse_unknown=refuse_unknown), *problems
     )
     return frame.select("*", *values), reason, None
+
+
+def _json_line_problems(schema: T.StructType, *, refuse_unknown: bool) -> list[Column]:
+    """Return reasons (string), each null if one thing about a whole line is right."""
+    is_no_json = F.col("_read").isNull()
+    is_part = F.col(RAW).rlike(_PART)
+    is_no_object = F.col("_whole").isNull()
+    end = F.try_variant_get("_read", "$[1]", "STRING")
+    is_one_value = F.equal_null(end, F.lit(_END))
+    problems = [
+        F.when(~F.is_valid_utf8(RAW), "not valid UTF-8"),
+        F.when(F.trim(RAW) == "", "a blank line"),
+        F.when(is_no_json & is_part, "a part of JSON over several lines"),
+        F.when(is_no_json, "not valid JSON, or a field twice"),
+        F.when(is_no_object | ~is_one_value, "not one JSON object"),
+    ]
+    if holds(schema, T.VariantType):
+        has_other = _has_other_number(F.col(RAW))
+        problems.append(F.when(has_other, "a number that VARIANT cannot hold"))
+    if refuse_unknown:
+        names = F.map_keys(F.try_variant_get("_read", "$[0]", "MAP<STRING, VARIANT>"))
+        has_unknown = F.exists(names, lambda name: ~name.isin(schema.names))
+        problems.append(F.when(has_unknown, "a field that the schema does not have"))
+    return problems
 
 
 def _has_other_number(line: Column) -> Column:
@@ -582,21 +546,19 @@ def _has_other_number(line: Column) -> Column:
     """
     bare = F.regexp_replace(line, _TEXT_OF_JSON, "")
 
-    def other(number: Column) -> Column:
+    def is_changed(number: Column) -> Column:
         digits = F.regexp_replace(number, r"[eE].*|\.", "")
         size = F.abs(number.cast("double"))
-        fits = (size >= _SMALLEST_DOUBLE) & (size < float("inf")) | ~digits.rlike(
-            "[1-9]"
-        )
+        is_zero = ~digits.rlike("[1-9]")
+        fits = (size >= _SMALLEST_DOUBLE) & (size < float("inf")) | is_zero
         is_double = number.rlike("[eE]")
-        most = F.when(is_double, F.lit(_DOUBLE_DIGITS)).otherwise(
+        most_digits = F.when(is_double, F.lit(_DOUBLE_DIGITS)).otherwise(
             F.lit(_DECIMAL_DIGITS)
         )
-        return (F.length(digits) > most) | is_double & ~fits
+        return (F.length(digits) > most_digits) | is_double & ~fits
 
-    return F.exists(
-        F.regexp_extract_all(bare, F.lit(r"\d[\d.]*(?:[eE][+-]?\d+)?"), F.lit(0)), other
-    )
+    numbers = F.regexp_extract_all(bare, F.lit(_NUMBER_OF_JSON), F.lit(0))
+    return F.exists(numbers, is_changed)
 
 
 def _json_fields(kind: T.StructType) -> str:
@@ -604,88 +566,96 @@ def _json_fields(kind: T.StructType) -> str:
     return f"STRUCT<{', '.join(quoted(name) + ': VARIANT' for name in kind.names)}>"
 
 
-def _given(piece: Column, settings: Mapping[str, Any]) -> Column:
+def _piece_or_null(piece: Column, settings: _Settings) -> Column:
     """Return a JSON value, or null for a string that stands for a missing value."""
-    if "nulls" not in settings:
+    if not settings.nulls:
         return piece
-    text = F.when(
-        F.schema_of_variant(piece) == "STRING", F.try_variant_get(piece, "$", "STRING")
-    )
-    return F.when(~F.coalesce(text.isin(settings["nulls"]), F.lit(False)), piece)
+    is_string = F.schema_of_variant(piece) == "STRING"
+    text = F.when(is_string, F.try_variant_get(piece, "$", "STRING"))
+    return F.when(~F.coalesce(text.isin(settings.nulls), F.lit(False)), piece)
 
 
-def _absent(piece: Column) -> Column:
+def _is_absent(piece: Column) -> Column:
     return piece.isNull() | F.is_variant_null(piece)
 
 
-def _read_json(
-    piece: Column,
-    kind: T.DataType,
-    settings: Mapping[str, Any],
-    *,
-    nullable: bool = True,
-) -> tuple[Column, Column]:
-    """Return a JSON value as a type, and whether that is exact (or null is allowed)."""
+class _JsonValue(NamedTuple):
+    """A JSON value as a type, and whether that is exact (or null is allowed)."""
+
+    value: Column
+    is_exact: Column
+
+
+def _json_value(
+    piece: Column, kind: T.DataType, settings: _Settings, *, nullable: bool = True
+) -> _JsonValue:
+    """Convert a JSON value to a type, with all that lies inside it."""
     if isinstance(kind, T.StructType):
-        whole = F.try_variant_get(piece, "$", _json_fields(kind))
-        parts = []
-        for each in kind.fields:
-            part = _given(whole.getField(each.name), settings)
-            parts.append(
-                _read_json(part, each.dataType, settings, nullable=each.nullable)
-            )
-        named = [
-            value.alias(name)
-            for (value, _), name in zip(parts, kind.names, strict=True)
-        ]
-        value = F.when(whole.isNotNull(), F.struct(*named))
-        exact = reduce(Column.__and__, [same for _, same in parts], whole.isNotNull())
+        value, is_exact = _json_struct(piece, kind, settings)
     elif isinstance(kind, T.ArrayType):
-        pieces = F.try_variant_get(piece, "$", "ARRAY<VARIANT>")
-        read = partial(
-            _read_json,
-            kind=kind.elementType,
-            settings=settings,
-            nullable=kind.containsNull,
-        )
-        value = F.transform(pieces, lambda each: read(_given(each, settings))[0])
-        exact = F.forall(pieces, lambda each: read(_given(each, settings))[1])
+        value, is_exact = _json_array(piece, kind, settings)
     elif isinstance(kind, T.MapType):
-        pieces = F.try_variant_get(piece, "$", "MAP<STRING, VARIANT>")
-        read = partial(
-            _read_json,
-            kind=kind.valueType,
-            settings=settings,
-            nullable=kind.valueContainsNull,
-        )
-        value = F.transform_values(
-            pieces, lambda _, each: read(_given(each, settings))[0]
-        )
-        exact = F.forall(
-            F.map_values(pieces), lambda each: read(_given(each, settings))[1]
-        )
+        value, is_exact = _json_map(piece, kind, settings)
     else:
-        value = scalar(piece, kind, settings.get(f"{kind.typeName()}_format"))
-        exact = ~is_missing(value, kind)
-    return value, (_absent(piece) | exact if nullable else exact)
+        value = scalar(piece, kind, settings.pattern_of(kind))
+        is_exact = ~is_missing(value, kind)
+    if nullable:
+        is_exact = _is_absent(piece) | is_exact
+    return _JsonValue(value, is_exact)
+
+
+def _json_struct(piece: Column, kind: T.StructType, settings: _Settings) -> _JsonValue:
+    fields = F.try_variant_get(piece, "$", _json_fields(kind))
+    values = []
+    is_exact = fields.isNotNull()
+    for field in kind.fields:
+        part = _piece_or_null(fields.getField(field.name), settings)
+        read = _json_value(part, field.dataType, settings, nullable=field.nullable)
+        values.append(read.value.alias(field.name))
+        is_exact &= read.is_exact
+    return _JsonValue(F.when(fields.isNotNull(), F.struct(*values)), is_exact)
+
+
+def _json_array(piece: Column, kind: T.ArrayType, settings: _Settings) -> _JsonValue:
+    def read(part: Column) -> _JsonValue:
+        part = _piece_or_null(part, settings)
+        return _json_value(part, kind.elementType, settings, nullable=kind.containsNull)
+
+    parts = F.try_variant_get(piece, "$", "ARRAY<VARIANT>")
+    return _JsonValue(
+        F.transform(parts, lambda part: read(part).value),
+        F.forall(parts, lambda part: read(part).is_exact),
+    )
+
+
+def _json_map(piece: Column, kind: T.MapType, settings: _Settings) -> _JsonValue:
+    def read(part: Column) -> _JsonValue:
+        part = _piece_or_null(part, settings)
+        return _json_value(
+            part, kind.valueType, settings, nullable=kind.valueContainsNull
+        )
+
+    parts = F.try_variant_get(piece, "$", "MAP<STRING, VARIANT>")
+    return _JsonValue(
+        F.transform_values(parts, lambda _, part: read(part).value),
+        F.forall(F.map_values(parts), lambda part: read(part).is_exact),
+    )
 
 
 def scalar(
     piece: Column, kind: T.DataType, pattern: str | None, *, zeros: bool = False
 ) -> Column:
     """Return a JSON value as a type; null if absent or not exactly a value of it."""
-    shape = F.schema_of_variant(piece)
-    text = F.when(shape == "STRING", F.try_variant_get(piece, "$", "STRING"))
-    value = F.try_variant_get(piece, "$", kind.simpleString())
     if isinstance(kind, T.VariantType):
         return piece
+    shape = F.schema_of_variant(piece)
+    text = F.when(shape == "STRING", F.try_variant_get(piece, "$", "STRING"))
     if isinstance(kind, T.TimestampType) and not pattern:
         seconds = F.when(shape == "BIGINT", F.try_variant_get(piece, "$", "BIGINT"))
         return F.coalesce(typed(text, kind, None, zeros=zeros), seconds.cast(kind))
-    if isinstance(
-        kind, (T.DateType, T.StringType, T.TimestampType, T.TimestampNTZType)
-    ):
+    if isinstance(kind, _WRITTEN_AS_STRING):
         return typed(text, kind, pattern, zeros=zeros)
+    value = F.try_variant_get(piece, "$", kind.simpleString())
     if isinstance(kind, T.DecimalType):
         scales = "|".join(map(str, range(kind.scale + 1)))
         fits = shape.rlike(rf"^(BIGINT|DECIMAL\(\d+,({scales})\))$")
@@ -694,6 +664,5 @@ def scalar(
         return F.when(fits, value).otherwise(typed(text, kind, None))
     if isinstance(kind, (T.DoubleType, T.FloatType)):
         return F.when(shape.rlike("^(BIGINT|DECIMAL.*|DOUBLE)$") & finite(value), value)
-    return F.when(
-        shape == ("BOOLEAN" if isinstance(kind, T.BooleanType) else "BIGINT"), value
-    )
+    wanted = "BOOLEAN" if isinstance(kind, T.BooleanType) else "BIGINT"
+    return F.when(shape == wanted, value)

@@ -34,7 +34,7 @@ from sparkstream_kit._internal.columns import (
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pyspark.sql import Column, DataFrame
 
@@ -87,9 +87,46 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
             rows = quarantine.expect(sales, rules)
             good, bad = quarantine.good_rows(rows), quarantine.bad_rows(rows)
     """
+    check(expect, locals())
+    _check_rules(frame, rules)
+    flags = {
+        condition: f"_rule{number}_broken" for number, condition in enumerate(rules)
+    }
+    has_reason = REASON in frame.columns
+    is_checked = column(REASON).isNull() if has_reason else F.lit(True)
+    # A select of its own, so that Spark evaluates each rule once.
+    broken = [
+        (is_checked & ~F.coalesce(F.expr(condition), F.lit(False))).alias(flag)
+        for condition, flag in flags.items()
+    ]
+    counts = [
+        F.count_if(flag).alias(_on_one_line(condition))
+        for condition, flag in flags.items()
+    ]
+    checked = frame.select("*", *broken).observe(f"{RULES}_{next(_numbers)}", *counts)
+    for condition, flag in flags.items():
+        if rules[condition] == "fail":
+            checked = _failing_at(checked, flag, condition)
+    aside = {
+        condition: flag
+        for condition, flag in flags.items()
+        if rules[condition] == "quarantine"
+    }
+    if aside:
+        is_first = not has_reason and not _are_counted(frame)
+        former = [column(REASON)] if has_reason else []
+        checked = _with_reasons(checked, aside, former, count_rows=is_first)
+    return checked.drop(*flags.values())
+
+
+def _check_rules(frame: DataFrame, rules: Mapping[str, str]) -> None:
+    """Refuse rules that `expect` cannot check.
+
+    Raises:
+        InvalidInputError: as for `expect`.
+    """
     from sparkstream_kit._internal.spark.session import without_logged_errors
 
-    check(expect, locals())
     if not rules:
         raise InvalidInputError(
             "expect() needs a rule, such as {'amount > 0': 'quarantine'}"
@@ -104,47 +141,52 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
         except AnalysisException as err:
             why = f"{said_by_spark(err)}; give a condition in SQL, such as amount > 0"
             raise InvalidInputError(
-                f"expect(): rule {_said(condition)} cannot be used: {why}"
+                f"expect(): rule {_on_one_line(condition)} cannot be used: {why}"
             ) from None
-    names = {
-        condition: f"_rule{number}_broken" for number, condition in enumerate(rules)
-    }
-    # A select of its own, so that Spark evaluates each rule once.
-    former = [column(REASON)] if REASON in frame.columns else []
-    looked_at = former[0].isNull() if former else F.lit(True)
-    broken = [
-        (looked_at & ~F.coalesce(F.expr(condition), F.lit(False))).alias(name)
-        for condition, name in names.items()
+
+
+def _failing_at(frame: DataFrame, flag: str, condition: str) -> DataFrame:
+    """Let the query fail at the first row with a flag: it breaks the rule."""
+    message = (
+        f"rule {_on_one_line(condition)}: at least 1 row breaks it, and it says 'fail';"
+        " mend the data, or give the rule 'quarantine' to set such rows aside"
+    )
+    stop = F.raise_error(F.lit(message))
+    return frame.where(F.when(F.col(flag), stop).otherwise(F.lit(True)))
+
+
+def _with_reasons(
+    frame: DataFrame,
+    flags: Mapping[str, str],
+    former: Sequence[Column],
+    *,
+    count_rows: bool,
+) -> DataFrame:
+    """Give the rows that break a rule a reason, and count them.
+
+    Args:
+        frame: rows with a flag for each rule.
+        flags: the name of the flag for each rule.
+        former: the column `_reason`, if the rows have it; a reason in it is kept.
+        count_rows: count all rows, too: no parser has counted them.
+    """
+    is_bad = reduce(or_, (F.col(flag) for flag in flags.values()))
+    reasons = [
+        F.when(F.col(flag), F.lit(f"breaks {_on_one_line(condition)}"))
+        for condition, flag in flags.items()
     ]
-    counts = [
-        F.count_if(name).alias(_said(condition)) for condition, name in names.items()
-    ]
-    counted = frame.select("*", *broken).observe(f"{RULES}_{next(_numbers)}", *counts)
-    for condition, name in names.items():
-        if rules[condition] == "fail":
-            says = (
-                f"rule {_said(condition)}: at least 1 row breaks it, and it says"
-                " 'fail'; mend the data, "
-            )
-            stop = F.raise_error(
-                F.lit(f"{says}or give the rule 'quarantine' to set such rows aside")
-            )
-            counted = counted.where(F.when(F.col(name), stop).otherwise(F.lit(True)))
-    aside = [condition for condition in rules if rules[condition] == "quarantine"]
-    if aside:
-        bad = reduce(or_, (F.col(names[condition]) for condition in aside))
-        reasons = [
-            F.when(F.col(names[each]), F.lit(f"breaks {_said(each)}")) for each in aside
-        ]
-        from sparkstream_kit._internal.spark.logical_plan import analyzed_plan
-
-        is_first = not former and not re.search(_COUNTS, analyzed_plan(frame))
-        counted = count_bad(counted, bad, rows=F.count("*") if is_first else None)
-        counted = counted.withColumn(REASON, F.coalesce(*former, *reasons))
-    return counted.drop(*names.values())
+    counted = count_bad(frame, is_bad, rows=F.count("*") if count_rows else None)
+    return counted.withColumn(REASON, F.coalesce(*former, *reasons))
 
 
-def _said(condition: str) -> str:
+def _are_counted(frame: DataFrame) -> bool:
+    """Return whether a step before has counted these rows, which only the plan shows."""
+    from sparkstream_kit._internal.spark.logical_plan import analyzed_plan
+
+    return re.search(_COUNTS, analyzed_plan(frame)) is not None
+
+
+def _on_one_line(condition: str) -> str:
     """Return a condition on one line, as messages and counts show it."""
     return " ".join(condition.split())
 
@@ -157,19 +199,29 @@ BLOCK = "_block"  # of the file, in which a line is; dropped in the end
 
 # The types of a column that text can be converted to.
 SCALARS = (
-    *(T.BooleanType, T.ByteType, T.DateType, T.DecimalType, T.DoubleType, T.FloatType),
-    *(T.IntegerType, T.LongType, T.ShortType, T.StringType, T.TimestampType),
+    T.BooleanType,
+    T.ByteType,
+    T.DateType,
+    T.DecimalType,
+    T.DoubleType,
+    T.FloatType,
+    T.IntegerType,
+    T.LongType,
+    T.ShortType,
+    T.StringType,
+    T.TimestampType,
 )
 
 # A cast also takes a time without a date, for one of today.
 _ISO_DATE = r"^\s*\d{4}-\d\d?-\d\d?"
-# What may follow the date, so that nothing is lost; and the same with zeros for which
-# the type has no room.
+# What may follow the date, so that nothing is lost: nothing after a date, and at most
+# six digits of a second after a timestamp, as in T10:30:00.123456.
 _AFTER_DATE: dict[type[T.DataType], str] = {
     T.DateType: r"\s*$",
     T.TimestampType: r"([ T](?!.*\.\d{7}).*)?$",
     T.TimestampNTZType: r"([ T](?!.*\.\d{7})\d[\d:.]*)?\s*$",
 }
+# The same with zeros for which the type has no room, as in T00:00:00.000 after a date.
 _WITH_ZEROS: dict[type[T.DataType], str] = {
     T.DateType: r"([ T]00:00(:00(\.0*)?)?)?\s*$",
     T.TimestampType: r"([ T](?!.*\.\d{6}\d*[1-9]).*)?$",
@@ -185,18 +237,32 @@ _LAST = "9999-12-31 23:59:59.999999"
 _LOCAL = r"[ T]\d[\d:.]*\s*$"
 _NAMED_ZONE = r"\s*([A-Za-z](?!\d\d?:)[\w/+:-]*)\s*$"  # as in T10:30 Europe/Berlin
 # Letters of a datetime pattern.
-_WITH_ZONE = "[VzOXxZ]"
 _WITH_ZONE_NAME = "[Vz]"
+_WITH_OFFSET = "[OXxZ]"
 _WITH_HOUR = "[HhKk]"
 
 # In a datetime pattern: text in quotes, or more digits of a second than a timestamp
 # holds.
-_TOO_FINE = r"('[^']*')|S{7,}"
+_QUOTED_OR_TOO_FINE = r"(?P<quoted>'[^']*')|S{7,}"
+
+# The parts of a datetime pattern, such as yyyy-MM-dd' at 'HH:mm[ VV].
+_PART_OF_PATTERN = re.compile(
+    r"""
+    '(?P<quoted>[^']*)'             # text as it is; '' is a quote
+    | (?P<zone>[Vz]+)               # the name of a time zone
+    | (?P<field>(?P<letter>[A-Za-z])(?P=letter)*)  # digits or words, such as yyyy
+    | (?P<bracket>[\[\]])           # around what may be missing
+    | (?P<sign>.)                   # any other sign stands for itself
+    """,
+    re.VERBOSE,
+)
 
 # Spark refuses two observations of the same name in one query. A query's fingerprint
 # ignores the number.
 _numbers = count(1)
-_COUNTS = rf"{OBSERVED}_\d+, \[(?!count_if\(false\))"  # one that counts rows, in a plan
+# In a plan: an observation that counts all rows. One that does not has
+# `sparkstream_quarantine_7, [count_if(false) AS rows#12L, …`.
+_COUNTS = rf"{OBSERVED}_\d+, \[(?!count_if\(false\))"
 
 # Aliases in the plan. The steps between the two are the kit's way of parsing and may
 # change from version to version. So a query's fingerprint leaves them out for CSV and
@@ -264,11 +330,9 @@ def bad_rows(rows: DataFrame) -> DataFrame:
     """
     check(bad_rows, locals())
     _need_reason("bad_rows", rows)
-    names = (
-        rows.columns[rows.columns.index(REASON) :]
-        if RAW in rows.columns
-        else rows.columns
-    )
+    names = rows.columns
+    if RAW in names:
+        names = names[names.index(REASON) :]
     return rows.where(F.col(REASON).isNotNull()).select(*map(quoted, names))
 
 
@@ -312,41 +376,55 @@ def parsed(
     # Kafka's own are bytes, which the cast keeps
     line = column(lines.columns[0]).cast("string")
     frame, reason, header = read(lines.select(line.alias(RAW), *hidden, *others))
+    if header is None:
+        header = F.lit(None).cast("boolean")
     # Separate select steps: in a single step Spark would evaluate each value again for
     # the reason, and the reason again for each column.
     values = [f"_v{index}" for index in range(len(schema))]
-    header = F.lit(None).cast("boolean") if header is None else header
     frame = frame.select(
         *values, reason.alias(REASON), RAW, FILE, header.alias("_header"), *others
     )
-    good = F.col(REASON).isNull()
+    is_good = F.col(REASON).isNull()
+    values_if_good = [
+        F.when(is_good, F.col(value)).alias(name)
+        for value, name in zip(values, schema.names, strict=True)
+    ]
     # In good rows, too: `expect`, `mark_bad` or a watermark can set them aside later.
-    no_text = ~F.is_valid_utf8(RAW) | F.col(RAW).contains("\0")
-    text = F.replace(F.make_valid_utf8(RAW), F.lit("\0"), F.lit("\ufffd"))
+    is_no_text = ~F.is_valid_utf8(RAW) | F.col(RAW).contains("\0")
+    as_text = F.replace(F.make_valid_utf8(RAW), F.lit("\0"), F.lit("\ufffd"))
     frame = frame.select(
-        *[
-            F.when(good, F.col(value)).alias(name)
-            for value, name in zip(values, schema.names, strict=True)
-        ],
+        *values_if_good,
         REASON,
-        F.when(no_text, text).otherwise(F.col(RAW)).alias(RAW),
-        F.when(no_text, F.col(RAW).cast("binary")).alias(BYTES),
+        F.when(is_no_text, as_text).otherwise(F.col(RAW)).alias(RAW),
+        F.when(is_no_text, F.col(RAW).cast("binary")).alias(BYTES),
         readable(F.col(FILE)).alias(FILE),
         "_header",
         *others,
     )
-    no_header = ~F.equal_null("_header", F.lit(True))
+    frame = _with_counts_of_headers(frame, with_blocks=with_blocks)
+    is_row = ~F.equal_null("_header", F.lit(True))
+    return frame.where(is_row).drop("_header").alias(_PARSED.format(kind))
+
+
+def _with_counts_of_headers(frame: DataFrame, *, with_blocks: bool) -> DataFrame:
+    """Count a parser's rows, bad rows and headers, and the files without a header.
+
+    A false `_header` is a bad line that looks like a header or, with blocks, the first
+    line of a file without one.
+    """
     is_header = F.col("_header")
-    bad = F.col(REASON).isNotNull()
+    is_row = ~F.equal_null("_header", F.lit(True))
+    is_like_header = ~is_header
     if with_blocks:
-        frame = frame.observe(
-            f"{HEADERS}_{next(_numbers)}", F.count_if(~is_header).alias("files")
-        )
-    like_header = F.lit(False) if with_blocks else ~is_header
-    frame = count_bad(
-        frame, bad, rows=F.count_if(no_header), headers=(is_header, like_header)
+        files = F.count_if(~is_header).alias("files")
+        frame = frame.observe(f"{HEADERS}_{next(_numbers)}", files)
+        is_like_header = F.lit(False)
+    return count_bad(
+        frame,
+        F.col(REASON).isNotNull(),
+        rows=F.count_if(is_row),
+        headers=(is_header, is_like_header),
     )
-    return frame.where(no_header).drop("_header").alias(_PARSED.format(kind))
 
 
 def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
@@ -374,9 +452,8 @@ def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
     """
     check(mark_bad, locals())
     _need_reason("mark_bad", rows)
-    if not isinstance(
-        kind := rows.select(reason).schema[0].dataType, (T.StringType, T.NullType)
-    ):
+    kind = rows.select(reason).schema[0].dataType
+    if not isinstance(kind, (T.StringType, T.NullType)):
         fix = "F.when(F.col('price') < 0, 'price: below 0')"
         raise InvalidInputError(
             f"mark_bad(): reason is {kind.simpleString()}; give a text: {fix}"
@@ -410,10 +487,12 @@ def count_bad(
             one.
     """
     none = F.lit(False)
+    if rows is None:
+        rows = F.count_if(none)
     header, like_header = headers or (none, none)
     return frame.observe(
         f"{OBSERVED}_{next(_numbers)}",
-        (F.count_if(none) if rows is None else rows).alias("rows"),
+        rows.alias("rows"),
         F.count_if(bad).alias("bad_rows"),
         F.count_if(header).alias("headers"),
         F.count_if(like_header).alias("like_headers"),
@@ -426,14 +505,15 @@ def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
     Raises:
         InvalidInputError: a name occurs twice, or is one of the four that the kit adds.
     """
-    names = [name for name in lines.columns[1:] if name != FILE]
-    given = as_compared(lines.sparkSession, [*schema.names, *names])
-    for place, name in enumerate([*schema.names, *names]):
+    others = [name for name in lines.columns[1:] if name != FILE]
+    names = [*schema.names, *others]
+    compared = as_compared(lines.sparkSession, names)
+    for place, name in enumerate(names):
         if name.lower() in (REASON, RAW, BYTES, FILE):
             raise InvalidInputError(
                 f"column {name}: the name is taken by the kit; rename the column"
             )
-        if given[place] in given[:place]:
+        if compared[place] in compared[:place]:
             fix = "rename one of them"
             if place >= len(schema.names):
                 fix = (
@@ -441,7 +521,7 @@ def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
                     " sources.text"
                 )
             raise InvalidInputError(f"column {name}: two columns have this name; {fix}")
-    return [column(name) for name in names]
+    return [column(name) for name in others]
 
 
 def _with_file(
@@ -452,18 +532,21 @@ def _with_file(
     With blocks, the block of the file in which each line is follows.
     """
     path = F.col("_metadata.file_path")
-    wanted = {} if FILE in lines.columns[1:] else {FILE: path}
+    has_own_file = FILE in lines.columns[1:]
+    own = [F.col(FILE)] if has_own_file else []
+    hidden = {} if has_own_file else {FILE: path}
     if with_blocks:
-        wanted[BLOCK] = block()
+        hidden[BLOCK] = block()
+    read = [value.alias(name) for name, value in hidden.items()]
     named = lines.alias(_LINES)
-    hidden = [what.alias(name) for name, what in wanted.items()]
-    kept = [F.col(FILE)] if FILE not in wanted else []
-    if not wanted or has(named, path):
-        return named, [*kept, *hidden]
+    if not hidden or has(named, path):
+        return named, [*own, *read]
     # Before Spark 4.2 an alias hides it, unless it is right above the file source
     if has(lines, path):
-        return lines.select("*", *hidden).alias(_LINES), [*kept, *map(F.col, wanted)]
-    return named, [*kept, *[F.lit(None).cast("string").alias(name) for name in wanted]]
+        named = lines.select("*", *read).alias(_LINES)
+        return named, [*own, *(F.col(name) for name in hidden)]
+    no_file = F.lit(None).cast("string")
+    return named, [*own, *(no_file.alias(name) for name in hidden)]
 
 
 def block() -> Column:
@@ -471,9 +554,8 @@ def block() -> Column:
 
     The number is null outside the first block.
     """
-    file = F.when(
-        F.col("_metadata.file_block_start") == 0, F.xxhash64("_metadata.file_path")
-    )
+    is_first = F.col("_metadata.file_block_start") == 0
+    file = F.when(is_first, F.xxhash64("_metadata.file_path"))
     is_whole = F.col("_metadata.file_block_length") == F.col("_metadata.file_size")
     return F.struct(file.alias("file"), is_whole.alias("is_whole"))
 
@@ -513,65 +595,80 @@ def typed(
     if type(kind) not in _AFTER_DATE:
         return number(text, kind)
     if pattern:
+        value = F.try_to_timestamp(text, F.lit(_with_zeros(pattern))).cast(kind)
         fits = F.lit(True)
-        value = F.try_to_timestamp(
-            text, F.lit(re.sub(_TOO_FINE, _no_finer, pattern))
-        ).cast(kind)
-    else:
-        rest = (_WITH_ZEROS if zeros else _AFTER_DATE)[type(kind)]
-        fits = text.rlike(_ISO_DATE + rest)
-        value = text.try_cast(kind)
+        if isinstance(kind, T.TimestampType):
+            fits &= _exists_by_pattern(text, value, pattern)
+        return F.when(fits, value)
+    after_date = _WITH_ZEROS if zeros else _AFTER_DATE
+    value = text.try_cast(kind)
+    fits = text.rlike(_ISO_DATE + after_date[type(kind)])
     if isinstance(kind, T.TimestampType):
-        fits &= _exists(text, value, pattern)
+        fits &= _exists(text, value)
     return F.when(fits, value)
 
 
-def _exists(text: Column, value: Column, pattern: str | None) -> Column:
-    """Return whether a text's local time exists in the session's zone, as `value` has it.
+def _exists(text: Column, value: Column) -> Column:
+    """Return whether the local time of a text in ISO 8601 exists, as `value` has it.
 
     Spark moves a time in the hour that the clock skips in spring to the hour after it.
     """
-    if pattern:
-        letters = re.sub("'[^']*'", "", pattern)
-        finer = re.sub(_TOO_FINE, _no_finer, pattern)
-        if not re.search(_WITH_HOUR, letters):
-            return F.lit(True)
-        # Only for texts that could be read: to_timestamp_ntz fails where
-        # try_to_timestamp returns null.
-        named = F.when(value.isNotNull(), F.to_timestamp_ntz(text, F.lit(finer)))
-        if re.search(_WITH_ZONE, letters):
-            if not re.search(_WITH_ZONE_NAME, letters):
-                return F.lit(True)
-            zone = F.regexp_extract(text, _around_zone(pattern), 1)
-            as_iso = F.concat(named.cast("string"), F.lit(" "), zone)
-            # If this is another time, the zone was not found: it stands there in words,
-            # or for several zones.
-            is_found = F.equal_null(as_iso.try_cast("timestamp"), value)
-            return ~is_found | _exists_in_its_zone(as_iso, value)
-        same = F.equal_null(value.cast("timestamp_ntz"), named)
-    else:
-        same = F.equal_null(value.cast("timestamp_ntz"), text.try_cast("timestamp_ntz"))
-        same |= ~text.rlike(_LOCAL)
-    # Spark evaluates the test of the time zone once, before it reads a row, so these
-    # zones compare nothing.
-    exists = F.current_timezone().isin(*STEADY) | same
-    return exists if pattern else exists & _exists_in_its_zone(text, value)
+    as_written = text.try_cast("timestamp_ntz")
+    is_same = F.equal_null(value.cast("timestamp_ntz"), as_written)
+    is_same |= ~text.rlike(_LOCAL)
+    return (_is_in_steady_zone() | is_same) & _exists_in_its_zone(text, value)
+
+
+def _exists_by_pattern(text: Column, value: Column, pattern: str) -> Column:
+    """Return whether the local time of a text with a pattern exists, as `value` has it."""
+    letters = re.sub("'[^']*'", "", pattern)
+    if not re.search(_WITH_HOUR, letters):
+        return F.lit(True)
+    # Only for texts that could be read: to_timestamp_ntz fails where try_to_timestamp
+    # returns null.
+    in_pattern = F.to_timestamp_ntz(text, F.lit(_with_zeros(pattern)))
+    as_written = F.when(value.isNotNull(), in_pattern)
+    if re.search(_WITH_ZONE_NAME, letters):
+        zone = F.regexp_extract(text, _around_zone(pattern), 1)
+        as_iso = F.concat(as_written.cast("string"), F.lit(" "), zone)
+        # If this is another time, the zone was not found: it stands there in words, or
+        # for several zones.
+        is_found = F.equal_null(as_iso.try_cast("timestamp"), value)
+        return ~is_found | _exists_in_its_zone(as_iso, value)
+    if re.search(_WITH_OFFSET, letters):
+        return F.lit(True)
+    is_same = F.equal_null(value.cast("timestamp_ntz"), as_written)
+    return _is_in_steady_zone() | is_same
+
+
+def _is_in_steady_zone() -> Column:
+    """Return whether the session's time zone skips no hour.
+
+    Spark evaluates this once, before it reads a row, so that it compares nothing there.
+    """
+    return F.current_timezone().isin(*STEADY)
 
 
 def _around_zone(pattern: str) -> str:
-    """Return a regular expression that finds the zone's name in text of a pattern."""
-    found = []
-    for part in re.finditer(r"'([^']*)'|([Vz]+)|([A-Za-z])\3*|([\[\]])|(.)", pattern):
-        words, zone, letter, bracket, sign = part.groups()
-        if bracket is not None:
-            found.append("(?:" if bracket == "[" else ")?")
-        elif zone is not None:
-            found.append(r"([\w/+:-]+)")
+    r"""Return a regular expression that finds the zone's name in text of a pattern.
+
+    Examples:
+        >>> print(_around_zone("yyyy' at 'HH:mm[ VV]"))
+        ^.+?\ at\ .+?:.+?(?:\ ([\w/+:-]+))?\s*$
+    """
+    parts = []
+    for part in _PART_OF_PATTERN.finditer(pattern):
+        if part["bracket"] == "[":
+            parts.append("(?:")
+        elif part["bracket"] == "]":
+            parts.append(")?")
+        elif part["zone"]:
+            parts.append(r"([\w/+:-]+)")
+        elif part["field"]:
+            parts.append(".+?")
         else:
-            found.append(
-                ".+?" if letter is not None else re.escape(words or sign or "'")
-            )
-    return rf"^{''.join(found)}\s*$"
+            parts.append(re.escape(part["quoted"] or part["sign"] or "'"))
+    return rf"^{''.join(parts)}\s*$"
 
 
 def _exists_in_its_zone(text: Column, value: Column) -> Column:
@@ -580,13 +677,11 @@ def _exists_in_its_zone(text: Column, value: Column) -> Column:
     Both sides are the local time as if it were one in UTC.
     """
     zone = F.regexp_extract(text, _NAMED_ZONE, 1)
-    local = F.concat(F.regexp_replace(text, _NAMED_ZONE, ""), F.lit("Z")).try_cast(
-        "timestamp"
-    )
+    without_zone = F.regexp_replace(text, _NAMED_ZONE, "")
+    as_written = F.concat(without_zone, F.lit("Z")).try_cast("timestamp")
+    is_same = F.equal_null(F.from_utc_timestamp(value, zone), as_written)
     has_zone = value.isNotNull() & (zone != "") & (zone != "Z")
-    return F.when(
-        has_zone, F.equal_null(F.from_utc_timestamp(value, zone), local)
-    ).otherwise(F.lit(True))
+    return F.when(has_zone, is_same).otherwise(F.lit(True))
 
 
 def is_missing(value: Column, kind: T.DataType) -> Column:
@@ -595,11 +690,11 @@ def is_missing(value: Column, kind: T.DataType) -> Column:
     Call it in a step after `typed`, on the column with the value: in the same step
     Spark would parse the text again at each use.
     """
-    if type(kind) in _AFTER_DATE:
-        return value.isNull() | ~value.between(
-            F.lit(_FIRST).cast(kind), F.lit(_LAST).cast(kind)
-        )
-    return value.isNull()
+    if type(kind) not in _AFTER_DATE:
+        return value.isNull()
+    first = F.lit(_FIRST).cast(kind)
+    last = F.lit(_LAST).cast(kind)
+    return value.isNull() | ~value.between(first, last)
 
 
 def not_a(kind: T.DataType) -> str:
@@ -613,7 +708,20 @@ def not_a(kind: T.DataType) -> str:
     return f"not {'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def _no_finer(found: re.Match[str]) -> str:
-    """Return letters for six digits, then only zeros: Spark would cut off other digits."""
-    zeros = len(found[0]) - len("SSSSSS")
-    return found[1] or "SSSSSS" + "['0'" * zeros + "]" * zeros
+def _with_zeros(pattern: str) -> str:
+    """Return a datetime pattern that takes only zeros after the sixth digit of a second.
+
+    Spark would cut off other digits.
+
+    Examples:
+        >>> _with_zeros("HH:mm:ss.SSSSSSSS 'SSSSSSS'")
+        "HH:mm:ss.SSSSSS['0'['0']] 'SSSSSSS'"
+    """
+
+    def without_lost_digits(part: re.Match[str]) -> str:
+        if part["quoted"]:
+            return part["quoted"]
+        zeros = len(part[0]) - len("SSSSSS")
+        return "SSSSSS" + "['0'" * zeros + "]" * zeros
+
+    return re.sub(_QUOTED_OR_TOO_FINE, without_lost_digits, pattern)

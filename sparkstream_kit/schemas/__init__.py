@@ -54,6 +54,7 @@ __all__ = [
 
 _Frame = TypeVar("_Frame", DataFrame, T.StructType)
 
+_DECIMAL_DIGITS = 38  # the most of a DECIMAL
 
 _PYTHON_TYPES: dict[Any, T.DataType] = {
     bool: T.BooleanType(),
@@ -113,33 +114,33 @@ def schema_of(**columns: str | T.DataType) -> T.StructType:
         'struct<ProductKey:string,SaleAmount:decimal(12,2)>'
     """
     schema = T.StructType()
-    for name, given in columns.items():
-        if isinstance(given, str):
-            schema.add(name, _type(name, given))
-        elif isinstance(given, T.DataType):
-            schema.add(name, given)
+    for name, kind in columns.items():
+        if isinstance(kind, str):
+            schema.add(name, _type_by_name(name, kind))
+        elif isinstance(kind, T.DataType):
+            schema.add(name, kind)
         else:
             raise InvalidInputError(
-                f"schema_of(): column {name} is {said(given)}; give a type's name, such"
+                f"schema_of(): column {name} is {said(kind)}; give a type's name, such"
                 " as 'string', or a DataType"
             )
     return schema
 
 
-def _type(name: str, given: str) -> T.DataType:
+def _type_by_name(name: str, kind: str) -> T.DataType:
     """Return the type of a column by the name of the type."""
-    if not given.strip():
+    if not kind.strip():
         raise InvalidInputError(
             f"schema_of(): column {name} has no type; give a type's name, such as"
             " 'string'"
         )
-    found = type_of_ddl(f"{quoted(name)} {given}", f"column {name}: type {given!r}")
-    if not isinstance(found, T.StructType) or len(found) != 1:
+    schema = type_of_ddl(f"{quoted(name)} {kind}", f"column {name}: type {kind!r}")
+    if not isinstance(schema, T.StructType) or len(schema) != 1:
         raise InvalidInputError(
-            f"schema_of(): column {name} is {given!r}, which names several columns;"
+            f"schema_of(): column {name} is {kind!r}, which names several columns;"
             " give each column a keyword of its own"
         )
-    return found[0].dataType
+    return schema[0].dataType
 
 
 def from_dataclass(cls: type[Any]) -> T.StructType:
@@ -191,52 +192,63 @@ def _struct(cls: type[Any], path: str) -> T.StructType:
     return schema
 
 
-def _from_hint(given: Any, path: str, *extras: Any) -> tuple[T.DataType, bool]:
+def _from_hint(annotation: Any, path: str, *extras: Any) -> tuple[T.DataType, bool]:
     """Return the Spark type of an annotation, and whether it may be null.
 
     `extras` come from `Annotated`.
     """
-    origin = get_origin(given)
-    args = get_args(given)
+    origin = get_origin(annotation)
+    args = get_args(annotation)
     if origin is Annotated:
         return _from_hint(args[0], path, *args[1:], *extras)
     if origin in (Union, types.UnionType) and len(args) == 2 and types.NoneType in args:  # noqa: PLR2004 - X | None
-        return _from_hint(args[args[0] is types.NoneType], path, *extras)[0], True
+        [inner] = (arg for arg in args if arg is not types.NoneType)
+        kind, _ = _from_hint(inner, path, *extras)
+        return kind, True
     for extra in extras:
-        match extra:
-            case T.DataType():
-                return extra, False
-            case (int(precision), int(scale)) if (
-                given is decimal.Decimal and 0 <= scale <= precision <= 38  # noqa: PLR2004
-            ):
-                return T.DecimalType(precision, scale), False
-            case type() if issubclass(extra, T.DataType):
-                raise InvalidInputError(
-                    f"{path}: {extra.__name__} is a class; write a type, such as"
-                    f" {extra.__name__}()"
-                )
-    return _bare_type(given, path), False
+        kind_of_extra = _type_of_extra(annotation, path, extra)
+        if kind_of_extra is not None:
+            return kind_of_extra, False
+    return _bare_type(annotation, path), False
 
 
-def _bare_type(given: Any, path: str) -> T.DataType:
+def _type_of_extra(annotation: Any, path: str, extra: Any) -> T.DataType | None:
+    """Return the Spark type that one part of `Annotated` names; None if it names none."""
+    match extra:
+        case T.DataType():
+            return extra
+        case (int(precision), int(scale)) if (
+            annotation is decimal.Decimal and 0 <= scale <= precision <= _DECIMAL_DIGITS
+        ):
+            return T.DecimalType(precision, scale)
+        case type() if issubclass(extra, T.DataType):
+            raise InvalidInputError(
+                f"{path}: {extra.__name__} is a class; write a type, such as"
+                f" {extra.__name__}()"
+            )
+    return None
+
+
+def _bare_type(annotation: Any, path: str) -> T.DataType:
     """Return the Spark type of an annotation without `Annotated` and `| None`."""
-    origin = get_origin(given)
-    args = get_args(given)
+    origin = get_origin(annotation)
+    args = get_args(annotation)
     if origin is list and args:
         return T.ArrayType(*_from_hint(args[0], f"{path}.element"))
     if origin is dict and args:
         key, _ = _from_hint(args[0], f"{path}.key")
         return T.MapType(key, *_from_hint(args[1], f"{path}.value"))
-    if isinstance(given, type) and dataclasses.is_dataclass(given):
-        return _struct(given, path)
-    if given not in _PYTHON_TYPES:
-        shown = given.__name__ if isinstance(given, type) and not origin else str(given)
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+        return _struct(annotation, path)
+    if annotation not in _PYTHON_TYPES:
+        is_plain_class = isinstance(annotation, type) and not origin
+        shown = annotation.__name__ if is_plain_class else str(annotation)
         raise InvalidInputError(
             f"{path} has type {shown}; allowed are str, int, float, bool, bytes, date,"
             " datetime, Annotated[Decimal, (12, 2)], list[T], dict[K, V], dataclasses,"
             " Annotated[T, DataType], X | None"
         )
-    return _PYTHON_TYPES[given]
+    return _PYTHON_TYPES[annotation]
 
 
 def diff(
@@ -271,35 +283,51 @@ def diff(
         ['amount is double, expected decimal(12,2)']
     """
     check(diff, locals())
-    has, wants = (
-        {field.name: field for field in _schema(each)} for each in (actual, expected)
-    )
+    schema = _schema(actual)
+    has = {field.name: field for field in schema}
+    wants = {field.name: field for field in _schema(expected)}
     extra = [name for name in has if name not in wants]
     lines = []
-    for name, want in wants.items():
-        kind = want.dataType.simpleString()
-        if name not in has:
+    for name, wanted in wants.items():
+        if name in has:
+            lines += _differences(has[name], wanted, ignore_nullable=ignore_nullable)
+        else:
+            kind = wanted.dataType.simpleString()
             lines.append(f"missing {name} {kind}{hint(name, extra)}")
-            continue
-        if (given := has[name].dataType.simpleString()) != kind:
-            lines.append(f"{name} is {given}, expected {kind}")
-        if has[name].nullable != want.nullable and not ignore_nullable:
-            one, other = (
-                ("not null", "nullable") if want.nullable else ("nullable", "not null")
-            )
-            lines.append(f"{name} is {one}, expected {other}")
     if not ignore_extra:
-        lines += [
-            f"unexpected {name} {has[name].dataType.simpleString()}" for name in extra
-        ]
-    lines += [
-        f"{name} appears twice" for name in has if _schema(actual).names.count(name) > 1
-    ]
-    got = [n for n in has if n in wants]
-    order = [n for n in wants if n in has]
-    if got != order:
-        lines.append(f"order is {', '.join(got)}; expected {', '.join(order)}")
+        for name in extra:
+            lines.append(f"unexpected {name} {has[name].dataType.simpleString()}")
+    for name in has:
+        if schema.names.count(name) > 1:
+            lines.append(f"{name} appears twice")
+    order = [name for name in has if name in wants]
+    expected_order = [name for name in wants if name in has]
+    if order != expected_order:
+        lines.append(
+            f"order is {', '.join(order)}; expected {', '.join(expected_order)}"
+        )
     return lines
+
+
+def _differences(
+    actual: T.StructField, expected: T.StructField, *, ignore_nullable: bool
+) -> list[str]:
+    """Return a line for each difference between two columns of the same name."""
+    lines = []
+    kind = actual.dataType.simpleString()
+    expected_kind = expected.dataType.simpleString()
+    if kind != expected_kind:
+        lines.append(f"{actual.name} is {kind}, expected {expected_kind}")
+    if actual.nullable != expected.nullable and not ignore_nullable:
+        nullability = _nullability(actual)
+        lines.append(
+            f"{actual.name} is {nullability}, expected {_nullability(expected)}"
+        )
+    return lines
+
+
+def _nullability(field: T.StructField) -> str:
+    return "nullable" if field.nullable else "not null"
 
 
 def require(
@@ -339,6 +367,7 @@ def require(
 
 
 def _schema(given: DataFrame | T.StructType) -> T.StructType:
+    """Return the schema of a DataFrame, or the schema that was given."""
     return given.schema if isinstance(given, DataFrame) else given
 
 
@@ -437,7 +466,7 @@ def to_code(schema: T.StructType) -> str:
         raise InvalidInputError(
             "to_code(): only a running Spark can write DDL; start a session first"
         ) from error
-    body = ', "\n    "'.join(
-        json.dumps(each, ensure_ascii=False)[1:-1] for each in columns
-    )
+    # As the content of a text in Python's source, where JSON escapes the same signs
+    escaped = [json.dumps(ddl, ensure_ascii=False)[1:-1] for ddl in columns]
+    body = ', "\n    "'.join(escaped)
     return f'SCHEMA = (\n    "{body}"\n)\n'

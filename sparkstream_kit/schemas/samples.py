@@ -24,7 +24,7 @@ from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_sp
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, Row, SparkSession
 
 
 # The formats that `infer` reads, and how it recognizes one by a file's name.
@@ -54,6 +54,19 @@ _LONG = (
     "has numbers that DOUBLE would round, which stay text (DECIMAL(38,30) holds 30"
     " places),"
 )
+# Notes for the log.
+_OVER_LINES = (
+    "has JSON over several lines; write one object per line (jq -c '.[]' for an array,"
+    " jq -c . otherwise), or give multiLine=True if it is one value"
+)
+_NOT_JSON = (
+    "has lines that are not JSON, or not UTF-8; the schema is that of the others"
+)
+_NOT_UTF8 = (
+    "may not be UTF-8; if it is windows-1252, as Excel writes on Windows, convert it:"
+    " iconv -f windows-1252 -t UTF-8 IN > OUT; else give encoding='ISO-8859-1', or"
+    r" 'UTF-16', multiLine=True and lineSep='\r\n'"
+)
 _DATED = (T.DateType, T.TimestampType, T.TimestampNTZType)
 
 
@@ -74,25 +87,20 @@ def inferred(
     Raises:
         InvalidInputError: as for `schemas.infer`.
     """
-    form = _format_of(path) if form is None else form
+    if form is None:
+        form = _format_of(path)
     reject_unknown("format", [form], _FORMATS)
     check_options(call, options, getattr(spark.read, form))
-    tabs = {"sep": "\t"} if form == "csv" and path.lower().endswith(".tsv") else {}
-    # Spark knows its options in any letters, and two of them by another name, too.
-    other_names = {"delimiter": "sep", "charset": "encoding"}
-    given = {
-        other_names.get(name.lower(), name.lower()): value
-        for name, value in options.items()
-    }
-    tabs = tabs if "sep" not in given else {}
-    read = partial(_read, spark, path_for(spark, path), form, **{**tabs, **given})
-    special = {"csv": _of_csv, "json": _of_json}.get(form)
+    settings = _as_spark_names_them(options)
+    has_tabs = form == "csv" and path.lower().endswith(".tsv") and "sep" not in settings
+    if has_tabs:
+        settings["sep"] = "\t"
+    read = partial(_read, spark, path_for(spark, path), form, **settings)
     failed = f"cannot infer a {form} schema from {path}"
+    no_inference = {"spark.sql.sources.partitionColumnTypeInference.enabled": "false"}
     try:
-        with in_force(
-            spark, {"spark.sql.sources.partitionColumnTypeInference.enabled": "false"}
-        ):
-            schema, notes = special(read) if special else (read().schema, [])
+        with in_force(spark, no_inference):
+            schema, notes = _of_format(form, read)
     except (PySparkException, Py4JJavaError) as error:
         raise InvalidInputError(
             f"{failed}: {said_by_spark(error)}; correct the path or the format"
@@ -102,12 +110,29 @@ def inferred(
             f"{failed}: it has no {form} rows in its encoding; give a file that has"
             " some"
         )
-    for note in [
-        *(f"has tabs between its values; read it with {sep=}" for sep in tabs.values()),
-        *notes,
-    ]:
+    if has_tabs:
+        notes = ["has tabs between its values; read it with sep='\\t'", *notes]
+    for note in notes:
         _log.warning("%s %s", path, note)
     return schema
+
+
+def _as_spark_names_them(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options by one name each: Spark takes any case, and two have another name."""
+    other_names = {"delimiter": "sep", "charset": "encoding"}
+    settings = {}
+    for name, value in options.items():
+        settings[other_names.get(name.lower(), name.lower())] = value
+    return settings
+
+
+def _of_format(form: str, read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
+    """Return the schema of files of a format, and notes for the log."""
+    if form == "csv":
+        return _of_csv(read)
+    if form == "json":
+        return _of_json(read)
+    return read().schema, []
 
 
 def _read(
@@ -118,9 +143,12 @@ def _read(
     schema: T.StructType | None = None,
     **options: Any,
 ) -> DataFrame:
-    as_sources_do = {"escape": '"', "inferschema": True} if form == "csv" else {}
-    reader = spark.read.format(form).options(**{**as_sources_do, **options})
-    return (reader if schema is None else reader.schema(schema)).load(path)
+    if form == "csv":  # as the sources of files do
+        options = {"escape": '"', "inferschema": True, **options}
+    reader = spark.read.format(form).options(**options)
+    if schema is not None:
+        reader = reader.schema(schema)
+    return reader.load(path)
 
 
 def _of_json(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
@@ -135,23 +163,13 @@ def _of_json(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
     if "multiline" not in read.keywords and (
         not known.fields or rows.take(1)[0]["_corrupt_record"]
     ):
-        whole = partial(read, multiline=True)
-        if "_corrupt_record" not in (known_whole := whole().schema).names:
-            fix = (
-                "write one object per line (jq -c '.[]' for an array, jq -c ."
-                " otherwise)"
-            )
-            schema, notes = _finer(whole, known_whole)
-            says = (
-                f"has JSON over several lines; {fix}, or give multiLine=True if it is"
-                " one value"
-            )
-            return schema, [says, *notes]
+        read_whole = partial(read, multiline=True)
+        known_whole = read_whole().schema
+        if "_corrupt_record" not in known_whole.names:
+            schema, notes = _finer(read_whole, known_whole)
+            return schema, [_OVER_LINES, *notes]
     schema, notes = _finer(read, known)
-    return schema, [
-        "has lines that are not JSON, or not UTF-8; the schema is that of the others",
-        *notes,
-    ]
+    return schema, [_NOT_JSON, *notes]
 
 
 # The way to a value in JSON: the names of the fields, and None for each element of an
@@ -168,23 +186,27 @@ def _finer(
     """
     if "primitivesasstring" in read.keywords:
         return known, []
-    schema = known if "infertimestamp" in read.keywords else _with_times(read, known)
-    return _with_decimals(read, schema)
+    if "infertimestamp" not in read.keywords:
+        known = _with_times(read, known)
+    return _with_decimals(read, known)
 
 
 def _with_times(read: partial[DataFrame], known: T.StructType) -> T.StructType:
     """Return a schema of JSON with TIMESTAMP for texts that are all times with their day."""
     paths = _paths(known, T.StringType)
-    looks = [_largest(path, _is_moment) for path in paths]
-    looks += [_largest(path, lambda text: ~_is_moment(text)) for path in paths]
-    if not looks:
+    if not paths:
         return known
-    [found] = read(schema=known).agg(*looks).collect()
+    looks = [
+        F.struct(
+            _largest(path, _is_moment).alias("has_time"),
+            _largest(path, lambda text: ~_is_moment(text)).alias("has_other"),
+        )
+        for path in paths
+    ]
+    [seen] = read(schema=known).agg(*looks).collect()
     schema = known
-    for path, has_time, has_other in zip(
-        paths, found, found[len(paths) :], strict=False
-    ):
-        if has_time and not has_other:
+    for path, look in zip(paths, seen, strict=True):
+        if look.has_time and not look.has_other:
             schema = _with_type(schema, path, T.TimestampType())
     return schema
 
@@ -209,34 +231,47 @@ def _with_decimals(
     as_written = known
     for path in paths:
         as_written = _with_type(as_written, path, T.StringType())
-    looks = [
-        lambda text: F.length(_digits(text)),
-        lambda text: F.length(F.regexp_extract(text, r"^-?(\d*)", 1)),
-        lambda text: F.length(F.regexp_extract(text, r"\.(\d*)", 1)),
-        lambda text: ~text.rlike(r"^-?[\d.]+$"),
-    ]
-    asked = [_largest(path, look) for path in paths for look in looks]
-    [found] = read(schema=as_written).agg(*asked).collect()
+    [seen] = read(schema=as_written).agg(*map(_look_at_numbers, paths)).collect()
     schema = known
     notes = []
-    for at, path in enumerate(paths):
-        digits, before, behind, has_other = found[4 * at : 4 * at + 4]
-        if digits is None or digits <= _MOST_DIGITS:
+    for path, look in zip(paths, seen, strict=True):
+        if look.digits is None or look.digits <= _MOST_DIGITS:
             continue
         name = ".".join("[]" if step is None else step for step in path)
-        if has_other or before + behind > _DECIMAL_DIGITS:
+        if look.has_other or look.before + look.behind > _DECIMAL_DIGITS:
             notes.append(
                 "has numbers that DOUBLE rounds, and more digits than a DECIMAL has,"
                 f" in {name}"
             )
             continue
-        kind = T.DecimalType(_DECIMAL_DIGITS, behind)
+        kind = T.DecimalType(_DECIMAL_DIGITS, look.behind)
         schema = _with_type(schema, path, kind)
         notes.append(
             f"has numbers that DOUBLE would round, so they are {kind.simpleString()},"
             f" in {name}"
         )
     return schema, notes
+
+
+def _look_at_numbers(path: _Path) -> Column:
+    """Return an aggregate: how the numbers at the end of a way are written in JSON.
+
+    It is a struct of the most `digits` that count, the most digits `before` and
+    `behind` the point, and `has_other`: one has an exponent.
+    """
+
+    def before(text: Column) -> Column:
+        return F.length(F.regexp_extract(text, r"^-?(\d*)", 1))
+
+    def behind(text: Column) -> Column:
+        return F.length(F.regexp_extract(text, r"\.(\d*)", 1))
+
+    return F.struct(
+        _largest(path, lambda text: F.length(_digits(text))).alias("digits"),
+        _largest(path, before).alias("before"),
+        _largest(path, behind).alias("behind"),
+        _largest(path, lambda text: ~text.rlike(r"^-?[\d.]+$")).alias("has_other"),
+    )
 
 
 def _paths(kind: T.DataType, wanted: type[T.DataType]) -> list[_Path]:
@@ -248,15 +283,15 @@ def _paths(kind: T.DataType, wanted: type[T.DataType]) -> list[_Path]:
         return [()]
     if isinstance(kind, T.ArrayType):
         return [(None, *rest) for rest in _paths(kind.elementType, wanted)]
-    found: list[_Path] = []
-    if isinstance(kind, T.StructType):
-        names = [name.lower() for name in kind.names]
-        for field in kind.fields:
-            if names.count(field.name.lower()) == 1:
-                found += [
-                    (field.name, *rest) for rest in _paths(field.dataType, wanted)
-                ]
-    return found
+    if not isinstance(kind, T.StructType):
+        return []
+    paths: list[_Path] = []
+    names = [name.lower() for name in kind.names]
+    for field in kind.fields:
+        if names.count(field.name.lower()) == 1:
+            inside = _paths(field.dataType, wanted)
+            paths += [(field.name, *rest) for rest in inside]
+    return paths
 
 
 def _with_type(kind: Any, path: Sequence[str | None], new: T.DataType) -> Any:
@@ -268,11 +303,9 @@ def _with_type(kind: Any, path: Sequence[str | None], new: T.DataType) -> Any:
         return T.ArrayType(_with_type(kind.elementType, rest, new))
     changed = T.StructType()
     for field in kind.fields:
-        inner = (
-            _with_type(field.dataType, rest, new)
-            if field.name == step
-            else field.dataType
-        )
+        inner = field.dataType
+        if field.name == step:
+            inner = _with_type(inner, rest, new)
         changed.add(field.name, inner)
     return changed
 
@@ -297,132 +330,157 @@ def _digits(text: Column) -> Column:
 
 
 def _of_csv(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
+    """Return the schema of CSV files, and notes on their separator and header."""
     texts = read(inferschema=False)
-    line = texts.first()
-    first = [
-        value
-        for name, value in zip(texts.columns, line or (), strict=False)
-        if re.match(r"_c\d", name)
-    ]
-    if (
-        len(first) == 1
-        and "sep" not in read.keywords
-        and (sep := _SEPARATOR.search(first[0] or ""))
-    ):
-        schema, notes = _of_csv(partial(read, sep=sep[0]))
-        return schema, [
-            f"has {sep[0]!r} between its values; read it with sep={sep[0]!r}",
-            *notes,
-        ]
-    names = "header" not in read.keywords and _is_text(
-        texts.sparkSession, [each for each in first if each]
-    )
-    schema, notes = _typed(partial(read, header=True) if names else read)
-    if not names:
-        return schema, notes
+    first = _first_fields(texts)
+    if len(first) == 1 and "sep" not in read.keywords:
+        other = _SEPARATOR.search(first[0] or "")
+        if other:
+            sep = other[0]
+            schema, notes = _of_csv(partial(read, sep=sep))
+            how = f"has {sep!r} between its values; read it with {sep=}"
+            return schema, [how, *notes]
+    names = [field for field in first if field]
+    if "header" in read.keywords or not _are_texts(texts.sparkSession, names):
+        return _typed(read)
+    schema, notes = _typed(partial(read, header=True))
     if not notes and {field.dataType for field in schema} <= {T.StringType()}:
-        return _typed(read)[0], [
-            "is all text; if line 1 has names, read it with header=True"
-        ]
+        # Nothing shows whether line 1 has names.
+        schema, _ = _typed(read)
+        return schema, ["is all text; if line 1 has names, read it with header=True"]
     # Spark makes a name of its own for one that is empty or there twice, as pandas
     # writes one for the index.
-    same = all(name == value for name, value in zip(schema.names, first, strict=False))
-    how = "header=True" if same else "header=True, enforceSchema=True"
+    are_same = all(
+        name == field for name, field in zip(schema.names, first, strict=False)
+    )
+    how = "header=True" if are_same else "header=True, enforceSchema=True"
     return schema, [f"has names in line 1; read it with {how}", *notes]
 
 
-def _is_text(spark: SparkSession, fields: list[str]) -> bool:
+def _first_fields(texts: DataFrame) -> list[str | None]:
+    """Return the fields of the first line, without the values of partitions."""
+    line = texts.first() or ()
+    return [
+        field
+        for name, field in zip(texts.columns, line, strict=False)
+        if re.match(r"_c\d", name)
+    ]
+
+
+def _are_texts(spark: SparkSession, fields: list[str]) -> bool:
     """Return whether all fields are text: no number, date, boolean or missing value."""
-    types_of = F.schema_of_csv(F.lit("\x01".join(fields) or "1"), {"sep": "\x01"})
+    as_line = F.lit("\x01".join(fields) or "1")
+    types_of = F.schema_of_csv(as_line, {"sep": "\x01"})
     [[ddl]] = spark.range(1).select(types_of).collect()
-    return str(ddl).count(": STRING") == len(fields) > 0 and {*fields}.isdisjoint(
-        _MISSING
-    )
+    texts = str(ddl).count(": STRING")
+    return texts > 0 and texts == len(fields) and {*fields}.isdisjoint(_MISSING)
 
 
 def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
-    """Infer types past one marker of a missing value in each column; codes of digits stay text."""
-    schema = read().schema
+    """Return the types of the columns of CSV files, and notes on what they hold."""
+    known = read().schema
     texts = read(inferschema=False)
-    texts = texts.toDF(*map(str, range(len(schema))))
-    looks = [F.count(F.lit(1)), F.max(F.concat_ws("", *texts.columns).rlike(_GARBLED))]
-    for text in map(F.col, texts.columns):
-        looks += [
-            F.collect_set(F.when(text.isin(*_MISSING), text)),
-            F.max(text.rlike(_CODE)),
-            F.max(~text.isin(*_MISSING) & ~text.rlike(_DAY)),
-            F.max(F.length(_digits(text)) > _MOST_DIGITS),
-        ]
-    [[rows, garbled, *seen]] = texts.agg(*looks).collect()
-    if (
-        "multiline" not in read.keywords
-        and read(inferschema=False, multiline=True).count() < rows
-    ):
+    texts = texts.toDF(*(str(index) for index in range(len(known))))
+    is_garbled = F.concat_ws("", *texts.columns).rlike(_GARBLED)
+    [[rows, has_garbled, *looks]] = texts.agg(
+        F.count(F.lit(1)), F.max(is_garbled), *map(_look_at_texts, texts.columns)
+    ).collect()
+    if _has_line_feeds(read, rows):
         ends = _line_ends(read)
         schema, notes = _typed(partial(read, multiline=True, **ends))
         how = "".join(f", lineSep={end!r}" for end in ends.values())
-        return schema, [
-            f"has quoted values with line feeds; read it with multiLine=True{how}",
-            *notes,
-        ]
-    past = cache(lambda marker: read(nullvalue=marker).schema)
+        note = f"has quoted values with line feeds; read it with multiLine=True{how}"
+        return schema, [note, *notes]
+    schema, notes = _corrected(read, known, looks)
+    if has_garbled or re.search(_GARBLED, "".join(known.names)):
+        notes = [_NOT_UTF8, *notes]
+    return (schema if rows else T.StructType()), notes
+
+
+def _corrected(
+    read: partial[DataFrame], known: T.StructType, looks: Sequence[Row]
+) -> tuple[T.StructType, list[str]]:
+    """Infer types past one marker of a missing value in each column; codes of digits stay text.
+
+    Args:
+        read: reads the files.
+        known: the schema that Spark finds.
+        looks: what `_look_at_texts` found in each column.
+    """
+
+    @cache
+    def types_past(marker: str) -> list[T.DataType]:
+        return [field.dataType for field in read(nullvalue=marker).schema]
+
+    has_pattern = bool({"dateformat", "timestampformat"} & {*read.keywords})
+    schema = T.StructType()
     missing: dict[str, str] = {}
     stays_text: dict[str, list[str]] = {_CODES: [], _NO_DAY: [], _LONG: []}
-    notes = []
-    has_pattern = not {"dateformat", "timestampformat"}.isdisjoint(
-        map(str.lower, read.keywords)
-    )
-    if garbled or re.search(_GARBLED, "".join(schema.names)):
-        notes.append(
-            "may not be UTF-8; if it is windows-1252, as Excel writes on Windows,"
-            " convert it: iconv -f "
-            "windows-1252 -t UTF-8 IN > OUT; else give encoding='ISO-8859-1', or"
-            " 'UTF-16', multiLine=True "
-            r"and lineSep='\r\n'"
-        )
-    for at, field in enumerate(schema):
-        markers, code, no_day, is_long = seen[4 * at : 4 * at + 4]
-        if (
-            len(markers) == 1
-            and field.dataType == T.StringType()
-            and "nullvalue" not in read.keywords
-        ):
-            field.dataType = past(markers[0])[at].dataType
-            missing |= (
-                {} if field.dataType == T.StringType() else {field.name: markers[0]}
-            )
-        no_date = no_day and not has_pattern
-        why = _why_text(
-            field.dataType, has_code=code, has_no_date=no_date, is_long=is_long
-        )
+    for index, (field, look) in enumerate(zip(known, looks, strict=True)):
+        kind = field.dataType
+        is_unclear = kind == T.StringType() and len(look.markers) == 1
+        if is_unclear and "nullvalue" not in read.keywords:
+            [marker] = look.markers
+            kind = types_past(marker)[index]
+            if kind != T.StringType():
+                missing[field.name] = marker
+        why = _why_text(kind, look, has_pattern=has_pattern)
         if why is not None:
-            field.dataType = T.StringType()
+            kind = T.StringType()
             stays_text[why].append(field.name)
-    if missing:
-        markers = sorted({*missing.values()})
-        nulls = markers[0] if len(markers) == 1 else markers
-        call = "it" if len(markers) == 1 else "its lines (quarantine.parse_csv)"
-        notes.append(
-            f"has {', '.join(markers)} for NULL in {', '.join(missing)}; read {call}"
-            f" with {nulls=}"
-        )
-    notes += [
-        f"{why} in {', '.join(names)}" for why, names in stays_text.items() if names
-    ]
-    # Of the types as they are now
-    return T.StructType(schema.fields if rows else []), notes
+        schema.add(field.name, kind, field.nullable, field.metadata)
+    notes = [_note_on_missing(missing)] if missing else []
+    for why, names in stays_text.items():
+        if names:
+            notes.append(f"{why} in {', '.join(names)}")
+    return schema, notes
 
 
-def _why_text(
-    kind: T.DataType, *, has_code: bool, has_no_date: bool, is_long: bool
-) -> str | None:
+def _look_at_texts(name: str) -> Column:
+    """Return an aggregate: what the texts of a column of a CSV file look like.
+
+    It is a struct of the `markers` of missing values in the column, and three flags,
+    each null without rows: `has_code`, `has_no_day` (a text that is no date and no
+    marker) and `is_long` (a number has more digits than a DOUBLE keeps).
+    """
+    text = F.col(name)
+    is_marker = text.isin(*_MISSING)
+    return F.struct(
+        F.collect_set(F.when(is_marker, text)).alias("markers"),
+        F.max(text.rlike(_CODE)).alias("has_code"),
+        F.max(~is_marker & ~text.rlike(_DAY)).alias("has_no_day"),
+        F.max(F.length(_digits(text)) > _MOST_DIGITS).alias("is_long"),
+    )
+
+
+def _has_line_feeds(read: partial[DataFrame], rows: int) -> bool:
+    """Return whether quoted values have line feeds, so that there are fewer rows than lines."""
+    if "multiline" in read.keywords:
+        return False
+    return read(inferschema=False, multiline=True).count() < rows
+
+
+def _note_on_missing(missing: dict[str, str]) -> str:
+    """Return a note on the markers of missing values, by the names of their columns."""
+    markers = sorted({*missing.values()})
+    columns = ", ".join(missing)
+    if len(markers) == 1:
+        [nulls] = markers
+        return f"has {nulls} for NULL in {columns}; read it with {nulls=}"
+    return (
+        f"has {', '.join(markers)} for NULL in {columns}; read its lines"
+        f" (quarantine.parse_csv) with nulls={markers}"
+    )
+
+
+def _why_text(kind: T.DataType, look: Row, *, has_pattern: bool) -> str | None:
     """Return why a column stays text though Spark finds a type; None if it does not."""
     is_dated = isinstance(kind, _DATED)
-    if has_code and (is_dated or isinstance(kind, T.NumericType)):
+    if look.has_code and (is_dated or isinstance(kind, T.NumericType)):
         return _CODES
-    if has_no_date and is_dated:
+    if look.has_no_day and is_dated and not has_pattern:
         return _NO_DAY
-    if is_long and isinstance(kind, T.DoubleType):
+    if look.is_long and isinstance(kind, T.DoubleType):
         return _LONG
     return None
 
@@ -434,20 +492,21 @@ def _line_ends(read: partial[DataFrame]) -> dict[str, str]:
     spark, place, _ = read.args
     first = spark.read.text(place, lineSep="\n").first()
     # In UTF-16 a zero byte follows.
-    is_windows = first is not None and first[0].rstrip("\0").endswith("\r")
-    return {"linesep": "\r\n"} if is_windows else {}
+    if first is not None and first[0].rstrip("\0").endswith("\r"):
+        return {"linesep": "\r\n"}
+    return {}
 
 
 def _format_of(path: str) -> str:
     """Return the format of the first file at a path: by its name, or csv."""
     local = file_system.plain(path)
-    top = Path(min(glob(local), default=path) if local else path)  # noqa: PTH207 - also of a relative path
-    first = min((each for each in top.rglob("[!._]*") if each.is_file()), default=top)
-    return next(
-        (
-            _BY_NAME[end]
-            for end in map(str.lower, first.suffixes[::-1])
-            if end in _BY_NAME
-        ),
-        "csv",
-    )
+    first = path
+    if local:
+        first = min(glob(local), default=path)  # noqa: PTH207 - also of a relative path
+    top = Path(first)
+    files = [file for file in top.rglob("[!._]*") if file.is_file()]
+    suffixes = min(files, default=top).suffixes
+    for suffix in reversed(suffixes):
+        if suffix.lower() in _BY_NAME:
+            return _BY_NAME[suffix.lower()]
+    return "csv"

@@ -203,25 +203,37 @@ def calendar(frame: DataFrame, time: str, unit: str, *, zone: str) -> DataFrame:
         frame.sparkSession.sql("SELECT from_utc_timestamp(now(), ?)", [zone]).collect()
     except DateTimeException as err:
         raise durations.unknown_zone(zone) from err
-    shown = F.unix_micros(F.from_utc_timestamp(named(time), zone))
-    first = shown - F.pmod(shown, F.lit(_DAY))
-    after = first + _DAY
-    if unit != "day":
-        day = F.trunc(F.date_from_unix_date((first / _DAY).cast("int")), unit)
-        next_day = F.trunc(F.date_add(day, durations.UNITS[unit]), unit)
-        first = F.unix_date(day) * _DAY
-        after = F.unix_date(next_day) * _DAY
+    start, end = _bounds(named(time), unit, zone)
     window = F.struct(
-        _instant(first, zone).alias("start"), _instant(after, zone).alias("end")
+        _instant(start, zone).alias("start"), _instant(end, zone).alias("end")
     )
     # Spark closes a group by its column with a watermark. If that column is a struct,
     # as its own windows are, Spark compares the second field.
-    watermark = {
-        k: v for k, v in frame.schema[time].metadata.items() if k == columns.WATERMARK
-    }
-    return frame.where(named(time).isNotNull()).select(
-        "*", window.alias("window", metadata=watermark)
-    )
+    with_watermark = window.alias("window", metadata=_watermark_of(frame.schema[time]))
+    return frame.where(named(time).isNotNull()).select("*", with_watermark)
+
+
+def _bounds(time: Column, unit: str, zone: str) -> tuple[Column, Column]:
+    """Return the midnights at which the day, week, … of a time begins, and the next one.
+
+    Both are as clocks in the time zone show them, in microseconds from midnight of
+    1970-01-01.
+    """
+    shown = F.unix_micros(F.from_utc_timestamp(time, zone))
+    midnight = shown - F.pmod(shown, F.lit(_DAY))
+    if unit == "day":
+        return midnight, midnight + _DAY
+    day = F.date_from_unix_date((midnight / _DAY).cast("int"))
+    first_day = F.trunc(day, unit)
+    next_first_day = F.trunc(F.date_add(first_day, durations.UNITS[unit]), unit)
+    return F.unix_date(first_day) * _DAY, F.unix_date(next_first_day) * _DAY
+
+
+def _watermark_of(field: T.StructField) -> dict[str, int]:
+    """Return the part of a column's metadata that is its watermark; {} without one."""
+    if columns.WATERMARK not in field.metadata:
+        return {}
+    return {columns.WATERMARK: field.metadata[columns.WATERMARK]}
 
 
 def _instant(midnight: Column, zone: str) -> Column:
@@ -305,46 +317,55 @@ def with_watermark(
     """
     check(with_watermark, locals())
     behind = delay_of("delay", delay)
-    bound = None if ahead is None else not_negative("ahead", ahead)
+    most_ahead = None if ahead is None else not_negative("ahead", ahead)
     time = columns.event_time(frame, time, "with_watermark()", watermark=False)
-    if marked := columns.columns_with_watermark(frame):
+    marked = columns.columns_with_watermark(frame)
+    if marked:
         raise InvalidInputError(
             "with_watermark(): the DataFrame already has a watermark, on column"
             f" {marked[0]}; call it once, on the rows of the source"
         )
-    if bound is not None:
-        frame = _without_far_times(frame, time, bound, str(ahead))
+    if most_ahead is not None:
+        frame = _without_far_times(frame, time, most_ahead, str(ahead))
     if _PLAIN_NAME.fullmatch(time):
         return frame.withWatermark(time, _interval(behind))
     # How Spark reads any other name depends on its version, so the column has a plain
     # name for a moment.
-    plain = frame.withColumnRenamed(time, _EVENT_TIME).withWatermark(
-        _EVENT_TIME, _interval(behind)
-    )
-    return plain.withColumnRenamed(_EVENT_TIME, time)
+    plain = frame.withColumnRenamed(time, _EVENT_TIME)
+    marked_plain = plain.withWatermark(_EVENT_TIME, _interval(behind))
+    return marked_plain.withColumnRenamed(_EVENT_TIME, time)
 
 
 def _without_far_times(
-    frame: DataFrame, time: str, bound: int, ahead: str
+    frame: DataFrame, time: str, most_ahead: int, ahead: str
 ) -> DataFrame:
-    """Set the times that are too far ahead to null, and give these rows a reason."""
-    reasons = [field for field in frame.schema if field.name.lower() == REASON]
-    if any(not isinstance(field.dataType, T.StringType) for field in reasons):
-        raise InvalidInputError(
-            f"with_watermark(): column {REASON} is not a string, and the kit writes its"
-            " reasons there; rename the column"
-        )
+    """Set the times that are too far ahead to null, and give these rows a reason.
+
+    Args:
+        frame: the rows.
+        time: the event-time column.
+        most_ahead: how far in the future a time may be, in microseconds.
+        ahead: the same, as the caller wrote it.
+    """
+    former = F.lit(None).cast("string")
+    for field in frame.schema:
+        if field.name.lower() != REASON:
+            continue
+        if not isinstance(field.dataType, T.StringType):
+            raise InvalidInputError(
+                f"with_watermark(): column {REASON} is not a string, and the kit writes"
+                " its reasons there; rename the column"
+            )
+        former = F.col(REASON)
     value = named(time)
-    is_far = value > F.current_timestamp() + F.expr(f"INTERVAL {bound} MICROSECONDS")
-    says = F.concat(
+    latest = F.current_timestamp() + F.expr(f"INTERVAL {most_ahead} MICROSECONDS")
+    is_far = value > latest
+    reason = F.concat(
         F.lit(f"{time}: "), value.cast("string"), F.lit(f" is more than {ahead} ahead")
     )
-    found = F.when(is_far, says)
-    former = F.col(REASON) if reasons else F.lit(None).cast("string")
+    reasons = F.coalesce(former, F.when(is_far, reason))
     counted = count_bad(frame, is_far & former.isNull())
-    return counted.withColumns(
-        {time: F.when(~is_far, value), REASON: F.coalesce(former, found)}
-    )
+    return counted.withColumns({time: F.when(~is_far, value), REASON: reasons})
 
 
 def explain(
@@ -430,21 +451,21 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
             f"flatten(): column {column} is {kind}, not a window; give the column of"
             " tumbling, sliding or session"
         )
-    columns.refuse_taken(
-        [name for name in df.columns if name != column], ("start", "end"), "flatten()"
-    )
+    others = [name for name in df.columns if name != column]
+    columns.refuse_taken(others, ("start", "end"), "flatten()")
     # The fields of a struct lose the watermark. Only `end` may get it back: Spark
     # allows one event-time column, and by `start` it would treat the rows of a window
     # that has just closed as late and drop them.
-    watermark = {k: v for k, v in field.metadata.items() if k == columns.WATERMARK}
     window = named(column)
-    parts = [
-        window["start"].alias("start"),
-        window["end"].alias("end", metadata=watermark),
-    ]
-    return df.select(
-        *(c for n in df.columns for c in (parts if n == column else [named(n)]))
-    )
+    start = window["start"].alias("start")
+    end = window["end"].alias("end", metadata=_watermark_of(field))
+    selected = []
+    for name in df.columns:
+        if name == column:
+            selected += [start, end]
+        else:
+            selected.append(named(name))
+    return df.select(*selected)
 
 
 def top(
@@ -483,25 +504,25 @@ def top(
         raise InvalidInputError(f"n is {n}; give 1 or more")
 
     def keep(batch: DataFrame) -> DataFrame:
-        highest, *within = (columns.find_column(batch, name) for name in (by, *each))
-        groups = [named(name) for name in within]
-        for name in (highest, *within):
+        ranked_by, *within = (columns.find_column(batch, name) for name in (by, *each))
+        for name in (ranked_by, *within):
             kind = batch.schema[name].dataType
             if not _has_order(kind):
                 raise InvalidInputError(
                     f"top(): column {name} is {kind.simpleString()}, which has no"
                     " order; give another column"
                 )
-        others = [
-            field for field in batch.schema if field.name not in (highest, *within)
-        ]
+        chosen = (ranked_by, *within)
+        others = [field for field in batch.schema if field.name not in chosen]
         ties = [named(field.name) for field in others if _has_order(field.dataType)]
-        order = [named(highest).desc_nulls_last(), *ties]
-        if not groups:
+        order = [named(ranked_by).desc_nulls_last(), *ties]
+        if not within:
             return batch.orderBy(*order).limit(n)
+        groups = [named(name) for name in within]
         number = F.row_number().over(Window.partitionBy(*groups).orderBy(*order))
-        kept = batch.select("*", number.alias(_NUMBER)).where(F.col(_NUMBER) <= n)
-        return kept.orderBy(*groups, _NUMBER).drop(_NUMBER)
+        numbered = batch.select("*", number.alias(_NUMBER))
+        highest = numbered.where(F.col(_NUMBER) <= n)
+        return highest.orderBy(*groups, _NUMBER).drop(_NUMBER)
 
     return keep
 

@@ -16,6 +16,10 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - all times in this module are in 
 _WEEK = timedelta(weeks=1)
 _WIDTH = 80
 _WINDOWS_SHOWN = 8  # of the windows that a row falls into
+_ON_WEEKS = (
+    "Spark counts windows from 1970-01-01, a Thursday: weeks start on Thursdays, and"
+    " with an offset of 4 days on Mondays."
+)
 
 
 def explain(
@@ -31,13 +35,12 @@ def explain(
     """
     try:
         row = _moment(at)
-        delay = (
-            None
-            if watermark is None
-            else timedelta(microseconds=delay_of("watermark", watermark))
-        )
+        delay = None
+        if watermark is not None:
+            delay = timedelta(microseconds=delay_of("watermark", watermark))
         size, step, shift = (
-            timedelta(microseconds=each) for each in sizes(length, slide, offset)
+            timedelta(microseconds=duration)
+            for duration in sizes(length, slide, offset)
         )
         count, windows = _windows(row, size, step, shift)
         drawn = _drawn(row, windows, delay)
@@ -47,35 +50,31 @@ def explain(
             f"windows of {length} reach out of the years 1 to 9999; {fix}"
         ) from None
     every = "" if slide is None else f" that start every {slide}"
-    lines = [
-        *_wrapped(f"A row of {row} in windows of {length}{every}:"),
-        "",
-        *drawn,
-        "",
+    paragraphs = [
+        _wrapped(f"A row of {row} in windows of {length}{every}:"),
+        drawn,
+        _listed(count, windows, delay),
+        _rules(row, delay, watermark),
     ]
-    lines += [*_listed(count, windows, delay), "", *_rules(row, delay, watermark)]
-    if not step % _WEEK and not shift:
-        why = "Spark counts windows from 1970-01-01, a Thursday"
-        lines += [
-            "",
-            *_wrapped(
-                f"{why}: weeks start on Thursdays, and with an offset of 4 days on"
-                " Mondays."
-            ),
-        ]
-    return "\n".join(lines)
+    are_weeks = step % _WEEK == timedelta(0)
+    if are_weeks and shift == timedelta(0):
+        paragraphs.append(_wrapped(_ON_WEEKS))
+    return "\n\n".join("\n".join(lines) for lines in paragraphs)
 
 
 def _windows(
     row: datetime, size: timedelta, step: timedelta, shift: timedelta
 ) -> tuple[int, list[tuple[datetime, datetime]]]:
     """Return how many windows a row is in, and the windows; of many, only both ends."""
-    newest = row - (row - _EPOCH - shift) % step
-    count = -(-(size - (row - newest)) // step)
-    back = range(count - 1, -1, -1)
+    newest_start = row - (row - _EPOCH - shift) % step
+    rest_of_newest = size - (row - newest_start)
+    count = -(-rest_of_newest // step)  # rounded up
+    oldest_start = newest_start - (count - 1) * step
+    numbers: Sequence[int] = range(count)
     half = _WINDOWS_SHOWN // 2
-    shown = [*back] if count <= _WINDOWS_SHOWN else [*back[:half], *back[-half:]]
-    starts = [newest - number * step for number in shown]
+    if count > _WINDOWS_SHOWN:
+        numbers = [*numbers[:half], *numbers[-half:]]
+    starts = [oldest_start + number * step for number in numbers]
     return count, [(start, start + size) for start in starts]
 
 
@@ -84,48 +83,55 @@ def _drawn(
 ) -> list[str]:
     """Draw a row and its windows, each up to when it closes if that is not far away."""
     first = windows[0][0]
-    end = windows[-1][1]
-    last = end if delay is None else end + min(delay, end - first)
-    gutter = max(len(_window(*each)) for each in windows) + 2
+    last = windows[-1][1]
+    if delay is not None:
+        last += min(delay, last - first)
+    gutter = max(len(_window(start, end)) for start, end in windows) + 2
+    width = _WIDTH - gutter - 2
 
     def place(moment: datetime) -> int:
-        return round(
-            (_WIDTH - gutter - 2) * ((min(moment, last) - first) / (last - first))
-        )
+        return round(width * ((min(moment, last) - first) / (last - first)))
 
     lines = [f"{'row':<{gutter}}{' ' * place(row)}x"]
-    for start, stop in windows:
-        drawn = " " * place(start) + "[" + "-" * (place(stop) - place(start) - 1) + ")"
+    for start, end in windows:
+        drawn = " " * place(start) + "[" + "-" * (place(end) - place(start) - 1) + ")"
         if delay is not None:
-            drawn = drawn.ljust(place(stop + delay), ".") + (
-                "|" if stop + delay <= last else ">"
-            )
-        lines.append(f"{_window(start, stop):<{gutter}}{drawn}")
+            closes = end + delay
+            drawn = drawn.ljust(place(closes), ".")
+            drawn += "|" if closes <= last else ">"
+        lines.append(f"{_window(start, end):<{gutter}}{drawn}")
     return lines
 
 
 def _window(start: datetime, end: datetime) -> str:
     """Return a window as text, such as "2026-01-14 12:00:00 to 13:00:00"."""
-    return f"{start} to {end.time() if start.date() == end.date() else end}"
+    if start.date() == end.date():
+        return f"{start} to {end.time()}"
+    return f"{start} to {end}"
 
 
 def _listed(
     count: int, windows: Sequence[tuple[datetime, datetime]], delay: timedelta | None
 ) -> list[str]:
     """Return the lines that list the windows and when each closes."""
-    falls = f"It falls in {count:,} windows" if count > 1 else "It falls in 1 window"
-    head = f"{falls}:"
-    if delay is not None:
-        head = (
-            f"{falls}. {'Each' if count > 1 else 'It'} closes when the query has seen a"
-            " row this new:"
-        )
+    if count == 1:
+        falls = "It falls in 1 window"
+        subject = "It"
+    else:
+        falls = f"It falls in {count:,} windows"
+        subject = "Each"
+    if delay is None:
+        head = f"{falls}:"
+    else:
+        head = f"{falls}. {subject} closes when the query has seen a row this new:"
     listed = []
     for start, end in windows:
-        window = _window(start, end)
-        closes = "" if delay is None else end + delay
-        line = f"  {window}   {closes}".rstrip()
-        listed.append(line if len(line) <= _WIDTH else f"  {window}\n    {closes}")
+        window = f"  {_window(start, end)}"
+        closes = "" if delay is None else f"{end + delay}"
+        line = f"{window}   {closes}".rstrip()
+        if len(line) > _WIDTH:
+            line = f"{window}\n    {closes}"
+        listed.append(line)
     if count > len(windows):
         listed.insert(len(windows) // 2, f"  … {count - len(windows):,} more")
     return [head, *listed]
@@ -157,13 +163,19 @@ def _wrapped(text: str) -> list[str]:
 
 def _moment(at: str | datetime | None) -> datetime:
     """Return the row's time in UTC; without a date it gets an example date."""
-    given = at or "12:47"
-    if isinstance(given, str):
-        try:
-            given = datetime.fromisoformat(
-                f"2026-01-14 {given}" if given[2:3] == ":" else given
-            )
-        except ValueError:
-            fix = "write it like '12:47' or '2026-01-14 12:47:30'"
-            raise InvalidInputError(f"cannot read the time {at!r}; {fix}") from None
-    return given.astimezone(UTC).replace(tzinfo=None) if given.tzinfo else given
+    moment = at or "12:47"
+    if isinstance(moment, str):
+        moment = _parsed(moment)
+    if moment.tzinfo is None:
+        return moment
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _parsed(text: str) -> datetime:
+    """Return a time from text in ISO 8601; one without a date is on an example date."""
+    is_time_alone = text[2:3] == ":"
+    try:
+        return datetime.fromisoformat(f"2026-01-14 {text}" if is_time_alone else text)
+    except ValueError:
+        fix = "write it like '12:47' or '2026-01-14 12:47:30'"
+        raise InvalidInputError(f"cannot read the time {text!r}; {fix}") from None
