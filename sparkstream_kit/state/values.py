@@ -525,6 +525,7 @@ def _sides(
     cut = right.select(
         *(column(right.columns[at]) for at in (*added_places, *right_keys))
     )
+    # In it the keys come last, and the time comes first
     right_places = [*range(len(added), len(cut.columns)), 0]
     for at, other in zip(left_places, right_places, strict=True):
         here = left.schema[at]
