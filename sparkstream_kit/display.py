@@ -31,6 +31,7 @@ GREEN = "#1f9d6f"
 VIOLET = "#8f7ee0"
 _CELL = "padding:1px 12px 1px 0;white-space:pre;vertical-align:middle"
 _BAR = 160  # pixels of the longest bar
+_EIGHTHS = ["", *"▏▎▍▌▋▊▉"]  # the end of a bar of block characters
 
 
 def in_notebook() -> bool:
@@ -349,5 +350,5 @@ def _blocks(length: float) -> str:
         >>> _blocks(2.5), _blocks(0)
         ('██▌', '')
     """
-    whole, eighths = divmod(round(length * 8), 8)
-    return "█" * whole + ("", *"▏▎▍▌▋▊▉")[eighths]
+    eighths = round(length * 8)
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8]
