@@ -31,7 +31,8 @@ GREEN = "#1f9d6f"
 VIOLET = "#8f7ee0"
 _CELL = "padding:1px 12px 1px 0;white-space:pre;vertical-align:middle"
 _BAR = 160  # pixels of the longest bar
-_EIGHTHS = ["", *"▏▎▍▌▋▊▉"]  # the end of a bar of block characters
+# The end of a bar of block characters
+_EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 
 
 def in_notebook() -> bool:
