@@ -31,6 +31,8 @@ GREEN = "#1f9d6f"
 VIOLET = "#8f7ee0"
 _CELL = "padding:1px 12px 1px 0;white-space:pre;vertical-align:middle"
 _BAR = 160  # pixels of the longest bar
+# The end of a bar of block characters
+_EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 
 
 def in_notebook() -> bool:
@@ -74,11 +76,14 @@ def html_table(
         2
     """
     lengths = _lengths(numeric, rows)
-    head = _row("th", numeric, columns) + ("<th></th>" if any(lengths) else "")
-    pairs = zip(rows, lengths, strict=True)
-    body = "</tr><tr>".join(
-        _row("td", numeric, row) + _bar(length) for row, length in pairs
-    )
+    head = _row("th", numeric, columns)
+    if any(lengths):
+        head += "<th></th>"
+    drawn = [
+        _row("td", numeric, row) + _bar(length)
+        for row, length in zip(rows, lengths, strict=True)
+    ]
+    body = "</tr><tr>".join(drawn)
     return (
         "<table"
         ' style="border-collapse:collapse;font-variant-numeric:tabular-nums"><thead>'
@@ -103,18 +108,25 @@ def _lengths(
     place = last_number(numeric)
     if place is None:
         return [0.0] * len(rows)
-    values = [float(row[place] or "nan") for row in rows]
-    values = [value if math.isfinite(value) and value > 0 else 0.0 for value in values]
-    most = max(values, default=0.0) or 1.0
-    return [value / most for value in values]
+    lengths = [0.0] * len(rows)
+    for number, row in enumerate(rows):
+        value = float(row[place] or "nan")
+        if math.isfinite(value) and value > 0:
+            lengths[number] = value
+    most = max(lengths, default=0.0) or 1.0
+    return [length / most for length in lengths]
 
 
 def last_number(numeric: Sequence[bool]) -> int | None:
     """Return the index of the last numeric column, for which bars are drawn, or None."""
-    return max((place for place, number in enumerate(numeric) if number), default=None)
+    for place in reversed(range(len(numeric))):
+        if numeric[place]:
+            return place
+    return None
 
 
 def _bar(length: float) -> str:
+    """Return the cell of a bar, whose length is from 0 to 1; an empty text for 0."""
     if not length:
         return ""
     bar = f'<rect width="{length * _BAR:.1f}" height="10" rx="2" fill="{BLUE}"/>'
@@ -144,15 +156,18 @@ def line(
         '0.0,19.0 50.0,10.0 100.0,1.0'
     """
     step = width / max(len(values) - 1, 1)
-    points = " ".join(
-        f"{number * step:.1f},{height - 1 - min(value / (top or 1), 1) * (height - 2):.1f}"
-        for number, value in enumerate(values)
-    )
+    coordinates = []
+    for number, value in enumerate(values):
+        share = min(value / (top or 1), 1)
+        y = height - 1 - share * (height - 2)  # with a margin of one pixel
+        coordinates.append(f"{number * step:.1f},{y:.1f}")
+    points = " ".join(coordinates)
     return (
-        f'<svg width="{width}" height="{height}" viewBox="0 0 {width}'
-        f' {height}"><polygon points="0,{height} {points} {width},{height}"'
-        f' fill="{colour}" opacity=".15"/><polyline points="{points}" fill="none"'
-        f' stroke="{colour}" stroke-width="1.5"/></svg>'
+        f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
+        f'<polygon points="0,{height} {points} {width},{height}"'
+        f' fill="{colour}" opacity=".15"/>'
+        f'<polyline points="{points}" fill="none" stroke="{colour}"'
+        ' stroke-width="1.5"/></svg>'
     )
 
 
@@ -188,8 +203,10 @@ def render(frame: DataFrame, form: str) -> str:
         )
     reject_unknown("form", [form], ["csv", "json", "table"])
     if form == "csv":
-        text = batches.as_csv(frame)
-        return printable(text, lines=True) if sys.stdout.isatty() else text
+        csv = batches.as_csv(frame)
+        if sys.stdout.isatty():
+            return printable(csv, lines=True)
+        return csv
     if form == "json":
         return batches.as_json(frame)
     return table(frame.columns, texts.cells(frame), right=_numeric(frame))
@@ -217,7 +234,8 @@ def show(frame: DataFrame, batch_id: int | None = None) -> None:
     """
     check(show, locals())
     if batch_id is not None:
-        if lines := render(frame, "table").splitlines()[2:]:
+        _, _, *lines = render(frame, "table").splitlines()  # without the header
+        if lines:
             print(*lines, sep="\n", flush=True)
         return
     if frame.isStreaming:
@@ -227,28 +245,28 @@ def show(frame: DataFrame, batch_id: int | None = None) -> None:
         )
     from sparkstream_kit.sinks import texts
 
-    found = texts.cells(frame.limit(_SHOWN + 1))
+    cells = texts.cells(frame.limit(_SHOWN + 1))
+    rows = cells[:_SHOWN]
+    note = f"the first {_SHOWN} rows\n" if len(cells) > _SHOWN else ""
     right = _numeric(frame)
-    rows = found[:_SHOWN]
-    said = f"the first {_SHOWN} rows\n" if len(found) > _SHOWN else ""
-    text = table(frame.columns, rows, right=right) + said
+    plain = table(frame.columns, rows, right=right) + note
     if not in_notebook():
-        print(text, end="", flush=True)
+        print(plain, end="", flush=True)
         return
-    made = html_table(
-        frame.columns, [i in right for i in range(len(frame.columns))], rows
-    )
+    numeric = [place in right for place in range(len(frame.columns))]
+    html = html_table(frame.columns, numeric, rows)
     show_html(
-        {"text/plain": text, "text/html": f"{made}<small>{said}</small>"}, raw=True
+        {"text/plain": plain, "text/html": f"{html}<small>{note}</small>"}, raw=True
     )
 
 
 def _numeric(frame: DataFrame) -> set[int]:
+    """Return the indexes of the columns of numbers."""
     from pyspark.sql.types import NumericType
 
     return {
-        i
-        for i, field in enumerate(frame.schema.fields)
+        place
+        for place, field in enumerate(frame.schema.fields)
         if isinstance(field.dataType, NumericType)
     }
 
@@ -273,16 +291,28 @@ def table(
         a    1
         bb  20
     """
-    cells = [
-        [printable("NULL" if v is None else str(v)) for v in row]
-        for row in (columns, *rows)
-    ]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
-    cells.insert(1, ["-" * width for width in widths])
-    line = "  ".join(
-        f"{{:{'>' if i in right else '<'}{width}}}" for i, width in enumerate(widths)
-    )
-    return "".join(line.format(*row).rstrip() + "\n" for row in cells)
+    header = _cells(columns)
+    body = [_cells(row) for row in rows]
+    widths = []
+    for place in range(len(columns)):
+        column = [row[place] for row in (header, *body)]
+        widths.append(max(map(len, column)))
+    ruler = ["-" * width for width in widths]
+    return "".join(_aligned(row, widths, right) for row in (header, ruler, *body))
+
+
+def _cells(row: Sequence[str | None]) -> list[str]:
+    """Return a row's values as they are printed."""
+    return [printable("NULL" if value is None else str(value)) for value in row]
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int], right: Collection[int]) -> str:
+    """Return a line of a table: the cells of a row, filled to their widths."""
+    filled = []
+    for place, width in enumerate(widths):
+        cell = row[place]
+        filled.append(cell.rjust(width) if place in right else cell.ljust(width))
+    return "  ".join(filled).rstrip() + "\n"
 
 
 def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
@@ -297,16 +327,29 @@ def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
         a  ███████████  4.00
         b  █████▌       2.00
     """
-    values = [(printable(label), value) for label, value in values]
-    label_width = max((len(label) for label, _ in values), default=0)
-    number_width = max((len(f"{value:.2f}") for _, value in values), default=0)
+    pairs = list(values)
+    labels = [printable(label) for label, _ in pairs]
+    lengths = [length for _, length in pairs]
+    numbers = [f"{length:.2f}" for length in lengths]
+    label_width = max(map(len, labels), default=0)
+    number_width = max(map(len, numbers), default=0)
     room = max(width - label_width - number_width - 4, 4)
-    most = max((value for _, value in values if math.isfinite(value)), default=0) or 1
+    most = max(filter(math.isfinite, lengths), default=0) or 1
     lines = []
-    for label, value in values:
-        eighths = round(max(value, 0) / most * room * 8) if math.isfinite(value) else 0
-        bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
-        lines.append(
-            f"{label:<{label_width}}  {bar:<{room}}  {value:>{number_width}.2f}"
-        )
+    for label, number, length in zip(labels, numbers, lengths, strict=True):
+        bar = ""
+        if math.isfinite(length):
+            bar = _blocks(max(length, 0) / most * room)
+        lines.append(f"{label:<{label_width}}  {bar:<{room}}  {number:>{number_width}}")
     return "\n".join(lines)
+
+
+def _blocks(length: float) -> str:
+    """Return a bar of block characters, to an eighth of a character.
+
+    Examples:
+        >>> _blocks(2.5), _blocks(0)
+        ('██▌', '')
+    """
+    eighths = round(length * 8)
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8]

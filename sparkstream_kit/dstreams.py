@@ -207,12 +207,10 @@ def run(
     if what == shutdown.BY_ITSELF:
         raise QueryFailed("DStream", shutdown.ENDED)
     batches, records = queries.unprocessed(ssc)
-    left = (
-        f"; not processed: {count(batches, 'batch')} with {count(records, 'record')}"
-        if batches
-        else ""
-    )
-    return f"{what}{left}"
+    if not batches:
+        return str(what)
+    left = f"{count(batches, 'batch')} with {count(records, 'record')}"
+    return f"{what}; not processed: {left}"
 
 
 def running_counts(
@@ -251,19 +249,24 @@ def running_counts(
                 dstreams.run(ssc, run_for=20)
     """
     check(running_counts, locals())
-    kept = None if snapshot is None else file_system.local("snapshot", snapshot)
-    initial: list[tuple[Any, int]] = []
-    if kept is not None:
-        _lock(pairs.context(), kept)
-        if kept.exists():
-            initial = _read_counts(kept)
-    first = pairs.context().sparkContext.parallelize(initial) if initial else None
-    counts = pairs.updateStateByKey(
-        lambda new, total: (total or 0) + sum(new), initialRDD=first
-    )
-    if kept is not None:
-        # Not partial(): Spark needs its __code__
-        counts.foreachRDD(lambda rdd: _keep_counts(kept, rdd))
+
+    # Functions in this one are pickled with their code, so workers do not need the kit.
+    def with_new(values: Iterable[int], total: int | None) -> int:
+        return (total or 0) + sum(values)
+
+    if snapshot is None:
+        return pairs.updateStateByKey(with_new)
+    file = file_system.local("snapshot", snapshot)
+    ssc = pairs.context()
+    _lock(ssc, file)
+    first = None
+    if file.exists():
+        saved = _read_counts(file)
+        if saved:
+            first = ssc.sparkContext.parallelize(saved)
+    counts = pairs.updateStateByKey(with_new, initialRDD=first)
+    # Not partial(): Spark needs its __code__
+    counts.foreachRDD(lambda rdd: _keep_counts(file, rdd))
     return counts
 
 
@@ -299,14 +302,13 @@ def windowed_counts(
     check(windowed_counts, locals())
     # The type hints of this method say int, but it accepts fractions of a second.
     reduce: Callable[..., DStream[Any]] = pairs.reduceByKeyAndWindow
+
+    def is_counted(pair: tuple[Any, int]) -> bool:
+        _, total = pair
+        return total != 0
+
     try:
-        return reduce(
-            operator.add,
-            operator.sub,
-            window,
-            slide,
-            filterFunc=lambda pair: pair[1] != 0,
-        )
+        return reduce(operator.add, operator.sub, window, slide, filterFunc=is_counted)
     except ValueError as err:
         given = f"window is {window:g} s and slide is {slide:g} s"
         fix = f"give multiples of the batch interval ({err})"
@@ -345,11 +347,11 @@ def foreach_partition(
     check(foreach_partition, locals())
 
     def send_partition(records: Iterable[Any]) -> None:
-        iterator = iter(records)
-        for first in iterator:
+        remaining = iter(records)
+        for first in remaining:  # once, or never for an empty partition
             with connect() as connection:
                 send(connection, first)
-                for record in iterator:
+                for record in remaining:
                     send(connection, record)
 
     stream.foreachRDD(lambda rdd: rdd.foreachPartition(send_partition))
@@ -366,19 +368,36 @@ class _Receivers(StreamingListener):
         self._first = True
 
     def onReceiverStopped(self, receiverStopped: Any) -> None:  # noqa: N803 - Spark's name
-        info = receiverStopped.receiverInfo()
-        message = info.lastErrorMessage()
-        address = message.rpartition("Error connecting to ")[2]
-        if self._first and address != message:
-            self._inbox.post("refused", nobody_listens(address))
-        elif self._first and (
-            unknown := re.search(r"UnknownHostException: ([^\s:]+)", info.lastError())
-        ):
-            self._inbox.post("refused", unknown_host(unknown[1]))
+        is_first = self._first
         self._first = False
+        if not is_first:
+            return
+        info = receiverStopped.receiverInfo()
+        why = _why_refused(info.lastErrorMessage(), info.lastError())
+        if why is not None:
+            self._inbox.post("refused", why)
+
+
+def _why_refused(message: str, error: str) -> str | None:
+    """Return why a receiver got no connection; None if it stopped for another reason.
+
+    Args:
+        message: the last error of the receiver, such as "Restarting receiver with delay
+            2000ms: Error connecting to localhost:9999".
+        error: the stack trace, which has a line such as
+            "java.net.UnknownHostException: nowhere.example".
+    """
+    _, is_refused, address = message.rpartition("Error connecting to ")
+    if is_refused:
+        return nobody_listens(address)
+    unknown = re.search(r"UnknownHostException: ([^\s:]+)", error)
+    if unknown is not None:
+        return unknown_host(unknown[1])
+    return None
 
 
 def _await(ssc: StreamingContext, inbox: waiting.Inbox) -> None:
+    """Post how a context has ended."""
     try:
         ssc.awaitTermination()
     except Exception as err:  # noqa: BLE001 - any error of a batch ends the run, in the main thread
@@ -428,17 +447,22 @@ _RESTORE = "restore it from a backup, give another file, or remove it to begin a
 
 
 def _read_counts(path: Path) -> list[tuple[Any, int]]:
+    """Return the keys and counts of a snapshot.
+
+    Raises:
+        InvalidInputError: the file holds something else.
+    """
     try:
         counts = json.loads(path.read_bytes())
     except (OSError, ValueError) as err:
         raise InvalidInputError(
             f"snapshot {path} does not hold counts ({err}); {_RESTORE}"
         ) from err
-    if not isinstance(counts, dict) or not all(
-        type(each) is int for each in counts.values()
-    ):
-        raise InvalidInputError(f"snapshot {path} does not hold counts; {_RESTORE}")
-    return list(counts.items())
+    if isinstance(counts, dict):
+        pairs = list(counts.items())
+        if all(type(total) is int for _, total in pairs):
+            return pairs
+    raise InvalidInputError(f"snapshot {path} does not hold counts; {_RESTORE}")
 
 
 def _keep_counts(path: Path, rdd: RDD[tuple[Any, int]]) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from pathlib import Path
@@ -84,20 +85,9 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
     """
     check(publish, locals())
     folder = _folder_of(path)
-    version = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}" if version is None else version
-    if (
-        not re.fullmatch(r"\w[\w.-]*", version)
-        or version == _CURRENT
-        or version.endswith(_FILE)
-    ):
-        fix = "use letters, digits, - and _, such as '2'"
-        raise InvalidInputError(f"version {version!r} cannot name a file; {fix}")
-    if version in _versions_in(folder):
-        fix = "give another name, or models.switch to make it current"
-        raise InvalidInputError(
-            f"version {version} of {folder} exists, and replayed batches are scored by"
-            f" it; {fix}"
-        )
+    if version is None:
+        version = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    _check_new_name(version, folder)
     if type(model).__name__ == "PipelineModel" and hasattr(model, "write"):
         target = folder / version
         hidden = folder / f".{version}.{os.getpid()}.tmp"
@@ -112,6 +102,20 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
         raise InvalidInputError(f"models.publish(): model is {said(model)}; {fix}")
     switch(folder, version)
     return target
+
+
+def _check_new_name(version: str, folder: Path) -> None:
+    """Refuse the name of a new version that cannot name a file, or that exists."""
+    is_taken = version == _CURRENT or version.endswith(_FILE)
+    if is_taken or not re.fullmatch(r"\w[\w.-]*", version):
+        fix = "use letters, digits, - and _, such as '2'"
+        raise InvalidInputError(f"version {version!r} cannot name a file; {fix}")
+    if version in _versions_in(folder):
+        fix = "give another name, or models.switch to make it current"
+        raise InvalidInputError(
+            f"version {version} of {folder} exists, and replayed batches are scored by"
+            f" it; {fix}"
+        )
 
 
 def switch(path: str | Path, version: str) -> None:
@@ -146,11 +150,14 @@ def _folder_of(path: str | Path) -> Path:
 
 
 def _versions_in(folder: Path) -> list[str]:
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    """Return the names of the versions in a folder, sorted; none if there is no folder."""
+    if not folder.is_dir():
+        return []
+    names = [path.name for path in folder.iterdir()]
     return sorted(
         name.removesuffix(_FILE)
         for name in names
-        if name != _CURRENT and name[0] != "."
+        if name != _CURRENT and not name.startswith(".")
     )
 
 
@@ -159,11 +166,11 @@ def _current(folder: Path) -> str:
     file = folder / _CURRENT
     if not file.is_file():
         fix = "publish one by models.publish, as the job train_posts does"
-        there = _versions_in(folder)
-        if there:
+        versions = _versions_in(folder)
+        if versions:
             fix = (
                 f"make one so by models.switch({str(folder)!r}, …) with one of:"
-                f" {', '.join(there)}"
+                f" {', '.join(versions)}"
             )
         raise InvalidInputError(f"no model of {folder} is current; {fix}")
     return file.read_text("utf-8").strip()
@@ -175,9 +182,18 @@ def _name_of(query: str) -> str:
 
 
 def _learned(version: str, query: str) -> int:
-    """Return the last batch that a version of a query has learned; -1 for any other."""
-    number = version.removeprefix(_name_of(query))
-    return int(number) if number != version else -1
+    """Return the last batch that a version of a query has learned; -1 for any other.
+
+    Examples:
+        >>> _learned("learned-0f3a9c12-000007", "0f3a9c12-5d1e-4c77-9a55-1f2c3d4e5f60")
+        7
+        >>> _learned("2", "0f3a9c12-5d1e-4c77-9a55-1f2c3d4e5f60")
+        -1
+    """
+    prefix = _name_of(query)
+    if not version.startswith(prefix):
+        return -1
+    return int(version.removeprefix(prefix))
 
 
 def _without(batch_id: int, query: str, folder: Path) -> str:
@@ -209,18 +225,17 @@ def _version_for(
 ) -> str:
     """Return the version by which to score and learn a batch, the same in a replay."""
     choose = partial(_without, batch_id, query, folder)
-    return (
-        choose()
-        if location is None
-        else pinned(location, batch_id, f"model {folder}", choose)
-    )
+    if location is None:
+        return choose()
+    return pinned(location, batch_id, f"model {folder}", choose)
 
 
 def _refuse_unknown(folder: Path, version: str) -> None:
     """Refuse the name of a version that a folder does not have."""
-    there = _versions_in(folder)
-    if version not in there:
-        near = hint(version, there) or f"; there are: {', '.join(there) or 'none'}"
+    versions = _versions_in(folder)
+    if version not in versions:
+        known = f"; there are: {', '.join(versions) or 'none'}"
+        near = hint(version, versions) or known
         raise InvalidInputError(f"{folder} has no version {version!r}{near}")
 
 
@@ -241,14 +256,16 @@ def _find(
         fix = "give a folder of pyspark.ml, a file, or a folder of versions"
         raise InvalidInputError(f"no model {path}; {fix}")
     if version is None:
-        there = ", ".join(_versions_in(folder)) or "none"
+        versions = ", ".join(_versions_in(folder)) or "none"
         fix = "give version=, or use models.scorer for the one that is current"
         raise InvalidInputError(
-            f"{path} is no model but a folder of versions ({there}); {fix}"
+            f"{path} is no model but a folder of versions ({versions}); {fix}"
         )
     _refuse_unknown(folder, version)
     file = folder / f"{version}{_FILE}"
-    return (file, version) if file.is_file() else (for_spark(folder / version), version)
+    if file.is_file():
+        return file, version
+    return for_spark(folder / version), version
 
 
 _VERSION = "model_version"
@@ -346,7 +363,7 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
     def open_part(
         location: Place | None,
     ) -> Callable[[DataFrame, int | None], DataFrame]:
-        kept = _Kept()
+        last_read = _LastRead()
         if location is not None and not location.is_in_reach:
             raise out_of_reach(location, f"model {folder}")
 
@@ -354,26 +371,26 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
             if location is None or batch_id is None:
                 version = _current(folder)
             else:
-                version = _version_for(
-                    id_of_batch(batch, location), batch_id, folder, location
-                )
-            if version not in kept:
-                kept.clear()
-                kept[version] = _loaded(
+                query = id_of_batch(batch, location)
+                version = _version_for(query, batch_id, folder, location)
+            if version not in last_read:
+                last_read.clear()
+                last_read[version] = _loaded(
                     batch.sparkSession, for_spark(folder), version, features
                 )
-            return kept[version](batch)
+            scored = last_read[version]
+            return scored(batch)
 
         return take
 
     return Part(open_part)
 
 
-class _Kept(dict[str, "Callable[[DataFrame], DataFrame]"]):
+class _LastRead(dict[str, "Callable[[DataFrame], DataFrame]"]):
     """The last model that was read, by its version; left out of a pickled function."""
 
-    def __reduce__(self) -> tuple[type[_Kept], tuple[()]]:
-        return _Kept, ()
+    def __reduce__(self) -> tuple[type[_LastRead], tuple[()]]:
+        return _LastRead, ()
 
 
 def _loaded(
@@ -382,12 +399,12 @@ def _loaded(
     version: str | None,
     features: str | Sequence[str] | None,
 ) -> Callable[[DataFrame], DataFrame]:
+    """Read a model, and return the function that scores a frame by it."""
     model, name = _find(spark, path, version)
-    transform = (
-        _of_sklearn(model, features)
-        if isinstance(model, Path)
-        else _of_spark(spark, model)
-    )
+    if isinstance(model, Path):
+        transform = _of_sklearn(model, features)
+    else:
+        transform = _of_spark(spark, model)
 
     def scored(frame: DataFrame) -> DataFrame:
         refuse_taken(frame.columns, [_VERSION], "scoring")
@@ -397,6 +414,7 @@ def _loaded(
 
 
 def _of_spark(spark: SparkSession, path: str) -> Callable[[DataFrame], DataFrame]:
+    """Return a function that scores a frame by a pipeline of `pyspark.ml`."""
     from pyspark.ml import PipelineModel
 
     try:
@@ -429,44 +447,74 @@ def _of_spark(spark: SparkSession, path: str) -> Callable[[DataFrame], DataFrame
 def _of_sklearn(
     file: Path, features: str | Sequence[str] | None
 ) -> Callable[[DataFrame], DataFrame]:
-    from collections.abc import Iterator as Many
-
-    import pandas as pd  # type: ignore[import-untyped]
-    from pyspark.sql.pandas.functions import pandas_udf
-
+    """Return a function that scores a frame by a model of scikit-learn."""
     model = _sklearn_model(file)
-    fitted = [str(name) for name in getattr(model, "feature_names_in_", ())]
-    if features is None and not fitted:
-        fix = "give features='text' for a column of values, or a list of columns"
-        raise InvalidInputError(f"{file} does not say which columns it takes; {fix}")
-    one = isinstance(features, str)
-    columns = [str(features)] if one else list(features or fitted)
-    if fitted and columns != fitted:
-        why = f"{file} was fitted with the columns {', '.join(fitted)}, in this order"
-        raise InvalidInputError(f"{why}; give features={fitted}, or leave it out")
-    data = file.read_bytes()
-    kind = getattr(getattr(model, "classes_", None), "dtype", None)
-
-    def predict(batches: Iterator[Any]) -> Iterator[Any]:
-        return _predictions(data, batches)
-
-    takes: Any = pd.Series if one else pd.DataFrame
-    predict.__annotations__ = {"batches": Many[takes], "return": Many[pd.Series]}
-    made: Any = pandas_udf  # its overloads name no iterators without their types
-    function = made(
-        predict, _TYPES.get(kind.kind, "double") if kind is not None else "double"
+    columns = _feature_columns(file, model, features)
+    is_one_column = isinstance(features, str)
+    predict = _prediction_udf(
+        file.read_bytes(), _prediction_type(model), of_one_column=is_one_column
     )
 
     def transform(frame: DataFrame) -> DataFrame:
         for name in columns:
             find_column(frame, name)
         refuse_taken(frame.columns, [_PREDICTION], "scoring")
-        given = (
-            column(columns[0]) if one else F.struct(*(column(name) for name in columns))
-        )
-        return frame.withColumn(_PREDICTION, function(given))
+        values = [column(name) for name in columns]
+        if is_one_column:
+            return frame.withColumn(_PREDICTION, predict(values[0]))
+        return frame.withColumn(_PREDICTION, predict(F.struct(*values)))
 
     return transform
+
+
+def _feature_columns(
+    file: Path, model: Any, features: str | Sequence[str] | None
+) -> list[str]:
+    """Return the columns that a model takes: `features`, or those that it was fitted with.
+
+    Raises:
+        InvalidInputError: the model was fitted with other columns, or neither says
+            which columns they are.
+    """
+    fitted = [str(name) for name in getattr(model, "feature_names_in_", ())]
+    if features is None and not fitted:
+        fix = "give features='text' for a column of values, or a list of columns"
+        raise InvalidInputError(f"{file} does not say which columns it takes; {fix}")
+    if isinstance(features, str):
+        columns = [features]
+    else:
+        columns = list(features or fitted)
+    if fitted and columns != fitted:
+        why = f"{file} was fitted with the columns {', '.join(fitted)}, in this order"
+        raise InvalidInputError(f"{why}; give features={fitted}, or leave it out")
+    return columns
+
+
+def _prediction_type(model: Any) -> str:
+    """Return the SQL type of a model's predictions: that of its classes, or `double`."""
+    numpy_type = getattr(getattr(model, "classes_", None), "dtype", None)
+    if numpy_type is None:
+        return "double"
+    return _TYPES.get(numpy_type.kind, "double")
+
+
+def _prediction_udf(data: bytes, sql_type: str, *, of_one_column: bool) -> Any:
+    """Return a pandas UDF that predicts with the model in `data`, the bytes of its file.
+
+    Spark passes it batches of a column as Series, and those of a struct as DataFrames.
+    """
+    from collections.abc import Iterator as Many
+
+    import pandas as pd  # type: ignore[import-untyped]
+    from pyspark.sql.pandas.functions import pandas_udf
+
+    def predict(batches: Iterator[Any]) -> Iterator[Any]:
+        return _predictions(data, batches)
+
+    batch_type: Any = pd.Series if of_one_column else pd.DataFrame
+    predict.__annotations__ = {"batches": Many[batch_type], "return": Many[pd.Series]}
+    to_udf: Any = pandas_udf  # its overloads name no iterators without their types
+    return to_udf(predict, sql_type)
 
 
 def _predictions(data: bytes, batches: Iterator[Any]) -> Iterator[Any]:
@@ -475,15 +523,16 @@ def _predictions(data: bytes, batches: Iterator[Any]) -> Iterator[Any]:
 
     model = _unpickled(data)
     for batch in batches:
-        found: Any = pd.Series([None] * len(batch), index=batch.index, dtype=object)
-        known = (
-            batch.notna()
-            if batch.ndim == 1
-            else pd.Series(data=True, index=batch.index)
+        if batch.ndim == 1:
+            has_value = batch.notna()
+        else:
+            has_value = pd.Series(data=True, index=batch.index)
+        predictions: Any = pd.Series(
+            [None] * len(batch), index=batch.index, dtype=object
         )
-        if known.any():
-            found[known] = model.predict(batch[known]).tolist()
-        yield found
+        if has_value.any():
+            predictions[has_value] = model.predict(batch[has_value]).tolist()
+        yield predictions
 
 
 def _joblib() -> Any:
@@ -533,7 +582,12 @@ def _sklearn_model(file: Path | str) -> Any:
 
 def _last_step(model: Any) -> tuple[Any, Any]:
     """Split a model before its last step, which must be able to learn."""
-    steps, last = (model[:-1], model[-1]) if hasattr(model, "steps") else ((), model)
+    if hasattr(model, "steps"):
+        steps = model[:-1]
+        last = model[-1]
+    else:
+        steps = ()
+        last = model
     if not hasattr(last, "partial_fit"):
         fix = "choose one that has, such as SGDClassifier"
         raise InvalidInputError(
@@ -598,7 +652,7 @@ def learner(
     """
     check(learner, locals())
     folder = _folder_of(path)
-    columns = [features] if isinstance(features, str) else list(features)
+    lesson = _Lesson(folder, features, label, classes)
 
     def open_learner(
         frame: DataFrame, location: Place | None, opening: Opening
@@ -606,49 +660,11 @@ def learner(
         if first is not None and not (folder / _CURRENT).exists():
             if not opening.makes:
                 return lambda *_: None
-            # An earlier start was killed before it made it current
-            if (folder / f"first{_FILE}").exists():
-                switch(folder, "first")
-            else:
-                publish(first, folder, "first")
-        for name in (*columns, label):
-            find_column(frame, name)
-        _last_step(
-            _sklearn_model(
-                _find(frame.sparkSession, for_spark(folder), _current(folder))[0]
-            )
-        )
+            _begin_with(first, folder)
+        lesson.check(frame)
 
         def write(batch: DataFrame, batch_id: int) -> None:
-            query = id_of_batch(batch, location)
-            spark = batch.sparkSession
-            now = _current(folder)
-            base = _version_for(query, batch_id, folder, location)
-            rows: Any = batch.select(
-                *map(column, dict.fromkeys([*columns, label]))
-            ).toPandas()
-            rows = rows.dropna(
-                subset=[label, features] if isinstance(features, str) else [label]
-            )
-            if rows.empty:
-                return
-            model = _sklearn_model(_find(spark, for_spark(folder), base)[0])
-            _learn(
-                model,
-                rows[features if isinstance(features, str) else columns],
-                rows[label],
-                classes,
-            )
-            version = f"{_name_of(query)}{batch_id:06}"
-            replace(folder / f"{version}{_FILE}", [_pickled(model)])
-            # Do not switch if somebody has published another version meanwhile: that
-            # one is to stay current.
-            if _current(folder) == now and (
-                now == base or _learned(now, query) >= batch_id
-            ):
-                switch(folder, version)
-            if location is not None:
-                _remove_old(folder, query, location)
+            lesson.learn(batch, batch_id, location)
 
         return write
 
@@ -666,6 +682,77 @@ def learner(
     )
 
 
+def _begin_with(model: Any, folder: Path) -> None:
+    """Publish the model with which a learner begins, as the version "first"."""
+    # An earlier start was killed before it made it current
+    if (folder / f"first{_FILE}").exists():
+        switch(folder, "first")
+    else:
+        publish(model, folder, "first")
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What a learner learns from each batch, and where it keeps the versions."""
+
+    folder: Path
+    features: str | Sequence[str]
+    label: str
+    classes: Sequence[str] | None
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns with features."""
+        if isinstance(self.features, str):
+            return [self.features]
+        return list(self.features)
+
+    def check(self, frame: DataFrame) -> None:
+        """Refuse a frame without the columns, and a model that cannot learn."""
+        for name in (*self.columns, self.label):
+            find_column(frame, name)
+        _last_step(self.model(frame.sparkSession, _current(self.folder)))
+
+    def model(self, spark: SparkSession, version: str) -> Any:
+        """Read the model of a version."""
+        file, _ = _find(spark, for_spark(self.folder), version)
+        return _sklearn_model(file)
+
+    def rows(self, batch: DataFrame) -> Any:
+        """Return the rows of a batch to learn from, as a DataFrame of pandas."""
+        names = dict.fromkeys([*self.columns, self.label])  # each once
+        rows: Any = batch.select(*map(column, names)).toPandas()
+        needed = [self.label]
+        if isinstance(self.features, str):
+            needed.append(self.features)
+        return rows.dropna(subset=needed)
+
+    def learn(self, batch: DataFrame, batch_id: int, location: Place | None) -> None:
+        """Make a version that has learned a batch, and make it current."""
+        folder = self.folder
+        query = id_of_batch(batch, location)
+        current = _current(folder)
+        base = _version_for(query, batch_id, folder, location)
+        rows = self.rows(batch)
+        if rows.empty:
+            return
+        model = self.model(batch.sparkSession, base)
+        if isinstance(self.features, str):
+            features = rows[self.features]
+        else:
+            features = rows[self.columns]
+        _learn(model, features, rows[self.label], self.classes)
+        version = f"{_name_of(query)}{batch_id:06}"
+        replace(folder / f"{version}{_FILE}", [_pickled(model)])
+        # Do not switch if somebody has published another version meanwhile: that one is
+        # to stay current.
+        is_replay = _learned(current, query) >= batch_id
+        if _current(folder) == current and (current == base or is_replay):
+            switch(folder, version)
+        if location is not None:
+            _remove_old(folder, query, location)
+
+
 def _remove_old(folder: Path, query: str, location: Place) -> None:
     """Remove a query's versions that no batch can need again, except those in use."""
     # Batches without labels make no version, so the version a replay needs may be older
@@ -678,9 +765,13 @@ def _remove_old(folder: Path, query: str, location: Place) -> None:
 
 
 def _learn(model: Any, rows: Any, labels: Any, classes: Sequence[str] | None) -> None:
+    """Let the last step of a model learn rows, as the steps before it give them."""
     steps, last = _last_step(model)
-    known = classes if classes is not None else getattr(last, "classes_", None)
-    given = steps.transform(rows) if len(steps) else rows
-    last.partial_fit(
-        given, labels.to_numpy(), **({} if known is None else {"classes": known})
-    )
+    if len(steps):
+        rows = steps.transform(rows)
+    if classes is None:
+        classes = getattr(last, "classes_", None)
+    if classes is None:
+        last.partial_fit(rows, labels.to_numpy())
+    else:
+        last.partial_fit(rows, labels.to_numpy(), classes=classes)

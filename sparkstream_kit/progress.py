@@ -33,9 +33,10 @@ from sparkstream_kit._internal.spark.queries import (
 from sparkstream_kit.errors import count, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
+    from pyspark.sql import Row
     from pyspark.sql.streaming.listener import (
         StateOperatorProgress,
         StreamingQueryProgress,
@@ -59,14 +60,18 @@ def first_summary(name: str, id_: str, known: Started) -> QuerySummary:
 
     A query that `start` has not begun has no plan.
     """
-    text = "" if known.frame is None else analyzed_plan(known.frame)
-    drops = dropping(text) if text else Dropping()
-    keep = tuple(
-        each
-        for each, sign in _MAY_WAIT.items()
-        if not re.search(sign, text, re.MULTILINE)
+    plan = ""
+    if known.frame is not None:
+        plan = analyzed_plan(known.frame)
+    drops = Dropping()
+    if plan:
+        drops = dropping(plan)
+    keep_only = tuple(
+        operator
+        for operator, sign in _MAY_WAIT.items()
+        if not re.search(sign, plan, re.MULTILINE)
     )
-    return QuerySummary(name, id_, mode=known.mode, drops=drops, keep_only=keep)
+    return QuerySummary(name, id_, mode=known.mode, drops=drops, keep_only=keep_only)
 
 
 # The counts in the quarantine's observation of a batch, in their order.
@@ -216,38 +221,19 @@ class QuerySummary:
                 + progress.durationMs.get("triggerExecution", 0) / 1000
             ),
         }
-        if progress.sink.numOutputRows >= 0:  # -1: the sink does not report it
-            counted["output_rows"] = (
-                self.output_rows or 0
-            ) + progress.sink.numOutputRows
-        if operators := [
-            (operator, times_computed(operator)) for operator in progress.stateOperators
-        ]:
-            counted["state_rows"] = sum(
-                operator.numRowsTotal // times for operator, times in operators
-            )
+        output_rows = progress.sink.numOutputRows
+        if output_rows >= 0:  # -1: the sink does not report it
+            counted["output_rows"] = (self.output_rows or 0) + output_rows
+        operators = list(progress.stateOperators)
+        if operators:
+            counted["state_rows"] = sum(map(_rows_in_state, operators))
         if "watermark" in progress.eventTime:
             counted |= self._late(progress)
             # In other modes the open windows have been written already
             if self.mode == "append":
-                waits = (
-                    each.numRowsTotal // times
-                    for each, times in operators
-                    if self._waits(each)
-                )
-                counted["waiting_rows"] = sum(waits)
-        if behind := [
-            found
-            for source in progress.sources
-            if (found := records_behind(source)) is not None
-        ]:
-            counted["records_behind"] = sum(behind)
-        if ages := [
-            age
-            for source in progress.sources
-            if (age := seconds_behind(source)) is not None
-        ]:
-            counted["seconds_behind"] = max(ages)
+                waiting = filter(self._waits, operators)
+                counted["waiting_rows"] = sum(map(_rows_in_state, waiting))
+        counted |= _behind(progress)
         counted |= self._observed(progress)
         return replace(self, **counted).waiting_in(files)
 
@@ -260,44 +246,50 @@ class QuerySummary:
         if operator.operatorName.startswith("transformWithState"):
             # Those of `state` that hold rows back keep them in a list, and the time of
             # a timer beside it.
-            return all(
-                operator.customMetrics.get(f"num{kind}StateVars")
-                for kind in ("List", "Value")
-            )
+            metrics = operator.customMetrics
+            lists = metrics.get("numListStateVars")
+            values = metrics.get("numValueStateVars")
+            return bool(lists and values)
         return not operator.operatorName.startswith(self.keep_only)
 
     def _late(self, progress: StreamingQueryProgress) -> dict[str, Any]:
         """Return the attributes about late rows, with one more batch added."""
-        first, own = (
-            moment(progress.eventTime.get(name)) for name in ("min", "watermark")
-        )
-        follows = (
-            self.last_batch is not None and progress.batchId == self.last_batch + 1
-        )
+        earliest = moment(progress.eventTime.get("min"))
+        own = moment(progress.eventTime.get("watermark"))
         # Spark drops late rows by the watermark of the previous batch; use it if that
         # batch was counted.
-        former = self.watermark if follows else None
-        mark = (own if former is None else former) or EPOCH
+        former = None
+        if self.last_batch is not None and progress.batchId == self.last_batch + 1:
+            former = self.watermark
+        mark = former or own or EPOCH
         least, most = rows_late(progress, self.drops, mark, is_known=former is not None)
-        at_most = 0 if self.late_rows is None else self.late_rows_at_most
-        if at_most is not None:
-            at_most = None if most is None else at_most + most
         counted: dict[str, Any] = {
             "late_rows": (self.late_rows or 0) + least,
             "late_rows_exact": self.late_rows_exact and least == most,
-            "late_rows_at_most": at_most,
+            "late_rows_at_most": self._late_at_most(most),
             "watermark": own,
         }
         if least:
             counted["late_batches"] = self.late_batches + 1
             counted["late_before_1970"] = self.late_before_1970 or mark == EPOCH
-            if first is not None:
-                counted["late_seconds"] = max(
-                    self.late_seconds or 0, (mark - first).total_seconds()
-                )
-        if (aside := rows_set_aside(str(progress.id), progress.batchId)) is not None:
+            if earliest is not None:
+                seconds = (mark - earliest).total_seconds()
+                counted["late_seconds"] = max(self.late_seconds or 0, seconds)
+        aside = rows_set_aside(str(progress.id), progress.batchId)
+        if aside is not None:
             counted["rows_set_aside"] = (self.rows_set_aside or 0) + aside
         return counted
+
+    def _late_at_most(self, most: int | None) -> int | None:
+        """Return `late_rows_at_most`, with one more batch that dropped at most `most` rows.
+
+        None stands for no upper bound.
+        """
+        is_first = self.late_rows is None
+        before = 0 if is_first else self.late_rows_at_most
+        if before is None or most is None:
+            return None
+        return before + most
 
     @property
     def late_rows_said(self) -> str:
@@ -313,52 +305,77 @@ class QuerySummary:
         """Return the attributes that `quarantine` counts, with one more batch added."""
         counted: dict[str, Any] = {}
         for name, metrics in progress.observedMetrics.items():
-            # On Connect the Row may have the fields of the protobuf message, with the
-            # counts in `values`.
-            alone = metrics["values"] if "values" in metrics else None  # noqa: SIM401 - a Row has no get
             if name.startswith(OBSERVED):
-                for kind, rows in zip(_PARSED, alone or metrics, strict=True):
-                    counted[kind] = counted.get(kind, getattr(self, kind) or 0) + rows
+                for kind, rows in zip(_PARSED, _values_of(metrics), strict=True):
+                    former = getattr(self, kind) or 0
+                    counted[kind] = counted.get(kind, former) + rows
             elif name.startswith(HEADERS):
-                [files] = alone or metrics
-                known = counted.get(
-                    "files_without_header", self.files_without_header or 0
+                [files] = _values_of(metrics)
+                former = self.files_without_header or 0
+                counted["files_without_header"] = (
+                    counted.get("files_without_header", former) + files
                 )
-                counted["files_without_header"] = known + files
             elif name.startswith(RULES):
                 broken = counted.setdefault("broken", dict(self.broken))
-                named = (
-                    metrics.asDict()
-                    if alone is None
-                    else {f"rule {at}": n for at, n in enumerate(alone)}
-                )
-                for rule, rows in named.items():
+                for rule, rows in _by_rule(metrics).items():
                     broken[rule] = broken.get(rule, 0) + rows
         return counted
 
     def __str__(self) -> str:
         """Return one readable line."""
-        rate = self.rows_per_second
-        done = [
-            count(self.batches, "batch"),
-            f"{count(self.input_rows, 'row')} in",
-            *_counted(self.output_rows, "row", " out"),
-            *([] if self.late_rows is None else [f"{self.late_rows_said} dropped"]),
-            *_counted(self.rows_set_aside, "late row", " set aside"),
-            *_counted(self.header_rows or None, "header line"),
-            *_counted(self.bad_rows, "bad row"),
-            *_counted(self.state_rows, "row", " in state"),
-            *_counted(self.records_behind, "record", " behind"),
-            *_counted(self.files_waiting or None, "file", " waiting"),
-            *(
-                []
-                if self.seconds_behind is None
-                else [f"{self.seconds_behind:,.0f} s behind"]
-            ),
-            *_counted(None if rate is None else round(rate), "row", "/s"),
-        ]
+        parts = [count(self.batches, "batch"), f"{count(self.input_rows, 'row')} in"]
+        parts += _counted(self.output_rows, "row", " out")
+        if self.late_rows is not None:
+            parts.append(f"{self.late_rows_said} dropped")
+        parts += _counted(self.rows_set_aside, "late row", " set aside")
+        parts += _counted(self.header_rows or None, "header line")
+        parts += _counted(self.bad_rows, "bad row")
+        parts += _counted(self.state_rows, "row", " in state")
+        parts += _counted(self.records_behind, "record", " behind")
+        parts += _counted(self.files_waiting or None, "file", " waiting")
+        if self.seconds_behind is not None:
+            parts.append(f"{self.seconds_behind:,.0f} s behind")
+        if self.rows_per_second is not None:
+            parts += _counted(round(self.rows_per_second), "row", "/s")
         last = "none in this run" if self.last_batch is None else self.last_batch
-        return f"{self.name}: {', '.join(done)}, last batch committed: {last}"
+        return f"{self.name}: {', '.join(parts)}, last batch committed: {last}"
+
+
+def _rows_in_state(operator: StateOperatorProgress) -> int:
+    """Return the number of rows in the state of an operator."""
+    return operator.numRowsTotal // times_computed(operator)
+
+
+def _behind(progress: StreamingQueryProgress) -> dict[str, Any]:
+    """Return the attributes that say how far the sources were behind, where they are known."""
+    counted: dict[str, Any] = {}
+    records = [records_behind(source) for source in progress.sources]
+    known_records = [number for number in records if number is not None]
+    if known_records:
+        counted["records_behind"] = sum(known_records)
+    seconds = [seconds_behind(source) for source in progress.sources]
+    known_seconds = [number for number in seconds if number is not None]
+    if known_seconds:
+        counted["seconds_behind"] = max(known_seconds)
+    return counted
+
+
+def _values_of(metrics: Row) -> list[int]:
+    """Return the counts of an observation, in their order.
+
+    On Connect the Row may have the fields of the protobuf message, with the counts in
+    `values`.
+    """
+    if "values" in metrics:
+        return list(metrics["values"])
+    return list(metrics)
+
+
+def _by_rule(metrics: Row) -> dict[str, int]:
+    """Return the counts of an observation of rules, by rule, or by number without names."""
+    if "values" in metrics:  # as in `_values_of`
+        return {f"rule {number}": rows for number, rows in enumerate(metrics["values"])}
+    return metrics.asDict()
 
 
 @dataclass(frozen=True)
@@ -389,58 +406,56 @@ class RunSummary:
         lines = [str(query) for query in self.queries]
         lines += [f"warning: {warning}" for warning in self.warnings]
         for query in self.queries:
-            lines += [f"verdict: query {query.name}: {said}" for said in query.verdicts]
+            for verdict in query.verdicts:
+                lines.append(f"verdict: query {query.name}: {verdict}")
         for query in self.queries:
-            if query.waiting_rows and self.ended_by == "end of input":
-                kept = count(query.waiting_rows, "row")
-                what = (
-                    "rows that wait for the watermark, as in open windows, are not in"
-                    " the output"
-                )
-                fix = (
-                    "to write them, and end this input for good: run(…, drain=True) (of"
-                    " a job: --drain)"
-                )
-                lines.append(
-                    f"hint: query {query.name} has {kept} in state; {what}; {fix}"
-                )
-            if query.files_without_header:
-                lacking = query.files_without_header
-                files = count((query.header_rows or 0) + lacking, "file")
-                had = (
-                    f"header=True, but {lacking} of {files} of query {query.name} had"
-                    " no header of the schema"
-                )
-                then = (
-                    "such a file is read if its first line is a row of data, else its"
-                    " lines are bad"
-                )
-                lines.append(f"hint: {had}; {then}")
-            if query.like_header_rows:
-                found = count(query.like_header_rows, "bad row")
-                looks = (
-                    "looks like a header"
-                    if query.like_header_rows == 1
-                    else "look like headers"
-                )
-                fix = "parse with header=True (of a job: --header)"
-                lines.append(f"hint: {found} of query {query.name} {looks}; {fix}")
-            elif query.bad_rows and query.bad_rows >= max(
-                query.input_rows, query.parsed_rows or 0
-            ):
-                far = (
-                    "; a time of another zone can be too far ahead"
-                    if query.watermark
-                    else ""
-                )
-                lines.append(
-                    f"hint: each row of query {query.name} is bad: its column _reason"
-                    f" says why{far}"
-                )
+            hints = _hints(query, at_end_of_input=self.ended_by == "end of input")
+            lines += [f"hint: {hint}" for hint in hints]
         lines.append(f"the run ended after {self.seconds:.1f} s by: {self.ended_by}")
         return "\n".join(map(printable, lines))
 
 
+def _hints(query: QuerySummary, *, at_end_of_input: bool) -> Iterator[str]:
+    """Yield what the user of a query may not expect, and what to do about it."""
+    if query.waiting_rows and at_end_of_input:
+        rows = count(query.waiting_rows, "row")
+        yield (
+            f"query {query.name} has {rows} in state; rows that wait for the watermark,"
+            " as in open windows, are not in the output; to write them, and end this"
+            " input for good: run(…, drain=True) (of a job: --drain)"
+        )
+    if query.files_without_header:
+        lacking = query.files_without_header
+        files = count((query.header_rows or 0) + lacking, "file")
+        yield (
+            f"header=True, but {lacking} of {files} of query {query.name} had no header"
+            " of the schema; such a file is read if its first line is a row of data,"
+            " else its lines are bad"
+        )
+    if query.like_header_rows:
+        rows = count(query.like_header_rows, "bad row")
+        is_one = query.like_header_rows == 1
+        looks = "looks like a header" if is_one else "look like headers"
+        yield (
+            f"{rows} of query {query.name} {looks}; parse with header=True (of a job:"
+            " --header)"
+        )
+    elif _is_all_bad(query):
+        hint = f"each row of query {query.name} is bad: its column _reason says why"
+        if query.watermark:
+            hint += "; a time of another zone can be too far ahead"
+        yield hint
+
+
+def _is_all_bad(query: QuerySummary) -> bool:
+    """Return whether a query had rows, and all of them were bad."""
+    if not query.bad_rows:
+        return False
+    return query.bad_rows >= max(query.input_rows, query.parsed_rows or 0)
+
+
 def _counted(number: int | None, what: str, then: str = "") -> list[str]:
     """Return a number with its noun and `then`, as a list of one; empty for None."""
-    return [] if number is None else [f"{count(number, what)}{then}"]
+    if number is None:
+        return []
+    return [f"{count(number, what)}{then}"]

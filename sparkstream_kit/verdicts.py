@@ -9,8 +9,9 @@ puts all of them into its summary, and the live monitoring shows them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from sparkstream_kit.errors import count
 from sparkstream_kit.progress import QuerySummary, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pyspark.sql.streaming.listener import StreamingQueryProgress
 
@@ -112,28 +113,29 @@ def record(
     """
     check(record, locals())
     watermark = moment(progress.eventTime.get("watermark"))
-    behind = [
-        number
-        for source in progress.sources
-        if (number := records_behind(source)) is not None
-    ]
+    has_watermark = watermark is not None
+    if watermark is not None and watermark <= EPOCH:
+        watermark = None  # it has not moved
+    state_rows = None
+    partitions = None
     states = progress.stateOperators
+    if states:
+        state_rows = sum(
+            state.numRowsTotal // times_computed(state) for state in states
+        )
+        partitions = max(state.numShufflePartitions for state in states)
+    numbers = [records_behind(source) for source in progress.sources]
+    behind = [number for number in numbers if number is not None]
     return Record(
         batch=progress.batchId,
         at=datetime.fromisoformat(progress.timestamp),
         seconds=progress.durationMs.get("triggerExecution", 0) / 1000,
         rows=progress.numInputRows,
         files_waiting=files[0] if files else None,
-        state_rows=(
-            sum(state.numRowsTotal // times_computed(state) for state in states)
-            if states
-            else None
-        ),
-        partitions=(
-            max(state.numShufflePartitions for state in states) if states else None
-        ),
-        watermark=watermark if watermark and watermark > EPOCH else None,
-        has_watermark=watermark is not None,
+        state_rows=state_rows,
+        partitions=partitions,
+        watermark=watermark,
+        has_watermark=has_watermark,
         files=files[1] if files else None,
         records_behind=sum(behind) if behind else None,
     )
@@ -190,21 +192,24 @@ def verdicts(
         'busy for 95% of the time'
     """
     check(verdicts, locals())
-    last = [each for each in records[-KEPT:] if each.rows]
+    last = [batch for batch in records[-KEPT:] if batch.rows]
     if len(last) < _FEWEST:
         return []
-    found = {
-        "backlog": (
-            _falling_behind(last)
-            or (None if interval or ends else _busy(records[-KEPT:], last))
-        ),
-        "trigger": _slow(last, interval),
-        "state": _growing_state(last, mode),
-        "watermark": None if mode == "complete" else _watermark(last),
-        "partitions": _partitions(last),
-    }
-    named = (replace(each, kind=kind) for kind, each in found.items() if each)
-    return sorted(named, key=lambda each: LEVELS.index(each.level))
+    backlog = _falling_behind(last)
+    if backlog is None and not interval and not ends:
+        backlog = _busy(records[-KEPT:], last)
+    watermark = None
+    if mode != "complete":
+        watermark = _watermark(last)
+    findings = [
+        backlog,
+        _slow(last, interval),
+        _growing_state(last, mode),
+        watermark,
+        _partitions(last),
+    ]
+    known = [finding for finding in findings if finding is not None]
+    return sorted(known, key=lambda verdict: LEVELS.index(verdict.level))
 
 
 def of_query(
@@ -230,15 +235,14 @@ def of_rules(broken: Mapping[str, int]) -> list[Verdict]:
         ['rule amount > 0: 3 rows break it']
     """
     check(of_rules, locals())
-    return [
-        Verdict(
-            "warn",
-            f"rule {rule}: {count(rows, 'row')} break{'s' * (rows == 1)} it",
-            f"rule {rule}",
-        )
-        for rule, rows in sorted(broken.items(), key=lambda each: -each[1])
-        if rows
-    ]
+    by_rows = sorted(broken.items(), key=itemgetter(1), reverse=True)
+    found = []
+    for rule, rows in by_rows:
+        if rows:
+            verb = "breaks" if rows == 1 else "break"
+            text = f"rule {rule}: {count(rows, 'row')} {verb} it"
+            found.append(Verdict("warn", text, f"rule {rule}"))
+    return found
 
 
 def of_late(query: QuerySummary) -> list[Verdict]:
@@ -266,16 +270,12 @@ def of_late(query: QuerySummary) -> list[Verdict]:
         f" {count(query.batches, 'batch')}"
     )
     if query.late_before_1970:
-        why = (
-            "Spark's watermark begins at 1970, so that rows dated before 1970 are late"
-            " from the first batch"
+        text += (
+            "; Spark's watermark begins at 1970, so that rows dated before 1970 are"
+            " late from the first batch: count them in a batch query, or, without"
+            " session windows, in mode complete"
         )
-        other = "or, without session windows, in mode complete"
-        return [
-            Verdict(
-                "warn", f"{text}; {why}: count them in a batch query, {other}", "late"
-            )
-        ]
+        return [Verdict("warn", text, "late")]
     if query.late_seconds:
         text += f", the earliest {_time(query.late_seconds)} behind the watermark"
     text += (
@@ -301,21 +301,23 @@ def _time(seconds: float) -> str:
 
 def _falling_behind(last: list[Record]) -> Verdict | None:
     """Find out whether the backlog grows."""
-    for waits, unit, of_a_batch in _backlogs(last):
-        before, now = _thirds(waits)
-        if now > _GROWN * before and now >= 1 and now - before >= of_a_batch:
+    for backlog in _backlogs(last):
+        before, now = _thirds(backlog.sizes)
+        has_grown = now > _GROWN * before and now >= 1
+        if has_grown and now - before >= backlog.of_a_batch:
             return Verdict(
                 "bad",
-                f"falling behind: over {len(waits)} batches, its backlog has grown from"
-                f" {before:,.0f} to {now:,.0f} {unit}; give it more cores, or allow"
-                " more in a batch",
+                f"falling behind: over {len(backlog.sizes)} batches, its backlog has"
+                f" grown from {before:,.0f} to {now:,.0f} {backlog.unit}; give it more"
+                " cores, or allow more in a batch",
+                "backlog",
             )
     return None
 
 
 def _slow(last: list[Record], interval: float | None) -> Verdict | None:
     """Find out whether batches take longer than the trigger interval, or nearly as long."""
-    work = median(each.seconds for each in last)
+    work = median(batch.seconds for batch in last)
     if not interval or work <= _ROOM * interval:
         return None
     if work > interval:
@@ -323,10 +325,12 @@ def _slow(last: list[Record], interval: float | None) -> Verdict | None:
             "bad",
             f"slower than its trigger: batches take {work:.1f} s, and the trigger asks"
             f" for one every {interval:g} s; give it more cores, or a longer interval",
+            "trigger",
         )
     return Verdict(
         "warn",
         f"busy for {work / interval:.0%} of the time: little room is left for a peak",
+        "trigger",
     )
 
 
@@ -337,18 +341,21 @@ def _busy(records: Sequence[Record], last: list[Record]) -> Verdict | None:
         records: the last batches.
         last: those of them that have rows.
     """
-    work = sum(each.seconds for each in records)
+    work = sum(batch.seconds for batch in records)
     time = (records[-1].at - records[0].at).total_seconds() + records[-1].seconds
-    for waits, unit, of_a_batch in _backlogs(last) if work >= _BUSY * time else ():
-        before, now = _thirds(waits)
-        if now >= before and waits[-1] >= 2 * (
-            of_a_batch or median(each.rows for each in last)
-        ):
+    if work < _BUSY * time:
+        return None
+    for backlog in _backlogs(last):
+        before, now = _thirds(backlog.sizes)
+        waiting = backlog.sizes[-1]
+        of_a_batch = backlog.of_a_batch or median(batch.rows for batch in last)
+        if now >= before and waiting >= 2 * of_a_batch:
             return Verdict(
                 "warn",
                 f"busy all the time: over {len(last)} batches, each began when the one"
-                f" before had ended, and {waits[-1]:,} {unit} wait, no fewer than"
+                f" before had ended, and {waiting:,} {backlog.unit} wait, no fewer than"
                 " before; give it more cores, or allow more in a batch",
+                "backlog",
             )
     return None
 
@@ -359,30 +366,50 @@ def _thirds(values: Sequence[float]) -> tuple[float, float]:
     return median(values[:third]), median(values[-third:])
 
 
-def _backlogs(last: list[Record]) -> Iterator[tuple[list[int], str, float]]:
-    """Yield the backlog in files, and that in Kafka records, if it is known of enough batches.
+@dataclass(frozen=True)
+class _Backlog:
+    """What waited in the sources of a query after each batch.
 
-    Yields:
-        The values; their unit; and how many of it a batch reads on average, 0 if that
-        is not known.
+    Attributes:
+        sizes: how much waited, batch by batch.
+        unit: what they count: "files" or "records".
+        of_a_batch: how many of them a batch reads on average; 0 if that is not known.
     """
-    read = [each.files for each in last if each.files is not None]
-    files = (read[-1] - read[0]) / (len(read) - 1) if len(read) > 1 else 0
-    for values, unit, of_a_batch in (
-        ([each.files_waiting for each in last], "files", files),
-        ([each.records_behind for each in last], "records", 0),
-    ):
-        if len(known := [each for each in values if each is not None]) >= _FEWEST:
-            yield known, unit, of_a_batch
+
+    sizes: list[int]
+    unit: str
+    of_a_batch: float
+
+
+def _backlogs(last: list[Record]) -> list[_Backlog]:
+    """Return the backlogs in files and in Kafka records that are known of enough batches."""
+    files = [each.files_waiting for each in last if each.files_waiting is not None]
+    records = [each.records_behind for each in last if each.records_behind is not None]
+    backlogs = [
+        _Backlog(files, "files", _files_of_a_batch(last)),
+        _Backlog(records, "records", 0),
+    ]
+    return [backlog for backlog in backlogs if len(backlog.sizes) >= _FEWEST]
+
+
+def _files_of_a_batch(last: list[Record]) -> float:
+    """Return how many files a batch reads on average; 0 if that is not known."""
+    read = [batch.files for batch in last if batch.files is not None]
+    if len(read) < 2:  # noqa: PLR2004 - from one batch to the next
+        return 0
+    return (read[-1] - read[0]) / (len(read) - 1)
 
 
 def _growing_state(last: list[Record], mode: str | None) -> Verdict | None:
     """Find out whether the state of a query without a watermark keeps growing."""
-    rows = [each.state_rows for each in last if each.state_rows is not None]
-    if last[-1].has_watermark or len(rows) < _FEWEST or rows != sorted(rows):
+    rows = [batch.state_rows for batch in last if batch.state_rows is not None]
+    has_shrunk = rows != sorted(rows)
+    if last[-1].has_watermark or len(rows) < _FEWEST or has_shrunk:
         return None
-    lately = rows[-len(rows) // 3 :]
-    if rows[-1] <= _GROWN * max(rows[0], 1) or lately[-1] <= _STILL_GROWN * lately[0]:
+    last_third = rows[-len(rows) // 3 :]
+    has_grown = rows[-1] > _GROWN * max(rows[0], 1)
+    still_grows = last_third[-1] > _STILL_GROWN * last_third[0]
+    if not (has_grown and still_grows):
         return None
     fix = "with an event time, give the input a watermark (windows.with_watermark)"
     if mode == "complete":
@@ -391,45 +418,47 @@ def _growing_state(last: list[Record], mode: str | None) -> Verdict | None:
         "warn",
         f"its state grows without a watermark, over {len(rows)} batches from"
         f" {rows[0]:,} to {rows[-1]:,} rows; new keys will exhaust memory: {fix}",
+        "state",
     )
 
 
 def _watermark(last: list[Record]) -> Verdict | None:
     """Find out whether the watermark is in the future or does not move."""
-    marks = [each.watermark for each in last]
     if not last[-1].has_watermark:
         return None
-    now = marks[-1]
+    now = last[-1].watermark
     if now is not None and now > last[-1].at + _AHEAD:
         return Verdict(
             "bad",
             f"its watermark is at {now:%Y-%m-%d %H:%M} UTC, ahead of the clock: a row"
             " is dated in the future, and all others count as late until then;"
             " windows.with_watermark sets such rows aside",
+            "watermark",
         )
-    still = next(
-        (number for number, mark in enumerate(reversed(marks)) if mark != now),
-        len(marks),
-    )
+    still = 0  # batches in which it has stood where it stands now
+    for batch in reversed(last):
+        if batch.watermark != now:
+            break
+        still += 1
     if still < _FEWEST or last[-1].state_rows is None:
         return None  # without state, no result depends on the watermark
-    since = (
-        "has not moved yet"
-        if now is None
-        else f"has stood still at {now:%Y-%m-%d %H:%M:%S} UTC"
-    )
+    if now is None:
+        since = "has not moved yet"
+    else:
+        since = f"has stood still at {now:%Y-%m-%d %H:%M:%S} UTC"
     return Verdict(
         "warn",
         f"its watermark {since}, over {still} batches with rows: no window closes, and"
         " no state is dropped; the times of the rows do not advance, or one of several"
         " sources sends none",
+        "watermark",
     )
 
 
 def _partitions(last: list[Record]) -> Verdict | None:
     """Find out whether the state has many more partitions than its rows need."""
     partitions = last[-1].partitions
-    rows = max(each.state_rows or 0 for each in last)
+    rows = max(batch.state_rows or 0 for batch in last)
     if partitions is None or partitions <= _PARTITIONS or partitions < 4 * rows:
         return None
     return Verdict(
@@ -437,4 +466,5 @@ def _partitions(last: list[Record]) -> Verdict | None:
         f"{partitions} partitions for {rows:,} rows of state: each batch starts"
         f" {partitions} tasks; set spark.sql.shuffle.partitions to the number of cores,"
         " and start on a new checkpoint",
+        "partitions",
     )

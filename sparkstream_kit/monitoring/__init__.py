@@ -20,6 +20,7 @@ import logging
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -38,12 +39,15 @@ from sparkstream_kit.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit.monitoring.board import Board
+    from sparkstream_kit.monitoring.board import Board, Picture
     from sparkstream_kit.monitoring.board import live as live
     from sparkstream_kit.progress import Verdict
+
+    _Key = tuple[str, str, str]  # of a verdict: its query, kind and level
 
 
 __all__ = ["Alert", "live"]
@@ -100,22 +104,13 @@ def summary_kept(path: str | Path | None) -> Iterator[Callable[..., Any]]:
     If the block raises QueryFailed, the summary that the exception carries is appended,
     with the error.
     """
+    is_kept = False
 
     def keep(summary: Any, error: str | None = None) -> Any:
-        nonlocal path
-        if path is not None:
-            told = {
-                "version": JSON_VERSION,
-                **(vars(summary) if summary else {}),
-                "error": error,
-            }
-            try:
-                with Path(path).open("a", encoding="utf-8") as file:
-                    file.write(as_json(told) + "\n")
-            except OSError as err:
-                # a file that cannot be written does not change how the run has ended
-                _log.warning("the summary is not in %s: %s", path, err)
-            path = None
+        nonlocal is_kept
+        if path is not None and not is_kept:
+            _append_summary(path, summary, error)
+            is_kept = True
         return summary
 
     try:
@@ -123,6 +118,18 @@ def summary_kept(path: str | Path | None) -> Iterator[Callable[..., Any]]:
     except QueryFailed as err:
         keep(err.summary, str(err))
         raise
+
+
+def _append_summary(path: str | Path, summary: Any, error: str | None) -> None:
+    """Append a run's summary to a file, as a line of JSON; without one, only the error."""
+    values = vars(summary) if summary else {}
+    line = as_json({"version": JSON_VERSION, **values, "error": error})
+    try:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as err:
+        # a file that cannot be written does not change how the run has ended
+        _log.warning("the summary is not in %s: %s", path, err)
 
 
 @contextmanager
@@ -169,10 +176,10 @@ def watching(
 
     board = Board()
     board.watch(queries)
-    told: list[Callable[..., object]] = [board.add]
+    hearers: list[Callable[..., object]] = [board.add]
     with ExitStack() as faces:
         if record is not None:
-            told.append(faces.enter_context(recording(record, queries)))
+            hearers.append(faces.enter_context(recording(record, queries)))
         from sparkstream_kit.monitoring import page
 
         if metrics is not None:
@@ -180,87 +187,113 @@ def watching(
         if ui is not None:
             faces.enter_context(page.served(board, queries, port=ui, stop=stop))
         if show is not None:
-            from sparkstream_kit.display import in_notebook
-            from sparkstream_kit.monitoring import notebook, terminal
-
-            shown = (
-                notebook.shown
-                if show == "notebook" and in_notebook()
-                else terminal.shown
-            )
-            faces.enter_context(shown(board, queries=queries))
-
-        def tell(*batch: Any) -> None:
-            for each in list(told):
-                try:
-                    each(*batch)
-                except Exception as err:  # noqa: BLE001 - said, and the run goes on
-                    told.remove(each)
-                    said = f"{type(err).__name__}: {err}"
-                    if each == board.add:
-                        board.problem = said
-                    _log.warning(
-                        "a display of the run failed, and the run continues without"
-                        " it: %s",
-                        said,
-                    )
-
+            faces.enter_context(_face(show)(board, queries=queries))
         try:
-            yield tell, [] if on_verdict is None else [_judge(board, on_verdict, faces)]
+            looks = []
+            if on_verdict is not None:
+                tell_verdict = _verdict_hearer(on_verdict, faces)
+                looks.append(_Judge(board, tell_verdict).look)
+            yield partial(_tell, hearers, board), looks
         finally:
             board.end()
 
 
-def _judge(
-    board: Board, call: Callable[[Alert], object] | str, faces: ExitStack
-) -> Callable[..., None]:
-    """Return a function that calls `call` for each verdict that has begun or ended.
+def _face(show: str) -> Callable[..., AbstractContextManager[None]]:
+    """Return the view that `show` asks for; outside of a notebook, that in a terminal."""
+    from sparkstream_kit.display import in_notebook
+    from sparkstream_kit.monitoring import notebook, terminal
 
-    The verdicts are those of a board, which the function looks at.
+    if show == "notebook" and in_notebook():
+        return notebook.shown
+    return terminal.shown
+
+
+def _tell(hearers: list[Callable[..., object]], board: Board, *batch: Any) -> None:
+    """Call each hearer with a batch; one that fails is removed, and the error is logged."""
+    for hearer in list(hearers):
+        try:
+            hearer(*batch)
+        except Exception as err:  # noqa: BLE001 - said, and the run goes on
+            hearers.remove(hearer)
+            problem = f"{type(err).__name__}: {err}"
+            if hearer == board.add:
+                board.problem = problem
+            _log.warning(
+                "a display of the run failed, and the run continues without it: %s",
+                problem,
+            )
+
+
+def _verdict_hearer(
+    on_verdict: Callable[[Alert], object] | str, faces: ExitStack
+) -> Callable[[Alert], object]:
+    """Return what to call with an alert: the function, or what posts it to the URL.
 
     Args:
-        board: the board of a run.
-        call: a function, or the URL to which a thread posts alerts until `faces`
+        on_verdict: a function, or the URL to which a thread posts alerts until `faces`
             closes.
         faces: closed at the end of the run.
     """
-    if isinstance(call, str):
-        if not is_url(call) or host_of(call) is None or "@" in call.split("/")[2]:
-            # The URL is not shown: it may be a secret.
-            raise InvalidInputError(
-                "on_verdict (--alert-url) is no URL, or one with a password; give"
-                " https://HOST/PATH"
-            )
-        from sparkstream_kit.monitoring.pictures import drawing
+    if not isinstance(on_verdict, str):
+        return on_verdict
+    url = on_verdict
+    if not is_url(url) or host_of(url) is None or "@" in url.split("/")[2]:
+        # The URL is not shown: it may be a secret.
+        raise InvalidInputError(
+            "on_verdict (--alert-url) is no URL, or one with a password; give"
+            " https://HOST/PATH"
+        )
+    from sparkstream_kit.monitoring.pictures import drawing
 
-        posts = _Posts(call)
-        faces.callback(posts.give_up)
-        faces.enter_context(drawing(posts.post_all))
-        faces.callback(posts.add, None)
-        call = posts.add
-    # Both by query, kind and level.
-    begun: dict[Any, Alert] = {}
-    seen: dict[Any, tuple[int, datetime]] = {}
+    posts = _Posts(url)
+    # At the end these are called in the opposite order: no further alert comes, the
+    # thread ends, and what it has not posted is logged.
+    faces.callback(posts.give_up)
+    faces.enter_context(drawing(posts.post_all))
+    faces.callback(posts.add, None)
+    return posts.add
 
-    def look(at: datetime | None = None) -> None:
+
+class _Judge:
+    """Tells of each verdict on a board that has begun or ended.
+
+    Args:
+        board: the board of a run.
+        tell: called with each alert.
+    """
+
+    def __init__(self, board: Board, tell: Callable[[Alert], object]) -> None:
+        self._board = board
+        self._tell = tell
+        # The verdicts that have begun and not ended, by query, kind and level: their
+        # alerts, and the number of batches and the time at which they were last seen.
+        self._begun: dict[_Key, Alert] = {}
+        self._seen: dict[_Key, tuple[int, datetime]] = {}
+
+    def look(self, at: datetime | None = None) -> None:
+        """Look at the board, and tell what has changed since the last look."""
         now = at or datetime.now(UTC)
-        for each in board.pictures(now):
-            for said in each.verdicts:
-                key = each.name, said.kind, said.level
-                seen[key] = each.summary.batches, now
-                if key not in begun:
-                    begun[key] = Alert(each.name, said, now)
-                    call(begun[key])
-            for key, (batch, last) in list(seen.items()):
-                if (
-                    key[0] == each.name
-                    and each.summary.batches >= batch + _BATCHES
-                    and now >= last + _TIME
-                ):
-                    del seen[key]
-                    call(replace(begun.pop(key), ended=now))
+        for picture in self._board.pictures(now):
+            for verdict in picture.verdicts:
+                self._see(picture, verdict, now)
+            for key in list(self._seen):
+                if key[0] == picture.name and self._is_over(key, picture, now):
+                    del self._seen[key]
+                    self._tell(replace(self._begun.pop(key), ended=now))
 
-    return look
+    def _see(self, picture: Picture, verdict: Verdict, now: datetime) -> None:
+        """Note a verdict, and tell it if it has begun."""
+        key = picture.name, verdict.kind, verdict.level
+        self._seen[key] = picture.summary.batches, now
+        if key not in self._begun:
+            alert = Alert(picture.name, verdict, now)
+            self._begun[key] = alert
+            self._tell(alert)
+
+    def _is_over(self, key: _Key, picture: Picture, now: datetime) -> bool:
+        """Return whether a verdict was not seen for enough batches and long enough."""
+        batches, at = self._seen[key]
+        return picture.summary.batches >= batches + _BATCHES and now >= at + _TIME
 
 
 class _NoRedirects(HTTPRedirectHandler):
@@ -304,7 +337,8 @@ class _Posts:
 
     def give_up(self) -> None:
         """Log what is left at the end of a run, which waits no longer."""
-        left, self._left = self._left, []
+        left = self._left
+        self._left = []
         for alert in left:
             self._log(alert, "the run ended before there was an answer")
 
@@ -320,9 +354,8 @@ class _Posts:
 
         def send() -> None:
             try:
-                build_opener(_NoRedirects).open(
-                    request, timeout=_ANSWERS_WITHIN
-                ).close()
+                opener = build_opener(_NoRedirects)
+                opener.open(request, timeout=_ANSWERS_WITHIN).close()
                 errors.clear()
             except Exception as err:  # noqa: BLE001 - said, and the run goes on
                 errors[:] = [str(err)]

@@ -49,7 +49,8 @@ if TYPE_CHECKING:
 
 # Batches over which a rate is averaged, because the rate of a single batch jumps
 _LAST = 5
-_UNITS = ((1e12, 1e9, "G"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
+# From which value on a number is divided by what, and its unit then
+_UNITS = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 
 
 def arriving(batches: Sequence[Batch]) -> float | None:
@@ -66,17 +67,31 @@ def arriving(batches: Sequence[Batch]) -> float | None:
         return None
     begin = last[0]
     end = last[-1]
-    rows: float = sum(batch.rows for batch in last[1:])
-    one_unit = end.files_waiting is None or end.records_behind is None
-    if one_unit and begin.backlog is not None and end.backlog is not None:
-        files = (
-            None
-            if begin.files is None or end.files is None
-            else end.files - begin.files
-        )
-        rows_each = 1 if files is None else rows / files if files else 0
-        rows = max(rows + rows_each * (end.backlog - begin.backlog), 0)
+    rows_read: float = sum(batch.rows for batch in last[1:])
+    rows = max(rows_read + _backlog_growth(begin, end, rows_read), 0)
     return rate(rows, (end.at - begin.at).total_seconds())
+
+
+def _backlog_growth(begin: Batch, end: Batch, rows_read: float) -> float:
+    """Return by how many rows the backlog has grown from one batch to another.
+
+    The result is 0 if the backlog is not known, or is in files and in records.
+
+    Args:
+        begin: the earlier batch.
+        end: the later batch.
+        rows_read: the rows that the batches after `begin` have read, up to `end`.
+    """
+    has_two_units = end.files_waiting is not None and end.records_behind is not None
+    if has_two_units or begin.backlog is None or end.backlog is None:
+        return 0
+    growth = end.backlog - begin.backlog
+    if begin.files is None or end.files is None:  # records, each of which is a row
+        return growth
+    files_read = end.files - begin.files
+    if files_read == 0:
+        return 0
+    return growth * (rows_read / files_read)
 
 
 def done(batches: Sequence[Batch]) -> float | None:
@@ -102,10 +117,12 @@ def short(value: float | None) -> str:
     """
     if value is None:
         return "-"
-    for limit, of, unit in _UNITS:
+    for limit, divisor, unit in _UNITS:
         if value >= limit:
-            return f"{value / of:.1f}{unit}"
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"  # noqa: PLR2004
+            return f"{value / divisor:.1f}{unit}"
+    if value >= 100 or value == int(value):  # noqa: PLR2004 - three digits are enough
+        return f"{value:,.0f}"
+    return f"{value:.1f}"
 
 
 def height(values: Sequence[float]) -> float:
@@ -128,10 +145,8 @@ def starting(picture: Picture, now: datetime) -> str:
     """Return the text to show for a query that has not completed a batch yet."""
     if not picture.active:
         return "ended before its first batch"
-    return (
-        "starting Spark's first batch …"
-        f" {max((now - picture.since).total_seconds(), 0):.0f} s"
-    )
+    seconds = max((now - picture.since).total_seconds(), 0)
+    return f"starting Spark's first batch … {seconds:.0f} s"
 
 
 def live(
@@ -185,18 +200,21 @@ def live(
             monitoring.live(totals, run_for=20)  # in a cell of its own
     """
     check(live, locals())
-    given: Any = shown
-    runs = is_a("StreamingQuery", given)
-    of_new = [
-        *trigger,
-        *(["mode"] if mode else []),
-        *(["name"] if name != "live" else []),
-    ]
-    limits = ("run_for", "idle", "max_batches")
-    reject_unknown(
-        "keyword of live() with a running query", of_new if runs else (), limits
-    )
-    query: StreamingQuery = given if runs else _started(given, name, mode, trigger)
+    frame_or_query: Any = shown
+    if is_a("StreamingQuery", frame_or_query):
+        for_a_frame = list(trigger)
+        if mode:
+            for_a_frame.append("mode")
+        if name != "live":
+            for_a_frame.append("name")
+        reject_unknown(
+            "keyword of live() with a running query",
+            for_a_frame,
+            ("run_for", "idle", "max_batches"),
+        )
+        query: StreamingQuery = frame_or_query
+    else:
+        query = _started(frame_or_query, name, mode, trigger)
     frame = started(query).frame
     view = table(query)
     try:
@@ -205,7 +223,9 @@ def live(
         # it came before or after the time in which `run` itself handles it
         query.stop()
         raise
-    return None if frame is None or view is None else frame.sparkSession.table(view)
+    if frame is None or view is None:
+        return None
+    return frame.sparkSession.table(view)
 
 
 def _started(
@@ -290,18 +310,19 @@ def _before(file: int, path: str | Path) -> str:
     Raises:
         InvalidInputError: the file holds something other than recordings.
     """
-    with open(file, "rb", closefd=False) as there:
-        there.seek(0)
-        begin = there.readline()
-        if not begin.endswith(b"\n") and _BEGIN.startswith(begin[: len(_BEGIN)]):
+    with open(file, "rb", closefd=False) as content:
+        content.seek(0)
+        first = content.readline()
+        is_torn = not first.endswith(b"\n")
+        if is_torn and _BEGIN.startswith(first[: len(_BEGIN)]):
             os.ftruncate(file, 0)  # its run was killed, or the disk was full
             return ""
-        if "recording" not in _read(begin.decode(errors="replace")):
+        if "recording" not in _read(first.decode(errors="replace")):
             raise InvalidInputError(
                 f"{path} holds something else than recordings; give another file"
             )
-        there.seek(-1, os.SEEK_END)
-        return "" if there.read() == b"\n" else "\n"
+        content.seek(-1, os.SEEK_END)
+        return "" if content.read() == b"\n" else "\n"
 
 
 # --- lines
@@ -309,18 +330,25 @@ def _before(file: int, path: str | Path) -> str:
 
 def first_line(queries: Iterable[StreamingQuery]) -> str:
     """Return a recording's first line: the queries' names, ids, modes and triggers."""
-    told = [
-        {
-            "name": query.name or query.id,
-            "id": query.id,
-            "mode": started(query).mode,
-            "interval": started(query).interval,
-            "ends": started(query).ends,
-        }
-        for query in queries
-    ]
+    described = []
+    for query in queries:
+        known = started(query)
+        described.append(
+            {
+                "name": query.name or query.id,
+                "id": query.id,
+                "mode": known.mode,
+                "interval": known.interval,
+                "ends": known.ends,
+            }
+        )
     return _line(
-        {"recording": _FORM, "by": "sparkstream-kit", "at": _now(), "queries": told}
+        {
+            "recording": _FORM,
+            "by": "sparkstream-kit",
+            "at": _now(),
+            "queries": described,
+        }
     )
 
 
@@ -328,11 +356,11 @@ def batch_line(
     progress: StreamingQueryProgress, files: tuple[int, int] | None = None
 ) -> str:
     """Return a batch's line: its progress as JSON, without passwords, and its files."""
-    told = json.loads(progress.json) | {"files": files}
-    for part in (*told.get("sources", []), told.get("sink", {})):
+    batch = json.loads(progress.json) | {"files": files}
+    for part in (*batch.get("sources", []), batch.get("sink", {})):
         if "description" in part:
             part["description"] = without_secrets(part["description"])
-    return _line(told)
+    return _line(batch)
 
 
 def end_line() -> str:
@@ -340,8 +368,8 @@ def end_line() -> str:
     return _line({"end": _now()})
 
 
-def _line(told: dict[str, Any]) -> str:
-    return json.dumps(told, separators=(",", ":")) + "\n"
+def _line(values: dict[str, Any]) -> str:
+    return json.dumps(values, separators=(",", ":")) + "\n"
 
 
 def _now() -> str:
@@ -351,10 +379,10 @@ def _now() -> str:
 def _read(line: str) -> dict[str, Any]:
     """Return the JSON object on a line; an empty one for a torn line, which is not valid JSON."""
     try:
-        told = json.loads(line)
+        values = json.loads(line)
     except (ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return values if isinstance(values, dict) else {}
 
 
 def follow(lines: Iterable[str], board: Board) -> None:
@@ -374,35 +402,38 @@ def follow(lines: Iterable[str], board: Board) -> None:
     """
     fix = "give a file that --record of this version has written"
     for number, line in enumerate(lines, 1):
-        told = _read(line)
-        if number == 1 and told.get("recording") != _FORM:
+        values = _read(line)
+        if number == 1 and values.get("recording") != _FORM:
             raise InvalidInputError(f"line 1 does not begin a recording; {fix}")
         try:
-            if "recording" in told:
-                _expect(told, board)
-            elif "end" in told:
+            if "recording" in values:
+                _expect(values, board)
+            elif "end" in values:
                 board.end()
-            elif told:
-                files = told.get("files")
-                board.add(
-                    StreamingQueryProgress.fromJson(told),
-                    files and (files[0], files[1]),
-                )
+            elif values:
+                _replay(values, board)
         except (AttributeError, KeyError, TypeError, ValueError) as err:
             raise InvalidInputError(
                 f"line {number} is no progress that can be read; {fix}"
             ) from err
 
 
-def _expect(told: dict[str, Any], board: Board) -> None:
+def _expect(first: dict[str, Any], board: Board) -> None:
     """Clear a board, and add the queries that the first line of a recording names."""
     board.clear()
-    since = datetime.fromisoformat(told["at"])
-    for query in told["queries"]:
+    since = datetime.fromisoformat(first["at"])
+    for query in first["queries"]:
         summary = QuerySummary(query["name"], query["id"], mode=query["mode"])
-        board.expect(
-            Query(summary, query["interval"], since, ends=query.get("ends", True))
-        )
+        ends = query.get("ends", True)
+        board.expect(Query(summary, query["interval"], since, ends=ends))
+
+
+def _replay(batch: dict[str, Any], board: Board) -> None:
+    """Add the batch of a recording's line to a board."""
+    files = batch.get("files")
+    if files:
+        files = (files[0], files[1])
+    board.add(StreamingQueryProgress.fromJson(batch), files)
 
 
 SHOWN = 300  # batches that the board keeps for each query
@@ -445,11 +476,9 @@ class Batch(Record):
     @property
     def lag(self) -> float | None:
         """Seconds from the watermark to the start of the batch; None without a watermark."""
-        return (
-            None
-            if self.watermark is None
-            else (self.at - self.watermark).total_seconds()
-        )
+        if self.watermark is None:
+            return None
+        return (self.at - self.watermark).total_seconds()
 
 
 @dataclass(frozen=True)
@@ -563,14 +592,15 @@ class Board:
         """
         moment = now or datetime.now(UTC)
         with self._changed:
-            kept = [
-                replace(each, batches=each.batches.copy())
-                for each in self._queries.values()
+            copies = [
+                replace(query, batches=query.batches.copy())
+                for query in self._queries.values()
             ]
             ended = self.ended
-        looked = self.live and not ended
-        made = [query.picture(moment, not ended, looked) for query in kept]
-        return sorted(made, key=lambda each: (*LEVELS, "ok").index(each.level))
+        live = self.live and not ended
+        pictures = [query.picture(moment, not ended, live) for query in copies]
+        levels = (*LEVELS, "ok")
+        return sorted(pictures, key=lambda picture: levels.index(picture.level))
 
     def _tell(self) -> None:
         """Wake up the views that wait for a change; the caller holds the lock."""
@@ -601,42 +631,45 @@ class Query:
     def picture(self, now: datetime, active: bool, live: bool) -> Picture:
         """Return a snapshot at `now`; if `live`, with a warning after a long silence."""
         batches = tuple(self.batches)
-        silent = _silent(batches, self.since, self.interval, now) if live else None
-        if self.query is not None and silent and not is_active(self.query):
-            # This query ended with its input, while others of the run go on
-            silent = None
-        found = of_query(self.summary, batches, self.interval, self.ends)
-        said = sorted(
-            [silent, *found] if silent else found,
-            key=lambda one: LEVELS.index(one.level),
-        )
+        verdicts = of_query(self.summary, batches, self.interval, self.ends)
+        silence = None
+        if live:
+            silence = _silent(batches, self.since, self.interval, now)
+        # A query may end with its input, while others of the run go on
+        if silence is not None and not self._has_ended():
+            verdicts = [silence, *verdicts]
+        verdicts = sorted(verdicts, key=lambda verdict: LEVELS.index(verdict.level))
         return Picture(
-            self.summary.name, active, self.summary, batches, tuple(said), self.since
+            self.summary.name,
+            active,
+            self.summary,
+            batches,
+            tuple(verdicts),
+            self.since,
         )
+
+    def _has_ended(self) -> bool:
+        """Return whether Spark's query has ended; False for one of a recording."""
+        return self.query is not None and not is_active(self.query)
 
     def add(
         self, progress: StreamingQueryProgress, files: tuple[int, int] | None
     ) -> bool:
         """Add a batch, unless it was counted before, and return whether it is new."""
-        before, self.summary = self.summary, self.summary.with_batch(progress, files)
+        before = self.summary
+        self.summary = before.with_batch(progress, files)
         if self.summary is before:
             return False
-        times = progress.durationMs
-        out = progress.sink.numOutputRows
-        # Spark adds up the memory of each time that a batch's state was computed.
-        memory = [
-            each.memoryUsedBytes // times_computed(each)
-            for each in progress.stateOperators
-        ]
+        rows_out = progress.sink.numOutputRows
         self.batches.append(
             Batch(
                 **vars(record(progress, files)),
-                work=times.get("addBatch", 0) / 1000,
-                planning=sum(times.get(part, 0) for part in _PLANNING) / 1000,
-                log_writes=sum(times.get(part, 0) for part in _LOG_WRITES) / 1000,
-                looking=times.get("latestOffset", 0) / 1000,
-                rows_out=out if out >= 0 else None,
-                state_bytes=sum(memory) if memory else None,
+                work=_seconds(progress, "addBatch"),
+                planning=_seconds(progress, *_PLANNING),
+                log_writes=_seconds(progress, *_LOG_WRITES),
+                looking=_seconds(progress, "latestOffset"),
+                rows_out=rows_out if rows_out >= 0 else None,
+                state_bytes=_state_bytes(progress),
                 late=_more(before.late_rows, self.summary.late_rows),
                 bad=_more(before.bad_rows, self.summary.bad_rows),
             )
@@ -644,20 +677,43 @@ class Query:
         return True
 
 
+def _seconds(progress: StreamingQueryProgress, *phases: str) -> float:
+    """Return how long some phases of a batch took together."""
+    return sum(progress.durationMs.get(phase, 0) for phase in phases) / 1000
+
+
+def _state_bytes(progress: StreamingQueryProgress) -> int | None:
+    """Return the memory of a batch's state; None without state."""
+    if not progress.stateOperators:
+        return None
+    # Spark adds up the memory of each time that a batch's state was computed.
+    return sum(
+        operator.memoryUsedBytes // times_computed(operator)
+        for operator in progress.stateOperators
+    )
+
+
 def _more(before: int | None, now: int | None) -> int | None:
     """Return by how much a total has grown; None if it is not counted."""
-    return None if now is None else now - (before or 0)
+    if now is None:
+        return None
+    return now - (before or 0)
 
 
 def _silent(
     batches: tuple[Batch, ...], since: datetime, interval: float | None, now: datetime
 ) -> Verdict | None:
     """Return a warning if a running query has had no batch for long, else None."""
-    last = batches[-1] if batches else None
-    quiet = (now - (last.at if last else since)).total_seconds() - (
-        last.seconds if last else 0
-    )
-    if quiet <= _SILENT + 2 * max(interval or 0, last.seconds if last else _FIRST):
+    if batches:
+        last = batches[-1]
+        silence = (now - last.at).total_seconds() - last.seconds
+        usual = last.seconds
+    else:
+        silence = (now - since).total_seconds()
+        usual = _FIRST
+    if silence <= _SILENT + 2 * max(interval or 0, usual):
         return None
-    said = f"no batch for {quiet:,.0f} s: no new rows have come, or a batch takes long"
-    return Verdict("warn", said, "silence")
+    text = (
+        f"no batch for {silence:,.0f} s: no new rows have come, or a batch takes long"
+    )
+    return Verdict("warn", text, "silence")

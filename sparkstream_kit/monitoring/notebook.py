@@ -67,31 +67,36 @@ def _bundle(board: Board, results: Results, *, last: bool = False) -> dict[str, 
     now = datetime.now(UTC)
     for picture in board.pictures():
         result = results.of(picture.name, picture.summary.batches, last=last)
-        text.append("\n".join([*_table_text(result), *terminal.lines(picture, now)]))
+        text.append(_query_text(picture, result, now))
         html.append(_query_html(picture, result, now))
     return {"text/plain": "\n\n".join(text), "text/html": "<hr>".join(html)}
 
 
+def _query_text(picture: Picture, result: Result | None, now: datetime) -> str:
+    """Return the plain text of one query: its result, its numbers and its verdicts."""
+    lines = terminal.lines(picture, now)
+    if result is not None:
+        lines.insert(0, _table_text(result))
+    return "\n".join(lines)
+
+
 def _query_html(picture: Picture, result: Result | None, now: datetime) -> str:
     """Return the HTML of one query: its result, its numbers and its verdicts."""
-    parts = [_table_html(result)] if result is not None else []
-    head = (
-        f'<b style="color:{_COLOURS[picture.level]}">{display.text(picture.name)}</b>'
-    )
+    parts = []
+    if result is not None:
+        parts.append(_table_html(result))
+    colour = _COLOURS[picture.level]
+    name = f'<b style="color:{colour}">{display.text(picture.name)}</b>'
     if picture.batches:
+        batch = picture.batches[-1].batch
         state = "" if picture.active else " · ended"
-        parts.append(
-            f'<div style="margin-top:8px">{head} · batch'
-            f" {picture.batches[-1].batch}{state}</div>"
-        )
+        parts.append(f'<div style="margin-top:8px">{name} · batch {batch}{state}</div>')
         parts.append(_progress(picture))
     else:
-        parts.append(f"<div>{head} · {display.text(starting(picture, now))}</div>")
-    parts += [
-        f'<div><span style="color:{_COLOURS[each.level]}">●</span>'
-        f" {display.text(str(each))}</div>"
-        for each in picture.verdicts
-    ]
+        parts.append(f"<div>{name} · {display.text(starting(picture, now))}</div>")
+    for verdict in picture.verdicts:
+        dot = f'<span style="color:{_COLOURS[verdict.level]}">●</span>'
+        parts.append(f"<div>{dot} {display.text(str(verdict))}</div>")
     return f'<div style="line-height:1.5">{"".join(parts)}</div>'
 
 
@@ -99,36 +104,34 @@ def _progress(picture: Picture) -> str:
     """Return a query's numbers as HTML, with small charts of rows, times and state."""
     batches = picture.batches[-_CHARTED:]
     last = batches[-1]
-    summary = picture.summary
-    rows = [each.rows for each in batches]
-    times = [each.seconds for each in batches]
+    rows_chart = _chart([batch.rows for batch in batches], display.BLUE)
+    times_chart = _chart([batch.seconds for batch in batches], display.VIOLET)
+    state_chart = _chart([batch.state_rows or 0 for batch in batches], display.GREEN)
     cells = [
-        ("rows/s in", short(arriving(batches)), _chart(rows, display.BLUE)),
-        ("rows/s done", short(done(batches)), ""),
-        ("batch", f"{last.seconds:.2f} s", _chart(times, display.VIOLET)),
-        ("rows so far", f"{summary.input_rows:,}", ""),
+        _number("rows/s in", short(arriving(batches)), rows_chart),
+        _number("rows/s done", short(done(batches))),
+        _number("batch", f"{last.seconds:.2f} s", times_chart),
+        _number("rows so far", f"{picture.summary.input_rows:,}"),
     ]
     if last.has_watermark:
-        mark = (
-            "none yet"
-            if last.watermark is None
-            else f"{last.watermark:%Y-%m-%d %H:%M:%S}"
-        )
-        cells.append(("watermark (UTC)", mark, ""))
-    states = [each.state_rows or 0 for each in batches]
+        mark = "none yet"
+        if last.watermark is not None:
+            mark = f"{last.watermark:%Y-%m-%d %H:%M:%S}"
+        cells.append(_number("watermark (UTC)", mark))
     for _, words, value in terminal.COLUMNS:
-        if (count := value(picture)) is not None:
-            chart = _chart(states, display.GREEN) if words == "rows in state" else ""
-            cells.append((words, f"{count:,}", chart))
+        number = value(picture)
+        if number is not None:
+            chart = state_chart if words == "rows in state" else ""
+            cells.append(_number(words, f"{number:,}", chart))
     return (
         '<div style="display:flex;flex-wrap:wrap;gap:4px 24px">'
-        + "".join(map(_number, cells))
+        + "".join(cells)
         + "</div>"
     )
 
 
-def _number(cell: tuple[str, str, str]) -> str:
-    words, value, chart = cell
+def _number(words: str, value: str, chart: str = "") -> str:
+    """Return a number as HTML, beneath what it is, with a chart beneath it."""
     return (
         "<div><small"
         f' style="opacity:.7">{words}</small><br><b>{value}</b><br>{chart}</div>'
@@ -136,7 +139,10 @@ def _number(cell: tuple[str, str, str]) -> str:
 
 
 def _chart(values: Sequence[float], colour: str) -> str:
-    return display.line(values, height(values), colour) if len(values) > 1 else ""
+    """Return a line chart; an empty text for a single value."""
+    if len(values) < 2:  # noqa: PLR2004 - a line from one to the next
+        return ""
+    return display.line(values, height(values), colour)
 
 
 # --- results
@@ -147,9 +153,9 @@ def _cut(result: Result) -> tuple[Sequence[Sequence[str | None]], str]:
     if len(result.rows) <= _ROWS:
         return result.rows, ""
     # New rows of `sinks.memory` come last in its table
-    newest = result.place.startswith("table ")
-    rows = result.rows[-_ROWS:] if newest else result.rows[:_ROWS]
-    return rows, f"the {'last' if newest else 'first'} {_ROWS} rows of {result.place}"
+    if result.place.startswith("table "):
+        return result.rows[-_ROWS:], f"the last {_ROWS} rows of {result.place}"
+    return result.rows[:_ROWS], f"the first {_ROWS} rows of {result.place}"
 
 
 def _table_html(result: Result) -> str:
@@ -157,16 +163,16 @@ def _table_html(result: Result) -> str:
         return (
             f"<div>{display.text(result.place)}: {display.text(result.problem)}</div>"
         )
-    rows, said = _cut(result)
-    beneath = f'<small style="opacity:.7">{display.text(said)}</small>' if said else ""
-    return display.html_table(result.columns, result.numeric, rows) + beneath
+    rows, note = _cut(result)
+    table = display.html_table(result.columns, result.numeric, rows)
+    if not note:
+        return table
+    return f'{table}<small style="opacity:.7">{display.text(note)}</small>'
 
 
-def _table_text(result: Result | None) -> list[str]:
-    if result is None:
-        return []
+def _table_text(result: Result) -> str:
     if result.problem is not None:
-        return [f"{result.place}: {result.problem}"]
-    rows, said = _cut(result)
-    right = {place for place, number in enumerate(result.numeric) if number}
-    return [display.table(result.columns, rows, right=right) + said]
+        return f"{result.place}: {result.problem}"
+    rows, note = _cut(result)
+    right = {place for place, is_number in enumerate(result.numeric) if is_number}
+    return display.table(result.columns, rows, right=right) + note

@@ -37,7 +37,7 @@ from sparkstream_kit.errors import (
 from sparkstream_kit.monitoring.pictures import Results, Sent, moments, places, status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from prometheus_client import Metric
     from pyspark.sql.streaming.query import StreamingQuery
@@ -92,11 +92,16 @@ def exported(board: Board, address: str) -> Iterator[None]:
     """
     need("run(…, metrics=…)", "metrics", "prometheus_client")
     from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client.registry import Collector
+
+    class OfARun(Collector):
+        """What the library asks for metrics."""
+
+        def collect(self) -> Iterator[Metric]:
+            return metrics(board.pictures())
 
     registry = CollectorRegistry()  # the global one has the metrics of the process, too
-    registry.register(
-        type("OfARun", (), {"collect": lambda _: metrics(board.pictures())})()
-    )
+    registry.register(OfARun())
     host, _, port = address.rpartition(":")
     try:
         server, _ = start_http_server(int(port), host.strip("[]"), registry)
@@ -119,60 +124,61 @@ def metrics(pictures: Sequence[Picture]) -> Iterator[Metric]:
     """Yield the metrics of the queries that are given."""
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+    by_name = {each.name: each for each in pictures}
     for name, (attribute, says) in _TOTALS.items():
-        values = {each.name: getattr(each.summary, attribute) for each in pictures}
-        yield _family(CounterMetricFamily, name, says, values)
+        counter = _family(CounterMetricFamily, name, says)
+        for query, picture in by_name.items():
+            _add(counter, [query], getattr(picture.summary, attribute))
+        yield counter
+
     last = {each.name: each.batches[-1] for each in pictures if each.batches}
     for name, (attribute, says) in _LAST.items():
-        values = {query: getattr(batch, attribute) for query, batch in last.items()}
-        yield _family(GaugeMetricFamily, name, says, values)
-    began = {query: batch.at.timestamp() for query, batch in last.items()}
-    yield _family(
-        GaugeMetricFamily,
-        "last_batch_begin_seconds",
-        "When it began, in Unix time.",
-        began,
+        gauge = _family(GaugeMetricFamily, name, says)
+        for query, batch in last.items():
+            _add(gauge, [query], getattr(batch, attribute))
+        yield gauge
+
+    began = _family(
+        GaugeMetricFamily, "last_batch_begin_seconds", "When it began, in Unix time."
     )
-    parts = {
-        (query, part): getattr(batch, attribute)
-        for query, batch in last.items()
-        for attribute, part in _PARTS.items()
-    }
-    yield _family(
-        GaugeMetricFamily,
-        "last_batch_part_seconds",
-        "Parts of that time.",
-        parts,
-        "part",
+    for query, batch in last.items():
+        _add(began, [query], batch.at.timestamp())
+    yield began
+
+    parts = _family(
+        GaugeMetricFamily, "last_batch_part_seconds", "Parts of that time.", "part"
     )
-    said = {
-        (each.name, level): sum(one.level == level for one in each.verdicts)
-        for each in pictures
-        for level in ("warn", "bad")
-    }
-    yield _family(
-        GaugeMetricFamily, "verdicts", "Verdicts on the last batches.", said, "level"
+    for query, batch in last.items():
+        for attribute, part in _PARTS.items():
+            _add(parts, [query, part], getattr(batch, attribute))
+    yield parts
+
+    verdicts = _family(
+        GaugeMetricFamily, "verdicts", "Verdicts on the last batches.", "level"
     )
+    for query, picture in by_name.items():
+        levels = [verdict.level for verdict in picture.verdicts]
+        for level in ("warn", "bad"):
+            _add(verdicts, [query, level], levels.count(level))
+    yield verdicts
 
 
-def _family(
-    kind: Any, name: str, says: str, values: Mapping[Any, float | None], *more: str
-) -> Metric:
-    """Return a metric with the label `query`, and with one more label if `more` names it.
+def _family(kind: Any, name: str, says: str, *more: str) -> Any:
+    """Return a metric without values, with the label `query` and the labels in `more`.
 
     Args:
         kind: the class of the metric, from prometheus-client.
         name: its name without the prefix `sparkstream_`.
         says: its help text.
-        values: the value by the name of the query, or by the pair of that name and the
-            other label's value; None for a query that does not have it.
         *more: the name of the other label, if there is one.
     """
-    made: Any = kind(f"sparkstream_{name}", says, labels=["query", *more])
-    for labels, value in values.items():
-        if value is not None:
-            made.add_metric(labels if more else [labels], value)
-    return made  # type: ignore[no-any-return]
+    return kind(f"sparkstream_{name}", says, labels=["query", *more])
+
+
+def _add(family: Any, labels: list[str], value: float | None) -> None:
+    """Add a value to a metric, unless a query does not have it."""
+    if value is not None:
+        family.add_metric(labels, value)
 
 
 LOOPBACK = "127.0.0.1"
@@ -248,13 +254,12 @@ class Page:
     def _picture(self, sent: Sent) -> str:
         """Return a browser's news as JSON; after an error its text, logged once."""
         problem = self.board.problem
-        try:
-            if not problem:
-                return sent.text(
-                    self.board.pictures(), ended=self.ended, spark=self.spark
-                )
-        except Exception as err:  # noqa: BLE001 - said, and the run goes on
-            problem = innermost_cause(err)
+        if not problem:
+            try:
+                pictures = self.board.pictures()
+                return sent.text(pictures, ended=self.ended, spark=self.spark)
+            except Exception as err:  # noqa: BLE001 - said, and the run goes on
+                problem = innermost_cause(err)
         if problem != self._problem:
             self._problem = problem
             _log.warning("the page of the run shows no queries: %s", problem)
@@ -270,10 +275,9 @@ class Server(ThreadingHTTPServer):
         self.page = page
         # Works in a zip file, too
         folder = resources.files("sparkstream_kit.monitoring") / "web"
-        self.files = {
-            path: ((folder / name).read_bytes(), kind)
-            for path, (name, kind) in _FILES.items()
-        }
+        self.files: dict[str, tuple[bytes, str]] = {}
+        for path, (name, kind) in _FILES.items():
+            self.files[path] = (folder / name).read_bytes(), kind
         super().__init__((LOOPBACK, port), _Handler)
 
     def server_bind(self) -> None:
@@ -314,8 +318,8 @@ class _Handler(BaseHTTPRequestHandler):
             if path == "/events":
                 self._stream()
             else:
-                told = status(self.server.page.board, self.server.page.ended)
-                self._answer(HTTPStatus.OK, told.encode(), "application/json")
+                body = status(self.server.page.board, self.server.page.ended)
+                self._answer(HTTPStatus.OK, body.encode(), "application/json")
 
     def do_POST(self) -> None:
         """End the run after `POST /stop` with the token."""
@@ -405,11 +409,39 @@ def served(
     Raises:
         InvalidInputError: the port is taken or not allowed.
     """
-    frames = [frame for query in queries if (frame := started(query).frame) is not None]
-    spark = web_page(frames[0].sparkSession) if frames else None
+    spark = _page_of_spark(queries)
     page = Page(board, Results(places(queries)), stop, spark)
+    with _server(port, page) as server:
+        thread = threads.in_thread("page", lambda: server.serve_forever(_LOOK))
+        address = f"http://{LOOPBACK}:{server.server_port}/#token={page.token}"
+        others = f" (Spark's own page: {spark})" if spark else ""
+        sys.stderr.write(f"page of this run: {address}{others}\n")
+        how = "the run has ended"
+        try:
+            yield
+        except BaseException as err:
+            cause = err if isinstance(err, KitError) else innermost_cause(err)
+            how = f"the run has ended by an error: {cause}"
+            raise
+        finally:
+            page.end(how)
+            server.shutdown()
+            thread.join()
+
+
+def _page_of_spark(queries: Sequence[StreamingQuery]) -> str | None:
+    """Return the URL of Spark's own web UI; None if no query tells its session."""
+    for query in queries:
+        frame = started(query).frame
+        if frame is not None:
+            return web_page(frame.sparkSession)
+    return None
+
+
+def _server(port: int, page: Page) -> Server:
+    """Open the port of a page."""
     try:
-        server = Server(port, page)
+        return Server(port, page)
     except (OSError, OverflowError) as err:
         why = (
             f"cannot open port {port} for the page of the run"
@@ -419,19 +451,3 @@ def served(
             f"{why}; give another one, or take a free one with ui=0 (of a job: --ui"
             " alone)"
         ) from err
-    with server:
-        thread = threads.in_thread("page", lambda: server.serve_forever(_LOOK))
-        address = f"http://{LOOPBACK}:{server.server_port}/#token={page.token}"
-        others = f" (Spark's own page: {spark})" if spark else ""
-        sys.stderr.write(f"page of this run: {address}{others}\n")
-        how = "the run has ended"
-        try:
-            yield
-        except BaseException as err:
-            said = err if isinstance(err, KitError) else innermost_cause(err)
-            how = f"the run has ended by an error: {said}"
-            raise
-        finally:
-            page.end(how)
-            server.shutdown()
-            thread.join()

@@ -17,6 +17,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from heapq import nlargest
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._internal import threads
@@ -117,39 +118,40 @@ class Sent:
             ended: how the run has ended; empty while it goes on.
             spark: the URL of Spark's own web UI; None if there is none.
         """
-        told = {
+        message = {
             # The browser drops its old batches on the first message of a connection,
             # because it may have reconnected to a job that was restarted meanwhile.
             "first": self._first,
             "ended": printable(ended),
             "spark": spark,
-            "queries": [self._query(each, last=bool(ended)) for each in pictures],
+            "queries": [self._query(picture, last=bool(ended)) for picture in pictures],
         }
         self._first = False
-        return as_json(told)
+        return as_json(message)
 
     def _query(self, picture: Picture, *, last: bool) -> dict[str, Any]:
-        done = picture.summary
-        seen = self._batches.get(done.query_id, -1)
-        new = [each for each in picture.batches if each.batch > seen]
+        """Return what is new about a query; `last` is for the end of the run."""
+        summary = picture.summary
+        sent = self._batches.get(summary.query_id, -1)
+        new_batches = [batch for batch in picture.batches if batch.batch > sent]
         if picture.batches:
-            self._batches[done.query_id] = picture.batches[-1].batch
+            self._batches[summary.query_id] = picture.batches[-1].batch
         query = {
             "name": printable(picture.name),
             "verdicts": [
-                [said.level, printable(said.text)] for said in picture.verdicts
+                [verdict.level, printable(verdict.text)] for verdict in picture.verdicts
             ],
-            "batches": new,
+            "batches": new_batches,
             "totals": {
-                "rows": done.input_rows,
-                "late": done.late_rows,
-                "bad": done.bad_rows,
+                "rows": summary.input_rows,
+                "late": summary.late_rows,
+                "bad": summary.bad_rows,
             },
         }
-        found = self._results.of(picture.name, done.batches, last=last)
-        if found is not None and found is not self._sent.get(picture.name):
-            self._sent[picture.name] = found
-            query["result"] = vars(found)
+        result = self._results.of(picture.name, summary.batches, last=last)
+        if result is not None and result is not self._sent.get(picture.name):
+            self._sent[picture.name] = result
+            query["result"] = vars(result)
         return query
 
 
@@ -160,20 +162,18 @@ def status(board: Board, ended: str) -> str:
         board: the board of the run.
         ended: how the run has ended; empty while it goes on.
     """
-    queries = [
-        {
-            "batch": next(reversed(one.batches), None),
-            "summary": replace(one.summary, verdicts=one.verdicts),
-        }
-        for one in board.pictures()
-    ]
-    told = {
+    queries = []
+    for picture in board.pictures():
+        last = picture.batches[-1] if picture.batches else None
+        summary = replace(picture.summary, verdicts=picture.verdicts)
+        queries.append({"batch": last, "summary": summary})
+    answer = {
         "version": JSON_VERSION,
         "ended": ended,
         "problem": board.problem,
         "queries": queries,
     }
-    return printable(as_json(told))
+    return printable(as_json(answer))
 
 
 _ROWS = 50  # rows that a result shows
@@ -216,9 +216,9 @@ class Results:
 
     def __init__(self, places: Mapping[str, tuple[SparkSession, Target]]) -> None:
         self._lock = threading.Lock()
-        self._found: dict[str, Result] = {}
+        self._results: dict[str, Result] = {}  # by query name
         # By query name: the number of batches, and the time, at the last read.
-        self._looked: dict[str, tuple[int, float]] = {}
+        self._last_read: dict[str, tuple[int, float]] = {}
         self._places = places
 
     def of(self, name: str, batches: int, *, last: bool) -> Result | None:
@@ -236,15 +236,12 @@ class Results:
         if name not in self._places:
             return None
         with self._lock:
-            after, when = self._looked.get(name, (0, -math.inf))
-            if (
-                batches
-                and batches != after
-                and (last or time.monotonic() - when >= _EVERY)
-            ):
-                self._looked[name] = batches, time.monotonic()
-                self._found[name] = _look(*self._places[name])
-            return self._found.get(name)
+            read_batches, read_at = self._last_read.get(name, (0, -math.inf))
+            is_new = batches > 0 and batches != read_batches
+            if is_new and (last or time.monotonic() - read_at >= _EVERY):
+                self._last_read[name] = batches, time.monotonic()
+                self._results[name] = _look(*self._places[name])
+            return self._results.get(name)
 
 
 def places(
@@ -260,33 +257,40 @@ def places(
     Returns:
         For each such query, the session that reads its result, and its view or table.
     """
-    found: dict[str, tuple[SparkSession, Target]] = {}
+    by_query: dict[str, tuple[SparkSession, Target]] = {}
     kinds = ("view", "memory") if memory else ("view",)
     for query in queries:
         known = started(query)
-        shown = [place for place in known.targets if place.kind in kinds]
-        if known.frame is not None and shown:
-            found[query.name or query.id] = known.frame.sparkSession, shown[0]
-    return found
+        views = [target for target in known.targets if target.kind in kinds]
+        if known.frame is not None and views:
+            by_query[query.name or query.id] = known.frame.sparkSession, views[0]
+    return by_query
 
 
 def _look(spark: SparkSession, place: Target) -> Result:
     """Read a result from its place; an error becomes the `problem` of the result."""
-    shown = printable(
-        f"{'table' if place.kind == 'memory' else place.kind} {place.name}"
-    )
+    is_table = place.kind == "memory"
+    kind = "table" if is_table else place.kind
+    label = printable(f"{kind} {place.name}")
     try:
-        columns, numeric, rows = _of_view(
-            spark, place.name, newest=place.kind == "memory"
-        )
+        columns, numeric, rows = _of_view(spark, place.name, newest=is_table)
     except Exception as err:  # noqa: BLE001 - shown in its place, and the run goes on
-        return Result(
-            shown, problem=printable(f"it cannot be read: {innermost_cause(err)}")
-        )
-    more = len(rows) > _ROWS
-    columns = list(map(printable, columns))
-    first = [tuple(value and printable(value) for value in row) for row in rows[:_ROWS]]
-    return Result(shown, columns, numeric, first, more, bars(numeric, first))
+        problem = printable(f"it cannot be read: {innermost_cause(err)}")
+        return Result(label, problem=problem)
+    first = [_printable_row(row) for row in rows[:_ROWS]]
+    return Result(
+        label,
+        list(map(printable, columns)),
+        numeric,
+        first,
+        more=len(rows) > _ROWS,
+        bars=bars(numeric, first),
+    )
+
+
+def _printable_row(row: _Row) -> _Row:
+    """Return a row with the control characters in its values escaped."""
+    return tuple(value and printable(value) for value in row)
 
 
 def _of_view(
@@ -297,12 +301,11 @@ def _of_view(
     Without `newest` no Spark job runs, because the view of `sinks.latest` holds its
     rows in the driver.
     """
-    frame = spark.table(quoted(name))
-    frame = (
-        frame.offset(max(frame.count() - _ROWS, 0))
-        if newest
-        else frame.limit(_ROWS + 1)
-    )
+    table = spark.table(quoted(name))
+    if newest:
+        frame = table.offset(max(table.count() - _ROWS, 0))
+    else:
+        frame = table.limit(_ROWS + 1)
     numeric = [_NUMERIC.fullmatch(kind) is not None for _, kind in frame.dtypes]
     return frame.columns, numeric, list(texts.cells(frame))
 
@@ -318,23 +321,29 @@ def bars(numeric: Sequence[bool], rows: Sequence[_Row]) -> list[tuple[str, str, 
         >>> bars([False, True, True], [("ink", "1", "2.5"), ("tea", "1", "5")])
         [('tea', '5', 1.0), ('ink', '2.5', 0.5)]
     """
-    value = last_number(numeric)
-    if value is None:
+    value_place = last_number(numeric)
+    if value_place is None:
         return []
-    words = [place for place, is_number in enumerate(numeric) if not is_number]
-    words = words or [place for place in range(len(numeric)) if place != value][:1]
-    known = [
-        (number, row)
-        for row in rows
-        if math.isfinite(number := float(row[value] or "nan"))
-    ]
-    largest = nlargest(_BARS, known, key=lambda each: each[0])
+    label_places = _label_places(numeric, value_place)
+    finite = []
+    for row in rows:
+        number = float(row[value_place] or "nan")
+        if math.isfinite(number):
+            finite.append((number, row))
+    largest = nlargest(_BARS, finite, key=itemgetter(0))
     most = max((number for number, _ in largest), default=0)
-    return [
-        (
-            " · ".join(row[place] or "NULL" for place in words),
-            str(row[value]),
-            max(number, 0) / most if most > 0 else 0.0,
-        )
-        for number, row in largest
-    ]
+    drawn = []
+    for number, row in largest:
+        label = " · ".join(row[place] or "NULL" for place in label_places)
+        share = max(number, 0) / most if most > 0 else 0.0
+        drawn.append((label, str(row[value_place]), share))
+    return drawn
+
+
+def _label_places(numeric: Sequence[bool], value_place: int) -> list[int]:
+    """Return the indexes of the columns that label a bar (see `bars`)."""
+    words = [place for place, is_number in enumerate(numeric) if not is_number]
+    if words:
+        return words
+    others = [place for place in range(len(numeric)) if place != value_place]
+    return others[:1]

@@ -66,12 +66,13 @@ def shown(
         queries: the queries of the run, if it is one of this process; the picture in
             place also has bars for the results in `sinks.latest`.
     """
-    to = out or sys.stderr
-    draw = partial(_write, board)
-    in_place = to.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    stream = out or sys.stderr
+    in_place = stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
     if in_place and importlib.util.find_spec("rich") is not None:
-        draw = partial(_draw, board, Results(places(queries)))
-    with drawing(partial(draw, to)):
+        draw = partial(_draw, board, Results(places(queries)), stream)
+    else:
+        draw = partial(_write, board, stream)
+    with drawing(draw):
         yield
 
 
@@ -79,39 +80,39 @@ def shown(
 
 
 def _draw(board: Board, results: Results, out: TextIO, over: threading.Event) -> None:
+    """Draw a board in place until `over` is set, with bars of the results beneath."""
     from rich.console import Console, Group
     from rich.live import Live
-    from rich.text import Text
 
     console = Console(file=out, highlight=False)
     # With redirection, rich prints the output of Python above the picture. Standard
     # output is redirected only if both streams are terminals: rich writes redirected
     # text to `out`, so a file or a pipe would lose it.
-    both = out is sys.stderr and sys.stdout.isatty()
-    how = {
-        "redirect_stderr": out is sys.stderr,
-        "redirect_stdout": both,
-        "auto_refresh": False,
-    }
-    with Live(console=console, **how) as view:  # type: ignore[arg-type]
+    on_stderr = out is sys.stderr
+    with Live(
+        console=console,
+        auto_refresh=False,
+        redirect_stderr=on_stderr,
+        redirect_stdout=on_stderr and sys.stdout.isatty(),
+    ) as view:
         for _ in moments(board, over, every=_EVERY, beat=_BEAT):
             pictures = board.pictures()
-            found = [
-                results.of(each.name, each.summary.batches, last=over.is_set())
-                for each in pictures
-            ]
-            bars = [
-                [(name, float(value)) for name, value, _ in each.bars]
-                for each in found
-                if each
-            ]
-            beneath = [
-                Text("\n" + display.bars(each), no_wrap=True) for each in bars if each
-            ]
-            view.update(
-                Group(_drawn(pictures, datetime.now(UTC), console.width), *beneath),
-                refresh=True,
-            )
+            table = _drawn(pictures, datetime.now(UTC), console.width)
+            beneath = []
+            for picture in pictures:
+                beneath += _bars(picture, results, last=over.is_set())
+            view.update(Group(table, *beneath), refresh=True)
+
+
+def _bars(picture: Picture, results: Results, *, last: bool) -> list[Any]:
+    """Return the bars of a query's result as a list of one; empty if it has none."""
+    from rich.text import Text
+
+    result = results.of(picture.name, picture.summary.batches, last=last)
+    if result is None or not result.bars:
+        return []
+    values = [(label, float(value)) for label, value, _ in result.bars]
+    return [Text("\n" + display.bars(values), no_wrap=True)]
 
 
 def _drawn(pictures: Sequence[Picture], now: datetime, width: int) -> Any:
@@ -119,43 +120,51 @@ def _drawn(pictures: Sequence[Picture], now: datetime, width: int) -> Any:
     from rich.console import Group
     from rich.table import Table
 
-    sparks = min(24, 8 + (width - _WIDE) // 4) if width >= _WIDE else 0
-    through = [each for each in pictures if each.batches]
-    kept = [
-        column
-        for column in COLUMNS
-        if any(column[2](each) is not None for each in through)
-    ]
+    sparks = 0
+    if width >= _WIDE:
+        sparks = min(24, 8 + (width - _WIDE) // 4)
+    more = [(head, value) for head, _, value in COLUMNS if _any_has(pictures, value)]
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("query", no_wrap=True, max_width=max(16, width // 5))
-    charts = ["rows", "time"] if sparks else []
-    heads = ["batch", "rows/s in", "rows/s done", *charts[:1], "batch ms", *charts[1:]]
-    for head in (*heads, *(column[0] for column in kept)):
-        table.add_column(head, justify="left" if head in charts else "right")
-    for each in pictures:
-        more = [short(value(each)) if each.batches else "-" for _, _, value in kept]
-        table.add_row(*_row(each, sparks), *more)
+    for head in ("batch", "rows/s in", "rows/s done"):
+        table.add_column(head, justify="right")
+    if sparks:
+        table.add_column("rows", justify="left")
+    table.add_column("batch ms", justify="right")
+    if sparks:
+        table.add_column("time", justify="left")
+    for head, _ in more:
+        table.add_column(head, justify="right")
+    for picture in pictures:
+        cells = _row(picture, sparks)
+        for _, value in more:
+            cells.append(short(value(picture)) if picture.batches else "-")
+        table.add_row(*cells)
     return Group(table, *_beneath(pictures, now))
+
+
+def _any_has(pictures: Sequence[Picture], value: _Value) -> bool:
+    """Return whether one of the queries that have run a batch has a number."""
+    return any(value(picture) is not None for picture in pictures if picture.batches)
 
 
 def _row(picture: Picture, sparks: int) -> list[Any]:
     """Return the cells of a query, with sparklines of `sparks` characters; 0 for none."""
     from rich.text import Text
 
-    def chart(values: Sequence[float], style: str) -> list[Any]:
-        return [Text(_sparkline(values, sparks), style)] if sparks else []
-
+    name = Text(printable(picture.name), _STYLES[picture.level], overflow="ellipsis")
     batches = picture.batches
-    last = batches[-1] if batches else None
-    return [
-        Text(printable(picture.name), _STYLES[picture.level], overflow="ellipsis"),
-        f"{last.batch:,}" if last else "-",
-        short(arriving(batches)),
-        short(done(batches)),
-        *chart([batch.rows for batch in batches], "blue"),
-        f"{last.seconds * 1000:,.0f}" if last else "-",
-        *chart([batch.seconds for batch in batches], "magenta"),
-    ]
+    batch_id = "-"
+    milliseconds = "-"
+    if batches:
+        batch_id = f"{batches[-1].batch:,}"
+        milliseconds = f"{batches[-1].seconds * 1000:,.0f}"
+    cells = [name, batch_id, short(arriving(batches)), short(done(batches))]
+    if not sparks:
+        return [*cells, milliseconds]
+    rows = _sparkline([batch.rows for batch in batches], sparks)
+    times = _sparkline([batch.seconds for batch in batches], sparks)
+    return [*cells, Text(rows, "blue"), milliseconds, Text(times, "magenta")]
 
 
 def _beneath(pictures: Sequence[Picture], now: datetime) -> list[Any]:
@@ -167,15 +176,23 @@ def _beneath(pictures: Sequence[Picture], now: datetime) -> list[Any]:
     from rich.text import Text
 
     rows = Table.grid(padding=(0, 1, 0, 0))
-    for each in pictures:
-        if not each.batches:
-            rows.add_row(
-                Text("○", "dim"), Text(printable(f"{each.name}: {starting(each, now)}"))
-            )
-    said = [(each.name, verdict) for each in pictures for verdict in each.verdicts]
-    for name, verdict in sorted(said, key=lambda pair: pair[1].level != "bad"):
-        words = Text.assemble((f"{printable(name)}: ", "bold"), printable(str(verdict)))
-        rows.add_row(Text("●", _STYLES[verdict.level]), words)
+    for picture in pictures:
+        if not picture.batches:
+            words = printable(f"{picture.name}: {starting(picture, now)}")
+            rows.add_row(Text("○", "dim"), Text(words))
+    bad = []
+    others = []
+    for picture in pictures:
+        name = (f"{printable(picture.name)}: ", "bold")
+        for verdict in picture.verdicts:
+            dot = Text("●", _STYLES[verdict.level])
+            line = Text.assemble(name, printable(str(verdict)))
+            if verdict.level == "bad":
+                bad.append((dot, line))
+            else:
+                others.append((dot, line))
+    for dot, line in (*bad, *others):
+        rows.add_row(dot, line)
     return [rows] if rows.row_count else []
 
 
@@ -183,7 +200,8 @@ def _sparkline(values: Sequence[float], width: int) -> str:
     """Return the last `width` values as a line of block characters of eight heights."""
     shown = values[-width:]
     top = height(shown) or 1
-    return "".join(_BLOCKS[min(int(value / top * 7.99), 7)] for value in shown)
+    heights = [min(int(value / top * 7.99), 7) for value in shown]
+    return "".join(_BLOCKS[number] for number in heights)
 
 
 # --- lines
@@ -192,37 +210,48 @@ def _sparkline(values: Sequence[float], width: int) -> str:
 def _write(board: Board, out: TextIO, over: threading.Event) -> None:
     """Write lines of changed queries, at most every 5 seconds and once at the end."""
     # By query id: the state last written, and when
-    said: dict[str, tuple[object, float]] = {}
+    written: dict[str, tuple[object, float]] = {}
     for _ in moments(board, over, every=_EVERY, beat=_BEAT):
         now = time.monotonic()
-        for each in board.pictures():
-            what, when = said.get(each.summary.query_id, (None, -_LINES_EVERY))
-            # Compare verdicts without their numbers, so that a verdict whose number
-            # grows is not repeated.
-            kinds = [verdict.kind for verdict in each.verdicts]
-            changed = (each.summary.batches, kinds, bool(each.batches) or each.active)
-            if changed != what and (over.is_set() or now - when >= _LINES_EVERY):
-                said[each.summary.query_id] = changed, now
-                out.writelines(f"{line}\n" for line in lines(each, datetime.now(UTC)))
+        for picture in board.pictures():
+            query_id = picture.summary.query_id
+            former, when = written.get(query_id, (None, -_LINES_EVERY))
+            state = _state(picture)
+            if state == former:
+                continue
+            if over.is_set() or now - when >= _LINES_EVERY:
+                written[query_id] = state, now
+                new_lines = lines(picture, datetime.now(UTC))
+                out.writelines(f"{line}\n" for line in new_lines)
                 out.flush()
+
+
+def _state(picture: Picture) -> object:
+    """Return what must change before a query gets new lines."""
+    # The kinds of verdicts, without their numbers: so a verdict whose number grows is
+    # not repeated.
+    kinds = [verdict.kind for verdict in picture.verdicts]
+    begun_or_active = bool(picture.batches) or picture.active
+    return picture.summary.batches, kinds, begun_or_active
 
 
 def lines(picture: Picture, now: datetime) -> list[str]:
     """Return a query's lines for a log: one with its numbers, then one per verdict."""
-    if picture.batches:
-        last = picture.batches[-1]
-        known = [(words, value(picture)) for _, words, value in COLUMNS]
-        told = [
-            f"batch {last.batch:,} in {last.seconds:.1f} s",
-            f"{short(arriving(picture.batches))} rows/s in",
-            f"{short(done(picture.batches))} rows/s done",
-            *(
-                f"{words}: {short(value)}"
-                for words, value in known
-                if value is not None
-            ),
-        ]
-    else:
-        told = [starting(picture, now)]
-    said = [", ".join(told), *(f"verdict: {verdict}" for verdict in picture.verdicts)]
-    return [printable(f"{picture.name}: {each}") for each in said]
+    texts = [_numbers(picture) if picture.batches else starting(picture, now)]
+    texts += [f"verdict: {verdict}" for verdict in picture.verdicts]
+    return [printable(f"{picture.name}: {text}") for text in texts]
+
+
+def _numbers(picture: Picture) -> str:
+    """Return the numbers of a query that has run a batch, as a part of a line."""
+    last = picture.batches[-1]
+    numbers = [
+        f"batch {last.batch:,} in {last.seconds:.1f} s",
+        f"{short(arriving(picture.batches))} rows/s in",
+        f"{short(done(picture.batches))} rows/s done",
+    ]
+    for _, words, value in COLUMNS:
+        number = value(picture)
+        if number is not None:
+            numbers.append(f"{words}: {short(number)}")
+    return ", ".join(numbers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cached_property, reduce
 from operator import and_
 from struct import Struct
@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import timedelta
 
-    from pyspark.sql import Row
+    from pyspark.sql import Column, Row
 
     from sparkstream_kit.state.rules import Alert, Rule
+
+    _Entry = tuple[int, int, int]  # see _ENTRY
 
 
 _ADDED = schema_of(rule=T.StringType(), score=T.DoubleType(), reason=T.StringType())
@@ -95,30 +97,30 @@ def alert_when(
     check(alert_when, locals())
     call = "alert_when()"
     rules = _rules(call, rule)
-    keys = values.places_of_keys(call, frame, key)
-    time_and_value = (
+    places = [
+        *values.places_of_keys(call, frame, key),
         values.place_of_time(call, frame, time),
         values.place_of(call, frame, value),
-    )
-    fields = [frame.schema[at] for at in (*keys, *time_and_value)]
-    refuse_twice(f"{call}: column", [field.name for field in fields])
-    refuse_taken([field.name for field in fields], _ADDED.names, call)
+    ]
+    fields = [frame.schema[place] for place in places]
+    names = [field.name for field in fields]
+    refuse_twice(f"{call}: column", names)
+    refuse_taken(names, _ADDED.names, call)
     for each in rules:
         _check_value(call, fields[-1], each)
 
-    at = len(keys)
-    rows = values.packed(frame.select(*(column(field.name) for field in fields)), at)
-    *known, looked_at = rows.schema
+    at = len(fields) - 2  # the index of the time, behind the keys
+    rows = values.packed(frame.select(*map(column, names)), at)
+    *keys_and_time, checked = rows.schema
     # Nullable, even if the input's column is not: an alert without a row, of a silence,
     # has no value.
-    looked_at = T.StructField(looked_at.name, looked_at.dataType)
-    output = T.StructType([*known, looked_at, *_ADDED])
+    nullable = T.StructField(checked.name, checked.dataType)
+    output = T.StructType([*keys_and_time, nullable, *_ADDED])
     streaming = frame.isStreaming
     processor = InOrder(_Rules(rules, at), at, output.names, streaming=streaming)
-    found = values.processed(
-        call, rows.groupBy(*rows.columns[:at]), processor, output, streaming=streaming
-    )
-    return found.select(*values.unpacked(rows.columns, fields), *_ADDED.names)
+    groups = rows.groupBy(*rows.columns[:at])
+    alerts = values.processed(call, groups, processor, output, streaming=streaming)
+    return alerts.select(*values.unpacked(rows.columns, fields), *_ADDED.names)
 
 
 def _by_value(rules: Sequence[Any]) -> bytes:
@@ -127,20 +129,15 @@ def _by_value(rules: Sequence[Any]) -> bytes:
     A worker can import the kit, but not always the script or the notebook that defines
     the classes.
     """
-    names = {type(each).__module__ for each in rules} | {
-        each.state.__module__ for each in rules
-    }
-    ours = __name__.partition(".")[0]
-    modules = [
-        sys.modules[name]
-        for name in names
-        if name.partition(".")[0] != ours and name in sys.modules
-    ]
-    # Which pickles the classes of a script (`__main__`) by value anyway
+    names = {type(rule).__module__ for rule in rules}
+    names |= {rule.state.__module__ for rule in rules}
+    kit = __name__.partition(".")[0]
+    theirs = [name for name in names if name.partition(".")[0] != kit]
+    modules = [sys.modules[name] for name in theirs if name in sys.modules]
+    # cloudpickle pickles the classes of a script (`__main__`) by value anyway
+    imported = [module for module in modules if module.__name__ != "__main__"]
     pickler: Any = cloudpickle
-    with modules_by_value(
-        module for module in modules if module.__name__ != "__main__"
-    ):
+    with modules_by_value(imported):
         return bytes(pickler.dumps(rules))
 
 
@@ -164,15 +161,16 @@ class _Rules(Handler):
         return pickle.loads(self._rules)  # type: ignore[no-any-return]  # noqa: S301 - our own
 
     def load(self, kept: list[tuple[Any, ...] | None]) -> list[Any]:
-        known = zip(self.rules, self._kinds, kept, strict=True)
+        stored = zip(self.rules, self._kinds, kept, strict=True)
         return [
-            values.read(rule.state, kinds.names, each) for rule, kinds, each in known
+            values.read(rule.state, columns.names, state)
+            for rule, columns, state in stored
         ]
 
     def save(self, known: list[Any]) -> list[tuple[Any, ...]]:
         return [
-            values.to_keep(each, kinds)
-            for each, kinds in zip(known, self._kinds, strict=True)
+            values.to_keep(state, columns)
+            for state, columns in zip(known, self._kinds, strict=True)
         ]
 
     def see(
@@ -181,13 +179,10 @@ class _Rules(Handler):
         time = row[self._at]
         value = row[self._at + 1]
         for number, rule in enumerate(self.rules):
-            of = getattr(rule, "of", None)
-            looked = value if of is None or value is None else value[of]
-            if not is_usable(looked):
-                looked = None
-            if looked is None and not hasattr(rule, "due"):
+            checked = _value_for(rule, value)
+            if checked is None and not hasattr(rule, "due"):
                 continue
-            known[number], alert = rule.step(known[number], time / _SECOND, looked)
+            known[number], alert = rule.step(known[number], time / _SECOND, checked)
             if alert is not None:
                 yield self._told(rule, key, time, value, alert)
 
@@ -198,23 +193,35 @@ class _Rules(Handler):
         self, known: list[Any], key: tuple[Any, ...]
     ) -> Iterator[tuple[Any, ...]]:
         time, number = min(self._dues(known))
-        known[number], alert = self.rules[number].expire(known[number])
-        yield self._told(self.rules[number], key, time, None, alert)
+        rule = self.rules[number]
+        known[number], alert = rule.expire(known[number])
+        yield self._told(rule, key, time, None, alert)
 
     def _dues(self, known: list[Any]) -> list[tuple[int, int]]:
         """Return when to call each rule that waits (microseconds), and its index."""
-        asked = [
-            (n, rule.due(known[n]))
-            for n, rule in enumerate(self.rules)
-            if hasattr(rule, "due")
-        ]
-        return [(round(time * _SECOND), n) for n, time in asked if time is not None]
+        dues = []
+        for number, rule in enumerate(self.rules):
+            if not hasattr(rule, "due"):
+                continue
+            seconds = rule.due(known[number])
+            if seconds is not None:
+                dues.append((round(seconds * _SECOND), number))
+        return dues
 
     def _told(
         self, rule: Any, key: tuple[Any, ...], time: int, value: Any, alert: Alert
     ) -> tuple[Any, ...]:
+        """Return an alert as a row of the result."""
         score, reason = alert
         return (*key, time, value, type(rule).__name__, float(score), str(reason))
+
+
+def _value_for(rule: Any, value: Any) -> Any:
+    """Return what a rule checks, a value or one of its fields; None if it cannot use it."""
+    field = getattr(rule, "of", None)
+    if field is not None and value is not None:
+        value = value[field]
+    return value if is_usable(value) else None
 
 
 def _check_value(call: str, field: T.StructField, rule: Any) -> None:
@@ -227,9 +234,8 @@ def _check_value(call: str, field: T.StructField, rule: Any) -> None:
             )
         reject_unknown(f"field of {field.name}", [of], field.dataType.names)
         field = field.dataType[of]
-    if isinstance(rule, Ewma | Jump | ZScore) and not isinstance(
-        field.dataType, T.NumericType
-    ):
+    computes = isinstance(rule, Ewma | Jump | ZScore)
+    if computes and not isinstance(field.dataType, T.NumericType):
         raise InvalidInputError(
             f"{call}: column {field.name} is {field.dataType.simpleString()}, not a"
             " number; cast it first"
@@ -237,26 +243,38 @@ def _check_value(call: str, field: T.StructField, rule: Any) -> None:
 
 
 def _names(rules: Sequence[Rule]) -> list[str]:
-    """Name the rules' states: by class, with a number from a class's second rule on."""
-    names = [type(rule).__name__ for rule in rules]
-    numbers = [names[: at + 1].count(name) for at, name in enumerate(names)]
-    return [
-        f"{name}{number if number > 1 else ''}"
-        for name, number in zip(names, numbers, strict=True)
-    ]
+    """Name the rules' states: by class, with a number from a class's second rule on.
+
+    Examples:
+        >>> _names([Ewma(), Jump(by=1), Jump(by=9), Jump(by=99)])
+        ['Ewma', 'Jump', 'Jump2', 'Jump3']
+    """
+    names = []
+    numbers = Counter[str]()
+    for rule in rules:
+        name = type(rule).__name__
+        numbers[name] += 1
+        names.append(name if numbers[name] == 1 else f"{name}{numbers[name]}")
+    return names
+
+
+def _is_rule(rule: Any) -> bool:
+    """Return whether an object has what `sparkstream_kit.state.rules` says of a rule."""
+    if isinstance(rule, type) or not callable(getattr(rule, "step", None)):
+        return False
+    has_both_or_none = hasattr(rule, "due") == hasattr(rule, "expire")
+    return has_both_or_none and hasattr(rule, "state")
 
 
 def _rules(call: str, given: Any) -> list[Rule]:
+    """Return the argument `rule` as a list, and refuse what is no rule."""
     rules = list(given) if isinstance(given, list | tuple) else [given]
     if not rules:
         raise InvalidInputError(
             f"{call} needs at least one rule, such as state.ZScore()"
         )
     for rule in rules:
-        has_step = callable(getattr(rule, "step", None)) and hasattr(
-            rule, "due"
-        ) == hasattr(rule, "expire")
-        if isinstance(rule, type) or not (has_step and hasattr(rule, "state")):
+        if not _is_rule(rule):
             raise InvalidInputError(
                 f"{call}: rule is {said(rule)}; give state.Ewma(), state.ZScore(),"
                 " state.Jump(by=…), state.Silent(after) or an object with `state` and"
@@ -308,40 +326,45 @@ def once(
     call = "once()"
     span = positive("within", within)
     at = values.place_of_time(call, frame, time)
-    keys = values.places_of_keys(call, frame, ids)
-    for place in keys:
-        field = frame.schema[place]
-        if holds(field.dataType, T.MapType, T.VariantType):
-            what = (
-                f"column {field.name} is {field.dataType.simpleString()}, of which"
-                " Spark makes no hash"
-            )
-            raise InvalidInputError(
-                f"{call}: {what}; give a column of its own: F.to_json('{field.name}')"
-            )
-    rows = values.packed(frame)
-    # Spark's hash leaves nulls out, and knows nothing of where an array or a struct
-    # ends.
-    nested = [
-        place
-        for place in keys
-        if isinstance(frame.schema[place].dataType, T.ArrayType | T.StructType)
-    ]
-    parts = [
-        F.to_json(f"c{place}", JSON) if place in nested else F.col(f"c{place}")
-        for place in keys
-    ]
-    known = reduce(and_, (part.isNotNull() for part in parts))
-    rows = rows.withColumns(
-        {"h0": F.when(known, F.xxhash64(*parts)), "h1": F.xxhash64(F.lit(0), *parts)}
-    )
-    rows = rows.withColumn("group", F.pmod("h0", F.lit(_GROUPS)))
+    places = values.places_of_keys(call, frame, ids)
+    for place in places:
+        _check_id(call, frame.schema[place])
+    parts = [_id_part(frame, place) for place in places]
+    # Null if one of the ids is null
+    has_id = reduce(and_, (part.isNotNull() for part in parts))
+    hashes = {
+        "h0": F.when(has_id, F.xxhash64(*parts)),
+        "h1": F.xxhash64(F.lit(0), *parts),
+    }
+    packed = values.packed(frame)
+    rows = packed.withColumns(hashes).withColumn("group", F.pmod("h0", F.lit(_GROUPS)))
+    streaming = frame.isStreaming
+    processor = _Once(at, span, timers=streaming)
     groups = rows.groupBy("group")
-    processor = _Once(at, span, timers=frame.isStreaming)
-    kept = values.processed(
-        call, groups, processor, rows.schema, streaming=frame.isStreaming
-    )
-    return kept.select(*values.unpacked(rows.columns[:-3], frame.schema))
+    kept = values.processed(call, groups, processor, rows.schema, streaming=streaming)
+    return kept.select(*values.unpacked(packed.columns, frame.schema))
+
+
+def _check_id(call: str, field: T.StructField) -> None:
+    """Refuse an id of a type that has no hash in Spark."""
+    if holds(field.dataType, T.MapType, T.VariantType):
+        what = (
+            f"column {field.name} is {field.dataType.simpleString()}, of which"
+            " Spark makes no hash"
+        )
+        raise InvalidInputError(
+            f"{call}: {what}; give a column of its own: F.to_json('{field.name}')"
+        )
+
+
+def _id_part(frame: DataFrame, place: int) -> Column:
+    """Return an id's column of the packed rows, as one whose hash tells all its values apart."""
+    name = f"c{place}"
+    if isinstance(frame.schema[place].dataType, T.ArrayType | T.StructType):
+        # Spark's hash leaves nulls out, and knows nothing of where an array or a struct
+        # ends.
+        return F.to_json(name, JSON)
+    return F.col(name)
 
 
 # Of ids: if each id had one, a row would take Python some ten times as long
@@ -349,7 +372,8 @@ _GROUPS = 256
 # Of the state of a group: new entries are appended, and all are written anew once in 16
 # batches
 _PARTS = 16
-_ENTRY = Struct("<3q")  # two hashes of an id, and the time of the row that passed
+# A row that passed: two hashes of its id, and its time
+_ENTRY = Struct("<3q")
 
 
 class _Once(base.StatefulProcessor):
@@ -380,32 +404,32 @@ class _Once(base.StatefulProcessor):
             return
         ordered = in_order(rows, self._at)
         parts = list(self._kept.get())
-        passed = self._passed(timerValues)
-        asked = {row[-3] for row in ordered}
-        times = defaultdict[tuple[int, int], list[int]](list)
-        for first, second, time in _entries(parts, passed):
-            if first in asked:
-                times[first, second].append(time)
+        forgotten = self._forgotten_until(timerValues)
+        known = _times_by_id(parts, forgotten, {row[-3] for row in ordered})
         new = []
         for row in ordered:
             time = row[self._at]
-            seen = times[row[-3], row[-2]]
             if time is None:
                 yield row
-            elif all(abs(time - other) > self._span for other in seen):
-                seen.append(time)
-                new += [(row[-3], row[-2], time)] if time > passed else []
-                yield row
+                continue
+            first = row[-3]
+            second = row[-2]
+            times = known[first, second]
+            if any(abs(time - other) <= self._span for other in times):
+                continue  # a duplicate
+            times.append(time)
+            if time > forgotten:
+                new.append((first, second, time))
+            yield row
         if not new:
             return
         if len(parts) < _PARTS:
             self._kept.appendValue(_packed(new))
         else:
-            self._kept.put([_packed([*_entries(parts, passed), *new])])
+            self._kept.put([_packed([*_entries(parts, forgotten), *new])])
         if self._timers and not parts:
-            self._handle.registerTimer(
-                timer_at(min(time for *_, time in new) + self._span)
-            )
+            oldest = min(time for _, _, time in new)
+            self._handle.registerTimer(timer_at(oldest + self._span))
 
     def handleExpiredTimer(
         self,
@@ -413,34 +437,49 @@ class _Once(base.StatefulProcessor):
         timerValues: base.TimerValues,  # noqa: N803
         expiredTimerInfo: base.ExpiredTimerInfo,  # noqa: N803, ARG002
     ) -> Iterator[Row]:
-        passed = self._passed(timerValues)
-        if entries := [*_entries(list(self._kept.get()), passed)]:
+        forgotten = self._forgotten_until(timerValues)
+        entries = list(_entries(list(self._kept.get()), forgotten))
+        if entries:
             self._kept.put([_packed(entries)])
             # When these have passed, too
-            self._handle.registerTimer(timer_at(int(passed) + 2 * self._span))
+            self._handle.registerTimer(timer_at(int(forgotten) + 2 * self._span))
         else:
             self._kept.clear()
         return iter(())
 
-    def _passed(self, now: base.TimerValues) -> float:
+    def _forgotten_until(self, now: base.TimerValues) -> float:
         """Return the newest time whose entries are forgotten (microseconds)."""
-        return (
-            now.getCurrentWatermarkInMs() * MILLI - self._span
-            if self._timers
-            else -math.inf
-        )
+        if not self._timers:
+            return -math.inf
+        return now.getCurrentWatermarkInMs() * MILLI - self._span
 
 
-def _entries(
-    parts: list[tuple[bytes]], passed: float
-) -> Iterator[tuple[int, int, int]]:
-    return (
-        each
-        for (part,) in parts
-        for each in _ENTRY.iter_unpack(part)
-        if each[2] > passed
-    )
+def _times_by_id(
+    parts: list[tuple[bytes]], forgotten: float, wanted: set[int]
+) -> defaultdict[tuple[int, int], list[int]]:
+    """Return the times of the rows that passed, by the two hashes of their ids.
+
+    Args:
+        parts: the state of a group.
+        forgotten: the newest time whose entries are forgotten.
+        wanted: the first hashes of the ids to look for.
+    """
+    times = defaultdict[tuple[int, int], list[int]](list)
+    for first, second, time in _entries(parts, forgotten):
+        if first in wanted:
+            times[first, second].append(time)
+    return times
 
 
-def _packed(entries: list[tuple[int, int, int]]) -> tuple[bytes]:
-    return (b"".join(_ENTRY.pack(*each) for each in entries),)
+def _entries(parts: list[tuple[bytes]], forgotten: float) -> Iterator[_Entry]:
+    """Yield the entries of a group's state that are newer than a time."""
+    for (part,) in parts:
+        for entry in _ENTRY.iter_unpack(part):
+            _, _, time = entry
+            if time > forgotten:
+                yield entry
+
+
+def _packed(entries: list[_Entry]) -> tuple[bytes]:
+    """Pack entries as one part of a group's state."""
+    return (b"".join(_ENTRY.pack(*entry) for entry in entries),)

@@ -70,9 +70,11 @@ def is_usable(value: Any) -> bool:
 
     Its square must be finite.
     """
-    return value is not None and not (
-        isinstance(value, float) and not abs(value) < _LARGEST
-    )
+    if value is None:
+        return False
+    if isinstance(value, float):
+        return abs(value) < _LARGEST  # which is False for NaN, too
+    return True
 
 
 class Alert(NamedTuple):
@@ -136,18 +138,14 @@ class Ewma:
 
     def step(self, state: Seen, time: float, value: Any) -> tuple[Seen, Alert | None]:  # noqa: ARG002 - as in each rule
         """Return the next state, and an alert if the value is too far from the moving mean."""
-        counted, alert = _limited(
-            self, state, float(value), math.sqrt(state.spread), "moving mean"
-        )
-        step = counted - state.mean if state.count else 0.0
-        return (
-            Seen(
-                count=state.count + 1,
-                mean=state.mean + self.alpha * step if state.count else counted,
-                spread=(1 - self.alpha) * (state.spread + self.alpha * step * step),
-            ),
-            alert,
-        )
+        deviation = math.sqrt(state.spread)
+        counted, alert = _limited(self, state, float(value), deviation, "moving mean")
+        if state.count == 0:
+            return Seen(count=1, mean=counted), alert
+        step = counted - state.mean
+        mean = state.mean + self.alpha * step
+        spread = (1 - self.alpha) * (state.spread + self.alpha * step * step)
+        return Seen(state.count + 1, mean, spread), alert
 
 
 @dataclass(frozen=True)
@@ -188,16 +186,14 @@ class ZScore:
 
     def step(self, state: Seen, time: float, value: Any) -> tuple[Seen, Alert | None]:  # noqa: ARG002 - as in each rule
         """Return the next state, and an alert if the value is too far from the mean."""
-        deviation = (
-            math.sqrt(state.spread / (state.count - 1)) if state.count > 1 else 0.0
-        )
+        deviation = 0.0
+        if state.count > 1:
+            deviation = math.sqrt(state.spread / (state.count - 1))
         counted, alert = _limited(self, state, float(value), deviation, "mean")
         count = state.count + 1
         mean = state.mean + (counted - state.mean) / count
-        return (
-            Seen(count, mean, state.spread + (counted - state.mean) * (counted - mean)),
-            alert,
-        )
+        spread = state.spread + (counted - state.mean) * (counted - mean)
+        return Seen(count, mean, spread), alert
 
 
 @dataclass(frozen=True)
@@ -227,15 +223,18 @@ class Jump:
         """Return the next state, and an alert if the value is too far from the previous one."""
         now = float(value)
         before = state.value
-        alert = None
-        if before is not None and (score := abs(now - before)) > self.by:
-            where = "above" if now > before else "below"
-            reason = (
-                f"{_text(now)} is {_text(score)} {where} {_text(before)}, the value"
-                " before"
-            )
-            alert = Alert(score, f"{reason} (limit {_text(self.by)})")
-        return Last(time, now), alert
+        if before is not None and abs(now - before) > self.by:
+            return Last(time, now), self._alert(now, before)
+        return Last(time, now), None
+
+    def _alert(self, now: float, before: float) -> Alert:
+        score = abs(now - before)
+        where = "above" if now > before else "below"
+        reason = (
+            f"{_text(now)} is {_text(score)} {where} {_text(before)}, the value before"
+            f" (limit {_text(self.by)})"
+        )
+        return Alert(score, reason)
 
 
 @dataclass(frozen=True)
@@ -273,15 +272,19 @@ class Often:
         """Return the next state, and an alert if there are too many values."""
         span = to_microseconds("within", self.within)
         recent = [
-            *(each for each in state.recent if round(abs(time - each) * 1e6) < span),
-            time,
+            earlier
+            for earlier in state.recent
+            if round(abs(time - earlier) * 1e6) < span
         ]
-        if (count := len(recent)) <= self.most:
+        recent.append(time)
+        count = len(recent)
+        if count <= self.most:
             return Times(recent), None
-        reason = f"{count} rows in {_text(max(recent) - min(recent))} seconds"
-        return Times(recent), Alert(
-            count, f"{reason} (limit {self.most} within {self.within})"
+        reason = (
+            f"{count} rows in {_text(max(recent) - min(recent))} seconds"
+            f" (limit {self.most} within {self.within})"
         )
+        return Times(recent), Alert(count, reason)
 
 
 @dataclass(frozen=True)
@@ -319,11 +322,15 @@ class Silent:
 
     def step(self, state: Last, time: float, value: Any) -> tuple[Last, Alert | None]:  # noqa: ARG002 - as in each rule
         """Return the next state: a row ends the silence."""
-        return Last(time if state.time is None else max(time, state.time)), None
+        if state.time is None:
+            return Last(time), None
+        return Last(max(time, state.time)), None
 
     def due(self, state: Last) -> float | None:
         """Return when the silence raises an alert, in seconds; None if none will."""
-        return None if state.time is None or state.told else state.time + self.seconds
+        if state.time is None or state.told:
+            return None
+        return state.time + self.seconds
 
     def expire(self, state: Last) -> tuple[Last, Alert]:
         """Return the state with the silence reported, and the alert."""
@@ -337,35 +344,51 @@ class Silent:
 def _limited(
     rule: Ewma | ZScore, state: Seen, value: float, deviation: float, what: str
 ) -> tuple[float, Alert | None]:
-    """Return the value to count, cut to the limit, and an alert if it was beyond it."""
+    """Return the value to count, cut to the limit, and an alert if it was beyond it.
+
+    Args:
+        rule: with the limit, in standard deviations.
+        state: the count and the mean of the values before.
+        value: the new value.
+        deviation: the standard deviation of the values before.
+        what: what the alert calls the mean.
+    """
     score = abs(value - state.mean) / deviation if deviation else 0.0
     if state.count < rule.warmup or score <= rule.sigmas:
         return value, None
-    above = value > state.mean
-    far = f"{_text(score)} deviations {'above' if above else 'below'}"
-    reason = (
-        f"{_text(value)} is {far} the {what} {_text(state.mean)} (limit"
-        f" {_text(rule.sigmas)})"
-    )
     limit = rule.sigmas * deviation
-    return state.mean + (limit if above else -limit), Alert(score, reason)
+    if value > state.mean:
+        where = "above"
+        counted = state.mean + limit
+    else:
+        where = "below"
+        counted = state.mean - limit
+    reason = (
+        f"{_text(value)} is {_text(score)} deviations {where} the {what}"
+        f" {_text(state.mean)} (limit {_text(rule.sigmas)})"
+    )
+    return counted, Alert(score, reason)
 
 
 def _check_number(rule: object, name: str, low: float, high: float = math.inf) -> None:
     """Refuse an argument that is no number above `low`, or at least `low` for `warmup`."""
     value = getattr(rule, name)
-    least = "at least" if name == "warmup" else "above"
-    is_number = (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
+    may_be_low = name == "warmup"
+    if _is_within(value, low, high) and (may_be_low or value != low):
+        return
+    least = "at least" if may_be_low else "above"
+    until = "" if high == math.inf else f" and at most {high:g}"
+    raise InvalidInputError(
+        f"{type(rule).__name__}(): {name} is {said(value)}; give a number {least}"
+        f" {low:g}{until}"
     )
-    if not (is_number and low <= value <= high) or (value == low and least == "above"):
-        until = "" if high == math.inf else f" and at most {high:g}"
-        raise InvalidInputError(
-            f"{type(rule).__name__}(): {name} is {said(value)}; give a number {least}"
-            f" {low:g}{until}"
-        )
+
+
+def _is_within(value: Any, low: float, high: float) -> bool:
+    """Return whether a value is a finite number (and no bool) from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and low <= value <= high
 
 
 def _text(number: float) -> str:
@@ -375,4 +398,6 @@ def _text(number: float) -> str:
         >>> _text(20.0), _text(1234567.0), _text(20.2613), _text(-0.00012345)
         ('20', '1,234,567', '20.26', '-0.0001234')
     """
-    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"  # noqa: PLR2004 - four digits
+    if abs(number) >= 1000:  # noqa: PLR2004 - four digits
+        return f"{number:,.0f}"
+    return f"{number:.4g}"

@@ -9,7 +9,7 @@ and back; `columns`, `read` and `to_keep` store a dataclass.
 from __future__ import annotations
 
 import pickle
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import partial
 from inspect import isclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -44,12 +44,12 @@ def place_of(caller: str, frame: DataFrame, name: str) -> int:
     Raises:
         InvalidInputError: there is no such column, or there are two.
     """
-    found = find_column(frame, name, caller=caller)
-    if frame.columns.count(found) > 1:
+    spelt = find_column(frame, name, caller=caller)
+    if frame.columns.count(spelt) > 1:
         raise InvalidInputError(
-            f"{caller}: two columns are named {found}; rename one of them"
+            f"{caller}: two columns are named {spelt}; rename one of them"
         )
-    return frame.columns.index(found)
+    return frame.columns.index(spelt)
 
 
 def places_of_keys(
@@ -96,22 +96,20 @@ def packed(frame: DataFrame, timed_by: int | None = None) -> DataFrame:
         frame.sparkSession.streams  # noqa: B018
     names = [f"c{at}" for at in range(len(frame.columns))]
     columns = []
-    for at, (name, each) in enumerate(zip(names, frame.schema, strict=True)):
-        metadata = dict(each.metadata) if at == timed_by else {}
-        columns.append(
-            _converted(F.col(name), each.dataType).alias(name, metadata=metadata)
-        )
+    for at, (name, field) in enumerate(zip(names, frame.schema, strict=True)):
+        metadata = dict(field.metadata) if at == timed_by else {}
+        numbers = _converted(F.col(name), field.dataType)
+        columns.append(numbers.alias(name, metadata=metadata))
     return frame.toDF(*names).select(*columns)
 
 
 def unpacked(names: Sequence[str], fields: Iterable[T.StructField]) -> list[Column]:
     """Unpack a frame's columns, to the names, types and watermarks of the fields."""
-    return [
-        _converted(F.col(name), field.dataType, back=True).alias(
-            field.name, metadata=dict(field.metadata)
-        )
-        for name, field in zip(names, fields, strict=True)
-    ]
+    columns = []
+    for name, field in zip(names, fields, strict=True):
+        values = _converted(F.col(name), field.dataType, back=True)
+        columns.append(values.alias(field.name, metadata=dict(field.metadata)))
+    return columns
 
 
 def processed(
@@ -127,16 +125,10 @@ def processed(
     Raises:
         MissingExtraError: a library of the extra `state` is not installed.
     """
-    need(
-        f"state.{call.removesuffix('()')}",
-        "state",
-        "pandas",
-        "pyarrow",
-        "google.protobuf",
-    )
-    return rows.transformWithState(
-        processor, output, "Append", "EventTime" if streaming else "None"
-    )
+    function = f"state.{call.removesuffix('()')}"
+    need(function, "state", "pandas", "pyarrow", "google.protobuf")
+    time_mode = "EventTime" if streaming else "None"
+    return rows.transformWithState(processor, output, "Append", time_mode)
 
 
 def _converted(column: Column, dtype: T.DataType, *, back: bool = False) -> Column:
@@ -221,11 +213,11 @@ class InOrder(base.StatefulProcessor):
         """Open the states of a key; Spark calls this before it passes rows."""
         self._handle = handle
         self._result = Row(*self._names)
-        self._kept = [
-            handle.getValueState(name, kept)
-            for name, kept in self._handler.states.items()
+        self._states = [
+            handle.getValueState(name, columns)
+            for name, columns in self._handler.states.items()
         ]
-        # Each holds those of a batch
+        # Each item holds the rows of a batch
         self._waiting = handle.getListState("waiting", "row BINARY")
         self._timer = handle.getValueState("timer", "at BIGINT")
 
@@ -236,19 +228,19 @@ class InOrder(base.StatefulProcessor):
         timerValues: base.TimerValues,  # noqa: N803, ARG002 - Spark's
     ) -> Iterator[Row]:
         """Handle the new rows of a key, or store them until the watermark passes them."""
-        found: list[tuple[Any, ...]] = []
-        placed = []
+        results: list[tuple[Any, ...]] = []
+        ordered = []
         for row in in_order(rows, self._at):
             if row[self._at] is None or any(part is None for part in key):
-                found += self._handler.pass_by(row)
+                results += self._handler.pass_by(row)
             else:
-                placed.append(tuple(row))
-        if placed and self._streaming:
-            self._waiting.appendValue((pickle.dumps(placed, PROTOCOL),))
-            self._wake(placed[0][self._at])
-        elif placed:
-            found += self._handled(key, placed, None)
-        return (self._result(*each) for each in found)
+                ordered.append(tuple(row))
+        if ordered and self._streaming:
+            self._waiting.appendValue((pickle.dumps(ordered, PROTOCOL),))
+            self._wake(ordered[0][self._at])
+        elif ordered:
+            results += self._handled(key, ordered, None)
+        return (self._result(*values) for values in results)
 
     def handleExpiredTimer(
         self,
@@ -259,67 +251,96 @@ class InOrder(base.StatefulProcessor):
         """Handle the stored rows of a key that the watermark has passed."""
         now = timerValues.getCurrentWatermarkInMs() * MILLI
         self._timer.clear()
-        waiting = [row for (part,) in self._waiting.get() for row in pickle.loads(part)]  # noqa: S301 - our own
-        passed = [row for row in waiting if row[self._at] <= now]
+        passed = []
+        waiting = []
+        for (part,) in self._waiting.get():
+            for row in pickle.loads(part):  # noqa: S301 - our own
+                if row[self._at] <= now:
+                    passed.append(row)
+                else:
+                    waiting.append(row)
         if passed:
-            waiting = [row for row in waiting if row[self._at] > now]
             self._waiting.clear()
         if passed and waiting:  # put() refuses an empty list
             self._waiting.put([(pickle.dumps(waiting, PROTOCOL),)])
-        found = self._handled(key, in_order(passed, self._at), now)
+        results = self._handled(key, in_order(passed, self._at), now)
         if waiting:
             self._wake(min(row[self._at] for row in waiting))
-        return (self._result(*each) for each in found)
+        return (self._result(*values) for values in results)
 
     def _handled(
         self, key: tuple[Any, ...], rows: Iterable[Sequence[Any]], now: int | None
     ) -> list[tuple[Any, ...]]:
-        """Return the results of rows and of what was due, in order, until `now`."""
+        """Return the results of a key's rows and of what falls due, in the order of time.
+
+        What falls due before a row comes before the results of the row. After the last
+        row comes what is due at `now` or earlier, and the timer is set for the rest. In
+        a batch query, `now` is None and everything that is still due comes.
+        """
         handler = self._handler
-        known = handler.load([state.get() for state in self._kept])
+        known = handler.load([state.get() for state in self._states])
         # To store changes only: an empty state would stay for ever
         before = handler.save(known)
-        found: list[tuple[Any, ...]] = []
+        results: list[tuple[Any, ...]] = []
         for row in rows:
-            while (due := handler.due(known)) is not None and due < row[self._at]:
-                found += handler.expire(known, key)
-            found += handler.see(known, key, row)
-        while (due := handler.due(known)) is not None and (
-            not self._streaming or (now or due - 1) >= due
-        ):
-            found += handler.expire(known, key)
-        for state, old, new in zip(
-            self._kept, before, handler.save(known), strict=True
-        ):
+            due = handler.due(known)
+            while due is not None and due < row[self._at]:
+                results += handler.expire(known, key)
+                due = handler.due(known)
+            results += handler.see(known, key, row)
+        due = handler.due(known)
+        while due is not None and self._has_passed(due, now):
+            results += handler.expire(known, key)
+            due = handler.due(known)
+        after = handler.save(known)
+        for state, old, new in zip(self._states, before, after, strict=True):
             if new != old:
                 state.update(new)
         if due is not None:
             self._wake(due)
-        return found
+        return results
+
+    def _has_passed(self, due: int, now: int | None) -> bool:
+        """Return whether the watermark `now` has reached a time; in a batch query, always."""
+        if not self._streaming:
+            return True
+        if not now:  # Spark's watermark is 0 until a row has moved it
+            return False
+        return now >= due
 
     def _wake(self, time: int) -> None:
         """Set the key's timer to `time` of the watermark, unless it is set earlier."""
         if not self._streaming:
             return
         wanted = timer_at(time)
-        set_for = self._timer.get()
-        if set_for is None or wanted < set_for[0]:
-            if set_for is not None:
-                self._handle.deleteTimer(set_for[0])
-            self._handle.registerTimer(wanted)
-            self._timer.update((wanted,))
+        current = self._timer.get()
+        if current is not None:
+            [set_for] = current
+            if set_for <= wanted:
+                return
+            self._handle.deleteTimer(set_for)
+        self._handle.registerTimer(wanted)
+        self._timer.update((wanted,))
 
 
 def in_order(rows: Iterable[Any], at: int) -> list[Any]:
     """Sort rows by time, then by their text; rows without a time come first."""
-    return sorted(
-        rows, key=lambda row: (row[at] is not None, row[at] or 0, repr(tuple(row)))
-    )
+
+    def order(row: Any) -> tuple[bool, int, str]:
+        time = row[at]
+        return time is not None, time or 0, repr(tuple(row))
+
+    return sorted(rows, key=order)
 
 
 def timer_at(micros: int) -> int:
-    """Return the first watermark, in milliseconds since 1970, that has reached a time."""
-    return -(-micros // MILLI)
+    """Return the first watermark, in milliseconds since 1970, that has reached a time.
+
+    Examples:
+        >>> timer_at(1_999), timer_at(2_000), timer_at(2_001)
+        (2, 2, 3)
+    """
+    return -(-micros // MILLI)  # rounded up
 
 
 # The types of the fields of a state.
@@ -337,41 +358,44 @@ def columns(what: str, cls: Any) -> T.StructType:
         raise InvalidInputError(
             f"{what} is {said(cls)}; give a dataclass (the class itself)"
         )
-    found = from_dataclass(cls)
-    for field, each in zip(fields(cls), found, strict=True):
-        kind = (
-            each.dataType.elementType
-            if isinstance(each.dataType, T.ArrayType)
-            else each.dataType
-        )
-        has_default = (
-            field.default is not MISSING or field.default_factory is not MISSING
-        )
-        if each.nullable:  # what is stored as null becomes the default
-            has_default = field.default is None
-        if type(kind) not in _PYTHON or not has_default:
+    schema = from_dataclass(cls)
+    for field, stored in zip(fields(cls), schema, strict=True):
+        if not (_is_storable(stored.dataType) and _has_default(field, stored)):
             raise InvalidInputError(
                 f"{what}: field {field.name} of {cls.__name__} cannot be kept; give it"
                 " a default (None, if it may be None), and a type of str, int, float,"
                 " bool or a list of one of them"
             )
-    return T.StructType([T.StructField(each.name, each.dataType) for each in found])
+    return T.StructType([T.StructField(each.name, each.dataType) for each in schema])
+
+
+def _is_storable(dtype: T.DataType) -> bool:
+    """Return whether a state can hold values of a type, which may be a list."""
+    if isinstance(dtype, T.ArrayType):
+        return type(dtype.elementType) in _PYTHON
+    return type(dtype) in _PYTHON
+
+
+def _has_default(field: Field[Any], stored: T.StructField) -> bool:
+    """Return whether a field has a default; one that may be None must have None."""
+    if stored.nullable:  # what is stored as null becomes the default
+        return field.default is None
+    return field.default is not MISSING or field.default_factory is not MISSING
 
 
 def read(cls: Any, names: list[str], kept: tuple[Any, ...] | None) -> Any:
     """Make a state from its stored values; a null becomes the default of the field."""
-    return cls(
-        **{
-            name: value
-            for name, value in zip(names, kept or (), strict=False)
-            if value is not None
-        }
-    )
+    if kept is None:
+        return cls()
+    stored = zip(names, kept, strict=False)
+    return cls(**{name: value for name, value in stored if value is not None})
 
 
 def to_keep(state: Any, kinds: T.StructType) -> tuple[Any, ...]:
     """Return the values to store, of their exact types: the JVM reads others as null."""
-    return tuple(_of_type(getattr(state, kind.name), kind.dataType) for kind in kinds)
+    return tuple(
+        _of_type(getattr(state, field.name), field.dataType) for field in kinds
+    )
 
 
 def _of_type(value: Any, kind: T.DataType) -> Any:
@@ -430,65 +454,134 @@ def as_of(
         raise InvalidInputError(
             f"{call} takes two streams or two static frames; use a join for one of each"
         )
-    given = {name.lower() for name in (time, *([key] if isinstance(key, str) else key))}
-    wanted = [name for name in right.columns if name.lower() not in given]
-    if columns is not None:
-        wanted = [columns] if isinstance(columns, str) else list(columns)
-    places = [place_of(call, right, name) for name in (time, *wanted)]
-    last, *others = (right.columns[at] for at in places)
-    names = [f"last_{last}", *others]
-    lefts, rights = (
-        [*places_of_keys(call, frame, key), place_of_time(call, frame, time)]
-        for frame in (left, right)
+    sides = _sides(call, left, right, key, time, columns)
+    width = len(left.columns)
+    streaming = left.isStreaming
+    both = _one_stream(sides)
+
+    _, *both_fields = both.schema  # without the side
+    output = T.StructType(both_fields[:width])
+    for number, field in enumerate(both_fields[width:]):
+        output.add(f"n{number}", field.dataType)
+    *left_keys, left_time = sides.left_places
+    processor = InOrder(
+        _AsOf(1 + width), 1 + left_time, output.names, streaming=streaming
     )
-    refuse_taken(left.columns, names, call)
+    groups = both.groupBy(*(f"c{at}" for at in left_keys))
+    results = processed(call, groups, processor, output, streaming=streaming)
+    added = [
+        T.StructField(name, field.dataType)
+        for name, field in zip(sides.added, sides.right.schema, strict=False)
+    ]
+    return results.select(*unpacked(output.names, [*left.schema, *added]))
+
+
+# The side of a row, its first column. Rows with the same time are ordered by their text:
+# so a right row comes before a left row of the same time, which then finds it.
+_RIGHT = 0
+_LEFT = 1
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """The two frames of `as_of`, and where their keys and times are.
+
+    Attributes:
+        left: the rows that are returned.
+        right: its time, the other columns that are added, and then its keys.
+        left_places: the indexes of the keys and of the time, in this order.
+        right_places: the same of the right frame.
+        added: the names of the right time and of the other added columns in the result.
+    """
+
+    left: DataFrame
+    right: DataFrame
+    left_places: list[int]
+    right_places: list[int]
+    added: list[str]
+
+
+def _sides(
+    call: str,
+    left: DataFrame,
+    right: DataFrame,
+    key: str | Sequence[str],
+    time: str,
+    columns: str | Sequence[str] | None,
+) -> _Sides:
+    """Find the columns of both frames of `as_of`, and cut the right one to those it needs."""
+    added_places = [
+        place_of(call, right, name)
+        for name in (time, *_columns_to_add(right, key, time, columns))
+    ]
+    last, *others = (right.columns[at] for at in added_places)
+    added = [f"last_{last}", *others]
+    left_places = [*places_of_keys(call, left, key), place_of_time(call, left, time)]
+    right_keys = places_of_keys(call, right, key)
+    place_of_time(call, right, time)  # refuses one that is no event time
+    refuse_taken(left.columns, added, call)
     # A note of the query names the columns that are kept: of the right rows these
     # alone.
-    right = right.select(*(column(right.columns[at]) for at in (*places, *rights[:-1])))
-    rights = [*range(len(places), len(right.columns)), 0]
-    places = [*range(len(places))]
-    for at, other in zip(lefts, rights, strict=True):
+    cut = right.select(
+        *(column(right.columns[at]) for at in (*added_places, *right_keys))
+    )
+    # In it the keys come last, and the time comes first
+    right_places = [*range(len(added), len(cut.columns)), 0]
+    for at, other in zip(left_places, right_places, strict=True):
         here = left.schema[at]
-        there = right.schema[other]
+        there = cut.schema[other]
         if here.dataType != there.dataType:
             raise InvalidInputError(
                 f"{call}: column {here.name} is {here.dataType.simpleString()} on the"
                 f" left and {there.dataType.simpleString()} on the right; cast one of"
                 " them"
             )
-    # The side is the first column, and rows with the same time are ordered by their
-    # text: so a right row (0) comes before a left row (1) of the same time, which then
-    # finds it.
-    sided = packed(left, lefts[-1]).select(F.lit(1).alias("side"), "*")
-    shown = packed(right, rights[-1]).select(
-        F.lit(0).alias("side"),
-        *(
-            F.col(f"c{other}").alias(f"c{at}")
-            for at, other in zip(lefts, rights, strict=True)
-        ),
-        *(F.col(f"c{at}").alias(f"r{number}") for number, at in enumerate(places)),
+    return _Sides(left, cut, left_places, right_places, added)
+
+
+def _columns_to_add(
+    right: DataFrame,
+    key: str | Sequence[str],
+    time: str,
+    columns: str | Sequence[str] | None,
+) -> list[str]:
+    """Return the right columns that `as_of` adds after the time: by default, all others."""
+    if isinstance(columns, str):
+        return [columns]
+    if columns is not None:
+        return list(columns)
+    keys = [key] if isinstance(key, str) else key
+    in_both = {name.lower() for name in (time, *keys)}
+    return [name for name in right.columns if name.lower() not in in_both]
+
+
+def _one_stream(sides: _Sides) -> DataFrame:
+    """Return the rows of both frames as one frame: the side, left columns, right columns.
+
+    A left row has nulls in the right columns (r0, r1, …); a right row has its keys and
+    its time in those of the left columns (c0, c1, …), and nulls in the others.
+    """
+    lefts = packed(sides.left, sides.left_places[-1]).select(
+        F.lit(_LEFT).alias("side"), "*"
     )
-    both = sided.unionByName(shown, allowMissingColumns=True)
-    end = len(left.columns) + 1
-    streaming = left.isStreaming
-    _, *fields = both.schema
-    output = T.StructType(fields[: end - 1])
-    for number, field in enumerate(fields[end - 1 :]):
-        output.add(f"n{number}", field.dataType)
-    processor = InOrder(_AsOf(end), lefts[-1] + 1, output.names, streaming=streaming)
-    groups = both.groupBy(*(f"c{at}" for at in lefts[:-1]))
-    found = processed(call, groups, processor, output, streaming=streaming)
-    added = [
-        T.StructField(name, right.schema[at].dataType)
-        for name, at in zip(names, places, strict=True)
+    shared = [
+        F.col(f"c{other}").alias(f"c{at}")
+        for at, other in zip(sides.left_places, sides.right_places, strict=True)
     ]
-    return found.select(*unpacked(output.names, [*left.schema, *added]))
+    looked_up = [F.col(f"c{at}").alias(f"r{at}") for at in range(len(sides.added))]
+    rights = packed(sides.right, sides.right_places[-1]).select(
+        F.lit(_RIGHT).alias("side"), *shared, *looked_up
+    )
+    return lefts.unionByName(rights, allowMissingColumns=True)
 
 
 class _AsOf(Handler):
-    """Adds the values of the last right row.
+    """Adds the values of the last right row to a left row.
 
-    A row is its side (1: left), the left and the right columns.
+    A row is its side, the left and the right columns, as `_one_stream` gives them.
+
+    Args:
+        left: the number of values before the right columns.
     """
 
     def __init__(self, left: int) -> None:
@@ -496,7 +589,10 @@ class _AsOf(Handler):
         self._left = left
 
     def load(self, kept: list[tuple[Any, ...] | None]) -> list[Any]:
-        return [pickle.loads(kept[0][0]) if kept[0] else None]  # noqa: S301 - our own
+        [last] = kept
+        if not last:
+            return [None]
+        return [pickle.loads(last[0])]  # noqa: S301 - our own
 
     def save(self, known: list[Any]) -> list[tuple[Any, ...]]:
         return [(pickle.dumps(known[0], PROTOCOL),)]
@@ -507,12 +603,16 @@ class _AsOf(Handler):
         key: tuple[Any, ...],  # noqa: ARG002
         row: Sequence[Any],
     ) -> Iterator[tuple[Any, ...]]:
+        side, *left = row[: self._left]
         right = tuple(row[self._left :])
-        if row[0]:
-            yield (*row[1 : self._left], *(known[0] or (None,) * len(right)))
-        else:
+        if side == _RIGHT:
             known[0] = right
+        else:
+            last = known[0] or (None,) * len(right)
+            yield (*left, *last)
 
     def pass_by(self, row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-        if row[0]:
-            yield (*row[1 : self._left], *(None,) * (len(row) - self._left))
+        side, *left = row[: self._left]
+        if side == _LEFT:
+            nulls = (None,) * (len(row) - self._left)
+            yield (*left, *nulls)
