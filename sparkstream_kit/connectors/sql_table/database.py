@@ -178,7 +178,7 @@ def _part_as_it_is(
                 " write a number of its own; fill it with F.coalesce, or leave such"
                 " rows out"
             )
-        if most is None or not _is_text(column.type):
+        if most is None or not _arrow.is_text(column.type):
             continue
         longest = pc.max(pc.utf8_length(column)).as_py()
         if longest is not None and longest > most:
@@ -188,14 +188,6 @@ def _part_as_it_is(
                 " rows out"
             )
     return part
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _largest(cursor: Any, statement: str, rows: list[tuple[Any, ...]]) -> int:
@@ -243,7 +235,7 @@ def _encoded_column(column: pa.Array, database: str) -> tuple[pa.Array, int]:
     """Convert one column, as for `_encoded`."""
     kind = column.type
     copy = database == "postgresql"
-    if _is_text(kind):
+    if _arrow.is_text(kind):
         return _strings(column.cast(pa.string()), copy=copy)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return _times(column, copy=copy)
@@ -252,7 +244,7 @@ def _encoded_column(column: pa.Array, database: str) -> tuple[pa.Array, int]:
     if pa.types.is_floating(kind) and database == "mariadb":
         finite = pc.if_else(pc.is_finite(column), column, pa.scalar(None, kind))
         return finite, _count(pc.is_inf(column))
-    if copy and _is_binary(kind):
+    if copy and _arrow.is_binary(kind):
         return _in_hex(column), 0
     if copy:
         column = column.cast(pa.string())
