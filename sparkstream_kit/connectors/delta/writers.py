@@ -405,10 +405,8 @@ def _newest_files(paths: Iterable[str]) -> list[tuple[str, list[str]]]:
     The commits since the newest checkpoint come first, and then that checkpoint.
 
     Examples:
-        >>> log = [f"/l/{version:020}" for version in range(3)]
-        >>> _newest_files([log[0] + ".json", log[1] + ".checkpoint.parquet", log[2] + ".json"])
-        [('json', ['/l/00000000000000000002.json']),
-         ('parquet', ['/l/00000000000000000001.checkpoint.parquet'])]
+        >>> _newest_files(["/l/5.json", "/l/6.json", "/l/6.checkpoint.parquet", "/l/7.json"])
+        [('json', ['/l/7.json']), ('parquet', ['/l/6.checkpoint.parquet'])]
     """
     names = [name for path in paths if (name := _NAME.search(path))]
     since = _newest_checkpoint(names)
