@@ -62,11 +62,9 @@ _LOG = "_delta_log"
 # Seconds to wait for another query's first commit; after them its process is taken for
 # dead
 _MAKING = 5.0
+_PAUSE = 0.02  # seconds between two looks for it
 # The types of which delta-rs makes no partitions that can be read again
 _NO_PARTITIONS = (T.BinaryType, T.DecimalType, T.DoubleType, T.FloatType)
-_PAUSE = 0.02  # seconds between two looks for it
-
-
 _COLOURS = re.compile(r"\x1b\[[\d;]*m")  # "\x1b[31m"
 # A line of Rust's stack: "   0: deltalake::write", and then "      at src/lib.rs:7"
 _FRAME = re.compile(r"\s*(\d+: |at )")

@@ -137,9 +137,8 @@ def set_back(place: str, query: str, batch: int) -> None:
             log.rename(hidden, commit)
         else:
             # A rename would overwrite a commit of another writer
-            Path(path, "_delta_log", commit).hardlink_to(
-                Path(path, "_delta_log", hidden)
-            )
+            here = Path(path, "_delta_log")
+            (here / commit).hardlink_to(here / hidden)
     except OSError as err:
         raise TransientError(
             f"{place}: another writer has just committed ({err}); try again"
