@@ -215,11 +215,9 @@ class _Ledger(Entries):
 
     def _look(self) -> None:
         """Ask the server about the collection, and keep its answer."""
-        self._seen = None
         answer = self._database.list_collections(filter={"name": self.rows.name})
-        for collection in answer:
-            self._seen = dict(collection)
-            break
+        collections = [dict(collection) for collection in answer]
+        self._seen = collections[0] if collections else None
 
     def _identity(self) -> Any:
         """Return what the collection is known by; True if the server does not say it."""
