@@ -45,12 +45,6 @@ _LOST = (
 _PART = 32 * 1024 * 1024
 _ROWS = 10_000  # rows of a part, as in Spark's own Arrow batches
 
-_PARQUET = {
-    "compression": "none",
-    "parquet.block.size": str(_PART),
-    "parquet.enable.dictionary": "false",
-}
-
 # The types that Parquet stores exactly as Arrow does. Dates and timestamps are written
 # as numbers, because the session's settings can shift them in Parquet.
 _PLAIN = (
@@ -301,7 +295,9 @@ def in_files(batch: DataFrame) -> Iterator[Parts]:
         ignore_cleanup_errors=True,
     ) as folder:
         rows = Path(folder, "rows")
-        writer = frame.select(columns).write.options(**_PARQUET)
+        writer = frame.select(columns).write.option("compression", "none")
+        writer = writer.option("parquet.block.size", _PART)
+        writer = writer.option("parquet.enable.dictionary", "false")
         writer.parquet(for_spark(rows))
         yield Parts(partial(_read, rows, kinds))
 
