@@ -123,8 +123,8 @@ def need(call: str, extra: str, *libraries: str) -> None:
 
 def systems() -> dict[str, System]:
     """Return all systems, by the names of their functions."""
-    modules = (each.name for each in iter_modules(__path__) if each.name[0] != "_")
-    return {name: _module(name).SYSTEM for name in sorted(modules)}
+    modules = sorted(module.name for module in iter_modules(__path__))
+    return {name: _module(name).SYSTEM for name in modules if name[0] != "_"}
 
 
 def names(part: str) -> list[str]:
@@ -134,8 +134,10 @@ def names(part: str) -> list[str]:
 
 def call(part: str, name: str) -> Callable[..., Any]:
     """Return the function of a system's "source" or "sink"."""
-    of_folder = f"{name}.{part}" if hasattr(_module(name), "__path__") else name
-    function: Callable[..., Any] = getattr(_module(of_folder), name)
+    module = _module(name)
+    if hasattr(module, "__path__"):  # a folder
+        module = _module(f"{name}.{part}")
+    function: Callable[..., Any] = getattr(module, name)
     # Where users find it: messages name it so
     function.__module__ = f"sparkstream_kit.{part}s"
     return function
@@ -143,14 +145,13 @@ def call(part: str, name: str) -> Callable[..., Any]:
 
 def questions(kinds: Collection[str]) -> list[Any]:
     """Return the questions to ask before a query goes on that reads these kinds of sources."""
-    return [each.question for each in _watching(kinds)]
+    return [module.question for module in _watching(kinds)]
 
 
 def hearers(query: Query) -> tuple[Callable[[StreamingQueryProgress], None], ...]:
     """Return the functions to call with each progress of a query, once its batch is committed."""
-    return tuple(
-        each.hearer(query) for each in _watching({each.kind for each in query.inputs})
-    )
+    kinds = {source.kind for source in query.inputs}
+    return tuple(module.hearer(query) for module in _watching(kinds))
 
 
 def meaning(kinds: Collection[str], error: str) -> str | None:
@@ -158,21 +159,22 @@ def meaning(kinds: Collection[str], error: str) -> str | None:
 
     The error is that of a query which reads sources of these kinds.
     """
-    known = [each.failures for name, each in systems().items() if name in kinds]
-    return next(
-        (
-            words
-            for each in known
-            for found, words in each.items()
-            if re.search(found, error)
-        ),
-        None,
-    )
+    for name, system in systems().items():
+        if name not in kinds:
+            continue
+        for pattern, words in system.failures.items():
+            if re.search(pattern, error):
+                return words
+    return None
 
 
 def _watching(kinds: Collection[str]) -> list[Any]:
-    found = {name: each.watched_by for name, each in systems().items() if name in kinds}
-    return [_module(f"{name}.{module}") for name, module in found.items() if module]
+    """Return the modules that watch these kinds of sources; see `System.watched_by`."""
+    modules = []
+    for name, system in systems().items():
+        if name in kinds and system.watched_by:
+            modules.append(_module(f"{name}.{system.watched_by}"))
+    return modules
 
 
 def _module(name: str) -> Any:

@@ -48,24 +48,21 @@ _ROWS = 10_000  # rows of a part, as in Spark's own Arrow batches
 # The types that Parquet stores exactly as Arrow does. Dates and timestamps are written
 # as numbers, because the session's settings can shift them in Parquet.
 _PLAIN = (
-    *(
-        T.BinaryType,
-        T.BooleanType,
-        T.ByteType,
-        T.DateType,
-        T.DecimalType,
-        T.DoubleType,
-        T.FloatType,
-    ),
-    *(
-        T.IntegerType,
-        T.LongType,
-        T.ShortType,
-        T.StringType,
-        T.TimestampNTZType,
-        T.TimestampType,
-    ),
+    T.BinaryType,
+    T.BooleanType,
+    T.ByteType,
+    T.DateType,
+    T.DecimalType,
+    T.DoubleType,
+    T.FloatType,
+    T.IntegerType,
+    T.LongType,
+    T.ShortType,
+    T.StringType,
+    T.TimestampNTZType,
+    T.TimestampType,
 )
+# What makes a number of a column for Parquet, and the type to which it is read back
 _AS_NUMBERS: dict[type[T.DataType], tuple[Callable[[str], Column], pa.DataType]] = {
     T.DateType: (F.unix_date, pa.date32()),
     T.TimestampType: (F.unix_micros, pa.timestamp("us", "UTC")),
@@ -105,9 +102,8 @@ def kept(batch: DataFrame) -> Iterator[Parts]:
         KitError: while the parts are read, a worker has lost rows.
     """
     spark = batch.sparkSession
-    is_secret = (
-        str(spark.conf.get("spark.io.encryption.enabled", None)).lower() == "true"
-    )
+    encryption = spark.conf.get("spark.io.encryption.enabled", None)
+    is_secret = str(encryption).lower() == "true"
     is_plain = all(isinstance(field.dataType, _PLAIN) for field in batch.schema)
     way = in_blobs
     if is_plain and not is_secret and other_master(spark) is None:
@@ -138,13 +134,12 @@ def gathered(batch: DataFrame, schema: pa.Schema) -> Iterator[pa.Table]:
             for part in parts:
                 columns = []
                 for column, field in zip(part.columns, schema, strict=True):
-                    texts = (
-                        valid_utf8(column)
-                        if pa.types.is_string(column.type)
-                        else column
-                    )
-                    changed |= {field.name} if texts is not column else set()
-                    columns.append(texts.cast(field.type))
+                    valid = column
+                    if pa.types.is_string(column.type):
+                        valid = valid_utf8(column)
+                    if valid is not column:
+                        changed.add(field.name)
+                    columns.append(valid.cast(field.type))
                 writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
         for name in sorted(changed):
             _log.warning(
@@ -169,40 +164,49 @@ def beyond_python(column: pa.ChunkedArray) -> bool:
 
     Libraries in Python fail on these years when they make statistics of a file.
     """
+    if pa.types.is_date(column.type):
+        return _is_outside(column.cast(pa.int32()), _DAYS)
+    if pa.types.is_timestamp(column.type):
+        return _is_outside(column.cast(pa.int64()), _MICROSECONDS)
+    return any(beyond_python(inner) for inner in _inner_values(column))
+
+
+def _is_outside(numbers: pa.ChunkedArray, limits: tuple[int, int]) -> bool:
+    """Return whether a number is below or above the limits."""
+    ends = pc.min_max(numbers)
+    least = ends["min"].as_py()
+    if least is None:
+        return False
+    return bool(least < limits[0] or ends["max"].as_py() > limits[1])
+
+
+def _inner_values(column: pa.ChunkedArray) -> list[pa.ChunkedArray]:
+    """Return the values inside a column's: fields, keys and values, or elements."""
     kind = column.type
-    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        is_date = pa.types.is_date(kind)
-        ends = pc.min_max(column.cast(pa.int32() if is_date else pa.int64()))
-        least, most = _DAYS if is_date else _MICROSECONDS
-        found = ends["min"].as_py()
-        return found is not None and (found < least or ends["max"].as_py() > most)
     parts = column.chunks
     if pa.types.is_struct(kind):
-        inner = [
-            pa.chunked_array(values)
-            for values in zip(*(part.flatten() for part in parts), strict=True)
-        ]
-    elif pa.types.is_map(kind):
-        inner = [pa.chunked_array([part.keys for part in parts], kind.key_type)]
-        inner.append(pa.chunked_array([part.items for part in parts], kind.item_type))
-    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        inner = [pa.chunked_array([part.flatten() for part in parts], kind.value_type)]
-    else:
-        inner = []
-    return any(beyond_python(each) for each in inner)
+        fields = zip(*(part.flatten() for part in parts), strict=True)
+        return [pa.chunked_array(values) for values in fields]
+    if pa.types.is_map(kind):
+        keys = pa.chunked_array([part.keys for part in parts], kind.key_type)
+        values = pa.chunked_array([part.items for part in parts], kind.item_type)
+        return [keys, values]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return [pa.chunked_array([part.flatten() for part in parts], kind.value_type)]
+    return []
 
 
 def valid_utf8(texts: pa.Array) -> pa.Array:
     r"""Make valid UTF-8 of a column of texts: a byte such as 0xFF becomes `\xff`."""
     if is_utf8(texts):
         return texts
-    raws = texts.cast(pa.binary()).to_pylist()
-    return pa.array(
-        [
-            None if raw is None else raw.decode("utf-8", "backslashreplace")
-            for raw in raws
-        ]
-    )
+    valid: list[str | None] = []
+    for raw in texts.cast(pa.binary()).to_pylist():
+        if raw is None:
+            valid.append(None)
+        else:
+            valid.append(raw.decode("utf-8", "backslashreplace"))
+    return pa.array(valid)
 
 
 def as_keys(rows: pa.Table, names: Sequence[str]) -> pa.Table:
@@ -220,16 +224,17 @@ def check_keys(
 ) -> None:
     """Refuse a batch with rows whose keys do not identify them; see `check_row_keys`."""
     keys = as_keys(rows, names)
-    if nested := [each for each in keys.schema if pa.types.is_nested(each.type)]:
-        raise InvalidInputError(
-            f"{where}: key {nested[0].name} is a {nested[0].type}, by which no rows are"
-            " matched; give its fields as columns (windows.flatten), and these as keys"
-        )
+    for key in keys.schema:
+        if pa.types.is_nested(key.type):
+            raise InvalidInputError(
+                f"{where}: key {key.name} is a {key.type}, by which no rows are"
+                " matched; give its fields as columns (windows.flatten), and these as"
+                " keys"
+            )
     null = any(column.null_count for column in keys.columns)
-    counted = keys.group_by(keys.column_names).aggregate([([], "count_all")])[
-        "count_all"
-    ]
-    check_row_keys(where, names, batch_id, null=null, twice=pc.max(counted).as_py() > 1)
+    groups = keys.group_by(keys.column_names).aggregate([([], "count_all")])
+    most = pc.max(groups["count_all"]).as_py()
+    check_row_keys(where, names, batch_id, null=null, twice=most > 1)
 
 
 def check_required(
@@ -243,6 +248,16 @@ def check_required(
                 " table requires a value; fill it with F.coalesce, or leave such"
                 " rows out"
             )
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a type is one of texts."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Return whether a type is one of bytes."""
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def is_utf8(column: pa.Array) -> bool:
@@ -267,50 +282,59 @@ def in_files(batch: DataFrame) -> Iterator[Parts]:
     """Keep a batch in Parquet files in a temporary local folder; see `kept`."""
     frame = _numbered(batch)
     kinds = [field.dataType for field in batch.schema]
-    columns = [
-        (
-            _AS_NUMBERS[type(kind)][0](name).alias(name)
-            if type(kind) in _AS_NUMBERS
-            else F.col(name)
-        )
-        for name, kind in zip(frame.columns, kinds, strict=True)
-    ]
-    folder = scratch_folder(batch.sparkSession)
+    columns = []
+    for name, kind in zip(frame.columns, kinds, strict=True):
+        column = F.col(name)
+        if type(kind) in _AS_NUMBERS:
+            as_number, _ = _AS_NUMBERS[type(kind)]
+            column = as_number(name).alias(name)
+        columns.append(column)
     with tempfile.TemporaryDirectory(
-        prefix="batch-", dir=folder, ignore_cleanup_errors=True
-    ) as made:
-        writer = (
-            frame.select(columns)
-            .write.option("compression", "none")
-            .option("parquet.block.size", _PART)
-        )
-        writer.option("parquet.enable.dictionary", "false").parquet(
-            for_spark(Path(made, "rows"))
-        )
-        yield Parts(partial(_read, Path(made, "rows"), kinds))
+        prefix="batch-",
+        dir=scratch_folder(batch.sparkSession),
+        ignore_cleanup_errors=True,
+    ) as folder:
+        rows = Path(folder, "rows")
+        writer = frame.select(columns).write.option("compression", "none")
+        writer = writer.option("parquet.block.size", _PART)
+        writer = writer.option("parquet.enable.dictionary", "false")
+        writer.parquet(for_spark(rows))
+        yield Parts(partial(_read, rows, kinds))
 
 
 def _read(folder: Path, kinds: list[T.DataType]) -> Iterator[pa.RecordBatch]:
     """Read a finished job's Parquet files as rows, in the order of its partitions."""
-    # Names are part-00003-….parquet; if Spark limits the rows per file, they end with
-    # c000, c001 and so on.
-    for path in sorted(
-        folder.glob("part-*"),
-        key=lambda path: (int(path.name.split("-")[1]), path.name),
-    ):
+    for path in sorted(folder.glob("part-*"), key=_order):
         with pq.ParquetFile(path) as file:
             # One call would keep all in memory
             for group in range(file.num_row_groups):
                 for part in file.iter_batches(_ROWS, [group]):
-                    columns = [
-                        (
-                            column.cast(_AS_NUMBERS[type(kind)][1])
-                            if type(kind) in _AS_NUMBERS
-                            else column
-                        )
-                        for column, kind in zip(part.columns, kinds, strict=True)
-                    ]
-                    yield pa.RecordBatch.from_arrays(columns, part.schema.names)
+                    yield _with_times(part, kinds)
+
+
+def _order(path: Path) -> tuple[int, str]:
+    """Return a sort key for the Parquet files of a job.
+
+    If Spark limits the rows per file, their names end with c000, c001 and so on.
+
+    Examples:
+        >>> _order(Path("rows/part-00003-d6f1-c001.parquet"))
+        (3, 'part-00003-d6f1-c001.parquet')
+    """
+    partition = path.name.split("-")[1]
+    return int(partition), path.name
+
+
+def _with_times(part: pa.RecordBatch, kinds: list[T.DataType]) -> pa.RecordBatch:
+    """Return rows of a Parquet file with the dates and times that are numbers there."""
+    columns = []
+    for column, kind in zip(part.columns, kinds, strict=True):
+        if type(kind) in _AS_NUMBERS:
+            _, arrow_type = _AS_NUMBERS[type(kind)]
+            columns.append(column.cast(arrow_type))
+        else:
+            columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, part.schema.names)
 
 
 @contextmanager
@@ -330,22 +354,21 @@ def in_blobs(batch: DataFrame) -> Iterator[Parts]:
                 sink = pa.BufferOutputStream()
                 with pa.ipc.new_stream(sink, part.schema) as writer:
                     writer.write_batch(part)
-                yield pa.RecordBatch.from_pydict(
-                    {"blob": [sink.getvalue().to_pybytes()]}
-                )
+                blob = sink.getvalue().to_pybytes()
+                yield pa.RecordBatch.from_pydict({"blob": [blob]})
 
     packed = _numbered(batch).mapInArrow(pack, "blob BINARY")
     # In memory, and on disk if they do not fit.
     blobs = packed.withColumn("number", F.monotonically_increasing_id()).persist()
     try:
-        made = blobs.select("number", F.length("blob"), F.crc32("blob")).collect()
-        yield Parts(partial(_fetched, blobs, sorted(tuple(row) for row in made)))
+        computed = blobs.select("number", F.length("blob"), F.crc32("blob")).collect()
+        yield Parts(partial(_fetched, blobs, sorted(tuple(row) for row in computed)))
     finally:
         blobs.unpersist()
 
 
 def _fetched(
-    blobs: DataFrame, made: list[tuple[int, int, int]]
+    blobs: DataFrame, computed: list[tuple[int, int, int]]
 ) -> Iterator[pa.RecordBatch]:
     """Fetch the rows of the blobs, and check that each blob is as first computed.
 
@@ -354,17 +377,17 @@ def _fetched(
 
     Args:
         blobs: the blobs, with the columns `number` and `blob`.
-        made: the number, size in bytes and checksum of each blob that was computed,
+        computed: the number, size in bytes and checksum of each blob that was computed,
             sorted by number.
 
     Raises:
         KitError: a blob is missing, or differs from the one that was computed first.
     """
-    sums = {number: checksum for number, _, checksum in made}
-    # The numbers of the blobs that are fetched together
+    checksums = {number: checksum for number, _, checksum in computed}
+    # The numbers of the blobs that are fetched together, by the number of the part
     parts: dict[int, list[int]] = {}
     total = 0
-    for number, size, _ in made:
+    for number, size, _ in computed:
         parts.setdefault(total // _PART, []).append(number)
         total += size
     for numbers in parts.values():
@@ -374,11 +397,10 @@ def _fetched(
         # Not toLocalIterator: Spark never releases its jobs, with their plans and
         # sessions, which would leak a megabyte per batch.
         fetched = part.select("number", "blob").toArrow()
-        for number, blob in zip(
-            fetched["number"].to_pylist(), fetched["blob"], strict=True
-        ):
-            if sums.pop(number, None) != zlib.crc32(blob.as_buffer()):
+        arrived = fetched["number"].to_pylist()
+        for number, blob in zip(arrived, fetched["blob"], strict=True):
+            if checksums.pop(number, None) != zlib.crc32(blob.as_buffer()):
                 raise KitError(_LOST)
             yield pa.ipc.open_stream(blob.as_buffer()).read_next_batch()
-    if sums:
+    if checksums:
         raise KitError(_LOST)

@@ -63,9 +63,11 @@ def connectors() -> dict[str, Connector]:
     """Return Spark's connectors for other systems and formats, by name."""
     from sparkstream_kit.connectors import AVRO, systems
 
-    return {"avro": AVRO} | {
-        name: each.connector for name, each in systems().items() if each.connector
-    }
+    known = {"avro": AVRO}
+    for name, system in systems().items():
+        if system.connector:
+            known[name] = system.connector
+    return known
 
 
 def coordinates(connector: Connector, spark: str) -> str | None:
@@ -88,7 +90,8 @@ def missing_source(error: BaseException) -> str | None:
     if found is None:
         return None
     name = found[1]
-    if near := hint(name, _OWN_SOURCES):
+    near = hint(name, _OWN_SOURCES)
+    if near:
         return f"Spark has no data source {name}{near}"
     if name.lower() in connectors():
         return missing(name.lower())
@@ -121,17 +124,21 @@ def check_session(spark: SparkSession, names: Collection[str]) -> None:
     """
     reject_unknown("connector", names, connectors())
     for name in names:
-        asked = connectors()[name].settings
-        lacks = any(
-            value not in (spark.conf.get(key, None) or "")
-            for key, value in asked.items()
-        )
-        try:
-            _ = spark.read.format(name).load().schema
-        except Exception as err:  # noqa: BLE001 - a connector that Spark has fails too, for lack of options
-            lacks = lacks or missing_source(err) is not None
-        if lacks:
+        has_settings = True
+        for key, value in connectors()[name].settings.items():
+            if value not in (spark.conf.get(key, None) or ""):
+                has_settings = False
+        if not _has_source(spark, name) or not has_settings:
             raise InvalidInputError(missing(name))
+
+
+def _has_source(spark: SparkSession, name: str) -> bool:
+    """Return whether a session has the data source of a connector."""
+    try:
+        _ = spark.read.format(name).load().schema
+    except Exception as err:  # noqa: BLE001 - a connector that Spark has fails too, for lack of options
+        return missing_source(err) is None
+    return True
 
 
 def needed(
@@ -162,53 +169,71 @@ def needed(
     lists: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         reject_unknown("connector", [name], connectors())
-        known = connectors()[name]
+        connector = connectors()[name]
         if folder:
             lists.setdefault("spark.jars", []).extend(_in_folder(name, Path(folder)))
-        elif found := coordinates(known, spark):
-            lists.setdefault("spark.jars.packages", []).append(found)
         else:
-            there = " or ".join(each for each in versions() if coordinates(known, each))
-            raise InvalidInputError(
-                f"connector {name} has no package for Spark {spark}; use Spark {there},"
-                f" or name a folder with its jars: {JARS}=FOLDER"
-            )
-        for key, value in known.settings.items():
+            package = _package(name, connector, spark)
+            lists.setdefault("spark.jars.packages", []).append(package)
+        for key, value in connector.settings.items():
             if key not in _LISTS and before.get(key, value) != value:
                 raise InvalidInputError(
                     f"connector {name} needs {key}={value}, and not {before[key]};"
                     " leave that setting out"
                 )
             lists.setdefault(key, []).append(value)
-    return {
-        key: ",".join(
-            dict.fromkeys([*filter(None, before.get(key, "").split(",")), *values])
+    settings = {}
+    for key, values in lists.items():
+        of_user = [value for value in before.get(key, "").split(",") if value]
+        settings[key] = ",".join(dict.fromkeys(of_user + values))
+    return settings
+
+
+def _package(name: str, connector: Connector, spark: str) -> str:
+    """Return a connector's Maven coordinates for a Spark version.
+
+    Raises:
+        InvalidInputError: it has no package for this version.
+    """
+    package = coordinates(connector, spark)
+    if package is None:
+        supported = [
+            version for version in versions() if coordinates(connector, version)
+        ]
+        raise InvalidInputError(
+            f"connector {name} has no package for Spark {spark}; use Spark"
+            f" {' or '.join(supported)}, or name a folder with its jars: {JARS}=FOLDER"
         )
-        for key, values in lists.items()
-    }
+    return package
 
 
 def _in_order(name: str) -> list[tuple[int, str]]:
     """Return a sort key by which 4.2.10 comes after 4.2.9.
 
     Numbers are compared as numbers, and other text as text.
+
+    Examples:
+        >>> _in_order("a-4.2.10.jar")
+        [(-1, 'a-'), (4, ''), (-1, '.'), (2, ''), (-1, '.'), (10, ''), (-1, '.jar')]
     """
-    return [
-        (int(part), "") if part.isdecimal() else (-1, part)
-        for part in re.split(r"(\d+)", name)
-    ]
+    parts = []
+    for part in re.split(r"(\d+)", name):
+        if part.isdecimal():
+            parts.append((int(part), ""))
+        else:
+            parts.append((-1, part))
+    return parts
 
 
 def _in_folder(name: str, folder: Path) -> list[str]:
     """Return one jar in a folder for each prefix of a connector, of several the latest version."""
-    found = {}
-    for start in connectors()[name].jars:
-        found[start] = sorted(
-            folder.glob(f"{start}*.jar"), key=lambda jar: _in_order(jar.name)
-        )
-    if missing := [start for start, files in found.items() if not files]:
-        raise InvalidInputError(
-            f"connector {name}: {JARS}={folder} has no {missing[0]}*.jar; put it there,"
-            f" or unset {JARS} to have Spark fetch it"
-        )
-    return [str(files[-1]) for files in found.values()]
+    latest = []
+    for prefix in connectors()[name].jars:
+        jars = list(folder.glob(f"{prefix}*.jar"))
+        if not jars:
+            raise InvalidInputError(
+                f"connector {name}: {JARS}={folder} has no {prefix}*.jar; put it there,"
+                f" or unset {JARS} to have Spark fetch it"
+            )
+        latest.append(str(max(jars, key=lambda jar: _in_order(jar.name))))
+    return latest

@@ -39,20 +39,20 @@ OWNERS = "sparkstream.queries"
 # Plus a query's id: the table's property with that query's newest epoch
 EPOCH = "sparkstream.epoch."
 EXACT = {  # the types of Spark that every format holds
-    *(
-        "array",
-        "binary",
-        "boolean",
-        "date",
-        "decimal",
-        "double",
-        "float",
-        "integer",
-        "long",
-        "map",
-        "string",
-    ),
-    *("struct", "timestamp", "timestamp_ntz"),
+    "array",
+    "binary",
+    "boolean",
+    "date",
+    "decimal",
+    "double",
+    "float",
+    "integer",
+    "long",
+    "map",
+    "string",
+    "struct",
+    "timestamp",
+    "timestamp_ntz",
 }
 TRIES = 20  # attempts of a commit, if other writers commit at the same moment
 # Of a column that the table fills itself
@@ -83,17 +83,17 @@ class Entries(Ledger):
         return self.of(query_id).get("plan")
 
     def epoch(self, query_id: str) -> Epoch | None:
-        own = self.of(query_id)
-        return Epoch(own["epoch"], own["driver"]) if own.get("epoch") else None
+        entry = self.of(query_id)
+        if not entry.get("epoch"):
+            return None
+        return Epoch(entry["epoch"], entry["driver"])
 
     def any_query(self) -> tuple[str, int] | None:
-        written = (
-            (query, entry.get("batch")) for query, entry in self.entries().items()
-        )
-        return next(
-            ((query, max(batch, 0)) for query, batch in written if batch is not None),
-            None,
-        )
+        for query, entry in self.entries().items():
+            batch = entry.get("batch")
+            if batch is not None:
+                return query, max(batch, 0)
+        return None
 
     def check_lost(self, query_id: str | None, *, is_there: bool = False) -> None:
         """Refuse a target that lost this query's rows: deleted, made again or emptied.
@@ -167,21 +167,20 @@ def nullable(schema: T.StructType) -> T.StructType:
     """Return a schema with every value nullable, because a later query may have nulls."""
 
     def loosen(part: dict[str, Any]) -> dict[str, Any]:
-        return part | {
-            key: True
-            for key in ("nullable", "containsNull", "valueContainsNull")
-            if key in part
-        }
+        for key in ("nullable", "containsNull", "valueContainsNull"):
+            if key in part:
+                part[key] = True
+        return part
 
     return T.StructType.fromJson(json.loads(schema.json(), object_hook=loosen))
 
 
-def command(call: Callable[..., None], *given: object) -> str:
+def command(function: Callable[..., None], *arguments: object) -> str:
     """Return the command that calls a function, for messages."""
-    called = f"{call.__name__}({', '.join(map(repr, given))})"
-    return "run python -c " + shlex.quote(
-        f"from {call.__module__} import {call.__name__}; {called}"
-    )
+    name = function.__name__
+    shown = ", ".join(repr(argument) for argument in arguments)
+    code = f"from {function.__module__} import {name}; {name}({shown})"
+    return f"run python -c {shlex.quote(code)}"
 
 
 class Table(Protocol):
@@ -271,7 +270,9 @@ class _Ledger(Ledger):
         self._me = me
         # Both are read once, because each read looks at the table's log.
         self.columns = table.schema()
-        self.properties = {} if self.columns is None else table.properties()
+        self.properties: dict[str, str] = {}
+        if self.columns is not None:
+            self.properties = table.properties()
 
     @property
     def owners(self) -> list[str]:
@@ -279,32 +280,37 @@ class _Ledger(Ledger):
         return self.properties.get(OWNERS, "").split()
 
     def epoch(self, query_id: str) -> Epoch | None:
-        number, _, driver = self.properties.get(f"{EPOCH}{query_id}", "").partition(" ")
-        return Epoch(int(number), driver) if number else None
+        epoch = self.properties.get(f"{EPOCH}{query_id}")  # "3 DRIVER"
+        if not epoch:
+            return None
+        number, _, driver = epoch.partition(" ")
+        return Epoch(int(number), driver)
 
     def last_batch(self, query_id: str | None) -> int | None:
         # A query that is no longer an owner has lost its rows to one that took the
         # table over: treat it as one that has never written here.
-        return (
-            self._table.last_batch(str(query_id)) if query_id in self.owners else None
-        )
+        if query_id not in self.owners:
+            return None
+        return self._table.last_batch(str(query_id))
 
     def last_plan(self, query_id: str) -> str | None:
         last = self.last_batch(query_id)
         for text in self._table.history():
             # The commit of another program
             with suppress(ValueError, TypeError, LookupError):
-                said = json.loads(text or "")
-                if (said["query"], said["batch"]) == (query_id, last):
-                    return None if said["plan"] is None else str(said["plan"])
+                noted = json.loads(text or "")
+                if noted["query"] == query_id and noted["batch"] == last:
+                    return None if noted["plan"] is None else str(noted["plan"])
         return None
 
     def any_query(self) -> tuple[str, int] | None:
-        others = [] if self._me in self.owners else self.owners
-        written = ((other, self._table.last_batch(other)) for other in others)
-        return next(
-            ((other, last) for other, last in written if last is not None), None
-        )
+        if self._me in self.owners:
+            return None
+        for other in self.owners:
+            last = self._table.last_batch(other)
+            if last is not None:
+                return other, last
+        return None
 
     def has_rows(self) -> bool:
         return self._me not in self.owners and self._table.has_rows()
@@ -375,7 +381,9 @@ class Target:
     def itself(self, spark: SparkSession) -> str:
         """Return what the table is known by, whatever its path and catalog are called."""
         table = self.opened(spark)
-        return str(self.where) if table.schema() is None else table.identity()
+        if table.schema() is None:
+            return str(self.where)
+        return table.identity()
 
     def rows(self, spark: SparkSession, *_: object) -> DataFrame:
         """Return all rows of the table, for `Sink.read`.
@@ -391,6 +399,7 @@ class Target:
     def _again(
         self, table: Table, schema: T.StructType, batch: Batch, rows: Any
     ) -> None:
+        """Write a batch, unless the table has it since another writer was quicker."""
         if not is_written(self, table, schema, batch):
             table.commit(rows, self, batch)
 
@@ -413,7 +422,8 @@ def take(target: Target, table: Table, query: str, driver: str) -> None:
     A batch of an older driver is then refused, or raises ConflictError.
     """
     last = _Ledger(target, table, query).epoch(query)
-    table.note({f"{EPOCH}{query}": f"{last.number + 1 if last else 1} {driver}"})
+    number = last.number + 1 if last else 1
+    table.note({f"{EPOCH}{query}": f"{number} {driver}"})
 
 
 def prepare(
@@ -486,9 +496,10 @@ def is_written(
         if ledger.is_written(batch):
             return True
         # Others may have changed the columns since the query was started.
-        if ledger.columns is not None and (
-            added := _check_columns(target, schema, ledger.columns)
-        ):
+        added = []
+        if ledger.columns is not None:
+            added = _check_columns(target, schema, ledger.columns)
+        if added:
             table.add_columns(added)
             # The table has another version now
             return is_written(target, table, schema, batch)
@@ -498,11 +509,13 @@ def is_written(
     ledger = _Ledger(target, table, query)
     # Another driver may have written since the first look
     written = ledger.is_written(batch)
-    others = [] if target.how == "replace" else ledger.owners
+    owners = [query]
+    if target.how != "replace":  # which deletes the rows of others
+        owners = [*ledger.owners, query]
     epoch = ledger.epoch(query) or Epoch(1, batch.driver)
     table.note(
         {
-            OWNERS: " ".join([*others, query]),
+            OWNERS: " ".join(owners),
             f"{EPOCH}{query}": f"{epoch.number} {epoch.driver}",
         }
     )
@@ -510,12 +523,14 @@ def is_written(
 
 
 def _check_schema(target: Target, form: Format, schema: T.StructType) -> None:
+    """Refuse keys that are no columns, and names and types that the format cannot hold."""
     reject_unknown("key", target.keys, schema.names)
     for kind in types_in(schema):
         if isinstance(kind, T.StructType):
             _check_case(form, kind.names)
     for field in schema.fields:
-        if bad := [char for char in field.name if char in form.not_in_names]:
+        bad = [char for char in field.name if char in form.not_in_names]
+        if bad:
             fix = "rename it, as in F.count('*').alias('orders')"
             raise InvalidInputError(
                 f"column {field.name}: {form.name} allows no {bad[0]!r} in a name;"
@@ -533,7 +548,8 @@ def _check_case(form: Format, names: list[str]) -> None:
     """Refuse names that differ only in their case, which readers of the format take for one."""
     known: dict[str, str] = {}
     for name in names:
-        if (other := known.setdefault(name.lower(), name)) != name:
+        other = known.setdefault(name.lower(), name)
+        if other != name:
             raise InvalidInputError(
                 f"{form.name} cannot tell the names {other} and {name} apart; rename"
                 " one of them"
@@ -556,35 +572,31 @@ def _check_columns(
             that must have a value.
     """
     in_any_case = {field.name.lower(): field for field in there.fields}
-    known = {field.name: field for field in there.fields}
+    by_name = {field.name: field for field in there.fields}
     missing = []
     for field in schema.fields:
-        has = known.get(field.name) or in_any_case.get(field.name.lower())
-        if has is None:
+        theirs = by_name.get(field.name) or in_any_case.get(field.name.lower())
+        if theirs is None:
             missing.append(field)
-        elif has.name != field.name:
+        elif theirs.name != field.name:
             raise InvalidInputError(
-                f"column {field.name} is called {has.name} in {target.where}; rename it"
+                f"column {field.name} is called {theirs.name} in {target.where};"
+                " rename it"
             )
-        elif has.dataType.simpleString() != field.dataType.simpleString():
+        elif theirs.dataType.simpleString() != field.dataType.simpleString():
             raise InvalidInputError(
                 f"column {field.name} is {field.dataType.simpleString()}, and"
-                f" {has.dataType.simpleString()} in {target.where}; cast it, or write"
-                " to another table"
+                f" {theirs.dataType.simpleString()} in {target.where}; cast it, or"
+                " write to another table"
             )
     if missing and not target.merge_schema:
+        names = ", ".join(field.name for field in missing)
         raise InvalidInputError(
-            f"{target.where} has no column"
-            f" {', '.join(field.name for field in missing)}; give merge_schema=True to"
-            " add it, or leave it out"
+            f"{target.where} has no column {names}; give merge_schema=True to add it,"
+            " or leave it out"
         )
-    lacks = [
-        field.name
-        for field in there.fields
-        if not field.nullable
-        and field.name not in schema.names
-        and not {*_FILLED} & {*field.metadata}
-    ]
+    required = [field.name for field in there.fields if _is_required(field)]
+    lacks = [name for name in required if name not in schema.names]
     if lacks:
         raise InvalidInputError(
             f"{target.where} requires a value of {', '.join(lacks)} in each row, and"
@@ -592,3 +604,8 @@ def _check_columns(
             " null there"
         )
     return missing
+
+
+def _is_required(field: T.StructField) -> bool:
+    """Return whether a query must write a column: it has no nulls, and is not filled by itself."""
+    return not field.nullable and not any(name in field.metadata for name in _FILLED)

@@ -28,7 +28,7 @@ from support import rows, sink_contract
 from sparkstream_kit import sinks, start
 from sparkstream_kit._internal.columns import types_in
 from sparkstream_kit.connectors import _arrow
-from sparkstream_kit.connectors.mongodb import collection, documents
+from sparkstream_kit.connectors.mongodb import collection, connection, documents
 from sparkstream_kit.errors import (
     InvalidInputError,
     KitError,
@@ -268,7 +268,7 @@ def test_a_collection_that_was_made_again_or_emptied_is_refused():
         }
         for take_over in (False, True):
             target = collection.Target(
-                collection.parse(URL, None, "t"), "t", "append", (), take_over
+                connection.parse(URL, None, "t"), "t", "append", (), take_over
             )
             rules = collection._Ledger(server, target)  # type: ignore[arg-type] # noqa: SLF001
             if said and not take_over:
@@ -299,7 +299,7 @@ def test_a_collection_that_was_made_again_or_emptied_is_refused():
 )
 def test_a_collection_that_cannot_be_written_is_refused(server, how, said):
     target = collection.Target(
-        collection.parse(URL, None, "t"), "t", how, (), take_over=True
+        connection.parse(URL, None, "t"), "t", how, (), take_over=True
     )
     rules = collection._Ledger(server, target)  # noqa: SLF001
     assert said in refusal(rules.check, "q")
@@ -351,7 +351,7 @@ def test_one_collection_by_two_urls_is_one_target():
 
 def test_a_server_says_by_what_a_collection_is_known():
     target = collection.Target(
-        collection.parse(URL, None, "t"), "t", "append", (), take_over=False
+        connection.parse(URL, None, "t"), "t", "append", (), take_over=False
     )
 
     def known(uuid, *processes):
@@ -369,13 +369,13 @@ def test_a_server_says_by_what_a_collection_is_known():
 
 
 def test_a_server_that_goes_away_may_be_tried_again():
-    address = collection.parse(URL, None, "t")
+    address = connection.parse(URL, None, "t")
     for error in (
         AutoReconnect("connection closed"),
         NetworkTimeout("timed out"),
         NotPrimaryError("steps down"),
     ):
-        told = collection._told(error, "MongoDB at h/shop", address)  # noqa: SLF001
+        told = connection._told(error, "MongoDB at h/shop", address)  # noqa: SLF001
         assert isinstance(told, TransientError)
         assert (
             str(told)
@@ -385,7 +385,7 @@ def test_a_server_that_goes_away_may_be_tried_again():
 
 def test_a_document_that_is_too_large_is_told_with_its_size(monkeypatch):
     target = collection.Target(
-        collection.parse(URL, None, "t"), "t", "append", (), take_over=False
+        connection.parse(URL, None, "t"), "t", "append", (), take_over=False
     )
     writer = object.__new__(collection._Writer)  # noqa: SLF001 - without a server
     writer.__dict__ |= {
@@ -438,7 +438,7 @@ def test_the_fields_that_a_rule_of_the_server_refuses_are_named():
         raise BulkWriteError({"writeErrors": [error]})
 
     target = collection.Target(
-        collection.parse(URL, None, "t"), "t", "append", (), take_over=False
+        connection.parse(URL, None, "t"), "t", "append", (), take_over=False
     )
     writer = object.__new__(collection._Writer)  # noqa: SLF001 - without a server
     known = {"_target": target, "_query": "q", "_batch": 3, "sent": 0, "number": 1}
@@ -630,7 +630,7 @@ def test_a_query_that_was_cut_off_within_its_first_batch_has_written_nothing(
     # A ledger whose query was cut off within its first batch.
     monkeypatch.setattr(collection._Ledger, "entries", lambda _: {"q": {"batch": -1}})  # noqa: SLF001
     target = collection.Target(
-        collection.parse(URL, None, "t"), "t", "append", (), take_over=False
+        connection.parse(URL, None, "t"), "t", "append", (), take_over=False
     )
     rules = collection._Ledger(defaultdict(dict), target)  # type: ignore[arg-type] # noqa: SLF001
     rules.check_owner("q")
@@ -658,8 +658,8 @@ def test_a_server_that_does_not_answer_is_one_line_in_time(spark, tmp_path, free
 
 def test_what_the_server_says_has_no_secret():
     url = "mongodb://kit:hu%40sh@host/shop?authMechanismProperties=AWS_SESSION_TOKEN:hidden"
-    address = collection.parse(url, None, "t")
-    said = collection.cause(
+    address = connection.parse(url, None, "t")
+    said = connection.cause(
         "bad hu%40sh, hu@sh and AWS_SESSION_TOKEN:hidden (configured timeouts: 5)",
         address,
     )
@@ -699,10 +699,10 @@ def test_ten_seconds_are_the_limit_where_the_url_has_none(monkeypatch):
         given.update(options)
         raise Stop
 
-    monkeypatch.setattr(collection, "MongoClient", client)
+    monkeypatch.setattr(connection, "MongoClient", client)
     with (
         pytest.raises(Stop),
-        collection.connected(collection.parse("mongodb://h/shop?w=0", None, "t")),
+        connection.connected(connection.parse("mongodb://h/shop?w=0", None, "t")),
     ):
         pass
     assert (given["serverSelectionTimeoutMS"], given["w"]) == (10_000, "majority")

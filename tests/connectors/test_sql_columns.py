@@ -11,7 +11,7 @@ from conftest import refusal
 from pyspark.sql import types as T
 from support.sql import DATABASES, new
 
-from sparkstream_kit.connectors.sql_table import database
+from sparkstream_kit.connectors.sql_table import columns, database
 from sparkstream_kit.connectors.sql_table import table as sql_table
 from sparkstream_kit.errors import InvalidInputError, KitError
 
@@ -192,7 +192,7 @@ def fits(url, name, schema):
     ).table(schema)
     with database.connected(database.parse(url)) as connection:
         try:
-            database.check_columns(connection, made, name)
+            columns.check_columns(connection, made, name)
         except InvalidInputError:
             return False
     return True

@@ -33,7 +33,7 @@ from systems.mongodb import Server
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
-from sparkstream_kit.connectors.mongodb import collection
+from sparkstream_kit.connectors.mongodb import collection, connection
 from sparkstream_kit.errors import InvalidInputError, KitError, QueryFailed
 from sparkstream_kit.sinks.ledger import Batch
 
@@ -132,9 +132,9 @@ def test_a_batch_that_was_cut_off_is_exact_though_its_rows_come_in_another_order
 
 @pytest.mark.parametrize("how", WAYS)
 def test_what_an_older_driver_has_still_on_its_way_changes_nothing(shop, url, how):
-    address, keys = collection.parse(url, None, "t"), CASES[how][1].get("keys", ())
+    address, keys = connection.parse(url, None, "t"), CASES[how][1].get("keys", ())
     target = collection.Target(address, "t", how, tuple(keys), take_over=False)
-    with collection.connected(address) as database:
+    with connection.connected(address) as database:
         store = collection._Ledger(database, target)  # noqa: SLF001 - two drivers, step by step
         batch = Batch("q", 0, "plan", driver="the same")
         older = collection._Writer(target, store, batch)  # noqa: SLF001
@@ -207,8 +207,8 @@ def test_a_row_that_is_too_large_for_a_document_is_one_line(
 
 
 def test_of_two_queries_that_begin_in_one_moment_one_is_refused(shop, url):
-    address = collection.parse(url, None, "t")
-    with collection.connected(address) as database:
+    address = connection.parse(url, None, "t")
+    with connection.connected(address) as database:
         for number in range(20):
             target = collection.Target(
                 address, f"t{number}", "append", (), take_over=False

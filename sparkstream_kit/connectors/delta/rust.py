@@ -63,6 +63,11 @@ _LOG = "_delta_log"
 # dead
 _MAKING = 5.0
 _PAUSE = 0.02  # seconds between two looks for it
+# The types of which delta-rs makes no partitions that can be read again
+_NO_PARTITIONS = (T.BinaryType, T.DecimalType, T.DoubleType, T.FloatType)
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")  # "\x1b[31m"
+# A line of Rust's stack: "   0: deltalake::write", and then "      at src/lib.rs:7"
+_FRAME = re.compile(r"\s*(\d+: |at )")
 
 
 class RustTable:
@@ -102,10 +107,9 @@ class RustTable:
         if self._known is None:
             return None
         with suppress(FileNotFoundError):
-            found = Path(
-                self.place, "_delta_log", f"{self._known.version():020}.json"
-            ).stat()
-            return found.st_ino, found.st_mtime_ns
+            name = f"{self._known.version():020}.json"
+            status = Path(self.place, _LOG, name).stat()
+            return status.st_ino, status.st_mtime_ns
         return None
 
     def schema(self) -> T.StructType | None:
@@ -115,25 +119,27 @@ class RustTable:
             InvalidInputError: there is no table, but the folder has other files.
         """
         table = self._now() or self._being_made()
-        if table is not None:
-            if (
-                table.metadata().configuration.get("delta.columnMapping.mode", "none")
-                != "none"
-            ):
-                raise InvalidInputError(
-                    f"Delta table {self.place} has column mapping, with which delta-rs"
-                    " cannot add rows; use Delta's writer for Spark: get_session(…,"
-                    " connectors=['delta'])"
-                )
-            columns = T.StructType.fromJson(json.loads(table.schema().to_json()))
-            self._check_partitions(columns, table.metadata().partition_columns)
-            return columns
+        if table is None:
+            self._check_folder()
+            return None
+        settings = table.metadata().configuration
+        if settings.get("delta.columnMapping.mode", "none") != "none":
+            raise InvalidInputError(
+                f"Delta table {self.place} has column mapping, with which delta-rs"
+                " cannot add rows; use Delta's writer for Spark: get_session(…,"
+                " connectors=['delta'])"
+            )
+        columns = T.StructType.fromJson(json.loads(table.schema().to_json()))
+        self._check_partitions(columns, table.metadata().partition_columns)
+        return columns
+
+    def _check_folder(self) -> None:
+        """Refuse a file, and a folder with more than the log of a table."""
         folder = Path(self.place)
-        if folder.is_file() or any(each.name != _LOG for each in folder.glob("*")):
+        if folder.is_file() or any(path.name != _LOG for path in folder.glob("*")):
             raise InvalidInputError(
                 f"{self.place} is no Delta table, but not empty; use another folder"
             )
-        return None
 
     def _being_made(self) -> DeltaTable | None:
         """Wait for the first commit of a table that another query is creating.
@@ -146,7 +152,8 @@ class RustTable:
         """
         end = time.monotonic() + _MAKING
         while Path(self.place, _LOG).is_dir() and time.monotonic() < end:
-            if (table := self._now()) is not None:
+            table = self._now()
+            if table is not None:
                 return table
             time.sleep(_PAUSE)
         return None
@@ -155,9 +162,7 @@ class RustTable:
         """Refuse partitions by types that delta-rs writes into the log unreadably."""
         for name in names:
             kind = columns[name].dataType
-            if isinstance(
-                kind, T.BinaryType | T.DecimalType | T.DoubleType | T.FloatType
-            ):
+            if isinstance(kind, _NO_PARTITIONS):
                 raise InvalidInputError(
                     f"Delta table {self.place} is partitioned by {name}, a"
                     f" {kind.simpleString()}, of which delta-rs makes no partitions"
@@ -175,16 +180,16 @@ class RustTable:
 
     def last_batch(self, query: str) -> int | None:
         """Return a query's last batch, by any writer; None before the first."""
-        return (
-            None
-            if self._known is None
-            else self._known.transaction_version(application(query))
-        )
+        if self._known is None:
+            return None
+        return self._known.transaction_version(application(query))
 
-    def history(self) -> Iterator[str | None]:
+    def history(self) -> list[str | None]:
         """Return the `userMetadata` of up to `HISTORY` newest commits, newest first."""
-        commits = [] if self._known is None else self._known.history(HISTORY)
-        return (commit.get("userMetadata") for commit in commits)
+        if self._known is None:
+            return []
+        commits = self._known.history(HISTORY)
+        return [commit.get("userMetadata") for commit in commits]
 
     def has_rows(self) -> bool:
         """Return whether the table has rows."""
@@ -250,17 +255,14 @@ class RustTable:
         """Yield the rows of a batch, whose keys and nulls are checked."""
         table = self._loaded()
         required = [field.name for field in table.schema().fields if not field.nullable]
-        by = [
-            name
-            for name in table.metadata().partition_columns
-            if is_text(batch.schema, name)
-        ]
+        partitions = table.metadata().partition_columns
+        texts = [name for name in partitions if is_text(batch.schema, name)]
         schema = Schema.from_json(nullable(batch.schema).json())
         with _arrow.gathered(batch, pa.schema(schema)) as rows:
             if target.how == "upsert" and rows.num_rows:
                 _arrow.check_keys(rows, target.where, target.keys, which.number)
             _arrow.check_required(rows, target.where, required, which.number)
-            for name in by:
+            for name in texts:
                 of_no_partition = pa.array(NOT_IN_PARTITIONS, rows[name].type)
                 if pc.any(pc.is_in(rows[name], of_no_partition)).as_py():
                     raise InvalidInputError(
@@ -285,9 +287,9 @@ class RustTable:
             if target.how == "upsert" and rows.num_rows:
                 _merge(table, rows, target, properties, writing)
             elif target.how == "replace" or rows.num_rows:
-                mode: Literal["append", "overwrite"] = (
-                    "overwrite" if target.how == "replace" else "append"
-                )
+                mode: Literal["append", "overwrite"] = "append"
+                if target.how == "replace":
+                    mode = "overwrite"
                 # schema_mode="merge" matches columns by name; those that only the table
                 # has become null.
                 write_deltalake(
@@ -311,11 +313,8 @@ class RustTable:
         They are noted in the table when they get the first such value.
         """
         known = self.properties().get(_FAR, "").split()
-        new = [
-            name
-            for name in rows.column_names
-            if name not in known and _arrow.beyond_python(rows[name])
-        ]
+        others = [name for name in rows.column_names if name not in known]
+        new = [name for name in others if _arrow.beyond_python(rows[name])]
         if new:
             self.note({_FAR: " ".join([*known, *new])})
         return [*known, *new]
@@ -346,50 +345,58 @@ def _merge(
     properties: CommitProperties,
     writing: WriterProperties,
 ) -> None:
-    same = " AND ".join(
-        f"target.{quoted(key)} = source.{quoted(key)}" for key in target.keys
-    )
+    """Insert the rows of a batch, or overwrite those with the same keys, in one commit."""
+    conditions = [f"target.{quoted(key)} = source.{quoted(key)}" for key in target.keys]
     # Each column by itself, because delta-rs's `when_matched_update_all` fails on names
     # with a backtick.
     columns = {quoted(name): f"source.{quoted(name)}" for name in rows.column_names}
-    merging = table.merge(
+    merge = table.merge(
         rows,
-        same,
+        " AND ".join(conditions),
         source_alias="source",
         target_alias="target",
         commit_properties=properties,
         writer_properties=writing,
     )
-    merging.when_matched_update(columns).when_not_matched_insert(columns).execute()
+    merge.when_matched_update(columns).when_not_matched_insert(columns).execute()
 
 
 def _rules(table: DeltaTable) -> str:
     """Return the constraints of a table as a text, for messages."""
-    named = "delta.constraints."
-    found = table.metadata().configuration.items()
-    return ", ".join(
-        f"{name.removeprefix(named)}: {rule}"
-        for name, rule in found
-        if name.startswith(named)
-    )
+    prefix = "delta.constraints."
+    rules = []
+    for name, rule in table.metadata().configuration.items():
+        if name.startswith(prefix):
+            rules.append(f"{name.removeprefix(prefix)}: {rule}")
+    return ", ".join(rules)
 
 
 @contextmanager
 def _in_one_line(folder: str, rules: str = "") -> Iterator[None]:
+    """Turn an error of delta-rs into one of the kit's, within a `with` block.
+
+    Args:
+        folder: the table's folder, for the message.
+        rules: the table's constraints, for the error of a row that breaks one.
+    """
     try:
         yield
     except (DeltaError, OSError) as err:
-        # Without colours, and without the frames of Rust's stack.
-        lines = re.sub(r"\x1b\[[\d;]*m", "", str(err)).splitlines()
-        line = " ".join(
-            " ".join(
-                each for each in lines if not re.match(r"\s*(\d+: |at )", each)
-            ).split()
-        )
+        line = _one_line(str(err))
         if rules and "failed validation check" in line:
-            line = (
-                f"a row breaks a rule of the table ({rules});"
-                f" {line.partition('data found: ')[2]}"
-            )
+            row = line.partition("data found: ")[2]
+            line = f"a row breaks a rule of the table ({rules}); {row}"
         kind = ConflictError if isinstance(err, CommitFailedError) else KitError
         raise kind(f"Delta table {folder}: {line}") from err
+
+
+def _one_line(error: str) -> str:
+    r"""Return an error of delta-rs without colours, and without the frames of Rust's stack.
+
+    Examples:
+        >>> _one_line("\x1b[31mGeneric error\x1b[0m\n   0: deltalake::write\n      at src/lib.rs:7")
+        'Generic error'
+    """
+    lines = _COLOURS.sub("", error).splitlines()
+    words = [line for line in lines if not _FRAME.match(line)]
+    return " ".join(" ".join(words).split())

@@ -142,11 +142,11 @@ def delta(
     within = (table or "").rpartition(".")[0]
     where = Target("Delta table", str(path or table), str(path or ""), within=within)
 
+    folder = None if path is None else str(path)
+
     def target_in(spark: SparkSession) -> _tables.Target:
         by_spark = _is_sparks(spark, writer, how)
-        place = _place(
-            spark, None if path is None else str(path), table, by_spark=by_spark
-        )
+        place = _place(spark, folder, table, by_spark=by_spark)
 
         def opened(spark: SparkSession) -> _tables.Table:
             if by_spark:
@@ -159,14 +159,10 @@ def delta(
         return _tables.Target(where, how, tuple(keys), merge_schema, take_over, opened)
 
     def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
-        into = target_in(frame.sparkSession)
-        return open_target(
-            into,
-            frame,
-            location,
-            opening,
-            itself=partial(into.itself, frame.sparkSession),
-        )
+        spark = frame.sparkSession
+        target = target_in(spark)
+        itself = partial(target.itself, spark)
+        return open_target(target, frame, location, opening, itself=itself)
 
     return exactly_once(
         "delta",
@@ -218,11 +214,9 @@ def _place(
     if path is None:
         if by_spark:
             return None
-        connect = (
-            ", and to upsert a session without Spark Connect"
-            if writers.is_extended(spark)
-            else ""
-        )
+        connect = ""
+        if writers.is_extended(spark):
+            connect = ", and to upsert a session without Spark Connect"
         raise InvalidInputError(
             f"delta: table {table} is in the catalog, which needs {_JARS}{connect}"
         )

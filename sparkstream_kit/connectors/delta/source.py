@@ -84,23 +84,26 @@ def delta(
     builtin.check_number("max_files_per_trigger", max_files_per_trigger)
     if not is_extended(spark):
         raise InvalidInputError(_packages.missing("delta"))
-    there = SparkTable(spark, None if path is None else locate(spark, path), table)
-    if there.schema() is None:
+    location = None if path is None else locate(spark, path)
+    opened = SparkTable(spark, location, table)
+    if opened.schema() is None:
         raise InvalidInputError(
             f"Delta table {path or table} does not exist; create it or correct the name"
         )
-    place = there.place  # which refuses a table of another format
-    if change_feed and there.properties().get(_FEED, "false").lower() != "true":
+    place = opened.place  # which refuses a table of another format
+    if change_feed and opened.properties().get(_FEED, "false").lower() != "true":
         raise InvalidInputError(
             f"Delta table {place} keeps no changes; to keep those from now on, run"
             f" ALTER TABLE delta.{quoted(place)} SET TBLPROPERTIES ({_FEED} = true)"
         )
-    ours = {
-        "startingVersion": starting_version,
-        "maxFilesPerTrigger": max_files_per_trigger,
-    }
-    given = {key: value for key, value in ours.items() if value is not None} | options
-    reader = spark.readStream.format("delta").options(**given)
+    given: dict[str, Any] = {}
+    if starting_version is not None:
+        given["startingVersion"] = starting_version
+    if max_files_per_trigger is not None:
+        given["maxFilesPerTrigger"] = max_files_per_trigger
+    reader = spark.readStream.format("delta").options(**given | options)
     if change_feed:
         reader = reader.option("readChangeFeed", "true")
-    return reader.load(place) if table is None else reader.table(table)
+    if table is not None:
+        return reader.table(table)
+    return reader.load(place)

@@ -91,9 +91,8 @@ def application(query: str) -> str:
 
 def is_extended(spark: SparkSession) -> bool:
     """Return whether a session has Delta's SQL extension; Delta's jars alone are not enough."""
-    return "DeltaSparkSessionExtension" in (
-        spark.conf.get("spark.sql.extensions", "") or ""
-    )
+    extensions = spark.conf.get("spark.sql.extensions", "") or ""
+    return "DeltaSparkSessionExtension" in extensions
 
 
 def set_back(place: str, query: str, batch: int) -> None:
@@ -120,36 +119,25 @@ def set_back(place: str, query: str, batch: int) -> None:
     """
     from sparkstream_kit.session import get_session
 
-    now = int(time.time() * 1000)
-    said = {
-        "timestamp": now,
-        "inCommitTimestamp": now,
-        "operation": "SET BACK",
-        "operationParameters": {},
-    }
-    actions: list[dict[str, Any]] = [
-        {"commitInfo": said | {"userMetadata": metadata(Batch(query, batch))}},
-        {"txn": {"appId": application(query), "version": batch, "lastUpdated": now}},
-    ]
     path = file_system.plain(place)
-    text = f"{place}/_delta_log"
-    here = None if path is None else Path(path, "_delta_log")
-    log = (
-        locate(get_session("sparkstream-set-back"), text)
-        if here is None
-        else Here(text, here)
-    )
-    known = [int(name[:20]) for name in log.names() if re.match(r"\d{20}\.", name)]
-    if not known:
+    folder = f"{place}/_delta_log"
+    if path is None:
+        log = locate(get_session("sparkstream-set-back"), folder)
+    else:
+        log = Here(folder, Path(path, "_delta_log"))
+    versions = [int(name[:20]) for name in log.names() if re.match(r"\d{20}\.", name)]
+    if not versions:
         raise InvalidInputError(f"{place} is no Delta table; give the folder of one")
     hidden = f".{uuid.uuid4()}.tmp"
-    commit = f"{max(known) + 1:020}.json"
+    commit = f"{max(versions) + 1:020}.json"
+    actions = _actions_of_set_back(query, batch)
     log.write(hidden, "".join(f"{json.dumps(action)}\n" for action in actions))
     try:
-        if here is None:
+        if path is None:
             log.rename(hidden, commit)
         else:
             # A rename would overwrite a commit of another writer
+            here = Path(path, "_delta_log")
             (here / commit).hardlink_to(here / hidden)
     except OSError as err:
         raise TransientError(
@@ -159,11 +147,34 @@ def set_back(place: str, query: str, batch: int) -> None:
         log.remove(hidden)
 
 
+def _actions_of_set_back(query: str, batch: int) -> list[dict[str, Any]]:
+    """Return the actions of a commit that makes `batch` the query's last batch."""
+    now = int(time.time() * 1000)
+    info = {
+        "timestamp": now,
+        "inCommitTimestamp": now,
+        "operation": "SET BACK",
+        "operationParameters": {},
+        "userMetadata": metadata(Batch(query, batch)),
+    }
+    last = {"appId": application(query), "version": batch, "lastUpdated": now}
+    return [{"commitInfo": info}, {"txn": last}]
+
+
 _TRANSACTION = "txn STRUCT<appId: STRING, version: BIGINT>"
-# The file of a commit or of a checkpoint, which is one file (000….checkpoint.parquet),
-# one of several parts, or a file with a UUID in its name.
+# The file of a commit, or of a checkpoint: one file, one of several parts, or a file with
+# a UUID in its name.
 _NAME = re.compile(
-    r"/(?P<version>\d+)(?P<checkpoint>\.checkpoint(\.\d+\.(?P<parts>\d+)|\..+)?)?\.(?P<kind>json|parquet)$"
+    r"""
+    / (?P<version> \d+ )               # 00000000000000000007.json
+    (?P<checkpoint> \.checkpoint       # 00000000000000000007.checkpoint.parquet
+        ( \. \d+ \. (?P<parts> \d+ )   # ….checkpoint.0000000001.0000000003.parquet
+        | \. .+                        # ….checkpoint.80a083e8-7026.json
+        )?
+    )?
+    \. (?P<kind> json | parquet ) $
+    """,
+    re.VERBOSE,
 )
 
 
@@ -195,11 +206,8 @@ class SparkTable:
             InvalidInputError: a table of the catalog has another format.
         """
         if self._location is None:
-            detail = (
-                self._spark.sql(f"DESCRIBE DETAIL {self._name}")
-                .select("format", "location")
-                .first()
-            )
+            description = self._spark.sql(f"DESCRIBE DETAIL {self._name}")
+            detail = description.select("format", "location").first()
             if detail is None or detail.format != "delta":
                 raise InvalidInputError(
                     f"table {self._name} is no Delta table; use another"
@@ -229,7 +237,8 @@ class SparkTable:
                 raise
         # The log folder alone does no harm: a writer that was killed before its first
         # commit leaves it.
-        if self._location is not None and {*self._location.names()} - {"_delta_log"}:
+        names = [] if self._location is None else self._location.names()
+        if any(name != "_delta_log" for name in names):
             raise InvalidInputError(
                 f"{self.place} is no Delta table, but not empty; use another folder"
             )
@@ -248,7 +257,9 @@ class SparkTable:
 
     def last_batch(self, query: str) -> int | None:
         """Return a query's last batch, by any writer; None before the first."""
-        return self._written[query] if query in self._written else self._in_log(query)
+        if query in self._written:
+            return self._written[query]
+        return self._in_log(query)
 
     def _in_log(self, query: str) -> int | None:
         """Read the query's last batch from its last transaction in Delta's log.
@@ -259,24 +270,14 @@ class SparkTable:
         """
         # Spark reads a path as a pattern
         log = file_system.escaped(f"{self.place}/_delta_log")
-        there = self._spark.read.format("binaryFile").load(log).select("path").collect()
-        named = [(name, row.path) for row in there if (name := _NAME.search(row.path))]
-        since = _newest_checkpoint(name for name, _ in named)
-        # False for commits, which are read first
-        files: dict[tuple[bool, str], list[str]] = {}
-        for name, path in named:
-            of_checkpoint = bool(name["checkpoint"])
-            version = int(name["version"])
-            if version == since if of_checkpoint else version > since:
-                files.setdefault((of_checkpoint, name["kind"]), []).append(
-                    file_system.escaped(path)
-                )
-        for (_, kind), some in sorted(files.items()):
-            actions = self._spark.read.schema(_TRANSACTION).format(kind).load(some)
+        listed = self._spark.read.format("binaryFile").load(log).select("path")
+        paths = [row.path for row in listed.collect()]
+        for kind, some in _newest_files(paths):
+            files = [file_system.escaped(path) for path in some]
+            actions = self._spark.read.schema(_TRANSACTION).format(kind).load(files)
             mine = actions.where(F.col("txn.appId") == application(query))
-            last = mine.agg(F.max_by("txn.version", "_metadata.file_name")).collect()[
-                0
-            ][0]
+            newest = F.max_by("txn.version", "_metadata.file_name")
+            [[last]] = mine.agg(newest).collect()
             if last is not None:
                 return int(last)
         return None
@@ -298,11 +299,8 @@ class SparkTable:
 
     def create(self, schema: T.StructType) -> None:
         """Create the table, unless another driver has just created it."""
-        writer = (
-            self._spark.createDataFrame([], nullable(schema))
-            .write.format("delta")
-            .mode("ignore")
-        )
+        empty = self._spark.createDataFrame([], nullable(schema))
+        writer = empty.write.format("delta").mode("ignore")
         try:
             if self._name is None:
                 writer.save(self.place)
@@ -315,7 +313,7 @@ class SparkTable:
     def add_columns(self, columns: list[T.StructField]) -> None:
         """Add nullable columns to the table."""
         added = ", ".join(
-            f"{quoted(each.name)} {each.dataType.simpleString()}" for each in columns
+            f"{quoted(field.name)} {field.dataType.simpleString()}" for field in columns
         )
         self._spark.sql(f"ALTER TABLE {self._sql_name()} ADD COLUMNS ({added})")
 
@@ -356,32 +354,36 @@ class SparkTable:
             if target.how == "upsert":
                 self._merge(batch, target, which)
             else:
-                writer = batch.write.format("delta").mode(
-                    "append" if target.how == "append" else "overwrite"
-                )
-                # Static, because the session may have dynamic.
-                writer = writer.options(
-                    userMetadata=metadata(which), partitionOverwriteMode="static"
-                )
-                last = self.last_batch(which.query)
-                if target.how != "replace" or last is None or last < which.number:
-                    # A replayed `replace` is written without a number, because Delta
-                    # would skip a known one.
-                    writer = writer.options(
-                        txnAppId=application(which.query), txnVersion=which.number
-                    )
-                writer.save(self.place)
-        self._written[which.query] = max(
-            which.number, self.last_batch(which.query) or 0
-        )
+                self._write(batch, target, which)
+        last = self.last_batch(which.query) or 0
+        self._written[which.query] = max(which.number, last)
+
+    def _write(self, batch: DataFrame, target: Target, which: Batch) -> None:
+        """Append the rows of a batch, or replace those of the table."""
+        mode = "append" if target.how == "append" else "overwrite"
+        # Static, because the session may have dynamic.
+        options: dict[str, Any] = {
+            "userMetadata": metadata(which),
+            "partitionOverwriteMode": "static",
+        }
+        last = self.last_batch(which.query)
+        if target.how != "replace" or last is None or last < which.number:
+            # A replayed `replace` is written without a number, because Delta would skip
+            # a known one.
+            options["txnAppId"] = application(which.query)
+            options["txnVersion"] = which.number
+        batch.write.format("delta").mode(mode).options(**options).save(self.place)
 
     def _merge(self, batch: DataFrame, target: Target, which: Batch) -> None:
+        """Insert the rows of a batch, or overwrite those with the same keys."""
         with computed_once(batch):
             _check_keys(batch, target, which)
             same = " AND ".join(
                 f"t.{quoted(key)} = s.{quoted(key)}" for key in target.keys
             )
             columns = [quoted(name) for name in batch.columns]
+            updates = ", ".join(f"t.{name} = s.{name}" for name in columns)
+            values = ", ".join(f"s.{name}" for name in columns)
             settings = {  # a MERGE has no options for the batch's number and plan
                 "spark.databricks.delta.write.txnAppId": application(which.query),
                 "spark.databricks.delta.write.txnVersion": str(which.number),
@@ -390,11 +392,32 @@ class SparkTable:
             with _as_view(batch) as view, in_force(batch.sparkSession, settings):
                 batch.sparkSession.sql(
                     f"MERGE INTO {self._sql_name()} AS t USING {view} AS s ON {same} "  # noqa: S608 - quoted
-                    "WHEN MATCHED THEN UPDATE SET"
-                    f" {', '.join(f't.{name} = s.{name}' for name in columns)} "
+                    f"WHEN MATCHED THEN UPDATE SET {updates} "
                     f"WHEN NOT MATCHED THEN INSERT ({', '.join(columns)}) "
-                    f"VALUES ({', '.join(f's.{name}' for name in columns)})"
+                    f"VALUES ({values})"
                 )
+
+
+def _newest_files(paths: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Return the files of a log that are to be read: `json` or `parquet`, and the paths of it.
+
+    The commits since the newest checkpoint come first, and then that checkpoint.
+
+    Examples:
+        >>> _newest_files(["/l/5.json", "/l/6.json", "/l/6.checkpoint.parquet", "/l/7.json"])
+        [('json', ['/l/7.json']), ('parquet', ['/l/6.checkpoint.parquet'])]
+    """
+    names = [name for path in paths if (name := _NAME.search(path))]
+    since = _newest_checkpoint(names)
+    commits: dict[str, list[str]] = {}
+    checkpoint: dict[str, list[str]] = {}
+    for name in names:
+        version = int(name["version"])
+        if not name["checkpoint"] and version > since:
+            commits.setdefault(name["kind"], []).append(name.string)
+        elif name["checkpoint"] and version == since:
+            checkpoint.setdefault(name["kind"], []).append(name.string)
+    return sorted(commits.items()) + sorted(checkpoint.items())
 
 
 def _newest_checkpoint(names: Iterable[re.Match[str]]) -> int:
@@ -403,19 +426,18 @@ def _newest_checkpoint(names: Iterable[re.Match[str]]) -> int:
     The file `_last_checkpoint` holds this version, too, but Spark cannot read a file
     whose name begins with an underscore.
     """
-    there = Counter(
-        (int(name["version"]), int(name["parts"] or 1))
-        for name in names
-        if name["checkpoint"]
-    )
-    return max(
-        (version for (version, parts), count in there.items() if count >= parts),
-        default=-1,
-    )
+    # By its version and the number of parts that it needs
+    files = Counter[tuple[int, int]]()
+    for name in names:
+        if name["checkpoint"]:
+            files[int(name["version"]), int(name["parts"] or 1)] += 1
+    whole = [version for (version, parts), count in files.items() if count >= parts]
+    return max(whole, default=-1)
 
 
 @contextmanager
 def _conflicts(place: str) -> Iterator[None]:
+    """Report a commit that another writer has prevented as a ConflictError."""
     try:
         yield
     except (PySparkException, Py4JError) as err:
@@ -431,18 +453,24 @@ def _conflicts(place: str) -> Iterator[None]:
 
 
 def _check_keys(batch: DataFrame, target: Target, which: Batch) -> None:
+    """Refuse a batch with a null key, or with two rows of the same key."""
     keys = [column(key) for key in target.keys]
     is_null = reduce(or_, [key.isNull() for key in keys])
     counted = batch.groupBy(*keys).agg(F.count("*").alias("rows"))
-    # Null for a batch without rows
-    rows, null = counted.agg(F.max("rows"), F.max(is_null)).collect()[0]
+    # Both are null for a batch without rows
+    [[most, null]] = counted.agg(F.max("rows"), F.max(is_null)).collect()
     check_row_keys(
-        target.where, target.keys, which.number, null=bool(null), twice=(rows or 0) > 1
+        target.where,
+        target.keys,
+        which.number,
+        null=bool(null),
+        twice=most is not None and most > 1,
     )
 
 
 @contextmanager
 def _as_view(batch: DataFrame) -> Iterator[str]:
+    """Give a batch a name in its session's catalog, within a `with` block."""
     view = f"sparkstream_{uuid.uuid4().hex}"
     batch.createOrReplaceTempView(view)
     try:

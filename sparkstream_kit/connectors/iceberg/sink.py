@@ -117,7 +117,7 @@ def iceberg(
     check(iceberg, locals())
     SYSTEM.need("sinks.iceberg")
     mode = mode_for("iceberg", "'shop.totals'", how, keys, SYSTEM.ways)
-    if not all(part for part in table.split(".")) or "." not in table:
+    if "." not in table or "" in table.split("."):
         raise InvalidInputError(
             f"iceberg: table {table!r} names no namespace; give one: 'shop.totals'"
         )
@@ -125,52 +125,55 @@ def iceberg(
         raise InvalidInputError(
             f"iceberg: keep_snapshots is {keep_snapshots}; give 1 or more"
         )
-    here = (
-        None
-        if isinstance(catalog, Mapping)
-        else file_system.local("catalog", catalog).absolute()
-    )
-    given = dict(catalog) if isinstance(catalog, Mapping) else str(here)
-    if here and {*"#?"} & {*str(here)}:  # of which pyiceberg makes another folder
-        raise InvalidInputError(
-            f"iceberg: catalog {catalog} has a # or ? in its path; give another folder"
-        )
-    place = (
-        given
-        if isinstance(given, str)
-        else given.get("uri") or f"catalog {given.get('name', 'default')}"
-    )
-    within = table.rpartition(".")[0]
+    folder_or_properties = _checked(catalog)
     where = Target(
-        "Iceberg table", without_secrets(f"{table} in {place}"), within=within
+        "Iceberg table",
+        without_secrets(f"{table} in {_shown(folder_or_properties)}"),
+        within=table.rpartition(".")[0],
     )
 
     def opened(_: SparkSession) -> IcebergTable:
         from sparkstream_kit.connectors.iceberg.table import IcebergTable
 
-        return IcebergTable(table, given, keep_snapshots)
+        return IcebergTable(table, folder_or_properties, keep_snapshots)
 
     # A new one for each start, which opens the table anew.
-    target = partial(
+    new_target = partial(
         _tables.Target, where, how, tuple(keys), merge_schema, take_over, opened
     )
 
     def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
-        if isinstance(given, str):
-            refuse_elsewhere(
-                frame.sparkSession,
-                f"iceberg: catalog {given}",
-                "a catalog that it can reach",
-            )
-        into = target()
-        return open_target(
-            into,
-            frame,
-            location,
-            opening,
-            itself=partial(into.itself, frame.sparkSession),
-        )
+        spark = frame.sparkSession
+        if isinstance(folder_or_properties, str):
+            what = f"iceberg: catalog {folder_or_properties}"
+            refuse_elsewhere(spark, what, "a catalog that it can reach")
+        target = new_target()
+        itself = partial(target.itself, spark)
+        return open_target(target, frame, location, opening, itself=itself)
 
     return exactly_once(
-        "iceberg", where, (mode,), open_table, keys=keys, read=target().rows
+        "iceberg", where, (mode,), open_table, keys=keys, read=new_target().rows
     )
+
+
+def _checked(catalog: str | Path | Mapping[str, str]) -> str | dict[str, str]:
+    """Return a catalog as `IcebergTable` takes it: a folder's absolute path, or properties.
+
+    Raises:
+        InvalidInputError: pyiceberg would take another folder.
+    """
+    if isinstance(catalog, Mapping):
+        return dict(catalog)
+    folder = str(file_system.local("catalog", catalog).absolute())
+    if "#" in folder or "?" in folder:  # of which pyiceberg makes another folder
+        raise InvalidInputError(
+            f"iceberg: catalog {catalog} has a # or ? in its path; give another folder"
+        )
+    return folder
+
+
+def _shown(catalog: str | dict[str, str]) -> str:
+    """Return a catalog's folder, address or name, for messages."""
+    if isinstance(catalog, str):
+        return catalog
+    return catalog.get("uri") or f"catalog {catalog.get('name', 'default')}"

@@ -96,9 +96,9 @@ _UPGRADES = {
     )
 }
 # Of Spark 4.2 and later; earlier ones have timestamps in UTC without being told.
-_IN_UTC: dict[str, Any] = (
-    {"timezone": "UTC"} if "timezone" in signature(to_arrow_schema).parameters else {}
-)
+_IN_UTC: dict[str, Any] = {}
+if "timezone" in signature(to_arrow_schema).parameters:
+    _IN_UTC["timezone"] = "UTC"
 
 
 class _FarError(KitError):
@@ -120,13 +120,30 @@ class _Foreign(T.DataType):
 
 def _column(field: pa.Field) -> T.StructField:
     """Return a column of a table as Spark's type, or as a foreign one."""
+    one = pa.schema([field])
     try:
-        kind = from_arrow_schema(pa.schema([field]), prefer_timestamp_ntz=True)[
-            0
-        ].dataType
+        kind = from_arrow_schema(one, prefer_timestamp_ntz=True)[0].dataType
     except PySparkException:
         kind = _Foreign(str(field.type))
     return T.StructField(field.name, kind, field.nullable)
+
+
+def _load_folder(database: Path) -> Catalog:
+    """Open the catalog of a folder, and create it if it is missing.
+
+    Args:
+        database: the catalog's file in the folder.
+    """
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_suffix(".lock").open("a") as lock:
+        # Of two that make its tables at once, one would fail
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return load_catalog(
+            "default",
+            type="sql",
+            uri=f"sqlite:///{database}?timeout=30",
+            warehouse=file_system.for_spark(database.parent),
+        )
 
 
 class IcebergTable:
@@ -145,7 +162,9 @@ class IcebergTable:
         self._name = name
         self._keep = keep
         self._given: Any = catalog
-        self._file = Path(catalog, "catalog.db") if isinstance(catalog, str) else None
+        self._file: Path | None = None
+        if isinstance(catalog, str):
+            self._file = Path(catalog, "catalog.db")
         self._loaded: Catalog | None = None
         self._known: Table | None = None
 
@@ -176,7 +195,8 @@ class IcebergTable:
             if self._loaded is not None:
                 # A connection whose commit has failed would keep the lock of SQLite
                 self._loaded.close()
-            line = f"{type(err).__name__}: {str(err).partition(chr(10))[0]}"
+            first_line = str(err).partition("\n")[0]
+            line = f"{type(err).__name__}: {first_line}"
             # Of a table that was read
             if isinstance(err, ValueError) and self._known is not None:
                 raise KitError(
@@ -193,16 +213,7 @@ class IcebergTable:
             if self._file is None:
                 self._loaded = load_catalog(**{"name": "default", **self._given})
             else:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
-                folder = file_system.for_spark(self._file.parent)
-                place = {
-                    "uri": f"sqlite:///{self._file}?timeout=30",
-                    "warehouse": folder,
-                }
-                with self._file.with_suffix(".lock").open("a") as lock:
-                    # Of two that make its tables at once, one would fail
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-                    self._loaded = load_catalog("default", type="sql", **place)
+                self._loaded = _load_folder(self._file)
         return self._loaded
 
     def _now(self) -> Table | None:
@@ -246,11 +257,11 @@ class IcebergTable:
                 f" {_UPGRADES.get(table.format_version, _OTHER)}"
             )
         for field in table.spec().fields:
-            by = table.schema().find_field(field.source_id)
-            if isinstance(by.field_type, FloatType | DoubleType):
+            column = table.schema().find_field(field.source_id)
+            if isinstance(column.field_type, FloatType | DoubleType):
                 raise InvalidInputError(
-                    f"Iceberg table {self._name} is partitioned by {by.name}, a"
-                    f" {by.field_type}, of which pyiceberg makes no partitions; write"
+                    f"Iceberg table {self._name} is partitioned by {column.name}, a"
+                    f" {column.field_type}, of which pyiceberg makes no partitions; write"
                     " to another table, or take it out of the partitions"
                 )
         return T.StructType(
@@ -274,20 +285,23 @@ class IcebergTable:
         newer than its batch: its snapshot has expired then. Otherwise the table was
         rolled back.
         """
-        oldest = None
-        snapshot = None if self._known is None else self._known.current_snapshot()
-        while snapshot is not None:
-            said = snapshot.summary.additional_properties if snapshot.summary else {}
-            if f"{_BATCH}{query}" in said:
-                return int(said[f"{_BATCH}{query}"])
-            oldest, snapshot = (
-                snapshot,
-                self._table.snapshot_by_id(snapshot.parent_snapshot_id or 0),
-            )
-        if oldest is None or f"{_AFTER}{query}" not in (said := self._table.properties):
+        if self._known is None:
             return None
-        has_expired = (oldest.sequence_number or 0) > int(said[f"{_AFTER}{query}"])
-        return int(said[f"{_BATCH}{query}"]) if has_expired else None
+        oldest = None
+        snapshot = self._known.current_snapshot()
+        while snapshot is not None:
+            if snapshot.summary:
+                summary = snapshot.summary.additional_properties
+                if f"{_BATCH}{query}" in summary:
+                    return int(summary[f"{_BATCH}{query}"])
+            oldest = snapshot
+            snapshot = self._known.snapshot_by_id(snapshot.parent_snapshot_id or 0)
+        properties = self._known.properties
+        if oldest is None or f"{_AFTER}{query}" not in properties:
+            return None
+        if (oldest.sequence_number or 0) <= int(properties[f"{_AFTER}{query}"]):
+            return None
+        return int(properties[f"{_BATCH}{query}"])
 
     def history(self) -> list[str | None]:
         """Return `metadata` of the last batch of each query."""
@@ -308,10 +322,9 @@ class IcebergTable:
     def create(self, schema: T.StructType) -> None:
         """Create the table and its namespace, unless another driver has just created them."""
         with self._in_one_line():
+            namespace = self._name.rpartition(".")[0]
             with suppress(IntegrityError):  # another driver has made it since the look
-                self._catalog.create_namespace_if_not_exists(
-                    self._name.rpartition(".")[0]
-                )
+                self._catalog.create_namespace_if_not_exists(namespace)
             columns = to_arrow_schema(nullable(schema), **_IN_UTC)
             self._catalog.create_table_if_not_exists(
                 self._name, columns, properties=_MADE_WITH
@@ -319,10 +332,10 @@ class IcebergTable:
 
     def add_columns(self, columns: list[T.StructField]) -> None:
         """Add nullable columns to the table."""
-        with self._in_one_line(), self._table.update_schema() as update:
-            update.union_by_name(
-                to_arrow_schema(nullable(T.StructType(columns)), **_IN_UTC)
-            )
+        with self._in_one_line():
+            added = to_arrow_schema(nullable(T.StructType(columns)), **_IN_UTC)
+            with self._table.update_schema() as update:
+                update.union_by_name(added)
 
     def note(self, properties: dict[str, str]) -> None:
         """Set properties of the table, in a commit with an empty snapshot.
@@ -360,24 +373,36 @@ class IcebergTable:
     def _commit(
         self, rows: pa.Table, target: Target, which: Batch, *, statistics: bool
     ) -> None:
-        done = self.marks(which.query, which.number)
-        before = int(self._table.properties.get(f"{_AFTER}{which.query}", 0))
-        merges = self._table.last_sequence_number // _EVERY > before // _EVERY
-        # Of this commit alone: nothing writes them
-        own = self._table.metadata.properties
-        own |= _MERGING | own | {"commit.manifest-merge.enabled": str(merges)}
-        if not statistics:
-            for name in [name for name in own if name.startswith(_METRICS)]:
-                del own[name]
-            # Pyiceberg fails on the least and greatest of such a column
-            own[f"{_METRICS}default"] = "counts"
+        marks = self.marks(which.query, which.number)
+        self._set_for_one_commit(which.query, statistics=statistics)
         with self._changed() as change:
             written = _cleared(change, self._table, rows, target)
             _check_nulls(written, target, which)
-            change.append(written, snapshot_properties=done)
-            change.set_properties(done | {f"{_PLAN}{which.query}": metadata(which)})
-            if old := self._old():
-                ExpireSnapshots(change).by_ids(old).commit()
+            change.append(written, snapshot_properties=marks)
+            change.set_properties(marks | {f"{_PLAN}{which.query}": metadata(which)})
+            expired = self._old()
+            if expired:
+                ExpireSnapshots(change).by_ids(expired).commit()
+
+    def _set_for_one_commit(self, query: str, *, statistics: bool) -> None:
+        """Set properties of the table for the next commit alone: nothing writes them.
+
+        Args:
+            query: the id of the query that commits.
+            statistics: whether files get the least and greatest value of a column.
+        """
+        before = int(self._table.properties.get(f"{_AFTER}{query}", 0))
+        merges = self._table.last_sequence_number // _EVERY > before // _EVERY
+        properties = self._table.metadata.properties
+        for name, value in _MERGING.items():
+            properties.setdefault(name, value)
+        properties["commit.manifest-merge.enabled"] = str(merges)
+        if not statistics:
+            for name in list(properties):
+                if name.startswith(_METRICS):
+                    del properties[name]
+            # Pyiceberg fails on the least and greatest of such a column
+            properties[f"{_METRICS}default"] = "counts"
 
     def marks(self, query: str, batch: int) -> dict[str, str]:
         """Return the properties that tell which batch of a query is the last.
@@ -400,11 +425,8 @@ class IcebergTable:
         snapshots = sorted(
             self._table.snapshots(), key=lambda snapshot: snapshot.timestamp_ms
         )
-        return [
-            each.snapshot_id
-            for each in snapshots[: -self._keep]
-            if each.snapshot_id not in heads
-        ]
+        ids = [snapshot.snapshot_id for snapshot in snapshots[: -self._keep]]
+        return [snapshot for snapshot in ids if snapshot not in heads]
 
     def set_back(self, query: str, batch: int) -> str:
         """Return a command that makes `batch` the query's last batch.
@@ -449,19 +471,21 @@ def _cleared(
     those that it has: all whose keys are between the least and the greatest of the
     batch. Such a filter is quick whatever the number of keys.
     """
-    where = _range(rows, target.keys) if rows.num_rows else AlwaysTrue()
-    if target.how == "append" or (target.keys and not rows.num_rows):
+    if target.how == "append":
         return rows
-    if not any(True for _ in table.scan(where).plan_files()):
+    if target.how == "upsert" and not rows.num_rows:
+        return rows
+    touched = _range(rows, target.keys)
+    if not any(True for _ in table.scan(touched).plan_files()):
         return rows  # pyiceberg would warn that it has nothing to delete
-    if target.keys:
-        there = table.scan(where).to_arrow()
-        if not there.num_rows:
+    if target.how == "upsert":
+        deleted = table.scan(touched).to_arrow()
+        if not deleted.num_rows:
             # A file has such keys between its least and its greatest, but none of them
             return rows
-        kept = _others(there, rows, list(target.keys))
-        rows = pa.concat_tables([kept, rows], promote_options="permissive")
-    change.delete(where)
+        others = _others(deleted, rows, list(target.keys))
+        rows = pa.concat_tables([others, rows], promote_options="permissive")
+    change.delete(touched)
     return rows
 
 
@@ -477,12 +501,12 @@ def _check_nulls(rows: pa.Table, target: Target, which: Batch) -> None:
 
 
 def _loses_null(values: pa.Array) -> bool:
+    """Return whether pyiceberg would write a NULL of these values, or in them, as an empty one."""
     kind = values.type
     if pa.types.is_struct(kind):
-        there = values.filter(values.is_valid())
-        return any(
-            _loses_null(there.field(number)) for number in range(kind.num_fields)
-        )
+        structs = values.filter(values.is_valid())
+        fields = range(kind.num_fields)
+        return any(_loses_null(structs.field(number)) for number in fields)
     if pa.types.is_map(kind) and pa.types.is_struct(kind.item_type):
         return values.null_count > 0 or _loses_null(values.items)
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
@@ -492,29 +516,38 @@ def _loses_null(values: pa.Array) -> bool:
 
 
 def _range(rows: pa.Table, keys: tuple[str, ...]) -> BooleanExpression:
-    """Return what is true of rows with keys from a batch's least to its greatest."""
-    found: BooleanExpression = AlwaysTrue()
+    """Return what is true of rows with keys from a batch's least to its greatest.
+
+    Without keys that is true of every row.
+    """
+    within: BooleanExpression = AlwaysTrue()
     for key in keys:
         values = rows[key]
-        kind = rows[key].type
-        # Python's own end with the year 9999
-        if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-            values = values.cast(pa.int32() if pa.types.is_date(kind) else pa.int64())
+        kind = values.type
         # NaN is between no two numbers
-        if not pa.types.is_floating(kind) and not pa.types.is_boolean(kind):
-            ends = pc.min_max(values).as_py()
-            term = Reference(key)
-            least = GreaterThanOrEqual(term=term, value=literal(ends["min"]))
-            found = And(
-                found, least, LessThanOrEqual(term=term, value=literal(ends["max"]))
-            )
-    return found
+        if pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+            continue
+        # As numbers, as Python's dates and times end with the year 9999
+        if pa.types.is_date(kind):
+            values = values.cast(pa.int32())
+        elif pa.types.is_timestamp(kind):
+            values = values.cast(pa.int64())
+        ends = pc.min_max(values).as_py()
+        term = Reference(key)
+        least = GreaterThanOrEqual(term=term, value=literal(ends["min"]))
+        greatest = LessThanOrEqual(term=term, value=literal(ends["max"]))
+        within = And(within, least, greatest)
+    return within
 
 
 def _others(there: pa.Table, rows: pa.Table, keys: list[str]) -> pa.Table:
-    """Return the rows of a table whose keys are not those of a row of the batch."""
-    numbered = _arrow.as_keys(there, keys).append_column(
-        "", pa.array(range(there.num_rows))
-    )
+    """Return the rows of a table whose keys are not those of a row of the batch.
+
+    The join is of the keys alone, with the rows' numbers in a column without a name:
+    pyarrow joins no rows with nested values.
+    """
+    numbers = pa.array(range(there.num_rows))
+    numbered = _arrow.as_keys(there, keys).append_column("", numbers)
     given = _arrow.as_keys(rows, keys).cast(there.select(keys).schema)
-    return there.take(numbered.join(given, keys, join_type="left anti")[""])
+    others = numbered.join(given, keys, join_type="left anti")
+    return there.take(others[""])

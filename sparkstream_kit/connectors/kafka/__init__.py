@@ -19,8 +19,10 @@ SYSTEM = System(
     connector=Connector(
         "org.apache.spark:spark-sql-kafka-0-10_2.13:{spark}",
         jars=(
-            *("spark-sql-kafka-0-10_2.13-", "spark-token-provider-kafka-0-10_2.13-"),
-            *("kafka-clients-", "commons-pool2-"),
+            "spark-sql-kafka-0-10_2.13-",
+            "spark-token-provider-kafka-0-10_2.13-",
+            "kafka-clients-",
+            "commons-pool2-",
         ),
     ),
     watched_by="brokers",

@@ -117,57 +117,53 @@ class Client:
 
     def topics(self, names: Iterable[str]) -> dict[str, Topic]:
         """Return the topics with these names; a topic that does not exist is left out."""
-        found = {}
-        for name, answer in dict(
-            self._admin.describeTopics([*names]).topicNameValues()
-        ).items():
+        answers = self._admin.describeTopics([*names]).topicNameValues()
+        topics = {}
+        for name, answer in dict(answers).items():
             try:
-                said = answer.get()
-                numbers = sorted(part.partition() for part in said.partitions())
-                found[name] = Topic(said.topicId().toString(), tuple(numbers))
+                description = answer.get()
             except Py4JJavaError as err:
-                if not innermost_cause(err).startswith(
-                    "UnknownTopicOrPartitionException"
-                ):
+                cause = innermost_cause(err)
+                if not cause.startswith("UnknownTopicOrPartitionException"):
                     raise
-        return found
+            else:
+                numbers = sorted(part.partition() for part in description.partitions())
+                topics[name] = Topic(description.topicId().toString(), tuple(numbers))
+        return topics
 
     def earliest(self, of: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Return the offset of the first record still there, by topic and partition."""
-        return self._offsets(
-            of, self._java.org.apache.kafka.clients.admin.OffsetSpec.earliest()
-        )
+        specs = self._java.org.apache.kafka.clients.admin.OffsetSpec
+        return self._offsets(of, specs.earliest())
 
     def latest(self, of: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Return the offset that the next record will get, by topic and number of a partition."""
-        return self._offsets(
-            of, self._java.org.apache.kafka.clients.admin.OffsetSpec.latest()
-        )
+        specs = self._java.org.apache.kafka.clients.admin.OffsetSpec
+        return self._offsets(of, specs.latest())
 
     def _offsets(
         self, of: Iterable[tuple[str, int]], spec: Any
     ) -> dict[tuple[str, int], int]:
-        parts = {
-            each: self._java.org.apache.kafka.common.TopicPartition(*each)
-            for each in of
+        new_partition = self._java.org.apache.kafka.common.TopicPartition
+        partitions = {
+            (name, number): new_partition(name, number) for name, number in of
         }
-        answer = self._admin.listOffsets(dict.fromkeys(parts.values(), spec))
-        return {
-            each: int(answer.partitionResult(part).get().offset())
-            for each, part in parts.items()
-        }
+        answer = self._admin.listOffsets(dict.fromkeys(partitions.values(), spec))
+        offsets = {}
+        for place, partition in partitions.items():
+            offsets[place] = int(answer.partitionResult(partition).get().offset())
+        return offsets
 
     def commit(self, group: str, offsets: Mapping[str, Mapping[str, int]]) -> None:
         """Commit next offsets, by topic and partition, to a group without members."""
         kafka = self._java.org.apache.kafka
-        found = {
-            kafka.common.TopicPartition(
-                name, int(part)
-            ): kafka.clients.consumer.OffsetAndMetadata(offset)
-            for name, parts in offsets.items()
-            for part, offset in parts.items()
-        }
-        self._admin.alterConsumerGroupOffsets(group, found).all().get()
+        committed = {}
+        for name, parts in offsets.items():
+            for number, offset in parts.items():
+                partition = kafka.common.TopicPartition(name, int(number))
+                position = kafka.clients.consumer.OffsetAndMetadata(offset)
+                committed[partition] = position
+        self._admin.alterConsumerGroupOffsets(group, committed).all().get()
 
 
 @contextmanager
@@ -185,13 +181,14 @@ def client(spark: SparkSession, options: Mapping[str, str]) -> Iterator[Client]:
             The message is one line without the secrets among the options.
     """
     jvm = java(spark)
-    given = {
-        name[6:]: str(value)
+    settings = {
+        name[len("kafka.") :]: str(value)
         for name, value in options.items()
         if name.lower().startswith("kafka.")
     }
     limit = _limit(options)
-    settings = given | {_TIMEOUT: limit, "request.timeout.ms": limit}
+    settings[_TIMEOUT] = limit
+    settings["request.timeout.ms"] = limit
     try:
         admin = jvm.org.apache.kafka.clients.admin.AdminClient.create(settings)
         try:
@@ -233,12 +230,19 @@ def try_to_read(spark: SparkSession, options: Mapping[str, str]) -> None:
     try:
         spark.read.format("kafka").options(**given | own).load().isEmpty()
     except PySparkException as err:
-        cause = innermost_cause(err)
-        found = re.search(
-            r"(?:[\w.]+\.)?(\w+(?:Exception|Error): .*)",
-            cause.partition("JVM stacktrace")[0],
-        )
-        raise _refusal(options, found[1] if found else cause) from None
+        raise _refusal(options, _javas_cause(innermost_cause(err))) from None
+
+
+def _javas_cause(error: str) -> str:
+    """Return the error of Java in an error of Spark Connect, without its package.
+
+    Examples:
+        >>> _javas_cause("(org.apache.kafka.TimeoutException) a.b.TimeoutException: late")
+        'TimeoutException: late'
+    """
+    text = error.partition("JVM stacktrace")[0]
+    cause = re.search(r"(?:[\w.]+\.)?(\w+(?:Exception|Error): .*)", text)
+    return cause[1] if cause else error
 
 
 def _refusal(options: Mapping[str, str], cause: str) -> InvalidInputError:
@@ -304,7 +308,7 @@ def question(query: Query, logs: Logs) -> Iterator[Answer]:
     """
     spark = query.spark
     noted = logs.noted.get("topics", {})
-    inputs = [each for each in query.inputs if each.kind == "kafka"]
+    inputs = [source for source in query.inputs if source.kind == "kafka"]
     if not can_ask(spark):
         if inputs:
             yield Remark(
@@ -316,24 +320,24 @@ def question(query: Query, logs: Logs) -> Iterator[Answer]:
         return
     # The id of each topic, by the log of its source
     ids: dict[str, dict[str, str]] = {}
-    for each in inputs:
-        with client(spark, each.options) as asked:
-            source = Topics(asked, each, *_read_until(logs, each))
-            former = dict(noted.get(each.log, {}))
-            if again := source.made_again(former):
+    for source in inputs:
+        with client(spark, source.options) as opened:
+            topics = Topics(opened, source, *_read_until(logs, source))
+            former = dict(noted.get(source.log, {}))
+            again = topics.made_again(former)
+            if again:
                 raise InvalidInputError(
-                    f"checkpoint {logs.place}: topic {again[0]} at {source.servers} was"
+                    f"checkpoint {logs.place}: topic {again[0]} at {topics.servers} was"
                     " deleted and made again after the query had read it, and Spark"
                     " would skip its first records; start the query on a new"
                     " checkpoint"
                 )
-            for said in source.losses():
-                if source.fails_on_loss:
-                    raise InvalidInputError(f"checkpoint {logs.place}: {said}; {GO_ON}")
-                yield Remark(f"query {query.name}: {said}; continuing without them")
-            ids[each.log] = former | {
-                topic: found.id for topic, found in source.topics.items()
-            }
+            for loss in topics.losses():
+                if topics.fails_on_loss:
+                    raise InvalidInputError(f"checkpoint {logs.place}: {loss}; {GO_ON}")
+                yield Remark(f"query {query.name}: {loss}; continuing without them")
+            now = {name: topic.id for name, topic in topics.topics.items()}
+            ids[source.log] = former | now
     yield Known("topics", ids)
 
 
@@ -348,14 +352,14 @@ def hearer(query: Query) -> Callable[[StreamingQueryProgress], None]:
 
     def heard(progress: StreamingQueryProgress) -> None:
         nonlocal until
-        for each, source in zip(inputs, progress.sources, strict=False):
-            group = each.options.get(GROUP.lower())
-            if group is None or not source.endOffset or time.monotonic() < until:
+        for source, report in zip(inputs, progress.sources, strict=False):
+            group = source.options.get(GROUP.lower())
+            if group is None or not report.endOffset or time.monotonic() < until:
                 continue
             try:
-                with client(query.spark, each.options) as asked:
+                with client(query.spark, source.options) as opened:
                     # Before Spark 4.2 it is no JSON
-                    asked.commit(group, ast.literal_eval(source.endOffset))
+                    opened.commit(group, ast.literal_eval(report.endOffset))
             except InvalidInputError as err:
                 until = time.monotonic() + _AGAIN
                 _log.warning(
@@ -394,11 +398,8 @@ class Topics:
         self._client = client
         self._batch = batch
         self._offsets = offsets
-        names = [
-            name.strip()
-            for name in options.get("subscribe", "").split(",")
-            if name.strip()
-        ]
+        names = [name.strip() for name in options.get("subscribe", "").split(",")]
+        names = [name for name in names if name]
         names += json.loads(options.get("assign", "{}"))
         if "subscribepattern" in options:
             names = client.matching(options["subscribepattern"])
@@ -413,51 +414,46 @@ class Topics:
         Args:
             noted: the id of each topic at the last start.
         """
-        return [
-            name
-            for name, topic in self.topics.items()
-            if noted.get(name, topic.id) != topic.id
-            and (name in self._offsets or self._batch is None)
-        ]
+        again = []
+        for name, topic in self.topics.items():
+            was_read = name in self._offsets or self._batch is None
+            if was_read and noted.get(name, topic.id) != topic.id:
+                again.append(name)
+        return again
 
     def losses(self) -> Iterator[str]:
         """Yield sentences on topics and records that the query can no longer read."""
-        gone = sorted(set(self._offsets) - set(self.topics))
-        left = sorted(self._client.topics(gone)) if gone else []
-        deleted = [name for name in gone if name not in left]
-        if left:
+        unread = sorted(set(self._offsets) - set(self.topics))
+        existing = sorted(self._client.topics(unread)) if unread else []
+        deleted = [name for name in unread if name not in existing]
+        if existing:
             yield (
-                f"the query no longer reads topic {', '.join(left)}, of which it may"
-                " not have read all"
+                f"the query no longer reads topic {', '.join(existing)}, of which it"
+                " may not have read all"
             )
         if deleted:
             yield f"Kafka at {self.servers} no longer has topic {', '.join(deleted)}"
-        read = {
-            (name, part): offset
-            for name, parts in self._offsets.items()
-            for part, offset in parts.items()
-            if name in self.topics and part in self.topics[name].partitions
-        }
-        first = self._client.earliest(read)
-        lost = {
-            place: first[place] - read[place]
-            for place in read
-            if first[place] > read[place]
-        }
-        for topic in sorted({name for name, _ in lost}):
-            parts = {
-                part: number
-                for (name, part), number in sorted(lost.items())
-                if name == topic
-            }
-            each = ", ".join(
-                f"partition {part}: {number:,}" for part, number in parts.items()
+        for topic, parts in self._lost_records().items():
+            numbers = [f"partition {part}: {count:,}" for part, count in parts.items()]
+            yield (
+                f"Kafka at {self.servers} has deleted {sum(parts.values()):,} records"
+                f" of topic {topic} that were still to be read ({', '.join(numbers)})"
             )
-            said = (
-                f"{sum(parts.values()):,} records of topic {topic} that were still to"
-                f" be read ({each})"
-            )
-            yield f"Kafka at {self.servers} has deleted {said}"
+
+    def _lost_records(self) -> dict[str, dict[int, int]]:
+        """Return how many records were deleted before they were read, by topic and partition."""
+        positions = {}
+        for name, parts in self._offsets.items():
+            for part, offset in parts.items():
+                if name in self.topics and part in self.topics[name].partitions:
+                    positions[name, part] = offset
+        first = self._client.earliest(positions)
+        lost: dict[str, dict[int, int]] = {}
+        for name, part in sorted(positions):
+            count = first[name, part] - positions[name, part]
+            if count > 0:
+                lost.setdefault(name, {})[part] = count
+        return lost
 
 
 def _read_until(
@@ -474,20 +470,21 @@ def _read_until(
     if logs.done < 0:
         return None, {}
     plan = logs.plan(logs.done)
-    at = next(
-        (
-            plan.names.index(name)
-            for name in map(str, read.places)
-            if name in plan.names
-        ),
-        None,
-    )
-    return logs.done, offsets_in(plan.offsets[at] or "{}" if at is not None else "{}")
+    for place in read.places:
+        if str(place) in plan.names:
+            number = plan.names.index(str(place))
+            return logs.done, offsets_in(plan.offsets[number] or "{}")
+    return logs.done, {}
 
 
 def offsets_in(text: str) -> dict[str, dict[int, int]]:
-    """Return the offset of each partition of a Kafka source, by topic, from Spark's JSON."""
-    return {
-        name: {int(at): end for at, end in parts.items()}
-        for name, parts in json.loads(text).items()
-    }
+    """Return the offset of each partition of a Kafka source, by topic, from Spark's JSON.
+
+    Examples:
+        >>> offsets_in('{"sales":{"0":25,"1":7}}')
+        {'sales': {0: 25, 1: 7}}
+    """
+    offsets = {}
+    for name, parts in json.loads(text).items():
+        offsets[name] = {int(part): offset for part, offset in parts.items()}
+    return offsets

@@ -175,7 +175,10 @@ def kafka(
             )
     brokers.refuse_shown("sinks.kafka()", options)
     check_options(kafka, options, None, *NO_OPTIONS)
-    if row_id if exactly_once else ledger or take_over:
+    is_misplaced = bool(ledger) or take_over
+    if exactly_once:
+        is_misplaced = bool(row_id)
+    if is_misplaced:
         raise InvalidInputError(
             "sinks.kafka(): row_id is for the headers, which exactly_once=True does not"
             " need; ledger and take_over are for exactly_once=True; leave out what"
@@ -185,19 +188,7 @@ def kafka(
         servers, topic, key, value, partition, headers, to, tuple(row_id), options
     )
     if exactly_once:
-        SYSTEM.need("sinks.kafka(…, exactly_once=True)")
-        from sparkstream_kit.connectors.kafka import transactions
-
-        ledger = _ledger_of(topic, ledger)
-        whole = transactions.Target(
-            servers, topic, ledger, take_over, options, target.check, target.records
-        )
-        return with_ledger(
-            "kafka",
-            whole.where,
-            MODES,
-            partial(open_target, whole, itself=whole.itself),
-        )
+        return _by_transactions(target, ledger, take_over=take_over)
     return Sink(
         kind="kafka",
         modes=MODES,
@@ -213,6 +204,29 @@ def kafka(
     )
 
 
+def _by_transactions(target: _Target, ledger: str | None, *, take_over: bool) -> Sink:
+    """Return the sink that writes exactly once.
+
+    Raises:
+        InvalidInputError: the topic of the ledger cannot be used.
+        MissingExtraError: a library is not installed.
+    """
+    SYSTEM.need("sinks.kafka(…, exactly_once=True)")
+    from sparkstream_kit.connectors.kafka import transactions
+
+    whole = transactions.Target(
+        target.servers,
+        target.topic,
+        _ledger_of(target.topic, ledger),
+        take_over,
+        target.options,
+        target.check,
+        target.records,
+    )
+    opened = partial(open_target, whole, itself=whole.itself)
+    return with_ledger("kafka", whole.where, MODES, opened)
+
+
 def _ledger_of(topic: str, ledger: str | None) -> str:
     """Return the topic of the ledger of a topic.
 
@@ -220,18 +234,18 @@ def _ledger_of(topic: str, ledger: str | None) -> str:
         InvalidInputError: it is the topic itself, or has a name that Kafka does not
             take.
     """
-    named = ledger or f"{topic}-sparkstream-ledger"
-    if named == topic:
+    name = ledger or f"{topic}-sparkstream-ledger"
+    if name == topic:
         raise InvalidInputError(
             f"sinks.kafka(): ledger is the topic {topic} itself; give another topic, or"
             " leave it out"
         )
-    if len(named) > _LONGEST:
+    if len(name) > _LONGEST:
         raise InvalidInputError(
-            f"sinks.kafka(): the ledger {named} has a name of {len(named)} characters,"
+            f"sinks.kafka(): the ledger {name} has a name of {len(name)} characters,"
             f" and Kafka takes {_LONGEST} at most; give ledger= a shorter one"
         )
-    return named
+    return name
 
 
 @dataclass(frozen=True)
@@ -264,9 +278,8 @@ class _Target:
             InvalidInputError: a column or the topic does not exist or cannot be used.
         """
         self.check(frame)
-        return (
-            self.records(frame).writeStream.format("kafka").options(**self.all_options)
-        )
+        writer = self.records(frame).writeStream.format("kafka")
+        return writer.options(**self.all_options)
 
     @property
     def all_options(self) -> dict[str, Any]:
@@ -274,8 +287,10 @@ class _Target:
 
         The topic is left out if each row can have one of its own.
         """
-        topic = {} if self.to else {"topic": self.topic}
-        return {**self.options, "kafka.bootstrap.servers": self.servers, **topic}
+        options = {**self.options, "kafka.bootstrap.servers": self.servers}
+        if not self.to:
+            options["topic"] = self.topic
+        return options
 
     def records(self, frame: DataFrame, **more: Column) -> DataFrame:
         """Return rows as records: the columns of Spark's writer, and `more` columns."""
@@ -285,10 +300,9 @@ class _Target:
         if self.headers:
             columns["headers"] = column(self.headers).cast(_HEADERS)
         if self.to:
-            columns["topic"] = F.coalesce(
-                column(self.to).cast("string"), F.lit(self.topic)
-            )
-        return frame.select(*(made.alias(name) for name, made in columns.items()))
+            topic = column(self.to).cast("string")
+            columns["topic"] = F.coalesce(topic, F.lit(self.topic))
+        return frame.select(*(value.alias(name) for name, value in columns.items()))
 
     @property
     def key_column(self) -> Column:
@@ -301,10 +315,9 @@ class _Target:
     @property
     def value_column(self) -> Column:
         """The records' value (binary); without a value column, the whole row as JSON."""
-        value = (
-            F.to_json(F.struct("*"), JSON) if self.value is None else column(self.value)
-        )
-        return value.cast("binary")
+        if self.value is None:
+            return F.to_json(F.struct("*"), JSON).cast("binary")
+        return column(self.value).cast("binary")
 
     @property
     def id_column(self) -> Column:
@@ -314,13 +327,11 @@ class _Target:
         parts = [self.key_column, self.value_column]
         # Hash the lengths, too: key "a" with value "bc" must differ from key "ab" with
         # value "c".
-        lengths = [
-            F.coalesce(F.octet_length(part), F.lit(-1)).cast("string") for part in parts
-        ]
+        lengths = [F.coalesce(F.octet_length(part), F.lit(-1)) for part in parts]
+        texts = [length.cast("string") for length in lengths]
+        before = F.concat_ws(" ", *texts, F.lit("")).cast("binary")
         bare = [F.coalesce(part, F.lit(b"")) for part in parts]
-        return F.md5(
-            F.concat(F.concat_ws(" ", *lengths, F.lit("")).cast("binary"), *bare)
-        )
+        return F.md5(F.concat(before, *bare))
 
     def check(self, frame: DataFrame) -> None:
         """Refuse a topic or columns that do not exist, or cannot be used in a record.
@@ -333,15 +344,9 @@ class _Target:
                 them, and the value is the row as JSON.
         """
         call = "column of sinks.kafka()"
-        kinds = {each.name: each.dataType for each in frame.schema}
-        given = (
-            self.key,
-            self.value,
-            self.partition,
-            self.headers,
-            self.to,
-            *self.row_id,
-        )
+        kinds = {field.name: field.dataType for field in frame.schema}
+        given = [self.key, self.value, self.partition, self.headers, self.to]
+        given += self.row_id
         reject_unknown(call, [name for name in given if name], kinds)
         if self.value and not isinstance(kinds[self.value], _BYTES):
             raise InvalidInputError(
@@ -357,21 +362,21 @@ class _Target:
                 " …cast('string')) or F.to_json"
             )
         if self.value is None:
-            refuse_twice(
-                "sinks.kafka(): column", as_compared(frame.sparkSession, frame.columns)
-            )
+            names = as_compared(frame.sparkSession, frame.columns)
+            refuse_twice("sinks.kafka(): column", names)
         _packages.check_session(frame.sparkSession, ("kafka",))
         # Without the topic Spark fails in the first batch, after a minute. On Connect a
         # test read, as of a source, needs a permission that a writer may lack.
         if brokers.can_ask(frame.sparkSession):
-            asked = {name: str(each) for name, each in self.all_options.items()}
-            with brokers.client(frame.sparkSession, asked) as client:
+            options = {name: str(value) for name, value in self.all_options.items()}
+            with brokers.client(frame.sparkSession, options) as client:
                 check_topics(client, self.servers, [self.topic])
 
 
 def _write(
     target: _Target, location: Place | None, batch: DataFrame, batch_id: int
 ) -> None:
+    """Write a batch with headers by which a reader can drop repeats."""
     records = target.records(batch, **{_ID: target.id_column})
     if not target.row_id:
         records = _numbered(records, by="key" if target.key else _ID)
@@ -380,10 +385,10 @@ def _write(
         _BATCH: F.lit(str(batch_id)),
         _ROW: F.col(_ID),
     }
-    pairs = [
-        F.struct(F.lit(name).alias("key"), text.cast("binary").alias("value"))
-        for name, text in ids.items()
-    ]
+    pairs = []
+    for name, text in ids.items():
+        value = text.cast("binary").alias("value")
+        pairs.append(F.struct(F.lit(name).alias("key"), value))
     headers = F.array(*pairs)
     if target.headers:
         headers = F.concat(headers, F.coalesce("headers", F.array().cast(_HEADERS)))
@@ -405,9 +410,7 @@ def _numbered(records: DataFrame, by: str) -> DataFrame:
         by: the column to shuffle by: "key", or "_id" for records without a key.
     """
     placed = records.withColumn(_AT, F.monotonically_increasing_id()).repartition(by)
-    number = F.row_number().over(
-        Window.partitionBy(*dict.fromkeys([by, _ID])).orderBy(_ID)
-    )
-    return placed.withColumn(_ID, F.concat_ws("-", _ID, number)).sortWithinPartitions(
-        _AT
-    )
+    equal = Window.partitionBy(*dict.fromkeys([by, _ID])).orderBy(_ID)
+    number = F.row_number().over(equal)
+    numbered = placed.withColumn(_ID, F.concat_ws("-", _ID, number))
+    return numbered.sortWithinPartitions(_AT)

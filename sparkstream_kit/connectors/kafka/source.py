@@ -128,7 +128,8 @@ def kafka(
             " 'sales') or sources.kafka(spark, servers, pattern='sales-.*')"
         )
     for name in options:
-        if ours := _OURS.get(name.lower()):
+        ours = _OURS.get(name.lower())
+        if ours:
             raise InvalidInputError(
                 f"sources.kafka(): {name} is called {ours} here; give {ours}=…"
             )
@@ -140,19 +141,17 @@ def kafka(
         "includeHeaders": "true",
         **_starting(starting, names),
     }
-    own |= (
-        {"subscribe": ",".join(names)} if names else {"subscribePattern": str(pattern)}
-    )
-    more = {"maxOffsetsPerTrigger": max_offsets_per_trigger, brokers.GROUP: lag_group}
-    own |= {name: str(value) for name, value in more.items() if value is not None}
-    given = {
-        name: str(value)
-        for name, value in options.items()
-        if name.lower() != "includeheaders"
-    }
-    given = {"kafka.isolation.level": "read_committed"} | given | own
-    frame = _loaded(spark, given)
-    _check_broker(spark, given, names, starting)
+    if names:
+        own["subscribe"] = ",".join(names)
+    else:
+        own["subscribePattern"] = str(pattern)
+    if max_offsets_per_trigger is not None:
+        own["maxOffsetsPerTrigger"] = str(max_offsets_per_trigger)
+    if lag_group is not None:
+        own[brokers.GROUP] = lag_group
+    all_options = _with_the_users(options, own)
+    frame = _loaded(spark, all_options)
+    _check_broker(spark, all_options, names, starting)
     value = F.col("value")
     key = F.col("key")
     if not binary:
@@ -160,6 +159,17 @@ def kafka(
         key = key.cast("string")
     rest = ("topic", "partition", "offset", "timestamp", "headers")
     return frame.select(value.alias("value"), key.alias("key"), *rest)
+
+
+def _with_the_users(
+    options: Mapping[str, object], own: dict[str, str]
+) -> dict[str, str]:
+    """Return all options of the source: the user's, and its own, which come first."""
+    given = {"kafka.isolation.level": "read_committed"}
+    for name, value in options.items():
+        if name.lower() != "includeheaders":
+            given[name] = str(value)
+    return given | own
 
 
 def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:
@@ -179,12 +189,12 @@ def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:
             "startingOffsetsByTimestampStrategy": "latest",
         }
     if isinstance(starting, Mapping) and names:
-        found = {topic: _offsets(topic, parts) for topic, parts in starting.items()}
-        if set(found) == set(names):
-            return {"startingOffsets": json.dumps(found)}
+        offsets = {topic: _offsets(topic, parts) for topic, parts in starting.items()}
+        if set(offsets) == set(names):
+            return {"startingOffsets": json.dumps(offsets)}
+        topics = ", ".join(str(topic) for topic in offsets) or "none"
         raise InvalidInputError(
-            "sources.kafka(): starting names the topics"
-            f" {', '.join(map(str, found)) or 'none'}, and the source reads"
+            f"sources.kafka(): starting names the topics {topics}, and the source reads"
             f" {', '.join(names)}; give each of them its offsets"
         )
     fix = (
@@ -206,23 +216,25 @@ def _offsets(topic: str, parts: object) -> dict[str, int]:
             are none.
     """
     if not isinstance(parts, Mapping) or not parts:
-        given = said(parts) if parts != {} else "empty"
+        shown = said(parts) if parts != {} else "empty"
         raise InvalidInputError(
-            f"sources.kafka(): starting: {topic} is {given}; give each partition an"
+            f"sources.kafka(): starting: {topic} is {shown}; give each partition an"
             " offset, such as {0: 25}"
         )
-    found: dict[str, int] = {}
-    for part, asked in parts.items():
-        offset: Any = _WORDS.get(asked, asked) if isinstance(asked, str) else asked
+    offsets: dict[str, int] = {}
+    for part, given in parts.items():
+        offset: Any = given
+        if isinstance(given, str):
+            offset = _WORDS.get(given, given)
         are_whole = type(part) is int and type(offset) is int
         if not are_whole or part < 0 or offset < min(_WORDS.values()):
             raise InvalidInputError(
                 f"sources.kafka(): starting: partition {part!r} of {topic} is"
-                f" {said(asked)}; give the number of a partition and an offset,"
+                f" {said(given)}; give the number of a partition and an offset,"
                 " 'earliest' or 'latest'"
             )
-        found[str(part)] = offset
-    return found
+        offsets[str(part)] = offset
+    return offsets
 
 
 def _loaded(spark: SparkSession, options: Mapping[str, str]) -> DataFrame:
@@ -236,9 +248,8 @@ def _loaded(spark: SparkSession, options: Mapping[str, str]) -> DataFrame:
         frame = spark.readStream.format("kafka").options(**options).load()
         frame.schema  # noqa: B018 - on Connect, only this checks the options
     except PySparkException as err:
-        cause = missing_source(err) or next(
-            line for line in str(err).splitlines() if line.strip()
-        )
+        lines = [line.strip() for line in str(err).splitlines()]
+        cause = missing_source(err) or next(line for line in lines if line)
         raise InvalidInputError(f"sources.kafka(): {cause.strip()}") from None
     return frame
 
@@ -272,9 +283,9 @@ def _check_broker(
             # created later.
             client.matching(options["subscribePattern"])
             return
-        there = check_topics(client, options["kafka.bootstrap.servers"], names)
+        topics = check_topics(client, options["kafka.bootstrap.servers"], names)
         if isinstance(starting, Mapping):
-            _check_offsets(client, json.loads(options["startingOffsets"]), there)
+            _check_offsets(client, json.loads(options["startingOffsets"]), topics)
 
 
 def check_topics(
@@ -294,20 +305,18 @@ def check_topics(
         InvalidInputError: a topic does not exist; the message names a similar one if
             there is one.
     """
-    there = client.topics(names)
+    topics = client.topics(names)
     for name in names:
-        if name not in there:
-            near = (
-                hint(name, client.names()) or "; create it first, or correct the name"
-            )
-            raise InvalidInputError(f"Kafka at {servers} has no topic {name}{near}")
-    return there
+        if name not in topics:
+            fix = hint(name, client.names()) or "; create it first, or correct the name"
+            raise InvalidInputError(f"Kafka at {servers} has no topic {name}{fix}")
+    return topics
 
 
 def _check_offsets(
     client: brokers.Client,
     wanted: Mapping[str, Mapping[str, int]],
-    there: Mapping[str, brokers.Topic],
+    topics: Mapping[str, brokers.Topic],
 ) -> None:
     """Refuse offsets in `starting` that do not exist, and partitions without an offset.
 
@@ -315,7 +324,7 @@ def _check_offsets(
         InvalidInputError: the partitions given are not exactly those of the topic, or
             an offset is outside the range that Kafka still has.
     """
-    for name, topic in there.items():
+    for name, topic in topics.items():
         given = sorted(int(part) for part in wanted[name])
         if given != sorted(topic.partitions):
             raise InvalidInputError(
@@ -323,20 +332,19 @@ def _check_offsets(
                 f" {name}, which has {sorted(topic.partitions)}; give each of them one,"
                 " such as 0: 'earliest'"
             )
-    asked = {
-        (name, int(part)): offset
-        for name in wanted
-        for part, offset in wanted[name].items()
-    }
-    exact = {place: offset for place, offset in asked.items() if offset >= 0}
+    exact = {}
+    for name, parts in wanted.items():
+        for part, offset in parts.items():
+            if offset >= 0:  # and not "earliest" or "latest"
+                exact[name, int(part)] = offset
     first = client.earliest(exact)
     last = client.latest(exact)
-    for (name, part), offset in exact.items():
-        begin = first[name, part]
-        end = last[name, part]
+    for (name, number), offset in exact.items():
+        begin = first[name, number]
+        end = last[name, number]
         if not begin <= offset <= end:
             raise InvalidInputError(
-                f"sources.kafka(): starting: partition {part} of {name} has the offsets"
+                f"sources.kafka(): starting: partition {number} of {name} has the offsets"
                 f" {begin} to {end}, and not {offset}; give one of these, 'earliest' or"
                 " 'latest'"
             )

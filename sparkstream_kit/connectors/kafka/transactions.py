@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
 
 _WAIT = 10  # seconds to wait for an answer of the brokers at a start
+_TAKES = 3  # attempts to take the transactional id at a start
 _PAUSE = 1  # second, in which a newer driver that has just taken the id notes its epoch
 # Codes of librdkafka: no answer in time, no connection, no broker.
 _TIMED_OUT = -185
@@ -77,6 +78,8 @@ _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 _TIMEOUT = "transaction.timeout.ms"
 # Bytes of a ledger record: the plan of a batch has the names of all its files
 _LARGEST = 50_000_000
+# …PlainLoginModule required username="a" password="b"; with a backslash before a quote
+_LOG_IN = re.compile(r'(username|password)="((?:[^"\\]|\\.)*)"')
 _QUIET = logging.getLogger(f"{__name__}.librdkafka")  # errors have what it would print
 _QUIET.setLevel(logging.CRITICAL + 1)
 _OF_LEDGER = {
@@ -116,20 +119,21 @@ def settings_of(options: Mapping[str, Any]) -> dict[str, str]:
         >>> settings_of({f"{store}.type": "PEM", f"{store}.certificates": "-----B…"})
         {'ssl.ca.pem': '-----B…'}
     """
-    given = {
+    settings = {
         name.lower().removeprefix("kafka."): str(value)
         for name, value in options.items()
     }
     # Of the look at the topic, which Java's client takes
-    given.pop("default.api.timeout.ms", None)
-    login = given.pop("sasl.jaas.config", "")
-    for word, text in re.findall(r'(username|password)="((?:[^"\\]|\\.)*)"', login):
-        given[f"sasl.{word}"] = re.sub(r"\\(.)", r"\1", text)
-    if given.pop("ssl.truststore.type", "") == "PEM":  # in a file or as a text
+    settings.pop("default.api.timeout.ms", None)
+    login = settings.pop("sasl.jaas.config", "")
+    for word, text in _LOG_IN.findall(login):
+        settings[f"sasl.{word}"] = re.sub(r"\\(.)", r"\1", text)
+    if settings.pop("ssl.truststore.type", "") == "PEM":  # in a file or as a text
         for theirs, ours in (("location", "location"), ("certificates", "pem")):
-            if (value := given.pop(f"ssl.truststore.{theirs}", None)) is not None:
-                given[f"ssl.ca.{ours}"] = value
-    return given
+            value = settings.pop(f"ssl.truststore.{theirs}", None)
+            if value is not None:
+                settings[f"ssl.ca.{ours}"] = value
+    return settings
 
 
 class _Undelivered(NamedTuple):
@@ -198,14 +202,8 @@ class Target:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of all clients."""
-        return (
-            _SETTINGS
-            | settings_of(self.options)
-            | {
-                "bootstrap.servers": self.servers,
-                "logger": _QUIET,
-            }
-        )
+        own = {"bootstrap.servers": self.servers, "logger": _QUIET}
+        return _SETTINGS | settings_of(self.options) | own
 
     @property
     def seconds(self) -> float:
@@ -227,25 +225,23 @@ class Target:
                 self._make()
             # Transactions may be open, which `take` waits for once it has ended its
             # own.
-            found = self.entries(all_of_them=False)
-            ids = topic_ids(
-                AdminClient(self.settings),
-                {self.topic, *_topics_of(found.get(str(query)))},
-            )
-            ledger = _Ledger(self, found, ids[self.topic])
+            entries = self.entries(all_of_them=False)
+            topics = {self.topic, *_topics_of(entries.get(str(query)))}
+            ids = topic_ids(AdminClient(self.settings), topics)
+            ledger = _Ledger(self, entries, ids[self.topic])
         ledger.check_topics(query, ids)
         ledger.check_owner(query)
         # An open transaction may hide newer entries: if batches are missing, the next
         # batch is refused.
-        there = coming is not None and ledger.last_batch(query) == coming.number
-        return ledger.last_plan(coming.query) if coming is not None and there else None
+        if coming is None or ledger.last_batch(query) != coming.number:
+            return None
+        return ledger.last_plan(coming.query)
 
     def itself(self) -> str:
         """Return what the topic is known by, whatever the addresses of its brokers are."""
         with self._told(InvalidInputError):
-            return topic_ids(AdminClient(self.settings), [self.topic])[
-                self.topic
-            ] or str(self.where)
+            ids = topic_ids(AdminClient(self.settings), [self.topic])
+        return ids[self.topic] or str(self.where)
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
         """Give a query its next epoch: from now on no older driver can commit.
@@ -253,20 +249,18 @@ class Target:
         For this it takes the query's transactional id.
         """
         with self._told(InvalidInputError):
-            for left in (2, 1, 0):
-                writer = _writers[self.servers, self.topic, query] = _Writer(
-                    self, query, driver
-                )
+            for attempt in range(1, _TAKES + 1):
+                writer = _Writer(self, query, driver)
+                _writers[self.servers, self.topic, query] = writer
                 former = writer.ledger.epoch(query)
+                number = former.number + 1 if former else 1
                 try:
                     writer.begin()
-                    writer.commit(
-                        {"epoch": former.number + 1 if former else 1, "driver": driver}
-                    )
+                    writer.commit({"epoch": number, "driver": driver})
                 except KafkaException as err:
                     # An older driver that saw no newer epoch has taken the id back: it
                     # sees this one next.
-                    if not (left and err.args[0].fatal()):
+                    if attempt == _TAKES or not err.args[0].fatal():
                         raise
                 else:
                     return
@@ -312,9 +306,8 @@ class Target:
         place = self.servers, self.topic, batch.query
         writer = _writers.get(place)
         if writer is None or writer.driver != batch.driver:
-            writer = _writers[place] = _Writer(
-                self, batch.query, batch.driver, more or {}
-            )
+            writer = _Writer(self, batch.query, batch.driver, more or {})
+            _writers[place] = writer
         if writer.ledger.is_written(batch):
             pass_over(frame, batch, self.where)
             return None
@@ -327,9 +320,9 @@ class Target:
                 writer.producer.abort_transaction(_WAIT)
             if not isinstance(err, KafkaException):
                 raise
-            failed = writer.undelivered or _Undelivered(
-                err.args[0], self.topic, None, 0
-            )
+            failed = writer.undelivered
+            if failed is None:
+                failed = _Undelivered(err.args[0], self.topic, None, 0)
             if failed.topic == self.ledger and failed.error.code() in _GONE:
                 raise InvalidInputError(self._without_ledger) from None
         else:
@@ -364,10 +357,9 @@ class Target:
         try:
             yield
         except KafkaException as err:
-            away = err.args[0].code() in _AWAY
-            raise (TransientError if away else kind)(
-                f"{self.where}: {err.args[0].str()}"
-            ) from None
+            if err.args[0].code() in _AWAY:
+                kind = TransientError
+            raise kind(f"{self.where}: {err.args[0].str()}") from None
 
     def _make(self) -> None:
         """Create the topic of the ledger if it is missing."""
@@ -375,9 +367,8 @@ class Target:
         if self.ledger not in admin.list_topics(timeout=_WAIT).topics:
             new = NewTopic(self.ledger, 1, -1, config=_OF_LEDGER)
             try:
-                admin.create_topics([new], operation_timeout=_WAIT)[
-                    self.ledger
-                ].result()
+                answers = admin.create_topics([new], operation_timeout=_WAIT)
+                answers[self.ledger].result()
             except KafkaException as err:
                 # Another driver was sooner
                 if err.args[0].name() != "TOPIC_ALREADY_EXISTS":
@@ -395,62 +386,65 @@ class Target:
             InvalidInputError: there is no ledger, or a record of it is no entry.
         """
         part = TopicPartition(self.ledger, 0, OFFSET_BEGINNING)
-        found = dict[str, "_Entry"]()
+        entries: dict[str, _Entry] = {}
         end = -1
         reader: Any
         with closing(Consumer(self.settings)) as reader:
-            if (
-                not all_of_them
-                and self.ledger not in reader.list_topics(timeout=_WAIT).topics
-            ):
-                return found
+            if not all_of_them:
+                topics = reader.list_topics(timeout=_WAIT).topics
+                if self.ledger not in topics:
+                    return entries
             reader.assign([part])
             # One without a value is falsy
             while (message := reader.poll(self.seconds)) is not None:
                 error = message.error()
                 offset = message.offset()
                 if error is None:
-                    self._read(message, found)
+                    self._read(message, entries)
                     offset += 1  # the next one
                 elif error.code() in _GONE:
                     raise InvalidInputError(self._without_ledger)
                 elif error.name() != "_PARTITION_EOF":
                     raise KafkaException(error)
                 elif not all_of_them:  # the end of what is committed
-                    return found
+                    return entries
                 # What is added during the reading may be added faster than it is read
                 if end < 0:
                     end = reader.get_watermark_offsets(part, cached=True)[1]
                 if 0 <= end <= offset:
-                    return found
+                    return entries
         raise KafkaException(
             KafkaError(_TIMED_OUT, f"ledger {self.ledger} cannot be read to its end")
         )
 
-    def _read(self, message: Message, found: dict[str, _Entry]) -> None:
-        """Add the entry of a ledger's record to those found; None removes an entry.
+    def _read(self, message: Message, entries: dict[str, _Entry]) -> None:
+        """Add a ledger's record, with the key TOPIC/QUERY, to the entries; null removes one.
 
         Raises:
             InvalidInputError: no ledger has such a record.
         """
+        entry: Any = None
         try:
             topic, slash, query = (message.key() or b"").decode().partition("/")
-            entry: Any = (
-                json.loads(message.value() or b"null") if topic == self.topic else None
-            )
+            if topic == self.topic:
+                entry = json.loads(message.value() or b"null")
         except ValueError:
-            slash = ""
-            entry = None
+            raise self._no_entry() from None
         if not slash or not isinstance(entry, dict | None):
-            raise InvalidInputError(
-                f"topic {self.ledger} of {self.servers} has a record that is no entry"
-                " of a ledger; give the ledger a topic of its own: sinks.kafka(…,"
-                f" ledger='{self.topic}-sparkstream-ledger')"
-            )
-        if entry is not None:
-            found[query] = entry
-        elif topic == self.topic:  # somebody has removed the entry
-            found.pop(query, None)
+            raise self._no_entry()
+        if topic != self.topic:
+            return
+        if entry is None:  # somebody has removed the entry
+            entries.pop(query, None)
+        else:
+            entries[query] = entry
+
+    def _no_entry(self) -> InvalidInputError:
+        return InvalidInputError(
+            f"topic {self.ledger} of {self.servers} has a record that is no entry"
+            " of a ledger; give the ledger a topic of its own: sinks.kafka(…,"
+            f" ledger='{self.topic}-sparkstream-ledger')"
+        )
 
 
 def topic_ids(admin: AdminClient, names: Iterable[str]) -> _Ids:
@@ -459,23 +453,29 @@ def topic_ids(admin: AdminClient, names: Iterable[str]) -> _Ids:
     The id is None for a topic that does not exist, and empty if it is not known: the
     brokers are older than Kafka 2.8, or this user may not ask.
     """
-    found: _Ids = {}
-    for name, answer in admin.describe_topics(
-        TopicCollection([*names]), request_timeout=_WAIT
-    ).items():
+    ids: _Ids = {}
+    answers = admin.describe_topics(TopicCollection([*names]), request_timeout=_WAIT)
+    for name, answer in answers.items():
         try:
-            known = str(answer.result().topic_id)
-            found[name] = "" if known == _NO_ID else known
+            topic_id = str(answer.result().topic_id)
         except KafkaException as err:
-            if err.args[0].code() not in (_NO_TOPIC, _NOT_ALLOWED):
+            code = err.args[0].code()
+            if code == _NO_TOPIC:
+                ids[name] = None
+            elif code == _NOT_ALLOWED:
+                ids[name] = ""
+            else:
                 raise
-            found[name] = None if err.args[0].code() == _NO_TOPIC else ""
-    return found
+        else:
+            ids[name] = "" if topic_id == _NO_ID else topic_id
+    return ids
 
 
 def _topics_of(entry: Mapping[str, Any] | None) -> dict[str, str]:
     """Return the ids of the topics that a query has written to; of an older kit's entry, none."""
-    return dict((entry or {}).get("topics", {}))
+    if entry is None:
+        return {}
+    return dict(entry.get("topics", {}))
 
 
 # Of this process, by brokers, topic and query
@@ -521,14 +521,13 @@ class _Writer:
     @property
     def undelivered(self) -> _Undelivered | None:
         """A record that was not delivered, the largest of them; None if there is none."""
-        found = [each for each in self._failed if each.error.code() not in _PURGED]
+        records = list(self._failed)
         for error, message in self._reports:
-            if error.code() not in _PURGED:
-                size = len(message.value() or b"") + len(message.key() or b"")
-                found.append(
-                    _Undelivered(error, str(message.topic()), message.partition(), size)
-                )
-        return max(found, key=lambda each: each.size, default=None)
+            size = len(message.value() or b"") + len(message.key() or b"")
+            topic = str(message.topic())
+            records.append(_Undelivered(error, topic, message.partition(), size))
+        failed = [record for record in records if record.error.code() not in _PURGED]
+        return max(failed, key=lambda record: record.size, default=None)
 
     def begin(self) -> None:
         """Begin a transaction."""
@@ -546,20 +545,18 @@ class _Writer:
             self.begin()
             for part in parts:
                 rows += part.num_rows
-                columns = dict(
+                values = [column.to_pylist() for column in part.columns]
+                columns = dict(zip(records.columns, values, strict=True))
+                self._send_rows(
                     zip(
-                        records.columns,
-                        (each.to_pylist() for each in part.columns),
-                        strict=True,
+                        columns["value"],
+                        columns["key"],
+                        columns.get("partition", repeat(None)),
+                        columns.get("headers", repeat(None)),
+                        columns.get("topic", repeat(None)),
+                        strict=False,  # repeat has no end
                     )
                 )
-                more = (
-                    columns.get(name, repeat(None))
-                    for name in ("partition", "headers", "topic")
-                )
-                self._send_rows(
-                    zip(columns["value"], columns["key"], *more, strict=False)
-                )  # repeat has no end
         self.commit({"batch": batch.number, "plan": batch.plan, "rows": rows})
 
     def _send_rows(self, records: Iterable[tuple[Any, ...]]) -> None:
@@ -569,46 +566,49 @@ class _Writer:
             InvalidInputError: a row has a partition, a header or a topic that it must
                 not have.
         """
-        target = self._target
+        self._send(self._checked(records))
 
-        def checked() -> Iterator[tuple[Any, ...]]:
-            for value, key, partition, headers, topic in records:
-                if partition is not None and partition < 0:
-                    raise InvalidInputError(
-                        f"{target.where}: a row has partition {partition}; give 0 or"
-                        " more, or null to leave the choice to Kafka"
-                    )
-                if any(each is None or each["key"] is None for each in headers or ()):
+    def _checked(self, records: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        """Yield the records of rows, each with the topic that it goes to; see `_send_rows`."""
+        target = self._target
+        for value, key, partition, headers, topic in records:
+            if partition is not None and partition < 0:
+                raise InvalidInputError(
+                    f"{target.where}: a row has partition {partition}; give 0 or"
+                    " more, or null to leave the choice to Kafka"
+                )
+            for header in headers or ():
+                if header is None or header["key"] is None:
                     raise InvalidInputError(
                         f"{target.where}: a row has a header without a key; give each"
                         " header a key, or leave such headers out: F.filter(…)"
                     )
-                if topic == "":
-                    raise InvalidInputError(
-                        f"{target.where}: a row goes to a topic without a name; give"
-                        f" its name, or null for {target.topic}"
-                    )
-                if topic == target.ledger:
-                    raise InvalidInputError(
-                        f"{target.where}: a row goes to topic {topic}, which is the"
-                        " ledger; leave it out, or give another ledger="
-                    )
-                place = target.topic if topic is None else topic
-                self._topics.add(place)
-                yield value, key, partition, headers, place
-
-        self._send(checked())
+            if topic == "":
+                raise InvalidInputError(
+                    f"{target.where}: a row goes to a topic without a name; give"
+                    f" its name, or null for {target.topic}"
+                )
+            if topic == target.ledger:
+                raise InvalidInputError(
+                    f"{target.where}: a row goes to topic {topic}, which is the"
+                    " ledger; leave it out, or give another ledger="
+                )
+            topic_of_row = target.topic if topic is None else topic
+            self._topics.add(topic_of_row)
+            yield value, key, partition, headers, topic_of_row
 
     def _send(self, records: Iterable[tuple[Any, ...]]) -> None:
         """Hand records to the producer: value, key, partition, headers and topic of each."""
         if time.monotonic() >= self.until:
             raise KafkaException(KafkaError(_TIMED_OUT))
         for value, key, partition, headers, topic in records:
-            place = topic, value, key, -1 if partition is None else partition
-            pairs = headers and [(each["key"], each["value"]) for each in headers]
+            number = -1 if partition is None else partition
+            pairs = None
+            if headers is not None:
+                pairs = [(header["key"], header["value"]) for header in headers]
             while True:
                 try:
-                    self.producer.produce(*place, headers=pairs)
+                    self.producer.produce(topic, value, key, number, headers=pairs)
                     break
                 except BufferError:
                     # the queue is full until the brokers have taken some of it
@@ -629,13 +629,13 @@ class _Writer:
             InvalidInputError: a topic was made again since the query has written to it.
         """
         former = self.ledger.of(self._query)
-        ids = topic_ids(
-            self._admin, self._topics
-        )  # what is made again from now on is found with the next batch
+        # What is made again from now on is found with the next batch
+        ids = topic_ids(self._admin, self._topics)
         self.ledger.check_topics(self._query, ids)
-        topics = _topics_of(former) | {
-            name: known for name, known in ids.items() if known
-        }
+        topics = _topics_of(former)
+        for name, topic_id in ids.items():
+            if topic_id:
+                topics[name] = topic_id
         now = datetime.now(UTC).isoformat(timespec="seconds")
         # Of a query that had no id yet when it was started
         first = {"epoch": 1, "driver": self.driver}
@@ -666,11 +666,9 @@ class _Ledger(Entries):
         topic = self._target.topic
         for query, entry in self.found.items():
             noted = _topics_of(entry).get(topic)
-            went_with_a_former_topic = noted is not None and self._known not in (
-                "",
-                noted,
-            )
-            if entry.get("batch") is not None and not went_with_a_former_topic:
+            is_same = noted is None or self._known in ("", noted)
+            # Else its rows went with a former topic of this name
+            if entry.get("batch") is not None and is_same:
                 return query, max(entry["batch"], 0)
         return None
 
@@ -689,11 +687,11 @@ class _Ledger(Entries):
         noted = _topics_of(self.found.get(str(query_id)))
         if last is None or self.take_over:
             return
-        for name, known in ids.items():
-            if name in noted and known not in ("", noted[name]):
-                happened = (
-                    "was deleted" if known is None else "was deleted and made again"
-                )
+        for name, topic_id in ids.items():
+            if name in noted and topic_id not in ("", noted[name]):
+                happened = "was deleted"
+                if topic_id is not None:
+                    happened += " and made again"
                 raise InvalidInputError(
                     f"topic {name} of {self._target.servers} {happened} after this"
                     f" query had written its batches up to {last}; to write all rows"

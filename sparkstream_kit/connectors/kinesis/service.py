@@ -40,7 +40,7 @@ from sparkstream_kit.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
 
 Offset = dict[str, Any]
@@ -140,15 +140,15 @@ def readable(offset: Offset, listed: Mapping[str, Shard]) -> dict[str, str]:
     """
     known = offset["shards"]
     ended = {name for name, shard in known.items() if shard.get("ended")}
-    return {
-        name: known[name]["after"] if name in known else offset["from"]
-        for name, shard in sorted(listed.items())
-        if name not in ended
-        and (
-            name in known
-            or all(parent in ended or parent not in listed for parent in shard.parents)
-        )
-    }
+    positions = {}
+    for name, shard in sorted(listed.items()):
+        if name in ended:
+            continue
+        if name in known:
+            positions[name] = known[name]["after"]
+        elif all(parent in ended or parent not in listed for parent in shard.parents):
+            positions[name] = offset["from"]
+    return positions
 
 
 def moved(
@@ -172,18 +172,23 @@ def moved(
             seconds, even without records.
     """
     shards = dict(offset["shards"])
-    for name, each in found.items():
-        if each.records or each.ended:
+    total = offset["records"]
+    for name, news in found.items():
+        total += news.records
+        if news.records or news.ended:
             former = shards.get(name, {"after": offset["from"], "records": 0})
-            records = former["records"] + each.records
-            shards[name] = {"after": each.after or former["after"], "records": records}
-            shards[name] |= {"ended": True} if each.ended else {}
+            shard = {
+                "after": news.after or former["after"],
+                "records": former["records"] + news.records,
+            }
+            if news.ended:
+                shard["ended"] = True
+            shards[name] = shard
     seen = seen_until(offset, found, listed)
     if shards == offset["shards"] and seen - offset["seen"] <= refresh:
         return offset
-    kept = {name: shard for name, shard in sorted(shards.items()) if name in listed}
-    records = offset["records"] + sum(each.records for each in found.values())
-    return {**offset, "records": records, "shards": kept, "seen": seen}
+    existing = {name: shard for name, shard in sorted(shards.items()) if name in listed}
+    return {**offset, "records": total, "shards": existing, "seen": seen}
 
 
 def seen_until(
@@ -198,9 +203,10 @@ def seen_until(
         The earliest `seen` of all shards that can be read. If one of these was not
         looked at, the `seen` of the offset; 0 if unknown.
     """
-    places = readable(offset, listed)
-    known = [found[name].seen or offset["seen"] for name in places if name in found]
-    return float(min(known) if known and len(known) == len(places) else offset["seen"])
+    names = readable(offset, listed).keys()
+    if not names or not names <= found.keys():
+        return float(offset["seen"])
+    return float(min(found[name].seen or offset["seen"] for name in names))
 
 
 def ranges(start: Offset, end: Offset) -> list[Range]:
@@ -211,13 +217,16 @@ def ranges(start: Offset, end: Offset) -> list[Range]:
     beginning of unread shards from its end offset.
     """
     is_first = not start["shards"] and not start["seen"]
-    fresh = {"after": (end if is_first else start)["from"], "records": 0}
-    found = []
+    unread = start["from"]
+    if is_first:
+        unread = end["from"]
+    parts = []
     for name, shard in end["shards"].items():
-        former = start["shards"].get(name, fresh)
-        if records := shard["records"] - former["records"]:
-            found.append(Range(name, former["after"], shard["after"], records))
-    return found
+        former = start["shards"].get(name, {"after": unread, "records": 0})
+        records = shard["records"] - former["records"]
+        if records:
+            parts.append(Range(name, former["after"], shard["after"], records))
+    return parts
 
 
 def made_again(offset: Offset, listed: Mapping[str, Shard]) -> bool:
@@ -226,20 +235,20 @@ def made_again(offset: Offset, listed: Mapping[str, Shard]) -> bool:
     Sequence numbers grow with time, so a recreated shard begins after the last record
     that was read.
     """
-    return any(
-        shard["after"].isdecimal()
-        and name in listed
-        and int(shard["after"]) < int(listed[name].first)
-        for name, shard in offset["shards"].items()
-    )
+    for name, shard in offset["shards"].items():
+        was_read = name in listed and shard["after"].isdecimal()
+        if was_read and int(shard["after"]) < int(listed[name].first):
+            return True
+    return False
 
 
 def gone(offset: Offset, listed: Mapping[str, Shard]) -> list[str]:
     """Return the ids of shards that are gone and were not read to their ends."""
-    known = offset["shards"].items()
-    return sorted(
-        name for name, shard in known if name not in listed and not shard.get("ended")
-    )
+    missing = []
+    for name, shard in offset["shards"].items():
+        if name not in listed and not shard.get("ended"):
+            missing.append(name)
+    return sorted(missing)
 
 
 _PAGE = 10_000  # records: the most that Kinesis returns for one call
@@ -364,33 +373,23 @@ class Service:
             TransientError: the service has not answered in time.
         """
         answer = self.call("describe_stream_summary", StreamName=self.stream)
-        found = answer["StreamDescriptionSummary"]
-        keeps = found["RetentionPeriodHours"] * 3600.0
-        return Stream(
-            found["StreamCreationTimestamp"].timestamp(), keeps, _clock(answer)
-        )
+        summary = answer["StreamDescriptionSummary"]
+        created = summary["StreamCreationTimestamp"].timestamp()
+        keeps = summary["RetentionPeriodHours"] * 3600.0
+        return Stream(created, keeps, _clock(answer))
 
     def shards(self) -> dict[str, Shard]:
         """Return the stream's shards by id, also closed ones that may have records."""
-        found: dict[str, Shard] = {}
-        which = {"StreamName": self.stream}
-        while which:
-            answer = self.call("list_shards", **which)
-            for each in answer["Shards"]:
-                parents = tuple(
-                    filter(
-                        None, map(each.get, ("ParentShardId", "AdjacentParentShardId"))
-                    )
-                )
-                numbers = each["SequenceNumberRange"]
-                closed = "EndingSequenceNumber" in numbers
-                found[each["ShardId"]] = Shard(
-                    parents, numbers["StartingSequenceNumber"], closed
-                )
-            which = (
-                {"NextToken": answer["NextToken"]} if answer.get("NextToken") else {}
-            )
-        return found
+        shards: dict[str, Shard] = {}
+        arguments = {"StreamName": self.stream}
+        while arguments:
+            answer = self.call("list_shards", **arguments)
+            for shard in answer["Shards"]:
+                shards[shard["ShardId"]] = _shard(shard)
+            arguments = {}
+            if answer.get("NextToken"):
+                arguments["NextToken"] = answer["NextToken"]
+        return shards
 
     def iterator(self, shard: str, after: str) -> str:
         """Return a shard iterator, with which `page` reads the records after a position.
@@ -422,14 +421,15 @@ class Service:
             iterator: the shard iterator, from `iterator` or from the page before.
             most: the most records to return; Kinesis returns at most 10,000.
         """
-        asked = min(most, _PAGE)
-        answer = self.call("get_records", ShardIterator=iterator, Limit=asked)
+        limit = min(most, _PAGE)
+        answer = self.call("get_records", ShardIterator=iterator, Limit=limit)
         if answer is None:
             return None
         records = answer["Records"]
-        behind = bool(answer.get("MillisBehindLatest")) or len(records) == asked
+        is_behind = bool(answer.get("MillisBehindLatest")) or len(records) == limit
         following: str | None = answer.get("NextShardIterator")
-        return Page(records, following, following is None or not behind, _clock(answer))
+        is_last = following is None or not is_behind
+        return Page(records, following, is_last, _clock(answer))
 
     @property
     def where(self) -> str:
@@ -453,54 +453,60 @@ class Service:
             TransientError: the service throttled, failed or could not be reached until
                 `retry_for` was over.
         """
-        from botocore import exceptions as errors
+        from botocore.exceptions import BotoCoreError, ClientError
 
         wait = _FIRST_WAIT
         end = time.monotonic() + self._retry_for
         while True:
             try:
                 return getattr(_client(*self._place), action)(**given)
-            except errors.SSLError as err:
-                fix = (
-                    "name the file of its certificates in AWS_CA_BUNDLE, or correct the"
-                    " endpoint"
-                )
-                raise self._invalid(
-                    f"Kinesis at {self.where}: {_one_line(err)}; {fix}"
-                ) from None
-            except (errors.HTTPClientError, errors.ConnectionError) as err:
-                why = f"cannot be reached ({type(err).__name__})"
-            except errors.ClientError as err:
-                code = err.response["Error"].get("Code", "")
-                if code == "ExpiredIteratorException":
+            except ClientError as err:
+                if _code(err) == "ExpiredIteratorException":
                     return None
-                status = err.response.get("ResponseMetadata", {}).get(
-                    "HTTPStatusCode", 0
-                )
-                if not _PASSING.search(code) and status < _SERVER_ERROR:
-                    raise self._invalid(self._refusal(action, code)) from None
-                why = f"says {code or status}"
-            except errors.BotoCoreError as err:
-                fix = (
-                    "give the region, and set the credentials before Spark starts, or"
-                    " in ~/.aws"
-                )
-                said = _one_line(err)
-                if isinstance(err, errors.CredentialRetrievalError):
-                    # Its text is what the user's own program has printed, which may be
-                    # a secret.
-                    said = type(err).__name__
-                raise self._invalid(f"stream {self.stream}: {said}; {fix}") from None
+                why = self._passing_trouble(err, action)
+            except BotoCoreError as err:
+                why = self._passing_trouble(err, action)
             if time.monotonic() + wait > end:
-                after = (
-                    f", and has not done better for {self._retry_for:g} s"
-                    if self._retry_for
-                    else ""
+                after = ""
+                if self._retry_for:
+                    after = f", and has not done better for {self._retry_for:g} s"
+                raise TransientError(
+                    f"Kinesis at {self.where} {why}{after}; start it, correct the"
+                    " endpoint, or try again later"
                 )
-                fix = "start it, correct the endpoint, or try again later"
-                raise TransientError(f"Kinesis at {self.where} {why}{after}; {fix}")
             time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - spreads the retries of many tasks
             wait = min(2 * wait, _LONGEST_WAIT)
+
+    def _passing_trouble(self, err: Exception, action: str) -> str:
+        """Return what Kinesis does, in words, if the call may succeed later.
+
+        Raises:
+            InvalidInputError: it will not, as the error is of another kind.
+        """
+        from botocore import exceptions as errors
+
+        if isinstance(err, errors.SSLError):
+            raise self._invalid(
+                f"Kinesis at {self.where}: {_one_line(err)}; name the file of its"
+                " certificates in AWS_CA_BUNDLE, or correct the endpoint"
+            ) from None
+        if isinstance(err, errors.HTTPClientError | errors.ConnectionError):
+            return f"cannot be reached ({type(err).__name__})"
+        if isinstance(err, errors.ClientError):
+            code = _code(err)
+            status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            if not _PASSING.search(code) and status < _SERVER_ERROR:
+                raise self._invalid(self._refusal(action, code)) from None
+            return f"says {code or status}"
+        cause = _one_line(err)
+        if isinstance(err, errors.CredentialRetrievalError):
+            # Its text is what the user's own program has printed, which may be a
+            # secret.
+            cause = type(err).__name__
+        raise self._invalid(
+            f"stream {self.stream}: {cause}; give the region, and set the credentials"
+            " before Spark starts, or in ~/.aws"
+        ) from None
 
     def _invalid(self, line: str) -> InvalidInputError:
         """Return an error, and drop the client.
@@ -522,14 +528,30 @@ class Service:
                 f"Kinesis at {self.where} has no stream {self.stream}, or lost a shard"
                 f" of it; {fix}"
             )
-        refused = (
-            f"Kinesis at {self.where} refuses {called} for stream {self.stream}"
-            f" ({code})"
-        )
         return (
-            f"{refused}; AWS documents this code; check the credentials and what they"
+            f"Kinesis at {self.where} refuses {called} for stream {self.stream}"
+            f" ({code}); AWS documents this code; check the credentials and what they"
             " may do"
         )
+
+
+def _shard(description: Mapping[str, Any]) -> Shard:
+    """Return a shard, as the service describes it."""
+    parents = (
+        description.get("ParentShardId"),
+        description.get("AdjacentParentShardId"),
+    )
+    numbers = description["SequenceNumberRange"]
+    return Shard(
+        parents=tuple(parent for parent in parents if parent),
+        first=numbers["StartingSequenceNumber"],
+        closed="EndingSequenceNumber" in numbers,
+    )
+
+
+def _code(err: Any) -> str:
+    """Return the code with which the service refuses a call; "" without one."""
+    return str(err.response["Error"].get("Code", ""))
 
 
 def _client(region: str | None, endpoint: str | None) -> Any:
@@ -547,16 +569,18 @@ def _client(region: str | None, endpoint: str | None) -> Any:
     )
     # Of a session of its own: boto3's default one keeps the first credentials that it
     # has found.
-    made = boto3.Session().client(
+    client = boto3.Session().client(
         "kinesis", region_name=region, endpoint_url=endpoint, config=config
     )
-    return _clients.setdefault((region, endpoint), made)
+    return _clients.setdefault((region, endpoint), client)
 
 
 def _clock(answer: dict[str, Any]) -> float:
     """Return the time in an answer, in whole seconds; without one, this machine's."""
-    said = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
-    return parsedate_to_datetime(said).timestamp() if said else float(int(time.time()))
+    date = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
+    if date:
+        return parsedate_to_datetime(date).timestamp()
+    return float(int(time.time()))
 
 
 def _one_line(err: Exception) -> str:
@@ -611,7 +635,8 @@ class Ahead:
         self._service = service
         self._tracks: dict[str, _Track] = {}
         self._shards: dict[str, Shard] = {}
-        self._listed_at = self._rests_until = float("-inf")
+        self._listed_at = float("-inf")
+        self._rests_until = float("-inf")
         self._turn = 0
 
     def leave_out(self, since: float) -> None:
@@ -651,65 +676,82 @@ class Ahead:
         end = time.monotonic() + _LOOK
         left = most
         going = sorted(places)
-
-        def is_over() -> bool:
-            # Spark ends a query with availableNow after a look that found nothing. So
-            # such a look has no time limit before it has found something.
-            return (
-                _is_any(found) or self._until == float("inf")
-            ) and time.monotonic() > end
-
         while left and going:
             # With a limit below the number of shards, each shard gets its turn
             self._turn += 1
             first = self._turn % len(going)
             names = (going[first:] + going[:first])[:left]
-            share = left // len(names)
-            given = [
-                (name, found.setdefault(name, Found()), share, is_over)
-                for name in names
-            ]
-            with ThreadPoolExecutor(min(_THREADS, len(names))) as pool:
-                looks = dict(
-                    zip(
-                        names,
-                        pool.map(lambda each: self._look_at(*each), given),
-                        strict=True,
-                    )
-                )
-            left -= sum(taken for taken, _ in looks.values())
-            going = [name for name in going if name not in looks or looks[name][1]]
+            for name, (taken, has_more) in self._look_at_each(
+                names, found, left // len(names), end
+            ):
+                left -= taken
+                if not has_more:
+                    going.remove(name)
         if not _is_any(found):
             self._rests_until = time.monotonic() + _REST
-        if any(each.ended for each in found.values()):
+        if any(news.ended for news in found.values()):
             # List again: other shards have taken its place
             self._listed_at = float("-inf")
         return found
 
+    def _look_at_each(
+        self, names: Sequence[str], found: dict[str, Found], most: int, end: float
+    ) -> list[tuple[str, tuple[int, bool]]]:
+        """Look at some shards at the same time, as `_look_at` does.
+
+        Returns:
+            The name of each shard, the number of records read, and whether the shard
+            may have more.
+        """
+        for name in names:
+            found.setdefault(name, Found())
+
+        def look_at(name: str) -> tuple[int, bool]:
+            return self._look_at(name, found, most, end)
+
+        with ThreadPoolExecutor(min(_THREADS, len(names))) as pool:
+            return list(zip(names, pool.map(look_at, names), strict=True))
+
     def _look_at(
-        self, name: str, found: Found, most: int, is_over: Callable[[], bool]
+        self, name: str, found: Mapping[str, Found], most: int, end: float
     ) -> tuple[int, bool]:
-        """Read the next records of a shard, at most `most`, and add them to `found`.
+        """Read the next records of a shard, and add them to what is found in it.
+
+        Args:
+            name: the id of the shard.
+            found: what the look has found in all shards so far.
+            most: the most records to read.
+            end: the monotonic time until which a look may take, in seconds.
 
         Returns:
             The number of records read, and whether the shard may have more.
         """
         track = self._tracks[name]
         taken = 0
-        more = not track.over
-        while more and taken < most:
+        has_more = not track.over
+        while has_more and taken < most:
             if track.iterator is None:
                 track.iterator = self._service.iterator(name, track.after)
             page = self._service.page(track.iterator, most - taken)
             if page is None:  # the iterator has expired
                 track.iterator = None
                 continue
-            taken += self._take(page, track, found)
+            taken += self._take(page, track, found[name])
             # An open shard without further records rests. A closed one is read until
             # Kinesis reports its end, so that the shards after it can be read.
             rests = page.is_last and not self._shards[name].closed
-            more = not (found.ended or track.over or rests or is_over())
-        return taken, more
+            if found[name].ended or track.over or rests or self._is_over(found, end):
+                has_more = False
+        return taken, has_more
+
+    def _is_over(self, found: Mapping[str, Found], end: float) -> bool:
+        """Return whether the time for a look is over.
+
+        Spark ends a query with availableNow after a look that found nothing. So such a
+        look has no time limit before it has found something.
+        """
+        has_limit = self._until == float("inf") or _is_any(found)
+        return has_limit and time.monotonic() > end
 
     def _take(self, page: Page, track: _Track, found: Found) -> int:
         """Add a page's records that arrived in time to `found`; return their number."""
@@ -721,7 +763,8 @@ class Ahead:
         track.over = taken < len(arrived)
         track.iterator = page.iterator
         if taken:
-            track.after = found.after = page.records[taken - 1]["SequenceNumber"]
+            track.after = page.records[taken - 1]["SequenceNumber"]
+            found.after = track.after
             found.records += taken
             found.seen = arrived[taken - 1]
         found.ended = page.iterator is None and not track.over
@@ -731,4 +774,5 @@ class Ahead:
 
 
 def _is_any(found: Mapping[str, Found]) -> bool:
-    return any(each.records or each.ended for each in found.values())
+    """Return whether a look has found a record, or the end of a shard."""
+    return any(news.records or news.ended for news in found.values())

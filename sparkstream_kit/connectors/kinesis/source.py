@@ -177,7 +177,9 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
         self._check(start)
         shards = state.ahead.shards()
         begin = self._checked_for_losses(start, shards)
-        most = self._most if limit is None else getattr(limit, "max_rows", sys.maxsize)
+        most = self._most
+        if limit is not None:
+            most = getattr(limit, "max_rows", sys.maxsize)
         found = state.ahead.look(service.readable(begin, shards), most)
         state.seen = service.seen_until(begin, found, shards)
         return service.moved(begin, found, shards, refresh=state.stream.keeps / _PARTS)
@@ -205,7 +207,7 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
         self._check(end)
         # Spark 4.1 tells a restarted query only here where it resumes
         self._state.at = end
-        return [InputPartition(each) for each in service.ranges(start, end)]
+        return [InputPartition(part) for part in service.ranges(start, end)]
 
     # --- called by Spark in a task
 
@@ -230,7 +232,7 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
                     iterator = None
                     break
                 after = record["SequenceNumber"]
-                number = number + 1
+                number += 1
                 arrived = record["ApproximateArrivalTimestamp"].astimezone(UTC)
                 yield record["Data"], record["PartitionKey"], after, shard, arrived
         if after != until or number != records:
@@ -244,9 +246,12 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
 
     @property
     def _state(self) -> _State:
+        """What the driver's worker knows of the query; of a new query, its first offset."""
         if self._known is None:
             stream = self._service.describe()
-            begin = f"@{stream.now}" if self._starting == "latest" else self._starting
+            begin = self._starting
+            if begin == "latest":
+                begin = f"@{stream.now}"
             first = service.beginning(self._service.stream, stream.created, begin)
             self._known = _State(stream, first, Ahead(self._service, stream.now))
         return self._known
@@ -286,38 +291,37 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
             raise InvalidInputError(
                 f"stream {name} was deleted and made again under the query; {_NEW}"
             )
-        if missing := service.gone(start, shards):
-            said = (
+        missing = service.gone(start, shards)
+        if missing:
+            self._lose(
                 f"stream {name} no longer has {missing[0]}, of which the query has not"
                 " read all records"
             )
-            self._lose(said)
-            left = {
-                each: shard for each, shard in start["shards"].items() if each in shards
-            }
-            start = {**start, "shards": left}
-        if start["seen"] and state.ahead.now - start["seen"] > state.stream.keeps:
+            known = start["shards"].items()
+            existing = {shard: place for shard, place in known if shard in shards}
+            start = {**start, "shards": existing}
+        behind = state.ahead.now - start["seen"]
+        if start["seen"] and behind > state.stream.keeps:
             # The retention period may have been extended
             state.stream = self._service.describe()
-            hours = state.stream.keeps / 3600
-            seen = time.gmtime(start["seen"])
-            if state.ahead.now - start["seen"] > state.stream.keeps:
+            if behind > state.stream.keeps:
+                hours = state.stream.keeps / 3600
+                seen = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(start["seen"]))
                 self._lose(
                     f"stream {name} keeps records for {hours:g} hours, and the query"
-                    " has read what arrived before"
-                    f" {time.strftime('%Y-%m-%d %H:%M:%S', seen)} UTC: later records"
-                    " may be gone"
+                    f" has read what arrived before {seen} UTC: later records may be"
+                    " gone"
                 )
         return start
 
-    def _lose(self, said: str) -> None:
+    def _lose(self, loss: str) -> None:
         """Raise an error about lost records, or with `fail_on_data_loss=False` log a warning."""
         if self._strict:
             raise InvalidInputError(
-                f"{said}; {_NEW}, or, to go on without: sources.kinesis(…,"
+                f"{loss}; {_NEW}, or, to go on without: sources.kinesis(…,"
                 " fail_on_data_loss=False)"
             )
-        _log.warning("%s; the query goes on without", said)
+        _log.warning("%s; the query goes on without", loss)
 
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -407,10 +411,8 @@ def kinesis(
     builtin.check_number("max_records_per_trigger", max_records_per_trigger)
     # Look in this process's environment, too: workers do not see variables that a
     # notebook sets.
-    places = {
-        "region": region or os.environ.get("AWS_DEFAULT_REGION"),
-        "endpoint": address(endpoint),
-    }
+    region = region or os.environ.get("AWS_DEFAULT_REGION")
+    endpoint = address(endpoint)
     options = {
         "stream": stream,
         "starting": _starting(starting),
@@ -418,9 +420,14 @@ def kinesis(
         "retry_for": str(float(retry_for)),
         "fail_on_data_loss": str(fail_on_data_loss).lower(),
     }
-    options |= {name: value for name, value in places.items() if value}
+    if region:
+        options["region"] = region
+    if endpoint:
+        options["endpoint"] = endpoint
     frame = _loaded(spark, options)
-    value = F.col("value") if binary else F.col("value").cast("string")
+    value = F.col("value")
+    if not binary:
+        value = value.cast("string")
     return frame.select(value.alias("value"), *frame.columns[1:])
 
 
@@ -468,8 +475,8 @@ def _loaded(spark: SparkSession, options: dict[str, str]) -> DataFrame:
     except PySparkException as err:
         if "MissingExtraError" in str(err):
             raise MissingExtraError("sources.kinesis()", "kinesis") from None
-        kind = (
-            errors.TransientError if "TransientError" in str(err) else InvalidInputError
-        )
+        kind = InvalidInputError
+        if "TransientError" in str(err):
+            kind = errors.TransientError
         raise kind(f"sources.kinesis(): {innermost_cause(err)}") from None
     return frame

@@ -3,8 +3,8 @@
 Conditions in the documents, and a ledger beside them, see to that.
 
 `sink` has the public function `sinks.mongodb`, which checks its arguments and builds
-the `Sink`. `collection` writes the batches; it needs pymongo, and is imported only when
-`mongodb` is called.
+the `Sink`. `connection` connects, `documents` converts rows, and `collection` writes
+the batches. These three need pymongo, and are imported only when `mongodb` is called.
 """
 
 from sparkstream_kit.connectors import System

@@ -8,38 +8,25 @@ newer attempt has already written, and overwritten by it elsewhere. When an atte
 written all of its rows, the collection holds exactly these rows, and `_Ledger.finish`
 records the batch.
 
-`Target` is where `mongodb` writes, and `_Ledger` is its ledger. `connected` connects
-and translates errors.
+`Target` is where `mongodb` writes, `_Ledger` is its ledger, and `_Writer` one attempt.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import re
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_plus
 
 import bson
-from bson.errors import BSONError
-from pymongo import InsertOne, MongoClient, ReplaceOne, ReturnDocument
-from pymongo.errors import (
-    BulkWriteError,
-    ConfigurationError,
-    ConnectionFailure,
-    DuplicateKeyError,
-    InvalidName,
-    OperationFailure,
-    PyMongoError,
-    ServerSelectionTimeoutError,
-)
-from pymongo.uri_parser import parse_uri, split_hosts
+from pymongo import InsertOne, ReplaceOne, ReturnDocument
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
 from sparkstream_kit.connectors._tables import Entries
+from sparkstream_kit.connectors.mongodb.connection import LEDGER, cause, connected
 from sparkstream_kit.connectors.mongodb.documents import OWN, Encoder, check_schema
 from sparkstream_kit.errors import InvalidInputError, KitError, TransientError
 from sparkstream_kit.sinks import base
@@ -48,169 +35,14 @@ from sparkstream_kit.sinks.ledger import pass_over
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    import pyarrow as pa
     from pymongo.database import Database
     from pyspark.sql import DataFrame
 
+    from sparkstream_kit.connectors.mongodb.connection import Address
     from sparkstream_kit.sinks.ledger import Batch
 
     _Document = dict[str, Any]
-
-
-LEDGER = "sparkstream_ledger"
-
-# Seconds to wait for a server; pymongo's default of 30 is long for a misspelt host
-_PATIENCE = 10
-# A server's error codes: not allowed, wrong log-in; the last is Atlas's
-_REFUSED = (13, 18, 8000)
-_HOW = "write mongodb://user@host:27017/shop, with %40 for an @ in a password"
-
-
-@dataclass(frozen=True)
-class Address:
-    """A database of a MongoDB server.
-
-    Attributes:
-        url: the user's URL; out of the repr, because it may hold a password.
-        database: the name of the database.
-    """
-
-    url: str = dataclasses.field(repr=False)
-    database: str
-
-    @property
-    def shown(self) -> str:
-        """The address for messages, without the user, the password and the options."""
-        scheme, _, rest = self.url.partition("://")
-        hosts = rest.partition("?")[0].rpartition("@")[2].partition("/")[0]
-        return f"{scheme}://{hosts}/{self.database}"
-
-    @property
-    def known_as(self) -> str:
-        """The address in one spelling, whatever the order of its hosts.
-
-        This machine's own address is localhost.
-        """
-        _, _, hosts = self.shown.removesuffix(f"/{self.database}").partition("://")
-        return f"{','.join(sorted(map(_at, hosts.split(','))))}/{self.database}"
-
-
-def _at(host: str) -> str:
-    """Return a host with its port, in one spelling: `localhost:27017` for `127.0.0.1`."""
-    name, port = split_hosts(host)[0]
-    return f"{'localhost' if name in ('127.0.0.1', '::1') else name.lower()}:{port}"
-
-
-def parse(url: str, database: str | None, collection: str) -> Address:
-    """Check a URL and the names that a user gave, and return the database that they mean.
-
-    Args:
-        url: the URL.
-        database: the database, which overrides the one in the URL; None to use that
-            one.
-        collection: the collection, which must not be the ledger. pymongo checks the
-            names when it connects.
-
-    Raises:
-        InvalidInputError: the URL is not one of MongoDB (the message does not show it,
-            because it may hold a password) or names no database, or the collection is
-            the ledger.
-    """
-    scheme, _, rest = url.partition("://")
-    if scheme not in ("mongodb", "mongodb+srv"):
-        raise InvalidInputError(f"mongodb: this is no URL of MongoDB; {_HOW}")
-    try:
-        # As mongodb://, which looks up no host, and without the options, some of which
-        # only +srv allows.
-        in_url = parse_uri(f"mongodb://{rest.partition('?')[0]}")["database"]
-    except (PyMongoError, ValueError):
-        raise InvalidInputError(f"mongodb: the URL cannot be read; {_HOW}") from None
-    named = database or in_url
-    if not named:
-        raise InvalidInputError(
-            "mongodb: the URL names no database; write mongodb://host:27017/shop, or"
-            " give database='shop'"
-        )
-    if collection == LEDGER:
-        raise InvalidInputError(
-            f"mongodb: the kit needs the name {LEDGER} for its own; use another"
-        )
-    if collection.startswith("system."):
-        raise InvalidInputError(
-            f"mongodb: {collection} is a name of the server's own; use another"
-        )
-    return Address(url, named)
-
-
-@contextmanager
-def connected(address: Address) -> Iterator[Database[dict[str, Any]]]:
-    """Connect to a database for a `with` block, and report errors in one line.
-
-    The secrets of the URL are left out of the line.
-
-    Raises:
-        InvalidInputError: the URL cannot be used, or the server refuses the log-in; a
-            TransientError if it does not answer, or went away.
-        KitError: the server reported an error later.
-    """
-    # The ledger on a secondary may be out of date, and a write that only one server has
-    # can be rolled back.
-    options: dict[str, Any] = {
-        "appname": "sparkstream-kit",
-        "readPreference": "primary",
-        "w": "majority",
-    }
-    if "serverselectiontimeoutms" not in address.url.lower():
-        options["serverSelectionTimeoutMS"] = _PATIENCE * 1000
-    where = f"MongoDB at {address.shown}"
-    try:
-        client: MongoClient[dict[str, Any]] = MongoClient(address.url, **options)
-    except (PyMongoError, ValueError, TypeError) as err:
-        raise InvalidInputError(
-            f"{where} cannot be used: {cause(err, address)}; correct the URL"
-        ) from None
-    with client:
-        try:
-            client.admin.command("ping")
-            yield client[address.database]
-        except (PyMongoError, BSONError) as err:
-            raise _told(err, where, address) from None
-
-
-def _told(error: Exception, where: str, address: Address) -> KitError:
-    """Translate an error of pymongo's into one of the kit's, with the fix if it is known."""
-    said = cause(error, address)
-    if isinstance(error, ServerSelectionTimeoutError):
-        return TransientError(
-            f"{where} does not answer: {said}; start it, or correct the URL"
-        )
-    is_away = isinstance(error, ConnectionFailure)
-    if isinstance(error, PyMongoError) and error.has_error_label("RetryableWriteError"):
-        is_away = True
-    if is_away:
-        return TransientError(f"{where} went away: {said}; start again when it is back")
-    if isinstance(error, ConfigurationError | InvalidName):
-        return InvalidInputError(f"{where} cannot be used: {said}")
-    if isinstance(error, OperationFailure) and error.code in _REFUSED:
-        fix = (
-            "correct the log-in in the URL, or give the user the role readWrite on"
-            f" {address.database}"
-        )
-        return InvalidInputError(f"{where} refuses this: {said}; {fix}")
-    return KitError(f"{where}: {said}")
-
-
-def cause(error: object, address: Address) -> str:
-    """Return an error in one line of up to 300 characters, without the URL's secrets."""
-    text = " ".join(str(error).split())
-    # Cut what pymongo appends to the error: its settings, and a description of all
-    # servers; and values.
-    text = re.split(
-        r" \(configured timeouts|, Timeout: |, full error: | dup key: ", text
-    )[0]
-    hidden = r"(?i)(?<=:)[^:/@]+(?=@)|(?<=password=)[^&;]+|(?<=properties=)[^&;]+"
-    for secret in re.findall(hidden, address.url):
-        text = text.replace(secret, "***").replace(unquote_plus(secret), "***")
-    return text[:300]
 
 
 _ROWS = 1000  # documents per request
@@ -292,16 +124,19 @@ class Target:
                 writer = _Writer(self, ledger, batch)
                 if self.how == "append":
                     writer.clear()
-                for part in parts:
-                    for first in range(0, part.num_rows, _ROWS):
-                        rows = part.slice(first, _ROWS)
-                        writer.send(
-                            encoder.documents(rows),
-                            may_be_large=rows.nbytes > _LARGE // 4,
-                        )
+                for rows in _in_requests(parts):
+                    documents = encoder.documents(rows)
+                    writer.send(documents, may_be_large=rows.nbytes > _LARGE // 4)
             ledger.finish(batch, writer.number, has_rows=writer.sent > 0)
         if encoder.changed:
             _log.warning(_CHANGED, batch.number, self.where, encoder.changed)
+
+
+def _in_requests(parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield rows in parts of as many as one request has."""
+    for part in parts:
+        for first in range(0, part.num_rows, _ROWS):
+            yield part.slice(first, _ROWS)
 
 
 class _Ledger(Entries):
@@ -327,8 +162,10 @@ class _Ledger(Entries):
         self._seen: _Document | None = None  # what the server says of the collection
 
     def entries(self) -> dict[str, dict[str, Any]]:
-        found = self._ledger.find_one(self._me)
-        return {} if found is None else dict(found["queries"])
+        ledger = self._ledger.find_one(self._me)
+        if ledger is None:
+            return {}
+        return dict(ledger["queries"])
 
     def take(self, query_id: str, driver: str) -> None:
         """Give a query its next epoch, in one atomic update."""
@@ -377,12 +214,17 @@ class _Ledger(Entries):
         self.check_owner(query_id)
 
     def _look(self) -> None:
-        found = self._database.list_collections(filter={"name": self.rows.name})
-        self._seen = next(map(dict, found), None)
+        """Ask the server about the collection, and keep its answer."""
+        answer = self._database.list_collections(filter={"name": self.rows.name})
+        collections = [dict(collection) for collection in answer]
+        self._seen = collections[0] if collections else None
 
     def _identity(self) -> Any:
         """Return what the collection is known by; True if the server does not say it."""
-        return ((self._seen or {}).get("info") or {}).get("uuid") or True
+        if self._seen is None:
+            return True
+        info = self._seen.get("info") or {}
+        return info.get("uuid") or True
 
     def check_same(self, query_id: str | None) -> None:
         """Refuse a collection that was made again or emptied after the query wrote rows.
@@ -408,18 +250,14 @@ class _Ledger(Entries):
 
     def itself(self) -> str:
         """Return what the collection is known by, whatever the address of its server is."""
-        servers = (
-            self._database.client.topology_description.server_descriptions().values()
-        )
-        written = [
-            each
-            for each in servers
-            if each.server_type_name in ("Standalone", "RSPrimary")
-        ]
-        processes = [
-            str((each.topology_version or {}).get("processId", "")) for each in written
-        ]
-        if any(processes):  # of the one server that takes writes
+        topology = self._database.client.topology_description
+        processes = []
+        for server in topology.server_descriptions().values():
+            # The one that takes writes
+            if server.server_type_name in ("Standalone", "RSPrimary"):
+                version = server.topology_version or {}
+                processes.append(str(version.get("processId", "")))
+        if any(processes):
             return f"{self._database.name}.{self.rows.name} of {processes}"
         self._look()
         uuid = self._identity()
@@ -437,26 +275,24 @@ class _Ledger(Entries):
         newest = entry.get("filled", max(entry.get("batch", 0), 0))
         # First by the index of the _ids, which have the batch in them if they were
         # appended.
-        appended = {
-            "_id": {"$gte": f"{query_id}/{newest:09}/", "$lt": f"{query_id}{_UNTIL}"}
-        }
+        appended = {"_id": _appended_since(query_id, newest)}
         written = {f"{OWN}.query": query_id, f"{OWN}.batch": {"$gte": newest}}
-        return all(
-            self.rows.find_one(which, {"_id": True}) is None
-            for which in (appended, written)
-        )
+        for newest_rows in (appended, written):
+            if self.rows.find_one(newest_rows, {"_id": True}) is not None:
+                return False
+        return True
 
     def _is_another(self, noted: Any) -> bool:
         """Return whether the collection is not the noted one, if the server says it."""
+        if noted is None or noted is True:
+            return False
         now = self._identity()
-        return now is not True and noted not in (None, True, now)
+        return now is not True and now != noted
 
     def _expires(self) -> bool:
         """Return whether the server removes documents by their age."""
-        return any(
-            "expireAfterSeconds" in index
-            for index in self.rows.index_information().values()
-        )
+        indexes = self.rows.index_information().values()
+        return any("expireAfterSeconds" in index for index in indexes)
 
     def any_query(self) -> tuple[str, int] | None:
         is_empty = not self.has_rows()
@@ -533,9 +369,8 @@ class _Ledger(Entries):
             claims = queries | claims
         with suppress(DuplicateKeyError):
             as_it_was = {**self._me, "queries": queries}
-            self._ledger.update_one(
-                as_it_was, {"$set": {"queries": claims}}, upsert=True
-            )
+            change = {"$set": {"queries": claims}}
+            self._ledger.update_one(as_it_was, change, upsert=True)
 
     def finish(self, batch: Batch, number: int, *, has_rows: bool = False) -> None:
         """Record a batch as the query's last one, after all of its rows were written.
@@ -559,39 +394,22 @@ class _Ledger(Entries):
                 f"{self.where} was removed while batch {batch.number} was written;"
                 " start again"
             )
-        found: _Document = {}
+        change = {f"{entry}.batch": batch.number, f"{entry}.plan": batch.plan}
         if has_rows:
-            found = {
-                f"{entry}.collection": self._identity(),
-                f"{entry}.filled": batch.number,
-            }
-        done = self._ledger.update_one(
-            {**self._mine(batch), f"{entry}.write": number},
-            {
-                "$set": {
-                    f"{entry}.batch": batch.number,
-                    f"{entry}.plan": batch.plan,
-                    **found,
-                }
-            },
-        )
+            change[f"{entry}.collection"] = self._identity()
+            change[f"{entry}.filled"] = batch.number
+        newest_attempt = {**self._mine(batch), f"{entry}.write": number}
+        done = self._ledger.update_one(newest_attempt, {"$set": change})
         if not done.matched_count:
             raise self.superseded(batch)
 
 
-def _named_in(info: Any) -> Iterator[str]:
-    """Yield the names of fields that a rule of the server asks for or refuses."""
-    if isinstance(info, dict):
-        yield from info.get("missingProperties", ())
-        if "propertyName" in info:
-            yield info["propertyName"]
-    parts: Iterable[Any] = ()
-    if isinstance(info, dict):
-        parts = info.values()
-    elif isinstance(info, list):
-        parts = info
-    for part in parts:
-        yield from _named_in(part)
+def _appended_since(query: str, batch: int) -> _Document:
+    """Return the range of the `_id`s that a query has appended from a batch on.
+
+    They are `QUERY/000000007/000000000042`, with the numbers of the batch and the row.
+    """
+    return {"$gte": f"{query}/{batch:09}/", "$lt": f"{query}{_UNTIL}"}
 
 
 class _Writer:
@@ -617,11 +435,9 @@ class _Writer:
 
         For `append` only, where a document's `_id` holds the number of its batch.
         """
-        this = {
-            "$gte": f"{self._query}/{self._batch:09}/",
-            "$lt": f"{self._query}{_UNTIL}",
-        }
-        self._rows.delete_many({"_id": this, f"{OWN}.write": {"$lt": self.number}})
+        ids = _appended_since(self._query, self._batch)
+        older = {"$lt": self.number}
+        self._rows.delete_many({"_id": ids, f"{OWN}.write": older})
 
     def send(self, rows: Iterator[_Document], *, may_be_large: bool = False) -> None:
         """Write the documents of some rows, each unless a newer attempt has written it.
@@ -639,16 +455,17 @@ class _Writer:
         """
         documents = [self._document(row) for row in rows]
         if may_be_large:
-            for each in documents:
-                self._check_size(each)
+            for document in documents:
+                self._check_size(document)
         if self._target.how == "append":
             # Insert first: at the first attempt of a batch none of these documents
             # exists.
-            documents = self._refused(map(InsertOne, documents), documents)
+            documents = self._refused([InsertOne(new) for new in documents], documents)
         for _ in range(_TRIES):
             if not documents:
                 return
-            documents = self._refused(map(self._replace, documents), documents)
+            changes = [self._replace(document) for document in documents]
+            documents = self._refused(changes, documents)
             self._explain(documents)
         raise KitError(
             f"other writers change {self._target.where} faster than this query; stop"
@@ -656,29 +473,31 @@ class _Writer:
         )
 
     def _document(self, row: _Document) -> _Document:
+        """Return the next document of the batch: a row with its `_id` and the write's number."""
         number = self.sent
         self.sent += 1
         own = {OWN: {"query": self._query, "batch": self._batch, "write": self.number}}
         if self._target.how == "append":
-            known = f"{self._query}/{self._batch:09}/{number:012}"
-            return {"_id": known, **row, **own}
+            row_id = f"{self._query}/{self._batch:09}/{number:012}"
+            return {"_id": row_id, **row, **own}
         keys = {key: row[key] for key in self._target.keys}
         if None in keys.values():
             check_row_keys(
                 self._target.where, self._target.keys, self._batch, null=True
             )
-        return {
-            "_id": keys if len(keys) > 1 else next(iter(keys.values())),
-            **row,
-            **own,
-        }
+        if len(keys) > 1:
+            return {"_id": keys, **row, **own}
+        [key] = keys.values()
+        return {"_id": key, **row, **own}
 
     def _check_size(self, document: _Document) -> None:
         size = len(bson.encode(document))
         if size > _LARGE:
-            widest = max(
-                document, key=lambda name: len(bson.encode({name: document[name]}))
-            )
+            sizes = {
+                name: len(bson.encode({name: value}))
+                for name, value in document.items()
+            }
+            widest = max(sizes, key=lambda name: sizes[name])
             raise InvalidInputError(
                 f"{self._target.where}: a document of batch {self._batch} has {size:,}"
                 f" bytes, most of them in column {widest}, and MongoDB takes {_LARGE:,}"
@@ -695,7 +514,7 @@ class _Writer:
         return ReplaceOne({"_id": document["_id"], "$or": older}, document, upsert=True)
 
     def _refused(
-        self, changes: Iterable[Any], documents: list[_Document]
+        self, changes: list[Any], documents: list[_Document]
     ) -> list[_Document]:
         """Send changes, and return the documents refused because their `_id` exists.
 
@@ -709,40 +528,42 @@ class _Writer:
                 acknowledged the writes.
         """
         try:
-            self._rows.bulk_write([*changes], ordered=False)
+            self._rows.bulk_write(changes, ordered=False)
         except BulkWriteError as err:
-            refused = err.details["writeErrors"]
-            for each in refused:
-                said = str(each.get("errmsg"))
-                index = re.search(r"index: (\S+)", said)
-                if (
-                    each.get("code") == _DUPLICATE
-                    and index
-                    and not index[1].endswith("_id_")
-                ):
-                    raise InvalidInputError(
-                        f"{self._target.where} has a unique index {index[1]}, in which"
-                        f" a row of batch {self._batch} is the same as another document"
-                        " (E11000); drop the index, or make it the key: how='upsert'"
-                    ) from None
-                if each.get("code") != _DUPLICATE or (
-                    index and not index[1].endswith("_id_")
-                ):
-                    why = (
-                        f"a document of batch {self._batch}:"
-                        f" {cause(said, self._target.address)}"
-                    )
-                    if fields := dict.fromkeys(_named_in(each.get("errInfo"))):
-                        why += f" (fields: {', '.join(fields)})"
-                    raise KitError(f"{self._target.where} refuses {why}") from None
-            if late := err.details.get("writeConcernErrors"):
-                said = cause(late[0].get("errmsg"), self._target.address)
+            refusals = err.details["writeErrors"]
+            for refusal in refusals:
+                if not _is_of_its_id(refusal):
+                    raise self._refusal(refusal) from None
+            late = err.details.get("writeConcernErrors")
+            if late:
+                why = cause(late[0].get("errmsg"), self._target.address)
                 raise TransientError(
-                    f"{self._target.where}: rows are not on enough servers: {said};"
+                    f"{self._target.where}: rows are not on enough servers: {why};"
                     " start again when they are back"
                 ) from None
-            return [documents[each["index"]] for each in refused]
+            return [documents[refusal["index"]] for refusal in refusals]
         return []
+
+    def _refusal(self, refusal: Mapping[str, Any]) -> KitError:
+        """Return the error for a document that no retry brings into the collection.
+
+        Args:
+            refusal: what the server says of the document.
+        """
+        index = _index_of(refusal)
+        if refusal.get("code") == _DUPLICATE and index:
+            return InvalidInputError(
+                f"{self._target.where} has a unique index {index}, in which"
+                f" a row of batch {self._batch} is the same as another document"
+                " (E11000); drop the index, or make it the key: how='upsert'"
+            )
+        why = cause(str(refusal.get("errmsg")), self._target.address)
+        fields = dict.fromkeys(_named_in(refusal.get("errInfo")))
+        if fields:
+            why += f" (fields: {', '.join(fields)})"
+        return KitError(
+            f"{self._target.where} refuses a document of batch {self._batch}: {why}"
+        )
 
     def _explain(self, documents: list[_Document]) -> None:
         """Find out why the server refused documents, and raise an error if a retry cannot help.
@@ -751,13 +572,48 @@ class _Writer:
             InvalidInputError: two rows of the batch have the same key, or a newer
                 attempt of this query has written a document.
         """
-        for each in documents:
-            own = (self._rows.find_one({"_id": each["_id"]}, {OWN: True}) or {}).get(
-                OWN, {}
-            )
-            if own.get("query") == self._query and own["write"] == self.number:
+        for document in documents:
+            found = self._rows.find_one({"_id": document["_id"]}, {OWN: True}) or {}
+            own = found.get(OWN, {})
+            if own.get("query") != self._query:
+                continue
+            if own["write"] == self.number:
                 check_row_keys(
                     self._target.where, self._target.keys, self._batch, twice=True
                 )
-            if own.get("query") == self._query and own["write"] > self.number:
+            if own["write"] > self.number:
                 raise self._ledger.superseded(self._whole)
+
+
+def _is_of_its_id(refusal: Mapping[str, Any]) -> bool:
+    """Return whether a document is refused because there is one with its `_id`."""
+    if refusal.get("code") != _DUPLICATE:
+        return False
+    index = _index_of(refusal)
+    return not index or index.endswith("_id_")
+
+
+def _index_of(refusal: Mapping[str, Any]) -> str:
+    """Return the index that a server's text names; "" without one.
+
+    Examples:
+        >>> _index_of({"errmsg": "E11000 duplicate key error collection: s.t index: n_1"})
+        'n_1'
+    """
+    index = re.search(r"index: (\S+)", str(refusal.get("errmsg")))
+    return index[1] if index else ""
+
+
+def _named_in(info: Any) -> Iterator[str]:
+    """Yield the names of fields that a rule of the server asks for or refuses."""
+    if isinstance(info, dict):
+        yield from info.get("missingProperties", ())
+        if "propertyName" in info:
+            yield info["propertyName"]
+    parts: Iterable[Any] = ()
+    if isinstance(info, dict):
+        parts = info.values()
+    elif isinstance(info, list):
+        parts = info
+    for part in parts:
+        yield from _named_in(part)

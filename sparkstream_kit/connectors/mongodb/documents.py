@@ -20,7 +20,7 @@ from sparkstream_kit.connectors._tables import EXACT
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 # The field with the query, the batch and the number of the write of a document
 OWN = "sparkstream"
@@ -69,17 +69,26 @@ def check_schema(schema: T.StructType, keys: Sequence[str]) -> None:
                     " which cannot be an _id; make it a text:"
                     f" F.to_json('{field.name}')"
                 )
-            too_long = isinstance(kind, T.DecimalType) and kind.precision > _DIGITS
-            if not too_long and kind.typeName() in _KEPT:
-                continue
-            fix = "cast it, or leave it out"
-            if isinstance(kind, T.DecimalType) and too_long and kind is field.dataType:
-                fewer = f"decimal({_DIGITS},{min(kind.scale, _DIGITS)})"
-                fix = f"cast it: F.col('{field.name}').cast('{fewer}'), or leave it out"
-            raise InvalidInputError(
-                f"mongodb: column {field.name} has the type {kind.simpleString()},"
-                f" which MongoDB cannot hold; {fix}"
-            )
+            if not _fits(kind):
+                raise InvalidInputError(
+                    f"mongodb: column {field.name} has the type {kind.simpleString()},"
+                    f" which MongoDB cannot hold; {_fix(field, kind)}"
+                )
+
+
+def _fits(kind: T.DataType) -> bool:
+    """Return whether a document can hold all values of a type that is not nested."""
+    if isinstance(kind, T.DecimalType) and kind.precision > _DIGITS:
+        return False
+    return kind.typeName() in _KEPT
+
+
+def _fix(field: T.StructField, kind: T.DataType) -> str:
+    """Return what to do about a column with a type that does not fit, in it or its own."""
+    if isinstance(kind, T.DecimalType) and kind is field.dataType:
+        fewer = f"decimal({_DIGITS},{min(kind.scale, _DIGITS)})"
+        return f"cast it: F.col('{field.name}').cast('{fewer}'), or leave it out"
+    return "cast it, or leave it out"
 
 
 def _check_names(what: str, schema: T.StructType) -> None:
@@ -108,14 +117,15 @@ class Encoder:
         self.changed = 0
         self._names = schema.names
         self._keys = keys
-        self._makes: dict[str, Callable[[Any], Any]] = {
-            "date": lambda days: DatetimeMS(days * _A_DAY),
+        self._converters: dict[str, Callable[[Any], Any]] = {
+            "date": _date,
             "decimal": Decimal128,
             "long": Int64,  # pymongo would store a small int with 32 bits
             "timestamp": self._time,
             "timestamp_ntz": self._time,
         }
-        self._makers = [self._maker(field.dataType) for field in schema.fields]
+        # One for each column
+        self._columns = [self._converter(field.dataType) for field in schema.fields]
 
     def documents(self, part: pa.RecordBatch) -> Iterator[dict[str, Any]]:
         """Convert each row to a document; the columns of the part must be in the schema's order.
@@ -124,14 +134,14 @@ class Encoder:
             InvalidInputError: MongoDB cannot hold a key's value as it is.
         """
         columns = []
-        for name, column, make in zip(
-            self._names, part.columns, self._makers, strict=True
+        for name, column, convert in zip(
+            self._names, part.columns, self._columns, strict=True
         ):
             values = _plain(column).to_pylist()
             before = self.changed
-            columns.append(
-                values if make is None else [make(value) for value in values]
-            )
+            if convert is not None:
+                values = [convert(value) for value in values]
+            columns.append(values)
             if name in self._keys and self.changed > before:
                 raise InvalidInputError(
                     f"mongodb: key {name} has a value that MongoDB cannot hold as it"
@@ -142,45 +152,74 @@ class Encoder:
         for row in zip(*columns, strict=True):
             yield dict(zip(self._names, row, strict=True))
 
-    def _maker(self, kind: T.DataType) -> Callable[[Any], Any] | None:
+    def _converter(self, kind: T.DataType) -> Callable[[Any], Any] | None:
         """Return what converts a value of `_plain` for MongoDB; None to keep it."""
         if kind.typeName() in _AS_THEY_ARE:
             return None
-        make = self._makes.get(kind.typeName(), self._text)
         if isinstance(kind, T.StructType):
-            make = self._struct(kind)
+            convert = self._of_struct(kind)
         elif isinstance(kind, T.ArrayType):
-            element = self._maker(kind.elementType)
+            element = self._converter(kind.elementType)
             if element is None:
                 return None
-            make = lambda values: [element(each) for each in values]  # noqa: E731
+            convert = _of_list(element)
         elif isinstance(kind, T.MapType):
-            entry = self._struct(
-                T.StructType().add("key", kind.keyType).add("value", kind.valueType)
-            )
-            make = lambda pairs: [  # noqa: E731
-                entry({"key": key, "value": value}) for key, value in pairs
-            ]
-        return lambda value: None if value is None else make(value)
+            convert = self._of_map(kind)
+        else:
+            convert = self._converters.get(kind.typeName(), self._text)
 
-    def _struct(self, kind: T.StructType) -> Callable[[Any], Any]:
-        makers = [(field.name, self._maker(field.dataType)) for field in kind.fields]
-        return lambda value: {
-            name: value[name] if make is None else make(value[name])
-            for name, make in makers
-        }
+        def convert_unless_null(value: Any) -> Any:
+            return None if value is None else convert(value)
+
+        return convert_unless_null
+
+    def _of_struct(self, kind: T.StructType) -> Callable[[Any], Any]:
+        converters = [
+            (field.name, self._converter(field.dataType)) for field in kind.fields
+        ]
+
+        def convert_struct(struct: Mapping[str, Any]) -> dict[str, Any]:
+            fields = {}
+            for name, convert in converters:
+                value = struct[name]
+                if convert is not None:
+                    value = convert(value)
+                fields[name] = value
+            return fields
+
+        return convert_struct
+
+    def _of_map(self, kind: T.MapType) -> Callable[[Any], Any]:
+        """Return what makes a list of a map, as a document's fields have texts as names."""
+        entry = T.StructType().add("key", kind.keyType).add("value", kind.valueType)
+        convert_entry = self._of_struct(entry)
+
+        def convert_map(pairs: Iterable[tuple[Any, Any]]) -> list[Any]:
+            return [convert_entry({"key": key, "value": value}) for key, value in pairs]
+
+        return convert_map
 
     def _time(self, microseconds: int) -> DatetimeMS:
-        milliseconds, cut = divmod(microseconds, 1000)
-        self.changed += cut > 0
+        milliseconds, rest = divmod(microseconds, 1000)
+        if rest:
+            self.changed += 1
         return DatetimeMS(milliseconds)
 
     def _text(self, value: str | bytes) -> str:
         if isinstance(value, str):
             return value
         text = value.decode("utf-8", "backslashreplace")
-        self.changed += text.encode() != value
+        if text.encode() != value:
+            self.changed += 1
         return text
+
+
+def _date(days: int) -> DatetimeMS:
+    return DatetimeMS(days * _A_DAY)
+
+
+def _of_list(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda values: [convert(value) for value in values]
 
 
 def _plain(column: pa.Array) -> pa.Array:
@@ -189,26 +228,29 @@ def _plain(column: pa.Array) -> pa.Array:
     Dates and timestamps become numbers, because Python's own have only the years 1 to
     9999. Texts become bytes if the column has any that is not UTF-8.
     """
-    as_text = None if _arrow.is_utf8(column) else pa.large_binary()
-    kind = _plain_type(column.type, as_text)
-    return column if kind == column.type else column.cast(kind)
+    text_type = None
+    if not _arrow.is_utf8(column):
+        text_type = pa.large_binary()
+    kind = _plain_type(column.type, text_type)
+    if kind == column.type:
+        return column
+    return column.cast(kind)
 
 
-def _plain_type(kind: pa.DataType, as_text: pa.DataType | None) -> pa.DataType:
+def _plain_type(kind: pa.DataType, text_type: pa.DataType | None) -> pa.DataType:
+    """Return the type for `_plain`; `text_type` is that of texts, None to keep theirs."""
     if pa.types.is_struct(kind):
-        return pa.struct(
-            [each.with_type(_plain_type(each.type, as_text)) for each in kind]
-        )
+        fields = [field.with_type(_plain_type(field.type, text_type)) for field in kind]
+        return pa.struct(fields)
     if pa.types.is_list(kind):
-        return pa.list_(_plain_type(kind.value_type, as_text))
+        return pa.list_(_plain_type(kind.value_type, text_type))
     if pa.types.is_map(kind):
-        return pa.map_(
-            _plain_type(kind.key_type, as_text), _plain_type(kind.item_type, as_text)
-        )
-    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        return pa.int32() if pa.types.is_date(kind) else pa.int64()
-    return (
-        as_text or kind
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        else kind
-    )
+        key_type = _plain_type(kind.key_type, text_type)
+        return pa.map_(key_type, _plain_type(kind.item_type, text_type))
+    if pa.types.is_date(kind):
+        kind = pa.int32()
+    elif pa.types.is_timestamp(kind):
+        kind = pa.int64()
+    elif text_type is not None and _arrow.is_text(kind):
+        kind = text_type
+    return kind

@@ -109,7 +109,8 @@ def mongodb(
     """
     check(mongodb, locals())
     SYSTEM.need("sinks.mongodb")
-    from sparkstream_kit.connectors.mongodb.collection import Target, parse
+    from sparkstream_kit.connectors.mongodb.collection import Target
+    from sparkstream_kit.connectors.mongodb.connection import parse
 
     mode = mode_for("mongodb", "url, 'totals'", how, keys, SYSTEM.ways)
     address = parse(url, database, collection)

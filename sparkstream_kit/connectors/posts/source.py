@@ -91,8 +91,9 @@ class Feeder:
         stall: float = wire.STALL,
         say: Callable[[str], object],
     ) -> None:
-        for each in (url, timeline or url):
-            wire.check_url(each, token)
+        wire.check_url(url, token)
+        if timeline:
+            wire.check_url(timeline, token)
         for name, seconds in (("every", every), ("stall", stall)):
             if not seconds > 0:
                 raise InvalidInputError(
@@ -141,11 +142,13 @@ class Feeder:
             self._refusal = err
             self._say(self._again(err, 1))
         except wire.FAILED as err:
-            fix = "correct the address, or try again later"
-            kind = (
-                InvalidInputError if isinstance(err, ssl.SSLError) else TransientError
-            )
-            raise kind(f"{self._url} cannot be read: {wire.why(err)}; {fix}") from None
+            kind: type[InvalidInputError] = TransientError
+            if isinstance(err, ssl.SSLError):
+                kind = InvalidInputError
+            raise kind(
+                f"{self._url} cannot be read: {wire.why(err)}; correct the address, or"
+                " try again later"
+            ) from None
         return None
 
     def _say(self, line: str) -> None:
@@ -191,24 +194,28 @@ class Feeder:
         return self.facts
 
     def _land(self) -> None:
-        line = ""
+        """Write the posts that have arrived to the spool; report an error once.
+
+        Raises:
+            InvalidInputError: they cannot be written, and the feeder is to stop.
+        """
+        trouble = ""
         try:
             self._spool.land()
         except (OSError, DatabaseError) as err:
-            line = (
-                f"cannot write in {self._spool.folder}"
-                f" ({getattr(err, 'strerror', None) or err})"
-            )
+            reason = getattr(err, "strerror", None) or err
+            trouble = f"cannot write in {self._spool.folder} ({reason})"
             if self._stop.is_set():
                 raise InvalidInputError(
-                    f"{line}; the posts of the last moments are lost"
+                    f"{trouble}; the posts of the last moments are lost"
                 ) from err
-            if line != self._unwritten:
-                self._say(f"{line}; it is tried again")
-        self._unwritten = line
+            if trouble != self._unwritten:
+                self._say(f"{trouble}; it is tried again")
+        self._unwritten = trouble
 
     def _hang_up(self) -> None:
-        if (stream := self._stream) is not None:
+        stream = self._stream  # the other thread may set it to None
+        if stream is not None:
             stream.close()
 
     # --- in a thread of its own: the connections
@@ -235,17 +242,23 @@ class Feeder:
             self._stream = None
             if self._stop.is_set():
                 return
-            up = time.monotonic() - began >= _BRIEF and not isinstance(
-                error, TurnedAway
-            )
-            failures = 0 if up else failures + 1
+            is_brief = time.monotonic() - began < _BRIEF
+            if is_brief or isinstance(error, TurnedAway):
+                failures += 1
+            else:
+                failures = 0
             self._say(self._again(error, failures))
 
     def _again(self, error: Exception | None, failures: int) -> str:
+        """Return a line on a connection that has ended, with the time of the next one."""
+        line = "the connection has ended"
+        if isinstance(error, TurnedAway):
+            line = error.line
+        elif error is not None:
+            line += f": {wire.why(error)}"
         wait = wire.wait_after(error, failures)
-        ended = "the connection has ended" + (f": {wire.why(error)}" if error else "")
-        line = error.line if isinstance(error, TurnedAway) else ended
-        return f"{line}; next try {f'in {wait:,.1f} s' if wait else 'now'}"
+        when = f"in {wait:,.1f} s" if wait else "now"
+        return f"{line}; next try {when}"
 
     def _follow(self, stream: Stream) -> None:
         """Pass on the messages of a connection until it ends.
@@ -262,6 +275,7 @@ class Feeder:
                 self._catch_up()
 
     def _take(self, message: Message, *, later: bool = False) -> None:
+        """Pass a message on to the spool, once the spool can be written."""
         while self._unwritten and not self._stop.wait(_WAKE_EVERY):
             pass  # the disk is full: read no further meanwhile
         self._spool.take(message, later=later)
@@ -281,9 +295,8 @@ class Feeder:
             # page. An empty page is. But if posts arrive faster than the server
             # answers, no page is empty, so stop at the id that was the newest at the
             # beginning.
-            newest = max(
-                (post.id for post in self._page("")), key=wire.by_age, default=""
-            )
+            ids = [post.id for post in self._page("")]
+            newest = max(ids, key=wire.by_age, default="")
             while not self._stop.is_set() and (page := self._page(read[-1])):
                 for post in page:
                     self._take(post, later=True)
@@ -308,20 +321,23 @@ class Feeder:
 
         They are those of the timeline.
         """
-        asked = urlencode(({"min_id": after} if after else {}) | {"limit": _PAGE})
-        url = f"{self._timeline}{'&' if '?' in str(self._timeline) else '?'}{asked}"
+        query: dict[str, Any] = {}
+        if after:
+            query["min_id"] = after
+        query["limit"] = _PAGE
+        mark = "&" if "?" in str(self._timeline) else "?"
+        url = f"{self._timeline}{mark}{urlencode(query)}"
         page = wire.fetch(url, self._token, timeout=self._stall)
         if not isinstance(page, list):
             raise TurnedAway(200, f"{self._timeline} is no timeline")
         posts = {wire.id_of(post): post for post in page if isinstance(post, dict)}
-        known = [each for each in posts if 0 < len(each) <= wire.LONGEST_ID]
-        newer = sorted(
-            (each for each in known if wire.by_age(each) > wire.by_age(after)),
-            key=wire.by_age,
-        )
-        return [
-            Message("post", each, json.dumps(posts[each]).encode()) for each in newer
-        ]
+        messages = []
+        for post in sorted(posts, key=wire.by_age):
+            is_newer = wire.by_age(post) > wire.by_age(after)
+            if is_newer and 0 < len(post) <= wire.LONGEST_ID:
+                line = json.dumps(posts[post]).encode()
+                messages.append(Message("post", post, line))
+        return messages
 
 
 _log = logging.getLogger(__name__)
@@ -333,6 +349,8 @@ _POST = (
     " tags ARRAY<STRUCT<name: STRING>>,\n"
     "    entities STRUCT<hashtags: ARRAY<STRUCT<tag: STRING>>>"
 )
+# Of `timeline`, `token_env`, `every` and `stall`, which are the feeder's
+_DEFAULTS = (None, wire.TOKEN, wire.EVERY, wire.STALL)
 _LOOK_EVERY = 1.0  # seconds between two checks whether the session has ended
 _feeding: dict[Path, _Feeding] = {}  # the feeders of this process, by spool
 
@@ -411,18 +429,10 @@ def posts(
         token = Token.from_environment(token_env)
         given = {"token": token, "timeline": timeline, "every": every, "stall": stall}
         place = _fed(spark, place, spool, given)
-    elif (timeline, token_env, every, stall) != (
-        None,
-        wire.TOKEN,
-        wire.EVERY,
-        wire.STALL,
-    ):
-        fix = (
-            "give timeline, token_env, every and stall to its feeder, sparkstream feed"
-            " posts"
-        )
+    elif (timeline, token_env, every, stall) != _DEFAULTS:
         raise InvalidInputError(
-            f"{url} is a folder, which another process fills; {fix}"
+            f"{url} is a folder, which another process fills; give timeline, token_env,"
+            " every and stall to its feeder, sparkstream feed posts"
         )
     lines = text(spark, place, max_files_per_trigger=max_files_per_trigger, **options)
     # A post of X is in `data`. A post with an id at the top level, as Mastodon's, may
@@ -457,26 +467,20 @@ def _fed(
         )
     folder = locate(spark, spool).folder
     if folder is None:
-        fix = (
-            "run sparkstream feed posts URL FOLDER where it does, and give the FOLDER"
-            " in place of the URL"
-        )
         raise InvalidInputError(
-            f"spool {spool}: this Spark does not read this machine's disks; {fix}"
+            f"spool {spool}: this Spark does not read this machine's disks; run"
+            " sparkstream feed posts URL FOLDER where it does, and give the FOLDER in"
+            " place of the URL"
         )
     refuse_many_disks(spark, "spool", str(spool))
     running = _feeding.get(folder)
-    if (
-        running is not None
-        and running.lives
-        and (running.url, running.given) == (url, given)
-    ):
+    if running is not None and running.lives and running.feeds(url, given):
         running.spark = spark
-    else:
-        # With another token, or another pace
-        if running is not None and running.url == url:
-            running.end()
-        _feeding[folder] = _Feeding(spark, url, folder, given)
+        return str(spool)
+    # With another token, or another pace
+    if running is not None and running.url == url:
+        running.end()
+    _feeding[folder] = _Feeding(spark, url, folder, given)
     return str(spool)
 
 
@@ -506,13 +510,19 @@ class _Feeding:
         in_thread("session", self._watch)
         atexit.register(self.end)
 
+    def feeds(self, url: str, given: dict[str, Any]) -> bool:
+        """Return whether a feeder of these arguments would do the same."""
+        return self.url == url and self.given == given
+
     @property
     def lives(self) -> bool:
+        """Whether the feeder runs; one that was told to end has some seconds for it."""
         if self._over.is_set():
             self._thread.join(2 * _PATIENCE)
         return self._thread.is_alive()
 
     def _watch(self) -> None:
+        """Wait for the end of the session, which ends the feeder."""
         while not has_ended(self.spark) and not self._over.wait(_LOOK_EVERY):
             pass
         self._over.set()
@@ -527,5 +537,6 @@ class _Feeding:
         _log.warning("posts of %s: %s", self.url, line)
 
     def end(self) -> None:
+        """End the feeder, and wait for it some seconds."""
         self._over.set()
         self._thread.join(2 * _PATIENCE)

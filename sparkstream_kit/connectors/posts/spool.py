@@ -23,14 +23,14 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._internal import file_system
 from sparkstream_kit.connectors.posts.wire import by_age
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from sparkstream_kit.connectors.posts.wire import Message
 
@@ -44,13 +44,14 @@ _NOTE_EVERY = 10.0  # seconds between two updates of the facts if no post arrive
 # ago, so more of the last posts are looked at.
 OVERLAP = 200
 _LAST = 1000
-_TABLES = (
-    "\n"
-    "    CREATE TABLE IF NOT EXISTS posts"
-    " (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);\n"
-    "    CREATE TABLE IF NOT EXISTS facts"
-    " (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), facts TEXT NOT NULL);\n"
-)
+_TABLES = """
+    CREATE TABLE IF NOT EXISTS posts (
+        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE
+    );
+    CREATE TABLE IF NOT EXISTS facts (
+        only_row INTEGER PRIMARY KEY CHECK (only_row = 1), facts TEXT NOT NULL
+    );
+"""
 
 
 @dataclass
@@ -90,24 +91,29 @@ class Facts:
     behind: str = ""
     stamp: int = 0
 
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Facts:
+        """Return stored facts, without those of another version of the kit."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in stored.items() if name in names})
+
     def __str__(self) -> str:
         """Return the totals as one line, for the feeder's last message."""
-        parts = [
-            (
-                f"{self.posts:,} posts in {self.files:,}"
-                f" file{'' if self.files == 1 else 's'}"
-            ),
-            f"{self.repeats:,} repeats dropped" if self.repeats else "",
-            f"{self.others:,} messages that were no posts" if self.others else "",
-            (
+        plural = "" if self.files == 1 else "s"
+        parts = [f"{self.posts:,} posts in {self.files:,} file{plural}"]
+        if self.repeats:
+            parts.append(f"{self.repeats:,} repeats dropped")
+        if self.others:
+            parts.append(f"{self.others:,} messages that were no posts")
+        if self.cuts:
+            parts.append(
                 f"{self.cuts:,} times cut, {self.seconds:,.0f} s without a connection"
-                if self.cuts
-                else ""
-            ),
-            f"{self.later:,} posts fetched afterwards" if self.later else "",
-            "what was missed last is fetched at the next start" if self.behind else "",
-        ]
-        return "; ".join(part for part in parts if part)
+            )
+        if self.later:
+            parts.append(f"{self.later:,} posts fetched afterwards")
+        if self.behind:
+            parts.append("what was missed last is fetched at the next start")
+        return "; ".join(parts)
 
 
 class Spool:
@@ -162,6 +168,7 @@ class Spool:
             ) from err
 
     def _opened(self) -> sqlite3.Connection:
+        """Open the database, read the facts, and finish what a killed feeder has left."""
         # The thread that creates the spool opens the database, so that it gets the
         # error for a wrong folder; later both threads use it, each while it holds
         # `_busy`, hence `check_same_thread`. If another process holds the database for
@@ -170,14 +177,8 @@ class Spool:
         database = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
         try:
             database.executescript(_TABLES)
-            found = database.execute("SELECT facts FROM facts").fetchone()
-            # Another version of the kit may have stored facts that this version does
-            # not have: ignore them.
-            known = {each.name for each in fields(Facts)}
-            given = json.loads(found[0]) if found else {}
-            self.facts = Facts(
-                **{name: value for name, value in given.items() if name in known}
-            )
+            row = database.execute("SELECT facts FROM facts").fetchone()
+            self.facts = Facts.of(json.loads(row[0])) if row else Facts()
             self._name_decided()
             for hidden in self.folder.glob(".*posts-*.jsonl*"):  # also one half written
                 hidden.unlink()  # its posts are not in the database
@@ -221,18 +222,21 @@ class Spool:
             facts = self.facts
             now = time.time()
             self._told.clear()
-            facts.behind = (facts.behind or self._overlap()) if has_timeline else ""
+            if not has_timeline:
+                facts.behind = ""
+            elif not facts.behind:
+                facts.behind = self._overlap()
             if facts.heard:
                 seconds = max(0.0, now - facts.heard)
                 facts.cuts += 1
                 facts.seconds += seconds
-                what = (
+                missed = (
                     "what came meanwhile is missed, unless the server sends it again by"
                     " itself"
                 )
                 if facts.behind or facts.event or seconds < resumes:
-                    what = "the server is asked for what was missed"
-                self._say(f"connected again, after {seconds:,.1f} s; {what}")
+                    missed = "the server is asked for what was missed"
+                self._say(f"connected again, after {seconds:,.1f} s; {missed}")
             facts.heard = now
 
     def _overlap(self) -> str:
@@ -240,8 +244,11 @@ class Spool:
         rows = self._database.execute(
             "SELECT id FROM posts ORDER BY number DESC LIMIT ?", (_LAST,)
         )
-        last = sorted([*(row[0] for row in rows), *self._waiting], key=by_age)
-        return last[-OVERLAP:][0] if last else ""
+        ids: list[str] = [row[0] for row in rows]
+        ids += self._waiting
+        if not ids:
+            return ""
+        return sorted(ids, key=by_age)[-OVERLAP:][0]
 
     def take(self, message: Message, *, later: bool = False) -> None:
         """Count a message, and keep it in memory for the next file if it is a post.
@@ -261,7 +268,8 @@ class Spool:
                     self._say(message.says)
             elif message.kind == "post":
                 # A timeline is read from before the gap, so its repeats are expected.
-                facts.repeats += message.id in self._waiting and not later
+                if message.id in self._waiting and not later:
+                    facts.repeats += 1
                 self._waiting.setdefault(message.id, (message.line, later))
                 facts.event = message.event or facts.event
 
@@ -287,18 +295,20 @@ class Spool:
             if not self._waiting and time.monotonic() - self._noted < _NOTE_EVERY:
                 return
             self._name_decided()
-            has = "SELECT 1 FROM posts WHERE id = ?"
-            known = {
-                each
-                for each in self._waiting
-                if self._database.execute(has, (each,)).fetchone()
-            }
+            known = self._known()
             new = {
-                each: post for each, post in self._waiting.items() if each not in known
+                post: found
+                for post, found in self._waiting.items()
+                if post not in known
             }
             facts = replace(self.facts)
-            facts.repeats += sum(not self._waiting[each][1] for each in known)
-            facts.later += sum(later for _, later in new.values())
+            for post in known:
+                _, later = self._waiting[post]
+                if not later:
+                    facts.repeats += 1
+            for _, later in new.values():
+                if later:
+                    facts.later += 1
             if new:
                 # Spark reads files in the order of modification times, to the
                 # millisecond, and reads each name once. So each file gets a number that
@@ -318,6 +328,15 @@ class Spool:
                 self._say(f"{self._fetched:,} posts were fetched that had been missed")
                 self._fetched = 0
 
+    def _known(self) -> list[str]:
+        """Return the waiting posts that the spool has already."""
+        query = "SELECT 1 FROM posts WHERE id = ?"
+        return [
+            post
+            for post in self._waiting
+            if self._database.execute(query, (post,)).fetchone()
+        ]
+
     def _write(self, stamp: int, lines: Iterable[bytes]) -> None:
         """Write a file under its hidden name, and sync it and its folder to the disk."""
         hidden = self.folder / f".posts-{stamp}.jsonl"
@@ -330,17 +349,16 @@ class Spool:
             os.close(folder)
 
     def _keep(self, posts: Iterable[str], facts: Facts) -> None:
+        """Record posts as kept, and the facts, in one transaction; forget the oldest posts."""
+        rows = [(post,) for post in posts]
+        stored = json.dumps(asdict(facts))
         with self._database as database:
-            database.executemany(
-                "INSERT INTO posts (id) VALUES (?)", [(each,) for each in posts]
-            )
+            database.executemany("INSERT INTO posts (id) VALUES (?)", rows)
             database.execute(
                 "DELETE FROM posts WHERE number <= (SELECT max(number) FROM posts) -?",
                 (_KEPT,),
             )
-            database.execute(
-                "REPLACE INTO facts VALUES (1, ?)", (json.dumps(asdict(facts)),)
-            )
+            database.execute("REPLACE INTO facts VALUES (1, ?)", (stored,))
 
     def close(self) -> None:
         """Close the database and release the lock, so that another feeder can fill the folder."""

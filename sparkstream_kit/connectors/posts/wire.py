@@ -75,7 +75,9 @@ class Token:
 
     def hidden(self, text: str) -> str:
         """Remove the token from a text of the server, which may repeat it."""
-        return text.replace(self.value, "***") if self.value else text
+        if not self.value:
+            return text
+        return text.replace(self.value, "***")
 
     def headers(self) -> dict[str, str]:
         """Return the request header with the token; no header without a token.
@@ -106,14 +108,20 @@ def host_of(url: str) -> str | None:
         _ = parts.port
     except ValueError:
         return None
-    return host if host and re.fullmatch(r"[!-~]+", url) else None
+    if not re.fullmatch(r"[!-~]+", url):
+        return None
+    return host or None
 
 
-# Names of a key or signature in the query of a URL. `without_secrets` covers token=,
-# password= and more.
+# Names of a key or signature in the query of a URL, as in ?api_key=abc&x-sig=def.
+# `without_secrets` covers token=, password= and more.
 _SECRET = re.compile(
     r"(?i)[?&;]([\w.-]*[._-])?(key|sig|signature|auth|authorization|credential)="
 )
+
+
+# User information before a host: https://USER@host, or without its https://
+_USER = re.compile(r"([\w.+-]*:)?[/\\]*[^/\\?#]*@")
 
 
 def _shows_secret(url: str) -> bool:
@@ -127,13 +135,9 @@ def _shows_secret(url: str) -> bool:
         >>> _shows_secret("https://host/@user?tag=keys")
         False
     """
-    # Also one that lacks its https://
-    named = re.match(r"([\w.+-]*:)?[/\\]*[^/\\?#]*@", url)
-    return (
-        named is not None
-        or _SECRET.search(url) is not None
-        or without_secrets(url) != url
-    )
+    if _USER.match(url) or _SECRET.search(url):
+        return True
+    return without_secrets(url) != url
 
 
 def check_url(url: str, token: Token) -> None:
@@ -188,10 +192,12 @@ def wait_after(error: Exception | None, failures: int) -> float:
         return 0.0
     if not isinstance(error, TurnedAway):
         return min(0.25 * failures, 16.0)
-    doubled = 2.0 ** min(failures - 1, 10)
     if error.wait is not None:
         return max(error.wait, 1.0)
-    return min(60.0 * doubled, 900.0) if error.limited else min(5.0 * doubled, 320.0)
+    doubled = 2.0 ** min(failures - 1, 10)
+    if error.limited:
+        return min(60.0 * doubled, 900.0)
+    return min(5.0 * doubled, 320.0)
 
 
 def backfill_of(url: str) -> float:
@@ -205,7 +211,14 @@ def backfill_of(url: str) -> float:
     """
     query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
     minutes = query.get("backfill_minutes", query.get("backfillminutes", ""))
-    return 60.0 * int(minutes) if re.fullmatch("[0-9]{1,9}", minutes) else 0.0
+    if not re.fullmatch("[0-9]{1,9}", minutes):
+        return 0.0
+    return 60.0 * int(minutes)
+
+
+_STREAM = re.compile(
+    r"(?P<api>.*/api/v1)/streaming/(?P<kind>public|hashtag)(/(?P<part>local|remote))?"
+)
 
 
 def timeline_of(url: str) -> str | None:
@@ -218,20 +231,19 @@ def timeline_of(url: str) -> str | None:
         'https://mastodon.example/api/v1/timelines/tag/spark'
     """
     parts = urlsplit(url)
-    found = re.fullmatch(
-        r"(.*/api/v1)/streaming/(public|hashtag)(?:/(local|remote))?", parts.path
-    )
-    query = dict(parse_qsl(parts.query))
-    if not found or (found[2] == "hashtag" and "tag" not in query):
+    stream = _STREAM.fullmatch(parts.path)
+    if stream is None:
         return None
-    name = (
-        "public" if found[2] == "public" else f"tag/{quote(query.pop('tag'), safe='')}"
-    )
-    if found[3]:
-        query[found[3]] = "true"
-    return urlunsplit(
-        parts._replace(path=f"{found[1]}/timelines/{name}", query=urlencode(query))
-    )
+    query = dict(parse_qsl(parts.query))
+    name = "public"
+    if stream["kind"] == "hashtag":
+        if "tag" not in query:
+            return None
+        name = f"tag/{quote(query.pop('tag'), safe='')}"
+    if stream["part"]:
+        query[stream["part"]] = "true"
+    path = f"{stream['api']}/timelines/{name}"
+    return urlunsplit(parts._replace(path=path, query=urlencode(query)))
 
 
 LONGEST_ID = 1000  # the most characters of a post's id; real ids have about twenty
@@ -316,10 +328,9 @@ class Stream:
                 "text/event-stream, application/x-ndjson;q=0.9, application/json;q=0.8"
             )
         }
-        # The header "Last-Event-ID" is part of the HTML standard.
-        self._response = _answer(
-            url, token, wanted | ({"Last-Event-ID": event} if event else {}), stall
-        )
+        if event:
+            wanted["Last-Event-ID"] = event  # part of the HTML standard
+        self._response = _answer(url, token, wanted, stall)
         self._socket = socket.socket(fileno=os.dup(self._response.fileno()))
         self._event = event
         kind = self._response.headers.get_content_type()
@@ -349,14 +360,20 @@ class Stream:
                 connection was cut, nothing arrived for `stall` seconds, or a line is
                 longer than 16 MiB.
         """
-        lines = (line.strip() or None for line in self._lines())
-        yield from map(self._message, self._from_events() if self._events else lines)
+        data = self._from_events() if self._events else self._from_lines()
+        for part in data:
+            yield self._message(part)
 
     def _lines(self) -> Iterator[bytes]:
         while (line := self._response.readline(_LONGEST)).endswith(b"\n"):
             yield line.removesuffix(b"\n").removesuffix(b"\r")
         if len(line) >= _LONGEST:
             raise http.client.HTTPException(f"a line is longer than {_LONGEST:,} bytes")
+
+    def _from_lines(self) -> Iterator[bytes | None]:
+        """Yield each line; None for an empty one, which is a heartbeat."""
+        for line in self._lines():
+            yield line.strip() or None
 
     def _from_events(self) -> Iterator[bytes | None]:
         """Yield the data of each new post; None for other events and for heartbeats."""
@@ -369,12 +386,10 @@ class Stream:
             if not line:
                 # Mastodon also sends events for edits and deletions, which are not new
                 # posts.
-                if data:
-                    yield (
-                        b" ".join(data)
-                        if name in (b"", b"message", b"update")
-                        else None
-                    )
+                if data and name in (b"", b"message", b"update"):
+                    yield b" ".join(data)
+                elif data:
+                    yield None
                 name = b""
                 data = []
                 size = 0
@@ -394,19 +409,20 @@ class Stream:
                 self._event = value.decode() or None
 
     def _message(self, data: bytes | None) -> Message:
+        """Return the message of a line or an event; None is a heartbeat."""
         if data is None:
             return Message("beat")
         try:
             # Decode here, because `json.loads` of bytes would also accept UTF-16, which
             # Spark does not read.
-            found = json.loads(data.decode())
+            content = json.loads(data.decode())
         except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
+            content = None
+        if not isinstance(content, dict):
             return Message(
                 "other", says="a line was left out: it is no object of JSON in UTF-8"
             )
-        post = id_of(found)
+        post = id_of(content)
         if len(post) > LONGEST_ID:
             return Message(
                 "other",
@@ -414,8 +430,10 @@ class Stream:
             )
         if post:
             return Message("post", post, data.replace(b"\r", b" "), self._event)
-        said = _says(found)
-        return Message("other", says=said and f"the server says: {said}")
+        text = _says(content)
+        if text:
+            text = f"the server says: {text}"
+        return Message("other", says=text)
 
 
 def id_of(post: Mapping[str, Any]) -> str:
@@ -426,16 +444,14 @@ def id_of(post: Mapping[str, Any]) -> str:
         >>> id_of(of_x), id_of({"id": 8, **of_x}), id_of({"errors": []})
         ('7', '8', '')
     """
+    post_id = post.get("id")
     data = post.get("data")
-    found = (
-        data.get("id")
-        if post.get("id") is None and isinstance(data, dict)
-        else post.get("id")
-    )
-    if not isinstance(found, str | int):
+    if post_id is None and isinstance(data, dict):
+        post_id = data.get("id")
+    if not isinstance(post_id, str | int):
         return ""
     # JSON can hold lone surrogates
-    return str(found).encode(errors="backslashreplace").decode()
+    return str(post_id).encode(errors="backslashreplace").decode()
 
 
 def by_age(post: str) -> tuple[int, str]:
@@ -500,9 +516,9 @@ class _Redirects(HTTPRedirectHandler):
         # `check_url` lets a token be sent without encryption to this machine only, so
         # the same host is safe.
         is_same = (old.scheme, old.hostname) == (new.scheme, new.hostname)
-        if not is_same and not (
-            new.scheme == "https" and f".{new.hostname}".endswith(f".{old.hostname}")
-        ):
+        is_within = f".{new.hostname}".endswith(f".{old.hostname}")
+        is_encrypted = new.scheme == "https"
+        if not is_same and not (is_within and is_encrypted):
             shown = without_secrets(newurl)[:_SHOWN]
             raise TurnedAway(
                 code, f"{req.full_url} leads to {shown}; give that, if you trust it"
@@ -533,8 +549,10 @@ def _answer(
     except HTTPError as err:
         with err:
             raise _turned_away(err, url, token) from None
-    except URLError as err:  # around the error of the connection
-        raise (err.reason if isinstance(err.reason, OSError) else err) from None
+    except URLError as err:
+        if isinstance(err.reason, OSError):  # the error of the connection
+            raise err.reason from None
+        raise err from None
     encoding = answer.headers.get("Content-Encoding", "identity")
     if encoding.lower() != "identity":
         answer.close()
@@ -547,18 +565,17 @@ def _answer(
 
 
 def _turned_away(answer: HTTPError, url: str, token: Token) -> TurnedAway:
-    said = " ".join(f"{answer.code} {answer.reason}".split())[:_SHOWN]
+    """Return the error for an answer with an HTTP status of 400 or more."""
+    status = " ".join(f"{answer.code} {answer.reason}".split())[:_SHOWN]
+    line = f"{url} answers {status}"
     try:
         detail = token.hidden(_says(json.loads(answer.read(4096))))
     except (*FAILED, AttributeError, RecursionError):  # such as a page of HTML
         detail = ""
-    token_asked = answer.code in (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
-    fix = (
-        f"; the kit takes the token from the environment variable {token.name}"
-        if token_asked
-        else ""
-    )
-    line = f"{url} answers {said}{detail and f': {detail}'}{fix}"
+    if detail:
+        line += f": {detail}"
+    if answer.code in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
+        line += f"; the kit takes the token from the environment variable {token.name}"
     return TurnedAway(answer.code, line, _wait(answer.headers))
 
 
@@ -569,15 +586,15 @@ def _says(body: Mapping[str, Any]) -> str:
 
     The text is empty if the message has none of the known fields.
     """
+    parts = [body]
     errors = body.get("errors")
-    for part in (body, *(errors if isinstance(errors, list) else [])):
+    if isinstance(errors, list):
+        parts += [error for error in errors if isinstance(error, dict)]
+    for part in parts:
         for name in ("detail", "message", "error_description", "error", "title"):
-            if (
-                isinstance(part, dict)
-                and isinstance(found := part.get(name), str)
-                and found
-            ):
-                return " ".join(without_secrets(found).split())[:_SHOWN]
+            text = part.get(name)
+            if isinstance(text, str) and text:
+                return " ".join(without_secrets(text).split())[:_SHOWN]
     return ""
 
 
@@ -596,9 +613,9 @@ def _wait(headers: Mapping[str, str] | EmailMessage) -> float | None:
         900.0
     """
     for name, since in (("retry-after", 0.0), ("x-rate-limit-reset", time.time())):
-        given = headers.get(name, "")
-        if re.fullmatch(r"[0-9]{1,20}", given):
-            return min(max(0.0, int(given) - since), _MOST)
+        seconds = headers.get(name, "")
+        if re.fullmatch(r"[0-9]{1,20}", seconds):
+            return min(max(0.0, int(seconds) - since), _MOST)
     return None
 
 

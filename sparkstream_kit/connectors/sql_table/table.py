@@ -24,6 +24,12 @@ from sparkstream_kit._internal.columns import refuse_twice
 from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
 from sparkstream_kit.connectors._tables import Entries, gone, tried
 from sparkstream_kit.connectors.sql_table import database
+from sparkstream_kit.connectors.sql_table.columns import (
+    COLLATION,
+    check_columns,
+    columns_of,
+    other_types,
+)
 from sparkstream_kit.errors import InvalidInputError, KitError, TransientError
 from sparkstream_kit.sinks import base
 from sparkstream_kit.sinks.ledger import pass_over
@@ -46,7 +52,7 @@ _STAGE = "sparkstream_stage"
 _LONGEST = 63  # bytes of a name in PostgreSQL, which cuts a longer one without a word
 _MARIADB: dict[str, Any] = {
     "mariadb_engine": "InnoDB",
-    "mariadb_collate": database.COLLATION,
+    "mariadb_collate": COLLATION,
 }
 
 # Seconds that a first batch waits in MariaDB for another query's; in PostgreSQL, no
@@ -129,8 +135,8 @@ class Target:
         file = Path(self.where.path)
         if not file.exists():
             return self.where.known_as
-        found = file.stat()  # the same for two hard links
-        return f"{_small(self.name)} in {found.st_dev}:{found.st_ino}"
+        status = file.stat()  # the same for two hard links
+        return f"{_small(self.name)} in {status.st_dev}:{status.st_ino}"
 
     def table(self, schema: StructType) -> sa.Table:
         """Return the table as a query with this schema of Spark's would create it.
@@ -141,10 +147,9 @@ class Target:
         """
         if self.url.get_backend_name() == "postgresql":
             _check_lengths([self.schema or "", self.name, *schema.names])
-        # The only one in which `k` and `K` are two columns
-        if self.url.get_backend_name() != "postgresql":
+        else:  # PostgreSQL is the only one in which `k` and `K` are two columns
             refuse_twice("sql_table: column", [*map(_small, schema.names)])
-        return self.named(*database.columns(schema, self.keys))
+        return self.named(*columns_of(schema, self.keys))
 
     def named(self, *columns: sa.Column[Any]) -> sa.Table:
         """Return the table with these columns; with none, for statements without any."""
@@ -176,18 +181,16 @@ class Target:
             # the other.
             stage = _stage(self.table(schema))
             stage.create(connection)
-            others = database.other_types(connection, self.named(), stage)
-            there = sa.inspect(connection).get_columns(self.name, schema=self.schema)
-            names = [str(each["name"]) for each in there]
+            others = other_types(connection, self.named(), stage)
+            columns = sa.inspect(connection).get_columns(self.name, schema=self.schema)
+            names = [str(column["name"]) for column in columns]
             return _as_json(spark, connection, self.named(), names, schema, others)
 
     def written(self, frame: DataFrame, _folder: str) -> DataFrame:
         """Return rows as `rows` would, by way of a temporary table, for `Form`."""
-        url = (
-            sa.make_url("sqlite://")
-            if self.url.get_backend_name() == "sqlite"
-            else self.url
-        )
+        url = self.url
+        if url.get_backend_name() == "sqlite":
+            url = sa.make_url("sqlite://")
         stage = _stage(self.table(frame.schema))
         with _arrow.kept(frame) as parts, database.connected(url) as connection:
             stage.create(connection)
@@ -215,21 +218,22 @@ class Target:
         with _connected_to_start(self, query) as connection:
             ledger = _Ledger(connection, self)
             ledger.check_itself()
-            if there := sa.inspect(connection).has_table(
-                table.name, schema=table.schema
-            ):
-                database.check_columns(connection, table, str(self.where))
-            is_kept = there and not ledger.lacks_rows()
-            if is_kept:
+            exists = sa.inspect(connection).has_table(table.name, schema=table.schema)
+            if exists:
+                check_columns(connection, table, str(self.where))
+            has_kept_rows = exists and not ledger.lacks_rows()
+            if has_kept_rows:
                 ledger.check_owner(query)
             ledger.check_kept(query)
             plan = ledger.plan_of(coming)  # refused before a table is made
             if makes:
                 _create(connection, ledger.table)
-                if not there:
+                if not exists:
                     _create(connection, table)
                     ledger.forget()
-                elif not is_kept:  # what other queries have written went with the rows
+                elif (
+                    not has_kept_rows
+                ):  # what other queries have written went with the rows
                     ledger.forget(but=query or "")
                 connection.commit()
                 self._try_out(table)
@@ -294,10 +298,15 @@ class Target:
             stage.create(connection)
             where = f"batch {batch.number} for {self.where}"
             rows = database.checked(connection, table, where, parts)
-            if changed := database.load(connection, stage, rows):
-                said = "batch %d for table %s: %d values are changed: %s"
-                kinds = database.CHANGED[connection.dialect.name]
-                _log.warning(said, batch.number, self.name, changed, kinds)
+            changed = database.load(connection, stage, rows)
+            if changed:
+                _log.warning(
+                    "batch %d for table %s: %d values are changed: %s",
+                    batch.number,
+                    self.name,
+                    changed,
+                    database.CHANGED[connection.dialect.name],
+                )
             ledger = _Ledger(connection, self)
             _advance(ledger, batch)
             # In this transaction: the table may have been emptied just now
@@ -348,15 +357,12 @@ class _Ledger(Entries):
     @cached_property
     def _name(self) -> str:
         """The target's name in the ledger, in small letters if MariaDB ignores case."""
-        of_mariadb = self._connection.dialect.name == "mariadb"
-        if (
-            of_mariadb
-            and self._connection.execute(
-                sa.text("SELECT @@lower_case_table_names")
-            ).scalar()
-        ):
-            return self._target.name.lower()
-        return self._target.name
+        name = self._target.name
+        if self._connection.dialect.name == "mariadb":
+            setting = sa.text("SELECT @@lower_case_table_names")
+            if self._connection.execute(setting).scalar():
+                return name.lower()
+        return name
 
     @property
     def _here(self) -> sa.ColumnElement[bool]:
@@ -374,13 +380,11 @@ class _Ledger(Entries):
         """
         if not self._is_made:
             return
-        there = sa.inspect(self._connection).get_columns(
-            _LEDGER, schema=self.table.schema
-        )
-        if _WRITTEN not in [each["name"] for each in there]:
-            ledger = self._connection.dialect.identifier_preparer.format_table(
-                self.table
-            )
+        inspector = sa.inspect(self._connection)
+        columns = inspector.get_columns(_LEDGER, schema=self.table.schema)
+        if _WRITTEN not in [column["name"] for column in columns]:
+            preparer = self._connection.dialect.identifier_preparer
+            ledger = preparer.format_table(self.table)
             raise InvalidInputError(
                 f"the ledger of {self.where} is of an earlier version; run ALTER TABLE"
                 f" {ledger} ADD COLUMN {_WRITTEN} BIGINT"
@@ -401,26 +405,24 @@ class _Ledger(Entries):
 
     def lacks_rows(self) -> bool:
         """Return whether queries have written rows to the table, and it has none."""
-        return (
-            any(entry[_WRITTEN] for entry in self.entries().values())
-            and not self.has_rows()
-        )
+        written = any(entry[_WRITTEN] for entry in self.entries().values())
+        return written and not self.has_rows()
 
     def count(self, query_id: str, stage: sa.Table) -> None:
         """Add the rows of a batch to those that the query has written."""
-        rows = self._connection.execute(
-            sa.select(sa.func.count()).select_from(stage)
-        ).scalar()
+        count = sa.select(sa.func.count()).select_from(stage)
+        rows = self._connection.execute(count).scalar()
         if rows:
             total = sa.func.coalesce(self.table.c.written, 0) + rows
-            self._connection.execute(
-                sa.update(self.table).where(self._own(query_id)).values(written=total)
-            )
+            update = sa.update(self.table).where(self._own(query_id))
+            self._connection.execute(update.values(written=total))
 
     def entries(self) -> dict[str, dict[str, Any]]:
+        if not self._is_made:
+            return {}
         batch = sa.func.nullif(self.table.c.batch_id, _STARTED).label("batch")
-        every = sa.select(self.table, batch).where(self._here)
-        rows = self._connection.execute(every).mappings() if self._is_made else ()
+        select = sa.select(self.table, batch).where(self._here)
+        rows = self._connection.execute(select).mappings()
         return {row["query_id"]: dict(row) for row in rows}
 
     def has_rows(self) -> bool:
@@ -463,15 +465,15 @@ class _Ledger(Entries):
     def _enter(
         self, query_id: str, driver: str, batch_id: int, plan: str | None = None
     ) -> None:
-        known = {
+        entry = {
             "table_name": self._name,
             "query_id": query_id,
             "epoch": 1,
             "driver": driver,
+            "batch_id": batch_id,
+            "plan": plan,
         }
-        self._connection.execute(
-            sa.insert(self.table).values({**known, "batch_id": batch_id, "plan": plan})
-        )
+        self._connection.execute(sa.insert(self.table).values(entry))
 
     def forget(self, but: str = "") -> None:
         """Delete this target's ledger entries, except those of the query `but`."""
@@ -488,12 +490,13 @@ class _Ledger(Entries):
         # SQLite needs no lock: only one of its transactions can be here. In the others
         # a lock of the ledger table would also stop queries that are past their first
         # batch, so a separate lock is used.
-        schema = self._target.schema if "." in self._target.in_its_schema else None
+        schema = None
+        if "." in self._target.in_its_schema:
+            schema = self._target.schema
         key = f"{_LEDGER} {schema}.{self._name}"
         if self._connection.dialect.name == "postgresql":
-            lock = sa.select(
-                sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(key, 0))
-            )
+            number = sa.func.hashtextextended(key, 0)
+            lock = sa.select(sa.func.pg_advisory_xact_lock(number))
             self._connection.execute(lock)
         if self._connection.dialect.name == "mariadb":  # held until the connection ends
             lock = sa.select(sa.func.get_lock(sa.func.md5(key), patience))
@@ -538,13 +541,13 @@ def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connec
             database.wait_at_most(connection, _AT_START)
             yield connection
     except database.LockedError:
-        last = None
+        epoch = None
         with suppress(KitError), database.connected(target.url) as connection:
             database.wait_at_most(connection, 1)
-            last = _Ledger(connection, target).epoch(str(query_id))
+            epoch = _Ledger(connection, target).epoch(str(query_id))
         raise TransientError(
             f"{target.where}: another process has locked the ledger for {_AT_START} s,"
-            f" such as the query's last driver ({last or 'not known'}); end that"
+            f" such as the query's last driver ({epoch or 'not known'}); end that"
             " process, and start again"
         ) from None
     except KitError as err:
@@ -573,27 +576,22 @@ def _as_json(
         others: the columns that have another type than the query would give them; see
             `other_types`.
     """
-    kinds = {each.name: each.dataType for each in schema}
     # Without types, so that the values come as the driver has them: SQLAlchemy would
     # convert some of them.
     columns: list[sa.ColumnClause[Any]]
     columns = [sa.column(sa.quoted_name(name, quote=True)) for name in names]
-    found = connection.execute(sa.select(*columns).select_from(table))
-    rows = [
-        [
-            database.as_json(value, kinds.get(name))
-            for name, value in zip(names, row, strict=True)
-        ]
-        for row in found
-    ]
-    made = StructType()
+    kinds = {field.name: field.dataType for field in schema}
+    rows = []
+    for row in connection.execute(sa.select(*columns).select_from(table)):
+        named = zip(names, row, strict=True)
+        rows.append([database.as_json(value, kinds.get(name)) for name, value in named])
+    texts = StructType()
     for name in names:
-        made.add(
-            name,
-            StringType(),
-            metadata={base.OTHER_TYPE: others[name]} if name in others else {},
-        )
-    return spark.createDataFrame(rows, made)
+        metadata = {}
+        if name in others:
+            metadata = {base.OTHER_TYPE: others[name]}
+        texts.add(name, StringType(), metadata=metadata)
+    return spark.createDataFrame(rows, texts)
 
 
 def _create(connection: Connection, table: sa.Table) -> None:
@@ -658,6 +656,7 @@ def _merge(
     stage: sa.Table,
     batch_id: int,
 ) -> None:
+    """Bring the staged rows of a batch into the table, by `how`."""
     if target.how == "replace":
         connection.execute(sa.delete(table))
     if target.how == "upsert":
@@ -669,33 +668,38 @@ def _insert(
     connection: Connection, target: Target, table: sa.Table, stage: sa.Table
 ) -> None:
     """Insert the staged rows, for `upsert` over the rows with the same keys."""
+    in_mariadb = connection.dialect.name == "mariadb"
     preparer = connection.dialect.identifier_preparer
-    whole = preparer.format_table(table)
-    rows = preparer.format_table(stage)
     names = [preparer.quote_identifier(column.name) for column in table.columns]
     columns = ", ".join(names)
-    # The alias is for a table named excluded, as SQL calls the new rows. The WHERE is
-    # for SQLite, whose parser would otherwise take ON CONFLICT for the ON of a join.
-    alias = "" if connection.dialect.name == "mariadb" else " AS target"
-    insert = f"INSERT INTO {whole}{alias} ({columns}) SELECT {columns} FROM {rows} WHERE true"  # noqa: S608
-    if target.how == "upsert" and connection.dialect.name == "mariadb":
-        taken = ", ".join(f"{name} = VALUES({name})" for name in names)
-        insert += f" ON DUPLICATE KEY UPDATE {taken}"
+    into = preparer.format_table(table)
+    if not in_mariadb:
+        # An alias, for a table named excluded, as SQL calls the new rows
+        into += " AS target"
+    # The WHERE is for SQLite, whose parser would otherwise take ON CONFLICT for the ON
+    # of a join.
+    insert = (
+        f"INSERT INTO {into} ({columns}) SELECT {columns}"  # noqa: S608 - quoted names
+        f" FROM {preparer.format_table(stage)} WHERE true"
+    )
+    if target.how == "upsert" and in_mariadb:
+        values = ", ".join(f"{name} = VALUES({name})" for name in names)
+        insert += f" ON DUPLICATE KEY UPDATE {values}"
     elif target.how == "upsert":
-        keys = ", ".join(map(preparer.quote_identifier, target.keys))
-        taken = ", ".join(f"{name} = excluded.{name}" for name in names)
-        insert += f" ON CONFLICT ({keys}) DO UPDATE SET {taken}"
+        keys = ", ".join(preparer.quote_identifier(key) for key in target.keys)
+        values = ", ".join(f"{name} = excluded.{name}" for name in names)
+        insert += f" ON CONFLICT ({keys}) DO UPDATE SET {values}"
     connection.exec_driver_sql(insert)
 
 
 def _check_keys(
     connection: Connection, target: Target, stage: sa.Table, batch_id: int
 ) -> None:
+    """Refuse a batch with a null key, or with two rows of the same key."""
     keys = [stage.c[key] for key in target.keys]
+    is_null = [key.is_(None) for key in keys]
     some = sa.select(sa.literal(1)).select_from(stage).limit(1)
-    null = connection.execute(
-        some.where(sa.or_(*(key.is_(None) for key in keys)))
-    ).first()
+    null = connection.execute(some.where(sa.or_(*is_null))).first()
     twice = connection.execute(some.group_by(*keys).having(sa.func.count() > 1)).first()
     check_row_keys(
         f"table {target.name}",
