@@ -353,7 +353,7 @@ def _kinds(parameter: inspect.Parameter) -> list[str]:
     """Return a parameter's type names; an empty list (no check) if one is unknown.
 
     Examples:
-        >>> def write(path: "str | os.PathLike[str] | None", rows: "int | Row"): ...
+        >>> def write(path: str | os.PathLike[str] | None, rows: int | Row): ...
         >>> [_kinds(each) for each in inspect.signature(write).parameters.values()]
         [['str', 'PathLike', 'None'], []]
     """
