@@ -24,15 +24,20 @@ from sparkstream_kit import (
 def transform(lines: DataFrame, watermark: str) -> DataFrame:
     """Return the time (timestamp) and action of each line, and why a line is bad."""
     rows = quarantine.parse_json(lines, "time BIGINT NOT NULL, action STRING NOT NULL")
-    return windows.with_watermark(
-        rows.withColumn("time", rows.time.cast("timestamp")), "time", watermark
-    )
+    timed = rows.withColumn("time", rows.time.cast("timestamp"))
+    return windows.with_watermark(timed, "time", watermark)
+
+
+def in_one_file(batch: DataFrame) -> DataFrame:
+    """Return the good rows of a batch, in one partition."""
+    return quarantine.good_rows(batch).coalesce(1)
 
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
-    flags = (
+    parser = jobflags.parser(
+        __doc__,
         *jobflags.LINES,
         *jobflags.FOLDER,
         "--watermark",
@@ -40,15 +45,13 @@ def main(argv: list[str] | None = None) -> int:
         "--max-bad",
         *jobflags.RUN,
     )
-    args = jobflags.parser(__doc__, *flags).parse_args(argv)
+    args = parser.parse_args(argv)
     out = args.out_dir
     jobflags.check_apart(args.input_dir, {"OUT_DIR/rows": f"{out}/rows"})
 
     # In files of one batch each no row is late a second time when `action_windows`
     # reads them.
-    rows = sinks.batch_files(f"{out}/rows").taking(
-        lambda batch: quarantine.good_rows(batch).coalesce(1)
-    )
+    rows = sinks.batch_files(f"{out}/rows").taking(in_one_file)
     bad = sinks.batch_files(f"{out}/bad").taking(quarantine.bad_rows)
     late = sinks.batch_files(f"{out}/late").taking(quarantine.good_rows)
     sink = sinks.by_watermark("time", on_time=sinks.fan_out(rows, bad), late=late)

@@ -16,25 +16,33 @@ from sparkstream_kit import jobflags, run, sinks, sources, spark_session, start,
 def transform(rows: DataFrame, watermark: str, slide: str = "1 hour") -> DataFrame:
     """Return start, end, action and count, in windows of an hour that start every `slide`."""
     marked = windows.with_watermark(rows, "time", watermark, ahead=None)
-    return windows.flatten(
-        marked.groupBy(windows.sliding("time", "1 hour", slide), "action").count()
-    )
+    groups = marked.groupBy(windows.sliding("time", "1 hour", slide), "action")
+    return windows.flatten(groups.count())
 
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the counts go to OUT_DIR, and how many rows they count to standard error."""
-    flags = ("INPUT_DIR", *jobflags.FOLDER, *jobflags.EVENT_TIME, *jobflags.RUN)
-    parser = jobflags.parser(__doc__, *flags)
-    says = "The output mode: append, update or complete. Default: %(default)s."
+    parser = jobflags.parser(
+        __doc__,
+        "INPUT_DIR",
+        *jobflags.FOLDER,
+        *jobflags.EVENT_TIME,
+        *jobflags.RUN,
+    )
     parser.add_argument(
-        "--mode", choices=["append", "update", "complete"], default="append", help=says
+        "--mode",
+        choices=["append", "update", "complete"],
+        default="append",
+        help="The output mode: append, update or complete. Default: %(default)s.",
     )
-    says = (
-        "From one window's start to the next one's, such as \"30 minutes\". Default:"
-        " %(default)s."
+    parser.add_argument(
+        "--slide",
+        metavar="DURATION",
+        default="1 hour",
+        help="From one window's start to the next one's, such as \"30 minutes\"."
+        " Default: %(default)s.",
     )
-    parser.add_argument("--slide", metavar="DURATION", default="1 hour", help=says)
     args = parser.parse_args(argv)
 
     sink = sinks.batch_files(args.out_dir)
@@ -43,8 +51,13 @@ def main(argv: list[str] | None = None) -> int:
             spark, args.input_dir, schema="time TIMESTAMP, action STRING"
         )
         counts = transform(rows, args.watermark, args.slide)
-        how = jobflags.for_start(args)
-        query = start(counts, sink, name="action_counts", mode=args.mode, **how)
+        query = start(
+            counts,
+            sink,
+            name="action_counts",
+            mode=args.mode,
+            **jobflags.for_start(args),
+        )
         return jobflags.finish(args, run(query, **jobflags.for_run(args)))
 
 

@@ -41,53 +41,64 @@ def transform(
     click, clicked_at is null.
     """
     events = quarantine.good_rows(parse(lines, delay))
-
-    def of(kind: str) -> DataFrame:
-        # With the time in it, the filter stays above the watermark: on Spark Connect
-        # each side has its own.
-        return events.where(
-            F.when(F.col("event_type") == kind, F.col("event_time")).isNotNull()
-        )
-
-    views = (
-        of("view")
-        .withColumnRenamed("event_time", "shown_at")
-        .drop("event_type", "ip_address")
+    shown = of_kind(events, "view").withColumnRenamed("event_time", "shown_at")
+    views = shown.drop("event_type", "ip_address")
+    clicked = of_kind(events, "click").withColumnRenamed("event_time", "clicked_at")
+    clicks = clicked.select("ad_id", "clicked_at")
+    pairs = joins.within(
+        views,
+        clicks,
+        on="ad_id",
+        how="left",
+        within=within,
+        left_time="shown_at",
+        right_time="clicked_at",
     )
-    clicks = of("click").select("ad_id", F.col("event_time").alias("clicked_at"))
-    times = {"left_time": "shown_at", "right_time": "clicked_at"}
-    pairs = joins.within(views, clicks, on="ad_id", how="left", within=within, **times)
     # An event that comes twice, and a second click, give further pairs of the same
     # view.
     return pairs.groupBy(*views.columns).agg(F.min("clicked_at").alias("clicked_at"))
 
 
+def of_kind(events: DataFrame, kind: str) -> DataFrame:
+    """Return the events of one type."""
+    # With the time in it, the filter stays above the watermark: on Spark Connect each
+    # side has its own.
+    time = F.when(F.col("event_type") == kind, F.col("event_time"))
+    return events.where(time.isNotNull())
+
+
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
-    flags = (
+    parser = jobflags.parser(
+        __doc__,
         *jobflags.LINES,
         *jobflags.FOLDER,
         "--max-bad",
         *jobflags.EVENT_TIME,
         *jobflags.RUN,
+        max_files_per_trigger=1,
     )
-    args = jobflags.parser(__doc__, *flags, max_files_per_trigger=1).parse_args(argv)
+    args = parser.parse_args(argv)
 
     with spark_session("ad-join", **jobflags.for_session(args)) as spark:
         lines = jobflags.lines(spark, args)
         views = transform(lines, delay=args.watermark)
         bad = quarantine.bad_rows(parse(lines, args.watermark))
-        written, aside = (
-            sinks.batch_files(f"{args.out_dir}/{name}") for name in ("views", "bad")
+        views_query = start(
+            views,
+            sinks.batch_files(f"{args.out_dir}/views"),
+            name="ad_join_views",
+            **jobflags.for_start(args, "views"),
         )
-        first = start(
-            views, written, name="ad_join_views", **jobflags.for_start(args, "views")
+        bad_query = start(
+            bad,
+            sinks.batch_files(f"{args.out_dir}/bad"),
+            name="ad_join_bad",
+            **jobflags.for_start(args, "bad"),
         )
-        second = start(
-            bad, aside, name="ad_join_bad", **jobflags.for_start(args, "bad")
-        )
-        return jobflags.finish(args, run(first, second, **jobflags.for_run(args)))
+        summary = run(views_query, bad_query, **jobflags.for_run(args))
+        return jobflags.finish(args, summary)
 
 
 if __name__ == "__main__":

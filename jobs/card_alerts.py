@@ -41,17 +41,18 @@ class Travel:
     ) -> tuple[state, Alert | None]:
         """Return the new place, and an alert if it is too far from the last one."""
         here = [time, radians(value["lat"]), radians(value["lon"])]
-        then, lat, lon = state.last or here
+        then, lat, lon = state.last or here  # the first payment is where it is
         half = (
             sin((here[1] - lat) / 2) ** 2
             + cos(lat) * cos(here[1]) * sin((here[2] - lon) / 2) ** 2
         )
         km = 2 * 6371 * asin(min(half, 1) ** 0.5)
         hours = max(time - then, 180) / 3600  # within a city one needs no time
-        alert = Alert(
-            km / hours, f"{km:,.0f} km in {hours:.1f} hours: {km / hours:,.0f} km/h"
-        )
-        return self.state(here), alert if alert.score > 1000 else None  # noqa: PLR2004
+        speed = km / hours
+        if speed <= 1000:  # noqa: PLR2004
+            return self.state(here), None
+        reason = f"{km:,.0f} km in {hours:.1f} hours: {speed:,.0f} km/h"
+        return self.state(here), Alert(speed, reason)
 
 
 def transform(lines: DataFrame, watermark: str = "10 minutes") -> DataFrame:
@@ -70,14 +71,17 @@ def transform(lines: DataFrame, watermark: str = "10 minutes") -> DataFrame:
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: alerts go to standard output and OUT_DIR, all else to standard error."""
-    flags = (
+    parser = jobflags.parser(
+        __doc__,
         *jobflags.LINES,
         "OUT_DIR",
         "--max-bad",
         *jobflags.EVENT_TIME,
         *jobflags.RUN,
+        max_files_per_trigger=1,
     )
-    args = jobflags.parser(__doc__, *flags, max_files_per_trigger=1).parse_args(argv)
+    args = parser.parse_args(argv)
+
     sink = sinks.fan_out(
         sinks.batch_files(args.out_dir), sinks.foreach_batch(display.show)
     )

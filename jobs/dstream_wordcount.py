@@ -13,15 +13,6 @@ from pyspark.streaming import DStream
 
 from sparkstream_kit import dstreams, jobflags, spark_session
 
-TIMES = {
-    "--batch-interval": (
-        2.0,
-        "Seconds from one batch to the next. Default: %(default)g.",
-    ),
-    "--window": (20.0, "Length of the window in seconds. Default: %(default)g."),
-    "--slide": (10.0, "Seconds from one window to the next. Default: %(default)g."),
-}
-
 
 def transform(lines: DStream[str]) -> DStream[tuple[str, int]]:
     """Return (word, 1) for each word."""
@@ -38,34 +29,58 @@ def most_frequent(counts: DStream[tuple[str, int]]) -> DStream[tuple[str, int]]:
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the counts go to standard output, everything else to standard error."""
-    limits = ("--run-for", "--stop-file")
     parser = jobflags.parser(
-        __doc__, *jobflags.SERVER, "--profile", "--checkpoint", *limits
+        __doc__,
+        *jobflags.SERVER,
+        "--profile",
+        "--checkpoint",
+        "--run-for",
+        "--stop-file",
     )
-    for flag, (default, says) in TIMES.items():
-        parser.add_argument(
-            flag, metavar="SECONDS", type=jobflags.seconds, default=default, help=says
-        )
-    says = "Process everything received before stopping; this can take long."
-    parser.add_argument("--graceful", action="store_true", help=says)
+    parser.add_argument(
+        "--batch-interval",
+        metavar="SECONDS",
+        type=jobflags.seconds,
+        default=2.0,
+        help="Seconds from one batch to the next. Default: %(default)g.",
+    )
+    parser.add_argument(
+        "--window",
+        metavar="SECONDS",
+        type=jobflags.seconds,
+        default=20.0,
+        help="Length of the window in seconds. Default: %(default)g.",
+    )
+    parser.add_argument(
+        "--slide",
+        metavar="SECONDS",
+        type=jobflags.seconds,
+        default=10.0,
+        help="Seconds from one window to the next. Default: %(default)g.",
+    )
+    parser.add_argument(
+        "--graceful",
+        action="store_true",
+        help="Process everything received before stopping; this can take long.",
+    )
     args = parser.parse_args(argv)
-    for flag in ("--window", "--slide"):
-        jobflags.check_multiple(parser, args, flag, "--batch-interval")
+    jobflags.check_multiple(parser, args, "--window", "--batch-interval")
+    jobflags.check_multiple(parser, args, "--slide", "--batch-interval")
 
     with (
         spark_session("dstream-wordcount", **jobflags.for_session(args)) as spark,
         dstreams.streaming_context(spark, args.batch_interval) as ssc,
     ):
         words = transform(ssc.socketTextStream(args.host, args.port))
-        total = dstreams.running_counts(
-            words, snapshot=args.checkpoint and f"{args.checkpoint}/counts.json"
-        )
+        snapshot = None
+        if args.checkpoint:
+            snapshot = f"{args.checkpoint}/counts.json"
+        total = dstreams.running_counts(words, snapshot=snapshot)
         windowed = dstreams.windowed_counts(words, args.window, args.slide)
         most_frequent(words.reduceByKey(lambda a, b: a + b)).pprint()
         most_frequent(total).map(lambda pair: ("since the beginning", *pair)).pprint()
-        most_frequent(windowed).map(
-            lambda pair: (f"in {args.window:g} s", *pair)
-        ).pprint()
+        length = f"in {args.window:g} s"
+        most_frequent(windowed).map(lambda pair: (length, *pair)).pprint()
         ended_by = dstreams.run(ssc, graceful=args.graceful, **jobflags.for_run(args))
         print(f"ended by: {ended_by}", file=sys.stderr)
     return 0

@@ -48,31 +48,35 @@ def transform(
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the rows go to the database, and how many they were to standard error."""
-    flags = (flag for flag in jobflags.RUN if flag != "--checkpoint")
-    parser = jobflags.parser(__doc__, *jobflags.INPUT, "--watermark", *flags)
-    says = (
-        "Add the rows to sqlite:///shop.db, postgresql+psycopg://user@host/name, or the"
-        " URL in env:NAME."
+    parser = jobflags.parser(
+        __doc__,
+        *jobflags.INPUT,
+        "--watermark",
+        *jobflags.RUN,
+        without=["--checkpoint"],  # a required one is added below
     )
     parser.add_argument(
-        "--database", metavar="URL", type=jobflags.database, required=True, help=says
+        "--database",
+        metavar="URL",
+        type=jobflags.database,
+        required=True,
+        help="Add the rows to sqlite:///shop.db, postgresql+psycopg://user@host/name,"
+        " or the URL in env:NAME.",
     )
-    says = "Keep progress in this folder and resume from it."
     parser.add_argument(
         "--checkpoint",
         metavar="DIR",
         type=jobflags.checkpoint_folder,
         required=True,
-        help=says,
+        help="Keep progress in this folder and resume from it.",
     )
     args = parser.parse_args(argv)
     jobflags.check_apart(
         args.input_dir, {"--database": args.database, "--checkpoint": args.checkpoint}
     )
 
-    good, bad = (
-        sinks.sql_table(args.database, name) for name in ("events", "events_bad")
-    )
+    good = sinks.sql_table(args.database, "events")
+    bad = sinks.sql_table(args.database, "events_bad")
     with spark_session("events-to-postgres", **jobflags.for_session(args)) as spark:
         rows = transform(
             jobflags.lines(spark, args), watermark=args.watermark, header=args.header

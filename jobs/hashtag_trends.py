@@ -40,53 +40,64 @@ def transform(
     watermark: str = "10 minutes",
 ) -> DataFrame:
     """Return start, end (timestamp), tag (string) and posts (bigint) of each tag in each window."""
-    inner = F.when(
+    # A post of X is inside of "data"
+    of_x = F.when(
         F.get_json_object("value", "$.id").isNull(),
         F.get_json_object("value", "$.data"),
     )
-    posts = quarantine.parse_json(
-        lines.select(F.coalesce(inner, "value").alias("value")), POSTS
-    )
-    posts = windows.with_watermark(posts, "created_at", watermark).where(
-        F.col(quarantine.REASON).isNull()
-    )
-    found = F.coalesce(
-        F.col("tags")["name"], F.regexp_extract_all("text", F.lit(TAG), F.lit(1))
-    )
+    statuses = lines.select(F.coalesce(of_x, "value").alias("value"))
+    parsed = quarantine.parse_json(statuses, POSTS)
+    marked = windows.with_watermark(parsed, "created_at", watermark)
+    posts = marked.where(F.col(quarantine.REASON).isNull())
+
+    in_text = F.regexp_extract_all("text", F.lit(TAG), F.lit(1))
+    written = F.coalesce(F.col("tags")["name"], in_text)
     # In two steps, as lower alone leaves "straße" and "STRASSE" apart, and Spark takes
     # lower(upper()) for it.
-    tags = F.array_distinct(F.transform(F.transform(found, F.upper), F.lower))
-    once = posts.dropDuplicates(["id", "created_at"]).select(
-        "created_at", F.explode(tags).alias("tag")
-    )
-    groups = once.groupBy(windows.sliding("created_at", window, slide), "tag")
+    upper = F.transform(written, F.upper)
+    tags = F.array_distinct(F.transform(upper, F.lower))
+
+    once = posts.dropDuplicates(["id", "created_at"])
+    tagged = once.select("created_at", F.explode(tags).alias("tag"))
+    groups = tagged.groupBy(windows.sliding("created_at", window, slide), "tag")
     return windows.flatten(groups.agg(F.count("*").alias("posts")))
 
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the trends go to standard output, everything else to standard error."""
-    # A stream of posts may be quiet
-    run_flags = (flag for flag in jobflags.RUN if flag != "--idle")
-    flags = (
+    parser = jobflags.parser(
+        __doc__,
         "INPUT_DIR",
         *jobflags.POSTS,
         "--max-bad",
         *jobflags.EVENT_TIME,
-        *run_flags,
+        *jobflags.RUN,
+        "--database",
+        without=["--idle"],  # a stream of posts may be quiet
+        table="hashtag_trends",
     )
-    parser = jobflags.parser(__doc__, *flags, "--database", table="hashtag_trends")
-    says = "The length of a window. Default: %(default)s."
-    parser.add_argument("--window", metavar="DURATION", default="10 minutes", help=says)
-    says = "From one window's start to the next one's. Default: %(default)s."
-    parser.add_argument("--slide", metavar="DURATION", default="1 minute", help=says)
+    parser.add_argument(
+        "--window",
+        metavar="DURATION",
+        default="10 minutes",
+        help="The length of a window. Default: %(default)s.",
+    )
+    parser.add_argument(
+        "--slide",
+        metavar="DURATION",
+        default="1 minute",
+        help="From one window's start to the next one's. Default: %(default)s.",
+    )
     args = parser.parse_args(argv)
 
     top = windows.top(10, by="posts", each=["start", "end"])
-    tables = [sinks.sql_table(args.database, "hashtag_trends")] if args.database else []
-    sink = sinks.fan_out(
-        *(each.taking(top) for each in (*tables, sinks.foreach_batch(display.show)))
-    )
+    outputs = []
+    if args.database:
+        table = sinks.sql_table(args.database, "hashtag_trends")
+        outputs.append(table.taking(top))
+    outputs.append(sinks.foreach_batch(display.show).taking(top))
+    sink = sinks.fan_out(*outputs)
     with spark_session("hashtag-trends", **jobflags.for_session(args)) as spark:
         posts = jobflags.lines(spark, args)
         trends = transform(

@@ -17,10 +17,8 @@ from sparkstream_kit import display, jobflags, run, sinks, spark_session, start
 
 def transform(lines: DataFrame) -> DataFrame:
     """Return word (string) and count (bigint) of the column `value`."""
-    words = lines.select(F.explode(F.split("value", r"\s+")).alias("word")).where(
-        "word != ''"
-    )
-    return words.groupBy("word").count()
+    words = lines.select(F.explode(F.split("value", r"\s+")).alias("word"))
+    return words.where("word != ''").groupBy("word").count()
 
 
 def most_frequent_first(counts: DataFrame) -> DataFrame:
@@ -31,14 +29,18 @@ def most_frequent_first(counts: DataFrame) -> DataFrame:
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: counts go to standard output or to a topic, all else to standard error."""
-    flags = (
-        flag
-        for flag in jobflags.LINES
-        if flag not in ("INPUT_DIR", "--max-files-per-trigger")
+    parser = jobflags.parser(
+        __doc__,
+        *jobflags.LINES,
+        *jobflags.RUN,
+        without=["INPUT_DIR", "--max-files-per-trigger"],
     )
-    parser = jobflags.parser(__doc__, *flags, *jobflags.RUN)
-    says = "Write the counts to this topic, and do not print them; needs --checkpoint."
-    parser.add_argument("--to", metavar="TOPIC", help=says)
+    parser.add_argument(
+        "--to",
+        metavar="TOPIC",
+        help="Write the counts to this topic, and do not print them; needs"
+        " --checkpoint.",
+    )
     args = parser.parse_args(argv)
     if args.to and not args.checkpoint:
         parser.error(
@@ -48,9 +50,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.to == args.topic:
         parser.error(f"--to {args.to} is the topic that is read; give another one")
 
-    sink = sinks.foreach_batch(display.show).taking(most_frequent_first)
     if args.to:
         sink = sinks.kafka(args.kafka, args.to, key="word")
+    else:
+        sink = sinks.foreach_batch(display.show).taking(most_frequent_first)
     with spark_session("kafka-word-count", **jobflags.for_session(args)) as spark:
         counts = transform(jobflags.lines(spark, args))
         query = start(

@@ -38,34 +38,36 @@ def transform(rows: DataFrame, report: str = "errors") -> DataFrame:
     p95 is off by at most a thousandth of the group's rows, in their order
     (approx_percentile). A sum beyond the range of BIGINT is null.
     """
-    counts = (
-        F.count("*").alias("requests"),
-        F.count_if(F.col("status") >= 400).alias("errors"),  # noqa: PLR2004
-    )
+    requests = F.count("*").alias("requests")
+    errors = F.count_if(F.col("status") >= 400).alias("errors")  # noqa: PLR2004
     if report == "sessions":
         sessions = rows.groupBy(windows.session("time", "30 minutes"), "host")
-        return windows.flatten(
-            sessions.agg(*counts, F.try_sum("bytes").alias("bytes")), "session_window"
-        )
+        size = F.try_sum("bytes").alias("bytes")
+        return windows.flatten(sessions.agg(requests, errors, size), "session_window")
+    # "GET /shop?page=2 HTTP/1.1" is of the path /shop
     path = F.regexp_replace("request", r"(?s)^\S+ ([^ ?]+).*$", "$1").alias("path")
     minutes = rows.groupBy(windows.tumbling("time", "1 minute"), path)
-    return windows.flatten(
-        minutes.agg(*counts, F.approx_percentile("bytes", 0.95, 1000).alias("p95"))
-    )
+    p95 = F.approx_percentile("bytes", 0.95, 1000).alias("p95")
+    return windows.flatten(minutes.agg(requests, errors, p95))
 
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the report goes to OUT_DIR, and how many lines it read to standard error."""
-    flags = (
+    parser = jobflags.parser(
+        __doc__,
+        *jobflags.LINES,
+        *jobflags.FOLDER,
         *jobflags.EVENT_TIME,
-        *(flag for flag in jobflags.RUN if flag != "--checkpoint"),
+        *jobflags.RUN,
         "--max-bad",
+        without=["--checkpoint"],  # it is in OUT_DIR
     )
-    parser = jobflags.parser(__doc__, *jobflags.LINES, *jobflags.FOLDER, *flags)
-    says = "What to report. Default: %(default)s."
     parser.add_argument(
-        "--report", choices=["errors", "sessions"], default="errors", help=says
+        "--report",
+        choices=["errors", "sessions"],
+        default="errors",
+        help="What to report. Default: %(default)s.",
     )
     args = parser.parse_args(argv)
     out = args.out_dir
@@ -74,16 +76,18 @@ def main(argv: list[str] | None = None) -> int:
     with spark_session("log-errors", **jobflags.for_session(args)) as spark:
         rows = requests(jobflags.lines(spark, args), args.watermark)
         bad = sinks.batch_files(f"{out}/bad").taking(quarantine.bad_rows)
-        first = start(rows, bad, name="log_bad", **jobflags.for_start(args, "bad"))
+        bad_query = start(rows, bad, name="log_bad", **jobflags.for_start(args, "bad"))
         counts = transform(rows, args.report)
         report = sinks.batch_files(f"{out}/{args.report}")
-        second = start(
+        report_query = start(
             counts,
             report,
             name=f"log_{args.report}",
             **jobflags.for_start(args, args.report),
         )
-        return jobflags.finish(args, run(first, second, **jobflags.for_run(args)))
+        return jobflags.finish(
+            args, run(bad_query, report_query, **jobflags.for_run(args))
+        )
 
 
 if __name__ == "__main__":

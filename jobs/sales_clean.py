@@ -40,27 +40,23 @@ def transform(
         return rows
     # In a bad row all columns are null: it is the line that must not come twice.
     line = F.coalesce(quarantine.BYTES, F.col(quarantine.RAW).cast("binary"))
-    line = F.when(F.col(quarantine.REASON).isNotNull(), line)
-    return (
-        rows.withColumn("_line", line).dropDuplicates([*dedupe, "_line"]).drop("_line")
-    )
+    bad_line = F.when(F.col(quarantine.REASON).isNotNull(), line)
+    marked = rows.withColumn("_line", bad_line)
+    return marked.dropDuplicates([*dedupe, "_line"]).drop("_line")
 
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
     parser = jobflags.parser(__doc__, *jobflags.INPUT, *jobflags.FOLDER, *jobflags.RUN)
-    says = (
-        "Keep one of the rows that are equal in these columns, such as"
-        " OrderID,ProductKey, and one of equal bad lines. The state then keeps each of"
-        " them in memory, without end."
-    )
     parser.add_argument(
         "--dedupe",
         metavar="A,B",
         type=lambda text: text.split(","),
         default=[],
-        help=says,
+        help="Keep one of the rows that are equal in these columns, such as"
+        " OrderID,ProductKey, and one of equal bad lines. The state then keeps each of"
+        " them in memory, without end.",
     )
     args = parser.parse_args(argv)
     out = args.out_dir
@@ -68,9 +64,9 @@ def main(argv: list[str] | None = None) -> int:
         args.input_dir, {"OUT_DIR/good": f"{out}/good", "OUT_DIR/bad": f"{out}/bad"}
     )
 
-    sink = quarantine.split(
-        sinks.batch_files(f"{out}/good"), sinks.batch_files(f"{out}/bad")
-    )
+    good = sinks.batch_files(f"{out}/good")
+    bad = sinks.batch_files(f"{out}/bad")
+    sink = quarantine.split(good, bad)
     with spark_session("sales-clean", **jobflags.for_session(args)) as spark:
         errors.reject_unknown(
             "column of --dedupe", args.dedupe, schemas.from_ddl(SALES).names

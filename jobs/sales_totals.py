@@ -51,30 +51,31 @@ def totals(counted: DataFrame) -> DataFrame:
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the totals go to standard output, everything else to standard error."""
-    # A terminal always shows the run
-    run_flags = (flag for flag in jobflags.RUN if flag != "--show")
-    flags = (*jobflags.INPUT, *jobflags.OUTPUT, *run_flags)
     parser = jobflags.parser(
-        __doc__, *flags, table="sales_totals", max_files_per_trigger=1
+        __doc__,
+        *jobflags.INPUT,
+        *jobflags.OUTPUT,
+        *jobflags.RUN,
+        without=["--show"],  # a terminal always shows the run
+        table="sales_totals",
+        max_files_per_trigger=1,
+        show=sys.stderr.isatty(),
     )
-    parser.set_defaults(show=sys.stderr.isatty())
     args = parser.parse_args(argv)
 
-    # A terminal shows the first
-    views = sinks.latest("totals").taking(totals), sinks.latest("counted")
-    sink = sinks.fan_out(*views, *jobflags.outputs(args, part=totals))
+    sink = sinks.fan_out(
+        sinks.latest("totals").taking(totals),  # the view that a terminal shows
+        sinks.latest("counted"),
+        *jobflags.outputs(args, part=totals),
+    )
     with spark_session("sales-totals", **jobflags.for_session(args)) as spark:
         rows = transform(jobflags.lines(spark, args), header=args.header)
         query = start(
             rows, sink, name="sales_totals", mode="complete", **jobflags.for_start(args)
         )
         summary = run(query, **jobflags.for_run(args))
-        problems = (
-            spark.table("counted")
-            .where("Problem IS NOT NULL")
-            .select("Problem", "Orders")
-        )
-        for problem, lines in sorted(problems.collect()):
+        counted = spark.table("counted").where("Problem IS NOT NULL")
+        for problem, lines in sorted(counted.select("Problem", "Orders").collect()):
             print(f"bad lines: {lines:,} ({problem})", file=sys.stderr)
         print(display.render(spark.table("totals"), args.format), end="")
     return jobflags.finish(args, summary)

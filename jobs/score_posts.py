@@ -33,8 +33,15 @@ def transform(lines: DataFrame) -> DataFrame:
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the rows go to OUT_DIR, and how many they were to standard error."""
-    flags = ("--profile", "--available-now", "--run-for", "--dry-run", *jobflags.SHOW)
-    parser = jobflags.parser(__doc__, *jobflags.LINES, *flags)
+    parser = jobflags.parser(
+        __doc__,
+        *jobflags.LINES,
+        "--profile",
+        "--available-now",
+        "--run-for",
+        "--dry-run",
+        *jobflags.SHOW,
+    )
     parser.add_argument(
         "model", metavar="MODEL", help="A local folder of versions of a model."
     )
@@ -48,21 +55,24 @@ def main(argv: list[str] | None = None) -> int:
         "--learn", action="store_true", help="Learn from each batch too (scikit-learn)."
     )
     args = parser.parse_args(argv)
+    if args.checkpoint is None:
+        args.checkpoint = f"{args.out}/_checkpoint"
 
     with spark_session("score-posts", **jobflags.for_session(args)) as spark:
-        scored = sinks.batch_files(f"{args.out}/scored").taking(
-            models.scorer(args.model, features="text")
-        )
-        learned = models.learner(
+        scorer = models.scorer(args.model, features="text")
+        learner = models.learner(
             args.model, features="text", label="label", classes=["ham", "spam"]
         )
-        good = sinks.fan_out(scored, *([learned] if args.learn else []))
-        sink = quarantine.split(good, sinks.batch_files(f"{args.out}/bad"))
-        how = jobflags.for_start(args) | {
-            "checkpoint": args.checkpoint or f"{args.out}/_checkpoint"
-        }
+        good = [sinks.batch_files(f"{args.out}/scored").taking(scorer)]
+        if args.learn:
+            good.append(learner)
+        bad = sinks.batch_files(f"{args.out}/bad")
+        posts = transform(jobflags.lines(spark, args))
         query = start(
-            transform(jobflags.lines(spark, args)), sink, name="score_posts", **how
+            posts,
+            quarantine.split(sinks.fan_out(*good), bad),
+            name="score_posts",
+            **jobflags.for_start(args),
         )
         return jobflags.finish(args, run(query, **jobflags.for_run(args)))
 

@@ -28,9 +28,8 @@ READINGS = "device STRING NOT NULL, time TIMESTAMP NOT NULL, temperature DOUBLE"
 
 def parse(lines: DataFrame, watermark: str) -> DataFrame:
     """Return the readings with a watermark; columns of `quarantine` say why a line is bad."""
-    return windows.with_watermark(
-        quarantine.parse_json(lines, READINGS), "time", watermark
-    )
+    readings = quarantine.parse_json(lines, READINGS)
+    return windows.with_watermark(readings, "time", watermark)
 
 
 def transform(
@@ -49,25 +48,39 @@ def transform(
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: alerts go to standard output and OUT_DIR, all else to standard error."""
-    flags = (*jobflags.LINES, "OUT_DIR", "--max-bad", *jobflags.EVENT_TIME)
-    parser = jobflags.parser(__doc__, *flags, *jobflags.RUN, max_files_per_trigger=1)
-    parser.set_defaults(watermark="2 minutes")
+    parser = jobflags.parser(
+        __doc__,
+        *jobflags.LINES,
+        "OUT_DIR",
+        "--max-bad",
+        *jobflags.EVENT_TIME,
+        *jobflags.RUN,
+        max_files_per_trigger=1,
+        watermark="2 minutes",
+    )
     args = parser.parse_args(argv)
     out = args.out_dir
 
     with spark_session("sensor-alerts", **jobflags.for_session(args)) as spark:
         lines = jobflags.lines(spark, args)
         alerts = transform(lines, watermark=args.watermark)
-        told = sinks.fan_out(
-            sinks.batch_files(f"{out}/alerts"), sinks.foreach_batch(display.show)
-        )
         bad = quarantine.bad_rows(parse(lines, args.watermark))
-        kept = sinks.batch_files(f"{out}/bad")
-        first = start(alerts, told, name="alerts", **jobflags.for_start(args, "alerts"))
-        second = start(
-            bad, kept, name="bad_readings", **jobflags.for_start(args, "bad")
+        alerts_query = start(
+            alerts,
+            sinks.fan_out(
+                sinks.batch_files(f"{out}/alerts"), sinks.foreach_batch(display.show)
+            ),
+            name="alerts",
+            **jobflags.for_start(args, "alerts"),
         )
-        return jobflags.finish(args, run(first, second, **jobflags.for_run(args)))
+        bad_query = start(
+            bad,
+            sinks.batch_files(f"{out}/bad"),
+            name="bad_readings",
+            **jobflags.for_start(args, "bad"),
+        )
+        summary = run(alerts_query, bad_query, **jobflags.for_run(args))
+        return jobflags.finish(args, summary)
 
 
 if __name__ == "__main__":

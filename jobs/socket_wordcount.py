@@ -16,41 +16,39 @@ from sparkstream_kit import display, jobflags, run, sinks, sources, spark_sessio
 
 def transform(lines: DataFrame) -> DataFrame:
     """Return word (string) and count (bigint) of the column `value`, most frequent first."""
-    words = lines.select(F.explode(F.split("value", r"\s+")).alias("word")).where(
-        "word != ''"
-    )
+    words = lines.select(F.explode(F.split("value", r"\s+")).alias("word"))
+    counts = words.where("word != ''").groupBy("word").count()
     # Over several partitions Spark would count each batch twice: once to find out how
     # to sort it.
-    return (
-        words.groupBy("word")
-        .count()
-        .coalesce(1)
-        .orderBy("count", "word", ascending=[False, True])
-    )
+    return counts.coalesce(1).orderBy("count", "word", ascending=[False, True])
 
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: counts of each batch go to standard output, all else to standard error."""
-    # A socket cannot send again
-    left_out = ("--checkpoint", "--available-now", "--continues", "--shadow")
-    flags = (
-        *(flag for flag in jobflags.RUN if flag not in left_out),
+    parser = jobflags.parser(
+        __doc__,
+        *jobflags.SERVER,
+        *jobflags.RUN,
         "--snapshot",
         "--database",
+        # A socket cannot send again
+        without=["--checkpoint", "--available-now", "--continues", "--shadow"],
+        table="word_counts",
     )
-    args = jobflags.parser(
-        __doc__, *jobflags.SERVER, *flags, table="word_counts"
-    ).parse_args(argv)
+    args = parser.parse_args(argv)
 
     # A socket cannot be read again, so that each run is a new query: it takes the table
     # over.
     outputs = jobflags.outputs(args, take_over=True)
-    sink = sinks.console()
-    if outputs or args.ui is not None:  # a page shows the rows of `latest`
-        sink = sinks.fan_out(
-            sinks.latest("counts"), *(outputs or [sinks.foreach_batch(display.show)])
-        )
+    # A page shows the rows of `latest`
+    latest = sinks.latest("counts")
+    if outputs:
+        sink = sinks.fan_out(latest, *outputs)
+    elif args.ui is not None:
+        sink = sinks.fan_out(latest, sinks.foreach_batch(display.show))
+    else:
+        sink = sinks.console()
     with spark_session("socket-wordcount", **jobflags.for_session(args)) as spark:
         counts = transform(sources.socket_lines(spark, args.host, args.port))
         query = start(

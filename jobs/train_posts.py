@@ -33,10 +33,11 @@ def train(posts: DataFrame, library: str) -> Any:
         words = feature_extraction.text.HashingVectorizer(
             n_features=4096, alternate_sign=False
         )
-        model = pipeline.make_pipeline(
-            words, linear_model.SGDClassifier(loss="log_loss", random_state=0)
-        )
-        return model.fit(*zip(*posts.select("text", "label").collect(), strict=True))
+        classifier = linear_model.SGDClassifier(loss="log_loss", random_state=0)
+        rows = posts.select("text", "label").collect()
+        texts = [row.text for row in rows]
+        labels = [row.label for row in rows]
+        return pipeline.make_pipeline(words, classifier).fit(texts, labels)
     from pyspark.ml import Pipeline, classification, feature  # here, as it needs numpy
 
     words = feature.RegexTokenizer(inputCol="text", outputCol="words")
@@ -45,9 +46,8 @@ def train(posts: DataFrame, library: str) -> Any:
         labelCol="answer", predictionCol="index", smoothing=0.1
     )
     stages: Any = [words, counts, bayes, feature.SQLTransformer(statement=NAMED)]
-    return Pipeline(stages=stages).fit(
-        posts.selectExpr("*", "double(label = 'spam') AS answer")
-    )
+    answered = posts.selectExpr("*", "double(label = 'spam') AS answer")
+    return Pipeline(stages=stages).fit(answered)
 
 
 @jobflags.exit_codes
@@ -64,23 +64,24 @@ def main(argv: list[str] | None = None) -> int:
         help="Default: %(default)s.",
     )
     args = parser.parse_args(argv)
-    need("train_posts", "sklearn", "sklearn" if args.library == "sklearn" else "numpy")
+    if args.library == "sklearn":
+        need("train_posts", "sklearn", "sklearn")
+    else:
+        need("train_posts", "sklearn", "numpy")  # for pyspark.ml
 
     with spark_session("train-posts", **jobflags.for_session(args)) as spark:
-        posts = quarantine.good_rows(
-            quarantine.parse_json(spark.read.text(args.input_dir), POSTS)
-        )
-        known = posts.where("label IN ('ham', 'spam')")
-        if len(counted := known.groupBy("label").count().collect()) < 2:  # noqa: PLR2004
+        lines = quarantine.parse_json(spark.read.text(args.input_dir), POSTS)
+        labelled = quarantine.good_rows(lines).where("label IN ('ham', 'spam')")
+        counts = labelled.groupBy("label").count().collect()
+        if len(counts) < 2:  # noqa: PLR2004
             parser.error(
                 f"{args.input_dir} has no posts with the label ham, or none with spam"
             )
-        told = " and ".join(f"{number:,} {label}" for label, number in sorted(counted))
-        print(
-            f"learned from {told}:"
-            f" {models.publish(train(known, args.library), args.model)}",
-            file=sys.stderr,
+        numbers = " and ".join(
+            f"{number:,} {label}" for label, number in sorted(counts)
         )
+        version = models.publish(train(labelled, args.library), args.model)
+        print(f"learned from {numbers}: {version}", file=sys.stderr)
     return 0
 
 

@@ -148,14 +148,13 @@ def printable(text: str, *, lines: bool = False) -> str:
         lines
     """
 
-    def shown(found: re.Match[str]) -> str:
-        return (
-            found[0]
-            if lines and found[0] in "\n\t"
-            else _SHORT.get(found[0], f"\\u{ord(found[0]):04x}")
-        )
+    def escape(found: re.Match[str]) -> str:
+        character = found[0]
+        if lines and character in "\n\t":
+            return character
+        return _SHORT.get(character, f"\\u{ord(character):04x}")
 
-    return _CONTROLS.sub(shown, text)
+    return _CONTROLS.sub(escape, text)
 
 
 # The name of a secret; it may be the end of a longer name, such as `fs.s3a.secret.key`.
@@ -220,14 +219,14 @@ def hint(name: str, known: Iterable[str]) -> str:
         >>> hint("zzz", ["checkpoint", "trigger"])
         ''
     """
-    lowered = {k.lower(): k for k in known}
+    lowered = {each.lower(): each for each in known}
     near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
-    near = near or [
-        each
-        for each in lowered
-        if len(each) > 3 and name.lower().endswith(each)  # noqa: PLR2004
-    ]
-    return f"; did you mean {lowered[near[0]]}?" if near else ""
+    if near:
+        return f"; did you mean {lowered[near[0]]}?"
+    for word, spelt in lowered.items():
+        if len(word) > 3 and name.lower().endswith(word):  # noqa: PLR2004
+            return f"; did you mean {spelt}?"
+    return ""
 
 
 def reject_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:
@@ -251,9 +250,9 @@ def reject_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
     for name in given:
         if name not in names:
             near = hint(name, names)
-            raise InvalidInputError(
-                f"unknown {what} {name}{near or '; known: ' + ', '.join(names)}"
-            )
+            if not near:
+                near = f"; known: {', '.join(names)}"
+            raise InvalidInputError(f"unknown {what} {name}{near}")
 
 
 # --- causes: why something in Spark failed, on one line
@@ -403,32 +402,58 @@ def innermost_cause(error: BaseException) -> str:
         >>> innermost_cause(ValueError("no such shop"))
         'ValueError: no such shop'
     """
-    texts = [*_texts(error)]
-    said = list(
-        dict.fromkeys(reversed([text for each in texts for text in _errors_in(each)]))
-    )
-    # Java's may have no message
-    cause = next((each for each in said if ": " in each), said[0])
-    reason = cause.partition(": ")[2]
-    line = _RAISED_IN_SQL.sub("", _OF_THE_KIT.sub("", cause))
-    for text, words in _MEANS.items():
-        if what := re.search(text, line):
-            line = re.sub(r"#\d+L?", "", what.expand(words))
-    if place := _raised_at(texts, cause):
+    texts = list(_texts(error))
+    outermost_first: list[str] = []
+    for text in texts:
+        outermost_first += _errors_in(text)
+    messages = list(dict.fromkeys(reversed(outermost_first)))
+    cause = messages[0]
+    for message in messages:
+        if ": " in message:  # an error of Java may have no message
+            cause = message
+            break
+    line = _in_words(cause)
+    place = _raised_at(texts, cause)
+    if place:
         line += f" ({place})"
     if _NO_ROOM.search(line):
         line += f"; {_room_for(texts)}"
-    around = ""
-    for message in (
-        _CLASS.sub("", each)
-        for each in said
-        if _CLASS.match(each) and reason not in each
-    ):
-        if any(
-            "".join(thing) not in line + around for thing in _THING.findall(message)
-        ):
-            around += f"; {_ADVICE.sub(_WAYS_ON, message.rstrip('.;'))}"
-    return _PACKAGE.sub("", f"{line} ({around[2:]})" if around else line)
+    reason = cause.partition(": ")[2]
+    around = _around(line, [each for each in messages if reason not in each])
+    if around:
+        line += f" ({around})"
+    return _PACKAGE.sub("", line)
+
+
+def _in_words(cause: str) -> str:
+    """Return an error without what says nothing, and with what it means if that is known."""
+    line = _RAISED_IN_SQL.sub("", _OF_THE_KIT.sub("", cause))
+    for pattern, meaning in _MEANS.items():
+        found = re.search(pattern, line)
+        if found:
+            # Without the numbers of columns, as in amount#12L
+            line = re.sub(r"#\d+L?", "", found.expand(meaning))
+    return line
+
+
+def _around(line: str, messages: list[str]) -> str:
+    """Return those errors of Spark's own that name a thing of which the line says nothing.
+
+    Args:
+        line: the innermost error, as it is shown.
+        messages: the errors around it, the innermost first.
+    """
+    around: list[str] = []
+    for message in messages:
+        if not _CLASS.match(message):
+            continue
+        text = _CLASS.sub("", message)
+        shown = "; ".join([line, *around])
+        # Of each match one group has text: a file, a column or a record
+        things = ["".join(groups) for groups in _THING.findall(text)]
+        if any(thing not in shown for thing in things):
+            around.append(_ADVICE.sub(_WAYS_ON, text.rstrip(".;")))
+    return "; ".join(around)
 
 
 def _raised_at(texts: list[str], cause: str) -> str:
@@ -438,24 +463,24 @@ def _raised_at(texts: list[str], cause: str) -> str:
     are neither PySpark's nor a library's.
     """
     reason = _on_one_line(cause.partition(": ")[2] or cause)
-    tracebacks = (
-        each for text in texts for each in reversed(text.split(_TRACEBACK)[1:])
-    )
     # Of the worker, and of the function of a batch that has called it
-    for traceback in tracebacks:
+    for traceback in _tracebacks(texts):
         if reason not in _on_one_line(traceback):
             continue
-        own = [
-            each
-            for each in _FRAME.findall(traceback)
-            if not _OF_LIBRARIES.search(each[0])
-        ]
+        frames = _FRAME.findall(traceback)
+        own = [frame for frame in frames if not _OF_LIBRARIES.search(frame[0])]
         if own:
             file, number, function = own[-1]
-            first = own[0][2]
-            called = "" if first == function else f", called by {first}"
+            caller = own[0][2]
+            called = "" if caller == function else f", called by {caller}"
             return f"in {function}{called}, {file} line {number}"
     return ""
+
+
+def _tracebacks(texts: list[str]) -> Iterator[str]:
+    """Yield the tracebacks of Python in the texts of an error; the last of a text first."""
+    for text in texts:
+        yield from reversed(text.split(_TRACEBACK)[1:])
 
 
 def _on_one_line(text: str) -> str:
@@ -475,9 +500,9 @@ def _texts(error: BaseException) -> Iterator[str]:
     # PySpark keeps the cause in `_cause`, and the Java exception in `_origin`; py4j in
     # `java_exception`.
     for each in _chain(error, lambda each: getattr(each, "_cause", None)):
-        java: Any = getattr(each, "_origin", None) or getattr(
-            each, "java_exception", None
-        )
+        java: Any = getattr(each, "_origin", None)
+        if java is None:
+            java = getattr(each, "java_exception", None)
         if java is not None:
             for inner in _chain(java, lambda each: each.getCause()):
                 yield f"{inner.getClass().getSimpleName()}: {inner.getMessage() or ''}"
@@ -485,8 +510,10 @@ def _texts(error: BaseException) -> Iterator[str]:
         # If PySpark has no class for a Java exception, its text already begins with
         # Java's class name.
         text = str(each)
-        named = re.match(r"[\w.$]+(Error|Exception)(:|$)", text, re.MULTILINE)
-        yield text if named else f"{type(each).__name__}: {text}"
+        if re.match(r"[\w.$]+(Error|Exception)(:|$)", text, re.MULTILINE):
+            yield text
+        else:
+            yield f"{type(each).__name__}: {text}"
 
 
 def _chain(error: Any, cause: Callable[[Any], Any]) -> Iterator[Any]:
@@ -512,22 +539,26 @@ def _errors_in(text: str) -> list[str]:
         ... )[1:]
         ['org.apache.spark.SparkException: failed', 'java.io.IOException: No space left']
     """
-    if _TRACEBACK in text:  # the error stands below the indented lines of the last one
-        lines = text.rpartition(_TRACEBACK)[2].splitlines()
-        text = "\n".join(
-            dropwhile(lambda line: not line.strip() or line[0].isspace(), lines)
-        )
+    if _TRACEBACK in text:
+        text = _below_traceback(text)
     # A blank or a carriage return at the end of a name cannot be seen.
     text = _NAMES.sub(
         lambda found: f"Expected: {found[1]!r} but found: {found[2]!r}", text
     )
     text = re.sub(r"\r(?!\n)", r"\\r", text)
-    messages = [_END.split(each, maxsplit=1)[0] for each in _INNER.split(text)]
-    said = [
-        " ".join(filter(None, map(str.strip, each.splitlines())))[:_LONGEST]
-        for each in messages
-    ]
-    return [_FRAGMENT.sub("; SQL: ", _STATE.sub("", each)) for each in said]
+    messages: list[str] = []
+    for part in _INNER.split(text):
+        lines = [line.strip() for line in _END.split(part, maxsplit=1)[0].splitlines()]
+        message = " ".join(filter(None, lines))[:_LONGEST]
+        messages.append(_FRAGMENT.sub("; SQL: ", _STATE.sub("", message)))
+    return messages
+
+
+def _below_traceback(text: str) -> str:
+    """Return the error that stands below the indented lines of the last traceback."""
+    lines = text.rpartition(_TRACEBACK)[2].splitlines()
+    below = dropwhile(lambda line: not line.strip() or line[0].isspace(), lines)
+    return "\n".join(below)
 
 
 def said_by_spark(error: Exception) -> str:
@@ -540,20 +571,18 @@ def said_by_spark(error: Exception) -> str:
         >>> said_by_spark(ValueError(text))
         "Syntax error at 'b' (line 1)"
     """
-    # `_origin`: of the Java exception
-    name = r"\w+" if hasattr(error, "_origin") else type(error).__name__
-    return _CLASS.sub("", re.sub(rf"^{name}: ", "", innermost_cause(error))).rstrip(
-        ".;"
-    )
+    name = type(error).__name__
+    if hasattr(error, "_origin"):  # the Java exception, whose name is in the text
+        name = r"\w+"
+    sentence = re.sub(rf"^{name}: ", "", innermost_cause(error))
+    return _CLASS.sub("", sentence).rstrip(".;")
 
 
 def no_timestamp(column: str, kind: str) -> str:
     """Explain that an event-time column is not a timestamp, and how to convert it."""
-    name = (
-        column
-        if re.fullmatch(r"\w+", column)
-        else "`" + column.replace("`", "``") + "`"
-    )
+    name = column
+    if not re.fullmatch(r"\w+", column):
+        name = "`" + column.replace("`", "``") + "`"
     if _NUMBER.fullmatch(kind):
         made = f"F.timestamp_seconds({name!r})"
     elif kind == "string":
@@ -581,7 +610,9 @@ def count(number: int, what: str) -> str:
         >>> count(1, "file"), count(2000, "file"), count(2, "batch")
         ('1 file', '2,000 files', '2 batches')
     """
-    return (
-        f"{number:,}"
-        f" {what}{'' if number == 1 else 'es' if what.endswith('ch') else 's'}"
-    )
+    ending = "s"
+    if number == 1:
+        ending = ""
+    elif what.endswith("ch"):
+        ending = "es"
+    return f"{number:,} {what}{ending}"

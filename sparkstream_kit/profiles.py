@@ -17,10 +17,14 @@ import re
 from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sparkstream_kit._internal import file_system
 from sparkstream_kit._internal.arguments import check
 from sparkstream_kit.errors import InvalidInputError, hint
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 __all__ = [
     "PROFILES",
@@ -92,6 +96,7 @@ def parse_properties(text: str, origin: str) -> dict[str, str]:
         line = raw.strip()
         if not line or line[0] in "#!":
             continue
+        # Such as: spark.ui.enabled false, or spark.ui.enabled=false
         found = re.fullmatch(r"(spark\.[^\s=:]+)(?>\s*[=:]\s*|\s+)(\S.*)", line)
         if not found:
             raise InvalidInputError(
@@ -131,7 +136,9 @@ def read_profile(profile: str | Path) -> dict[str, str]:
         raise InvalidInputError(
             f"unknown profile {name}{hint(name, PROFILES) or known}"
         )
-    file = file_system.in_conf(f"{name}.conf") if name in PROFILES else Path(name)
+    file: Traversable = Path(name)
+    if name in PROFILES:
+        file = file_system.in_conf(f"{name}.conf")
     try:
         return parse_properties(file.read_text("utf-8"), name)
     except (OSError, UnicodeDecodeError) as err:
@@ -171,14 +178,11 @@ def submit_properties(profile: str, folder: Path) -> Path:
         # Replace the file atomically, because a JVM may be reading it.
         file_system.replace(log4j2, [log4j2_file().read_text("utf-8")], private=True)
         flag = f'"-Dlog4j2.configurationFile={log4j2.resolve().as_uri()}"'
-        given = settings.get("spark.driver.extraJavaOptions", "")
-        settings["spark.driver.extraJavaOptions"] = " ".join(
-            filter(None, (java_options(), given, flag))
-        )
+        of_profile = settings.get("spark.driver.extraJavaOptions", "")
+        options = filter(None, (java_options(), of_profile, flag))
+        settings["spark.driver.extraJavaOptions"] = " ".join(options)
     body = "".join(f"{key} {value}\n" for key, value in settings.items())
-    path = (
-        folder
-        / f"{Path(profile).stem}-{hashlib.sha256(body.encode()).hexdigest()[:8]}.conf"
-    )
+    digest = hashlib.sha256(body.encode()).hexdigest()[:8]
+    path = folder / f"{Path(profile).stem}-{digest}.conf"
     file_system.replace(path, [body], private=True)
     return path

@@ -46,10 +46,12 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
 
+    from sparkstream_kit._internal.spark.batch import Write
     from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.checkpoints.guard import Question
     from sparkstream_kit.checkpoints.logs import Logs
     from sparkstream_kit.sinks import Sink
+    from sparkstream_kit.sinks.base import Target
 
 __all__ = ["start"]
 
@@ -161,7 +163,9 @@ def start(
 
         with _starting(query):  # the query that runs may have the same name
             return compared(query, sink, dry_run, continues or checkpoint)  # type: ignore[return-value]
-    location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
+    location = None
+    if checkpoint is not None:
+        location = locate(frame.sparkSession, checkpoint)
     asked = _Asked(replace(query, name=_name(sink, name)), sink, location)
     with _starting(asked.query):
         with asked.query.in_force():
@@ -178,8 +182,15 @@ def start(
             # Imported here, because few starts need it
             from sparkstream_kit.checkpoints.operate.shadow import planned
 
-            given = asked.query, sink, location, trigger, carried
-            return planned(*given, asked.opening(makes=False), _of_systems)  # type: ignore[return-value]
+            return planned(  # type: ignore[return-value]
+                asked.query,
+                sink,
+                location,
+                trigger,
+                carried,
+                asked.opening(makes=False),
+                _of_systems,
+            )
         return _start(asked, trigger)
 
 
@@ -201,23 +212,17 @@ class _Asked:
         from sparkstream_kit.sinks.batches import same_as
 
         _refuse_same_name(self.query)
-        paths = [each.path for each in self.query.inputs if each.path is not None]
+        inputs = [each.path for each in self.query.inputs if each.path is not None]
         if self.location is not None:
             has = f"query {self.query.name} has checkpoint"
-            written = _written(self.sink)
-            _refuse_within(has, [self.location.text], "input folder", paths)
-            _refuse_within(
-                has,
-                [self.location.text],
-                "output folder",
-                [*map(file_system.escaped, written)],
-            )
-        targets = dict.fromkeys(
-            map(same_as, self.sink.writes_to), "another sink of the query"
-        )
-        allows = partial(
-            _allow, self.query.name, settings_id(self.query.spark), paths, targets
-        )
+            checkpoint = [self.location.text]
+            outputs = [file_system.escaped(path) for path in _written(self.sink)]
+            _refuse_within(has, checkpoint, "input folder", inputs)
+            _refuse_within(has, checkpoint, "output folder", outputs)
+        same = map(same_as, self.sink.writes_to)
+        targets = dict.fromkeys(same, "another sink of the query")
+        session = settings_id(self.query.spark)
+        allows = partial(_allow, self.query.name, session, inputs, targets)
         return Opening(makes=makes, allows=allows, targets=targets)
 
     def drain(self) -> StreamingQuery | None:
@@ -244,7 +249,8 @@ def _starting(query: Query) -> Iterator[None]:
         # Only then is it needed
         from sparkstream_kit.connectors._packages import missing_source
 
-        if known := missing_source(err) or logical_plan.wrong_event_time(err):
+        known = missing_source(err) or logical_plan.wrong_event_time(err)
+        if known:
             raise InvalidInputError(known) from None
         if isinstance(err, AnalysisException):
             raise InvalidInputError(
@@ -274,53 +280,39 @@ def _start(
         drain: plan the last batch, which reads nothing and closes every window, and run
             only that.
     """
-    frame = asked.query.frame
-    name = asked.query.name
-    mode = asked.query.mode
     sink = asked.sink
     location = asked.location
-    spark = asked.query.spark
-    columns = [list(each) for each in frame.dtypes]
-    after = [*dict.fromkeys(f"{each.kind} {each.after_rewind}" for each in inner(sink))]
-    writes = {
-        "sinks": after,
-        "targets": [*map(str, sink.writes_to)],
-        "columns": columns,
-    }
-    # A query that another thread stops must not look as if it had read all input.
-    settings = SAYS_END if "availableNow" in trigger else {}
+    settings: dict[str, str] = {}
+    if "availableNow" in trigger:
+        # A query that another thread stops must not look as if it had read all input.
+        settings = SAYS_END
     with (
         asked.query.in_force(settings),
-        guard(asked.query, location, _of_systems, writes=writes) as guarded,
+        guard(asked.query, location, _of_systems, writes=_writes(asked)) as guarded,
     ):
+        noted: Mapping[str, Any] = {}
         if guarded.logs is not None:
             trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
-        realtime = sink.realtime if "realTime" in trigger else None
+            noted = guarded.logs.noted
         opening = asked.opening()
-        opening.know({} if guarded.logs is None else guarded.logs.noted)
+        opening.know(noted)
         opening.allows(sink)  # once more: no other query starts meanwhile
-        write = None if realtime else begun(sink, frame, location, opening)
-        writer = (
-            sink.checked(frame).writeStream if realtime is None else realtime(frame)
-        )
-        writer = writer.queryName(name).outputMode(mode)
-        if write is not None:
-            writer = hand_over(writer, keep_printed(write, spark, name))
-        elif realtime is None:
-            writer = sink(writer)
-        if location is not None:
-            writer = writer.option("checkpointLocation", location.text)
-        if trigger:
-            writer = writer.trigger(**trigger)
+        write = None
+        if "realTime" not in trigger:
+            write = begun(sink, asked.query.frame, location, opening)
+        writer = _writer(asked, trigger, write)
         opening.end()
         try:
-            query = writer.toTable(sink.to_table) if sink.to_table else begin(writer)
+            if sink.to_table:
+                query = writer.toTable(sink.to_table)
+            else:
+                query = begin(writer)
             guarded.note()
-            watch = sink.claim(spark, location)
+            watch = sink.claim(asked.query.spark, location)
         except BaseException:
             # The query may run although its start has failed. Stop it before `guard`
             # releases the lock.
-            stop_unknown(spark, name)
+            stop_unknown(asked.query.spark, asked.query.name)
             raise
         known = _known(asked, trigger, opening, prints=write is not None)
         if watch is not None:
@@ -329,6 +321,44 @@ def _start(
     if guarded.lock is not None:
         guarded.lock.until_end_of(query)
     return query
+
+
+def _writes(asked: _Asked) -> dict[str, Any]:
+    """Return what the checkpoint notes about the sinks, the targets and the columns."""
+    sinks = [f"{each.kind} {each.after_rewind}" for each in inner(asked.sink)]
+    return {
+        "sinks": list(dict.fromkeys(sinks)),
+        "targets": [str(target) for target in asked.sink.writes_to],
+        "columns": [list(column) for column in asked.query.frame.dtypes],
+    }
+
+
+def _writer(
+    asked: _Asked, trigger: Mapping[str, Any], write: Write | None
+) -> DataStreamWriter:
+    """Return Spark's writer for a query, with all that it is to start with.
+
+    Args:
+        asked: the query.
+        trigger: its trigger.
+        write: the sink's function for each batch; None for a sink of Spark's own, and
+            in real time.
+    """
+    query = asked.query
+    if "realTime" in trigger and asked.sink.realtime is not None:
+        writer = asked.sink.realtime(query.frame)
+    else:
+        writer = asked.sink.checked(query.frame).writeStream
+    writer = writer.queryName(query.name).outputMode(query.mode)
+    if write is not None:
+        writer = hand_over(writer, keep_printed(write, query.spark, query.name))
+    elif "realTime" not in trigger:
+        writer = asked.sink(writer)
+    if asked.location is not None:
+        writer = writer.option("checkpointLocation", asked.location.text)
+    if trigger:
+        writer = writer.trigger(**trigger)
+    return writer
 
 
 def _known(
@@ -344,10 +374,8 @@ def _known(
     """
     from sparkstream_kit.connectors import hearers
 
-    interval = (
-        to_microseconds("processingTime", trigger.get("processingTime", "0 seconds"))
-        / 1_000_000
-    )
+    between = trigger.get("processingTime", "0 seconds")
+    interval = to_microseconds("processingTime", between) / 1_000_000
     return Started(
         frame=asked.query.frame,
         mode=asked.query.mode,
@@ -419,7 +447,10 @@ def _trigger(given: dict[str, Any]) -> dict[str, Any]:
             raise InvalidInputError(
                 f"start(): {word} is {said(value)}; give {word}=True, or leave it out"
             )
-        if word not in _FLAGS and (microseconds := to_microseconds(word, value)) < 0:
+        if word in _FLAGS:
+            continue
+        microseconds = to_microseconds(word, value)
+        if microseconds < 0:
             raise InvalidInputError(
                 f"start(): {word} is {value}; give 0 seconds or more"
             )
@@ -490,19 +521,21 @@ def _allow(
     from sparkstream_kit.sinks.batches import same_as
 
     _refuse_own_input(name, inputs, sink)
-    mine = {
-        _unshared(session, same_as(each)): each
-        for each in sink.writes_to
-        if each.kind in _OF_ONE_QUERY
-    }
-    for other, known in running() if mine else ():
+    mine: dict[tuple[str, ...], Target] = {}
+    for target in sink.writes_to:
+        if target.kind in _OF_ONE_QUERY:
+            mine[_unshared(session, same_as(target))] = target
+    if not mine:
+        return
+    for other, known in running():
         if known.frame is None or known.writes is targets:
             continue
-        of_other = settings_id(known.frame.sparkSession)
-        for theirs in list(known.writes):
-            if (target := mine.get(_unshared(of_other, theirs))) is not None:
+        other_session = settings_id(known.frame.sparkSession)
+        for written in list(known.writes):
+            shared = mine.get(_unshared(other_session, written))
+            if shared is not None:
                 raise InvalidInputError(
-                    f"query {name}: sink {sink.kind} writes to {target}, as query"
+                    f"query {name}: sink {sink.kind} writes to {shared}, as query"
                     f" {other.name} does, which runs; end that query first, or give"
                     " each query a target of its own"
                 )
@@ -511,7 +544,9 @@ def _allow(
 def _unshared(session: str, target: tuple[str, str]) -> tuple[str, ...]:
     """Return what is equal if two targets are the same one, also across sessions."""
     kind, name = target
-    return ("view", name.lower(), session) if kind in _VIEWS else target
+    if kind in _VIEWS:
+        return "view", name.lower(), session
+    return target
 
 
 def _refuse_own_input(name: str, inputs: Sequence[str], sink: Sink) -> None:
@@ -536,28 +571,39 @@ def _refuse_within(
 
     Readers of a folder pass over such names, as over OUT_DIR/_checkpoint.
     """
-    for given in folders if paths else ():
-        there = {
+    if not paths:
+        return
+    for folder in folders:
+        existing = {
             file_system.spelt(each).rstrip("/")
-            for each in [given, *file_system.matching(given)]
+            for each in [folder, *file_system.matching(folder)]
         }
-        for path, spelt in ((path, file_system.spelt(path)) for path in paths):
-            rests = [
-                spelt[len(each) + 1 :]
-                for each in there
-                if f"{spelt}/".startswith(f"{each}/")
-            ]
+        for path in paths:
+            spelt = file_system.spelt(path)
+            insides = [_inside(spelt, each) for each in existing]
             # A folder that is made later, which Spark then finds
-            if file_system.matches(given, spelt):
-                depth = len(Path(file_system.plain(given) or "").absolute().parts)
-                rests.append("/".join(Path(spelt).parts[depth:]))
-            if any(
-                not any(map(file_system.is_hidden, rest.split("/"))) for rest in rests
-            ):
-                at = "is" if spelt in there else "lies in"
+            if file_system.matches(folder, spelt):
+                depth = len(Path(file_system.plain(folder) or "").absolute().parts)
+                insides.append("/".join(Path(spelt).parts[depth:]))
+            if any(map(_is_read, insides)):
+                at = "is" if spelt in existing else "lies in"
                 raise InvalidInputError(
-                    f"{who} {path}, which {at} the {what} {given}; put it elsewhere"
+                    f"{who} {path}, which {at} the {what} {folder}; put it elsewhere"
                 )
+
+
+def _inside(path: str, folder: str) -> str | None:
+    """Return a path relative to a folder; empty for the folder itself, None outside of it."""
+    if f"{path}/".startswith(f"{folder}/"):
+        return path[len(folder) + 1 :]
+    return None
+
+
+def _is_read(inside: str | None) -> bool:
+    """Return whether readers of a folder read a path in it, which no name of it hides."""
+    if inside is None:
+        return False
+    return not any(map(file_system.is_hidden, inside.split("/")))
 
 
 def _name(sink: Sink, name: str | None) -> str:

@@ -137,13 +137,11 @@ class _Watched:
         Either can last longer than `idle`, and must not count as idle time.
         """
         last = self.query.lastProgress
-        seen = self.done.last_batch
-        recorded = (
-            last is None
-            or last.numInputRows == 0
-            or (seen is not None and last.batchId <= seen)
-        )
-        return not recorded or spark_queries.in_batch(self.query)
+        if last is not None and last.numInputRows > 0:
+            recorded = self.done.last_batch
+            if recorded is None or last.batchId > recorded:
+                return True
+        return spark_queries.in_batch(self.query)
 
     def count_waiting(self) -> None:
         """Count the waiting files once more, at the end of the run."""
@@ -156,7 +154,8 @@ class _Watched:
             self._files.trim_logs()
 
     def files(self) -> Files:
-        self._files = self._files or Files(self.query)
+        if self._files is None:
+            self._files = Files(self.query)
         return self._files
 
     def begin_stop(self) -> None:
@@ -188,10 +187,10 @@ class _Watched:
 
     def summary(self) -> QuerySummary:
         """Return the summary of the query, with all verdicts on it."""
-        found = of_query(
+        verdicts = of_query(
             self.done, list(self.records), self.known.interval, self.known.ends
         )
-        return replace(self.done, verdicts=tuple(found))
+        return replace(self.done, verdicts=tuple(verdicts))
 
     def failure(self, error: Exception, summary: RunSummary) -> QueryFailed:
         """Return the exception to raise for a query that has failed, with the cause in one line.
@@ -209,26 +208,14 @@ class _Watched:
             )
             return QueryFailed(name, cause, summary)
         text = f"{cause}\n{error}"
-        if said := logical_plan.unavailable(text):
-            return InputUnavailable(name, said, summary)
-        checkpoint = spark_queries.checkpoint(self.query)
-        root = checkpoint and local(checkpoint)
-        # The start has checked only the checkpoint files that are quickly read. If
-        # Spark failed before the first batch, check all of them now, as Spark's own
-        # message does not say what to do.
-        looked_at = self.done.batches or READ_IN_PART in cause
-        if (
-            damaged := root
-            and root.is_dir()
-            and explained(Logs(root), text, only_cause=bool(looked_at))
-        ):
+        unavailable = logical_plan.unavailable(text)
+        if unavailable:
+            return InputUnavailable(name, unavailable, summary)
+        damaged = self._damaged(cause, text)
+        if damaged:
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
-        from sparkstream_kit.connectors import meaning  # only a failure needs it
-
-        inputs = (
-            [] if self.known.frame is None else logical_plan.inputs_of(self.known.frame)
-        )
-        if means := meaning({each.kind for each in inputs}, text):
+        means = self._meaning_to_systems(text)
+        if means:
             cause = f"{means} (Spark: {cause})"
         failed = QueryFailed(name, cause, summary)
         if "SCHEMA_NOT_COMPATIBLE" in text:  # which no restart changes
@@ -237,6 +224,31 @@ class _Watched:
             failed.exit_code = errors.TransientError.exit_code
         failed.exit_code = _CUT.get(summary.ended_by, failed.exit_code)
         return failed
+
+    def _damaged(self, cause: str, text: str) -> str | None:
+        """Return which file of the checkpoint the failure comes from; None if it is none.
+
+        The start has checked only the checkpoint files that are quickly read. If Spark
+        failed before the first batch, check all of them now, as Spark's own message
+        does not say what to do.
+        """
+        checkpoint = spark_queries.checkpoint(self.query)
+        if not checkpoint:
+            return None
+        root = local(checkpoint)
+        if root is None or not root.is_dir():
+            return None
+        only_cause = self.done.batches > 0 or READ_IN_PART in cause
+        return explained(Logs(root), text, only_cause=only_cause)
+
+    def _meaning_to_systems(self, text: str) -> str | None:
+        """Return what a failure means, by the systems that the query reads; None if unknown."""
+        from sparkstream_kit.connectors import meaning  # only a failure needs it
+
+        kinds: set[str] = set()
+        if self.known.frame is not None:
+            kinds = {source.kind for source in logical_plan.inputs_of(self.known.frame)}
+        return meaning(kinds, text)
 
 
 @dataclass(eq=False)
@@ -266,11 +278,12 @@ class _Run:
 
     def __post_init__(self) -> None:
         self._raised: BaseException | None = None  # by a function of `told` or `looks`
-        self._by_run_id = {
-            str(query.runId): _Watched(query, self.before) for query in self.queries
-        }
+        self._by_run_id: dict[str, _Watched] = {}
+        for query in self.queries:
+            self._by_run_id[str(query.runId)] = _Watched(query, self.before)
         self._queries = list(self._by_run_id.values())
-        self._last_row = self._next_look = self.inbox.started
+        self._last_row = self.inbox.started
+        self._next_look = self.inbox.started
         self._warnings: dict[str, str] = {}  # each warning, and the name of its query
         self._failed: _Watched | None = None  # the query that ended the run
 
@@ -286,9 +299,10 @@ class _Run:
                 queries have stopped.
         """
         run_ids = set(self._by_run_id)
+        managers = spark_queries.managers(self.queries)
         listeners = [
             (manager, spark_queries.ProgressTo(self.inbox, run_ids))
-            for manager in spark_queries.managers(self.queries)
+            for manager in managers
         ]
         try:
             limit = grace + _STOP_LIMIT + _END_LIMIT
@@ -309,11 +323,7 @@ class _Run:
             stuck = self._stop_all()
             for manager, listener in listeners:
                 spark_queries.stop_listening(manager, listener)
-        while (post := self.inbox.get(timeout=0))[0] != "look":
-            # If `on_batch` was slow, the inbox has more batches than `recentProgress`
-            # remembers.
-            if post[0] == "progress":
-                self._record(post[1])
+        self._record_posted()
         self._catch_up()
         self._tell(self.looks)
         self._look_at_files()
@@ -332,36 +342,55 @@ class _Run:
             )
         return summary
 
+    def _record_posted(self) -> None:
+        """Record the batches that are in the inbox.
+
+        If `on_batch` was slow, it has more batches than `recentProgress` remembers.
+        """
+        kind = "progress"
+        while kind != "look":
+            kind, what = self.inbox.get(timeout=0)
+            if kind == "progress":
+                self._record(what)
+
     def _wait(self) -> str:
         """Wait until the run ends, recording its batches; return why it ended."""
-        while still_open := [each for each in self._queries if not each.ended]:
+        while True:
+            still_open = [each for each in self._queries if not each.ended]
+            if not still_open:
+                break
             reason, wake_after = self._over(still_open)
             if reason:
                 return reason
-            looks = self.looks or any(each.sockets for each in self._queries)
-            wake_after = min(
-                waiting.LOOK_EVERY if looks else _LOOK_AT_SESSIONS, wake_after
-            )
+            wake_after = min(wake_after, self._look_after())
             kind, what = self.inbox.next(wake_after=wake_after)
             if kind == "stop":
                 return str(what)
             if kind == "progress":
                 self._record(what)
-                if time.monotonic() >= self._next_look:
-                    self._look_at_files()
-                    for each in self._queries:
-                        each.trim_logs()
+                self._look_now_and_then()
             elif kind == "ended":
                 what.ended = True
             if self._has_failure(still_open):
                 return "failure"
             self._end_read_sockets()
             self._tell(self.looks)
-        return (
-            "query.stop()"
-            if any(each.was_stopped() for each in self._queries)
-            else "end of input"
-        )
+        if any(each.was_stopped() for each in self._queries):
+            return "query.stop()"
+        return "end of input"
+
+    def _look_after(self) -> float:
+        """Return the seconds after which to look at sessions, sockets and verdicts."""
+        if self.looks or any(each.sockets for each in self._queries):
+            return waiting.LOOK_EVERY
+        return _LOOK_AT_SESSIONS
+
+    def _look_now_and_then(self) -> None:
+        """Once a minute, look at the input files, and trim the logs of file sources."""
+        if time.monotonic() >= self._next_look:
+            self._look_at_files()
+            for each in self._queries:
+                each.trim_logs()
 
     def _has_failure(self, were_open: list[_Watched]) -> bool:
         """Return whether one of the queries that were open has ended with an error."""
@@ -383,27 +412,28 @@ class _Run:
         if idle is None:
             return None, math.inf
         left = self._last_row + idle - time.monotonic()
-        if left <= 0:
-            if any(
-                spark_queries.looks_for_first_rows(each.query) for each in self._queries
-            ):
-                return None, waiting.LOOK_EVERY
-            if any(each.has_rows_on_their_way() for each in self._queries):
-                self._last_row = time.monotonic()
-                left = idle
-        return (f"{idle:g} s without a row" if left <= 0 else None), left
+        if left > 0:
+            return None, left
+        queries = [each.query for each in self._queries]
+        if any(map(spark_queries.looks_for_first_rows, queries)):
+            return None, waiting.LOOK_EVERY
+        if any(each.has_rows_on_their_way() for each in self._queries):
+            self._last_row = time.monotonic()
+            return None, idle
+        return f"{idle:g} s without a row", left
 
     def _end_read_sockets(self) -> None:
         """End the queries whose sockets have closed; Spark itself would go on waiting for input."""
         for each in self._queries:
-            if each.sockets and not logical_plan.is_being_read(
-                spark_queries.session(each.query), each.sockets
-            ):
-                each.sockets = []
-                each.endless = False
-                threads.in_thread(
-                    "last-lines", partial(spark_queries.finish_input, each.query)
-                )
+            if not each.sockets:
+                continue
+            session = spark_queries.session(each.query)
+            if logical_plan.is_being_read(session, each.sockets):
+                continue
+            each.sockets = []
+            each.endless = False
+            finish = partial(spark_queries.finish_input, each.query)
+            threads.in_thread("last-lines", finish)
 
     def _look_at_files(self) -> None:
         """Log new findings about files that sources lose or ignore: Spark does not."""
@@ -416,21 +446,21 @@ class _Run:
 
     def _let_batches_commit(self, deadline: float) -> None:
         """Stop each query once its batch in flight has committed, or at the deadline."""
-        before = {
-            each: spark_queries.last_batch(each.query)
-            for each in self._queries
-            if not each.ended
-        }
-        while before:
-            for each, last in list(before.items()):
-                waits = (
+        # The last batch that each query had committed when the run ended
+        committed: dict[_Watched, int | None] = {}
+        for each in self._queries:
+            if not each.ended:
+                committed[each] = spark_queries.last_batch(each.query)
+        while committed:
+            for each, batch_id in list(committed.items()):
+                is_in_flight = (
                     spark_queries.in_batch(each.query)
-                    and spark_queries.last_batch(each.query) == last
+                    and spark_queries.last_batch(each.query) == batch_id
                 )
-                if not waits or time.monotonic() >= deadline:
-                    del before[each]
+                if not is_in_flight or time.monotonic() >= deadline:
+                    del committed[each]
                     each.begin_stop()
-            if before:
+            if committed:
                 kind, what = self.inbox.get(timeout=0.05)
                 if kind == "progress":
                     self._record(what)
@@ -456,9 +486,8 @@ class _Run:
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
         if each.sockets is None:
-            each.sockets = logical_plan.sockets_in(
-                " ".join(source.description for source in progress.sources)
-            )
+            described = " ".join(source.description for source in progress.sources)
+            each.sockets = logical_plan.sockets_in(described)
         spark_queries.bring_printed(each.query)
         self._tell(list(each.known.hearers), progress)
         self._tell(self.told, progress, files)
@@ -496,26 +525,39 @@ class _Run:
             tuple(each.summary() for each in self._queries),
             tuple(f"query {name}: {line}" for line, name in self._warnings.items()),
         )
-        failed = [
-            (each, error)
-            for each in self._queries
-            if (error := each.error()) is not None
-        ]
-        failed.sort(key=lambda found: found[0] is not self._failed)
-        for each, error in failed if self._raised else failed[1:]:
-            _log.error(
-                "query %s failed, too: %s", each.name, errors.innermost_cause(error)
-            )
+        failures = self._failures()
         if self._raised is not None:
+            _log_failures(failures)
             self.keep(summary, errors.innermost_cause(self._raised))
             raise self._raised
-        if not failed and ended_by == shutdown.BY_ITSELF:
+        if failures:
+            _log_failures(failures[1:])
+            first, cause = failures[0]
+            raise first.failure(cause, summary) from cause
+        if ended_by == shutdown.BY_ITSELF:
             names = ", ".join(each.name for each in self._queries)
             raise QueryFailed(f"query {names}", shutdown.ENDED, summary)
-        if not failed:
-            return summary
-        first, cause = failed[0]
-        raise first.failure(cause, summary) from cause
+        return summary
+
+    def _failures(self) -> list[tuple[_Watched, Exception]]:
+        """Return the queries that failed, with their errors; first the one that ended the run."""
+        failures: list[tuple[_Watched, Exception]] = []
+        for each in self._queries:
+            error = each.error()
+            if error is None:
+                continue
+            if each is self._failed:
+                failures.insert(0, (each, error))
+            else:
+                failures.append((each, error))
+        return failures
+
+
+def _log_failures(failures: list[tuple[_Watched, Exception]]) -> None:
+    """Log the queries that failed beside the error that is raised."""
+    for each, error in failures:
+        cause = errors.innermost_cause(error)
+        _log.error("query %s failed, too: %s", each.name, cause)
 
 
 def run(
@@ -616,14 +658,15 @@ def run(
             query = start(sales, sinks.console(), name="sales", availableNow=True)
             print(run(query))  # ends with the input, or cleanly on Ctrl-C and SIGTERM
     """
-    with _keeping(summary_json) as keep, ExitStack() as faces:
+    with _keeping(summary_json) as keep, ExitStack() as views_open:
         try:
             with ExitStack() as refused:
                 refused.callback(_stop, queries)
-                planned: list[Any] = [
-                    query for query in queries if is_a("Planned", query)
-                ]
-                check(run, locals() | ({"queries": ()} if planned else {}))
+                given = dict(locals())
+                planned: list[Any] = [each for each in queries if is_a("Planned", each)]
+                if planned:
+                    given["queries"] = ()  # these are no queries
+                check(run, given)
                 _check(queries, idle, max_batches, grace)
                 inbox = waiting.Inbox(run_for=run_for, stop_file=stop_file)
                 if planned:
@@ -632,36 +675,48 @@ def run(
                     raise dry(planned)
                 if summary_json is not None:
                     check_writable("the summary", summary_json)
-                drained = _draining(queries) if drain else None
-                told = (
-                    []
-                    if on_batch is None
-                    else [lambda progress, _files: on_batch(progress)]
-                )
+                run_last_batches = _draining(queries) if drain else None
+                told: list[Callable[..., None]] = []
                 looks: list[Callable[..., None]] = []
-                if [show, ui, record, metrics, on_verdict] != [None] * 5:
+                faces = (show, ui, record, metrics, on_verdict)
+                if any(face is not None for face in faces):
                     from sparkstream_kit.monitoring import watching
 
-                    end = partial(inbox.post, "stop")
-                    asked = {
-                        "show": show,
-                        "ui": ui,
-                        "record": record,
-                        "metrics": metrics,
-                    }
-                    views: Any = watching(queries, end, **asked, on_verdict=on_verdict)  # type: ignore[arg-type]
-                    tell, looks = faces.enter_context(views)
-                    told.insert(0, tell)
+                    views: Any = watching(
+                        queries,
+                        partial(inbox.post, "stop"),
+                        show=show,
+                        ui=ui,
+                        record=record,
+                        metrics=metrics,
+                        on_verdict=on_verdict,
+                    )
+                    tell, looks = views_open.enter_context(views)
+                    told.append(tell)
+                if on_batch is not None:
+                    told.append(_with_progress(on_batch))
                 refused.pop_all()
-            begun = partial(_Run, inbox=inbox, told=told, looks=looks, keep=keep)
-            summary = begun(queries, idle=idle, max_batches=max_batches).to_end(grace)
-            if drained is not None and summary.ended_by == "end of input":
-                summary = drained(summary, begun, grace)
+            make_run = partial(_Run, inbox=inbox, told=told, looks=looks, keep=keep)
+            whole = make_run(queries, idle=idle, max_batches=max_batches)
+            summary = whole.to_end(grace)
+            if run_last_batches is not None and summary.ended_by == "end of input":
+                summary = run_last_batches(summary, make_run, grace)
             return keep(summary)
         except (Py4JError, OSError) as err:
             if not shutdown.jvm_has_ended(err):
                 raise
             raise QueryFailed("run", f"it has no summary: {shutdown.ENDED}") from err
+
+
+def _with_progress(
+    on_batch: Callable[[StreamingQueryProgress], None],
+) -> Callable[..., None]:
+    """Return a function for each batch that passes on the progress, and not the files."""
+
+    def tell(progress: StreamingQueryProgress, _files: object) -> None:
+        on_batch(progress)
+
+    return tell
 
 
 def _draining(queries: tuple[StreamingQuery, ...]) -> Callable[..., RunSummary]:

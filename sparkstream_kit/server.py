@@ -101,7 +101,9 @@ class Server:
         It names `localhost`, because Spark's client sends a token without TLS to that
         name only.
         """
-        return "sc://localhost" if self.port == PORT else f"sc://localhost:{self.port}"
+        if self.port == PORT:
+            return "sc://localhost"
+        return f"sc://localhost:{self.port}"
 
     @property
     def log(self) -> Path:
@@ -127,7 +129,9 @@ def status(port: int = PORT) -> Server | None:
         server = Server(**noted | {"connectors": tuple(noted.get("connectors", ()))})
     except (OSError, ValueError, TypeError):
         return None
-    return server if server.started and _started(server.pid) == server.started else None
+    if server.started and _started(server.pid) == server.started:
+        return server
+    return None
 
 
 def serve(
@@ -165,18 +169,12 @@ def serve(
         import pyspark
 
         settings |= _packages.needed(connectors, pyspark.__version__, settings)
-    profile = profile if profile in profiles.PROFILES else str(Path(profile).absolute())
+    if profile not in profiles.PROFILES:
+        profile = str(Path(profile).absolute())
     with _alone(port) as folder:
         running = status(port)
         if running is not None and _answers(port):
-            lacks = [name for name in connectors if name not in running.connectors]
-            if running.profile != profile or lacks:
-                without = f" and without connector {lacks[0]}" if lacks else ""
-                raise InvalidInputError(
-                    f"a server with profile {running.profile}{without} runs on port"
-                    f" {port}; end it first (sparkstream serve stop --port {port}), or"
-                    " give another port"
-                )
+            _refuse_other(running, profile, connectors)
             return running
         if running is not None:
             # The process that started it was killed before the server answered
@@ -201,6 +199,19 @@ def serve(
     return server
 
 
+def _refuse_other(running: Server, profile: str, connectors: Sequence[str]) -> None:
+    """Refuse a server that runs with another profile, or without one of the connectors."""
+    lacks = [name for name in connectors if name not in running.connectors]
+    if running.profile == profile and not lacks:
+        return
+    without = f" and without connector {lacks[0]}" if lacks else ""
+    raise InvalidInputError(
+        f"a server with profile {running.profile}{without} runs on port {running.port};"
+        f" end it first (sparkstream serve stop --port {running.port}), or give another"
+        " port"
+    )
+
+
 def stop(port: int = PORT) -> Server | None:
     """End the server on a port, and everything that runs on it.
 
@@ -211,7 +222,8 @@ def stop(port: int = PORT) -> Server | None:
     if not folder_of(port).exists():
         return None
     with _alone(port) as folder:
-        if (server := status(port)) is not None:
+        server = status(port)
+        if server is not None:
             _end(server)
         _clear(folder)
     return server
@@ -305,22 +317,10 @@ def _launch(
     file_system.replace(folder / "token", [token], private=True)
     for name in ("clients", "warehouse", "tmp"):
         file_system.private_folder(folder / name)
-    settings = {
-        "spark.master": "local[*]",
-        "spark.app.name": "sparkstream serve",
-    } | profile
-    settings |= {
-        "spark.connect.grpc.binding.address": "127.0.0.1",
-        "spark.connect.grpc.binding.port": str(port),
-        "spark.sql.warehouse.dir": file_system.for_spark(folder / "warehouse"),
-        "spark.local.dir": str(folder / "tmp"),
-        FOLDER_KEY: str(folder),
-        KIT_KEY: str(_KIT),
-    }
     conf = folder / "server.conf"
-    file_system.replace(
-        conf, (f"{key} {value}\n" for key, value in settings.items()), private=True
-    )
+    settings = _settings(folder, port, profile)
+    lines = [f"{key} {value}\n" for key, value in settings.items()]
+    file_system.replace(conf, lines, private=True)
     more = [_java.PARALLEL, *shlex.split(_java.java_options(java))]
     arguments = [
         "--properties-file",
@@ -337,14 +337,29 @@ def _launch(
         except subprocess.CalledProcessError as err:
             _clear(folder)
             raise _failed("ended at its start", folder / "server.log") from err
-        said: dict[str, Any] = {
-            "stdin": subprocess.DEVNULL,
-            "stdout": log,
-            "stderr": subprocess.STDOUT,
-        }
         return subprocess.Popen(
-            command, env=env, **said, start_new_session=True, pass_fds=inherited
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=inherited,
         )
+
+
+def _settings(folder: Path, port: int, profile: dict[str, str]) -> dict[str, str]:
+    """Return the settings of the server; a profile may choose the master and the name."""
+    chosen = {"spark.master": "local[*]", "spark.app.name": "sparkstream serve"}
+    own = {
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": str(port),
+        "spark.sql.warehouse.dir": file_system.for_spark(folder / "warehouse"),
+        "spark.local.dir": str(folder / "tmp"),
+        FOLDER_KEY: str(folder),
+        KIT_KEY: str(_KIT),
+    }
+    return chosen | profile | own
 
 
 def _environment(token: str, folder: Path) -> dict[str, str]:
@@ -354,11 +369,10 @@ def _environment(token: str, folder: Path) -> dict[str, str]:
     there.
     """
     of_client = ("SPARK_REMOTE", "SPARK_CONNECT_MODE_ENABLED", "PYSPARK_GATEWAY")
-    env = {
-        key: value
-        for key, value in _java.environment().items()
-        if not key.startswith(of_client)
-    }
+    env = _java.environment()
+    for key in list(env):
+        if key.startswith(of_client):
+            del env[key]
     # The current folder by its path, because Spark starts the Python of a UDF in a
     # folder of its session.
     path = [str(_KIT.parent), str(Path.cwd()), env.get("PYTHONPATH", "")]
@@ -383,13 +397,11 @@ def _await(server: subprocess.Popen[bytes], port: int) -> None:
             message has the cause from its log.
     """
     threads.until(lambda: _answers(port) or server.poll() is not None, _START_LIMIT)
-    what = (
-        "ended at its start"
-        if server.poll() is not None
-        else f"did not answer in {_START_LIMIT:g} s"
-    )
-    if server.poll() is not None or not _answers(port):
-        raise _failed(what, folder_of(port) / "server.log")
+    log = folder_of(port) / "server.log"
+    if server.poll() is not None:
+        raise _failed("ended at its start", log)
+    if not _answers(port):
+        raise _failed(f"did not answer in {_START_LIMIT:g} s", log)
 
 
 def _failed(what: str, log: Path) -> InvalidInputError:
@@ -420,9 +432,8 @@ def _gone(group: int, limit: float) -> bool:
         # Only the process that started the server can reap it
         with suppress(ChildProcessError):
             os.waitpid(group, os.WNOHANG)
-        return not any(
-            _holds(process, group) for process in Path("/proc").glob("[0-9]*")
-        )
+        processes = Path("/proc").glob("[0-9]*")
+        return not any(_holds(process, group) for process in processes)
 
     return threads.until(is_gone, limit)
 
@@ -433,24 +444,33 @@ def _holds(process: Path, group: int) -> bool:
     A process whose main thread is dead (state Z) still runs if it has other threads.
     """
     try:
-        state, _, its_group = (
-            (process / "stat").read_text("utf-8").rpartition(")")[2].split()[:3]
-        )
-        return its_group == str(group) and (
-            state != "Z" or len(list((process / "task").iterdir())) > 1
-        )
+        state, _, its_group = _fields(process)[:3]
+        if its_group != str(group):
+            return False
+        return state != "Z" or len(list((process / "task").iterdir())) > 1
     except OSError:  # the process has just ended
         return False
+
+
+def _fields(process: Path) -> list[str]:
+    """Return what /proc/PID/stat says of a process, from its state on.
+
+    It is such as "4711 (java) S 1 4711 …": state, parent, process group. The name in
+    brackets may have any characters.
+    """
+    return (process / "stat").read_text("utf-8").rpartition(")")[2].split()
 
 
 def _started(pid: int) -> str:
     """Return a process's boot id and start time (clock ticks); empty if not running."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+        fields = _fields(Path(f"/proc/{pid}"))
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
     except OSError:
         return ""
-    return "" if fields[0] == "Z" else f"{boot} {fields[19]}"
+    if fields[0] == "Z":
+        return ""
+    return f"{boot} {fields[19]}"
 
 
 _log = logging.getLogger(__name__)
@@ -489,24 +509,55 @@ def attach(
     from sparkstream_kit._internal.spark.session import runs_here, server_folder
 
     host, port = reach(url)
-    from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
-    settings: dict[str, Any] | None = None if profile is None else read_profile(profile)
+    settings: dict[str, str] | None = None
+    if profile is not None:
+        settings = read_profile(profile)
     if runs_here():
         raise InvalidInputError(
             f"a session of this process runs, and {url.partition('/;')[0]} is asked"
             " for; call spark.stop() first, or unset SPARK_REMOTE"
         )
-    if (running := _running(url, host, port)) is not None:
+    running = _running(url, host, port)
+    if running is not None:
         return cast("SparkSession", running)
     own = _own_url(url, host, port)
+    spark = _connect(url, own, app_name)
+    if own is not None:
+        _register(spark, own, port)
+        _notice_an_end(spark)
+    if settings is None and server_folder(spark) is None:
+        master = str(spark.conf.get("spark.master", None))
+        settings = read_profile("local" if is_local(master) else "cluster")
+    wanted = {key: value for key, value in (settings or {}).items() if key not in conf}
+    if wanted:
+        _apply(spark, SparkSession.builder.remote(own or url), wanted)
+    if server_folder(spark) is None or spark.conf.get(KIT_KEY, None) != str(_KIT):
+        _send_kit(spark)
+    return spark
+
+
+def _connect(url: str, own: str | None, app_name: str) -> SparkSession:
+    """Open a session on a server; leave none behind if the server refuses.
+
+    Args:
+        url: the address of the server, as the user gave it.
+        own: the address with the token, for a server of the kit.
+        app_name: the name of the application.
+
+    Raises:
+        InvalidInputError: the server takes only clients with its token.
+    """
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.remote(own or url)
     try:
-        spark: SparkSession = (
-            SparkSession.builder.remote(own or url).appName(app_name).getOrCreate()
-        )
+        spark: SparkSession = builder.appName(app_name).getOrCreate()
     except PySparkException as err:
-        if (left := SparkSession.getActiveSession()) is not None:
+        left = SparkSession.getActiveSession()
+        if left is not None:
             left.stop()
         if "UNAUTHENTICATED" not in str(err):
             raise
@@ -515,21 +566,6 @@ def attach(
             " with its token; set SPARK_CONNECT_AUTHENTICATE_TOKEN, or start a server"
             " of your own (sparkstream serve start)"
         ) from err
-    if own is not None:
-        _register(spark, own, port)
-        _notice_an_end(spark)
-    if settings is None and server_folder(spark) is None:
-        settings = read_profile(
-            "local"
-            if is_local(str(spark.conf.get("spark.master", None)))
-            else "cluster"
-        )
-    if settings := {
-        key: value for key, value in (settings or {}).items() if key not in conf
-    }:
-        _apply(spark, SparkSession.builder.remote(own or url), settings)
-    if server_folder(spark) is None or spark.conf.get(KIT_KEY, None) != str(_KIT):
-        _send_kit(spark)
     return spark
 
 
@@ -604,12 +640,14 @@ def _running(url: str, host: str, port: int) -> Any:
     """
     from sparkstream_kit._internal.spark.session import current, endpoint
 
-    if (running := current()) is None:
+    running = current()
+    if running is None:
         return None
-    of = _address(f"sc://{endpoint(running)}")
-    if of[1] != port or (of[0] != host and not {of[0], host} <= _LOOPBACK):
+    own_host, own_port = _address(f"sc://{endpoint(running)}")
+    same_host = own_host == host or {own_host, host} <= _LOOPBACK
+    if own_port != port or not same_host:
         raise InvalidInputError(
-            f"a session of the server at {of[0]} port {of[1]} runs, and"
+            f"a session of the server at {own_host} port {own_port} runs, and"
             f" {url.partition('/;')[0]} is asked for; call spark.stop() first"
         )
     return running
@@ -637,10 +675,9 @@ def reach(url: str) -> tuple[str, int]:
         sparkstream_kit.errors.TransientError: no Spark Connect server answers at localhost ...
     """
     check(reach, locals())
-    if any(
-        importlib.util.find_spec(name) is None for name in ("pandas", "pyarrow", "grpc")
-    ):
-        raise MissingExtraError("Spark Connect", "connect")
+    for library in ("pandas", "pyarrow", "grpc"):
+        if importlib.util.find_spec(library) is None:
+            raise MissingExtraError("Spark Connect", "connect")
     host, port = _address(url)
     try:
         socket.create_connection((host, port), timeout=_ANSWER_LIMIT).close()
@@ -658,18 +695,18 @@ def _own_url(url: str, host: str, port: int) -> str | None:
 
     None also if the address has a token already.
     """
-    file = folder_of(port) / "token"
-    if (
-        host not in _LOOPBACK
-        or "token=" in url
-        or status(port) is None
-        or not file.exists()
-    ):
+    if host not in _LOOPBACK or "token=" in url or status(port) is None:
         return None
-    token = file.read_text("utf-8")
+    file = folder_of(port) / "token"
+    if not file.exists():
+        return None
+    # Such as sc://127.0.0.1:15002/;user_id=me, which has options after the slash
     options = url.removeprefix("sc://").partition("/")[2].strip(";")
+    if options:
+        options += ";"
+    token = file.read_text("utf-8")
     # Spark's client sends a token without TLS only to the name `localhost`.
-    return f"sc://localhost:{port}/;{options}{';' if options else ''}token={token}"
+    return f"sc://localhost:{port}/;{options}token={token}"
 
 
 def left_running(said: bytes) -> str | None:
@@ -760,12 +797,11 @@ def _own_sources() -> dict[str, bytes]:
     """Return the kit's sources by path, from its folder or from a `--py-files` zip."""
     zipped = getattr(__spec__.loader, "archive", None)
     if zipped is None:
-        return {
-            str(path.relative_to(_KIT.parent)): path.read_bytes()
-            for path in sorted(_KIT.rglob("*.py"))
-        }
+        paths = sorted(_KIT.rglob("*.py"))
+        return {str(path.relative_to(_KIT.parent)): path.read_bytes() for path in paths}
+    sources: dict[str, bytes] = {}
     with zipfile.ZipFile(zipped) as archive:
-        names = [
-            name for name in archive.namelist() if name.startswith(f"{_KIT.name}/")
-        ]
-        return {name: archive.read(name) for name in names if name.endswith(".py")}
+        for name in archive.namelist():
+            if name.startswith(f"{_KIT.name}/") and name.endswith(".py"):
+                sources[name] = archive.read(name)
+    return sources

@@ -14,7 +14,7 @@ import re
 import signal
 import sys
 import threading
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,8 @@ from sparkstream_kit.profiles import is_local, read_profile
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from pyspark.sql.streaming.query import StreamingQuery
+
 __all__ = ["get_session", "is_local", "spark_session"]
 
 _log = logging.getLogger(__name__)
@@ -68,17 +70,19 @@ class _Users:
 
     def add(self, thread: threading.Thread) -> None:
         """Note that a thread has got the session by `get_session`; forget those that have ended."""
-        self.others = {each for each in self.others if each.is_alive()}
+        self._forget_ended()
         if thread not in self.blocks:
             self.others.add(thread)
 
     def leave(self, thread: threading.Thread) -> bool:
         """Note that a block has ended, and return whether nobody uses the session any more."""
         self.blocks.remove(thread)
-        self.others = {
-            each for each in self.others if each is not thread and each.is_alive()
-        }
+        self.others.discard(thread)
+        self._forget_ended()
         return not self.blocks and not self.others
+
+    def _forget_ended(self) -> None:
+        self.others = {each for each in self.others if each.is_alive()}
 
 
 # By the session's id, for each session that a block has started
@@ -147,7 +151,8 @@ def get_session(
     check(get_session, locals())
     with _one_at_a_time:
         session = _checked(app_name, profile, conf, connectors)
-        if (users := _users.get(identity(session))) is not None:
+        users = _users.get(identity(session))
+        if users is not None:
             users.add(threading.current_thread())
         return session
 
@@ -159,10 +164,7 @@ def _checked(
     connectors: Sequence[str],
 ) -> SparkSession:
     """Start or find a session with the connectors, and make it active in this thread."""
-    explicit = {
-        k: str(v).lower() if isinstance(v, bool) else str(v)
-        for k, v in (conf or {}).items()
-    }
+    explicit = {key: _as_text(value) for key, value in (conf or {}).items()}
     session = _session(app_name, profile, explicit, connectors)
     if connectors:
         # Only then is it needed
@@ -173,6 +175,13 @@ def _checked(
     return session
 
 
+def _as_text(value: Any) -> str:
+    """Return the value of a setting as Spark writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
 def _session(
     app_name: str,
     profile: str | Path | None,
@@ -181,48 +190,61 @@ def _session(
 ) -> SparkSession:
     """Start or find the session of `get_session`; do not check its connectors."""
     ran = runs()
-    asked = explicit
-    if remote := explicit.get("spark.remote") or os.environ.get("SPARK_REMOTE"):
+    remote = explicit.get("spark.remote") or os.environ.get("SPARK_REMOTE")
+    if remote:
         from sparkstream_kit import server
 
         session = server.attach(remote, app_name, profile, explicit)
         if not ran:
             _asked[identity(session)] = profile, {}
         return _adjust(session, profile, server.of_session(explicit))
-    profiled = None if profile is None else read_profile(profile)
+    profiled: dict[str, str] = {}
+    if profile is not None:
+        profiled = read_profile(profile)
     if ran:
         return _adjust(SparkSession.builder.getOrCreate(), profile, explicit)
+    wanted = explicit
     if connectors and not jvm_runs():
         from sparkstream_kit.connectors._packages import needed
 
-        explicit = explicit | needed(
-            connectors, pyspark.__version__, (profiled or {}) | explicit
-        )
-    named = {**(profiled or {}), **explicit}
-    with launch.starting(named, profile):
+        known = profiled | explicit
+        wanted = explicit | needed(connectors, pyspark.__version__, known)
+    with launch.starting(profiled | wanted, profile):
         given = _given_by_launch()
-        master = given.get("spark.master") or named.get("spark.master", "local[*]")
-        if profiled is None:
+        master = given.get("spark.master") or (profiled | wanted).get(
+            "spark.master", "local[*]"
+        )
+        if profile is None:
             profile = "local" if is_local(master) else "cluster"
             profiled = read_profile(profile)
-        chosen = {
-            "spark.app.name": app_name,
-            "spark.master": master,
-            **profiled,
-            **explicit,
-        }
-        if is_local(master):
-            _prepare_local(given, chosen)
-        applied: dict[str, Any] = {
-            key: chosen[key]
-            for key in chosen
-            if key not in given and not key.startswith(launch.LAUNCH_KEYS)
-        }
-        with launch.web_page_on_loopback() if is_local(master) else nullcontext():
-            spark = _start(applied)
-    _report_losers(spark, explicit, given)
-    _asked[identity(spark)] = profile, asked
+        chosen = {"spark.app.name": app_name, "spark.master": master}
+        chosen |= profiled | wanted
+        spark = _launched(given, chosen, local=is_local(master))
+    _report_losers(spark, wanted, given)
+    _asked[identity(spark)] = profile, explicit
     return spark
+
+
+def _launched(
+    given: Mapping[str, str], chosen: dict[str, str], *, local: bool
+) -> SparkSession:
+    """Start a session in the JVM that runs now.
+
+    Args:
+        given: the settings of the launch, which win.
+        chosen: the settings for the session.
+        local: whether the session's master is a local one.
+    """
+    if local:
+        _prepare_local(given, chosen)
+    # The JVM has those of the launch already
+    keys = [key for key in chosen if key not in given]
+    keys = [key for key in keys if not key.startswith(launch.LAUNCH_KEYS)]
+    applied: dict[str, Any] = {key: chosen[key] for key in keys}
+    if not local:
+        return _start(applied)
+    with launch.web_page_on_loopback():
+        return _start(applied)
 
 
 @contextmanager
@@ -278,15 +300,27 @@ def _stop(spark: SparkSession) -> None:
     # Spark prints a Java stack trace for a query that still runs when its context
     # stops.
     with suppress(Exception):  # the JVM may have ended
-        ours = [(query, known.frame) for query, known in running()]
-        theirs = [(query, None) for query in spark.streams.active]
-        for query, frame in () if on_server(spark) else [*ours, *theirs]:
-            # Which may have come from `newSession()`
-            of = spark if frame is None else frame.sparkSession
-            of.conf.set("spark.sql.streaming.stopTimeout", "5s")
-            with suppress(Exception):  # the function of a batch may hang
-                query.stop()
+        if not on_server(spark):
+            for query, session in _running_with(spark):
+                session.conf.set("spark.sql.streaming.stopTimeout", "5s")
+                with suppress(Exception):  # the function of a batch may hang
+                    query.stop()
     spark.stop()
+
+
+def _running_with(spark: SparkSession) -> list[tuple[StreamingQuery, SparkSession]]:
+    """Return the running queries of a session, and those that `start` knows, of any session.
+
+    The session of a query that `start` knows may have come from `newSession()`.
+    """
+    queries: list[tuple[StreamingQuery, SparkSession]] = []
+    for query, known in running():
+        session = spark
+        if known.frame is not None:
+            session = known.frame.sparkSession
+        queries.append((query, session))
+    queries += [(query, spark) for query in spark.streams.active]
+    return queries
 
 
 def _prepare_local(given: Mapping[str, str], chosen: dict[str, str]) -> None:
@@ -336,7 +370,9 @@ def _given_by_launch() -> dict[str, str]:
     Values that Spark and PySpark fill in when nothing was given are left out.
     """
     given = dict(SparkConf().getAll())
-    script = Path(sys.argv[0]).name if sys.argv else ""
+    script = ""
+    if sys.argv:
+        script = Path(sys.argv[0]).name
     filled_in = {
         "spark.master": {"local[*]"},
         "spark.app.name": {script, "pyspark-shell"},
@@ -358,35 +394,46 @@ def _adjust(
         InvalidInputError: a static setting differs from the session's, or Spark cannot
             read a value. Then no setting has been changed.
     """
-    of_profile, before = _asked.get(identity(spark), (None, {}))
-    if profile not in (None, of_profile):
-        other = f" with profile {of_profile}" if of_profile else ""
+    own_profile, former = _asked.get(identity(spark), (None, {}))
+    if profile not in (None, own_profile):
+        other = f" with profile {own_profile}" if own_profile else ""
         _log.warning(
             "profile %s is not applied: a session%s runs; call spark.stop() first",
             profile,
             other,
         )
-    runtime = {
-        key: value for key, value in explicit.items() if spark.conf.isModifiable(key)
-    }
+    runtime: dict[str, str] = {}
+    static: dict[str, str] = {}
     for key, value in explicit.items():
-        # A value that was given at the session's start, too, has been handled then.
-        # This happens, for example, when a notebook cell runs twice.
-        if key in runtime or before.get(key) == value:
-            continue
+        if spark.conf.isModifiable(key):
+            runtime[key] = value
+        elif former.get(key) != value:
+            # A value that was given at the session's start, too, has been handled then.
+            # This happens, for example, when a notebook cell runs twice.
+            static[key] = value
+    for key, value in static.items():
         current = spark.conf.get(key, None)
         if current is None or not same_setting(key, value, current):
-            for unknown in _unknown(spark, [key]):
-                raise InvalidInputError(unknown)
-            has = "none" if current is None else shown_value(key, current)
-            again = "call spark.stop() first, then get_session again"
-            raise InvalidInputError(
-                f"{shown_setting(key, value)} cannot be set in the running session,"
-                f" which has {has};"
-                f" {'start the Connect server with it' if on_server(spark) else again}"
-            )
+            raise InvalidInputError(_differs(spark, key, value, current))
     put_settings(spark, runtime)
     return spark
+
+
+def _differs(spark: SparkSession, key: str, value: str, current: str | None) -> str:
+    """Say that a running session has another value of a static setting, and what to do."""
+    unknown = _unknown(spark, [key])
+    if unknown:
+        return unknown[0]
+    has = "none"
+    if current is not None:
+        has = shown_value(key, current)
+    fix = "call spark.stop() first, then get_session again"
+    if on_server(spark):
+        fix = "start the Connect server with it"
+    return (
+        f"{shown_setting(key, value)} cannot be set in the running session, which has"
+        f" {has}; {fix}"
+    )
 
 
 def _report_losers(
@@ -410,9 +457,8 @@ def _report_losers(
             _log.warning(
                 "%s: the launch gave %s, which wins", lost, shown_value(key, actual)
             )
-    for unknown in _unknown(
-        spark, [key for key in explicit if not spark.conf.isModifiable(key)]
-    ):
+    static = [key for key in explicit if not spark.conf.isModifiable(key)]
+    for unknown in _unknown(spark, static):
         _log.warning(unknown)
 
 
@@ -423,15 +469,16 @@ _STATIC = re.compile(r"spark\.sql\.(extensions|warehouse\.dir|catalog\.spark_cat
 
 def _unknown(spark: SparkSession, keys: list[str]) -> list[str]:
     """Return a line for each unknown `spark.sql` key that resembles a known one."""
-    sql_keys = [
-        key
-        for key in keys
-        if key.startswith("spark.sql.") and not _STATIC.fullmatch(key)
-    ]
-    if not sql_keys:
+    sql_keys = [key for key in keys if key.startswith("spark.sql.")]
+    asked = [key for key in sql_keys if not _STATIC.fullmatch(key)]
+    if not asked:
         return []
     known = {row[0] for row in spark.sql("SET -v").select("key").collect()}
-    hints = {key: hint(key, known) for key in sql_keys if key not in known}
-    return [
-        f"Spark knows no setting {key}{near}" for key, near in hints.items() if near
-    ]
+    lines: list[str] = []
+    for key in asked:
+        near = ""
+        if key not in known:
+            near = hint(key, known)
+        if near:
+            lines.append(f"Spark knows no setting {key}{near}")
+    return lines

@@ -19,13 +19,23 @@ from conftest import ROOT, environment, process, refusal
 
 from sparkstream_kit import errors, jobflags, sources
 from sparkstream_kit.errors import InvalidInputError, KitError
-from sparkstream_kit.jobflags import _delay, _host, _interval, _port, _positive_int
+from sparkstream_kit.jobflags import values
 from sparkstream_kit.profiles import submit_properties
 from sparkstream_kit.progress import QuerySummary, RunSummary
 
 SHARED = (*jobflags.INPUT, *jobflags.SERVER, *jobflags.OUTPUT, *jobflags.RUN)
 GROUPS = (getattr(jobflags, name) for name in jobflags.__all__ if name.isupper())
 FLAGS = {flag: how for group in GROUPS for flag, how in group.items()}
+
+
+def test_a_job_leaves_out_flags_of_a_group():
+    parser = jobflags.parser("A job.", *jobflags.RUN, without=["--idle", "--ui"])
+    assert not hasattr(parser.parse_args([]), "idle")
+    with pytest.raises(InvalidInputError, match="unknown argument --idle"):
+        parser.parse_args(["--idle", "5"])
+    with pytest.raises(InvalidInputError, match=r"--idel; did you mean --idle\?"):
+        jobflags.parser("A job.", *jobflags.RUN, without=["--idel"])
+
 
 # --- types
 
@@ -34,17 +44,17 @@ FLAGS = {flag: how for group in GROUPS for flag, how in group.items()}
     ("read", "text", "value"),
     [
         (jobflags.seconds, "0.5", 0.5),
-        (_positive_int, "12", 12),
-        (_port, "65535", 65535),
+        (values.positive_int, "12", 12),
+        (values.port, "65535", 65535),
         (jobflags.existing_folder, "hdfs://host/none", "hdfs://host/none"),
         (jobflags.existing_folder, "hdfs:/none", "hdfs:/none"),
         (jobflags.existing_folder, "file:///tmp", "file:///tmp"),
         (jobflags.existing_folder, "/none/2026-*", "/none/2026-*"),
-        (_host, "9999.example.org", "9999.example.org"),
+        (values.host, "9999.example.org", "9999.example.org"),
         (jobflags.checkpoint_folder, "/none/yet", "/none/yet"),
-        (_interval, "1 minute 30 seconds", "1 minute 30 seconds"),
-        (_interval, "0 seconds", "0 seconds"),
-        (_delay, "1 hour 30 minutes", "1 hour 30 minutes"),
+        (values.interval, "1 minute 30 seconds", "1 minute 30 seconds"),
+        (values.interval, "0 seconds", "0 seconds"),
+        (values.delay, "1 hour 30 minutes", "1 hour 30 minutes"),
     ],
 )
 def test_a_value_is_read(read, text, value):
@@ -60,31 +70,35 @@ def test_a_value_is_read(read, text, value):
             "is not a positive number of seconds",
         ),
         (
-            _positive_int,
+            values.positive_int,
             ["0", "-1", "1.5", "٣", "", "many"],
             "is not a whole number from 1",
         ),
         (
-            _port,
+            values.port,
             ["0", "65536", "-1", "http", "٣"],
             "is not a whole number from 1 to 65535",
         ),
         (
-            _interval,
+            values.interval,
             ["5", "seconds", "5 s"],
             "; write it like '10 seconds', '1 hour 30 minutes'",
         ),
-        (_interval, ["-5 seconds"], "the interval must be zero or longer, not"),
-        (_interval, ["5 months"], "a month has no fixed length; write it in days"),
-        (_delay, ["5"], "; write it like '10 seconds', '1 hour 30 minutes'"),
+        (values.interval, ["-5 seconds"], "the interval must be zero or longer, not"),
         (
-            _delay,
+            values.interval,
+            ["5 months"],
+            "a month has no fixed length; write it in days",
+        ),
+        (values.delay, ["5"], "; write it like '10 seconds', '1 hour 30 minutes'"),
+        (
+            values.delay,
             ["0 seconds", "-5 seconds"],
             "with less than a millisecond Spark drops the rows that",
         ),
-        (_delay, ["1 month"], "a month has no fixed length; write it in days"),
+        (values.delay, ["1 month"], "a month has no fixed length; write it in days"),
         (
-            _host,
+            values.host,
             ["9999"],
             "is a number, perhaps a port; give the host and then the port",
         ),

@@ -23,7 +23,9 @@ def test_an_hour_is_counted_when_the_watermark_has_passed_it(stream: Streams) ->
     )
     # The watermark is at 09:01: the first hour has closed
     rows.add_data([(at("09:11"), "Open")])
-    found = [row for batch in query.step() for row in batch.rows]
+    found = []
+    for batch in query.step():
+        found += batch.rows
     assert sorted(found) == [
         (at("08:00"), at("09:00"), "Close", 1),
         (at("08:00"), at("09:00"), "Open", 2),

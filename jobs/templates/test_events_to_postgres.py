@@ -34,7 +34,9 @@ def test_an_event_that_comes_again_is_left_out_and_a_bad_one_has_its_reason(
             event(4, "09:00:30", "sold"),
         ]
     )
-    found = [row for batch in query.step() for row in batch.rows]
+    found = []
+    for batch in query.step():
+        found += batch.rows
     assert sorted(found) == [
         ("1", Decimal("1.50"), None),
         ("2", Decimal("1.50"), None),

@@ -60,17 +60,16 @@ def test_a_sale_that_comes_again_counts_once(stream: Streams) -> None:
 
 
 def into_folders(lines: DataFrame, folder: Path) -> tuple[DataFrame, Sink]:
-    good, bad = (
-        sinks.batch_files(folder / name, format="json") for name in ("good", "bad")
-    )
+    good = sinks.batch_files(folder / "good", format="json")
+    bad = sinks.batch_files(folder / "bad", format="json")
     return transform(lines), quarantine.split(good, bad)
 
 
 def from_folders(folder: Path) -> list[object]:
-    files = folder.glob("*/batch=*/part-*.json")
-    return [
-        json.loads(line) for file in files for line in file.read_text().splitlines()
-    ]
+    rows: list[object] = []
+    for file in folder.glob("*/batch=*/part-*.json"):
+        rows += map(json.loads, file.read_text().splitlines())
+    return rows
 
 
 @pytest.mark.skipif(

@@ -37,15 +37,9 @@ def test_posts_are_typed_and_bad_lines_have_a_reason(stream: Streams) -> None:
 
 
 def test_a_model_learns_the_words_of_spam(spark: SparkSession) -> None:
-    known = [
-        post(
-            n,
-            "win prize now" if n % 2 else "dinner tomorrow",
-            "spam" if n % 2 else "ham",
-        )
-        for n in range(20)
-    ]
-    posts = transform(spark.createDataFrame(known, "value STRING"))
+    ham = [post(number, "dinner tomorrow", "ham") for number in range(10)]
+    spam = [post(number, "win prize now", "spam") for number in range(10, 20)]
+    posts = transform(spark.createDataFrame(ham + spam, "value STRING"))
     model = train(quarantine.good_rows(posts), "sklearn")
     assert list(model.predict(["a prize to win", "call me tomorrow"])) == [
         "spam",

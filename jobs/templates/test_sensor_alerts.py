@@ -23,7 +23,9 @@ def test_a_jump_of_the_temperature_is_an_alert(stream: Streams) -> None:
     )
     steady = [reading(minute, 20 + minute % 2) for minute in range(30)]
     lines.add_data([*steady, reading(30, 99.5), reading(31, 20), reading(31, "hot")])
-    found = [row for batch in query.drain() for row in batch.rows]
+    found = []
+    for batch in query.drain():
+        found += batch.rows
     assert ("d1", "Ewma", 99.5) in found
     assert [row.temperature for row in found if row.rule == "Ewma"] == [99.5]
 
@@ -37,7 +39,9 @@ def test_a_device_that_says_nothing_for_ten_minutes_is_an_alert(
         [reading(0, 20), *(reading(minute, 20, "d2") for minute in range(0, 30, 5))]
     )
     lines.add_data([reading(31, 20, "d2")])
-    found = [row for batch in query.step() for row in batch.rows]
+    found = []
+    for batch in query.step():
+        found += batch.rows
     assert found == [("d1", "Silent")]
 
 

@@ -41,59 +41,69 @@ def attributes(package: str, part: str = "") -> Callable[[str], Any]:
         part: "source" or "sink": the package also has this function of each system in
             `connectors`.
     """
-    systems = "sparkstream_kit.connectors"  # opened for `sinks` and `sources`
-
-    @cache
-    def homes() -> dict[str, str]:
-        # In a file or a zip, also under pytest.
-        tree = ast.walk(ast.parse(pkgutil.get_data(package, "__init__.py") or b""))
-        imports = [
-            (str(node.module), node.names)
-            for node in tree
-            if isinstance(node, ast.ImportFrom)
-        ]
-        ours = [
-            each
-            for each in imports
-            if not (part and re.match(rf"{systems}\.[^_]", each[0]))
-        ]
-        return {
-            to.name: module
-            for module, names in ours
-            for to in names
-            if to.name == to.asname
-        }
+    home = sys.modules[package]
 
     def known() -> list[str]:
-        return [
-            *homes(),
-            *(importlib.import_module(systems).names(part) if part else ()),
-        ]
+        names = list(_homes(package, part))
+        if part:
+            names += importlib.import_module(_SYSTEMS).names(part)
+        return names
 
     def __getattr__(name: str) -> Any:  # noqa: N807 - what Python calls
-        if name == "__all__":  # constants, classes, functions
-            return sorted(
-                known(),
-                key=lambda each: (not each.isupper(), not each[0].isupper(), each),
-            )
+        if name == "__all__":
+            return sorted(known(), key=_by_kind)
         if part and importlib.util.find_spec(f"{package}.{name}"):
             raise missing(package, name)  # a module, which Python imports next
-        if name in homes():
-            found = getattr(importlib.import_module(homes()[name]), name)
-            if not homes()[name].startswith(package):
-                found.__module__ = package  # where users find it: messages name it so
+        homes = _homes(package, part)
+        if name in homes:
+            attribute = getattr(importlib.import_module(homes[name]), name)
+            if not homes[name].startswith(package):
+                # where users find it: messages name it so
+                attribute.__module__ = package
         elif part and name in known():
-            found = importlib.import_module(systems).call(part, name)
+            attribute = importlib.import_module(_SYSTEMS).call(part, name)
         else:
             raise missing(package, name, known())
         # So that Python does not call __getattr__ for it again
-        setattr(sys.modules[package], name, found)
-        return found
+        setattr(home, name, attribute)
+        return attribute
 
-    vars(sys.modules[package])["__dir__"] = lambda: sorted(
-        {*vars(sys.modules[package]), *known()}
-    )
+    def __dir__() -> list[str]:  # noqa: N807 - what Python calls
+        return sorted({*vars(home), *known()})
+
+    vars(home)["__dir__"] = __dir__
     return __getattr__
+
+
+_SYSTEMS = "sparkstream_kit.connectors"  # opened for `sinks` and `sources`
+
+
+@cache
+def _homes(package: str, part: str) -> dict[str, str]:
+    """Return the names that a package's source imports as themselves, with their modules.
+
+    Args:
+        package: the full name of the package.
+        part: "source" or "sink": what is imported from one system is left out.
+    """
+    # In a file or a zip, also under pytest.
+    source = pkgutil.get_data(package, "__init__.py") or b""
+    homes: dict[str, str] = {}
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        module = str(node.module)
+        if part and re.match(rf"{_SYSTEMS}\.[^_]", module):
+            continue
+        for imported in node.names:
+            if imported.name == imported.asname:
+                homes[imported.name] = module
+    return homes
+
+
+def _by_kind(name: str) -> tuple[bool, bool, str]:
+    """Sort names by what they are: constants, then classes, then functions."""
+    return not name.isupper(), not name[0].isupper(), name
 
 
 def missing(package: str, name: str, *known: Iterable[str]) -> AttributeError:
@@ -104,11 +114,12 @@ def missing(package: str, name: str, *known: Iterable[str]) -> AttributeError:
         name: the unknown name.
         *known: names that the package has, in groups; the likelier groups come first.
     """
-    near = (
-        ""
-        if name.startswith("_")
-        else next(filter(None, (hint(name, names) for names in known)), "")
-    )
+    near = ""
+    if not name.startswith("_"):
+        for names in known:
+            near = hint(name, names)
+            if near:
+                break
     return AttributeError(f"module {package!r} has no attribute {name!r}{near}")
 
 
@@ -123,9 +134,13 @@ _EVERYDAY = ("queries.", "runs.", "session.")
 
 def _is(*types: type) -> Callable[[Any], bool]:
     """Return a test for the types of a value; True and False do not count as numbers."""
-    return lambda value: (
-        isinstance(value, types) and (not isinstance(value, bool) or bool in types)
-    )
+
+    def fits(value: Any) -> bool:
+        if isinstance(value, bool):
+            return bool in types
+        return isinstance(value, types)
+
+    return fits
 
 
 def is_a(name: str, value: object) -> bool:
@@ -145,37 +160,40 @@ def _is_strings(value: Any) -> bool:
     )
 
 
+def _is_function(value: Any) -> bool:
+    return callable(value) and not is_a("Sink", value)
+
+
 # Classes of Spark and of the kit, which are compared by their names, and what to give,
 # for the message.
 _CLASSES = {
-    **dict.fromkeys(
-        ("Column", "DStream", "DataFrame", "DataStreamWriter", "DataType"), "a {}"
-    ),
-    **dict.fromkeys(("Part", "Query", "StreamingContext"), "a {}"),
+    "Column": "a Column",
+    "DStream": "a DStream",
+    "DataFrame": "a DataFrame",
+    "DataStreamWriter": "a DataStreamWriter",
+    "DataType": "a DataType",
+    "Part": "a Part",
+    "Query": "a Query",
     "Sink": "a sink, such as sinks.console()",
     "SparkSession": "a session, such as get_session('name')",
+    "StreamingContext": "a StreamingContext",
     "StreamingQuery": "a query that start(…) returned",
     "StructType": "a StructType, such as schemas.from_ddl('name STRING, amount INT')",
 }
 # For each type name in a signature: what to give, for the message, and a test of the
 # value.
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "Callable": (
-        "a function",
-        lambda value: callable(value) and not is_a("Sink", value),
-    ),
+    "Callable": ("a function", _is_function),
     "Mapping": ("a dict", _is(Mapping)),
     "None": ("None", _is(type(None))),
-    **dict.fromkeys(_PATHS, ("a path", _is(os.PathLike))),
+    "Path": ("a path", _is(os.PathLike)),
+    "PathLike": ("a path", _is(os.PathLike)),
     "Sequence[str]": ("a list of strings", _is_strings),
     "bool": ("True or False", _is(bool)),
     "float": ("a number", _is(Real)),
     "int": ("a whole number", _is(Integral)),
     "str": ("a string", _is(str)),
-    **{
-        name: (words.format(name), partial(is_a, name))
-        for name, words in _CLASSES.items()
-    },
+    **{name: (words, partial(is_a, name)) for name, words in _CLASSES.items()},
 }
 
 # Known fixes, by the wanted type and the type that was given.
@@ -210,7 +228,9 @@ def check(call: Callable[..., Any], given: Mapping[str, Any]) -> None:
         sparkstream_kit.errors.InvalidInputError: feeds.text_lines(): path is 5; give a path
     """
     for name, parameter, kinds in _parameters(call):
-        for value in _values(parameter, given[name]) if kinds and name in given else ():
+        if not kinds or name not in given:
+            continue
+        for value in _values(parameter, given[name]):
             if not _fits(value, kinds):
                 fix = _fix(parameter, value, kinds)
                 raise InvalidInputError(
@@ -249,39 +269,47 @@ def check_options(
         ...
         sparkstream_kit.errors.InvalidInputError: unknown keyword ... did you mean rows_per_second?
     """
-    ours = [
-        name for name, each, _ in _parameters(call) if each.kind is not each.VAR_KEYWORD
-    ]
-    sparks = [
-        _MISNAMED.get(name, name)
-        for name in (inspect.signature(spark).parameters if spark else ())
-    ]
-    known = {
-        name.lower().replace("_", ""): name
-        for name in [*sparks, *ours]
-        if name not in never
-    }
+    parameters = _parameters(call)
+    ours = [name for name, each, _ in parameters if each.kind is not each.VAR_KEYWORD]
+    sparks: list[str] = []
+    if spark:
+        names = inspect.signature(spark).parameters
+        sparks = [_MISNAMED.get(name, name) for name in names]
+    keywords = [name for name in [*sparks, *ours] if name not in never]
+    # As they are compared: without underscores and upper-case letters
+    known = {name.lower().replace("_", ""): name for name in keywords}
     for name in given:
         plain = name.lower().replace("_", "")
         camel = re.sub("_(.)", lambda found: found[1].upper(), name)
-        near = next((each for each in known if _a_letter_off(plain, each)), None)
+        near = next((word for word in known if _a_letter_off(plain, word)), None)
         # No option of Spark's has an underscore: they are written as maxFileAge.
-        if "." not in name and (near or "_" in name or camel in never):
-            meant = known.get(near or plain, None if camel in never else camel)
-            fix = (
-                f"did you mean {meant}?"
-                if meant
-                else f"known: {', '.join(sorted(ours))}"
-            )
-            raise InvalidInputError(f"unknown keyword of {_name(call)}() {name}; {fix}")
+        is_misspelt = near or "_" in name or camel in never
+        if "." in name or not is_misspelt:
+            continue
+        meant = known.get(near or plain)
+        if meant is None and camel not in never:
+            meant = camel
+        fix = f"did you mean {meant}?" if meant else f"known: {', '.join(sorted(ours))}"
+        raise InvalidInputError(f"unknown keyword of {_name(call)}() {name}; {fix}")
 
 
 def _a_letter_off(one: str, other: str) -> bool:
-    """Say whether a letter is missing, added or changed, or two neighbours swapped."""
+    """Say whether a letter is missing, added or changed, or two neighbours swapped.
+
+    Examples:
+        >>> [_a_letter_off(word, "rows") for word in ("rws", "rowss", "raws", "rwos", "rows")]
+        [True, True, True, True, False]
+    """
+    if one == other:
+        return False
     same = len(os.path.commonprefix([one, other]))  # noqa: RUF071 - letters, not paths
     a = one[same:]
     b = other[same:]
-    return one != other and (a[1:] in (b, b[1:]) or a == b[1:] or a == b[1::-1] + b[2:])
+    is_missing = a == b[1:]
+    is_added = a[1:] == b
+    is_changed = a[1:] == b[1:]
+    is_swapped = a == b[1:2] + b[:1] + b[2:]
+    return is_missing or is_added or is_changed or is_swapped
 
 
 def said(value: object) -> str:
@@ -296,14 +324,18 @@ def said(value: object) -> str:
     if isinstance(value, str):
         # Before it is shortened: half a password is still a secret
         text = without_secrets(value)
-        shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-        return f"the string {shown!r}" if text else "an empty string"
+        if not text:
+            return "an empty string"
+        if len(text) > _SHOWN:
+            text = text[:_SHOWN] + "…"
+        return f"the string {text!r}"
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if inspect.isroutine(value):
         return f"the function {_name(value)}"
     name = _type(value)
-    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+    article = "an" if name[0] in "AEIOUaeiou" else "a"
+    return f"{article} {name}"
 
 
 @cache
@@ -318,24 +350,39 @@ def _parameters(
 
 
 def _kinds(parameter: inspect.Parameter) -> list[str]:
-    """Return a parameter's type names; an empty list (no check) if one is unknown."""
-    parts = re.split(r" \| (?![^[]*\])", str(parameter.annotation))
-    kinds = [
-        part if part in _KINDS else part.partition("[")[0].rpartition(".")[2]
-        for part in parts
-    ]
-    return kinds if all(kind in _KINDS for kind in kinds) else []
+    """Return a parameter's type names; an empty list (no check) if one is unknown.
+
+    Examples:
+        >>> def write(path: str | os.PathLike[str] | None, rows: int | Row): ...
+        >>> [_kinds(each) for each in inspect.signature(write).parameters.values()]
+        [['str', 'PathLike', 'None'], []]
+    """
+    kinds: list[str] = []
+    # Split at each | that is not inside of brackets
+    for part in re.split(r" \| (?![^[]*\])", str(parameter.annotation)):
+        # "Sequence[str]" is known as such; "os.PathLike[str]" is PathLike
+        kind = part
+        if kind not in _KINDS:
+            kind = part.partition("[")[0].rpartition(".")[2]
+        if kind not in _KINDS:
+            return []
+        kinds.append(kind)
+    return kinds
 
 
 def _values(parameter: inspect.Parameter, given: Any) -> Iterable[Any]:
     """Return the values given for a parameter; `*names` and `**names` have any number of values."""
     if parameter.kind is parameter.VAR_KEYWORD:
         return list(given.values())
-    return list(given) if parameter.kind is parameter.VAR_POSITIONAL else [given]
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return list(given)
+    return [given]
 
 
 def _fits(value: object, kinds: list[str]) -> bool:
-    if not _PATHS.isdisjoint(kinds) and re.match(r"$|~\w*(/|$)", str(value)):
+    takes_path = not _PATHS.isdisjoint(kinds)
+    # An empty text is no path, and Python does not expand ~ or ~name
+    if takes_path and re.match(r"$|~\w*(/|$)", str(value)):
         return False
     return any(_KINDS[kind][1](value) for kind in kinds)
 
@@ -347,11 +394,12 @@ def _fix(parameter: inspect.Parameter, value: object, kinds: list[str]) -> str:
         return f"call it: {_name(value)}(…)"
     if str(value).startswith("~"):
         return f"Python does not expand ~: give os.path.expanduser({str(value)!r})"
-    if known := [
-        _FIXES[kind, _type(value)] for kind in kinds if (kind, _type(value)) in _FIXES
-    ]:
-        return known[0]
-    left_unsaid = {"None"} if _PATHS.isdisjoint(kinds) else {"None", "str"}
+    for kind in kinds:
+        if (kind, _type(value)) in _FIXES:
+            return _FIXES[kind, _type(value)]
+    left_unsaid = {"None"}
+    if not _PATHS.isdisjoint(kinds):
+        left_unsaid.add("str")
     words = {_KINDS[kind][0] for kind in kinds if kind not in left_unsaid}
     # Examples last
     return "give " + " or ".join(sorted(words, key=lambda word: (len(word), word)))
@@ -360,14 +408,19 @@ def _fix(parameter: inspect.Parameter, value: object, kinds: list[str]) -> str:
 def _name(call: Callable[..., Any]) -> str:
     """Return a function's name as its caller writes it, such as `feeds.text_lines`."""
     home, _, module = (getattr(call, "__module__", None) or "").partition(".")
-    room = module.partition(".")[0] + "." if home == "sparkstream_kit" else ""
     name = call.__qualname__.removesuffix(".__call__").rpartition("<locals>.")[2]
-    return ("" if room in _EVERYDAY else room) + name
+    if home != "sparkstream_kit":
+        return name
+    room = module.partition(".")[0] + "."
+    if room in _EVERYDAY:
+        return name
+    return room + name
 
 
 def _type(value: object) -> str:
     """Name a value's type, with its library unless that is Python, Spark or the kit."""
     kind = type(value)
     library = kind.__module__.partition(".")[0]
-    ours = library in ("builtins", "datetime", "pathlib", "pyspark", "sparkstream_kit")
-    return kind.__name__ if ours else f"{library}.{kind.__name__}"
+    if library in ("builtins", "datetime", "pathlib", "pyspark", "sparkstream_kit"):
+        return kind.__name__
+    return f"{library}.{kind.__name__}"

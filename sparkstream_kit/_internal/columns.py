@@ -55,7 +55,9 @@ def as_compared(spark: SparkSession, names: Sequence[str]) -> list[str]:
     if len({*folded}) == len(folded):
         return folded
     is_exact = str(spark.conf.get("spark.sql.caseSensitive", "false")).lower() == "true"
-    return [*names] if is_exact else folded
+    if is_exact:
+        return list(names)
+    return folded
 
 
 def find_column(frame: DataFrame, name: str, caller: str = "") -> str:
@@ -75,27 +77,26 @@ def find_column(frame: DataFrame, name: str, caller: str = "") -> str:
     if name in same:
         return name
     if len(same) != 1:
-        near = (
-            hint(name, frame.columns)
-            or f"; the columns are: {', '.join(frame.columns)}"
-        )
-        raise InvalidInputError(
-            f"{caller and caller + ': '}there is no column {name}{near}"
-        )
+        near = hint(name, frame.columns)
+        if not near:
+            near = f"; the columns are: {', '.join(frame.columns)}"
+        where = ""
+        if caller:
+            where = f"{caller}: "
+        raise InvalidInputError(f"{where}there is no column {name}{near}")
     return same[0]
 
 
 def refuse_taken(names: Iterable[str], added: Sequence[str], caller: str) -> None:
     """Refuse names to add that a frame has, or that are given twice; case is ignored."""
-    refuse_twice(f"{caller}: column", list(map(str.lower, added)))
-    taken = next(
-        (name for name in names if name.lower() in map(str.lower, added)), None
-    )
-    if taken is not None:
-        raise InvalidInputError(
-            f"column {taken} exists already; rename or drop it, because {caller} adds"
-            f" {' and '.join(added)}"
-        )
+    folded = [name.lower() for name in added]
+    refuse_twice(f"{caller}: column", folded)
+    for name in names:
+        if name.lower() in folded:
+            raise InvalidInputError(
+                f"column {name} exists already; rename or drop it, because {caller}"
+                f" adds {' and '.join(added)}"
+            )
 
 
 def refuse_twice(what: str, names: list[str]) -> None:
@@ -140,17 +141,13 @@ def changed_inside(
     if isinstance(kind, T.MapType):
         # A text is never changed as a key, and JSON may have one twice, at which a new
         # map would fail.
-        is_text = isinstance(kind.keyType, T.StringType)
-        keys = (
-            value
-            if is_text
-            else F.transform_keys(value, lambda key, _: change(key, kind.keyType))
-        )
-        return F.transform_values(keys, lambda _, one: change(one, kind.valueType))
-    parts = [
-        change(value.getField(each.name), each.dataType).alias(each.name)
-        for each in kind.fields
-    ]
+        if not isinstance(kind.keyType, T.StringType):
+            value = F.transform_keys(value, lambda key, _: change(key, kind.keyType))
+        return F.transform_values(value, lambda _, one: change(one, kind.valueType))
+    parts = []
+    for field in kind.fields:
+        inner = change(value.getField(field.name), field.dataType)
+        parts.append(inner.alias(field.name))
     return F.when(value.isNotNull(), F.struct(*parts))
 
 
@@ -175,22 +172,40 @@ def type_with(kind: Any, change: Callable[[T.DataType], T.DataType]) -> T.DataTy
 def number(text: Column, kind: T.DataType) -> Column:
     """Convert text to a number; null if it is none, too big, or would lose digits."""
     value = text.try_cast(kind)
-    fits = F.lit(True)
     if isinstance(kind, T.DecimalType):
-        # A cast rounds to the scale, so a text with more digits must not become a
-        # value. (One regular expression for this check would take as long as the cast.)
-        point = F.instr(text, ".")
-        short = (point == 0) | (F.octet_length(F.rtrim(text)) - point <= kind.scale)
-        # Spark's own writers write 0.00000000 as 0E-8, and 0.00000015 as 1.5E-7.
-        powers = [
-            rf"[1-9]\.?\d{{0,{kind.scale - n}}}E-{n}" for n in range(7, kind.scale + 1)
-        ]
-        written = rf"^\s*-?({'|'.join(['0E-[0-9]+', *powers])})\s*$"
-        fits = (short & ~text.contains("e") & ~text.contains("E")) | text.rlike(written)
-    elif isinstance(kind, (T.DoubleType, T.FloatType)):
+        return F.when(_fits_scale(text, kind.scale), value)
+    if isinstance(kind, (T.DoubleType, T.FloatType)):
         # A cast turns a number that is too big into infinity.
         fits = ~text.rlike(_JAVA_FLOAT) & (finite(value) | text.rlike("(?i)inf|nan"))
-    return F.when(fits, value)
+        return F.when(fits, value)
+    return F.when(F.lit(True), value)
+
+
+def _fits_scale(text: Column, scale: int) -> Column:
+    """Return whether a text has no more digits after its point than a decimal's scale.
+
+    A cast rounds to the scale, so a text with more digits must not become a value. (One
+    regular expression for this check would take as long as the cast.)
+    """
+    point = F.instr(text, ".")
+    is_short = (point == 0) | (F.octet_length(F.rtrim(text)) - point <= scale)
+    has_power = text.contains("e") | text.contains("E")
+    return (is_short & ~has_power) | text.rlike(_powers_of_spark(scale))
+
+
+def _powers_of_spark(scale: int) -> str:
+    r"""Return a pattern for the powers of ten that Spark's own writers write for small numbers.
+
+    Examples:
+        >>> import re
+        >>> pattern = _powers_of_spark(8)  # DECIMAL(p, 8)
+        >>> [bool(re.search(pattern, text)) for text in ("0E-8", "1.5E-7", "1.55E-7", "1E2")]
+        [True, True, False, False]
+    """
+    # The power takes some of the scale's digits, and those after the point take the rest.
+    powers = [rf"[1-9]\.?\d{{0,{scale - n}}}E-{n}" for n in range(7, scale + 1)]
+    forms = "|".join(["0E-[0-9]+", *powers])
+    return rf"^\s*-?({forms})\s*$"
 
 
 def finite(value: Column) -> Column:
@@ -231,7 +246,9 @@ def event_time(
         raise InvalidInputError(f"{caller}: {no_timestamp(name, kind)}")
     marked = columns_with_watermark(frame)
     if watermark and frame.isStreaming and name not in marked:
-        other = f" (column {marked[0]} has it)" if marked else ""
+        other = ""
+        if marked:
+            other = f" (column {marked[0]} has it)"
         fix = (
             f"give it one first: windows.with_watermark(frame, {name!r}, '10 minutes')"
         )

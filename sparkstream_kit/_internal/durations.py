@@ -74,14 +74,18 @@ def sizes(
             Spark's rules.
     """
     size = positive("length", length)
-    what, given = ("length", length) if slide is None else ("slide", slide)
+    what, given = "length", length
+    if slide is not None:
+        what, given = "slide", slide
     step = positive(what, given)
     if step > size:
         raise InvalidInputError(
             f"slide {slide} is longer than length {length}: rows between windows would"
             " be lost; give a shorter slide"
         )
-    shift = 0 if offset is None else to_microseconds("offset", offset)
+    shift = 0
+    if offset is not None:
+        shift = to_microseconds("offset", offset)
     if abs(shift) >= step:
         raise InvalidInputError(
             f"offset {offset} must be shorter than {what} {given}; "
@@ -148,11 +152,10 @@ def _read(what: str, duration: str) -> int:
             raise InvalidInputError(
                 f"{what} {duration}: a {unit} has no fixed length; write it in days"
             )
-        # As in Spark, which keeps microseconds
-        fraction = r"(\.\d{1,6})?" if unit == "second" else ""
-        if unit not in MICROSECONDS or not re.fullmatch(
-            r"[+-]?\d{1,19}" + fraction, number, re.ASCII
-        ):
+        pattern = r"[+-]?\d{1,19}"
+        if unit == "second":
+            pattern += r"(\.\d{1,6})?"  # as in Spark, which keeps microseconds
+        if unit not in MICROSECONDS or not re.fullmatch(pattern, number, re.ASCII):
             raise wrong
         total += int(Decimal(number) * MICROSECONDS[unit])
     return total

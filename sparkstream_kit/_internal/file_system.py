@@ -55,9 +55,7 @@ def replace(
             if not private:
                 with suppress(FileNotFoundError):
                     os.fchmod(file.fileno(), target.stat().st_mode)
-            file.writelines(
-                part.encode() if isinstance(part, str) else part for part in parts
-            )
+            file.writelines(map(_as_bytes, parts))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -65,6 +63,12 @@ def replace(
         # Each retry of a supervisor would leave a file on a full disk
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _as_bytes(part: str | bytes) -> bytes:
+    if isinstance(part, str):
+        return part.encode()
+    return part
 
 
 def open_missing_streams() -> None:
@@ -102,25 +106,29 @@ def csv_record(values: Iterable[object]) -> str:
         >>> csv_record([7, None, "", "a\rb", "c, d"])
         '7,,"","a\rb","c, d"'
     """
-    fields = ["" if value is None else _csv_field(str(value)) for value in values]
-    # A record of one empty field would be an empty line, which readers skip.
-    return '""' if fields == [""] else ",".join(fields)
+    fields = [_csv_field(value) for value in values]
+    if fields == [""]:  # an empty line, which readers skip
+        return '""'
+    return ",".join(fields)
 
 
-def _csv_field(text: str) -> str:
+def _csv_field(value: object) -> str:
+    if value is None:
+        return ""
+    text = str(value)
     # A line of blanks alone is skipped, too.
-    needs_quotes = not text.strip() or any(character in text for character in ',"\r\n')
-    return '"' + text.replace('"', '""') + '"' if needs_quotes else text
+    if not text.strip() or any(character in text for character in ',"\r\n'):
+        return '"' + text.replace('"', '""') + '"'
+    return text
 
 
 def _fields(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        return {
-            each.name: getattr(value, each.name)
-            for each in dataclasses.fields(value)
-            if each.repr
-        }
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+        documented = [field.name for field in dataclasses.fields(value) if field.repr]
+        return {name: getattr(value, name) for name in documented}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)
 
 
 def check_writable(what: str, path: str | os.PathLike[str]) -> None:
@@ -197,7 +205,9 @@ def refuse_misspelt(path: str) -> None:
         )
     scheme, _, rest = path.partition(":")
     if plain(path) is None and not rest.startswith("/"):
-        slashes = "///" if scheme.lower() == "file" else "//"
+        slashes = "//"
+        if scheme.lower() == "file":
+            slashes = "///"
         raise InvalidInputError(
             f"path {path} is misspelt; write {scheme}:{slashes}{rest}"
         )
@@ -206,7 +216,9 @@ def refuse_misspelt(path: str) -> None:
 def spelt(path: str) -> str:
     """Return a local path as absolute, with links resolved; any other unchanged."""
     here = plain(path)
-    return path if here is None else os.path.realpath(here)
+    if here is None:
+        return path
+    return os.path.realpath(here)
 
 
 def log_entries(names: Iterable[str]) -> dict[int, str]:
@@ -218,9 +230,11 @@ def log_entries(names: Iterable[str]) -> dict[int, str]:
         >>> log_entries(["10", "9.compact", "9", ".10.crc", "metadata"])
         {9: '9.compact', 10: '10'}
     """
-    found = [name for name in names if re.fullmatch(r"\d+(\.compact)?", name)]
-    # K.compact replaces K: it holds K and all earlier entries.
-    return dict(sorted((int(name.split(".")[0]), name) for name in found))
+    numbered = [name for name in names if re.fullmatch(r"\d+(\.compact)?", name)]
+    entries = sorted((int(name.split(".")[0]), name) for name in numbered)
+    # K.compact replaces K: it holds K and all earlier entries. It is sorted after K, so
+    # the dict keeps it.
+    return dict(entries)
 
 
 def query_id(metadata: str) -> str | None:
@@ -233,9 +247,10 @@ def query_id(metadata: str) -> str | None:
         >>> query_id('{"id":"ad7c6d5c-1f2e-4b6a-9c3d-0a1b2c3d4e5f"}')
         'ad7c6d5c-1f2e-4b6a-9c3d-0a1b2c3d4e5f'
     """
-    found = json.loads(metadata)
-    found = found.get("id") if isinstance(found, dict) else None
-    return found if isinstance(found, str) else None
+    fields = json.loads(metadata)
+    if isinstance(fields, dict) and isinstance(fields.get("id"), str):
+        return str(fields["id"])
+    return None
 
 
 def local(what: str, path: str | os.PathLike[str]) -> Path:
@@ -326,11 +341,8 @@ def below(top: str, *, recursive: bool = False) -> Iterator[os.DirEntry[str]]:
                 except OSError:  # a link to itself
                     continue
                 # Spark reads a subfolder such as day=1 always.
-                if (
-                    is_folder
-                    and (recursive or "=" in entry.name)
-                    and not is_hidden(entry.name)
-                ):
+                is_read = recursive or "=" in entry.name
+                if is_folder and is_read and not is_hidden(entry.name):
                     tops.append(entry.path)
                 else:
                     yield entry
@@ -344,20 +356,23 @@ def matching(pattern: str) -> list[str]:
     local = plain(pattern)
     if local is None:
         return []
-    found = ["/"]
+    paths = ["/"]
     for part in filter(None, os.path.abspath(local).split("/")):  # noqa: PTH100 - a pattern
-        if not is_pattern(part):
-            found = [os.path.join(each, part) for each in found]  # noqa: PTH118
-            continue
-        wanted = as_regex(part)
-        found = [
-            os.path.join(each, name)  # noqa: PTH118
-            for each in found
-            if os.path.isdir(each)  # noqa: PTH112
-            for name in os.listdir(each)  # noqa: PTH208
-            if wanted.fullmatch(name)
-        ]
-    return [each for each in found if os.path.exists(each)]  # noqa: PTH110
+        if is_pattern(part):
+            paths = _matching_in(paths, as_regex(part))
+        else:
+            paths = [os.path.join(path, part) for path in paths]  # noqa: PTH118
+    return [path for path in paths if os.path.exists(path)]  # noqa: PTH110
+
+
+def _matching_in(folders: list[str], wanted: re.Pattern[str]) -> list[str]:
+    """Return the paths of the entries of some folders whose names match."""
+    paths: list[str] = []
+    for folder in folders:
+        if os.path.isdir(folder):  # noqa: PTH112
+            names = filter(wanted.fullmatch, os.listdir(folder))  # noqa: PTH208
+            paths += [os.path.join(folder, name) for name in names]  # noqa: PTH118
+    return paths
 
 
 def matches(pattern: str, path: str) -> bool:
@@ -370,12 +385,14 @@ def matches(pattern: str, path: str) -> bool:
         [True, False, False]
     """
     local = plain(pattern)
+    if local is None:
+        return False
+    parts = os.path.abspath(local).split("/")  # noqa: PTH100 - a pattern
     names = path.split("/")
-    parts = [] if local is None else os.path.abspath(local).split("/")  # noqa: PTH100 - a pattern
+    if len(parts) > len(names):
+        return False
     above = zip(parts, names, strict=False)
-    return 0 < len(parts) <= len(names) and all(
-        as_regex(part).fullmatch(name) for part, name in above
-    )
+    return all(as_regex(part).fullmatch(name) for part, name in above)
 
 
 def is_pattern(path: str) -> bool:
@@ -391,33 +408,47 @@ def as_regex(pattern: str) -> re.Pattern[str]:
         >>> [bool(matched(name)) for name in ("b1-.csv", "c1-.csv", "b1-.csx")]
         [True, False, False]
     """
-    deep = rf"(?:\{{,(\[\^(?:\\.|[^]])*\])){{{LONGEST_NAME}}}\*\}}{{{LONGEST_NAME}}}"
-    parts = {"*": ".*", "?": ".", "{": "(?:", ",": "|", "}": ")"}
-    at = 0
-    made = ""
-    for found in re.finditer(
-        rf"{deep}|\\(.)|\[((?:\\.|[^]])*)\]|.", pattern, re.DOTALL
-    ):
-        at += (found[0] == "{") - (found[0] == "}")
-        if found[1]:
-            made += f"{found[1]}*"
-        elif found[2]:
-            made += re.escape(found[2])
-        elif found[3]:
-            made += f"[{re.sub('^!', '^', found[3])}]"
+    open_groups = 0
+    regex = ""
+    for token in re.finditer(_TOKENS, pattern, re.DOTALL | re.VERBOSE):
+        if token["none_of"]:
+            regex += f"{token['none_of']}*"
+        elif token["escaped"]:
+            regex += re.escape(token["escaped"])
+        elif token["one_of"]:
+            regex += f"[{re.sub('^!', '^', token['one_of'])}]"
+        elif token[0] == "{":
+            open_groups += 1
+            regex += "(?:"
+        elif token[0] == "}":
+            open_groups -= 1
+            regex += ")"
+        elif token[0] == "," and open_groups:
+            regex += "|"
+        elif token[0] == ",":
+            regex += ","
         else:
-            made += (
-                ","
-                if found[0] == "," and not at
-                else parts.get(found[0], re.escape(found[0]))
-            )
-    return re.compile(made, re.DOTALL)
+            regex += _SIGNS.get(token[0], re.escape(token[0]))
+    return re.compile(regex, re.DOTALL)
+
+
+# What a Hadoop pattern consists of. The first is how `sources` excludes characters from
+# a name of any length: {,[^x]{,[^x]…*}}, nested as deep as a name can be long.
+_TOKENS = rf"""
+    (?: \{{, (?P<none_of> \[\^ (?: \\. | [^]] )* \] ) ){{{LONGEST_NAME}}} \*\}}{{{LONGEST_NAME}}}
+    | \\ (?P<escaped> . )
+    | \[ (?P<one_of> (?: \\. | [^]] )* ) \]
+    | .
+"""
+_SIGNS = {"*": ".*", "?": "."}
 
 
 def in_conf(name: str) -> Traversable:
     """Return a file of `conf/`: of the wheel or zip if there, else of the checkout."""
     packaged = resources.files("sparkstream_kit") / "conf" / name
-    return packaged if packaged.is_file() else Path(__file__).parents[2] / "conf" / name
+    if packaged.is_file():
+        return packaged
+    return Path(__file__).parents[2] / "conf" / name
 
 
 def cache_folder() -> Path:
@@ -428,10 +459,11 @@ def cache_folder() -> Path:
     Raises:
         InvalidInputError: this user has no home folder, and XDG_CACHE_HOME names none.
     """
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if cache.is_absolute():  # the XDG rules say to ignore a relative path
+        return cache / _OWN
     try:
-        # The XDG rules say to ignore a relative path.
-        return (given if given.is_absolute() else Path.home() / ".cache") / _OWN
+        return Path.home() / ".cache" / _OWN
     except RuntimeError as err:
         raise InvalidInputError(f"{err}; set XDG_CACHE_HOME to a folder") from err
 
@@ -452,4 +484,6 @@ def unreached(cause: str) -> type[InvalidInputError]:
         "Connection refused|database is locked",
         cause,
     )
-    return TransientError if away else InvalidInputError
+    if away:
+        return TransientError
+    return InvalidInputError

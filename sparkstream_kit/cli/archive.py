@@ -1,7 +1,7 @@
 """The making of the archive of classes: for `sparkstream warm`, for set-up, after a first session.
 
 As a script, the module is the training run, whose JVM writes the archive at its end.
-`_java` says where an archive is and how it is used.
+`_internal.java` says where an archive is and how it is used.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraErro
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pyspark.sql import DataFrame, SparkSession
 
 _LIMIT = 600.0  # seconds that the training run may take
 
@@ -55,37 +57,38 @@ def warm(begins: Callable[[], None] = lambda: None) -> Path:
             return archive.path
         begins()
         made = Path(folder, archive.path.name)
-        environment = {
-            key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"
-        }
-        environment["SPARK_SUBMIT_OPTS"] = archive.kind.make.format(made)
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", __name__],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=_LIMIT,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as err:
-            raise KitError(
-                f"no class-data archive after {_LIMIT:g} s; see if a Spark job runs"
-                " here"
-            ) from err
-        if done.returncode or not made.exists():
-            words = [
-                line
-                for line in (done.stderr + done.stdout).splitlines()
-                if line.strip()
-            ] or ["nothing"]
-            raise KitError(
-                "no class-data archive; the last words of its training run:"
-                f" {words[-1].strip()}"
-            )
+        _train(archive.kind.make.format(made), made)
         keep(archive, made)
     return archive.path
+
+
+def _train(options: str, made: Path) -> None:
+    """Run this module as a script, in a JVM with options by which it writes an archive."""
+    environment = dict(os.environ)
+    environment.pop("SPARK_REMOTE", None)
+    environment["SPARK_SUBMIT_OPTS"] = options
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", __name__],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as err:
+        raise KitError(
+            f"no class-data archive after {_LIMIT:g} s; see if a Spark job runs here"
+        ) from err
+    if done.returncode or not made.exists():
+        output = f"{done.stderr}{done.stdout}".rstrip().splitlines()
+        last = "nothing"
+        if output:
+            last = output[-1].strip()
+        raise KitError(
+            f"no class-data archive; the last words of its training run: {last}"
+        )
 
 
 def keep(archive: Archive, made: Path) -> None:
@@ -102,80 +105,93 @@ def keep(archive: Archive, made: Path) -> None:
     made.replace(archive.path)
 
 
+# The sales files of `feeds`, in other types than theirs, so that more is converted
+_SALES = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING,
+    Rate DECIMAL(12,2), Amount DOUBLE, Name STRING, State STRING, Region STRING,
+    Product STRING, Rows INT, Margin DOUBLE"""
+
+
 def _run_streams() -> None:
     """Run a small stream of each common kind, so that the JVM loads the classes for the archive."""
-    from pyspark.sql import functions as F
-
-    from sparkstream_kit import (
-        feeds,
-        quarantine,
-        run,
-        sinks,
-        sources,
-        spark_session,
-        start,
-        windows,
-    )
+    from sparkstream_kit import feeds, spark_session
     from sparkstream_kit._internal.spark.session import end_jvm
 
-    columns = (
-        "OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING,"
-        " Rate DECIMAL(12,2),\n"
-        "        Amount DOUBLE, Name STRING, State STRING, Region STRING,"
-        " Product STRING, Rows INT, Margin DOUBLE"
-    )
     with (
         tempfile.TemporaryDirectory(prefix="sparkstream-") as folder,
         spark_session("sparkstream warm", profile="local") as spark,
     ):
         feeds.drip(feeds.sales_files(2, rows=50, seed=0), f"{folder}/in")
-        lines = sources.text(spark, f"{folder}/in", max_files_per_trigger=1)
-        rows = sources.csv(spark, f"{folder}/in", schema=columns)
-        parsed = quarantine.parse_csv(lines, rows.schema)
-        totals = rows.groupBy("Quantity").agg(
-            F.sum("Rate").alias("total"), F.count("*").alias("orders")
-        )
-        timed = rows.withColumn("time", F.timestamp_seconds("OrderID")).withWatermark(
-            "time", "1 minute"
-        )
-        hourly = windows.flatten(
-            timed.groupBy(windows.tumbling("time", "1 hour")).count()
-        )
-        good = quarantine.good_rows(parsed)
-        clean = sinks.batch_files(f"{folder}/good")
-        run(
-            start(
-                totals,
-                sinks.latest("totals"),
-                name="totals",
-                mode="complete",
-                availableNow=True,
-            ),
-            start(
-                hourly, sinks.console(), name="hourly", mode="update", availableNow=True
-            ),
-            start(
-                good,
-                clean,
-                name="good",
-                checkpoint=f"{folder}/checkpoint",
-                availableNow=True,
-            ),
-        )
+        _run_three(spark, folder)
         with suppress(MissingExtraError):
-            table = sinks.sql_table(f"sqlite:///{folder}/good.db", "good")
-            run(
-                start(
-                    good,
-                    table,
-                    name="table",
-                    checkpoint=f"{folder}/table",
-                    availableNow=True,
-                )
-            )
+            _run_into_table(spark, folder)
         spark.sql("SELECT * FROM totals ORDER BY total").toJSON().collect()
         spark.read.parquet(f"{folder}/good").write.json(f"{folder}/json")
     end_jvm()  # it writes the archive at its end
+
+
+def _run_three(spark: SparkSession, folder: str) -> None:
+    """Run totals into a view, windows onto the console, and checked lines into files."""
+    from pyspark.sql import functions as F
+
+    from sparkstream_kit import run, sinks, sources, start, windows
+
+    rows = sources.csv(spark, f"{folder}/in", schema=_SALES)
+    totals = rows.groupBy("Quantity").agg(
+        F.sum("Rate").alias("total"), F.count("*").alias("orders")
+    )
+    timed = rows.withColumn("time", F.timestamp_seconds("OrderID"))
+    marked = timed.withWatermark("time", "1 minute")
+    hourly = marked.groupBy(windows.tumbling("time", "1 hour")).count()
+    run(
+        start(
+            totals,
+            sinks.latest("totals"),
+            name="totals",
+            mode="complete",
+            availableNow=True,
+        ),
+        start(
+            windows.flatten(hourly),
+            sinks.console(),
+            name="hourly",
+            mode="update",
+            availableNow=True,
+        ),
+        start(
+            _good_rows(spark, folder),
+            sinks.batch_files(f"{folder}/good"),
+            name="good",
+            checkpoint=f"{folder}/checkpoint",
+            availableNow=True,
+        ),
+    )
+
+
+def _run_into_table(spark: SparkSession, folder: str) -> None:
+    """Run checked lines into a table of a database.
+
+    Raises:
+        MissingExtraError: the library for databases is not installed.
+    """
+    from sparkstream_kit import run, sinks, start
+
+    table = sinks.sql_table(f"sqlite:///{folder}/good.db", "good")
+    query = start(
+        _good_rows(spark, folder),
+        table,
+        name="table",
+        checkpoint=f"{folder}/table",
+        availableNow=True,
+    )
+    run(query)
+
+
+def _good_rows(spark: SparkSession, folder: str) -> DataFrame:
+    """Return the lines of the sales files that can be read, file by file."""
+    from sparkstream_kit import quarantine, sources
+
+    lines = sources.text(spark, f"{folder}/in", max_files_per_trigger=1)
+    return quarantine.good_rows(quarantine.parse_csv(lines, _SALES))
 
 
 if __name__ == "__main__":

@@ -56,9 +56,10 @@ class Finding:
 
     def __str__(self) -> str:
         """Return the finding as one line with columns."""
-        return (
-            f"{self.level:<6}{self.what:<14}{self.found}{self.fix and f'; {self.fix}'}"
-        )
+        line = f"{self.level:<6}{self.what:<14}{self.found}"
+        if self.fix:
+            line += f"; {self.fix}"
+        return line
 
 
 def examine() -> Iterator[Finding]:
@@ -78,17 +79,20 @@ def java() -> Iterator[Finding]:
     home = os.environ.get("JAVA_HOME")
     found = find_java()
     if found is None:
-        where = (
-            f"JAVA_HOME={home} has no bin/java" if home else "there is no java on PATH"
-        )
+        where = "there is no java on PATH"
+        if home:
+            where = f"JAVA_HOME={home} has no bin/java"
         yield Finding("bad", "Java", where, fix)
         return
     said = _asked(str(found), "-XX:+PrintFlagsFinal", "-version")
-    text = re.search(r'version "(?:1\.)?((\d+)[\d.]*)', said)
-    exact, version = (text[1], int(text[2])) if text else ("", 0)
-    if not version:
+    # Such as: openjdk version "17.0.12", and of Java 8: java version "1.8.0_402"
+    number = re.search(r'version "(?:1\.)?((\d+)[\d.]*)', said)
+    if number is None:
         yield Finding("bad", "Java", f"{found} does not say its version", fix)
-    elif CORRUPTS.fullmatch(exact) and re.search(r"UseG1GC\s*= true", said):
+        return
+    exact = number[1]
+    version = int(number[2])
+    if CORRUPTS.fullmatch(exact) and re.search(r"UseG1GC\s*= true", said):
         yield Finding("bad", "Java", f"{exact} at {found} {CORRUPTS_HOW}")
     elif version < min(fits):
         yield Finding(
@@ -106,12 +110,11 @@ def python() -> Iterator[Finding]:
     """Check the version of this Python."""
     own = ".".join(map(str, sys.version_info[:2]))
     fits = goes_with_spark()["python"]
-    level, fix = (
-        ("ok", "")
-        if own in fits
-        else ("warn", f"this Spark supports {', '.join(fits)}")
-    )
-    yield Finding(level, "Python", f"{own} at {sys.executable}", fix)
+    found = f"{own} at {sys.executable}"
+    if own in fits:
+        yield Finding("ok", "Python", found)
+    else:
+        yield Finding("warn", "Python", found, f"this Spark supports {', '.join(fits)}")
 
 
 def versions() -> Iterator[Finding]:
@@ -140,26 +143,23 @@ def versions() -> Iterator[Finding]:
     if pandas is not None and not _PANDAS <= _numbers(pandas) < (_PANDAS[0] + 1,):
         fix = "Spark needs pandas 2.2 or newer, below 3: pip install 'pandas<3'"
         yield Finding("warn", "pandas", pandas, fix)
-    if home := os.environ.get("SPARK_HOME"):
-        jars = sorted(Path(home, "jars").glob("spark-core_2.13-*.jar"))
-        there = jars[-1].stem.rpartition("-")[2] if jars else ""
-        if not there:
-            yield Finding(
-                "bad",
-                "SPARK_HOME",
-                f"{home} has no Spark 4 in jars/",
-                "correct it, or unset it",
-            )
-        elif there != spark:
-            fix = f"unset it, or pip install pyspark=={there}"
-            yield Finding(
-                "bad",
-                "SPARK_HOME",
-                f"{home} is Spark {there}, and PySpark is {spark}",
-                fix,
-            )
-        else:
-            yield Finding("ok", "SPARK_HOME", f"Spark {spark} at {home}")
+    home = os.environ.get("SPARK_HOME")
+    if home:
+        yield _spark_home(home, spark)
+
+
+def _spark_home(home: str, spark: str) -> Finding:
+    """Check the Spark in SPARK_HOME, which must have the version of PySpark."""
+    jars = sorted(Path(home, "jars").glob("spark-core_2.13-*.jar"))
+    if not jars:
+        found = f"{home} has no Spark 4 in jars/"
+        return Finding("bad", "SPARK_HOME", found, "correct it, or unset it")
+    version = jars[-1].stem.rpartition("-")[2]
+    if version != spark:
+        found = f"{home} is Spark {version}, and PySpark is {spark}"
+        fix = f"unset it, or pip install pyspark=={version}"
+        return Finding("bad", "SPARK_HOME", found, fix)
+    return Finding("ok", "SPARK_HOME", f"Spark {spark} at {home}")
 
 
 def user() -> Iterator[Finding]:
@@ -176,14 +176,12 @@ def user() -> Iterator[Finding]:
 def host() -> Iterator[Finding]:
     """Check that this machine resolves its own host name, as Spark's JVM needs it."""
     name = socket.gethostname()
-    given = os.environ.get("SPARK_LOCAL_IP")
+    chosen = os.environ.get("SPARK_LOCAL_IP")
+    if chosen:
+        yield Finding("ok", "host name", f"SPARK_LOCAL_IP={chosen}")
+        return
     try:
-        said = (
-            f"SPARK_LOCAL_IP={given}"
-            if given
-            else f"{name} is {socket.gethostbyname(name)}"
-        )
-        yield Finding("ok", "host name", said)
+        yield Finding("ok", "host name", f"{name} is {socket.gethostbyname(name)}")
     except OSError:
         fix = "add it to /etc/hosts, or set SPARK_LOCAL_IP=127.0.0.1"
         yield Finding("bad", "host name", f"no address is known for {name}", fix)
@@ -193,12 +191,13 @@ def disks() -> Iterator[Finding]:
     """Check the free space for temporary files."""
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free / 1e9
-    level = "bad" if free < _LEAST else "warn" if free < _LITTLE else "ok"
-    fix = (
-        ""
-        if level == "ok"
-        else "make room, or set TMPDIR and SPARK_LOCAL_DIRS to a larger disk"
-    )
+    level = "ok"
+    fix = ""
+    if free < _LITTLE:
+        level = "warn"
+        fix = "make room, or set TMPDIR and SPARK_LOCAL_DIRS to a larger disk"
+    if free < _LEAST:
+        level = "bad"
     yield Finding(level, "temporary", f"{free:.1f} GB free in {folder}", fix)
 
 

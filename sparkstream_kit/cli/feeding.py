@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from sparkstream_kit.feeds.datasets import Dataset
+    from sparkstream_kit.feeds.disturbing import Disturbed
 
 
 _Truth = Annotated[
@@ -115,44 +116,59 @@ def _generator(dataset: Dataset) -> Callable[..., None]:
         truth: _Truth = None,
     ) -> None:
         _check_truth(truth, folder)
-        how = {
-            "late": late,
-            "duplicates": duplicates,
-            "bad": bad,
-            "ahead": ahead,
-            "delay": delay,
-        }
-        generated = dataset.rows(files * rows, seed=seed)
-        made = feeds.disturb(
-            generated,
+        disturbed = feeds.disturb(
+            dataset.rows(files * rows, seed=seed),
             time=dataset.time,
             rows_per_file=rows,
             seed=seed,
-            **how,  # type: ignore[arg-type]
+            late=late,
+            duplicates=duplicates,
+            bad=bad,
+            ahead=ahead,
+            delay=delay,
         )
-        arriving = map(dataset.line, made.first(files * rows).arriving)
+        arriving = map(dataset.line, disturbed.first(files * rows).arriving)
         name = dataset.file.replace(".", f"-{seed}-{{}}.")
         landed = land(feeds.line_files(arriving, rows=rows, name=name), folder, every)
         if truth:
-            found = made.first(len(landed) * rows)
-            counted = found.counted + (found.late if dataset.keeps_late else [])
-            answer = {"truth": dataset.truth(counted), "counted": len(counted)}
-            _write_truth(
-                truth,
-                answer | {share: getattr(found, share) for share in dataset.shares},
-            )
+            _write_truth(truth, _answer(dataset, disturbed.first(len(landed) * rows)))
 
+    command.__doc__ = _help_of(dataset)
+    _leave_out_flags(command, dataset)
+    return command
+
+
+def _answer(dataset: Dataset, landed: Disturbed) -> dict[str, Any]:
+    """Return what a job must find in the rows that have landed, for `--truth`."""
+    counted = landed.counted
+    if dataset.keeps_late:
+        counted = counted + landed.late
+    answer = {"truth": dataset.truth(counted), "counted": len(counted)}
+    for share in dataset.shares:
+        answer[share] = getattr(landed, share)
+    return answer
+
+
+def _help_of(dataset: Dataset) -> str:
+    """Return the help of the command, from the first line of the generator's docstring.
+
+    From "Make readings of sensors." it is "Land readings of sensors. --truth writes …".
+    """
+    first_line = (inspect.getdoc(dataset.rows) or "").partition("\n")[0]
+    what = first_line.removeprefix("Make ")
+    return f"Land {what} --truth writes what a job must find in them."
+
+
+def _leave_out_flags(command: Callable[..., None], dataset: Dataset) -> None:
+    """Hide flags that make no sense for a dataset from typer, which reads the signature."""
     left_out = {"late", "duplicates", "bad", "ahead"} - {*dataset.shares}
     if "late" in left_out:
         left_out.add("delay")
-    flags = inspect.signature(command, eval_str=True)
-    kept = [each for each in flags.parameters.values() if each.name not in left_out]
-    command.__signature__ = flags.replace(parameters=kept)  # type: ignore[attr-defined]
-    # The help begins with the description of the rows, the first line of the
-    # generator's docstring.
-    what = (inspect.getdoc(dataset.rows) or "").partition("\n")[0].removeprefix("Make ")
-    command.__doc__ = f"Land {what} --truth writes what a job must find in them."
-    return command
+    signature = inspect.signature(command, eval_str=True)
+    flags = [
+        flag for flag in signature.parameters.values() if flag.name not in left_out
+    ]
+    command.__signature__ = signature.replace(parameters=flags)  # type: ignore[attr-defined]
 
 
 _POSTS_OF_URL = "posts URL"
@@ -171,8 +187,10 @@ class _Feed(TyperGroup):
         self, ctx: Any, args: list[str]
     ) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
+        # The words before the first flag: FOLDER, or URL FOLDER
         places = list(itertools.takewhile(lambda word: not word.startswith("-"), rest))
-        if name == "posts" and (len(places) > 1 or any(map(is_url, rest))):
+        has_url = len(places) > 1 or any(map(is_url, rest))
+        if name == "posts" and has_url:
             command = self.commands[_POSTS_OF_URL]
         return name, command, rest
 
@@ -211,7 +229,10 @@ def _lines(
         raise InvalidInputError(
             "--file and --seed exclude each other; give one of them"
         )
-    lines = feeds.random_lines(seed or 0) if file is None else feeds.text_lines(file)
+    if file is None:
+        lines = feeds.random_lines(seed or 0)
+    else:
+        lines = feeds.text_lines(file)
     server = feeds.LineServer(
         lambda: itertools.islice(lines, count), host=host, port=port, rate=rate
     )
@@ -260,10 +281,9 @@ def _replay(
     land(feeds.replay_files(file, rows=rows), folder, every)
 
 
+_EPILOGS = {"posts": _OF_URL}
 for _name, _dataset in DATASETS.items():
-    feed.command(_name, epilog=_OF_URL if _name == "posts" else None)(
-        _generator(_dataset)
-    )
+    feed.command(_name, epilog=_EPILOGS.get(_name))(_generator(_dataset))
 
 
 @feed.command(_POSTS_OF_URL, hidden=True)

@@ -60,12 +60,11 @@ class _Like(NamedTuple):
 def _like(dataset: str, run: str, *extras: str) -> _Like:
     """Return a job to copy whose sample data comes from one of `DATASETS`."""
     known = DATASETS[dataset]
-    return _Like(
-        known.file,
-        lambda count, seed: map(known.line, known.rows(count, seed=seed)),
-        run,
-        extras,
-    )
+
+    def lines(count: int, seed: int) -> Iterable[str]:
+        return map(known.line, known.rows(count, seed=seed))
+
+    return _Like(known.file, lines, run, extras)
 
 
 def _words(count: int, seed: int) -> Iterable[str]:
@@ -160,16 +159,12 @@ def make(name: str, like: str = DEFAULT) -> Project:
     reject_unknown("job of --like", [like], LIKE)
     folder = Path(name)
     _refuse_taken(name, folder)
-    module = _module(name, LIKE[like].beside)
     known = LIKE[like]
+    module = _module(name, known.beside)
     job = f"{module}.py"
     commands = [known.run.format(job=job), "python -m pytest"]
-    beside = ""
-    if known.beside:
-        text = _renamed(_template(known.beside), like, module)
-        first_line = text.partition('"""')[2].partition(".\n")[0]
-        beside = f" ({known.beside} runs first: {first_line})"
-    given = {
+    beside = _said_beside(like, module)
+    page_words = {
         "name": name,
         "like": like,
         "job": job,
@@ -185,37 +180,60 @@ def make(name: str, like: str = DEFAULT) -> Project:
         ) as hidden:
             made = Path(hidden, name)
             made.mkdir()
-            copies = {job: f"{like}.py", f"test_{job}": f"templates/test_{like}.py"}
-            copies |= {known.beside: known.beside} if known.beside else {}
-            for file, source in copies.items():
-                (made / file).write_text(
-                    _renamed(_template(source), like, module), "utf-8"
-                )
-            for page in (".gitignore", "AGENTS.md", "README.md"):
-                (made / page).write_text(
-                    _template(f"templates/{page}").format(**given), "utf-8"
-                )
-            # Not the settings of a folder above
-            (made / "pytest.ini").write_text("[pytest]\n", "utf-8")
-            (made / "data").mkdir()
-            halves = feeds.line_files(
-                known.lines(_ROWS, _SEED), rows=_ROWS // 2, name="{}"
-            )
-            for number, (_, text) in enumerate(halves, 1):
-                (made / "data" / known.file.replace(".", f"-{number}.")).write_text(
-                    text, "utf-8"
-                )
-            files = sorted(
-                str(path.relative_to(made))
-                for path in made.rglob("*")
-                if path.is_file()
-            )
+            _write_jobs(made, like, module)
+            _write_pages(made, page_words)
+            _write_data(made / "data", known)
+            paths = [path for path in made.rglob("*") if path.is_file()]
+            files = sorted(str(path.relative_to(made)) for path in paths)
             made.rename(folder)  # replaces an empty folder, too
     except OSError as err:
         raise InvalidInputError(
             f"cannot make {name} ({err.strerror}); go to a folder to write in"
         ) from err
-    return Project(folder, files, commands, given["beside"])
+    return Project(folder, files, commands, beside)
+
+
+def _said_beside(like: str, module: str) -> str:
+    """Say in brackets what the job beside is for: the first line of its docstring."""
+    beside = LIKE[like].beside
+    if not beside:
+        return ""
+    text = _renamed(_template(beside), like, module)
+    first_line = text.partition('"""')[2].partition(".\n")[0]
+    return f" ({beside} runs first: {first_line})"
+
+
+def _write_jobs(folder: Path, like: str, module: str) -> None:
+    """Write the copy of a job, its test, and the job that runs first, with the new names."""
+    copies = {
+        f"{module}.py": f"{like}.py",
+        f"test_{module}.py": f"templates/test_{like}.py",
+    }
+    beside = LIKE[like].beside
+    if beside:
+        copies[beside] = beside
+    for file, source in copies.items():
+        text = _renamed(_template(source), like, module)
+        (folder / file).write_text(text, "utf-8")
+
+
+def _write_pages(folder: Path, words: dict[str, str]) -> None:
+    """Write the README and what else a project has beside its job."""
+    for page in (".gitignore", "AGENTS.md", "README.md"):
+        text = _template(f"templates/{page}").format(**words)
+        (folder / page).write_text(text, "utf-8")
+    # So that pytest does not take the settings of a folder above
+    (folder / "pytest.ini").write_text("[pytest]\n", "utf-8")
+
+
+def _write_data(folder: Path, like: _Like) -> None:
+    """Write the sample data of a job, in two files."""
+    folder.mkdir()
+    lines = like.lines(_ROWS, _SEED)
+    halves = feeds.line_files(lines, rows=_ROWS // 2, name="{}")
+    for number, (_, text) in enumerate(halves, 1):
+        file = like.file.replace(".", f"-{number}.")
+        (folder / file).write_text(text, "utf-8")
 
 
 def _refuse_taken(name: str, folder: Path) -> None:
@@ -247,18 +265,25 @@ def _module(name: str, beside: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", module):
         fix = "use letters a to z, digits and -, such as my-job"
         raise InvalidInputError(f"{name} is no name for a job; {fix}")
-    found = importlib.util.find_spec(module)
-    if found and list(found.submodule_search_locations or []) == [
-        str(Path.cwd() / name)
-    ]:
-        found = None  # the empty folder that the project goes into
-    taken = module in sys.stdlib_module_names or found is not None
-    if taken or f"{module}.py" == beside or module.startswith("test_"):
+    if (
+        module in sys.stdlib_module_names
+        or _is_importable(module, Path.cwd() / name)
+        or f"{module}.py" == beside
+        or module.startswith("test_")
+    ):
         raise InvalidInputError(
             f"{name}: a Python module {module} would hide another one; give another"
             " name"
         )
     return module
+
+
+def _is_importable(module: str, but: Path) -> bool:
+    """Return whether there is a module of a name, but the empty folder of the project itself."""
+    spec = importlib.util.find_spec(module)
+    if spec is None:
+        return False
+    return list(spec.submodule_search_locations or []) != [str(but)]
 
 
 def _template(name: str) -> str:

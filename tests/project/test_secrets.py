@@ -149,7 +149,7 @@ def _parser_of(job):
         raise Made(parser)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Made) as made:
-        patch.setattr("sparkstream_kit.jobflags._Parser.parse_args", end)
+        patch.setattr("sparkstream_kit.jobflags.parsing._Parser.parse_args", end)
         importlib.import_module(job).main([])
     return made.value.args[0]
 

@@ -153,12 +153,12 @@ def _without_result(write: Write, error: type[Exception]) -> Write:
 
     def call(batch: DataFrame, batch_id: int) -> None:
         try:
-            left = cast("Any", write)(batch, batch_id)
+            returned = cast("Any", write)(batch, batch_id)
         except SystemExit as err:  # Spark would wait for an answer for ever
             raise error(
                 f"the function of the batch ended with SystemExit: {err}"
             ) from None
-        kind = type(left).__name__
+        kind = type(returned).__name__
         if kind.startswith("DataFrame"):
             raise error(
                 f"the function of the batch returned a {kind}; end it with"
@@ -195,22 +195,25 @@ def _called_back(write: Write) -> Write:
         try:
             write(batch, batch_id)
         except Exception:
-            text = traceback.format_exc()
-            _, from_java, rest = text.partition(_FROM_JAVA)
-            if not from_java:
+            words = _for_spark(traceback.format_exc())
+            if words is None:
                 raise
-            for name in _INTERRUPTED:
-                if name in rest:
-                    raise _BatchError(
-                        f"{_FROM_JAVA} the function of the batch: {name}"
-                    ) from None
-            # Keep the whole text, but leave nothing in it at which Spark's pattern
-            # could begin to match.
-            raise _BatchError(
-                text.replace(_FROM_JAVA, _FROM_JAVA.rpartition(".")[2])
-            ) from None
+            raise _BatchError(words) from None
 
     return call
+
+
+def _for_spark(text: str) -> str | None:
+    """Return the text of a batch's error in words for Spark; None if it can stay as it is."""
+    _, from_java, rest = text.partition(_FROM_JAVA)
+    if not from_java:
+        return None
+    for name in _INTERRUPTED:
+        if name in rest:
+            return f"{_FROM_JAVA} the function of the batch: {name}"
+    # Keep the whole text, but leave nothing in it at which Spark's pattern could begin
+    # to match.
+    return text.replace(_FROM_JAVA, _FROM_JAVA.rpartition(".")[2])
 
 
 def _note_connection() -> None:
@@ -258,19 +261,21 @@ def id_of_batch(batch: DataFrame, location: Place | None) -> str:
     """
     spark = batch.sparkSession
     if not is_connect(spark):
-        found = spark.sparkContext.getLocalProperty("sql.streaming.queryId")
+        query_id = spark.sparkContext.getLocalProperty("sql.streaming.queryId")
         fix = "it writes the batches of a running query"
     else:
-        found = None if location is None else id_in_checkpoint(location)
+        query_id = None
+        if location is not None:
+            query_id = id_in_checkpoint(location)
         fix = (
             "on Spark Connect start the query with start(frame, sink,"
             " checkpoint='folder')"
         )
-    if not found:
+    if not query_id:
         raise InvalidInputError(
             f"this sink cannot tell which query a batch is of; {fix}"
         )
-    return str(found)
+    return str(query_id)
 
 
 def checkpoint_of_batch(batch: DataFrame) -> Place | None:
@@ -281,27 +286,23 @@ def checkpoint_of_batch(batch: DataFrame) -> Place | None:
         of a running query.
     """
     query = _query_of(batch)
-    return (
-        None
-        if query is None
-        else locate(batch.sparkSession, query.resolvedCheckpointRoot())
-    )
+    if query is None:
+        return None
+    return locate(batch.sparkSession, query.resolvedCheckpointRoot())
 
 
 def _query_of(batch: DataFrame) -> Any:
     """Return the JVM's query of a batch; None on Spark Connect, and if it is no batch."""
     spark: Any = batch.sparkSession
-    query = (
-        None
-        if is_connect(spark)
-        else spark.sparkContext.getLocalProperty("sql.streaming.queryId")
-    )
-    if query is None:
+    if is_connect(spark):
+        return None
+    query_id = spark.sparkContext.getLocalProperty("sql.streaming.queryId")
+    if query_id is None:
         return None
     # The batch's session is a copy with an empty `streams`; the shared state has the
     # queries of all sessions.
     running = spark._jsparkSession.sharedState().activeStreamingQueries()
-    return running.get(spark._jvm.java.util.UUID.fromString(query))
+    return running.get(spark._jvm.java.util.UUID.fromString(query_id))
 
 
 def count_aside(rows: DataFrame, location: Place | None, batch_id: int) -> None:

@@ -1,6 +1,6 @@
 """What only Spark Connect needs, where this process has no access to the JVM of its queries.
 
-The other modules of `_spark` open this one when a session is on Spark Connect. A batch
+The other modules of `_internal.spark` open this one when a session is on Spark Connect. A batch
 function runs there in a Python process of the server: `show` and `keep_printed` bring
 what it shows and prints to the client, by global temporary views. `begin` waits for
 that process, and `stop_telling` ends the stream of a query's events. `leaves`, `reads`
@@ -92,7 +92,8 @@ def keep_printed(write: Write, spark: Any, name: str) -> Write:
             with redirect_stdout(text):
                 write(batch, batch_id)
         finally:
-            if printed := text.getvalue():
+            printed = text.getvalue()
+            if printed:
                 rows = batch.sparkSession.createDataFrame([(printed,)], "text STRING")
                 rows.createOrReplaceGlobalTempView(f"{prefix}{batch_id}")
 
@@ -103,9 +104,9 @@ def bring_printed(spark: Any, name: str) -> None:
     """Print here what the batches of the query `name` have printed since the previous call."""
     prefix = _printed(spark, name)
     views = spark.sql(f"SHOW VIEWS IN {_GLOBAL} LIKE '{prefix}*'").collect()
-    for view in sorted(
-        (row.viewName for row in views), key=lambda view: int(view.removeprefix(prefix))
-    ):
+    names = [row.viewName for row in views]
+    names.sort(key=lambda name: int(name.removeprefix(prefix)))  # by the batch id
+    for view in names:
         sys.stdout.write(spark.table(f"{_GLOBAL}.{view}").collect()[0].text)
         sys.stdout.flush()
         spark.catalog.dropGlobalTempView(view)
@@ -153,9 +154,8 @@ def stop_telling(bus: Any, listener: object) -> None:
     with bus._lock:
         teller = bus._execution_thread
         if bus._listener_bus != [listener] or teller is None:
-            bus._listener_bus[:] = [
-                each for each in bus._listener_bus if each is not listener
-            ]
+            others = [each for each in bus._listener_bus if each is not listener]
+            bus._listener_bus[:] = others
             return
     end = Command()
     end.streaming_query_listener_bus_command.remove_listener_bus_listener = True
@@ -167,19 +167,38 @@ def stop_telling(bus: Any, listener: object) -> None:
         bus._execution_thread = None
 
 
+# The groups are the source, such as FileSource[/data/in] or delta; the latter follows
+# the name of the leaf.
+_LEAF_OF_FIRST_API = re.compile(
+    r"(FileSource\[.*?\]|(?<=StreamingRelation )\w+)(?:, \[|$)"
+)
+# The groups are the source, such as kafka, and its options; around them stand the
+# classes of the provider and the table, and the columns.
+_LEAF_OF_SECOND_API = re.compile(
+    r"StreamingRelationV2 [^,]*, ([^,]*), [^,]*, \[(.*?)\], \["
+)
+
+
 def leaves(plan: str) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Yield each streaming leaf in a plan's text, with its source and the source's options."""
+    r"""Yield each streaming leaf in a plan's text, with its source and the source's options.
+
+    Examples:
+        >>> files = ":- ~StreamingRelation FileSource[/data/in], [value#7]"
+        >>> rate = "+- ~StreamingRelationV2 p.Provider, rate, p.Table, [rows=5, to=2], [value#9L]"
+        >>> plan = f"Union\n{files}\n{rate}"
+        >>> [(source, options) for _, source, options in leaves(plan)]
+        [('FileSource[/data/in]', {}), ('rate', {'rows': '5', 'to': '2'})]
+    """
     for line in plan.split("\n"):
         leaf = line.lstrip(" :+-~")
-        if found := re.search(
-            r"(FileSource\[.*?\]|(?<=StreamingRelation )\w+)(?:, \[|$)", leaf
-        ):
-            yield leaf, found[1], {}
-        elif found := re.search(
-            r"StreamingRelationV2 [^,]*, ([^,]*), [^,]*, \[(.*?)\], \[", leaf
-        ):
-            pairs = (pair.partition("=") for pair in found[2].split(", "))
-            yield leaf, found[1], {key: value for key, _, value in pairs}
+        first_api = _LEAF_OF_FIRST_API.search(leaf)
+        if first_api:
+            yield leaf, first_api[1], {}
+            continue
+        second_api = _LEAF_OF_SECOND_API.search(leaf)
+        if second_api:
+            pairs = [pair.partition("=") for pair in second_api[2].split(", ")]
+            yield leaf, second_api[1], {key: value for key, _, value in pairs}
 
 
 def file_options(frame: Any) -> list[dict[str, str]]:
@@ -187,8 +206,9 @@ def file_options(frame: Any) -> list[dict[str, str]]:
     reads = _reads(frame._plan.to_proto(frame.sparkSession.client))
     # A protobuf map has no order, so without `deterministic` equal messages can differ
     # as bytes.
-    once = {read.SerializeToString(deterministic=True): read for read in reads}.values()
-    return [dict(read.options) for read in once if read.format.lower() in _OF_FILES]
+    once = {read.SerializeToString(deterministic=True): read for read in reads}
+    of_files = [read for read in once.values() if read.format.lower() in _OF_FILES]
+    return [dict(read.options) for read in of_files]
 
 
 def _reads(message: Any) -> Iterator[Any]:
@@ -198,11 +218,12 @@ def _reads(message: Any) -> Iterator[Any]:
             yield message.data_source
         return
     for field, value in message.ListFields():
-        if (
-            field.message_type is not None
-            and not field.message_type.GetOptions().map_entry
-        ):
-            for each in [value] if hasattr(value, "DESCRIPTOR") else value:
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        if hasattr(value, "DESCRIPTOR"):  # one message
+            yield from _reads(value)
+        else:
+            for each in value:
                 yield from _reads(each)
 
 
@@ -212,15 +233,11 @@ def analyzed(frame: Any) -> str:
     Raises:
         KitError: this version of Spark prints plans in an unknown form.
     """
-    rest = frame._explain_string(extended=True).partition(
-        "\n== Analyzed Logical Plan ==\n"
-    )[2]
+    explained: str = frame._explain_string(extended=True)
+    rest = explained.partition("\n== Analyzed Logical Plan ==\n")[2]
+    analyzed_part = rest.partition("\n== Optimized Logical Plan ==\n")[0]
     # The first line is the plan's schema.
-    plan: str = (
-        rest.partition("\n== Optimized Logical Plan ==\n")[0]
-        .strip("\n")
-        .partition("\n")[2]
-    )
+    plan = analyzed_part.strip("\n").partition("\n")[2]
     if not plan:
         raise KitError(
             f"Spark {frame.sparkSession.version} explains a plan in a form that the kit"
@@ -236,11 +253,8 @@ def threads(spark: Any) -> str | None:
         return None
     # On a local master the SQL function runs in the JVM that has the threads: it is its
     # own executor.
-    return str(
-        spark.sql("SELECT reflect('java.lang.Thread', 'getAllStackTraces')").collect()[
-            0
-        ][0]
-    )
+    asked = spark.sql("SELECT reflect('java.lang.Thread', 'getAllStackTraces')")
+    return str(asked.collect()[0][0])
 
 
 def lock(path: Path) -> Any:
@@ -254,11 +268,8 @@ def lock(path: Path) -> Any:
     try:
         # Lock the open file and not the process: a lock of the process would be dropped
         # as soon as the process opens the file once more, to read it, and closes it.
-        fcntl.fcntl(
-            file,
-            fcntl.F_OFD_SETLK,
-            struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0),
-        )
+        whole_file = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, whole_file)
     except OSError:
         file.close()
         raise

@@ -81,29 +81,38 @@ class Dropping:
 def dropping(plan: str) -> Dropping:
     """Find out from a query's analyzed plan how its aggregation drops late rows."""
     multiplies = _MULTIPLIES.search(plan) is not None
-    grouped = _AGGREGATES.findall(plan)
-    windows = {tuple(map(int, numbers)) for numbers in _WINDOW.findall(plan)}
+    groups = _AGGREGATES.findall(plan)
+    bounded = (
+        not multiplies
+        and len(groups) == 1
+        and not _KEEPS_ROWS.search(plan)
+        and len(_WATERMARK.findall(plan)) == 1
+    )
     window = None
-    if (
-        len(windows) == 1
-        and len(grouped) == 1
-        and re.search(r"(?<!\S)window#\d+", grouped[0])
-    ):
-        [(start, slide, length)] = windows
-        if slide == length:
-            window = (start, length)
-    lines = plan.splitlines()
+    if len(groups) == 1:
+        window = _tumbling_window(plan, groups[0])
     return Dropping(
         rows_stay_one=not multiplies and not _EXPANDS.search(plan),
-        bounded=(
-            not multiplies
-            and len(grouped) == 1
-            and not _KEEPS_ROWS.search(plan)
-            and len(_WATERMARK.findall(plan)) == 1
-        ),
-        all_arrive=all(_HANDS_ON.search(line) for line in lines),
+        bounded=bounded,
+        all_arrive=all(map(_HANDS_ON.search, plan.splitlines())),
         window=window,
     )
+
+
+def _tumbling_window(plan: str, groups: str) -> tuple[int, int] | None:
+    """Return start and length of the one tumbling window by which a plan groups; else None.
+
+    Args:
+        plan: the analyzed plan.
+        groups: what its aggregation groups by, such as "window#12-T10000ms, action#3".
+    """
+    windows = set(_WINDOW.findall(plan))
+    if len(windows) != 1 or not re.search(r"(?<!\S)window#\d+", groups):
+        return None
+    start, slide, length = map(int, windows.pop())
+    if slide != length:
+        return None
+    return start, length
 
 
 @dataclass(frozen=True)
@@ -160,7 +169,9 @@ def rows_late(
             rows += dropped
     if not groups:
         return rows, rows
-    least = groups if by.rows_stay_one else 1
+    least = 1
+    if by.rows_stay_one:
+        least = groups
     if not by.bounded:
         return rows + least, None
     read = progress.numInputRows // computed
@@ -168,11 +179,15 @@ def rows_late(
     batch = _times(progress)
     # A later year is read as the end of that one
     if batch is not None and watermark.year < MAXYEAR:
-        most = math.floor(read * batch.share_before(watermark + _MILLISECOND)[1])
-        closed = by.closed_until(watermark) if is_known else None
+        _, most_share = batch.share_before(watermark + _MILLISECOND)
+        most = math.floor(read * most_share)
+        closed = None
         # Spark takes a row without a time for one of 1970.
-        if closed is not None and by.all_arrive and batch.first > EPOCH:
-            least = max(least, math.ceil(read * batch.share_before(closed)[0]))
+        if is_known and by.all_arrive and batch.first > EPOCH:
+            closed = by.closed_until(watermark)
+        if closed is not None:
+            least_share, _ = batch.share_before(closed)
+            least = max(least, math.ceil(read * least_share))
     if most < least:  # the plan has shown less than there is
         return rows + least, None
     return rows + least, rows + most
@@ -180,16 +195,20 @@ def rows_late(
 
 def _times(progress: StreamingQueryProgress) -> _Times | None:
     """Return the event times of a batch; None without rows, or for years beyond Python's."""
-    told = [moment(progress.eventTime.get(name)) for name in ("min", "avg", "max")]
-    known = [each for each in told if each is not None and 1 < each.year < MAXYEAR]
-    return _Times(*known) if len(known) == len(told) else None
+    times = [moment(progress.eventTime.get(name)) for name in ("min", "avg", "max")]
+    known = [time for time in times if time is not None and 1 < time.year < MAXYEAR]
+    if len(known) < len(times):
+        return None
+    return _Times(*known)
 
 
 def moment(text: str | None) -> datetime | None:
     """Read a time from Spark's progress; Python has no later year than 9999, and none before 1."""
+    if text is None:
+        return None
     try:
-        return None if text is None else datetime.fromisoformat(text)
+        return datetime.fromisoformat(text)
     except ValueError:  # Java writes -0001, 0000 and +10000
-        first = datetime.min.replace(tzinfo=UTC)
-        last = datetime.max.replace(tzinfo=UTC)
-        return last if str(text).startswith("+") else first
+        if text.startswith("+"):
+            return datetime.max.replace(tzinfo=UTC)
+        return datetime.min.replace(tzinfo=UTC)

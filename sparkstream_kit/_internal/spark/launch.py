@@ -52,8 +52,12 @@ _log = logging.getLogger(__name__)
 # Prefixes of the settings that take effect only when the JVM starts. Set later, they
 # have no effect, although Spark's configuration then shows the new value.
 LAUNCH_KEYS = (
-    *("spark.driver.defaultJavaOptions", "spark.driver.extra", "spark.driver.memory"),
-    *("spark.driver.userClassPathFirst", "spark.jars", "spark.submit."),
+    "spark.driver.defaultJavaOptions",
+    "spark.driver.extra",
+    "spark.driver.memory",
+    "spark.driver.userClassPathFirst",
+    "spark.jars",
+    "spark.submit.",
 )
 
 _OPTIONS = "spark.driver.extraJavaOptions"
@@ -67,11 +71,10 @@ _HELD = 30.0
 # starts. An empty line after one is left out, too.
 _WORKER = b"Streaming TransformWithStateInPandas Python worker"
 _NOISE = (
-    *(_WORKER, b"Starting " + _WORKER),
-    *(
-        b"WARNING: Using incubator modules: ",
-        b"WARNING: package sun.security.action not in ",
-    ),
+    _WORKER,
+    b"Starting " + _WORKER,
+    b"WARNING: Using incubator modules: ",
+    b"WARNING: package sun.security.action not in ",
 )
 # What Ivy says while it finds the packages of spark.jars.packages: a hundred lines, of
 # use if it fails.
@@ -104,7 +107,9 @@ def starting(wanted: Mapping[str, str], profile: str | Path | None) -> Iterator[
     """
     if sys.stderr and sys.stderr.isatty():
         sys.stderr.write("starting Spark …\n")
-    words = None if jvm_runs() else _launch(wanted, profile)
+    words = None
+    if not jvm_runs():
+        words = _launch(wanted, profile)
     SparkContext._ensure_initialized()
     _refuse_versions()
     try:
@@ -146,7 +151,9 @@ def _refuse_versions() -> None:
     python = pyspark.__version__
     if re.findall(r"\d+", spark)[:2] != re.findall(r"\d+", python)[:2]:
         home = os.environ.get("SPARK_HOME")
-        unset = f"unset SPARK_HOME ({home}), or " if home else ""
+        unset = ""
+        if home:
+            unset = f"unset SPARK_HOME ({home}), or "
         raise InvalidInputError(
             f"Spark's Java machine is of Spark {spark}, and PySpark is {python};"
             f" {unset}run: pip install pyspark=={spark}"
@@ -202,11 +209,9 @@ def silence_jvm(*, has_level: bool) -> None:
         # exception anyway.
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
     jvm: Any = SparkContext._jvm
-    if (
-        has_level
-        or _has_own_log4j2()
-        or jvm.java.lang.System.getProperty("log4j2.configurationFile")
-    ):
+    if has_level or _has_own_log4j2():
+        return
+    if jvm.java.lang.System.getProperty("log4j2.configurationFile"):
         return
     # At its first log call Spark replaces the log settings in force and prints a line
     # about it. Trigger that call now, with Java's standard error discarded, so that it
@@ -244,57 +249,23 @@ def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
     words = _Words()
     try:
         given = java.with_names(java.environment())
-        defaults = _spark_defaults()
-        submitted = given.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
-        asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", submitted)
-        master = (asked and asked[1]) or ({**wanted, **defaults}).get(
-            "spark.master", "local[*]"
-        )
-        options = read_profile(
-            profile or ("local" if is_local(master) else "cluster")
-        ).get(_OPTIONS, "")
-        settings = {
-            k: v
-            for k, v in wanted.items()
-            if k.startswith(LAUNCH_KEYS) and k not in defaults
-        }
-        if settings.get(_OPTIONS) == options:
-            del settings[_OPTIONS]  # the profile's come before those of the launch
-        arguments = [
-            word for item in settings.items() for word in ("--conf", "=".join(item))
-        ]
-        # Without this flag the JVM prints its start errors on standard output, which is
-        # for results.
-        more = ["-XX:+DisplayVMOutputToStderr"]
-        of_launch = given.get("SPARK_SUBMIT_OPTS", "")
         archive = java.known_archive(java.find_java(given))
-        chosen = re.search(
-            r"-Xshare:|-XX:(AOT|SharedArchive|ArchiveClasses)", f"{of_launch} {wanted}"
-        )
-        if archive is not None and not chosen:
-            more += shlex.split(archive.options)
-        if _OPTIONS not in {**settings, **defaults} and not _BRINGS_OPTIONS.search(
-            submitted
-        ):
-            more += [
-                *([java.PARALLEL] if is_local(master) else []),
-                *shlex.split(options),
-            ]
-        # On a cluster Spark's own log settings stay, so that lost executors are logged.
-        if (
-            profile != "cluster"
-            and is_local(master)
-            and "log4j" not in of_launch
-            and not _has_own_log4j2()
-        ):
-            more.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
-        arguments += shlex.split(submitted)
+        archive_path = None
+        archive_options = ""
+        if archive is not None:
+            archive_path = archive.path
+            archive_options = archive.options
+        launch_options = f"{given.get('SPARK_SUBMIT_OPTS', '')} {wanted}"
+        has_own_archive = _CHOOSES_ARCHIVE.search(launch_options) is not None
+        if has_own_archive:
+            archive_options = ""
+        arguments, options = _arguments(wanted, profile, given, archive_options)
         command = java.command(
-            arguments, given, more, archive=archive and archive.path, stderr=words.end
+            arguments, given, options, archive=archive_path, stderr=words.end
         )
         SparkContext._ensure_initialized(gateway=_gateway(command, given, words.end))
-        if archive is not None and not chosen:
-            atexit.register(_warm, archive.path)
+        if archive_path is not None and not has_own_archive:
+            atexit.register(_warm, archive_path)
     except (OSError, subprocess.SubprocessError) as err:
         words.closed()
         said = words.drop()
@@ -308,6 +279,66 @@ def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
     finally:
         words.closed()
     return words
+
+
+# Options with which a launch chooses an archive of classes, or none
+_CHOOSES_ARCHIVE = re.compile(r"-Xshare:|-XX:(AOT|SharedArchive|ArchiveClasses)")
+
+
+def _arguments(
+    wanted: Mapping[str, str],
+    profile: str | Path | None,
+    given: Mapping[str, str],
+    archive_options: str,
+) -> tuple[list[str], list[str]]:
+    """Return the arguments of spark-submit, and further options of the JVM, for a launch.
+
+    Args:
+        wanted: the settings of the session.
+        profile: the profile of the session.
+        given: the environment of the launch.
+        archive_options: the options by which the JVM uses an archive of classes.
+    """
+    defaults = _spark_defaults()
+    submitted = given.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
+    local = is_local(_master(submitted, {**wanted, **defaults}))
+    name = profile or ("local" if local else "cluster")
+    of_profile = read_profile(name).get(_OPTIONS, "")
+    keys = [key for key in wanted if key.startswith(LAUNCH_KEYS)]
+    settings = {key: wanted[key] for key in keys if key not in defaults}
+    if settings.get(_OPTIONS) == of_profile:
+        del settings[_OPTIONS]  # the profile's come before those of the launch
+    arguments: list[str] = []
+    for key, value in settings.items():
+        arguments += ["--conf", f"{key}={value}"]
+    arguments += shlex.split(submitted)
+    # Without this flag the JVM prints its start errors on standard output, which is for
+    # results.
+    options = ["-XX:+DisplayVMOutputToStderr", *shlex.split(archive_options)]
+    has_own_options = _OPTIONS in {**settings, **defaults}
+    if not has_own_options and not _BRINGS_OPTIONS.search(submitted):
+        if local:
+            options.append(java.PARALLEL)
+        options += shlex.split(of_profile)
+    # On a cluster Spark's own log settings stay, so that lost executors are logged.
+    has_own_logs = "log4j" in given.get("SPARK_SUBMIT_OPTS", "") or _has_own_log4j2()
+    if profile != "cluster" and local and not has_own_logs:
+        options.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
+    return arguments, options
+
+
+def _master(submitted: str, settings: Mapping[str, str]) -> str:
+    """Return the master of a launch.
+
+    Args:
+        submitted: the arguments in PYSPARK_SUBMIT_ARGS, which win, such as
+            "--master local[2] pyspark-shell".
+        settings: the settings of the session and of spark-defaults.conf.
+    """
+    asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", submitted)
+    if asked:
+        return asked[1]
+    return settings.get("spark.master", "local[*]")
 
 
 def _warm(archive: Path) -> None:
@@ -467,7 +498,9 @@ class _Words:
             is_end: whether the pipe has ended, so that the last line is complete.
         """
         lines = self._held.splitlines(keepends=True)
-        last = lines[-1] if lines else b"\n"
+        last = b"\n"
+        if lines:
+            last = lines[-1]
         self._held = b""
         may_be_noise = any(last[: len(each)] == each[: len(last)] for each in _NOISE)
         if may_be_noise and not is_end and not last.endswith(b"\n"):
@@ -500,30 +533,33 @@ def cause_in_log(text: str) -> str:
         >>> cause_in_log("ERROR Server: Error\njava.lang.IllegalStateException: no port\n\tat x")
         'IllegalStateException: no port'
     """
-    lines = [
-        line.strip()
-        for line in text.splitlines()
-        if line.strip() and not _SAYS_NOTHING.search(line)
-    ]
-    causes = [
-        line.removeprefix("Caused by: ")
-        for line in lines
-        if line.startswith("Caused by: ")
-    ]
-    thrown = [
-        line
-        for line in lines
-        if re.match(r"([\w$]+\.)+[\w$]*(Error|Exception)\b", line)
-    ]
-    errors = [
-        line for line in lines if re.search(r"Error|Exception|error:|not found", line)
-    ]
-    said = next(
-        iter([*causes[-1:], *thrown[:1], *errors[:1], *lines[-1:]]), "without a word"
-    )
+    lines = [line for line in text.splitlines() if not _SAYS_NOTHING.search(line)]
+    lines = [line.strip() for line in lines if line.strip()]
+    # Without the package, and "Exception in thread "main"" before it
     return re.sub(
-        r'^(Exception in thread "[^"]*" )?(\w+\.)*(?=\w+(Error|Exception)\b)', "", said
+        r'^(Exception in thread "[^"]*" )?(\w+\.)*(?=\w+(Error|Exception)\b)',
+        "",
+        _most_useful(lines),
     )
+
+
+def _most_useful(lines: list[str]) -> str:
+    """Return the most useful line of a log, for `cause_in_log`."""
+    caused_by = "Caused by: "
+    for line in reversed(lines):
+        if line.startswith(caused_by):
+            return line.removeprefix(caused_by)
+    # A line that begins with the name of an exception, else one that has some error
+    for pattern in (
+        r"^([\w$]+\.)+[\w$]*(Error|Exception)\b",
+        r"Error|Exception|error:|not found",
+    ):
+        for line in lines:
+            if re.search(pattern, line):
+                return line
+    if lines:
+        return lines[-1]
+    return "without a word"
 
 
 def _why(said: str) -> str:
@@ -555,7 +591,9 @@ def _spark_defaults() -> dict[str, str]:
     path = java.conf_folder() / "spark-defaults.conf"
     # Spark accepts lines that the kit refuses in a profile, so no line is an error
     # here.
-    text = path.read_text("utf-8", errors="replace") if path.is_file() else ""
+    if not path.is_file():
+        return {}
+    text = path.read_text("utf-8", errors="replace")
     return dict(
         re.findall(r"^\s*(spark\.[^\s=:]+)[ \t=:]*(.*?)\s*$", text, re.MULTILINE)
     )

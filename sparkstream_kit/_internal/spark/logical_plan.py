@@ -126,7 +126,10 @@ def wrong_event_time(error: BaseException) -> str | None:
         'event-time column n is int, not a timestamp'
     """
     found = _NO_TIMESTAMP.search(str(error))
-    return None if found is None else no_timestamp(found[1], found[2].lower())
+    if found is None:
+        return None
+    column, kind = found.groups()
+    return no_timestamp(column, kind.lower())
 
 
 def unknown_host(host: str) -> str:
@@ -178,9 +181,9 @@ class Input(NamedTuple):
     @property
     def leaves_out(self) -> list[str]:
         """The options with which a Delta source does not read all rows of its table."""
-        return (
-            sorted({*self.options} - _OF_WHOLE_TABLES) if self.kind == "delta" else []
-        )
+        if self.kind != "delta":
+            return []
+        return sorted({*self.options} - _OF_WHOLE_TABLES)
 
 
 def inputs_of(frame: DataFrame) -> list[Input]:
@@ -188,9 +191,11 @@ def inputs_of(frame: DataFrame) -> list[Input]:
     if not is_connect(frame.sparkSession):
         return _numbered(_leaves(_analyzed(frame)))
     text = analyzed_plan(frame)
-    # If the plan is a source alone, Spark prints it without details; below another
-    # operator, with all.
-    return inputs_in_text(text if "\n" in text else analyzed_plan(frame.select("*")))
+    if "\n" not in text:
+        # If the plan is a source alone, Spark prints it without details; below another
+        # operator, with all.
+        text = analyzed_plan(frame.select("*"))
+    return inputs_in_text(text)
 
 
 def inputs_in_text(text: str) -> list[Input]:
@@ -208,28 +213,33 @@ def _numbered(leaves: Iterable[tuple[Any, str, dict[str, str]]]) -> list[Input]:
             description of the source, and its options.
     """
     # By leaf; one of the JVM has the equality and the hash of Java
-    found: dict[Any, Input] = {}
+    inputs: dict[Any, Input] = {}
     for place, (leaf, text, options) in enumerate(leaves):
-        if leaf in found:
-            found[leaf] = found[leaf]._replace(places=(*found[leaf].places, place))
+        if leaf in inputs:
+            former = inputs[leaf]
+            inputs[leaf] = former._replace(places=(*former.places, place))
             continue
+        kind, path = text, None
         files = re.fullmatch(r"FileSource\[(.*)\]", text, re.DOTALL)
-        given = {key.lower(): value for key, value in options.items()}
-        kind, path = (
-            ("files", file_system.folder_of(files[1])) if files else (text, None)
-        )
-        found[leaf] = Input(kind, path, given, len(found), (place,))
-    return list(found.values())
+        if files:
+            kind, path = "files", file_system.folder_of(files[1])
+        lowered = {key.lower(): value for key, value in options.items()}
+        inputs[leaf] = Input(kind, path, lowered, len(inputs), (place,))
+    return list(inputs.values())
 
 
 def _leaves(analyzed: Any) -> Iterator[tuple[Any, str, dict[str, str]]]:
     """Yield the streaming leaves of an analyzed plan in the JVM, as `_numbered` takes them."""
     leaves = analyzed.collectLeaves()
-    for leaf in filter(
-        lambda leaf: leaf.isStreaming(), map(leaves.apply, range(leaves.size()))
-    ):
+    for index in range(leaves.size()):
+        leaf = leaves.apply(index)
+        if not leaf.isStreaming():
+            continue
         source = leaf.sourceName()
-        yield leaf, source, {} if source.startswith("FileSource[") else _options(leaf)
+        options: dict[str, str] = {}
+        if not source.startswith("FileSource["):
+            options = _options(leaf)
+        yield leaf, source, options
 
 
 def _options(leaf: Any) -> dict[str, str]:
@@ -248,14 +258,15 @@ def file_options(frame: DataFrame) -> dict[int, dict[str, str]]:
     The paths are left out. The result is empty if it is not known which options belong
     to which source.
     """
-    numbers = [each.number for each in inputs_of(frame) if each.path is not None]
-    given = [
-        {key: text for key, text in each.items() if key != "path"}
-        for each in _file_options(frame)
-    ]
-    if len(given) != len(numbers) and all(each == given[0] for each in given):
-        given = given[:1] * len(numbers)
-    return dict(zip(numbers, given, strict=True)) if len(given) == len(numbers) else {}
+    numbers = [source.number for source in inputs_of(frame) if source.path is not None]
+    read = _file_options(frame)
+    for options in read:
+        options.pop("path", None)
+    if len(read) != len(numbers) and all(options == read[0] for options in read):
+        read = read[:1] * len(numbers)  # it does not matter which source they are of
+    if len(read) != len(numbers):
+        return {}
+    return dict(zip(numbers, read, strict=True))
 
 
 def _file_options(frame: DataFrame) -> list[dict[str, str]]:
@@ -264,11 +275,8 @@ def _file_options(frame: DataFrame) -> list[dict[str, str]]:
 
         return connect.file_options(frame)
     leaves = {leaf: text for leaf, text, _ in _leaves(_analyzed(frame))}
-    return [
-        _options(leaf)
-        for leaf, text in leaves.items()
-        if text.startswith("FileSource[")
-    ]
+    of_files = [leaf for leaf, text in leaves.items() if text.startswith("FileSource[")]
+    return [_options(leaf) for leaf in of_files]
 
 
 def analyzed_plan(frame: DataFrame) -> str:
@@ -335,16 +343,23 @@ def is_being_read(spark: SparkSession | None, of: list[tuple[str, int]]) -> bool
         Also True if the threads cannot be seen from here, as on a Spark Connect server
         with a cluster.
     """
+    threads = _threads(spark)
+    if threads is None:
+        return True
+    names = [f"TextSocketSource({host}, {port})" for host, port in of]
+    return any(name in threads for name in names)
+
+
+def _threads(spark: SparkSession | None) -> str | None:
+    """Return the names of the threads of the JVM that runs a query; None if not to be seen."""
     jvm: Any = SparkContext._jvm
     if jvm is not None and (spark is None or not is_connect(spark)):
-        threads = jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
-    else:
-        from sparkstream_kit._internal.spark import connect
+        return str(jvm.java.lang.Thread.getAllStackTraces().keySet().toString())
+    if spark is None:
+        return None
+    from sparkstream_kit._internal.spark import connect
 
-        threads = None if spark is None else connect.threads(spark)
-    return threads is None or any(
-        f"TextSocketSource({host}, {port})" in threads for host, port in of
-    )
+    return connect.threads(spark)
 
 
 def unavailable(failure: str) -> str | None:

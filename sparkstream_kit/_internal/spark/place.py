@@ -71,7 +71,9 @@ class Place:
     @property
     def uri(self) -> str:
         """The path for Spark; a local one has a scheme, whatever Spark's default file system is."""
-        return self.text if self.folder is None else file_system.for_spark(self.folder)
+        if self.folder is None:
+            return self.text
+        return file_system.for_spark(self.folder)
 
     def names(self, name: str = "") -> list[str]:  # noqa: ARG002 - as of the others
         """Return the names of the entries of this folder, or of its subfolder `name`.
@@ -117,11 +119,15 @@ class Here(Place):
 
     def names(self, name: str = "") -> list[str]:
         inside = self.folder / name
-        return [path.name for path in inside.iterdir()] if inside.is_dir() else []
+        if not inside.is_dir():
+            return []
+        return [path.name for path in inside.iterdir()]
 
     def read(self, name: str) -> str | None:
         file = self.folder / name
-        return file.read_bytes().decode() if file.exists() else None
+        if not file.exists():
+            return None
+        return file.read_bytes().decode()
 
     def make(self) -> None:
         """Create the folder and its missing parents, unless the folder exists."""
@@ -178,30 +184,26 @@ class There(Place):
 
     def _path(self, name: str = "") -> Any:
         """Return the folder, or `name` in it, as a Hadoop Path."""
-        return self._spark._jvm.org.apache.hadoop.fs.Path(
-            f"{self.text}/{name}" if name else self.text
-        )
+        path = self.text
+        if name:
+            path = f"{path}/{name}"
+        return self._spark._jvm.org.apache.hadoop.fs.Path(path)
 
     def names(self, name: str = "") -> list[str]:
         path = self._path(name)
         with self._opened() as files:
-            return (
-                [each.getPath().getName() for each in files.listStatus(path)]
-                if files.exists(path)
-                else []
-            )
+            if not files.exists(path):
+                return []
+            return [each.getPath().getName() for each in files.listStatus(path)]
 
     def read(self, name: str) -> str | None:
         path = self._path(name)
         with self._opened() as files:
             if not files.exists(path):
                 return None
+            utils = self._spark._jvm.org.apache.commons.io.IOUtils
             with closing(files.open(path)) as stream:
-                return str(
-                    self._spark._jvm.org.apache.commons.io.IOUtils.toString(
-                        stream, "UTF-8"
-                    )
-                )
+                return str(utils.toString(stream, "UTF-8"))
 
     def bring(self, name: str, to: Path) -> None:
         """Copy the file or the whole folder `name` into the local folder `to`, if it exists."""
@@ -214,9 +216,11 @@ class There(Place):
             here = self._spark._jvm.org.apache.hadoop.fs.Path(str(target))
             # True: without Hadoop's .crc files
             files.copyToLocalFile(False, path, here, True)
-            for each in files.listStatus(path) if target.is_dir() else ():
-                at = each.getModificationTime() * 1_000_000
-                os.utime(target / each.getPath().getName(), ns=(at, at))
+            if not target.is_dir():
+                return
+            for entry in files.listStatus(path):
+                at = entry.getModificationTime() * 1_000_000
+                os.utime(target / entry.getPath().getName(), ns=(at, at))
 
     def make(self) -> None:
         with self._opened() as files:
@@ -225,9 +229,9 @@ class There(Place):
     def is_empty_folder(self, name: str) -> bool:
         path = self._path(name)
         with self._opened() as files:
-            return bool(files.getFileStatus(path).isDirectory()) and not len(
-                files.listStatus(path)
-            )
+            if not files.getFileStatus(path).isDirectory():
+                return False
+            return len(files.listStatus(path)) == 0
 
     def write(self, name: str, text: str) -> None:
         above, _, last = name.rpartition("/")
@@ -275,8 +279,9 @@ def locate(spark: SparkSession, path: str | Path) -> Place:
     text = path_for(spark, str(path))
     plain = file_system.plain(text)
     if is_connect(spark):
-        here = plain is not None and server_folder(spark) is not None
-        return Here(text, Path(str(plain)).absolute()) if here else Place(text)
+        if plain is not None and server_folder(spark) is not None:
+            return Here(text, Path(plain).absolute())
+        return Place(text)
     if plain is None or (plain == text and _default_scheme(spark) != "file"):
         return There(spark, text)
     if not os.path.isabs(plain):  # noqa: PTH117 - a text
@@ -295,14 +300,16 @@ def is_unseen(what: str, *places: Place) -> bool:
         what: what cannot be checked there, for the message.
         places: the folders to look at.
     """
-    unseen = [place for place in places if not place.is_in_reach]
-    if unseen:
-        said = (
-            "%s is not checked, as %s is on a Spark Connect server; let no other query"
-            " use it"
-        )
-        _log.warning(said, what, unseen[0])
-    return bool(unseen)
+    for place in places:
+        if not place.is_in_reach:
+            _log.warning(
+                "%s is not checked, as %s is on a Spark Connect server; let no other"
+                " query use it",
+                what,
+                place,
+            )
+            return True
+    return False
 
 
 def id_in_checkpoint(location: Place) -> str | None:
@@ -334,9 +341,8 @@ def _left_behind(spark: Any) -> bool:
 
 def _default_scheme(spark: Any) -> str:
     """Return the scheme that Spark assumes for a path without one."""
-    return str(
-        spark._jsc.hadoopConfiguration().get("fs.defaultFS", "file:///")
-    ).partition(":")[0]
+    default = spark._jsc.hadoopConfiguration().get("fs.defaultFS", "file:///")
+    return str(default).partition(":")[0]
 
 
 def in_its_file_system(spark: Any, path: str) -> str:
@@ -366,11 +372,11 @@ def path_for(spark: SparkSession, path: str) -> str:
         InvalidInputError: the path has a scheme without its slashes.
     """
     file_system.refuse_misspelt(path)
-    if file_system.plain(path) != path or not (
-        ":" in path or server_folder(spark) or _left_behind(spark)
-    ):
+    if file_system.plain(path) != path:  # it has a scheme
         return path
-    return os.path.join(Path.cwd(), path)  # noqa: PTH118 - keeps a glob and a trailing slash
+    if ":" in path or server_folder(spark) or _left_behind(spark):
+        return os.path.join(Path.cwd(), path)  # noqa: PTH118 - keeps a glob and a trailing slash
+    return path
 
 
 def path_of_writer(writer: Any, path: str) -> str:
@@ -380,7 +386,11 @@ def path_of_writer(writer: Any, path: str) -> str:
 
 def session_of_writer(writer: Any) -> SparkSession:
     """Return the session of a DataStreamWriter."""
-    session: SparkSession = writer._session if is_connect(writer) else writer._spark
+    session: SparkSession
+    if is_connect(writer):
+        session = writer._session
+    else:
+        session = writer._spark
     return session
 
 
@@ -417,17 +427,14 @@ def refuse_many_disks(spark: SparkSession, what: str, path: str) -> None:
             has nodes on other machines.
     """
     master = other_master(spark)
-    if (
-        master is not None
-        and file_system.plain(path) == path
-        and locate(spark, path).folder is not None
-    ):
+    if master is None or file_system.plain(path) != path:
+        return
+    if locate(spark, path).folder is not None:
         raise InvalidInputError(
             f"{what} {path} is a local path, but the master is {master}, whose nodes"
-            " would each write a part "
-            "of it to a disk of their own; give a path that they share, such as"
-            " hdfs://namenode/folder, "
-            f"or, if they share this folder, file://{os.path.abspath(path)}"  # noqa: PTH100 - a text
+            " would each write a part of it to a disk of their own; give a path that"
+            " they share, such as hdfs://namenode/folder, or, if they share this"
+            f" folder, file://{os.path.abspath(path)}"  # noqa: PTH100 - a text
         )
 
 
@@ -450,9 +457,8 @@ def reached(what: str, path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, Py4JJavaError, PySparkException) as err:
-        is_of_here = file_system.plain(
-            path
-        ) is not None and "Illegal file pattern" not in str(err)
+        is_local = file_system.plain(path) is not None
+        is_of_here = is_local and "Illegal file pattern" not in str(err)
         if is_of_here and isinstance(err, OSError):
             raise InvalidInputError(
                 f"{what} {path} cannot be used: {err.strerror or err}; correct the"
@@ -492,7 +498,10 @@ class LockFile:
         # Keep the reference: without it the JVM collects the lock object and forgets
         # that it has the lock.
         self._java_lock = java_lock
-        self._cut = file.truncate if java_lock is None else file.setLength
+        # Sets the length of the file
+        self._cut = file.truncate
+        if java_lock is not None:
+            self._cut = file.setLength
 
     def write(self, text: bytes) -> None:
         """Replace the content of the file.
@@ -544,16 +553,17 @@ def lock_file(spark: Any, path: Path) -> LockFile:
         client = f"{server_folder(spark)}/clients/{spark.session_id}"
         return LockFile(file, None, {"jvm": None, "client": client})
     jvm = spark._jvm
-    java: Any = None
+    java_file: Any = None
     try:
-        java = jvm.java.io.RandomAccessFile(str(path), "rw")
-        got = java.getChannel().tryLock()
+        java_file = jvm.java.io.RandomAccessFile(str(path), "rw")
+        java_lock = java_file.getChannel().tryLock()
     except Py4JJavaError as err:
         if "OverlappingFileLock" in err.java_exception.getClass().getName():
-            _never_closed.append(java)
+            _never_closed.append(java_file)
             raise LockedError from err
         raise OSError(err.java_exception.getMessage()) from err
-    if got is None:
-        java.close()
+    if java_lock is None:
+        java_file.close()
         raise LockedError
-    return LockFile(java, got, {"jvm": jvm.java.lang.ProcessHandle.current().pid()})
+    process = jvm.java.lang.ProcessHandle.current().pid()
+    return LockFile(java_file, java_lock, {"jvm": process})

@@ -202,11 +202,10 @@ _running: dict[str, StreamingQuery] = {}
 
 def note(query: StreamingQuery, known: Started) -> None:
     """Keep what `start` knows about a query, for `started`; drop ended queries from `_running`."""
-    for run_id in [
-        run_id for run_id, other in list(_running.items()) if not is_active(other)
-    ]:
-        # With a default, as another thread may have removed the entry meanwhile
-        _running.pop(run_id, None)
+    for other_id, other in list(_running.items()):
+        if not is_active(other):
+            # With a default, as another thread may have removed the entry meanwhile
+            _running.pop(other_id, None)
     run_id = str(query.runId)
     _started[run_id] = known
     _running[run_id] = query
@@ -300,9 +299,10 @@ def started(query: StreamingQuery) -> Started:
 
 def table(query: StreamingQuery) -> str | None:
     """Return the name of a query's view or in-memory table; None for any other sink."""
-    return next(
-        (each.name for each in started(query).targets if each.kind in _TABLES), None
-    )
+    for target in started(query).targets:
+        if target.kind in _TABLES:
+            return str(target.name)
+    return None
 
 
 def bring_printed(query: StreamingQuery) -> None:
@@ -319,15 +319,17 @@ def checkpoint(query: StreamingQuery) -> str | None:
     if hasattr(query, "_jsq"):
         return str(query._jsq.streamingQuery().resolvedCheckpointRoot())
     location = started(query).location
-    return (
-        location.text if location is not None and location.folder is not None else None
-    )
+    if location is None or location.folder is None:
+        return None
+    return location.text
 
 
 def last_batch(query: StreamingQuery) -> int | None:
     """Return the id of the last batch that this run has committed; None before the first."""
     progress = query.lastProgress
-    return None if progress is None else progress.batchId
+    if progress is None:
+        return None
+    return progress.batchId
 
 
 def looks_for_first_rows(query: StreamingQuery) -> bool:
@@ -365,20 +367,26 @@ def records_behind(source: SourceProgress) -> int | None:
 
 
 def entry_at(offset: str | None) -> int:
-    """Return the log entry up to which a file source's offset reaches; -1 before the first."""
-    # Before Spark 4.2 the text is a Python dict and not JSON.
+    """Return the log entry up to which a file source's offset reaches; -1 before the first.
+
+    Before Spark 4.2 the text is a Python dict and not JSON.
+
+    Examples:
+        >>> entry_at('{"logOffset":12}'), entry_at("{'logOffset': 12}"), entry_at(None)
+        (12, 12, -1)
+    """
     found = re.search(r"logOffset\D*(\d+)", offset or "")
-    return int(found[1]) if found else -1
+    if found is None:
+        return -1
+    return int(found[1])
 
 
 def seconds_behind(source: SourceProgress) -> float | None:
     """Return how many seconds Kinesis was behind; None for other sources, and before Spark 4.2."""
-    told = source.latestOffset or ""
-    return (
-        float(json.loads(told)["seconds_behind"])
-        if '"seconds_behind"' in told
-        else None
-    )
+    offset = source.latestOffset or ""
+    if '"seconds_behind"' not in offset:
+        return None
+    return float(json.loads(offset)["seconds_behind"])
 
 
 def times_computed(operator: StateOperatorProgress) -> int:
@@ -390,9 +398,8 @@ def times_computed(operator: StateOperatorProgress) -> int:
     # Has four stores for each partition
     if operator.operatorName == "symmetricHashJoin":
         return 1
-    return max(
-        1, operator.numStateStoreInstances // max(1, operator.numShufflePartitions)
-    )
+    partitions = max(1, operator.numShufflePartitions)
+    return max(1, operator.numStateStoreInstances // partitions)
 
 
 def receivers(ssc: StreamingContext) -> int:
@@ -412,10 +419,8 @@ def runs_batch() -> bool:
     thread ends with its current batch.
     """
     jvm: Any = SparkContext._jvm
-    return (
-        "[streaming-job-executor-"
-        in jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
-    )
+    names = jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
+    return "[streaming-job-executor-" in names
 
 
 def unprocessed(ssc: StreamingContext) -> tuple[int, int]:
@@ -428,20 +433,23 @@ def unprocessed(ssc: StreamingContext) -> tuple[int, int]:
     waiting.setAccessible(True)
     # A copy: at a short batch interval the map grows faster than Python can walk
     # through it.
-    found = ssc._jvm.java.util.ArrayList(waiting.get(scheduler).values())  # type: ignore[union-attr]
-    sizes = [
-        one.toBatchInfo().numRecords()
-        for one in found
-        if not (one.hasStarted() and _is_through(one))
-    ]
-    return sum(map(bool, sizes)), sum(sizes)
+    job_sets = ssc._jvm.java.util.ArrayList(waiting.get(scheduler).values())  # type: ignore[union-attr]
+    batches = 0
+    records = 0
+    for batch in job_sets:
+        if batch.hasStarted() and _is_through(batch):
+            continue
+        size = batch.toBatchInfo().numRecords()
+        records += size
+        if size:
+            batches += 1
+    return batches, records
 
 
 def _is_through(batch: Any) -> bool:
     """Return whether all jobs of a DStream batch (a JobSet of the JVM) have succeeded."""
     jobs = batch.jobs()
     with suppress(Py4JJavaError):  # a job without a result has not finished
-        return all(
-            job.result().isSuccess() for job in map(jobs.apply, range(jobs.size()))
-        )
+        results = [jobs.apply(index).result() for index in range(jobs.size())]
+        return all(result.isSuccess() for result in results)
     return False

@@ -62,7 +62,9 @@ def is_connect(made: object) -> bool:
 
 def java(spark: Any) -> Any:
     """Return a classic session's JVM, for a connector's Java classes; None on Spark Connect."""
-    return None if is_connect(spark) else spark._jvm
+    if is_connect(spark):
+        return None
+    return spark._jvm
 
 
 def current() -> Any:
@@ -91,9 +93,9 @@ def runs_here() -> bool:
 
 def has_ended(spark: Any) -> bool:
     """Return whether a session has been stopped."""
-    return (
-        bool(spark.is_stopped) if is_connect(spark) else spark.sparkContext._jsc is None
-    )
+    if is_connect(spark):
+        return bool(spark.is_stopped)
+    return spark.sparkContext._jsc is None
 
 
 def jvm_runs() -> bool:
@@ -110,16 +112,18 @@ def end_jvm() -> None:
 
 def identity(spark: Any) -> str:
     """Return an id that is unique among the sessions of this process."""
-    return str(
-        spark.session_id if is_connect(spark) else spark.sparkContext.applicationId
-    )
+    if is_connect(spark):
+        return str(spark.session_id)
+    return str(spark.sparkContext.applicationId)
 
 
 def other_master(spark: SparkSession) -> str | None:
     """Return the master's URL if it can have nodes on other machines; None for a local one."""
     master = spark.conf.get("spark.master", None) or "local"
     # The test includes local-cluster, whose nodes are all on this machine.
-    return None if master.startswith("local") else master
+    if master.startswith("local"):
+        return None
+    return master
 
 
 def scratch_folder(spark: SparkSession) -> str | None:
@@ -142,7 +146,9 @@ def on_server(spark: SparkSession) -> bool:
 
 def web_page(spark: SparkSession) -> str | None:
     """Return the address of Spark's web page; None if it is off, or a Connect server's."""
-    return None if is_connect(spark) else spark.sparkContext.uiWebUrl
+    if is_connect(spark):
+        return None
+    return spark.sparkContext.uiWebUrl
 
 
 def refuse_dstreams(spark: SparkSession) -> None:
@@ -168,12 +174,12 @@ def server_folder(spark: Any) -> Path | None:
         return None
     session = str(spark.session_id)
     if session not in _folders:
-        said = spark.conf.get(FOLDER_KEY, None)
+        folder = spark.conf.get(FOLDER_KEY, None)
+        _folders[session] = None
         # If the server is on another machine, the same path may be another folder here.
         # Only in the server's own folder is there a file for this session.
-        _folders[session] = (
-            Path(said) if said and os.path.exists(f"{said}/clients/{session}") else None  # noqa: PTH110 - also of another user
-        )
+        if folder and os.path.exists(f"{folder}/clients/{session}"):  # noqa: PTH110 - also of another user
+            _folders[session] = Path(folder)
     return _folders[session]
 
 
@@ -314,7 +320,9 @@ def as_schema(given: T.StructType | str, spark: Any = None) -> T.StructType:
 
     Without a session DDL is read as by `schemas.from_ddl`.
     """
-    return schema_of_ddl(given, spark) if isinstance(given, str) else given
+    if isinstance(given, str):
+        return schema_of_ddl(given, spark)
+    return given
 
 
 class _Block:
@@ -364,7 +372,10 @@ class _Settings:
         restored: dict[str, str | None] = {}
         for key, value in block.wanted.items():
             others = [each.wanted[key] for each in self.blocks if key in each.wanted]
-            before = others[-1] if others else self.former.pop(key)
+            if others:
+                before = others[-1]
+            else:
+                before = self.former.pop(key)
             # If not, other code has changed it meanwhile
             if spark.conf.get(key, None) == value:
                 restored[key] = before
@@ -379,9 +390,9 @@ _changed: dict[str, _Settings] = {}
 
 def settings_id(spark: Any) -> str:
     """Return the id of a session and its settings; `spark.newSession()` has another one."""
-    return str(
-        spark.session_id if is_connect(spark) else spark._jsparkSession.sessionUUID()
-    )
+    if is_connect(spark):
+        return str(spark.session_id)
+    return str(spark._jsparkSession.sessionUUID())
 
 
 @contextmanager
@@ -405,8 +416,9 @@ def in_force(
     block = _Block(dict(wanted), alone=alone)
 
     def can_begin() -> bool:
-        in_the_way = _changed[session].blocks if session in _changed else []
-        return not any(map(block.waits_for, in_the_way))
+        if session not in _changed:
+            return True
+        return not any(map(block.waits_for, _changed[session].blocks))
 
     with _changing:
         _changing.wait_for(can_begin)
@@ -489,14 +501,17 @@ def same_setting(key: str, wanted: str, actual: str) -> bool:
         >>> same_setting("spark.jars", "/opt/a.jar", "file:///opt/a.jar,file:///opt/b.jar")
         True
     """
-    ours, theirs = (
-        {
-            os.path.realpath(unquote(re.sub("^file:(//)?(?=/)", "", each.strip())))
-            for each in text.split(",")
-        }
-        for text in (wanted, actual)
-    )
-    return ours <= theirs if key in _GROWING else ours == theirs
+    ours = _paths_in(wanted)
+    theirs = _paths_in(actual)
+    if key in _GROWING:
+        return ours <= theirs
+    return ours == theirs
+
+
+def _paths_in(text: str) -> set[str]:
+    """Return the paths in a list with commas, in a form in which they can be compared."""
+    plain = [re.sub("^file:(//)?(?=/)", "", path.strip()) for path in text.split(",")]
+    return {os.path.realpath(unquote(path)) for path in plain}
 
 
 def shown_setting(key: str, value: str) -> str:
@@ -511,4 +526,6 @@ def shown_setting(key: str, value: str) -> str:
 
 def shown_value(key: str, value: str) -> str:
     """Return the value of a setting for a message, with its secrets hidden."""
-    return "(hidden)" if _SECRET.search(key) else without_secrets(value)
+    if _SECRET.search(key):
+        return "(hidden)"
+    return without_secrets(value)

@@ -94,16 +94,7 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
             # The reader of a pipe gets each line at once
             sys.stdout.reconfigure(line_buffering=True)
         stop = _Stop(shutdown.job_begins())
-        # The handler of a program that has not configured logging
-        if logging.lastResort is not None:
-            logging.lastResort.setFormatter(_Plain())
-        # py4j also logs on the root logger, which creates a root handler; that one
-        # would write the messages of the py4j logger, too. Both stay silent afterwards,
-        # as a JVM that was told to end may end later.
-        logging.getLogger().addFilter(_not_of_py4j)
-        # What they log of a lost connection is raised, too
-        for library in ("py4j", "psycopg"):
-            logging.getLogger(library).setLevel(logging.CRITICAL)
+        _quiet_logs()
         former = sys.unraisablehook
         sys.unraisablehook = stop.unraisable
         try:
@@ -124,6 +115,21 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
         return stop.code
 
     return wrapped
+
+
+def _quiet_logs() -> None:
+    """Log in plain lines, and not what libraries raise, too, if a connection is lost.
+
+    This stays so after the job, as a JVM that was told to end may end later.
+    """
+    # The handler of a program that has not configured logging
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Plain())
+    # py4j also logs on the root logger, which creates a root handler; that one would
+    # write the messages of the py4j logger, too.
+    logging.getLogger().addFilter(_not_of_py4j)
+    for library in ("py4j", "psycopg"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 def _let_go_of_full_streams() -> None:
@@ -212,7 +218,9 @@ class _Stop:
         if os.isatty(2):
             # Show the cursor again, which the live display hides
             os.write(2, b"\x1b[?25h")
-        os._exit(self.code if self.over else 128 + signal.Signals[name])
+        if self.over:
+            os._exit(self.code)
+        os._exit(128 + signal.Signals[name])
 
     def unraisable(self, unraisable: Any) -> None:
         """End the process if Python drops a signal's exception, as in a destructor."""
@@ -237,20 +245,29 @@ def _run(
                 raise
             _end_with(err, stop)
     except BaseException as err:
-        name = stop.name or ("SIGINT" if isinstance(err, KeyboardInterrupt) else None)
+        name = stop.name
+        if name is None and isinstance(err, KeyboardInterrupt):
+            name = "SIGINT"
         if name is None or isinstance(err, SystemExit):
             raise
-        # Where 0 says that all rows are equal
-        compares = "--shadow" in (sys.argv if argv is None else argv)
-        stop.end(128 + signal.Signals[name] if stop.job.has_run or compares else 0)
-        if not stop.job.has_run:
-            when = (
-                "the comparison was done; nothing was changed"
-                if compares
-                else "it began to run"
-            )
-            _say(f"stopped by {name} before {when}")
-            shutdown.end_start_of_session(stop.code)
+        _end_by_signal(name, argv, stop)
+
+
+def _end_by_signal(name: str, argv: list[str] | None, stop: _Stop) -> None:
+    """Set the exit code of a job that a signal has ended; say so if it had not run yet."""
+    # Of a comparison 0 says that all rows are equal
+    compares = "--shadow" in (sys.argv if argv is None else argv)
+    if stop.job.has_run or compares:
+        stop.end(128 + signal.Signals[name])
+    else:
+        stop.end(0)
+    if stop.job.has_run:
+        return
+    when = "it began to run"
+    if compares:
+        when = "the comparison was done; nothing was changed"
+    _say(f"stopped by {name} before {when}")
+    shutdown.end_start_of_session(stop.code)
 
 
 class _Rehearsal:
@@ -293,11 +310,12 @@ def _continues(args: Any) -> bool:
     new = given.get("checkpoint")
     if old is None or new is None or given.get("dry_run") or given.get("shadow"):
         return False
-    root = Path(plain(old) or old)
-    made = Path(plain(new) or new)
+    old_root = Path(plain(old) or old)
+    new_root = Path(plain(new) or new)
     # One for each query of the job
-    files = [*root.glob("metadata"), *root.glob("*/metadata")]
-    return not all((made / file.relative_to(root)).exists() for file in files)
+    files = [*old_root.glob("metadata"), *old_root.glob("*/metadata")]
+    copies = [new_root / file.relative_to(old_root) for file in files]
+    return not all(copy.exists() for copy in copies)
 
 
 def _code_of(main: Callable[[list[str] | None], int], argv: list[str] | None) -> int:
@@ -327,32 +345,30 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         # The reader of the results has enough, as with `| head`.
         stop.end(0)
         return
-    if isinstance(err, OSError) and err.filename is None and err.errno in _FULL:
-        code = 1
-        line = (
-            f"standard output, or a file of the job, cannot be written: {err.strerror};"
-            " make room"
-        )
-    elif isinstance(err, errors.KitError):
-        code = err.exit_code
-        line = str(err)
-    elif found := _of_spark(err):
-        code, line = found
-    else:
+    known = _known(err)
+    if known is None:
         raise err
+    code, line = known
     stop.end(code)
     if isinstance(err, errors.DryRun):
         # On standard output: the description of the dry run is the job's result. A run
         # would have another temporary folder.
-        print(
-            re.sub(
-                rf"{re.escape(tempfile.gettempdir())}/sparkstream-\w+",
-                "a temporary folder",
-                line,
-            )
-        )
+        temporary = rf"{re.escape(tempfile.gettempdir())}/sparkstream-\w+"
+        print(re.sub(temporary, "a temporary folder", line))
         return
     _say(printable(errors.without_secrets(line), lines=True))
+
+
+def _known(err: Exception) -> tuple[int, str] | None:
+    """Return the exit code and the line for an error of a job; None for a bug."""
+    if isinstance(err, OSError) and err.filename is None and err.errno in _FULL:
+        return 1, (
+            f"standard output, or a file of the job, cannot be written: {err.strerror};"
+            " make room"
+        )
+    if isinstance(err, errors.KitError):
+        return err.exit_code, str(err)
+    return _of_spark(err)
 
 
 def say(text: str) -> None:
@@ -370,29 +386,23 @@ def _say(line: str) -> None:
 
 def _of_spark(err: Exception) -> tuple[int, str] | None:
     """Return exit code and line for an error of Spark or its JVM; None for another."""
-    if type(err).__module__ == "pyspark.errors.exceptions.connect" and _CUT_OFF.search(
-        str(err)
-    ):
-        return (
-            1,
-            (
-                "the Spark Connect server ended before the job did, or can no longer be"
-                " reached"
-            ),
+    module = type(err).__module__
+    is_of_connect = module == "pyspark.errors.exceptions.connect"
+    if is_of_connect and _CUT_OFF.search(str(err)):
+        return 1, (
+            "the Spark Connect server ended before the job did, or can no longer be"
+            " reached"
         )
-    if (
-        type(err).__module__.startswith("pyspark.errors")
-        or type(err).__name__ == "Py4JJavaError"
-    ):
+    if module.startswith("pyspark.errors") or type(err).__name__ == "Py4JJavaError":
         from sparkstream_kit._internal.spark.logical_plan import wrong_event_time
 
         known = missing_source(err) or wrong_event_time(err)
-        return (2, known) if known else (1, errors.innermost_cause(err))
-    return (
-        (1, f"the job was cut off: {shutdown.ENDED}")
-        if shutdown.jvm_has_ended(err)
-        else None
-    )
+        if known:
+            return 2, known
+        return 1, errors.innermost_cause(err)
+    if shutdown.jvm_has_ended(err):
+        return 1, f"the job was cut off: {shutdown.ENDED}"
+    return None
 
 
 def _reader_is_gone() -> bool:
@@ -419,7 +429,8 @@ def take_standard_streams() -> None:
         if stream is None:
             continue
         stream.flush()
-        if (taken := _stream_of(parent, number)) is not None:
+        taken = _stream_of(parent, number)
+        if taken is not None:
             os.dup2(taken, number)
             os.close(taken)
 

@@ -57,7 +57,8 @@ class Job:
     """
 
     def __init__(self) -> None:
-        self.has_run = self.holds_jvm = False
+        self.has_run = False
+        self.holds_jvm = False
         self.hooks: list[_Hook] = []
         self._keeping = threading.Lock()  # runs of several threads may end at once
 
@@ -176,11 +177,8 @@ class _Hook:
         manager = java.Class.forName("org.apache.spark.util.ShutdownHookManager$")
         folders = manager.getDeclaredField("shutdownDeletePaths")
         folders.setAccessible(True)
-        for path in (
-            folders.get(manager.getField("MODULE$").get(None))
-            .mkString("\n")
-            .split("\n")
-        ):
+        paths = folders.get(manager.getField("MODULE$").get(None)).mkString("\n")
+        for path in paths.split("\n"):
             shutil.rmtree(path, ignore_errors=True)
         hook = java.Class.forName("java.io.DeleteOnExitHook")
         delete = hook.getDeclaredMethod("runHooks", array(java.Class, 0))
@@ -255,10 +253,10 @@ def jvm_has_ended(err: BaseException) -> bool:
     gateway: Any = SparkContext._gateway
     if gateway is None:
         return False
-    modules = {
-        frame.f_globals.get("__name__")
-        for frame, _ in traceback.walk_tb(err.__traceback__)
-    }
+    frames = [frame for frame, _ in traceback.walk_tb(err.__traceback__)]
+    in_py4j = any(
+        frame.f_globals.get("__name__") == "py4j.java_gateway" for frame in frames
+    )
     port = gateway.gateway_parameters
 
     def is_closed() -> bool:
@@ -269,7 +267,7 @@ def jvm_has_ended(err: BaseException) -> bool:
 
     # A dying JVM may drop calls before it closes its port. After a failed py4j call,
     # wait for that.
-    return threads.until(is_closed, _DYING if "py4j.java_gateway" in modules else 0)
+    return threads.until(is_closed, _DYING if in_py4j else 0)
 
 
 def job_begins() -> Job:

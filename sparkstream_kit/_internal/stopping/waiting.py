@@ -53,10 +53,12 @@ class Inbox:
             )
         self.posts: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.started = time.monotonic()
-        self._deadline = math.inf if run_for is None else self.started + run_for
-        self._stop_file = (
-            None if stop_file is None else file_system.local("stop_file", stop_file)
-        )
+        self._deadline = math.inf
+        if run_for is not None:
+            self._deadline = self.started + run_for
+        self._stop_file: Path | None = None
+        if stop_file is not None:
+            self._stop_file = file_system.local("stop_file", stop_file)
 
     def post(self, kind: str, what: Any = None) -> None:
         """Post an event and wake the reader; safe in a signal handler.
@@ -78,11 +80,13 @@ class Inbox:
         """
         if self._stop_file is not None and self._stop_file.exists():
             return "stop", f"stop file {self._stop_file}"
-        if (left := self._deadline - time.monotonic()) <= 0:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
             return "stop", "run_for is over"
-        return self.get(
-            min(left, wake_after, math.inf if self._stop_file is None else LOOK_EVERY)
-        )
+        timeout = min(left, wake_after)
+        if self._stop_file is not None:
+            timeout = min(timeout, LOOK_EVERY)
+        return self.get(timeout)
 
     def get(self, timeout: float = math.inf) -> tuple[str, Any]:
         """Return the next post, or `("look", None)` after `timeout` seconds."""
