@@ -676,7 +676,7 @@ def run(
                 if summary_json is not None:
                     check_writable("the summary", summary_json)
                 run_last_batches = _draining(queries) if drain else None
-                told: list[Callable[..., None]] = []
+                told = _told(on_batch)
                 looks: list[Callable[..., None]] = []
                 faces = (show, ui, record, metrics, on_verdict)
                 if any(face is not None for face in faces):
@@ -692,9 +692,7 @@ def run(
                         on_verdict=on_verdict,
                     )
                     tell, looks = views_open.enter_context(views)
-                    told.append(tell)
-                if on_batch is not None:
-                    told.append(_with_progress(on_batch))
+                    told.insert(0, tell)
                 refused.pop_all()
             make_run = partial(_Run, inbox=inbox, told=told, looks=looks, keep=keep)
             whole = make_run(queries, idle=idle, max_batches=max_batches)
@@ -708,15 +706,17 @@ def run(
             raise QueryFailed("run", f"it has no summary: {shutdown.ENDED}") from err
 
 
-def _with_progress(
-    on_batch: Callable[[StreamingQueryProgress], None],
-) -> Callable[..., None]:
-    """Return a function for each batch that passes on the progress, and not the files."""
+def _told(
+    on_batch: Callable[[StreamingQueryProgress], None] | None,
+) -> list[Callable[..., None]]:
+    """Return what to call with the progress and the files of each batch for `on_batch`."""
+    if on_batch is None:
+        return []
 
     def tell(progress: StreamingQueryProgress, _files: object) -> None:
         on_batch(progress)
 
-    return tell
+    return [tell]
 
 
 def _draining(queries: tuple[StreamingQuery, ...]) -> Callable[..., RunSummary]:

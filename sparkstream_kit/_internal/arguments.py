@@ -42,11 +42,12 @@ def attributes(package: str, part: str = "") -> Callable[[str], Any]:
             `connectors`.
     """
     home = sys.modules[package]
+    systems = "sparkstream_kit.connectors"  # opened for `sinks` and `sources`
 
     def known() -> list[str]:
         names = list(_homes(package, part))
         if part:
-            names += importlib.import_module(_SYSTEMS).names(part)
+            names += importlib.import_module(systems).names(part)
         return names
 
     def __getattr__(name: str) -> Any:  # noqa: N807 - what Python calls
@@ -61,7 +62,7 @@ def attributes(package: str, part: str = "") -> Callable[[str], Any]:
                 # where users find it: messages name it so
                 attribute.__module__ = package
         elif part and name in known():
-            attribute = importlib.import_module(_SYSTEMS).call(part, name)
+            attribute = importlib.import_module(systems).call(part, name)
         else:
             raise missing(package, name, known())
         # So that Python does not call __getattr__ for it again
@@ -73,9 +74,6 @@ def attributes(package: str, part: str = "") -> Callable[[str], Any]:
 
     vars(home)["__dir__"] = __dir__
     return __getattr__
-
-
-_SYSTEMS = "sparkstream_kit.connectors"  # opened for `sinks` and `sources`
 
 
 @cache
@@ -93,7 +91,7 @@ def _homes(package: str, part: str) -> dict[str, str]:
         if not isinstance(node, ast.ImportFrom):
             continue
         module = str(node.module)
-        if part and re.match(rf"{_SYSTEMS}\.[^_]", module):
+        if part and re.match(r"sparkstream_kit\.connectors\.[^_]", module):
             continue
         for imported in node.names:
             if imported.name == imported.asname:
