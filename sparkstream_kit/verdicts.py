@@ -178,7 +178,7 @@ def verdicts(
             batches.
         - `watermark`: the watermark is ahead of the clock by more than a minute.
         - `watermark`: the watermark has not moved for ten or more batches with rows,
-          and the query has state.
+            and the query has state.
         - `partitions`: the state has more than 16 partitions, and at least four times
             as many partitions as rows.
 

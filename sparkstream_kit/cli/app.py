@@ -152,9 +152,9 @@ def _explain(
     A DURATION is a number with its unit, such as "30 minutes", "1 hour 30 minutes" or
     "4 days".
     """
-    from sparkstream_kit.windows import drawing
+    from sparkstream_kit._internal import timeline
 
-    typer.echo(drawing.explain(length, slide, watermark, at, offset))
+    typer.echo(timeline.explain(length, slide, watermark, at, offset))
 
 
 @app.command(

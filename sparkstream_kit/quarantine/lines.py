@@ -166,7 +166,7 @@ def parse_csv(
         - `_raw` (string): the line. Bytes that are not valid UTF-8 and U+0000, which
             most readers refuse in a text, are replaced by U+FFFD;
         - `_bytes` (binary): the exact bytes of the line if `_raw` has such
-          replacements, else null;
+            replacements, else null;
         - `_file` (string): the file that the line comes from. It is null if the line
             does not come from a file, and before Spark 4.2 also if the lines were
             transformed first, for example filtered. If `lines` has a column `_file`,

@@ -37,7 +37,7 @@ DOORS = {
     ("sparkstream_kit.sinks", "sinks/views"),
     ("sparkstream_kit.sinks.plans", "checkpoints/operate"),
     ("sparkstream_kit.sources", "connectors"),
-    ("sparkstream_kit.windows", "windows/drawing"),
+    ("sparkstream_kit.windows", "_internal/timeline"),
 }
 # Where the thin level opens the next one, beside small questions to `_internal/spark`
 # and `_internal/file_system`: two modules.

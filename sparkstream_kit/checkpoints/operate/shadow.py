@@ -295,7 +295,8 @@ def shadow(
         raise InvalidInputError(reason)
     if logs.done < 0:
         raise InvalidInputError(
-            f"checkpoint {place} has no committed batch to compare with"
+            f"checkpoint {place} has no committed batch to compare with; let the query"
+            " run until it has one"
         )
     scratch = replay.scratch(query.spark, "shadow")
     trial = _Replay(query, place, logs, Path(scratch.name), _takes(sink))

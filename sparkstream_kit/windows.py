@@ -411,9 +411,9 @@ def explain(
           2026-01-14 12:30:00 to 13:30:00   2026-01-14 13:40:00
     """
     check(explain, locals())
-    from sparkstream_kit.windows import drawing
+    from sparkstream_kit._internal import timeline
 
-    return drawing.explain(length, slide, watermark, at, offset)
+    return timeline.explain(length, slide, watermark, at, offset)
 
 
 def flatten(df: DataFrame, column: str = "window") -> DataFrame:
