@@ -145,17 +145,9 @@ def start(
     check(start, locals())
     trigger = _trigger(trigger)
     _check_sink(sink, mode, checkpoint, trigger)
-    if not frame.isStreaming:
-        raise InvalidInputError(
-            f"query {name or sink.kind}: the DataFrame does not stream; read it with"
-            " spark.readStream"
-        )
+    _check_streams(frame, name or sink.kind)
     _check_realtime(frame, trigger)
-    if continues is not None and allow_changed_query:
-        raise InvalidInputError(
-            "start(): allow_changed_query=True keeps the old state, and continues="
-            " builds a new one; leave one of them out"
-        )
+    _check_continues(continues, allow_changed_query)
     query = Query(frame, name or "query", mode, allow_changed_query, moved or {})
     if isinstance(dry_run, str):
         # Imported here, because few starts need it
@@ -457,6 +449,24 @@ def _trigger(given: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, timedelta):
             return {word: f"{microseconds} microseconds"}
     return given
+
+
+def _check_streams(frame: DataFrame, name: str) -> None:
+    """Refuse a static DataFrame; Spark's own error names only a method."""
+    if not frame.isStreaming:
+        raise InvalidInputError(
+            f"query {name}: the DataFrame does not stream; read it with"
+            " spark.readStream"
+        )
+
+
+def _check_continues(continues: str | Path | None, allow_changed_query: bool) -> None:
+    """Refuse the two ways to go on with a changed query together."""
+    if continues is not None and allow_changed_query:
+        raise InvalidInputError(
+            "start(): allow_changed_query=True keeps the old state, and continues="
+            " builds a new one; leave one of them out"
+        )
 
 
 def _check_realtime(frame: DataFrame, trigger: Mapping[str, Any]) -> None:

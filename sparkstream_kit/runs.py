@@ -13,7 +13,7 @@ import math
 import re
 import time
 from collections import deque
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ from sparkstream_kit.verdicts import KEPT, Record, of_query, record
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -632,9 +632,8 @@ def run(
         metrics: host:port at which the run serves metrics for Prometheus, to all who
             reach that address, such as "0.0.0.0:9108"; needs the extra `metrics`.
         summary_json: a file to which the summary is appended as a line of JSON, after a
-            failure, too:
-            `version` (1), the fields of `RunSummary`, and `error`, the failure's
-            message or null.
+            failure, too: `version` (1), the fields of `RunSummary`, and `error`, the
+            failure's message or null.
 
     Returns:
         What each query has done during the run; printing it gives a readable report.
@@ -658,65 +657,59 @@ def run(
             query = start(sales, sinks.console(), name="sales", availableNow=True)
             print(run(query))  # ends with the input, or cleanly on Ctrl-C and SIGTERM
     """
-    with _keeping(summary_json) as keep, ExitStack() as views_open:
-        try:
-            with ExitStack() as refused:
-                refused.callback(_stop, queries)
-                given = dict(locals())
-                planned: list[Any] = [each for each in queries if is_a("Planned", each)]
-                if planned:
-                    given["queries"] = ()  # these are no queries
-                check(run, given)
-                _check(queries, idle, max_batches, grace)
-                inbox = waiting.Inbox(run_for=run_for, stop_file=stop_file)
-                if planned:
-                    from sparkstream_kit.checkpoints.operate.shadow import dry
-
-                    raise dry(planned)
-                if summary_json is not None:
-                    check_writable("the summary", summary_json)
-                run_last_batches = _draining(queries) if drain else None
-                told = _told(on_batch)
-                looks: list[Callable[..., None]] = []
-                faces = (show, ui, record, metrics, on_verdict)
-                if any(face is not None for face in faces):
-                    from sparkstream_kit.monitoring import watching
-
-                    views: Any = watching(
-                        queries,
-                        partial(inbox.post, "stop"),
-                        show=show,
-                        ui=ui,
-                        record=record,
-                        metrics=metrics,
-                        on_verdict=on_verdict,
-                    )
-                    tell, looks = views_open.enter_context(views)
-                    told.insert(0, tell)
-                refused.pop_all()
-            make_run = partial(_Run, inbox=inbox, told=told, looks=looks, keep=keep)
-            whole = make_run(queries, idle=idle, max_batches=max_batches)
-            summary = whole.to_end(grace)
-            if run_last_batches is not None and summary.ended_by == "end of input":
-                summary = run_last_batches(summary, make_run, grace)
-            return keep(summary)
-        except (Py4JError, OSError) as err:
-            if not shutdown.jvm_has_ended(err):
-                raise
-            raise QueryFailed("run", f"it has no summary: {shutdown.ENDED}") from err
+    with (
+        _keeping(summary_json) as keep,
+        ExitStack() as views_open,
+        _end_of_the_jvm_as_failure(),
+    ):
+        with ExitStack() as refused:
+            refused.callback(_stop, queries)
+            given = dict(locals())
+            planned: list[Any] = [each for each in queries if is_a("Planned", each)]
+            if planned:
+                given["queries"] = ()  # these are no queries
+            check(run, given)
+            _check(queries, idle, max_batches, grace)
+            inbox = waiting.Inbox(run_for=run_for, stop_file=stop_file)
+            _end_dry_run(planned)
+            if summary_json is not None:
+                check_writable("the summary", summary_json)
+            run_last_batches = _draining(queries) if drain else None
+            faces = {
+                "show": show,
+                "ui": ui,
+                "record": record,
+                "metrics": metrics,
+                "on_verdict": on_verdict,
+            }
+            told, looks = _open_views(views_open, queries, inbox, on_batch, faces)
+            refused.pop_all()
+        make_run = partial(_Run, inbox=inbox, told=told, looks=looks, keep=keep)
+        whole = make_run(queries, idle=idle, max_batches=max_batches)
+        summary = whole.to_end(grace)
+        if run_last_batches is not None and summary.ended_by == "end of input":
+            summary = run_last_batches(summary, make_run, grace)
+        return keep(summary)
 
 
-def _told(
-    on_batch: Callable[[StreamingQueryProgress], None] | None,
-) -> list[Callable[..., None]]:
-    """Return what to call with the progress and the files of each batch for `on_batch`."""
-    if on_batch is None:
-        return []
+@contextmanager
+def _end_of_the_jvm_as_failure() -> Iterator[None]:
+    """Raise QueryFailed for an error in the block that means that Spark's JVM has ended."""
+    try:
+        yield
+    except (Py4JError, OSError) as err:
+        if not shutdown.jvm_has_ended(err):
+            raise
+        raise QueryFailed("run", f"it has no summary: {shutdown.ENDED}") from err
 
-    def tell(progress: StreamingQueryProgress, _files: object) -> None:
-        on_batch(progress)
 
-    return [tell]
+def _end_dry_run(planned: list[Any]) -> None:
+    """Raise DryRun with what the queries of a dry run have to say, if there are any."""
+    if planned:
+        # Imported here, because few runs need it
+        from sparkstream_kit.checkpoints.operate.shadow import dry
+
+        raise dry(planned)
 
 
 def _draining(queries: tuple[StreamingQuery, ...]) -> Callable[..., RunSummary]:
@@ -725,6 +718,40 @@ def _draining(queries: tuple[StreamingQuery, ...]) -> Callable[..., RunSummary]:
     from sparkstream_kit.checkpoints.operate import draining
 
     return draining(queries)
+
+
+def _open_views(
+    stack: ExitStack,
+    queries: tuple[StreamingQuery, ...],
+    inbox: waiting.Inbox,
+    on_batch: Callable[[StreamingQueryProgress], None] | None,
+    faces: dict[str, Any],
+) -> tuple[list[Callable[..., None]], list[Callable[..., None]]]:
+    """Open, until the stack is closed, what shows or keeps a run.
+
+    Args:
+        stack: what closes it.
+        queries: the queries of the run.
+        inbox: where a stop that somebody asks for on the page is posted.
+        on_batch: as for `run`.
+        faces: the arguments of `run` that ask for a view, such as `show`.
+
+    Returns:
+        What to call with the progress and the files of each batch, and what to call
+        while the run waits.
+    """
+    told: list[Callable[..., None]] = []
+    looks: list[Callable[..., None]] = []
+    if any(face is not None for face in faces.values()):
+        # Imported here, because few runs need it
+        from sparkstream_kit.monitoring import watching
+
+        views: Any = watching(queries, partial(inbox.post, "stop"), **faces)
+        tell, looks = stack.enter_context(views)
+        told.append(tell)
+    if on_batch is not None:
+        told.append(lambda progress, _files: on_batch(progress))
+    return told, looks
 
 
 def _keeping(

@@ -36,7 +36,8 @@ from sparkstream_kit.sinks.base import (
     check_writes_batches,
     opened,
 )
-from sparkstream_kit.sinks.formats import check_types, only_texts
+from sparkstream_kit.sinks.formats import check_types
+from sparkstream_kit.sinks.refusals import only_texts
 from sparkstream_kit.sinks.texts import cells
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from functools import partial, reduce
-from operator import or_
+from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ from pyspark.sql import DataFrameWriter
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit._internal import file_system
 from sparkstream_kit._internal.arguments import check_options
 from sparkstream_kit._internal.columns import (
     STEADY,
@@ -32,16 +30,24 @@ from sparkstream_kit._internal.columns import (
 )
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import JSON, NO_OPTIONS
+from sparkstream_kit.sinks.refusals import (
+    in_a_folder,
+    is_collated,
+    lost_bytes,
+    lost_in_orc,
+    mark_at_the_beginning,
+    meets,
+    stopped,
+    without_collation,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pyspark.sql import Column, DataFrame
 
     from sparkstream_kit.sinks.base import Sink
-
-    # What a value must not be, and what the message says of it
-    Refusals = Iterator[tuple[Column, str]]
+    from sparkstream_kit.sinks.refusals import Refusals
 
 
 NAMES = ("csv", "json", "orc", "parquet", "text")  # Spark's built-in file formats
@@ -75,11 +81,9 @@ _INSTEAD = {
     "json": "F.to_json(column), or Parquet",
 }
 _NO_FOLDER = (*_NESTED, *_NO_FILE, T.BinaryType, T.NullType, T.VariantType)
-_NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"  # the folder of NULL, and of ''
 # The characters that an encoding cannot write, by its name without punctuation.
 _BEYOND = {"iso88591": "[^\\x00-\\xff]", "usascii": "[^\\x00-\\x7f]"}
 _UTF8 = ("utf8", "")
-_SECOND = 1_000_000  # microseconds
 _LINE_ENDS = r"[\r\n]"
 # Not line ends, of which a text has quotes
 _BLANKS = r"\A[\x00-\x09\x0b\x0c\x0e-\x20]+\z"
@@ -95,8 +99,6 @@ _ESCAPED = {
     "\\'": "'",
     "\\\\": "\\",
 }
-# The characters of which Spark makes three in the name of a folder, such as %2F.
-_LONGER = "[\\x01-\\x1f\"#%'*/:=?\\\\\\x7f{\\[\\]^]"
 
 
 def plain_name(name: str) -> str:
@@ -333,7 +335,7 @@ class Format:
             refuse_twice(f"{who}: field", [name.lower() for name in kind.names])
         if self.kind != "orc":
             return
-        if _is_collated(kind):
+        if is_collated(kind):
             raise InvalidInputError(
                 f"{who} has a {kind.simpleString()}, which Spark cannot read from orc;"
                 " give F.collate(column, 'UTF8_BINARY'), or use format='parquet'"
@@ -383,9 +385,9 @@ class Format:
             if field in data:
                 cell = self._cell(who, data, field, value, field.dataType)
             else:
-                letters = _letters(value, field.dataType)
-                refusals = _in_a_folder(field.name, letters, field.dataType)
-                cell = _stopped(refusals, value, field.dataType, who)
+                text = without_collation(value, field.dataType)
+                refusals = in_a_folder(field.name, text, field.dataType)
+                cell = stopped(refusals, value, field.dataType, who)
             cells.append(cell)
         if all(cell is value for cell, value in zip(cells, values, strict=True)):
             return frame
@@ -417,21 +419,21 @@ class Format:
             if not holds(kind, T.DateType, T.TimestampType):
                 return value
             return changed_inside(value, kind, partial(self._cell, who, data, field))
-        letters = _letters(value, kind)
-        refusals = [*self._refusals(letters, kind)]
+        text = without_collation(value, kind)
+        refusals = [*self._refusals(text, kind)]
         if field == data[0]:
-            refusals += _mark_at_the_beginning(self.kind, letters, kind)
+            refusals += mark_at_the_beginning(self.kind, text, kind)
             refusals += self._lost_line(data)
-        return _stopped(refusals, value, kind, who)
+        return stopped(refusals, value, kind, who)
 
     def _refusals(self, value: Column, kind: T.DataType) -> Refusals:
         """Yield what a value must not be, because it would be another one when it is read."""
         if self.kind in ("csv", "json"):
-            yield from _lost_bytes(value, kind)
+            yield from lost_bytes(value, kind)
         if self.kind == "text":
             yield from self._lost_in_text(value)
         if self.kind == "orc" and isinstance(kind, T.DateType | T.TimestampType):
-            yield from _lost_in_orc(value, kind)
+            yield from lost_in_orc(value, kind)
         if self.kind == "csv":
             yield from self._lost_in_csv(value, kind)
 
@@ -444,7 +446,7 @@ class Format:
         )
         line = self._option("lineSep")
         if line:
-            yield _meets(value, line), says
+            yield meets(value, line), says
         else:
             yield value.rlike(_LINE_ENDS), says
 
@@ -463,7 +465,7 @@ class Format:
             says = (
                 "has a text with a line end, which lineSep changes; leave lineSep out"
             )
-            yield _meets(value, line) | value.contains("\n"), says
+            yield meets(value, line) | value.contains("\n"), says
         beyond = _BEYOND.get(self._encoding)
         if beyond is not None:
             says = "has a text that the encoding cannot write; leave encoding out"
@@ -499,7 +501,7 @@ class Format:
         yield value.contains("\0") & in_quotes, says
         if len(self._sep) > 1:
             says = "has a text that ends like sep begins; give a sep of one character"
-            yield _meets(value, self._sep) & ~in_quotes, says
+            yield meets(value, self._sep) & ~in_quotes, says
 
     def _lost_line(self, data: list[T.StructField]) -> Refusals:
         """Yield what a row must not be, because readers skip its line: blanks alone."""
@@ -508,7 +510,7 @@ class Format:
             return
         all_blank = F.lit(True)
         for field in data:
-            value = _letters(column(field.name), field.dataType)
+            value = without_collation(column(field.name), field.dataType)
             is_blank = F.lit(False)
             if isinstance(field.dataType, T.StringType):
                 is_blank = value.rlike(_BLANKS)
@@ -580,23 +582,6 @@ def _can_hold(name: str, kind: T.DataType, columns: int) -> bool:
     return not holds(kind, *_CANNOT_HOLD[name])
 
 
-def _is_collated(kind: T.DataType) -> bool:
-    """Return whether a type is text with a collation, which Spark does not write."""
-    return isinstance(kind, T.StringType) and not kind.isUTF8BinaryCollation()
-
-
-def _letters(value: Column, kind: T.DataType) -> Column:
-    """Return a value for regular expressions, which do not work with a collation."""
-    if _is_collated(kind):
-        return F.collate(value, "UTF8_BINARY")
-    return value
-
-
-def _meets(value: Column, mark: str) -> Column:
-    """Return whether a text has a mark, or ends with the first characters of one."""
-    return F.locate(mark, F.concat(value, F.lit(mark))) <= F.length(value)
-
-
 def _is_no(character: str) -> bool:
     return len(character) != 1 or character == "\0"
 
@@ -640,7 +625,7 @@ def _check_folders(sink: str, frame: DataFrame, partition_by: Sequence[str]) -> 
                 f"{who} is {kind.simpleString()}, of which no folder has the name;"
                 " cast it"
             )
-        if _is_collated(kind):
+        if is_collated(kind):
             raise InvalidInputError(
                 f"{who} is {kind.simpleString()}, as which Spark reads no folder; give"
                 " F.collate(column, 'UTF8_BINARY')"
@@ -653,119 +638,3 @@ def _check_folders(sink: str, frame: DataFrame, partition_by: Sequence[str]) -> 
                 " spark.sql.session.timeZone to UTC, or use a column with F.to_date()"
                 " of it"
             )
-
-
-def _in_a_folder(name: str, value: Column, kind: T.DataType) -> Refusals:
-    """Yield what a text must not be, because no folder has its name, or another one.
-
-    Args:
-        name: the column.
-        value: the text.
-        kind: the type; values of others than STRING always have a name.
-    """
-    if not isinstance(kind, T.StringType):
-        return
-    texts = f"an empty text or {_NULL_FOLDER}"
-    says = (
-        f"has {texts}, which Spark takes for NULL in the name of a folder; replace it"
-    )
-    yield value.isin("", _NULL_FOLDER), says
-    yield from _lost_bytes(value, kind)
-    yield (
-        value.contains("\0"),
-        "has a NUL character, which no name of a folder has; remove it",
-    )
-    room = file_system.LONGEST_NAME - len(re.sub(_LONGER, "%00", f"{name}=").encode())
-    long = F.octet_length(value) + 2 * F.regexp_count(value, F.lit(_LONGER)) > room
-    says = (
-        "has a text that is too long for the name of a folder; shorten it, or leave it"
-        " out of partition_by"
-    )
-    yield long, says
-
-
-def only_texts(sink: str, frame: DataFrame) -> DataFrame:
-    """Let a text that is not UTF-8 fail the batch, for a sink that collects rows."""
-    if not any(holds(each.dataType, T.StringType) for each in frame.schema):
-        return frame
-    numbered = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))
-    cells = []
-    for field, name in zip(frame.schema, numbered.columns, strict=True):
-        value = F.col(name)
-        refusals = _lost_bytes(value, field.dataType)
-        who = f"{sink}: column {field.name}"
-        cells.append(_stopped(refusals, value, field.dataType, who))
-    return numbered.select(cells).toDF(*frame.columns)
-
-
-def _lost_bytes(value: Column, kind: T.DataType) -> Refusals:
-    """Yield that a text has bytes that are not UTF-8, which Spark would replace."""
-    if holds(kind, T.StringType):
-        says = (
-            "has a text that is not UTF-8, of which other characters would be written; "
-        )
-        yield (
-            _is_not_utf8(value, kind),
-            f"{says}give F.make_valid_utf8(column), or F.base64(bytes)",
-        )
-
-
-def _is_not_utf8(value: Column, kind: Any) -> Column:
-    """Return whether a value of a type that holds texts has one that is not UTF-8."""
-    if isinstance(kind, T.ArrayType):
-        return F.exists(value, lambda each: _is_not_utf8(each, kind.elementType))
-    if isinstance(kind, T.MapType):
-        parts = []
-        if holds(kind.keyType, T.StringType):
-            keys = F.map_keys(value)
-            parts.append(_is_not_utf8(keys, T.ArrayType(kind.keyType)))
-        if holds(kind.valueType, T.StringType):
-            values = F.map_values(value)
-            parts.append(_is_not_utf8(values, T.ArrayType(kind.valueType)))
-        return reduce(or_, parts)
-    if isinstance(kind, T.StructType):
-        parts = [
-            _is_not_utf8(value.getField(field.name), field.dataType)
-            for field in kind
-            if holds(field.dataType, T.StringType)
-        ]
-        return reduce(or_, parts)
-    return ~F.is_valid_utf8(value)
-
-
-def _mark_at_the_beginning(name: str, value: Column, kind: T.DataType) -> Refusals:
-    if name in ("csv", "text") and isinstance(kind, T.StringType):
-        says = (
-            "begins with a byte order mark, which readers take for none of its"
-            " characters; remove it"
-        )
-        yield value.startswith("\ufeff"), says
-
-
-def _lost_in_orc(value: Column, kind: T.DataType) -> Refusals:
-    """Yield the days and times that Spark's writer of ORC changes."""
-    begin = F.lit("1582-10-04").cast(kind)
-    end = F.lit("1582-10-16").cast(kind)
-    says = "has a time of 4 to 15 October 1582, which ORC moves; use format='parquet'"
-    yield (value >= begin) & (value < end), says
-    if isinstance(kind, T.TimestampType):
-        micros = F.unix_micros(value)
-        says = (
-            "has a time in the last second of 1969, which ORC moves; use"
-            " format='parquet'"
-        )
-        yield (micros > -_SECOND) & (micros < 0), says
-
-
-def _stopped(
-    refusals: Sequence[tuple[Column, str]] | Refusals,
-    value: Column,
-    kind: T.DataType,
-    who: str,
-) -> Column:
-    """Return a value, or an error at the last of the refusals that holds."""
-    checked = value
-    for wrong, says in refusals:
-        stop = F.raise_error(F.lit(f"{who} {says}")).cast(kind)
-        checked = F.when(wrong, stop).otherwise(checked)
-    return checked

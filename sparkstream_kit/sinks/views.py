@@ -26,7 +26,7 @@ from sparkstream_kit._internal.spark.batch import (
 from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.sinks import stored
 from sparkstream_kit.sinks.base import JSON, Form, Sink, Target
-from sparkstream_kit.sinks.formats import only_texts
+from sparkstream_kit.sinks.refusals import only_texts
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession

@@ -50,7 +50,7 @@ THIN_DOORS = {
 }
 # Of a module and of a function, without docstrings and comments. Nothing counts the
 # lines of the whole.
-MOST_LINES = {"module": 600, "function": 60}
+MOST_LINES = {"module": 500, "function": 50}
 
 
 def name_of(path):
@@ -186,17 +186,18 @@ def test_one_room_alone_reaches_into_spark():
 
 
 def test_an_import_loads_little():
+    # `_internal` itself is a folder, and its module has nothing but a docstring.
     count = (
-        "import sys; print(sum(name.startswith('sparkstream_kit') for name in"
-        " sys.modules))"
+        "import sys; print(sum(name.startswith('sparkstream_kit') and"
+        " name != 'sparkstream_kit._internal' for name in sys.modules))"
     )
     loads = {
         "import sparkstream_kit": 1,
-        "from sparkstream_kit import sinks": 5,
+        "from sparkstream_kit import sinks": 4,
         "from sparkstream_kit import sinks; sinks.console": 12,
         "from sparkstream_kit import sources; sources.csv": 12,
         **{
-            f"from sparkstream_kit import {name}": 9
+            f"from sparkstream_kit import {name}": 8
             for name in ("joins", "quarantine", "schemas", "windows")
         },
         "from sparkstream_kit import start": 26,

@@ -166,6 +166,10 @@ class Hdfs(_Hadoop):
         """Return what a file holds."""
         return _answer(self._web(path, "OPEN", noredirect="true")["Location"], "GET")
 
+    def date(self, path, seconds):
+        """Say when a file was changed, in seconds since 1970."""
+        self._web(path, "SETTIMES", "PUT", modificationtime=str(1000 * seconds))
+
     def names(self, path):
         """Return what is in a folder; nothing where there is none."""
         try:

@@ -4,6 +4,7 @@ It is a NameNode and a DataNode.
 """
 
 import json
+import re
 from functools import partial
 
 import pytest
@@ -66,6 +67,19 @@ def test_totals_are_exact_through_a_namenode_that_stops_and_one_that_is_killed(
 def numbers(text):
     """Return the numbers of a JSON list."""
     return [int(each) for each in json.loads(text)]
+
+
+def test_files_of_one_time_on_hdfs_are_read_in_the_order_of_their_names(hdfs, launch):
+    names = [f"{number}.csv" for number in (7, 2, 11, 5, 0, 9, 1, 10, 3, 8, 6, 4)]
+    for name in names:
+        hdfs.put(f"/lines/{name}", b"no sale\n")
+        hdfs.date(f"/lines/{name}", 1_700_000_000)
+    one_by_one = ("--max-files-per-trigger", 1, "--available-now")
+    checkpoint = ("--checkpoint", f"{hdfs.url}/lines-checkpoint")
+    lines = f"{hdfs.url}/lines"
+    ended(launch.job(ONE_MACHINE, "sales_totals", lines, *checkpoint, *one_by_one))
+    log = hdfs.read("/lines-checkpoint/sources/0/9.compact").decode()
+    assert re.findall(r"lines/(\d+\.csv)", log) == sorted(names)[:10]
 
 
 def test_a_job_s_rows_on_hdfs_are_exact_when_its_driver_is_killed(hdfs, launch):

@@ -167,12 +167,7 @@ def kafka(
         'exactly once'
     """
     check(kafka, locals())
-    given = [name.lower() for name in options]
-    for name, argument in (("kafka.bootstrap.servers", "servers"), ("topic", "topic")):
-        if name in given:
-            raise InvalidInputError(
-                f"sinks.kafka(): {name} is set by the argument {argument}; leave it out"
-            )
+    _refuse_sparks_names(options)
     brokers.refuse_shown("sinks.kafka()", options)
     check_options(kafka, options, None, *NO_OPTIONS)
     is_misplaced = bool(ledger) or take_over
@@ -202,6 +197,16 @@ def kafka(
         open=target.open,
         realtime=target.stream,
     )
+
+
+def _refuse_sparks_names(options: Mapping[str, object]) -> None:
+    """Refuse Spark's own names of options that are arguments of `kafka`."""
+    given = [name.lower() for name in options]
+    for name, argument in (("kafka.bootstrap.servers", "servers"), ("topic", "topic")):
+        if name in given:
+            raise InvalidInputError(
+                f"sinks.kafka(): {name} is set by the argument {argument}; leave it out"
+            )
 
 
 def _by_transactions(target: _Target, ledger: str | None, *, take_over: bool) -> Sink:

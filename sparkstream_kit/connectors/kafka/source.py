@@ -127,12 +127,7 @@ def kafka(
             "sources.kafka() takes topics or a pattern: sources.kafka(spark, servers,"
             " 'sales') or sources.kafka(spark, servers, pattern='sales-.*')"
         )
-    for name in options:
-        ours = _OURS.get(name.lower())
-        if ours:
-            raise InvalidInputError(
-                f"sources.kafka(): {name} is called {ours} here; give {ours}=…"
-            )
+    _refuse_sparks_names(options)
     brokers.refuse_shown("sources.kafka()", options)
     check_options(kafka, options)
     builtin.check_number("max_offsets_per_trigger", max_offsets_per_trigger)
@@ -159,6 +154,16 @@ def kafka(
         key = key.cast("string")
     rest = ("topic", "partition", "offset", "timestamp", "headers")
     return frame.select(value.alias("value"), key.alias("key"), *rest)
+
+
+def _refuse_sparks_names(options: Mapping[str, object]) -> None:
+    """Refuse Spark's own names of options that are arguments of `kafka`."""
+    for name in options:
+        ours = _OURS.get(name.lower())
+        if ours:
+            raise InvalidInputError(
+                f"sources.kafka(): {name} is called {ours} here; give {ours}=…"
+            )
 
 
 def _with_the_users(
