@@ -159,10 +159,9 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 # The name of a secret; it may be the end of a longer name, such as `fs.s3a.secret.key`.
 _NAMED = (
-    r"(?:pass(?:word|wd|phrase)|pwd|(?<![a-z])(?:pass|sig)|token|secret(?:[._"
-    r" -]?key)?|signature|credential|"
-    r"authorization|cookie|(?:access|account|api|private|encryption)[._"
-    r" -]?key(?:\.[\w.-]+)?)"
+    r"(?:pass(?:word|wd|phrase)|pwd|(?<![a-z])(?:pass|sig)|token|"
+    r"secret(?:[._ -]?key)?|signature|credential|authorization|cookie|"
+    r"(?:access|account|api|private|encryption)[._ -]?key(?:\.[\w.-]+)?)"
 )
 # How a name is followed by its secret: --password x; token: x, as a line of YAML
 # (elsewhere a column may have that name); .option("password", "x"); XML; SQL;
@@ -269,8 +268,8 @@ _INNER = re.compile(r"\n(?:: (?=\S)|Caused by: )")
 # What follows a message in the text of an error: a stack, a plan, or the query with an
 # arrow below it.
 _END = re.compile(
-    r"\n\s*(?:at \S|\.\.\. \d+ more|Driver stacktrace:|JVM stacktrace:|=== Streaming"
-    r" Query ===|== SQL ==\n|"
+    r"\n\s*(?:at \S|\.\.\. \d+ more|Driver stacktrace:|JVM stacktrace:|"
+    r"=== Streaming Query ===|== SQL ==\n|"
     r'== DataFrame ==\n".*" was called from\njava\.|\^+\s*$)|;\n',
     re.MULTILINE,
 )
@@ -297,17 +296,16 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
     ),
     # Two drivers share a checkpoint, and the other one has already written this file of
     # it: a plan, a commit or a list of input files. Spark replaces none of them.
-    r"\[FAILED_RENAME_PATH\].* to"
-    r" \S+/(?:offsets|commits|sources/[^/]+)/\d+(?:\.compact)? as|"
+    r"\[FAILED_RENAME_PATH\].* to "
+    r"\S+/(?:offsets|commits|sources/[^/]+)/\d+(?:\.compact)? as|"
     r"Multiple streaming jobs detected": (
         "another driver is using this checkpoint (a local checkpoint names it in"
         " sparkstream-kit/lock); this one ends"
     ),
     r"assertion failed: Invalid batch: (.*?)(?:,_metadata#\d+)? != (.*?)(?:,_metadata#\d+)?$": (
         r"the input had the columns \1 when the query started, and has \2 now: the name"
-        r" of a folder such as "
-        "day=01 is a column; start the query again to read it, or move that folder out"
-        " of the input"
+        r" of a folder such as day=01 is a column; start the query again to read it, or"
+        r" move that folder out of the input"
     ),
     # An odd number of quotes
     r"Malformed CSV record: (?:[^\"]*\"[^\"]*\")*[^\"]*\"[^\"]*$": (
@@ -344,8 +342,8 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
     ),
     r".*\[FAILED_READ_FILE\.NO_HINT\].*": (
         r"\g<0>; Spark does not say why: the file may be damaged, or have an encoding"
-        r" or a compression that "
-        "Spark does not read; write it again, or move it out of the input"
+        r" or a compression that Spark does not read; write it again, or move it out of"
+        r" the input"
     ),
     r".*_SCHEMA_NOT_COMPATIBLE.*(Existing .*)\. If you want to force .*": (
         r"the state has other columns or types; start on a new checkpoint, with"
@@ -353,20 +351,17 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
     ),
     r"FileNotFoundException: (?:file:)?(.*)/_spark_metadata/(\d+)\S* doesn't exist.*": (
         r"folder \1 lacks batch \2 of this query: it was removed, emptied or made again"
-        r" while the query "
-        "wrote to it; restore it, or start anew with another folder and another"
-        " checkpoint"
+        r" while the query wrote to it; restore it, or start anew with another folder"
+        r" and another checkpoint"
     ),
     r"OutOfMemoryError.*": (
-        r"\g<0>; give Spark's JVM more memory (spark-submit --driver-memory 4g, or "
-        "conf={'spark.driver.memory': '4g'} in a new process), or less at once: one"
-        " very long line, and a "
-        "file that is unpacked as a whole, must fit"
+        r"\g<0>; give Spark's JVM more memory (spark-submit --driver-memory 4g, or"
+        r" conf={'spark.driver.memory': '4g'} in a new process), or less at once: one"
+        r" very long line, and a file that is unpacked as a whole, must fit"
     ),
     r"Unescaped quote character.*content parsed=(.*)": (
         r"a quote within a value in quotes is not doubled, behind \1; escape='\\\\'"
-        r" reads quotes with a "
-        "backslash, and quarantine.parse_csv sets such lines aside"
+        r" reads quotes with a backslash, and quarantine.parse_csv sets such lines aside"
     ),
 }
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')

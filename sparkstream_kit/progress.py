@@ -6,7 +6,7 @@ of all its queries. Printing either gives a report.
 Spark does not count all late rows. An operator that handles rows one by one, such as a
 deduplication, counts the rows that it drops. An aggregation counts groups instead, and
 a group may contain any number of rows; for such a query the summary has the least and
-the largest number of rows that were dropped (`_spark.late`).
+the largest number of rows that were dropped (`_internal.spark.late`).
 """
 
 from __future__ import annotations

@@ -278,9 +278,10 @@ def _start(
     if "availableNow" in trigger:
         # A query that another thread stops must not look as if it had read all input.
         settings = SAYS_END
+    writes = _writes(asked)
     with (
         asked.query.in_force(settings),
-        guard(asked.query, location, _of_systems, writes=_writes(asked)) as guarded,
+        guard(asked.query, location, _of_systems, writes=writes) as guarded,
     ):
         noted: Mapping[str, Any] = {}
         if guarded.logs is not None:

@@ -1,7 +1,7 @@
 """Start and run: `get_session`, a quiet session by a profile, with the driver's Python.
 
 `spark_session` is the same as a context manager, which also stops the session, unless
-others use it. A classic session is started here, with the help of `_spark.launch`; a
+others use it. A classic session is started here, with the help of `launch`; a
 session on Spark Connect comes from `server.attach`. If a session already runs,
 `_adjust` applies the runtime settings to it and refuses static ones that differ.
 """
@@ -209,16 +209,14 @@ def _session(
 
         known = profiled | explicit
         wanted = explicit | needed(connectors, pyspark.__version__, known)
-    with launch.starting(profiled | wanted, profile):
+    named = profiled | wanted
+    with launch.starting(named, profile):
         given = _given_by_launch()
-        master = given.get("spark.master") or (profiled | wanted).get(
-            "spark.master", "local[*]"
-        )
+        master = given.get("spark.master") or named.get("spark.master", "local[*]")
         if profile is None:
             profile = "local" if is_local(master) else "cluster"
-            profiled = read_profile(profile)
-        chosen = {"spark.app.name": app_name, "spark.master": master}
-        chosen |= profiled | wanted
+            named = read_profile(profile) | wanted
+        chosen = {"spark.app.name": app_name, "spark.master": master, **named}
         spark = _launched(given, chosen, local=is_local(master))
     _report_losers(spark, wanted, given)
     _asked[identity(spark)] = profile, explicit
@@ -449,8 +447,8 @@ def _report_losers(
         lost = f"conf {shown_setting(key, value)} is not in force"
         if actual is None and key.startswith(launch.LAUNCH_KEYS):
             _log.warning(
-                "%s: the JVM must know it when it starts; "
-                "give it to spark-submit, or call get_session first in a new process",
+                "%s: the JVM must know it when it starts; give it to spark-submit, or"
+                " call get_session first in a new process",
                 lost,
             )
         elif actual is not None and not same_setting(key, value, actual):

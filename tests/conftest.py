@@ -193,6 +193,22 @@ def running(*command, **how):
 
 
 @pytest.fixture
+def interrupted_starts(monkeypatch):
+    """Ctrl+C comes while a thread of the kit starts; the threads that have started."""
+    started: list[threading.Thread] = []
+
+    class Interrupted(threading.Thread):
+        def start(self):
+            super().start()
+            if self.name.startswith("sparkstream-"):
+                started.append(self)
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading, "Thread", Interrupted)
+    return started
+
+
+@pytest.fixture
 def free_port():
     """A port that nobody listens on."""
     return ports.free_port()

@@ -38,6 +38,8 @@ from sparkstream_kit._internal.spark.logical_plan import analyzed_plan
 from sparkstream_kit._internal.spark.session import in_force, java
 from sparkstream_kit.checkpoints.fingerprint import fingerprint
 from sparkstream_kit.errors import InvalidInputError, KitError
+from sparkstream_kit.monitoring import page, pictures
+from sparkstream_kit.monitoring.board import Board
 
 CLASSIC = pytest.mark.classic_only("the server of Spark Connect has threads of its own")
 # Settings by which Spark reads a text as another type, or a name as another column
@@ -408,6 +410,27 @@ def test_starts_and_plans_in_threads_leave_no_setting(spark, landed):
         *[lambda: schemas.infer(spark, landed)] * 2,
     )
     assert [spark.conf.get(key, None) for key in keys] == before
+
+
+# --- an interrupt that comes while a thread starts
+
+
+def a_picture():
+    with pictures.drawing(lambda over: over.wait()):
+        pass
+
+
+def a_page():
+    with page.served(Board(), [], port=0, stop=print):
+        pass
+
+
+@pytest.mark.parametrize("what", [a_picture, a_page])
+def test_ctrl_c_while_a_thread_starts_leaves_no_thread(interrupted_starts, until, what):
+    with pytest.raises(KeyboardInterrupt):
+        what()
+    [thread] = interrupted_starts
+    until(lambda: not thread.is_alive())
 
 
 # --- a stop is no end of input

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def until(condition: Callable[[], object], limit: float) -> bool:
@@ -27,6 +28,34 @@ def until(condition: Callable[[], object], limit: float) -> bool:
 
 def in_thread(name: str, function: Callable[[], object]) -> threading.Thread:
     """Run `function` in a thread that does not keep the process alive."""
-    thread = threading.Thread(target=function, name=f"sparkstream-{name}", daemon=True)
+    thread = _thread(name, function)
     thread.start()
     return thread
+
+
+@contextmanager
+def beside(
+    name: str, function: Callable[[threading.Event], object], limit: float | None = None
+) -> Iterator[None]:
+    """Run `function` in a thread while the block runs, and wait for its end.
+
+    An interrupt (Ctrl+C) that comes while the thread starts ends it, too.
+
+    Args:
+        name: the name of the thread.
+        function: returns soon after the event that it is given is set.
+        limit: most seconds to wait for its end; None for no limit.
+    """
+    over = threading.Event()
+    thread = _thread(name, lambda: function(over))
+    try:
+        thread.start()
+        yield
+    finally:
+        over.set()
+        if thread.is_alive():
+            thread.join(limit)
+
+
+def _thread(name: str, function: Callable[[], object]) -> threading.Thread:
+    return threading.Thread(target=function, name=f"sparkstream-{name}", daemon=True)

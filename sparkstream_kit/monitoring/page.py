@@ -270,6 +270,7 @@ class Server(ThreadingHTTPServer):
     """The HTTP server of a page, on the loopback interface, a thread per connection."""
 
     daemon_threads = True
+    timeout = 0.1  # seconds between two looks at the event of `answer_until`
 
     def __init__(self, port: int, page: Page) -> None:
         self.page = page
@@ -285,6 +286,11 @@ class Server(ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_port = self.socket.getsockname()[1]
         self.server_name = LOOPBACK
+
+    def answer_until(self, over: threading.Event) -> None:
+        """Answer requests until `over` is set."""
+        while not over.is_set():
+            self.handle_request()
 
     def handle_error(self, *_: Any) -> None:
         """Log an error of a request, except an OSError: then the browser has gone."""
@@ -380,9 +386,6 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing; the default logs each request to standard error."""
 
 
-_LOOK = 0.1  # seconds between two checks of the server for its end
-
-
 @contextmanager
 def served(
     board: Board,
@@ -411,8 +414,10 @@ def served(
     """
     spark = _page_of_spark(queries)
     page = Page(board, Results(places(queries)), stop, spark)
-    with _server(port, page) as server:
-        thread = threads.in_thread("page", lambda: server.serve_forever(_LOOK))
+    with (
+        _server(port, page) as server,
+        threads.beside("page", server.answer_until),
+    ):
         address = f"http://{LOOPBACK}:{server.server_port}/#token={page.token}"
         others = f" (Spark's own page: {spark})" if spark else ""
         sys.stderr.write(f"page of this run: {address}{others}\n")
@@ -425,8 +430,6 @@ def served(
             raise
         finally:
             page.end(how)
-            server.shutdown()
-            thread.join()
 
 
 def _page_of_spark(queries: Sequence[StreamingQuery]) -> str | None:

@@ -55,9 +55,8 @@ def drawing(draw: Callable[[threading.Event], None]) -> Iterator[None]:
         draw: draws until the event that it is given is set, then draws for the last
             time and returns.
     """
-    over = threading.Event()
 
-    def drawn() -> None:
+    def drawn(over: threading.Event) -> None:
         try:
             draw(over)
         except Exception as err:  # noqa: BLE001 - said, and the run goes on
@@ -65,12 +64,8 @@ def drawing(draw: Callable[[threading.Event], None]) -> Iterator[None]:
                 "the run goes on without its picture: %s: %s", type(err).__name__, err
             )
 
-    thread = threads.in_thread("picture", drawn)
-    try:
+    with threads.beside("picture", drawn, _END_LIMIT):
         yield
-    finally:
-        over.set()
-        thread.join(_END_LIMIT)
 
 
 def moments(

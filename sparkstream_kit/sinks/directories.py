@@ -191,10 +191,8 @@ class _Ledger(Ledger):
         return last
 
     def last_batch(self, query_id: str | None) -> int | None:
-        if self._owner is not None and self._owner != query_id:
-            return None
         if self._owner is not None:
-            return self._last
+            return self._last if query_id == self._owner else None
         if self._last < 0 or self.has_rows():
             return None
         # An empty directory is a user's: continue after it (see `set_back`)

@@ -23,7 +23,7 @@ from sparkstream_kit.schemas import from_ddl
 
 RECORDED = json.loads(
     (ROOT / "tests" / "recorded" / "fingerprints.json").read_text("utf-8")
-)  # on Spark 4.2.0
+)  # on Spark 4.2.0, those of helpers by the first version that had them
 SCHEMA = (
     "State STRING, ProductKey STRING, Amount DOUBLE, n INT, time TIMESTAMP, tags"
     " ARRAY<STRING>"

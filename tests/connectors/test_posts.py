@@ -423,6 +423,16 @@ def test_a_stop_in_the_middle_of_a_timeline_leaves_the_rest_to_be_fetched(
     feeder.run(stop)
 
 
+def test_ctrl_c_while_the_reading_thread_starts_leaves_no_thread(
+    server, tmp_path, interrupted_starts, until
+):
+    feeder = Feeder(server.mastodon, tmp_path, token=KNOWN, say=print)
+    with pytest.raises(KeyboardInterrupt):
+        feeder.run(threading.Event())
+    [thread] = interrupted_starts
+    until(lambda: not thread.is_alive())
+
+
 @pytest.mark.slow
 def test_a_page_of_a_timeline_that_is_shorter_than_others_is_not_its_end(
     site, federated, tmp_path, until

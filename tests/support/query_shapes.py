@@ -1,4 +1,4 @@
-"""Some forty shapes of stateful queries, each of which is the same query whenever it is built."""
+"""Some sixty shapes of stateful queries, each of which is the same query whenever it is built."""
 
 import datetime as dt
 import decimal
@@ -18,6 +18,16 @@ SCHEMA = (
     "k STRING, p STRING, a DOUBLE, n INT, x_1 INT, t TIMESTAMP, w ARRAY<INT>, v"
     " ARRAY<ARRAY<INT>>, m MAP<STRING,INT>, s STRUCT<x_1: INT, y_2: STRING>, line"
     " STRING"
+)
+ALL_TYPES = (
+    "k STRING NOT NULL, tiny TINYINT, small SMALLINT, n INT, big BIGINT, f FLOAT, a"
+    " DOUBLE, price DECIMAL(10,2), tax DECIMAL(20,9), id DECIMAL(38,0), yes BOOLEAN,"
+    " day DATE, t TIMESTAMP"
+)
+NESTED = (
+    "prices ARRAY<DECIMAL(10,2)>, taxes MAP<STRING,DECIMAL(20,9)>, item STRUCT<price:"
+    " DECIMAL(10,2), n: INT, days: ARRAY<DATE>>, items ARRAY<STRUCT<a: DOUBLE, at:"
+    " TIMESTAMP>>"
 )
 
 
@@ -43,6 +53,16 @@ def parsed(spark, **given):
     return quarantine.parse_csv(
         lines, schemas.from_ddl("k STRING NOT NULL, n INT, t TIMESTAMP"), **given
     )
+
+
+def by_all(frame):
+    """Group by all columns; `distinct` orders them in another way on Spark Connect."""
+    return frame.groupBy(*frame.columns).count()
+
+
+def as_text(frame):
+    """Group by all columns also where some are maps."""
+    return by_all(frame.select(F.to_json(F.struct("*")).alias("row")))
 
 
 def with_itself(frame):
@@ -189,6 +209,61 @@ FRAMES: dict[str, Callable[[SparkSession], DataFrame]] = {
     "parsed lines": lambda s: parsed(s).groupBy("k", "_reason").count(),
     "good rows of parsed lines": (
         lambda s: quarantine.good_rows(parsed(s, sep=";")).dropDuplicates(["k"])
+    ),
+    "parsed lines of all types": lambda s: by_all(
+        quarantine.parse_csv(sources.text(s, HERE), ALL_TYPES, nulls=["NA", ""])
+    ),
+    "parsed JSON of all types": lambda s: as_text(
+        quarantine.parse_json(sources.text(s, HERE), f"{ALL_TYPES}, {NESTED}")
+    ),
+    "parsed JSON with formats of dates": lambda s: as_text(
+        quarantine.parse_json(
+            sources.text(s, HERE),
+            "day DATE, at ARRAY<TIMESTAMP>, price DECIMAL(10,2)",
+            date_format="dd.MM.yyyy",
+            timestamp_format="dd.MM.yyyy HH:mm",
+        )
+    ),
+    "parsed logs of a web server": lambda s: by_all(
+        quarantine.parse_log(sources.text(s, HERE))
+    ),
+    "expectations": lambda s: by_all(
+        quarantine.expect(
+            rows(s).select("k", "n"),
+            {"n > 0": "quarantine", "k IS NOT NULL": "warn", "n < 9": "fail"},
+        )
+    ),
+    "marked rows": lambda s: by_all(
+        quarantine.mark_bad(parsed(s), F.when(F.col("n") < 0, "below zero"))
+    ),
+    "strict JSON": lambda s: as_text(
+        sources.json(s, HERE, schema=f"{ALL_TYPES}, {NESTED}")
+    ),
+    "strict CSV": lambda s: by_all(sources.csv(s, HERE, schema=ALL_TYPES)),
+    "strict Parquet": lambda s: as_text(
+        sources.parquet(s, HERE, schema=f"{ALL_TYPES}, {NESTED}")
+    ),
+    "sliding windows of the kit": lambda s: windows.flatten(
+        windows.with_watermark(rows(s), "t", "1 hour")
+        .groupBy(windows.sliding("t", "1 hour", "10 minutes"), "k")
+        .count()
+    ),
+    "months of a time zone": lambda s: windows.flatten(
+        windows.calendar(timed(s), "t", "month", zone="America/St_Johns")
+        .groupBy("window")
+        .count()
+    ),
+    "two streams joined by the kit": lambda s: joins.within(
+        timed(s).select("k", F.col("t").alias("one")),
+        timed(s).select("k", F.col("t").alias("other"), "n"),
+        on="k",
+        left_time="one",
+        right_time="other",
+        within="5 minutes",
+        how="left",
+    ),
+    "alerts by key": lambda s: state.alert_when(
+        timed(s), "k", "t", "a", state.ZScore(sigmas=5)
     ),
     "observed, cached by nobody": lambda s: (
         rows(s).observe("seen", F.count("*").alias("n")).groupBy("k").count()

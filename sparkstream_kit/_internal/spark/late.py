@@ -25,6 +25,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 # Spark cuts the times of a batch to whole milliseconds
 _MILLISECOND = timedelta(milliseconds=1)
+# A watermark of a later year is read as the end of the year 9999; nothing is after that.
+_LATEST = datetime.max.replace(tzinfo=UTC) - _MILLISECOND
 
 # Steps of Spark's analyzed plan. `Expand` is that of sliding windows, of `cube` and of
 # `rollup`.
@@ -43,8 +45,8 @@ _HANDS_ON = re.compile(
 # A window() becomes arithmetic with its start, slide and length in microseconds, the
 # groups of this pattern.
 _WINDOW = re.compile(
-    r"TimestampType, LongType\) - (-?\d+)\) %"
-    r" (\d+)\)(?:(?!precisetimestampconversion).)*?"
+    r"TimestampType, LongType\) - (-?\d+)\) % (\d+)\)"
+    r"(?:(?!precisetimestampconversion).)*?"
     r"\+ (\d+)\), LongType, TimestampType"
 )
 
@@ -177,8 +179,7 @@ def rows_late(
     read = progress.numInputRows // computed
     most = read
     batch = _times(progress)
-    # A later year is read as the end of that one
-    if batch is not None and watermark.year < MAXYEAR:
+    if batch is not None and watermark <= _LATEST:
         _, most_share = batch.share_before(watermark + _MILLISECOND)
         most = math.floor(read * most_share)
         closed = None

@@ -520,8 +520,8 @@ class _Words:
 
 # Lines that Java and Spark's scripts print at every failed start, whatever the cause.
 _SAYS_NOTHING = re.compile(
-    r"^Error occurred during initialization of VM|^Error: Could not create the Java"
-    r" Virtual Machine|"
+    r"^Error occurred during initialization of VM|"
+    r"^Error: Could not create the Java Virtual Machine|"
     r"^Error: A fatal exception has occurred|CMD: bad array subscript"
 )
 

@@ -499,8 +499,9 @@ class LockFile:
         # that it has the lock.
         self._java_lock = java_lock
         # Sets the length of the file
-        self._cut = file.truncate
-        if java_lock is not None:
+        if java_lock is None:
+            self._cut = file.truncate
+        else:
             self._cut = file.setLength
 
     def write(self, text: bytes) -> None:

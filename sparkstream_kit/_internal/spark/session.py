@@ -175,11 +175,11 @@ def server_folder(spark: Any) -> Path | None:
     session = str(spark.session_id)
     if session not in _folders:
         folder = spark.conf.get(FOLDER_KEY, None)
-        _folders[session] = None
         # If the server is on another machine, the same path may be another folder here.
         # Only in the server's own folder is there a file for this session.
-        if folder and os.path.exists(f"{folder}/clients/{session}"):  # noqa: PTH110 - also of another user
-            _folders[session] = Path(folder)
+        is_here = folder and os.path.exists(f"{folder}/clients/{session}")  # noqa: PTH110 - also of another user
+        # One assignment: another thread must not read a value that is not final
+        _folders[session] = Path(folder) if is_here else None
     return _folders[session]
 
 

@@ -138,8 +138,9 @@ class _Hook:
         """
         # Py4j or Java fails if the JVM has no memory for the answer
         with suppress(Exception):
-            threads = self._jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
-            return re.search(r"\bSIG[A-Z0-9]+ handler\b", threads) is not None
+            stacks = self._jvm.java.lang.Thread.getAllStackTraces()
+            names = stacks.keySet().toString()
+            return re.search(r"\bSIG[A-Z0-9]+ handler\b", names) is not None
         return False
 
     def release(self, exit_code: int | None = None) -> None:

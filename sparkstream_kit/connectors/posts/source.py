@@ -173,8 +173,8 @@ class Feeder:
             InvalidInputError: the last posts cannot be written.
         """
         self._stop = stop
-        reader = in_thread("posts", self._read)
         try:
+            reader = in_thread("posts", self._read)
             while not stop.wait(self._every):
                 self._land()
             end = time.monotonic() + _PATIENCE

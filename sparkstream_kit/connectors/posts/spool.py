@@ -328,14 +328,14 @@ class Spool:
                 self._say(f"{self._fetched:,} posts were fetched that had been missed")
                 self._fetched = 0
 
-    def _known(self) -> list[str]:
+    def _known(self) -> set[str]:
         """Return the waiting posts that the spool has already."""
         query = "SELECT 1 FROM posts WHERE id = ?"
-        return [
+        return {
             post
             for post in self._waiting
             if self._database.execute(query, (post,)).fetchone()
-        ]
+        }
 
     def _write(self, stamp: int, lines: Iterable[bytes]) -> None:
         """Write a file under its hidden name, and sync it and its folder to the disk."""
