@@ -67,7 +67,9 @@ SMALL = "small things"
 
 def module_of(place: Path) -> Path:
     """Return the file of a module or of a package, given without its suffix."""
-    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    package = place / "__init__.py"
+    # A folder alone may be what git leaves of a package that has moved.
+    return package if package.exists() else place.with_suffix(".py")
 
 
 def room_of(path: Path, package: Path) -> str:

@@ -157,35 +157,59 @@ def printable(text: str, *, lines: bool = False) -> str:
     return _CONTROLS.sub(escape, text)
 
 
-# The name of a secret; it may be the end of a longer name, such as `fs.s3a.secret.key`.
+# The name of a secret. It may be the end of a longer name, such as `fs.s3a.secret.key`.
 _NAMED = (
-    r"(?:pass(?:word|wd|phrase)|pwd|(?<![a-z])(?:pass|sig)|token|"
-    r"secret(?:[._ -]?key)?|signature|credential|authorization|cookie|"
-    r"(?:access|account|api|private|encryption)[._ -]?key(?:\.[\w.-]+)?)"
+    r"(?:"
+    r"pass(?:word|wd|phrase)|"
+    r"pwd|"
+    r"(?<![a-z])(?:pass|sig)|"  # a whole word: neither `bypass` nor `design`
+    r"token|"
+    r"secret(?:[._ -]?key)?|"
+    r"signature|"
+    r"credential|"
+    r"authorization|"
+    r"cookie|"
+    r"(?:access|account|api|private|encryption)[._ -]?key(?:\.[\w.-]+)?"
+    r")"
 )
-# How a name is followed by its secret: --password x; token: x, as a line of YAML
-# (elsewhere a column may have that name); .option("password", "x"); XML; SQL;
-# password=x or a Scala map; JSON and YAML.
-_BEFORE = (
-    rf"""(?:--[\w.-]*{_NAMED}\s+|^[ \t-]*token:[ \t]+|"""
-    rf"""(?:option|config|set\w*)\(\\*["'][\w.-]*{_NAMED}\\*["'],\s*|"""
-    rf"""<[\w.-]*{_NAMED}>|{_NAMED}</\w+>\s*<value>|(?:password|identified by)\s+(?=["'])|"""
-    rf"""{_NAMED}\\*["']?[ \t]*(?:=>?|->)[ \t]*|{_NAMED}\\*(?:["']|(?<!\btoken))[ \t]*:[ \t]*)"""
+# What stands before a secret. Above each pattern: a text in which it finds `hush`.
+_BEFORE = "|".join(
+    (
+        # --db-password hush
+        rf"--[\w.-]*{_NAMED}\s+",
+        # token: hush, as a line of YAML; elsewhere a column may have that name
+        r"^[ \t-]*token:[ \t]+",
+        # .option("password", "hush")
+        rf"(?:option|config|set\w*)\(\\*[\"'][\w.-]*{_NAMED}\\*[\"'],\s*",
+        # <password>hush</password>
+        rf"<[\w.-]*{_NAMED}>",
+        # <name>fs.s3a.secret.key</name><value>hush</value>
+        rf"{_NAMED}</\w+>\s*<value>",
+        # ALTER USER kit PASSWORD 'hush'
+        r"(?:password|identified by)\s+(?=[\"'])",
+        # password=hush; Map(password -> hush)
+        rf"{_NAMED}\\*[\"']?[ \t]*(?:=>?|->)[ \t]*",
+        # {"token": "hush"}; password: hush
+        rf"{_NAMED}\\*(?:[\"']|(?<!\btoken))[ \t]*:[ \t]*",
+    )
 )
+_SCHEME = r"(?:(?:basic|bearer|digest|token) +)?"  # authorization: Basic hush
+_IN_QUOTES = r"(\\*[\"'])(?:(?!\2)(?:\\.|[^\n]))*"
+_BARE = r"[^\s&;\"'<>]*[^\s&;\"'<>,.:)\]}]"
 # A pattern for each form of a secret, and what is shown in its place. To hide too much
-# does no harm. In a URL match up to the last @, although an @ in a password should be
-# written %40. A port before a path is not a password. One slash may be missing: a URL
-# used as a path loses it.
+# does no harm.
 _SECRETS = {
     r"(?s)(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?=-----END|\Z)": r"\1***",
+    # postgresql://kit:hush@host: up to the last @, although an @ in a password should
+    # be written %40. A port before a path is not a password. One slash may be missing: a
+    # URL used as a path loses it.
     r"(:/{1,2}[^\s/:@]*:)(?!\d{1,5}[/?#])\S*@": r"\1***@",
-    # Oracle: user/password@
+    # https://hush@host, and jdbc:oracle:thin:kit/hush@host
     r"(?i)(\bhttps?:/{1,2}|thin:[^\s/:@]*/(?=[^\s/]))[^\s/:@?#]+@": r"\1***@",
+    # Bearer hush
     r"(?i)(\bbearer\s+|\bbasic\s+(?=\S*[\d+/=]))[\w.~+/=-]+": r"\1***",
-    rf"""(?im)({_BEFORE}(?:(?:basic|bearer|digest|token) +)?)"""
-    r"""(?:(\\*["'])(?:(?!\2)(?:\\.|[^\n]))*|[^\s&;"'<>]*[^\s&;"'<>,.:)\]}])""": (
-        r"\1\2***"
-    ),
+    rf"(?im)((?:{_BEFORE}){_SCHEME})(?:{_IN_QUOTES}|{_BARE})": r"\1\2***",
+    # Keys of AWS, tokens of GitHub and JSON Web Tokens have a form of their own.
     r"\b(?:(?:AKIA|ASIA)[A-Z\d]{16}|gh[a-z]_\w{30,}|eyJ[\w-]+\.eyJ[\w-]+\.[\w-]*)": (
         "***"
     ),
