@@ -3,8 +3,8 @@
 Guarantee: at most once, because a socket cannot send again; with --checkpoint the
 running counts continue from the last batch of the run before. Spark reconnects by
 itself when the server comes back.
-Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit
-jobs/dstream_wordcount.py localhost 9999
+Run: nc -lk 9999 (or: sparkstream feed lines)
+then: spark-submit jobs/dstream_wordcount.py localhost 9999
 """
 
 import sys

@@ -5,8 +5,8 @@ the last record of a word has its count. A record that comes twice after a crash
 same headers (see `sinks.kafka`).
 Guarantee: every record counts exactly once, over stops and restarts on the same
 --checkpoint.
-Run: spark-submit $(sparkstream connectors kafka) jobs/kafka_word_count.py --kafka
-HOST:9092 --topic lines
+Run: spark-submit $(sparkstream connectors kafka) jobs/kafka_word_count.py \\
+    --kafka HOST:9092 --topic lines
 """
 
 from pyspark.sql import DataFrame

@@ -6,8 +6,8 @@ that cannot be read, or that are dated an hour ahead, are in OUT_DIR/bad with th
 reason. The summary has the least number that came too late.
 Guarantee: every line is read exactly once for the report and for OUT_DIR/bad, over
 stops and restarts.
-Run: spark-submit jobs/log_errors.py INPUT_DIR OUT_DIR --report errors --available-now
---drain
+Run: spark-submit jobs/log_errors.py INPUT_DIR OUT_DIR --report errors \\
+    --available-now --drain
 """
 
 from pyspark.sql import DataFrame

@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         "--learn", action="store_true", help="Learn from each batch too (scikit-learn)."
     )
     args = parser.parse_args(argv)
-    if args.checkpoint is None:
+    if not args.checkpoint:
         args.checkpoint = f"{args.out}/_checkpoint"
 
     with spark_session("score-posts", **jobflags.for_session(args)) as spark:

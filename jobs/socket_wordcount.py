@@ -4,8 +4,8 @@ The counts are printed after each batch; with --snapshot or --database they go t
 or a table instead.
 Guarantee: at most once, because a socket cannot send again. It ends when the server
 closes the connection.
-Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit
-jobs/socket_wordcount.py localhost 9999
+Run: nc -lk 9999 (or: sparkstream feed lines)
+then: spark-submit jobs/socket_wordcount.py localhost 9999
 """
 
 from pyspark.sql import DataFrame

@@ -58,9 +58,6 @@ def attributes(package: str, part: str = "") -> Callable[[str], Any]:
         homes = _homes(package, part)
         if name in homes:
             attribute = getattr(importlib.import_module(homes[name]), name)
-            if homes[name].rpartition(".")[0] != package:
-                # where users find it: messages name it so
-                attribute.__module__ = package
         elif part and name in known():
             attribute = importlib.import_module(systems).call(part, name)
         else:

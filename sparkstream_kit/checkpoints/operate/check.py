@@ -225,7 +225,7 @@ def _differs(file: Path) -> bool:
     step = int.from_bytes(sums[4:8], "big")
     if sums[:4] != b"crc\0" or not step:
         return False
-    checksums = b""
+    checksums = bytearray()
     for start in range(0, len(data), step):
         checksum = zlib.crc32(data[start : start + step])
         checksums += checksum.to_bytes(4, "big")
