@@ -1,11 +1,11 @@
-"""Count the words of a Kafka topic; a count that changes is printed, or written to --to.
+r"""Count the words of a Kafka topic; a count that changes is printed, or written to --to.
 
 In --to a record has the word as its key and {"word": …, "count": …} as its value, and
 the last record of a word has its count. A record that comes twice after a crash has the
 same headers (see `sinks.kafka`).
 Guarantee: every record counts exactly once, over stops and restarts on the same
 --checkpoint.
-Run: spark-submit $(sparkstream connectors kafka) jobs/kafka_word_count.py \\
+Run: spark-submit $(sparkstream connectors kafka) jobs/kafka_word_count.py \
     --kafka HOST:9092 --topic lines
 """
 

@@ -1,4 +1,4 @@
-"""Web server logs: errors and response sizes by path and minute, or the sessions of each host.
+r"""Web server logs: errors and response sizes by path and minute, or the sessions of each host.
 
 The files hold common or combined log lines, as Apache and many others write them. The
 report grows in OUT_DIR/errors or OUT_DIR/sessions as minutes or sessions end; lines
@@ -6,7 +6,7 @@ that cannot be read, or that are dated an hour ahead, are in OUT_DIR/bad with th
 reason. The summary has the least number that came too late.
 Guarantee: every line is read exactly once for the report and for OUT_DIR/bad, over
 stops and restarts.
-Run: spark-submit jobs/log_errors.py INPUT_DIR OUT_DIR --report errors \\
+Run: spark-submit jobs/log_errors.py INPUT_DIR OUT_DIR --report errors \
     --available-now --drain
 """
 
