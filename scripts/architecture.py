@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def room_of(path: Path, package: Path) -> str:
     return str(room)
 
 
+@cache
 def rooms(package: Path) -> dict[str, set[str]]:
     """Return for each room which others it imports."""
     found: dict[str, set[str]] = {}
@@ -158,6 +160,7 @@ def purposes(package: Path) -> list[tuple[str, str, str]]:
     return sorted(found, key=lambda each: (order.index(box_of(each[0])), each[0]))
 
 
+@cache
 def said(path: Path) -> tuple[str, str] | None:
     """Return the level and purpose that a module's docstring begins with.
 

@@ -165,6 +165,7 @@ def test_a_stop_file_ends_a_drain_too(spark, tmp_path):
     assert written(spark, tmp_path) == batch(spark, tmp_path, by_window)
 
 
+@pytest.mark.slow
 @pytest.mark.classic_only("what a batch function sees is at the server")
 def test_a_last_batch_that_fails_leaves_the_other_queries_in_the_summary(
     spark, tmp_path
@@ -243,6 +244,7 @@ def counted(timeout):
     )
 
 
+@pytest.mark.fast("inner join")
 @pytest.mark.parametrize(
     ("transform", "waits"),
     [
@@ -259,6 +261,7 @@ def test_rows_that_are_kept_for_others_do_not_wait(spark, tmp_path, transform, w
     assert bool(done.waiting_rows) == waits
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_what_comes_after_the_last_batch_is_refused_and_not_lost(spark, tmp_path):
     land(tmp_path / "in", ROWS)
@@ -293,6 +296,7 @@ def test_a_drain_that_was_cut_off_is_finished_before_new_input_is_read(
     assert written(spark, tmp_path) == whole
 
 
+@pytest.mark.fast("complete")
 @pytest.mark.classic_only("what a batch function sees is at the server")
 @pytest.mark.parametrize("mode", ["update", "complete"])
 def test_modes_that_have_written_open_windows_write_nothing_more(spark, tmp_path, mode):
@@ -321,6 +325,7 @@ def test_a_query_that_cannot_be_drained_is_refused(spark, tmp_path):
     assert not query.isActive
 
 
+@pytest.mark.slow
 def test_a_stream_without_state_has_nothing_to_drain(spark, tmp_path):
     land(tmp_path / "in", ROWS)
     for _ in range(2):
@@ -329,6 +334,7 @@ def test_a_stream_without_state_has_nothing_to_drain(spark, tmp_path):
     assert len(written(spark, tmp_path)) == len(ROWS)
 
 
+@pytest.mark.fast("no key twice")
 @pytest.mark.parametrize("kind", ["a total by key", "no key twice"])
 def test_a_query_without_a_watermark_has_nothing_to_drain_and_goes_on(
     spark, tmp_path, kind
@@ -347,6 +353,7 @@ def test_a_query_without_a_watermark_has_nothing_to_drain_and_goes_on(
         assert (summary.queries[0].batches, summary.queries[0].input_rows) == (1, 10)
 
 
+@pytest.mark.slow
 def test_an_event_of_the_run_that_comes_while_it_is_drained_is_passed_over(
     spark, tmp_path, monkeypatch
 ):

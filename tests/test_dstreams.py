@@ -67,6 +67,7 @@ def test_a_context_left_over_is_stopped_and_that_is_said(spark, tmp_path, caplog
     assert "stopping a StreamingContext that was still active" in caplog.text
 
 
+@pytest.mark.slow
 def test_what_waits_when_a_run_ends_is_told(spark, tmp_path):
     stop, shown = tmp_path / "stop", tmp_path / "shown"
 
@@ -172,6 +173,7 @@ def test_a_damaged_snapshot_is_said_and_is_no_new_start(spark, tmp_path, damage)
     assert re.search("does not hold counts.*; restore it", said)
 
 
+@pytest.mark.slow
 def test_a_snapshot_has_one_driver_at_a_time(spark, tmp_path):
     snapshot = tmp_path / "counts.json"
     snapshot.write_bytes(WHOLE)
@@ -287,6 +289,7 @@ def own_context(spark):
     assert state == "STOPPED"
 
 
+@pytest.mark.slow
 def test_run_stops_its_context_also_when_it_raises(spark, tmp_path):
     with (
         own_context(spark) as ssc,

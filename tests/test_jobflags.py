@@ -674,6 +674,11 @@ CLOSED = {
 }
 
 
+@pytest.mark.fast(
+    "<&--print('a row')",
+    ">/dev/full 2>&--print('a row')",
+    "<&--sys.stdout and sys.stdout.write('a row')",
+)
 @pytest.mark.parametrize(
     "prints", ["print('a row')", "sys.stdout and sys.stdout.write('a row')", "pass"]
 )

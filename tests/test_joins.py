@@ -35,6 +35,7 @@ def merchants(spark, rows=MERCHANTS):
 # --- a stream with a table
 
 
+@pytest.mark.fast("inner-expected1")
 @pytest.mark.connect
 @pytest.mark.parametrize(
     ("how", "expected"),

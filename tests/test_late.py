@@ -123,6 +123,7 @@ def test_the_rows_that_an_aggregation_drops_are_between_the_bounds(
     assert done.late_rows_exact or told in str(done)
 
 
+@pytest.mark.slow
 def test_files_of_days_in_no_order_are_counted_with_a_verdict(spark, folder):
     """Days 1 to 3 come after day 9: 3 of the 8 with rows, each of them late as a whole."""
     land(folder, days_out_of_order())
@@ -182,6 +183,7 @@ def test_the_bounds_hold_whatever_the_aggregation(spark, folder, kind):
     assert done.late_rows_exact == (kind == "session")
 
 
+@pytest.mark.slow
 def test_operators_that_take_rows_count_rows(spark, folder):
     land(
         folder,
@@ -239,6 +241,7 @@ def test_a_year_that_python_has_not_ends_no_run(spark, folder):
     )
 
 
+@pytest.mark.slow
 def test_a_watermark_that_python_has_not_bounds_the_late_rows_by_the_batch(
     spark, folder
 ):
@@ -284,6 +287,7 @@ def test_rows_before_1970_are_late_from_the_first_batch(spark, folder):
     ), said
 
 
+@pytest.mark.slow
 def test_bad_rows_are_no_late_ones(spark, folder):
     """Rows that are dated ahead have no time any more, and are counted as bad."""
     land(
@@ -301,6 +305,7 @@ def test_bad_rows_are_no_late_ones(spark, folder):
     assert (done.bad_rows, done.late_rows) == (40, 1)
 
 
+@pytest.mark.slow
 def test_rows_that_were_set_aside_are_counted(spark, folder, tmp_path):
     land(
         folder,

@@ -120,6 +120,7 @@ def test_what_spark_cannot_do_in_a_mode_is_one_line_with_the_fix(spark, what):
     ).startswith(f"query q: {said}")
 
 
+@pytest.mark.slow
 def test_a_finite_input_is_read_to_its_end_and_every_batch_is_reported(words):
     seen: list[int] = []
     query = start(words, sinks.memory("to_end"), mode="complete", availableNow=True)
@@ -133,6 +134,7 @@ def test_a_finite_input_is_read_to_its_end_and_every_batch_is_reported(words):
     assert ", last batch committed: 2\nthe run ended after" in str(summary)
 
 
+@pytest.mark.slow
 def test_finite_inputs_are_read_to_their_end_and_every_batch_is_reported(spark, words):
     told: list[tuple[str | None, int]] = []
     names = ("to_end", "as_well")
@@ -157,6 +159,7 @@ def test_finite_inputs_are_read_to_their_end_and_every_batch_is_reported(spark, 
     assert spark.table("to_end").count() == spark.table("as_well").count() == 3
 
 
+@pytest.mark.slow
 def test_a_progress_comes_from_the_jvm_as_one_text(words, monkeypatch):
     # PySpark's own way asks for each value of it, and takes several times as long.
     asked: list[object] = []
@@ -178,6 +181,7 @@ def test_a_progress_comes_from_the_jvm_as_one_text(words, monkeypatch):
     assert asked == []
 
 
+@pytest.mark.slow
 def test_several_queries_end_together(spark, words):
     one = start(words, sinks.memory("one"), mode="complete", availableNow=True)
     two = start(words, sinks.memory("two"), mode="complete", availableNow=True)
@@ -193,6 +197,7 @@ def test_run_for_ends_an_endless_input(spark):
     assert summary.seconds >= 2
 
 
+@pytest.mark.slow
 def test_a_query_that_somebody_stops_is_not_the_end_of_its_input(spark, tmp_path):
     late = (
         endless(spark)
@@ -219,6 +224,7 @@ def test_a_query_that_somebody_stops_is_not_the_end_of_its_input(spark, tmp_path
     assert run(again, max_batches=1).ended_by == "max_batches are through"
 
 
+@pytest.mark.slow
 def test_max_batches_ends_the_run(spark, words):
     one = start(
         words,
@@ -232,6 +238,7 @@ def test_max_batches_ends_the_run(spark, words):
     assert summary.queries[1].batches >= 2
 
 
+@pytest.mark.slow
 def test_the_summary_counts_what_went_out_what_was_late_and_what_is_kept(spark, folder):
     #  batch 0: 00:10 a  → watermark 00:10   batch 1: 00:11 b   batch 2: 00:05 late, 00:12 c
     for name, lines in enumerate([["00:10,a"], ["00:11,b"], ["00:05,late", "00:12,c"]]):
@@ -290,6 +297,7 @@ def test_each_number_has_its_word():
     )
 
 
+@pytest.mark.fast("False")
 @pytest.mark.parametrize("sort", [True, False])
 def test_rows_in_state_are_counted_once_also_if_a_sort_computes_them_twice(
     spark, words, *, sort
@@ -315,6 +323,7 @@ def test_a_batch_that_takes_longer_than_idle_is_no_idleness(words):
     assert (summary.ended_by, summary.queries[0].input_rows) == ("1 s without a row", 6)
 
 
+@pytest.mark.slow
 def test_batches_that_spark_has_forgotten_are_counted_if_their_reader_was_slow(
     spark, words, tmp_path, until
 ):
@@ -405,6 +414,7 @@ def test_a_query_of_another_session_is_heard_too(spark, folder):
     assert (summary.ended_by, seen) == ("1 s without a row", [0])
 
 
+@pytest.mark.slow
 def test_the_batch_in_flight_is_committed_before_the_stop(line, tmp_path):
     #   batch 0:  [ begins … stop file appears … waits until run has seen it … ends ]  commit  stop
     stop, written = tmp_path / "stop", tmp_path / "written"
@@ -425,6 +435,7 @@ def test_the_batch_in_flight_is_committed_before_the_stop(line, tmp_path):
     assert (tmp_path / "ckpt" / "commits" / "0").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
 def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
     spark, line, tmp_path, until, monkeypatch
@@ -599,6 +610,7 @@ def test_the_cause_in_a_batch_and_the_code_for_another_try(words, error, says, c
     assert failed.value.exit_code == code
 
 
+@pytest.mark.slow
 def test_a_summary_is_kept_for_programs_also_that_of_a_failure(words, tmp_path, fail):
     kept = tmp_path / "runs.jsonl"
     query = start(words, sinks.memory("refused"), mode="complete")
@@ -640,6 +652,7 @@ def test_a_summary_is_kept_for_programs_also_that_of_a_failure(words, tmp_path, 
     assert ill["queries"][0]["name"] == "bad"
 
 
+@pytest.mark.slow
 @pytest.mark.classic_only("an end that Spark Connect's server tells can come late")
 def test_of_several_failures_the_first_is_told_and_the_others_are_logged(spark, caplog):
     begun, over = threading.Event(), threading.Event()
@@ -666,6 +679,7 @@ def test_of_several_failures_the_first_is_told_and_the_others_are_logged(spark, 
     assert "query other failed, too: ValueError: the second" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_failing_udf_is_named_by_its_own_error(spark, words):
     divide = F.udf(lambda word: 1 / (len(word) - 1))
     with pytest.raises(
@@ -695,6 +709,10 @@ def raising(error):
     raise error
 
 
+@pytest.mark.fast(
+    "broken1-QueryFailed-QueryFailed: query x failed: y",
+    "broken8-InvalidInputError-yours",
+)
 @pytest.mark.classic_only("the JVM of this process")
 @pytest.mark.parametrize(
     ("broken", "raised", "says"),
@@ -808,6 +826,7 @@ def test_a_refused_connection_says_what_to_start(spark, free_port):
     assert caught.value.exit_code == 75
 
 
+@pytest.mark.slow
 def test_a_finished_query_goes_on_from_its_checkpoint(spark, words, folder, tmp_path):
     def once():
         how: Any = {

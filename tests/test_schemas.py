@@ -406,6 +406,7 @@ def test_require_refuses_an_unknown_keyword_and_text():
 # --- infer
 
 
+@pytest.mark.slow
 def test_infer_reads_samples_of_each_format(spark, tmp_path, caplog):
     (tmp_path / "a.csv").write_text("key;n\nx;1\ny;2\n")
     (tmp_path / "a.json").write_text('{"key": "x", "n": 1}\n')
@@ -581,6 +582,7 @@ def test_infer_says_what_a_source_of_csv_files_needs(
     assert caplog.messages == [f"{tmp_path}/a.csv {each}" for each in said]
 
 
+@pytest.mark.slow
 def test_infer_takes_what_is_given_and_says_no_more(spark, tmp_path, caplog):
     (tmp_path / "a.csv").write_text("n,m\nNA,-\n2,3\n")
     assert infer(spark, tmp_path / "a.csv", header=True, nullValue="NA") == from_ddl(

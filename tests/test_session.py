@@ -519,6 +519,7 @@ def test_a_second_call_applies_runtime_settings_and_no_profile(spark, keys, capl
     assert spark.conf.get("spark.sql.session.timeZone") == zone
 
 
+@pytest.mark.slow
 def test_a_second_call_refuses_a_static_setting_that_differs_and_changes_nothing(
     spark, keys
 ):
@@ -555,6 +556,7 @@ def test_a_second_call_with_a_value_that_spark_cannot_read_changes_nothing(
     assert {key: spark.conf.get(key) for key in wanted} == before
 
 
+@pytest.mark.slow
 def test_a_block_and_a_job_leave_a_session_that_they_have_not_started(spark, folder):
     (folder / "sales.csv").write_text("not a sale\n")
     query = sources.rate(spark, rows_per_second=1).writeStream.format("noop").start()

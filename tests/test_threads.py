@@ -213,6 +213,7 @@ def test_each_helper_gives_in_a_thread_what_it_gives_in_the_main_thread(
             assert there == here, name
 
 
+@pytest.mark.fast("ThreadPoolExecutor")
 @pytest.mark.parametrize("way", WAYS)
 @CLASSIC
 def test_a_type_in_a_text_is_that_of_the_session_that_is_given(spark, odd, landed, way):
@@ -286,6 +287,7 @@ def wide(spark, folder, *, times=1, sums=30):
     )
 
 
+@pytest.mark.fast("asyncio.to_thread", "Thread")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_plan_is_printed_whole_in_any_thread(spark, odd, folder, way):
     whole = fingerprint(wide(spark, folder), "complete")
@@ -398,6 +400,7 @@ def test_a_block_waits_for_one_that_it_must_not_overlap(spark, odd, how):
     assert spark.conf.get(KEY, None) is None
 
 
+@pytest.mark.slow
 @CLASSIC
 def test_starts_and_plans_in_threads_leave_no_setting(spark, landed):
     keys = ["spark.sql.debug.maxToStringFields", "spark.sql.maxPlanStringLength"]
@@ -474,6 +477,7 @@ def test_a_stop_before_the_first_batch_is_no_end_of_input(spark, folder):
         assert summary.ended_by == "query.stop()"
 
 
+@pytest.mark.slow
 def test_of_two_queries_one_that_is_stopped_ends_no_input(spark, folder, tmp_path):
     frame = many(folder, spark)
     one, other = (
@@ -504,6 +508,7 @@ def test_an_endless_query_of_plain_pyspark_that_is_stopped_is_no_end_of_input(sp
 # --- several sessions, several queries
 
 
+@pytest.mark.slow
 def test_a_run_hears_the_batches_of_each_session(spark, odd, folder):
     many(folder, spark)
     frames = [
@@ -638,6 +643,7 @@ def catalog_table(spark):
     spark.sql(f"DROP TABLE IF EXISTS {name}")
 
 
+@pytest.mark.fast("fan_out")
 @pytest.mark.parametrize("kind", TARGETS)
 def test_two_running_queries_do_not_share_a_view_a_file_or_a_folder(
     spark, odd, folder, tmp_path, kind
@@ -666,6 +672,7 @@ def test_two_running_queries_do_not_share_a_view_a_file_or_a_folder(
     begin(second(tmp_path), "three").stop()
 
 
+@pytest.mark.slow
 @CLASSIC
 def test_two_running_queries_do_not_share_a_table_of_files_by_any_of_its_names(
     spark, tmp_path, catalog_table

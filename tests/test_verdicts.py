@@ -263,6 +263,7 @@ def test_a_file_more_is_not_falling_behind():
     assert said(few) == [], "less than a batch reads"
 
 
+@pytest.mark.slow
 def test_the_summary_of_a_run_has_them(spark, folder):
     feeds.drip([(f"{number}.txt", "a line\n") for number in range(11)], folder)
     lines = sources.text(spark, folder, max_files_per_trigger=1)

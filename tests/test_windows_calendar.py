@@ -95,6 +95,7 @@ def test_windows_are_those_of_zoneinfo(spark, zone):
         assert {unit: tuple(row[unit]) for unit in UNITS} == expected, moment
 
 
+@pytest.mark.slow
 def test_days_are_as_long_as_on_a_clock(spark):
     def hours(*dates, zone):
         times = [(utc(f"{each} 16:00"),) for each in dates]

@@ -94,6 +94,7 @@ def test_without_a_bound_every_row_moves_the_watermark_and_no_column_is_added(st
     assert query.batches[-1].watermark == FAR - timedelta(minutes=10)
 
 
+@pytest.mark.slow
 def test_the_reason_of_the_quarantine_wins_and_far_rows_are_bad_rows(spark, stream):
     lines = [("2010-01-01 12:00:00,a",), ("junk",), ("2099-01-01 00:00:00,far",)]
     schema = schemas.from_ddl("time TIMESTAMP, key STRING")
@@ -286,6 +287,7 @@ WORDS = [
 COLUMNS = "`a.b` STRING, `the ``word`` ` STRING, n INT"
 
 
+@pytest.mark.fast("1-each0-expected0", "9-each2-expected2")
 @pytest.mark.parametrize(
     ("n", "each", "expected"),
     [
@@ -322,6 +324,7 @@ def test_top_orders_by_what_has_an_order(spark):
         )
 
 
+@pytest.mark.slow
 def test_top_of_a_running_count_with_its_batch_read_whole(stream, tmp_path):
     source = stream("tag STRING")
     shown = sinks.snapshot(tmp_path / "top.csv").taking(windows.top(2, by="count"))

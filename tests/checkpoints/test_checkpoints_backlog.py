@@ -104,6 +104,7 @@ def test_what_waits_is_what_the_next_run_reads(spark, folder, tmp_path, shape):
     assert "waiting" not in str(rest)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_too_old_for_spark_does_not_wait(spark, folder, finish):
     fill(folder, {"{}.txt": 1})
     frame = text(spark, folder, maxFileAge="1d")
@@ -115,6 +116,7 @@ def test_a_file_that_is_too_old_for_spark_does_not_wait(spark, folder, finish):
     assert (found.input_rows, found.files_waiting) == (2, 0)
 
 
+@pytest.mark.fast("checkpoint")
 @pytest.mark.parametrize("kept", [True, False], ids=["checkpoint", "temporary"])
 def test_a_recording_says_how_many_files_wait_after_each_batch(
     spark, folder, tmp_path, kept

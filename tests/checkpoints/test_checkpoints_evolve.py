@@ -297,6 +297,7 @@ def begun(spark, tmp_path):
     return stream(spark, folder), folder, old
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_would_be_done_and_makes_nothing(begun, tmp_path):
     rows, _, old = begun
     new, before = tmp_path / "v2", sorted(old.rglob("*"))
@@ -310,6 +311,7 @@ def test_a_dry_run_says_what_would_be_done_and_makes_nothing(begun, tmp_path):
     assert sorted(old.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_dry_run_names_changed_settings_and_the_mode(begun, tmp_path):
     rows, _, old = begun
     spark = rows.sparkSession
@@ -326,6 +328,7 @@ def test_a_dry_run_names_changed_settings_and_the_mode(begun, tmp_path):
     assert "  change     mode complete in place of update\n" in said
 
 
+@pytest.mark.slow
 def test_a_query_of_the_same_state_does_not_need_to_continue(begun, tmp_path, caplog):
     rows, _, old = begun
     planned(totals("product")(rows), old, tmp_path / "v2")
@@ -335,6 +338,7 @@ def test_a_query_of_the_same_state_does_not_need_to_continue(begun, tmp_path, ca
     )
 
 
+@pytest.mark.slow
 def test_of_a_query_without_state_nothing_is_built(begun, tmp_path):
     rows, _, old = begun
     assert "  build      nothing: the query keeps no state\n" in planned(
@@ -367,6 +371,7 @@ def test_another_query_can_start_while_the_state_is_built(
     assert seen == [False], "the other query has started before the build went on"
 
 
+@pytest.mark.slow
 def test_input_that_has_changed_or_gone_is_told_before_anything_runs(begun, tmp_path):
     rows, folder, old = begun
     (folder / "1.json").write_text((folder / "0.json").read_text())
@@ -413,6 +418,7 @@ def test_input_that_has_moved_is_continued(spark, begun, tmp_path, how):
     assert Counter(batches[3]) == in_batch(spark, new, totals("shop"), 4)
 
 
+@pytest.mark.slow
 def test_continues_builds_a_state_and_does_not_keep_one(begun, tmp_path):
     rows, _, old = begun
     keep: dict[str, Any] = {"continues": old, "allow_changed_query": True}
@@ -445,6 +451,7 @@ def test_a_copy_is_not_continued_into_the_target_of_its_original(
     go(totals("shop")(rows), snapshot, tmp_path / "v3", continues=first, **whole)
 
 
+@pytest.mark.slow
 def test_other_sources_than_before_are_refused(spark, begun, tmp_path):
     rows, folder, old = begun
     assert (
@@ -501,6 +508,7 @@ def test_the_old_checkpoint_is_refused_once_it_was_continued_until_it_is_taken_u
     assert Counter(batches[3]) == in_batch(spark, folder, totals("shop"), 4)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_in_use_or_has_no_batch_or_other_files_is_refused(
     begun, tmp_path
 ):
@@ -532,6 +540,7 @@ def test_a_checkpoint_that_is_in_use_or_has_no_batch_or_other_files_is_refused(
     assert "is the checkpoint itself" in refused(totals("shop")(rows), old, old)
 
 
+@pytest.mark.slow
 @pytest.mark.classic_only("a master is pretended in this process")
 def test_a_disk_of_each_node_is_refused_before_anything_is_built(
     spark, begun, tmp_path, monkeypatch
@@ -557,6 +566,7 @@ def keyed(key):
     )
 
 
+@pytest.mark.slow
 def test_a_query_with_types_that_the_state_has_not_is_not_noted(
     spark, folder, tmp_path
 ):
@@ -722,6 +732,7 @@ def test_a_batch_that_was_planned_and_not_committed_counts_once(
     assert of_batch[3] == truth(changed, range(4))
 
 
+@pytest.mark.slow
 def test_the_whole_result_is_there_before_any_new_row(spark, begun, tmp_path, capsys):
     rows, folder, old = begun
     target = tmp_path / "totals.csv"

@@ -22,6 +22,7 @@ from sparkstream_kit.cli import main
 FILES = 100_000
 
 
+@pytest.mark.slow
 def test_a_file_is_found_with_its_batch_and_its_commit(made, checkpoint):
     folder, _, _ = made
     found = checkpoints.find(checkpoint, str(folder / "3 é%.json"))
@@ -36,6 +37,7 @@ def test_a_file_is_found_with_its_batch_and_its_commit(made, checkpoint):
     assert "not committed: a restart runs it again" in str(found)
 
 
+@pytest.mark.slow
 def test_why_a_file_was_not_read_is_said(made, checkpoint, tmp_path):
     folder, _, _ = made
     newest = (folder / "5 é%.json").stat().st_mtime
@@ -166,6 +168,7 @@ def test_a_copy_that_kept_no_times_says_that_it_does_not_know_them(
     )
 
 
+@pytest.mark.slow
 def test_the_targets_of_the_batch_are_named(spark, folder, tmp_path):
     sink = sinks.by_value("k", lambda k: sinks.batch_files(tmp_path / "out" / k))
     finish(three_batches(spark, folder), sink, tmp_path / "ckpt")
@@ -232,6 +235,7 @@ def set_aside(spark, tmp_path_factory):
     return folder
 
 
+@pytest.mark.fast("json")
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_bad_rows_of_a_file_are_counted_with_their_batch(set_aside, kind):
     def bad(name):

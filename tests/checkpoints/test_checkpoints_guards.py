@@ -84,6 +84,7 @@ def noted(checkpoint):
     return dict(json.loads(file.read_text()))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_belongs_to_the_query_whose_name_it_has(
     spark, folder, finish, tmp_path
 ):
@@ -171,6 +172,7 @@ def test_a_query_that_could_not_start_has_not_changed_whose_checkpoint_it_is(
     assert total("State") == {"CA": 2}
 
 
+@pytest.mark.slow
 def test_a_changed_query_that_spark_refuses_does_not_become_the_owner(
     spark, folder, finish, tmp_path
 ):
@@ -195,6 +197,7 @@ def test_a_changed_query_that_spark_refuses_does_not_become_the_owner(
     assert total("k") == 5
 
 
+@pytest.mark.slow
 def test_another_number_of_sources_is_refused(spark, folder, finish, tmp_path):
     feeds.drip([("1.txt", "tea\n")], folder)
     one, other = (
@@ -214,6 +217,7 @@ def test_another_number_of_sources_is_refused(spark, folder, finish, tmp_path):
     finish(one.union(one), mode="append", checkpoint=tmp_path / "same")
 
 
+@pytest.mark.fast("in/ckpt-lies in the input folder")
 @pytest.mark.parametrize(
     ("checkpoint", "says"),
     [
@@ -256,6 +260,7 @@ def test_a_checkpoint_is_not_where_a_pattern_would_read_it(spark, tmp_path):
     run(begin(checkpoint=tmp_path / "in/a/_ckpt"))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said(
     total, tmp_path, caplog
 ):
@@ -270,6 +275,7 @@ def test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said(
     assert "written by a different query" in refusal(total, "ProductKey")
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_what_a_source_checks_of_a_column_is_no_part_of_the_state(
     spark, folder, tmp_path
@@ -330,6 +336,7 @@ def test_a_query_killed_before_its_first_batch_was_planned_starts_again(
     assert not list((tmp_path / "ckpt").rglob(".0.*.tmp*"))
 
 
+@pytest.mark.slow
 def test_the_same_query_goes_on_and_settings_that_are_overruled_are_said(
     spark, total, tmp_path, caplog
 ):
@@ -358,6 +365,7 @@ def test_the_same_query_goes_on_and_settings_that_are_overruled_are_said(
     )
 
 
+@pytest.mark.slow
 def test_complete_mode_after_one_that_dropped_state_is_refused(spark, folder, finish):
     #   update    [00:00, 00:01) ── the watermark passes, dropped     [00:05, 00:06)
     #   complete  would show the second window alone
@@ -668,6 +676,7 @@ def test_a_query_that_cannot_be_noted_is_stopped_before_its_lock_is_released(
     assert seen == [[]]
 
 
+@pytest.mark.slow
 def test_dates_of_another_time_zone_are_refused(spark, folder, finish):
     feeds.drip([("1.txt", "1\n")], folder)
 

@@ -217,6 +217,7 @@ while not (root / "enough").exists():
 """
 
 
+@pytest.mark.slow
 def test_a_look_at_the_moment_of_a_start_does_not_make_it_fail(spark, tmp_path, until):
     (tmp_path / "metadata").write_text('{"id":"1"}')
     place = locate(spark, tmp_path)

@@ -130,6 +130,7 @@ def test_touching_a_file_of_the_future_before_it_is_read_is_enough(stream):
     assert stream.read() == 1
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_what_is_as_it_should_be(spark, tmp_path):
     stream = Stream(spark, tmp_path / "in it's #1 & 100%", tmp_path / "ckpt #2")
     stream.folder.mkdir()
@@ -222,6 +223,7 @@ def test_what_spark_passes_over_for_its_name_or_place_is_said_once_a_kind(stream
     assert [line for line in stream.findings() if "a subfolder" in line] == []
 
 
+@pytest.mark.fast("True")
 @pytest.mark.parametrize("together", [True, False])
 def test_a_file_beside_folders_of_partitions_is_said_and_read_once_it_is_moved(
     stream, caplog, together

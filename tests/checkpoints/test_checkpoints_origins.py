@@ -197,6 +197,7 @@ def test_what_the_message_says_of_a_pattern_is_right(total, tmp_path):
     assert total(f"{tmp_path}/out/2026-*", moved=moved) == 11
 
 
+@pytest.mark.fast("2 partitions-options1")
 @pytest.mark.parametrize("options", [{}, {"recursiveFileLookup": True}])
 def test_a_subfolder_that_has_moved_is_read_once_if_that_is_said(
     total, tmp_path, options

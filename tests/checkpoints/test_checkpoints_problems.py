@@ -31,6 +31,7 @@ def uncommitted(checkpoint):
 # --- show
 
 
+@pytest.mark.slow
 def test_a_query_with_state_and_a_batch_to_replay(made, checkpoint):
     uncommitted(checkpoint)
     noted(checkpoint)
@@ -129,6 +130,7 @@ def test_what_is_no_checkpoint_is_said(path, line, folder, monkeypatch):
         assert refusal(call, path).startswith(line)
 
 
+@pytest.mark.slow
 def test_a_newer_format_is_not_taken_for_damage(checkpoint):
     (checkpoint / "offsets/5").write_text("v9\n{}\n{}")
     (checkpoint / "offsets/.5.crc").unlink()

@@ -46,6 +46,7 @@ def tree(folder):
 # --- rewind
 
 
+@pytest.mark.slow
 def test_what_was_rewound_comes_again_with_the_same_rows(spark, made, checkpoint):
     folder, _, batches = made
     checkpoints.rewind(checkpoint, to=1, apply=True)
@@ -136,6 +137,7 @@ def test_so_it_does_from_rocksdb_whose_damage_is_told(spark, made, tmp_path, con
     assert checkpoints.check(copy) == []
 
 
+@pytest.mark.slow
 def test_an_old_snapshot_is_not_read_as_if_it_were_of_the_new_batches(spark, tmp_path):
     folder, checkpoint = tmp_path / "in", tmp_path / "checkpoint"
     land(folder, 0, 1, 2)
@@ -206,6 +208,7 @@ What the sinks make of it:
     )
 
 
+@pytest.mark.slow
 def test_the_last_batch_alone_comes_again_exactly(checkpoint):
     text = str(checkpoints.rewind(checkpoint, to=4))
     assert f"{checkpoint}: batch 5 runs again, with 1 file:\n" in text
@@ -217,6 +220,7 @@ def test_the_last_batch_alone_comes_again_exactly(checkpoint):
     assert "plans anew" not in text
 
 
+@pytest.mark.slow
 def test_a_plan_that_is_lost_comes_back_from_a_sink_with_a_ledger(
     spark, tmp_path, finish, caplog
 ):
@@ -273,6 +277,7 @@ def test_start_notes_what_each_sink_makes_of_a_rewind(spark, tmp_path, finish):
     assert " ".join(seen.sinks[1].split()[:5]) in str(seen)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_free_once_its_query_has_ended(spark, tmp_path, monkeypatch):
     """`awaitTermination` returns before the thread that unlocks; here that one never runs."""
     monkeypatch.setattr("sparkstream_kit._internal.threads.in_thread", lambda *_: None)
@@ -311,6 +316,7 @@ def test_a_rewind_can_be_undone_until_the_next_start(checkpoint):
     assert tree(checkpoint) == before
 
 
+@pytest.mark.slow
 def test_a_command_to_copy_takes_any_path(checkpoint, tmp_path):
     folder = checkpoint.rename(tmp_path / "it's [1] & $HOME")
     before = tree(folder)
@@ -333,6 +339,7 @@ def copied(command):
     return process(["bash", "-c", command], env=environment())
 
 
+@pytest.mark.slow
 def test_an_interrupted_rewind_is_damage_until_it_is_run_again(
     made, spark, checkpoint, tmp_path, monkeypatch
 ):

@@ -177,6 +177,7 @@ def test_a_change_of_the_type_is_told_in_each_form(form, spark, tmp_path):
     assert {name for name in "nxdt" if f"column {name} is" in said} == wanted, said
 
 
+@pytest.mark.slow
 def test_a_database_gives_texts_of_json(spark, tmp_path):
     sink = sinks.sql_table(f"sqlite:///{tmp_path}/o.db", "t")
     rows = spark.range(1).selectExpr(
@@ -225,6 +226,7 @@ BY_BATCH = {
 }
 
 
+@pytest.mark.fast("a union", "a table", "a watermark")
 @pytest.mark.parametrize("what", BY_BATCH)
 def test_what_depends_on_the_batches_is_known(what, spark, tmp_path):
     depends, transform = BY_BATCH[what]

@@ -534,6 +534,7 @@ def all_fingerprints(spark):
     }
 
 
+@pytest.mark.fast("alerts by key", "a pandas UDF", "transform")
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_query_that_is_built_again_is_the_same_on_any_spark(spark, name):
     one, other = (fingerprint(SHAPES[name](spark), "append") for _ in range(2))
@@ -574,6 +575,9 @@ def test_the_time_zone_counts_only_if_both_versions_of_spark_print_it():
     assert len(differences(utc, rome)) == 1
 
 
+@pytest.mark.fast(
+    "join type", "which time of a join is the later one", "order of deduplication keys"
+)
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_changes_the_state_changes_the_fingerprint(spark, name):
     before, after, words = CHANGES[name]

@@ -50,6 +50,7 @@ def test_sources_with_names_are_refused_in_one_line(as_local, tmp_path, finish):
     )
 
 
+@pytest.mark.slow
 def test_offsets_that_name_their_sources_are_read(as_local, tmp_path, finish):
     """In format 2 a line of a plan begins with its source's name, or without one its number."""
     as_local.conf.set("spark.sql.streaming.offsetLog.formatVersion", "2")

@@ -8,6 +8,7 @@ from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import CheckpointDamaged
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_read_in_part_is_named_and_comes_again_whole(
     spark, tmp_path, finish
 ):

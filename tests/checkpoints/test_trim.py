@@ -163,6 +163,7 @@ def flat(batches):
     return sorted(number for batch in batches for number in batch)
 
 
+@pytest.mark.slow
 def test_a_long_log_is_trimmed_and_each_row_comes_once(spark, grown, tmp_path):
     plain = moved_to(grown, tmp_path / "plain")
     assert len(log(grown)[0]) > OLD
@@ -194,6 +195,7 @@ def test_what_no_longer_is_in_the_log_can_be_brought_back(spark, grown):
     assert checkpoints.check(grown / "ckpt") == []
 
 
+@pytest.mark.fast("latest-first")
 @pytest.mark.parametrize(
     "age", [{"maxFileAge": "60d"}, {"latestFirst": True}], ids=["older", "latest-first"]
 )
@@ -204,6 +206,7 @@ def test_a_source_that_looks_further_back_gets_its_log_back(spark, trimmed, age)
     assert log(trimmed)[1] == []
 
 
+@pytest.mark.slow
 def test_a_rewind_after_it_brings_the_same_rows(spark, grown):
     new = [land(grown / "in", name) for name in "abcd"]
     assert flat(drive(spark, grown)) == new
@@ -299,6 +302,7 @@ def went_through(work, what):
     return True
 
 
+@pytest.mark.slow
 def test_a_long_run_trims_while_it_runs(spark, grown, monkeypatch):
     monkeypatch.setattr(runs, "_LOOK_AT_FILES", 0)
     monkeypatch.setattr(trim, "LONG", 10**9)  # at the start nothing is long

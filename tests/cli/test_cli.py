@@ -540,6 +540,7 @@ def test_the_commands_stand_in_the_order_of_their_use(capsys):
     )
 
 
+@pytest.mark.slow
 def test_every_command_has_help(capsys):
     for words, _ in commands():
         assert main([*words, "-h"]) == 0
@@ -555,6 +556,7 @@ UNITS = {
 }
 
 
+@pytest.mark.slow
 def test_each_help_says_the_unit_of_its_numbers(capsys):
     seen = set()
     for words, command in commands():

@@ -176,6 +176,7 @@ def test_a_folder_is_made_whole_or_not_at_all(here, monkeypatch):
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_its_tests_are_found_below_a_project_with_other_settings(here):
     (here / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
     process(

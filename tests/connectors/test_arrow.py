@@ -143,6 +143,7 @@ def test_a_batch_without_rows(spark, way):
         assert not [part for part in parts if part.num_rows]
 
 
+@pytest.mark.fast("files")
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_parts_are_read_again_as_a_transaction_is_tried_again(spark, way, monkeypatch):
     monkeypatch.setattr(arrow, "_PART", 1000)
@@ -161,6 +162,7 @@ def test_a_temporary_folder_that_was_cleaned_away_is_made_again(spark):
     assert Path(str(scratch_folder(spark))).stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 def test_nested_columns_come_too(spark):
     nested = spark.range(2).select(
         F.struct("id").alias("s"), F.array("id").alias("a"), F.lit(None).alias("n")

@@ -393,6 +393,7 @@ def catch_up(feed, until):
     feed.get(until, 200)
 
 
+@pytest.mark.slow
 def test_what_came_meanwhile_is_fetched_also_what_ranks_before_it(
     site, federated, tmp_path, until
 ):
@@ -1220,6 +1221,7 @@ def test_a_dry_run_names_no_temporary_folder(spark, server, site, capsys):
     assert site.asked == []
 
 
+@pytest.mark.slow
 def test_the_raw_post_is_what_the_job_reads(spark, folder):
     status = {**posts_server.status(Site(), 4), "data": {"id": "order-7"}}
     (folder / "posts-1.jsonl").write_text(f"{tweet(Site(), 3)}\n{json.dumps(status)}\n")

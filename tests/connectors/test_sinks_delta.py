@@ -43,6 +43,7 @@ def rows(out):
     return sorted(tuple(row.values()) for part in parts for row in part)
 
 
+@pytest.mark.slow
 def test_keys_may_have_any_names(stream, out, tmp_path):
     names = ["order", "a.b", 'a"b', "a'b", "a`b", "Käse"]
     named = totals(stream).select(*(F.col("k").alias(name) for name in names), "total")
@@ -105,6 +106,7 @@ def test_a_table_on_another_file_system_is_set_back_too(stream, out, tmp_path):
     ] == [2, 0]
 
 
+@pytest.mark.slow
 def test_set_back_takes_no_commit_of_another_writer(stream, out, tmp_path, monkeypatch):
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     newest = max((out / "_delta_log").glob("*.json"))
@@ -206,6 +208,7 @@ def test_a_table_that_delta_rs_cannot_write_is_refused_at_the_start(spark, tmp_p
         assert DeltaTable(place).version() == 0
 
 
+@pytest.mark.slow
 def test_partitions_that_cannot_be_read_again_are_refused(spark, tmp_path):
     types = ("binary", "decimal(9,2)", "double", "float", "string")
     for number, kind in enumerate(types):
@@ -276,6 +279,7 @@ def test_the_source_says_what_the_session_lacks(spark, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_sparks_writer_and_the_source_need_no_delta_rs():
     code = "import sys; sys.modules['deltalake'] = None\n"
     code += "import sparkstream_kit.connectors.delta{} as m; print(m)"
@@ -287,6 +291,7 @@ def test_its_manners_are_those_of_every_sink(spark, out, tmp_path):
     sink_contract.manners("delta", spark, sinks.delta(out), tmp_path / "ckpt")
 
 
+@pytest.mark.slow
 def test_a_gap_is_said(stream, out, tmp_path):
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     # As in a backup from before the last batch
@@ -313,6 +318,7 @@ def test_a_query_that_comes_between_is_found(stream, out, tmp_path):
         two.note({_tables.OWNERS: "two"})
 
 
+@pytest.mark.slow
 def test_the_last_batch_is_known_after_a_checkpoint_of_the_table(stream, out, tmp_path):
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     DeltaTable(out).alter.set_table_properties(

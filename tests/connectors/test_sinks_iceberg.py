@@ -75,6 +75,7 @@ def write(table, target, number, *, driver="d"):
         table.commit(row("a", number), target, batch)
 
 
+@pytest.mark.slow
 def test_keys_may_have_any_name_and_any_type(stream, lake, into, tmp_path):
     keys = {
         "a`b": "k",
@@ -101,6 +102,7 @@ def test_keys_may_have_any_name_and_any_type(stream, lake, into, tmp_path):
     assert (lake / "shop" / "t" / "data").is_dir()
 
 
+@pytest.mark.slow
 def test_an_upsert_leaves_the_rows_between_its_keys(stream, lake, into, tmp_path):
     finish(
         stream.where("n = 1"),
@@ -147,6 +149,7 @@ def test_an_upsert_leaves_the_rows_between_its_keys(stream, lake, into, tmp_path
     ]
 
 
+@pytest.mark.slow
 def test_the_last_batch_is_known_when_its_snapshot_has_expired(
     stream, lake, into, tmp_path
 ):
@@ -160,6 +163,7 @@ def test_the_last_batch_is_known_when_its_snapshot_has_expired(
     assert iceberg.rows(lake) == [*CASES["append"][2], ("z", 9)]
 
 
+@pytest.mark.slow
 def test_a_table_that_was_rolled_back_is_refused_with_the_way_on(
     stream, lake, into, tmp_path
 ):
@@ -231,6 +235,7 @@ def test_an_upsert_with_a_column_less_or_more(stream, lake, into, tmp_path):
     assert iceberg.rows(lake) == [("a", 13, [13]), ("b", 5, None), ("c", 5, None)]
 
 
+@pytest.mark.slow
 def test_a_table_with_partitions_is_exact(stream, lake, into, tmp_path):
     columns = {"k": pa.string(), "total": pa.int64(), "at": pa.timestamp("us", "UTC")}
     with iceberg.make(lake, pa.schema(columns)).update_spec() as spec:
@@ -247,6 +252,7 @@ def test_a_table_with_partitions_is_exact(stream, lake, into, tmp_path):
     assert only.to_arrow()["total"].to_pylist() == [5]
 
 
+@pytest.mark.slow
 def test_a_table_whose_columns_must_have_values(stream, lake, into, tmp_path):
     columns = [
         NestedField(1, "k", StringType(), required=True),
@@ -309,6 +315,11 @@ NULLS = {  # SQL of a value, and whether pyiceberg keeps the NULL in it
 }
 
 
+@pytest.mark.fast(
+    "array(CAST(NULL AS STRUCT<a: INT>))",
+    "CAST(NULL AS MAP<STRING, STRUCT<a: INT>>)",
+    "CAST(NULL AS ARRAY<ARRAY<INT>>)",
+)
 @pytest.mark.parametrize("value", NULLS)
 def test_a_null_that_pyiceberg_would_make_an_empty_array_is_told(spark, lake, value):
     frame = spark.sql(f"SELECT {value} AS v UNION ALL SELECT {value}")
@@ -389,6 +400,7 @@ def test_a_year_of_which_there_is_no_partition_is_told(spark, lake):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_old_snapshots_expire_and_a_reader_that_has_begun_ends(
     stream, lake, into, tmp_path
 ):

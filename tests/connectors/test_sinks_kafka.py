@@ -64,6 +64,7 @@ def read(text, kind):  # noqa: PLR0911 - one for each type
     return text
 
 
+@pytest.mark.fast("Europe/Berlin")
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
 def test_each_value_is_in_the_json_of_its_record(spark, zone):
     for kind in (kind for kind in rows.ALL if not kind.ddl.startswith(AS_TEXT)):

@@ -281,6 +281,7 @@ HARD = {
 }
 
 
+@pytest.mark.fast("sqlite-append")
 @pytest.mark.parametrize("how", CASES)
 def test_no_text_stops_a_query(spark, url, folder, tmp_path, caplog, how):
     rows = [(name, raw) for name, (raw, _, _) in HARD.items()]
@@ -450,6 +451,7 @@ def test_a_table_in_which_an_upsert_would_lose_rows_is_refused(
         )
 
 
+@pytest.mark.slow
 def test_a_start_on_tables_that_are_there_needs_no_right_to_create(stream, tmp_path):
     url = new("postgresql", tmp_path)
     finish(stream.where("n = 1"), sinks.sql_table(url, "t"), tmp_path / "ckpt")
@@ -698,6 +700,7 @@ def test_a_missing_library_is_named(monkeypatch, missing, extra):
         sinks.sql_table("postgresql://kit@host/db", "t")
 
 
+@pytest.mark.slow
 def test_a_password_is_in_no_repr_error_plan_or_log(stream, tmp_path, caplog, capfd):
     server = postgresql.server()
     url, wrong = server.database(), server.url.replace(server.password, "hush-hush")

@@ -186,6 +186,7 @@ def test_one_server_under_two_addresses_is_one_target(stream, tmp_path, name):
     )
 
 
+@pytest.mark.fast("of0-k tea and k Tea have the same target, table tea in")
 @pytest.mark.parametrize(
     ("of", "said"),
     [

@@ -314,6 +314,7 @@ def test_a_whole_result_that_is_gone_is_refused_although_the_next_batch_has_it(
     assert found(any_table, "u") == [("a", 13), *TOTALS[1:]]
 
 
+@pytest.mark.fast("sqlite")
 def test_rows_of_somebody_else_are_kept(any_table, stream, tmp_path):
     any_table.make(pa.table({"k": ["x"], "n": pa.array([1], pa.int32())}))
     line = refused(stream, any_table.sink(), tmp_path / "ckpt")
@@ -343,6 +344,7 @@ def test_a_column_more_is_added_only_when_asked(table, stream, tmp_path):
     assert {"k": "e", "n": 5, "twice": None} in table.rows()
 
 
+@pytest.mark.fast("delta")
 def test_a_column_that_is_dropped_while_the_query_runs_is_named(
     table, stream, tmp_path
 ):
@@ -391,6 +393,7 @@ def test_a_conflict_repeats_the_commit_and_not_the_computation(
 FAR = 1_700_000_000_000_000_000
 
 
+@pytest.mark.fast("iceberg")
 def test_years_beyond_9999_are_written(table, spark):
     frame = spark.sql(
         f"SELECT timestamp_micros({FAR}) AS at, date_from_unix_date(10000000) AS day, 1"
@@ -561,6 +564,7 @@ def test_one_table_by_two_names_is_one_target(spark, stream, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_dot_in_a_value_leads_to_no_other_namespace(stream, tmp_path):
     feeds.drip([("0.csv", "v1.2,1\n")], tmp_path / "in")
     by = sinks.by_value(
@@ -686,6 +690,7 @@ def test_columns_that_do_not_fit_are_refused(table, stream, tmp_path):
         )
 
 
+@pytest.mark.fast("delta")
 def test_keys_that_do_not_tell_rows_apart(table, stream, tmp_path):
     for number, (key, said) in enumerate(KEYS):
         sink = table.sink(f"t{number}", how="upsert", keys=["key"])
@@ -693,6 +698,7 @@ def test_keys_that_do_not_tell_rows_apart(table, stream, tmp_path):
         assert said in refused(frame, sink, tmp_path / f"ckpt{number}", "update")
 
 
+@pytest.mark.fast("iceberg")
 def test_values_of_every_type_come_back(table, spark, folder, tmp_path):
     (folder / "1.txt").write_text("1\n")
     (folder / "2.txt").write_text("2\n")

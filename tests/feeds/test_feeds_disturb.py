@@ -38,6 +38,7 @@ def late_for_spark(disturbed, size, *, batches_before=0):
     return late
 
 
+@pytest.mark.fast("3-1", "4-10", "1-10")
 @pytest.mark.parametrize("size", [1, 10, 37])
 @pytest.mark.parametrize("seed", range(10))
 def test_exactly_the_late_rows_are_late_by_either_watermark_that_spark_may_use(

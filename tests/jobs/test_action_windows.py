@@ -109,6 +109,7 @@ def test_late_rows_are_exactly_those_of_the_watermarks_and_the_rest_counts_once_
     assert "not read" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.classic_only("what is set aside is counted at the server")
 def test_more_late_rows_than_allowed_fail_the_job(folder, tmp_path, capsys):
     """The first of 40 rows comes again, in its own batch, when all others are days newer."""

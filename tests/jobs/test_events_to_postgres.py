@@ -24,6 +24,7 @@ def totals(rows):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_what_is_wrong_with_a_line_is_said_and_nothing_is_lost(spark):
     wrong = {

@@ -39,6 +39,7 @@ TEXTS: dict[str, list[str]] = {
 }
 
 
+@pytest.mark.slow
 def test_tags_are_told_by_the_rules_of_the_field(spark):
     lines = spark.createDataFrame(
         [(x(number, text),) for number, text in enumerate(TEXTS)], "value STRING"
@@ -57,6 +58,7 @@ def test_tags_are_told_by_the_rules_of_the_field(spark):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_posts_of_both_networks_count_once_and_what_is_no_post_does_not(spark):
     tags = [{"name": "spark", "url": "https://m.example/tags/spark"}, {"name": "Ünder"}]

@@ -17,6 +17,7 @@ def written(folder):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("spark")
 def test_a_line_that_cannot_be_read_is_kept_and_may_end_the_job(tmp_path, capsys):
     doc, folder, out = str(hourly_sales.__doc__), tmp_path / "in", tmp_path / "out"
@@ -41,6 +42,7 @@ def test_a_line_that_cannot_be_read_is_kept_and_may_end_the_job(tmp_path, capsys
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("spark")
 def test_a_change_that_is_refused_leaves_the_old_job_as_it_was(
     tmp_path, capsys, monkeypatch

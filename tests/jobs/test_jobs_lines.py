@@ -236,6 +236,7 @@ WRONG: dict[str, list[tuple[list[str], str]]] = {
 }
 
 
+@pytest.mark.fast("ad_join", "log_errors", "card_alerts")
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_arguments_are_one_line(name, refused, tmp_path):
     (tmp_path / "home" / "in" / "good").mkdir(parents=True)

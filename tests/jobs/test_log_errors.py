@@ -89,6 +89,7 @@ def test_the_report_is_the_truth_and_bad_lines_are_aside_over_a_restart_and_a_ki
     )
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_sessions_of_a_host_are_the_truth(spark, stream):
     made = [

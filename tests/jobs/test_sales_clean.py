@@ -44,6 +44,7 @@ def totals(good):
     return sorted(tuple(row) for row in summed.collect())
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_a_stream_writes_what_the_same_transform_gives_once(spark, folder, tmp_path):
     feeds.drip(feeds.sales_files(2, rows=50, seed=1), folder)
@@ -99,6 +100,7 @@ def test_dedupe_keeps_one_row_over_batches_restarts_and_replays(spark, folder, o
         forget_commit(out / "_checkpoint", 2)
 
 
+@pytest.mark.slow
 def test_dedupe_keeps_bad_lines_that_differ_only_in_bytes_that_are_no_text(
     spark, folder, tmp_path
 ):

@@ -46,6 +46,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 def test_bad_lines_are_counted_and_not_summed(spark):
     lines = spark.createDataFrame(
         [(line,) for line in [*BAD, GOOD.format(amount="2.50", key="a")]]

@@ -50,6 +50,7 @@ def test_a_feed_is_counted_to_its_end_under_spark_submit(job):
     assert "by: end of input" in done.stderr
 
 
+@pytest.mark.fast("False")
 @pytest.mark.parametrize("to_file", [True, False])
 def test_a_page_shows_the_rows_that_a_file_or_the_terminal_gets(
     spark, tmp_path, monkeypatch, capfd, *, to_file

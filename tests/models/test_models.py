@@ -81,6 +81,7 @@ def versions_by_batch(spark, path):
 # --- a fixed version
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_a_model_of_scikit_learn_scores_streams_as_it_scores_here(
     spark, stream, trained, tmp_path
@@ -162,6 +163,7 @@ def test_a_pipeline_of_pyspark_ml_scores_and_says_its_version(spark, tmp_path):
     assert [tuple(row) for row in alone.collect()] == [(0, "hello", "2024-01-01")]
 
 
+@pytest.mark.slow
 def test_what_cannot_score_is_said_in_one_line(spark, tmp_path):
     frame, folder = spark.range(1).toDF("id"), tmp_path / "versions"
     models.publish(says("hello"), folder, "one")

@@ -73,6 +73,7 @@ def test_the_silence_of_a_query_is_told_while_it_lasts(monkeypatch, until):
     assert all("no batch for " in text for text in told)
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_live_starts_a_query_for_any_frame_and_takes_one_that_runs(
     lines, spark, folder, capsys

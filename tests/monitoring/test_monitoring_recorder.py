@@ -76,6 +76,7 @@ def recorded_run(spark, folder, path, name):
     ).queries[0]
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_a_recording_gives_the_board_that_the_run_had(spark, folder, tmp_path):
     feeds.drip([(f"{n}.csv", f"{n},x\nno number,y\n") for n in range(3)], folder)

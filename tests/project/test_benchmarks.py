@@ -20,6 +20,7 @@ def script(folder, name, text):
     return Program(name, (path,))
 
 
+@pytest.mark.slow
 def test_a_program_that_is_wrong_or_fails_has_no_figures(tmp_path):
     said: list[str] = []
     right = script(tmp_path, "right", """print('{"rows": [1]}')""")
@@ -36,6 +37,7 @@ def test_a_program_that_is_wrong_or_fails_has_no_figures(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_all_processes_of_a_program_are_accounted_for(tmp_path):
     child = "import time\nwhile time.process_time() < 0.5: pass"
     text = (

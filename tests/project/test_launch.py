@@ -75,6 +75,7 @@ def test_a_job_of_ones_own_is_made_from_the_wheel_alone(wheel, tmp_path, zipped)
     ]
 
 
+@pytest.mark.slow
 def test_names_are_found_under_the_loader_of_pytest(wheel, tmp_path):
     # With the entry of the pytest plugin: pytest loads the kit
     zipfile.ZipFile(wheel).extractall(tmp_path)

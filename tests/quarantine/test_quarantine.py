@@ -111,6 +111,7 @@ def streamed(frame):
 # --- good rows
 
 
+@pytest.mark.slow
 def test_a_good_line_gives_its_values_exactly(spark, folder):
     frame = parsed(spark, folder, GOOD)
     assert_df_equality(
@@ -135,6 +136,7 @@ def test_line_ends_and_letters_of_other_systems(spark, folder):
     ]
 
 
+@pytest.mark.slow
 def test_a_column_may_be_empty_unless_the_schema_says_not_null(spark, folder):
     rows = parsed(
         spark, folder, ",,,,,7.50,,,,P1,,", '"","","","","","7.50","","","","P1","",""'
@@ -174,6 +176,7 @@ READ = [
 ]
 
 
+@pytest.mark.slow
 def test_each_type_is_read(spark):
     ddl = ", ".join(f"c{n} {kind}" for n, (kind, _, _) in enumerate(READ))
     line = ",".join(given for _, given, _ in READ)
@@ -201,6 +204,7 @@ def test_another_separator_and_patterns(spark):
     assert_df_equality(good, spark.createDataFrame(expected, schema))
 
 
+@pytest.mark.slow
 def test_a_separator_of_any_characters(spark):
     """Spark's own parser gives `1` and two quotes more for the first."""
     for sep in ("e1", "||", "😀", ".*", "ab"):
@@ -244,6 +248,7 @@ def test_a_separator_that_cannot_be_is_refused(spark, sep):
         parse_csv(spark.range(1).selectExpr("'a' AS value"), from_ddl("a INT"), sep=sep)
 
 
+@pytest.mark.slow
 def test_of_the_digits_of_a_second_none_is_cut(spark):
     times = {
         "2024-01-31T10:30:00.123456789": None,
@@ -354,6 +359,7 @@ NOT_READ = {
 }
 
 
+@pytest.mark.slow
 def test_a_value_that_does_not_parse_is_bad_also_where_the_query_does_not_use_it(
     spark, folder
 ):
@@ -387,6 +393,7 @@ NO_TEXT = {
 }
 
 
+@pytest.mark.fast("1-parse_json")
 @pytest.mark.parametrize(("kind", "parse"), [(0, parse_csv), (1, parse_json)])
 def test_every_reader_reads_every_bad_line_exactly(
     spark, folder, tmp_path, kind, parse
@@ -423,6 +430,7 @@ def test_every_reader_reads_every_bad_line_exactly(
 # --- what stands beside the line
 
 
+@pytest.mark.slow
 def test_lines_may_bring_the_place_that_they_are_from(spark):
     places = [("1", "kafka:sales/0/5"), ("x", "kafka:sales/0/6")]
     rows = parse_csv(
@@ -461,6 +469,7 @@ def test_a_pattern_of_python_is_refused(spark):
     )
 
 
+@pytest.mark.slow
 def test_a_row_says_its_file(spark, folder):
     names = ["a b+c%20[7].csv", "ü#1.csv"]
     for name in names:
@@ -486,6 +495,7 @@ def test_a_row_says_its_file(spark, folder):
         ]
 
 
+@pytest.mark.slow
 def test_the_other_columns_are_kept(spark):
     """As those of Kafka; the time keeps its watermark."""
     lines = (
@@ -531,6 +541,7 @@ def test_two_columns_of_one_name_are_refused(spark, parse, names, schema, messag
     assert message in refusal(parse, lines, from_ddl(schema))
 
 
+@pytest.mark.slow
 def test_names_that_differ_in_case_are_two_where_spark_tells_them_apart(spark):
     with in_force(spark, {"spark.sql.caseSensitive": "true"}):
         as_json = spark.createDataFrame(
@@ -551,6 +562,7 @@ def test_names_that_differ_in_case_are_two_where_spark_tells_them_apart(spark):
 HEADER = ",".join(SALES.names)
 
 
+@pytest.mark.slow
 def test_a_header_is_counted_and_is_no_row(spark, folder):
     for number, header in enumerate(["shop,amount", "SHOP,AMOUNT", '"shop","amount"']):
         (folder / f"{number}.csv").write_text(f"{header}\nnorth,1\njunk\n")
@@ -579,6 +591,7 @@ UNHEADED = [(SALES, [HEADER, GOOD, OTHER, WORD, "junk"], 4, 2)] + [
 ]
 
 
+@pytest.mark.fast("shop STRING, town INT-lines2-2-1")
 @pytest.mark.parametrize(("schema", "lines", "bad", "like"), UNHEADED)
 def test_without_header_it_is_a_bad_row_that_looks_like_one(
     spark, folder, schema, lines, bad, like
@@ -672,7 +685,7 @@ HEADED: dict[str, Any] = {
 
 
 @pytest.mark.connect
-@pytest.mark.fast(*HEADED)
+@pytest.mark.fast("Excel*", "no header", "rows with names")
 @pytest.mark.parametrize("case", HEADED)
 def test_a_header_is_the_first_line_of_its_file(spark, folder, case):
     schema, content, good, bad = HEADED[case]
@@ -686,6 +699,7 @@ def test_a_header_is_the_first_line_of_its_file(spark, folder, case):
     ] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_the_summary_says_how_many_files_had_no_header(spark, folder):
     texts = "k,n\na,1\n", "a,2\n", "n,k\n3,a\n", "k,n\n", ""
@@ -710,6 +724,7 @@ def test_the_summary_says_how_many_files_had_no_header(spark, folder):
     )
 
 
+@pytest.mark.slow
 def test_a_filter_behind_the_parse_does_not_hide_the_header_from_it(spark, folder):
     write(folder, "k,n", "a,1", "b,2")
     rows = parse_csv(spark.read.text(str(folder)), "k STRING, n INT", header=True)
@@ -720,6 +735,7 @@ def test_a_filter_behind_the_parse_does_not_hide_the_header_from_it(spark, folde
 PARTS = "n INT, s STRING", [f"{number},a" for number in range(3000)]
 
 
+@pytest.mark.fast("m,s-None")
 @pytest.mark.parametrize(
     ("header", "rows"), [("n,s", 3000), ("0,first", 3001), ("m,s", None)]
 )
@@ -741,6 +757,7 @@ def test_a_file_in_several_parts_has_one_header(spark, folder, header, rows):
     assert "in this order; it is m,s; Spark reads this large file in parts" in said
 
 
+@pytest.mark.slow
 def test_lines_in_another_order_have_no_known_header(spark, folder):
     write(folder, "k,n", "a,1")
     lines = spark.read.text(str(folder))
@@ -777,6 +794,7 @@ def test_lines_of_no_file_are_headers_by_their_names_and_none_stops_the_query(sp
     assert [(row["k"], row["_reason"]) for row in rows] == [("a", None), (None, LIKE)]
 
 
+@pytest.mark.slow
 def test_a_null_line_is_bad(spark):
     frame = parse_csv(spark.createDataFrame([(None,)], "value string"), SALES)
     assert bad_rows(frame).collect() == [("not 12 fields", None, None, None)]
@@ -801,6 +819,7 @@ def counted(frame, name, mode="append"):
     return [tuple(row) for metrics in observed for row in metrics.values()]
 
 
+@pytest.mark.slow
 def test_progress_counts_rows_and_bad_rows_whatever_is_selected(spark, folder):
     write(folder, GOOD, "junk", "", GOOD)
     frame = parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy")
@@ -816,6 +835,7 @@ def test_progress_counts_rows_and_bad_rows_whatever_is_selected(spark, folder):
     assert counted(both, "both") == [(4, 2, 0, 0)] * 2
 
 
+@pytest.mark.slow
 def test_a_rule_of_ones_own_makes_rows_bad_and_counts_them(spark, folder):
     (folder / "1.csv").write_text("a,1\nb,-1\nc,x\nd,-2\n")
     rows = parse_csv(text(spark, str(folder)), from_ddl("k STRING, n INT"))
@@ -944,6 +964,7 @@ def test_a_quote_that_is_open_at_the_end_is_seen_whatever_the_number_of_quotes(s
     assert rows[3][:3] == ('1""', 1, "x")
 
 
+@pytest.mark.slow
 def test_a_schema_is_taken_as_ddl_as_the_sources_take_it(spark, tmp_path):
     lines = spark.createDataFrame([("1",)], "value STRING")
     ddl = "a INT NOT NULL"
@@ -985,6 +1006,7 @@ def test_good_rows_and_bad_rows_are_all_lines_whatever_is_selected(spark, folder
     assert sorted(row[0] for row in frame.select("_raw").collect()) == sorted(lines)
 
 
+@pytest.mark.slow
 def test_no_good_row_has_bytes_that_are_no_text(spark):
     """Wherever they stand in the line; on Spark before 4.2 half of a surrogate pair is `?`."""
     lines = [

@@ -140,6 +140,7 @@ def frame(spark, *records):
     return spark.createDataFrame(rows, "value BINARY, offset INT")
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_good_records_are_rows_with_typed_columns(spark, folder):
     rows = parse_avro(
@@ -158,6 +159,7 @@ def test_good_records_are_rows_with_typed_columns(spark, folder):
         assert {name: row[name] for name in expected} == expected
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_bad_records_keep_their_bytes_and_say_why(spark, folder):
     rows = parse_avro(
@@ -220,6 +222,7 @@ def registry(monkeypatch):
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_registry_is_asked_once_for_each_id(spark, registry):
     more = [
         (record({"id": 1}, number=number), "a schema that cannot be read")

@@ -121,6 +121,7 @@ def lines_of(spark, *lines):
     return spark.createDataFrame([(line,) for line in lines], "value STRING")
 
 
+@pytest.mark.slow
 def test_a_good_line_gives_its_values_exactly(spark):
     rows = parse_json(lines_of(spark, *GOOD), from_ddl(EVENTS)).collect()
     empty = dict.fromkeys(from_ddl(EVENTS).names)
@@ -150,6 +151,7 @@ def test_a_bad_line_is_kept_with_its_reason_in_either_ansi_mode(spark):
         assert [value for row in rows for value in row[:-4] if value is not None] == []
 
 
+@pytest.mark.slow
 def test_a_value_that_does_not_parse_is_bad_also_where_the_query_does_not_use_it(spark):
     frame = parse_json(lines_of(spark, *BAD, *GOOD), from_ddl(EVENTS))
     assert good_rows(frame).select("id").count() == len(GOOD)
@@ -175,6 +177,11 @@ NUMBERS = {
 }
 
 
+@pytest.mark.fast(
+    "{}-x STRUCT<any: VARIANT>",
+    '[[]"1e400",{{"c":{}}},true]-x STRUCT<any: VARIANT>',
+    "{}-any VARIANT, more ARRAY<VARIANT>",
+)
 @pytest.mark.parametrize(
     "ddl", ["any VARIANT, more ARRAY<VARIANT>", "x STRUCT<any: VARIANT>"]
 )
@@ -213,6 +220,7 @@ def test_a_new_name_is_bad_where_asked_for(spark):
     ]
 
 
+@pytest.mark.slow
 def test_null_in_a_column_that_is_not_null_is_missing_whatever_its_type(spark):
     kinds = [
         "INT",
@@ -231,6 +239,7 @@ def test_null_in_a_column_that_is_not_null_is_missing_whatever_its_type(spark):
     assert reasons == [["x: missing", "x: missing"]] * len(kinds)
 
 
+@pytest.mark.slow
 def test_patterns_and_odd_names_and_any_value(spark):
     frame = lines_of(
         spark,
@@ -270,6 +279,7 @@ def test_a_schema_that_cannot_be_is_refused(spark, ddl, message):
     assert message in refusal(parse_json, lines_of(spark, "{}"), from_ddl(ddl))
 
 
+@pytest.mark.slow
 def test_a_byte_order_mark_is_no_part_of_the_first_line(spark, folder):
     (folder / "mark.json").write_bytes(b'\xef\xbb\xbf{"id":2}\n')
     assert [

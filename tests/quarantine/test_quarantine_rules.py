@@ -35,6 +35,7 @@ def reasons(frame):
     return [(row.shop, row.amount, row["_reason"]) for row in frame.collect()]
 
 
+@pytest.mark.slow
 def test_a_broken_rule_is_a_reason_and_null_breaks_it(sales):
     rules = {
         "amount > 0": "quarantine",
@@ -107,6 +108,7 @@ def test_a_wrong_column_in_a_rule_prints_nothing_beside_the_error(spark, capfd):
 # --- streams
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_the_summary_counts_by_rule_and_says_it_in_words(spark, folder):
     rows = parsed(spark, folder, "north,3", "north,-1", "no row", "south,-2", ",7")
@@ -126,6 +128,7 @@ def test_the_summary_counts_by_rule_and_says_it_in_words(spark, folder):
     assert "verdict: query ruled: rule amount > 0: 2 rows break it" in str(summary)
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_good_and_bad_rows_of_a_stream_are_apart(spark, folder, tmp_path):
     rows = parsed(spark, folder, "north,3\nnorth,-1\nno row")
@@ -152,6 +155,7 @@ def test_good_and_bad_rows_of_a_stream_are_apart(spark, folder, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_rows_that_no_parse_has_counted_are_counted(spark, folder):
     (folder / "a.json").write_text('{"amount": 3}\n{"amount": -1}\n')
     rows = sources.json(spark, str(folder), schema="amount INT")
@@ -272,6 +276,7 @@ def test_what_is_no_rule_is_one_line(rules, line, sales):
     assert refusal(quarantine.expect, sales, rules).startswith(line)
 
 
+@pytest.mark.slow
 def test_a_rule_that_is_changed_or_added_keeps_the_checkpoint_of_a_query_without_state(
     spark, folder, tmp_path
 ):

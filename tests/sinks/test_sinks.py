@@ -120,6 +120,7 @@ def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(
     assert [path.name for path in tmp_path.iterdir()] == ["r.csv"]
 
 
+@pytest.mark.slow
 def test_latest_shows_the_last_batch_also_after_a_restart(spark, stream, tmp_path):
     totals = stream.groupBy("k").agg(
         F.count("*").alias("n"),
@@ -251,6 +252,7 @@ def test_a_sink_computes_a_batch_once(stream, tmp_path, kind):
     )
 
 
+@pytest.mark.slow
 def test_taking_gives_a_sink_its_part_of_each_batch(spark, stream, tmp_path):
     big = sinks.latest("big").taking(lambda batch: batch.where("k > 1"))
     small = sinks.snapshot(tmp_path / "small.csv").taking(
@@ -266,6 +268,7 @@ def test_taking_gives_a_sink_its_part_of_each_batch(spark, stream, tmp_path):
     assert (tmp_path / "small.csv").read_text() == "k\n1\n"
 
 
+@pytest.mark.slow
 def test_files_and_table_append_what_spark_reads_back(spark, stream, tmp_path):
     finish(
         stream,
@@ -293,6 +296,7 @@ def test_files_and_table_append_what_spark_reads_back(spark, stream, tmp_path):
         spark.sql("DROP TABLE sales_rows")
 
 
+@pytest.mark.slow
 def test_every_sink_works_without_the_kit(spark, stream):
     query = sinks.memory("plain")(stream.writeStream).start()
     query.processAllAvailable()
@@ -348,6 +352,7 @@ def test_fan_out_refuses_two_sinks_with_one_target_by_whatever_name(tmp_path, ki
 NAMES = ["a`b", "c.d", "e f", "`", 'g"h', "i'j", "Ü"]
 
 
+@pytest.mark.slow
 def test_any_column_name_will_do(spark, folder, tmp_path):
     row = {name: number for number, name in enumerate(NAMES)}
     spark.createDataFrame([tuple(row.values())], NAMES).write.parquet(str(folder / "1"))

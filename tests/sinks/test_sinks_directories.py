@@ -41,6 +41,7 @@ def plain_read(out):
     return sorted(json.loads(line)["n"] for line in lines)
 
 
+@pytest.mark.slow
 def test_a_batch_that_comes_again_counts_once(stream, tmp_path):
     out, checkpoint = tmp_path / "out of here", tmp_path / "ckpt"
     finish(stream, sinks.batch_files(out, format="json"), checkpoint)
@@ -69,6 +70,7 @@ def test_a_batch_that_comes_again_counts_once(stream, tmp_path):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.classic_only("the functions of a batch run in this process")
 def test_a_batch_has_one_plan_whatever_the_number_of_sinks(
     stream, tmp_path, monkeypatch
@@ -158,6 +160,7 @@ def test_what_another_driver_has_done_meanwhile_is_found(stream, tmp_path):
     assert not (out / "batch=000003").exists()
 
 
+@pytest.mark.fast("9999")
 @pytest.mark.parametrize("year", [1, 1024, 9999])
 def test_other_readers_find_every_timestamp_as_it_is(spark, folder, year):
     feeds.drip([("1.csv", f"{year:04}-02-03 04:05:06.789012\n")], folder)
@@ -171,6 +174,7 @@ def test_other_readers_find_every_timestamp_as_it_is(spark, folder, year):
     assert time.replace(tzinfo=None) == datetime(year, 2, 3, 4, 5, 6, 789012)  # noqa: DTZ001 - in UTC
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_query_is_refused(stream, out, tmp_path):
     sink = sinks.batch_files(out, format="json")
     finish(stream, sink, tmp_path / "first")
@@ -289,6 +293,7 @@ def test_what_it_cannot_do_it_says(stream, tmp_path):
         start(stream, sinks.batch_files(tmp_path / "out"), name="q")
 
 
+@pytest.mark.slow
 def test_a_second_stream_reads_a_batch_of_several_files_that_comes_again_once(
     stream, tmp_path
 ):
@@ -304,6 +309,7 @@ def test_a_second_stream_reads_a_batch_of_several_files_that_comes_again_once(
         forget_commit(tmp_path / "ckpt", 2)
 
 
+@pytest.mark.slow
 def test_no_half_batch_is_ever_seen(stream, tmp_path):
     out = tmp_path / "out"
 

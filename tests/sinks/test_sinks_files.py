@@ -179,6 +179,7 @@ def test_batches_without_rows_count(spark, folder, tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.classic_only("a server reads its own mount table")
 def test_it_is_so_on_every_file_system(spark, stream, tmp_path):
     hadoop = spark._jsc.hadoopConfiguration()  # noqa: SLF001

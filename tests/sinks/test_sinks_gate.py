@@ -46,6 +46,7 @@ def written(spark, out):
     }
 
 
+@pytest.mark.slow
 def test_late_is_what_the_watermarks_of_the_checkpoint_say(spark, stream, tmp_path):
     source = stream("`a time.` TIMESTAMP, n INT")
     frame = source.to_df().withWatermark("`a time.`", "10 seconds")
@@ -122,6 +123,7 @@ def test_what_cannot_work_is_one_line(spark, stream, tmp_path):
         sinks.by_watermark("time", on_time=own, late=sinks.latest("late"))
 
 
+@pytest.mark.slow
 @pytest.mark.classic_only("what a function counts is at the server")
 def test_a_batch_is_computed_once_within_a_fan_out(stream, tmp_path):
     source = stream("time TIMESTAMP, n INT")

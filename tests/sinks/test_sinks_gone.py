@@ -21,6 +21,7 @@ KINDS = {
 }
 
 
+@pytest.mark.fast("iceberg")
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_refused_before_anything_is_made(kind, spark, folder, tmp_path):
     stream, out, first = (
@@ -100,6 +101,7 @@ def test_a_folder_that_is_lost_while_its_query_runs_is_refused(how, spark, tmp_p
     )
 
 
+@pytest.mark.slow
 def test_rows_without_the_file_that_says_whose_they_are_are_refused_with_ways_that_work(
     spark, tmp_path
 ):

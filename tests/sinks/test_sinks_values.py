@@ -57,6 +57,7 @@ def drip(folder, name, text):
 EACH = {"a": [("a", 1), ("a", 2)], "b": [("b", 1), ("b", 3)], "c": [("c", 2), ("c", 3)]}
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_each_value_has_its_target_and_no_gap_where_it_is_absent(stream, tmp_path):
     for again in range(2):  # the second start replays the last batch
@@ -67,6 +68,7 @@ def test_each_value_has_its_target_and_no_gap_where_it_is_absent(stream, tmp_pat
             forget_commit(tmp_path / "ckpt")
 
 
+@pytest.mark.slow
 def test_a_value_that_comes_later_gets_a_target_while_the_query_runs(
     stream, folder, tmp_path
 ):
@@ -78,6 +80,7 @@ def test_a_value_that_comes_later_gets_a_target_while_the_query_runs(
     assert ledger(tmp_path) == {"t_a": 4, "t_b": 3, "t_c": 2, "t_d": 3}
 
 
+@pytest.mark.slow
 def test_a_target_that_lacks_batches_is_refused(stream, folder, tmp_path):
     finish(stream, tables(tmp_path), tmp_path / "ckpt")
     in_db(
@@ -96,6 +99,7 @@ def test_a_target_that_lacks_batches_is_refused(stream, folder, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_after_a_rewind_a_value_that_came_later_is_new(stream, folder, tmp_path):
     finish(stream, tables(tmp_path), tmp_path / "ckpt")
     shutil.copy(tmp_path / "t.db", tmp_path / "backup")
@@ -108,6 +112,7 @@ def test_after_a_rewind_a_value_that_came_later_is_new(stream, folder, tmp_path)
     assert rows_in(tmp_path, "a", "d") == {"a": [*EACH["a"], ("a", 4)], "d": [("d", 5)]}
 
 
+@pytest.mark.slow
 def test_a_plan_that_the_checkpoint_lost_is_put_back_from_a_target(
     stream, folder, tmp_path
 ):
@@ -126,6 +131,7 @@ def test_a_plan_that_the_checkpoint_lost_is_put_back_from_a_target(
     }
 
 
+@pytest.mark.slow
 def test_at_most_so_many_targets_are_open_and_noted(stream, folder, tmp_path):
     opened_for = []
 
@@ -144,6 +150,7 @@ def test_at_most_so_many_targets_are_open_and_noted(stream, folder, tmp_path):
     assert ledger(tmp_path) == {"t_a": 3, "t_b": 3, "t_c": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.classic_only("what a function counts is at the server")
 def test_a_batch_is_computed_once_and_listing_its_values_is_one_query(
     spark, stream, tmp_path
@@ -177,6 +184,7 @@ def test_a_batch_is_computed_once_and_listing_its_values_is_one_query(
     assert listed == 2
 
 
+@pytest.mark.fast("../up", ".hidden")
 @pytest.mark.parametrize(
     "value",
     [
@@ -222,6 +230,7 @@ def test_a_value_that_is_no_plain_name_is_refused_or_left_to_the_function(
     assert sorted(map(str, got)) == sorted(map(str, [value, "plain name.txt", 1, 1]))
 
 
+@pytest.mark.slow
 def test_what_the_function_cannot_give_is_one_line(spark, stream, folder, tmp_path):
     def said(sink_of, frame=stream, **more):
         return refused(frame, sinks.by_value("k", sink_of, **more), tmp_path / "ckpt")
@@ -279,6 +288,7 @@ def test_what_is_wrong_at_the_start_is_one_line(stream, tmp_path):
     assert not (tmp_path / "t.db").exists()
 
 
+@pytest.mark.slow
 def test_totals_by_update_and_a_dry_run_that_makes_nothing(stream, folder, tmp_path):
     totals = stream.groupBy("k").agg(F.sum("n").alias("n"))
     table = partial(sinks.sql_table, url_in(tmp_path), how="upsert", keys=["k"])
@@ -299,6 +309,7 @@ def test_totals_by_update_and_a_dry_run_that_makes_nothing(stream, folder, tmp_p
     assert "table t_c" in refusal(start, totals, sink, dry_run=True, **how)
 
 
+@pytest.mark.fast("after it took the target")
 @pytest.mark.classic_only("this process plays the driver that wakes up")
 @pytest.mark.parametrize("when", ["before it looks", "after it took the target"])
 def test_a_driver_that_wakes_up_writes_to_no_target_also_not_to_a_new_one(
@@ -354,6 +365,7 @@ def test_a_driver_that_wakes_up_writes_to_no_target_also_not_to_a_new_one(
     assert rows_in(tmp_path, "new") == {"new": [("new", 4), ("new", 5)]}
 
 
+@pytest.mark.slow
 def test_a_target_that_fails_stops_the_batch_and_the_others_are_not_doubled(
     stream, tmp_path
 ):

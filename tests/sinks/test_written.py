@@ -110,6 +110,7 @@ def as_python_reads(path, file_format, columns):
     return [tuple(row) for row in csv.reader(io.StringIO(lines_of(path), newline=""))]
 
 
+@pytest.mark.fast("csv")
 @pytest.mark.parametrize("file_format", HELD)
 def test_each_type_that_a_format_can_hold_comes_back_as_it_was(
     spark, tmp_path, file_format
@@ -359,6 +360,11 @@ REFUSED: dict[str, Any] = {
 }
 
 
+@pytest.mark.fast(
+    "batch_files-a collation in ORC",
+    "files-no column in a struct",
+    "files-a backtick in ORC",
+)
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("kind", ["files", "batch_files"])
 def test_what_the_schema_shows_is_refused_at_the_start(one_row, tmp_path, kind, case):
@@ -531,6 +537,9 @@ BY_VALUE: dict[str, Any] = {
 }
 
 
+@pytest.mark.fast(
+    "two parts of text", "what Java takes for a blank", "a text like the line end"
+)
 @pytest.mark.parametrize("case", BY_VALUE)
 def test_what_a_value_alone_shows_stops_the_batch_before_it_is_written(
     spark, tmp_path, case
@@ -617,6 +626,7 @@ EVERYDAY: dict[str, Any] = {
 }
 
 
+@pytest.mark.fast("tabs", "a table", "words")
 @pytest.mark.parametrize("case", EVERYDAY)
 def test_ordinary_rows_are_written_without_a_word(spark, tmp_path, case, caplog):
     file_format, options, table = EVERYDAY[case]

@@ -238,6 +238,7 @@ def test_the_text_in_the_name_of_a_folder_is_the_value(spark, tmp_path, form):
         shutil.rmtree(tmp_path / "in" / folder)
 
 
+@pytest.mark.slow
 def test_a_partition_that_comes_later_is_read_if_it_is_declared(
     spark, folder, tmp_path
 ):
@@ -270,6 +271,7 @@ def test_what_pandas_escapes_in_the_name_of_a_folder_is_read_as_the_page_says(
     ]
 
 
+@pytest.mark.fast("o[*]")
 @pytest.mark.parametrize("pattern", ["out/*", "out/*.parquet", "o*"])
 def test_a_pattern_for_the_output_of_a_query_is_refused(
     spark, folder, out, tmp_path, pattern
@@ -331,6 +333,7 @@ def test_a_text_for_a_missing_value_counts_within_arrays_and_structs(spark):
     assert [each["b"] for each in row["a"]] == [None, 2]
 
 
+@pytest.mark.fast("int16-32767-TINYINT")
 @pytest.mark.parametrize(
     ("wrote", "big", "kind"),
     [

@@ -128,6 +128,7 @@ def test_an_option_in_other_letters_or_by_its_other_name_does_the_same(
     check_given(spark, folder, row)
 
 
+@pytest.mark.slow
 def test_settings_of_the_session_change_no_value(spark, folder):
     """They name the column for lines that do not fit, and make Spark write numbers of JSON anew."""
     (folder / "a.txt").write_text("1,2.505\n")

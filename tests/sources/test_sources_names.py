@@ -122,6 +122,7 @@ def test_a_folder_of_such_a_name(spark, tmp_path, written, name, relative):
     assert written.of(read(spark, "text", f"file:{folder}")) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_partition_folders_in_a_folder_of_such_a_name(spark, tmp_path, written):
     for day in (1, 2):
         land(spark, "text", tmp_path / "[in]" / f"day={day}", ["a", "b[1]"], 2 * day)
@@ -230,6 +231,7 @@ def test_a_file_where_a_folder_is_asked(spark, folder):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.classic_only("the mount table is a setting of the JVM")
 def test_another_file_system(spark, folder, written):
     key = "fs.viewfs.mounttable.names.link./in"

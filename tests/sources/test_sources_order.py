@@ -77,6 +77,7 @@ def read(spark, tmp_path):
     return values
 
 
+@pytest.mark.slow
 def test_files_of_one_time_are_read_by_their_names(read, folder):
     land(folder, *reversed(NAMES))
     assert read(folder) == NAMES
@@ -100,6 +101,7 @@ def test_nothing_else_is_read_and_nothing_less(read, tmp_path, root):
     assert read(folder) == ["z.csv"]
 
 
+@pytest.mark.slow
 def test_names_that_spark_misreads_come_in_their_order_too(read, folder):
     names = ["a[1].csv", "b*.csv", "c d.csv", "e{f}.csv"]
     land(folder, *reversed(names))
@@ -109,6 +111,7 @@ def test_names_that_spark_misreads_come_in_their_order_too(read, folder):
     assert sorted(read(folder)) == ["f:g.csv", "h.csv"]
 
 
+@pytest.mark.slow
 def test_the_users_own_pattern_for_names_holds(read, folder):
     land(folder, *reversed(NAMES), "x.txt")
     assert read(folder, pathGlobFilter="*.csv") == NAMES
@@ -124,6 +127,7 @@ def test_folders_that_are_read_stay_as_they_were(read, folder, below):
     )
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_plain_path_goes_on_and_back(read, folder):
     land(folder, *NAMES[:4])
     assert sorted(read(folder, plain=True)) == NAMES[:4]
@@ -134,6 +138,7 @@ def test_a_checkpoint_of_the_plain_path_goes_on_and_back(read, folder):
     assert sorted(read(folder, plain=True)) == NAMES[8:]
 
 
+@pytest.mark.slow
 def test_a_folder_that_has_moved_goes_on(read, tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     land(old, *NAMES[:4])
@@ -170,6 +175,7 @@ def test_the_state_of_a_query_does_not_tell_how_its_files_are_listed(
     assert all(one == other and "RLIKE" not in one for one, other in texts), texts
 
 
+@pytest.mark.slow
 @pytest.mark.classic_only("a function of this module is no module of the server")
 def test_a_dry_run_names_the_folder_and_a_subfolder_is_said_to_be_passed_over(
     spark, folder, tmp_path
@@ -200,6 +206,7 @@ def test_a_dry_run_names_the_folder_and_a_subfolder_is_said_to_be_passed_over(
     assert run(ended).warnings == summary.warnings
 
 
+@pytest.mark.slow
 def test_a_folder_of_partitions_that_comes_while_files_are_read_by_name_is_not_lost(
     read, spark, folder
 ):

@@ -285,6 +285,7 @@ def test_the_cause_is_one_line(tmp_path, how, said):
     assert done.returncode == (1 if said.startswith("Spark did not start") else 2)
 
 
+@pytest.mark.slow
 def test_a_java_that_corrupts_data_is_one_line(spark, monkeypatch):
     beans = (
         spark._jvm.java.lang.management.ManagementFactory.getGarbageCollectorMXBeans()  # noqa: SLF001

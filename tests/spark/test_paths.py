@@ -71,6 +71,7 @@ def test_a_path_with_file_is_of_this_machine(spark, tmp_path, hadoop, kind, loca
     assert written("moved [2]", moved={f"{given}/in": f"{given}/moved [2]"}) == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_path_without_scheme_is_where_spark_takes_it(
     spark, tmp_path, hadoop, monkeypatch
 ):

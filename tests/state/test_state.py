@@ -100,6 +100,7 @@ def test_once_on_a_static_frame_keeps_the_same_rows(spark):
     assert sorted(row.n for row in kept) == [1, 3, 4, 5, 6, 7]
 
 
+@pytest.mark.fast("STRUCT<a: TIMESTAMP>-ids1")
 @pytest.mark.parametrize(
     ("kind", "ids"),
     [

@@ -49,6 +49,7 @@ def test_a_value_as_old_as_the_duration_does_not_count():
     assert rule.step(known, 1767225600.1, 1.0)[1] is None
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_alerts_come_in_event_time_over_kills_and_restarts(stream):
     source = stream("`the key` STRING, `a.time` TIMESTAMP, `v``l` DOUBLE")

@@ -91,6 +91,7 @@ def test_a_schedule_has_a_name_also_one_of_two_crashes(tmp_path):
 SCHEDULES = 60  # of a sound sink: with two crashes too
 
 
+@pytest.mark.fast("totals_replaced")
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_sink_survives(tmp_path, name):
     proof = proof_of(tmp_path, name)

@@ -49,6 +49,7 @@ def sales(stream):
     return stream(SALES)
 
 
+@pytest.mark.fast("update")
 @pytest.mark.connect
 @pytest.mark.parametrize("mode", ["update", "complete"])
 def test_each_step_gives_the_batches_of_what_was_added(stream, sales, mode):
@@ -70,6 +71,7 @@ def test_each_step_gives_the_batches_of_what_was_added(stream, sales, mode):
     assert query.step() == []
 
 
+@pytest.mark.slow
 def test_a_python_function_gets_rows_that_are_read_in_columns(stream, sales):
     """It hangs on Spark 4.2.0 without the setting in each profile (SPARK-58241)."""
     setting = "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled"
@@ -86,6 +88,7 @@ def test_a_python_function_gets_rows_that_are_read_in_columns(stream, sales):
 # windows  [a-------)[--------)[b-------)
 
 
+@pytest.mark.slow
 def test_the_watermark_adds_a_batch_and_drops_what_is_late(stream):
     events = stream(EVENTS)
     query = stream.query(windows(events.to_df()))
@@ -163,6 +166,7 @@ def test_the_watermark_of_a_query_without_state_does_not_go_back(stream):
         query.step(watermark="00:00:14")
 
 
+@pytest.mark.slow
 def test_queries_share_a_source(stream, sales):
     first, second = (
         stream.query(sales.to_df()),
@@ -190,6 +194,7 @@ def test_what_two_sources_get_before_a_step_meets_in_one_batch(stream, sales):
 
 # Of a query that has nothing to do, Spark tells again and again, with the number of the
 # batch to come.
+@pytest.mark.fast("rarely")
 @pytest.mark.connect
 @pytest.mark.parametrize("told", ["10000", "0"], ids=["rarely", "always"])
 def test_a_batch_that_the_step_of_another_query_gave_is_in_the_next_step(
@@ -211,6 +216,7 @@ def test_a_batch_that_the_step_of_another_query_gave_is_in_the_next_step(
     ]
 
 
+@pytest.mark.slow
 def test_of_many_batches_each_has_its_own_rows(spark, stream):
     numbers = stream("n INT")
     query = stream.query(numbers.to_df())
@@ -331,6 +337,7 @@ def test_a_source_needs_no_task_of_spark(spark, stream):
         assert [len(job.stageIds) for job in jobs()] == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_a_restart_goes_on_from_the_checkpoint_also_with_another_frame(stream, sales):
     query = stream.query(totals(sales.to_df()), mode="update")
@@ -359,6 +366,7 @@ def written_by(naive):
     return sinks.foreach_batch(write)
 
 
+@pytest.mark.slow
 @pytest.mark.connect
 def test_the_last_batch_comes_again_with_the_same_id_and_rows_to_a_sink_too(
     stream, sales, tmp_path
@@ -377,6 +385,7 @@ def test_the_last_batch_comes_again_with_the_same_id_and_rows_to_a_sink_too(
     assert (again, new.rows) == (last, [("tea", 7)])
 
 
+@pytest.mark.slow
 def test_with_a_watermark_a_sink_that_knows_its_batches_gets_the_last_one_again(
     stream, tmp_path
 ):
@@ -392,6 +401,7 @@ def test_with_a_watermark_a_sink_that_knows_its_batches_gets_the_last_one_again(
         assert query.replay() == []
 
 
+@pytest.mark.fast("update")
 @pytest.mark.parametrize("mode", ["update", "append"])
 def test_with_a_watermark_too_a_step_is_the_batch_of_what_was_added_and_that_one_comes_again(
     stream, mode
@@ -584,6 +594,7 @@ def test_a_planted_dependence_on_the_split_is_caught_and_shrunk_to_the_same_rows
     assert failure(by_batch, rows, mode="update", keys=["total"]) == first
 
 
+@pytest.mark.slow
 def test_without_a_watermark_windows_that_stay_open_are_missing(spark):
     message = failure(windows, spark.createDataFrame([(at(0), "a")], EVENTS))
     assert "unexpected: none" in message
