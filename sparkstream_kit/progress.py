@@ -238,7 +238,7 @@ class QuerySummary:
         return replace(self, **counted).waiting_in(files)
 
     def waiting_in(self, files: tuple[int, int] | None) -> QuerySummary:
-        """Return a summary with the number of waiting files (see `Batch`)."""
+        """Return a summary with the number of waiting files (see `BatchRecord`)."""
         return replace(self, files_waiting=files[0] if files else None)
 
     def _waits(self, operator: StateOperatorProgress) -> bool:

@@ -36,7 +36,7 @@ from sparkstream_kit._internal.spark.queries import (
 )
 from sparkstream_kit._internal.spark.session import settings_id
 from sparkstream_kit.checkpoints.drain import is_being_drained
-from sparkstream_kit.checkpoints.guard import Query, guard
+from sparkstream_kit.checkpoints.guard import StartingQuery, guard
 from sparkstream_kit.errors import InvalidInputError, innermost_cause, reject_unknown
 from sparkstream_kit.sinks.base import Opening, begun, inner
 
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.checkpoints.guard import Question
     from sparkstream_kit.checkpoints.logs import Logs
+    from sparkstream_kit.checkpoints.operate.shadow import Planned
     from sparkstream_kit.sinks import Sink
     from sparkstream_kit.sinks.base import Target
 
@@ -148,7 +149,9 @@ def start(
     _check_streams(frame, name or sink.kind)
     _check_realtime(frame, trigger)
     _check_continues(continues, allow_changed_query)
-    query = Query(frame, name or "query", mode, allow_changed_query, moved or {})
+    query = StartingQuery(
+        frame, name or "query", mode, allow_changed_query, moved or {}
+    )
     if isinstance(dry_run, str):
         # Imported here, because few starts need it
         from sparkstream_kit.checkpoints.operate import compared
@@ -171,18 +174,7 @@ def start(
                 asked.query, sink, location, old, asked.opening, dry_run=dry_run
             )
         if dry_run:
-            # Imported here, because few starts need it
-            from sparkstream_kit.checkpoints.operate.shadow import planned
-
-            return planned(  # type: ignore[return-value]
-                asked.query,
-                sink,
-                location,
-                trigger,
-                carried,
-                asked.opening(makes=False),
-                _of_systems,
-            )
+            return _planned(asked, trigger, carried)  # type: ignore[return-value]
         return _start(asked, trigger)
 
 
@@ -190,7 +182,7 @@ def start(
 class _Asked:
     """The arguments of a start; kept for `drain`, which starts the query once more."""
 
-    query: Query
+    query: StartingQuery
     sink: Sink
     location: Place | None
 
@@ -233,7 +225,7 @@ class _Asked:
 
 
 @contextmanager
-def _starting(query: Query) -> Iterator[None]:
+def _starting(query: StartingQuery) -> Iterator[None]:
     """Turn Spark's refusals in a block into one line."""
     try:
         yield
@@ -259,6 +251,25 @@ def _starting(query: Query) -> Iterator[None]:
                 f"query {query.name}: {innermost_cause(err)}"
             ) from err
         raise
+
+
+def _planned(
+    asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str, str]]
+) -> Planned:
+    """Return what the start of a query would do; nothing is made.
+
+    Args:
+        asked: the query.
+        trigger: its trigger, as Spark takes it.
+        carried: what a continuation carries over, as `evolve` returns it.
+    """
+    # Imported here, because few starts need it
+    from sparkstream_kit.checkpoints.operate.shadow import planned
+
+    opening = asked.opening(makes=False)
+    return planned(
+        asked.query, asked.sink, asked.location, trigger, carried, opening, _of_systems
+    )
 
 
 def _start(
@@ -384,7 +395,7 @@ def _known(
     )
 
 
-def _of_systems(query: Query) -> list[Question]:
+def _of_systems(query: StartingQuery) -> list[Question]:
     """Return the checks of the systems that a query reads."""
     from sparkstream_kit.connectors import questions
 
@@ -635,7 +646,7 @@ def _name(sink: Sink, name: str | None) -> str:
     return chosen
 
 
-def _refuse_same_name(asked: Query) -> None:
+def _refuse_same_name(asked: StartingQuery) -> None:
     """Refuse a query if one of this name runs in its session.
 
     Raises:

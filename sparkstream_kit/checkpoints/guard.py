@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._internal.spark.logical_plan import Input
     from sparkstream_kit._internal.spark.place import Place
-    from sparkstream_kit.checkpoints.logs import Plan
+    from sparkstream_kit.checkpoints.logs import BatchPlan
 
-    Question = Callable[["Query", Logs], Iterable["Answer"]]
+    Question = Callable[["StartingQuery", Logs], Iterable["Answer"]]
 
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ Answer = Remark | Change | Known
 
 
 @dataclass(frozen=True)
-class Query:
+class StartingQuery:
     """A query that is about to start on a checkpoint.
 
     Attributes:
@@ -202,9 +202,9 @@ class Guarded(NamedTuple):
 
 @contextmanager
 def guard(
-    query: Query,
+    query: StartingQuery,
     checkpoint: Place | None,
-    of_systems: Callable[[Query], Iterable[Question]] = lambda _: (),
+    of_systems: Callable[[StartingQuery], Iterable[Question]] = lambda _: (),
     *,
     writes: Mapping[str, Any] | None = None,
     dry_run: bool = False,
@@ -278,7 +278,9 @@ def guard(
         raise
 
 
-def _asked(query: Query, logs: Logs, questions: Iterable[Question]) -> list[Answer]:
+def _asked(
+    query: StartingQuery, logs: Logs, questions: Iterable[Question]
+) -> list[Answer]:
     """Return the answers to questions about a checkpoint; the first refusal is raised."""
     answers: list[Answer] = []
     for question in questions:
@@ -348,7 +350,7 @@ def explained(logs: Logs, cause: str = "", *, only_cause: bool = False) -> str |
     return check.unreadable(logs, cause)
 
 
-def _is_whole(_query: Query, logs: Logs) -> Iterable[Answer]:
+def _is_whole(_query: StartingQuery, logs: Logs) -> Iterable[Answer]:
     """Refuse a checkpoint that is damaged, drained, or continued elsewhere by a changed query.
 
     The messages are clearer than Spark's.
@@ -394,7 +396,7 @@ def continued(logs: Logs, by: Path | None = None) -> str | None:
     )
 
 
-def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
+def _is_of_this_query(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
     """Refuse another query's checkpoint, and remark which settings Spark silently keeps."""
     plan = logs.last_plan
     note = logs.note
@@ -422,7 +424,7 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
         yield from _kept_settings(query, plan, logs)
 
 
-def _refuse_other_sources(query: Query, plan: Plan, logs: Logs) -> None:
+def _refuse_other_sources(query: StartingQuery, plan: BatchPlan, logs: Logs) -> None:
     """Refuse a query with another number of sources than the plan of the last batch."""
     reads = sum(len(source.places) for source in query.inputs)
     has_numbers = all(name.isdecimal() for name in plan.names)
@@ -434,7 +436,9 @@ def _refuse_other_sources(query: Query, plan: Plan, logs: Logs) -> None:
         )
 
 
-def _kept_settings(query: Query, plan: Plan, logs: Logs) -> Iterator[Remark]:
+def _kept_settings(
+    query: StartingQuery, plan: BatchPlan, logs: Logs
+) -> Iterator[Remark]:
     """Remark each setting of the session that has no effect, as Spark keeps that of the plan."""
     for key, what in KEPT.items():
         stays = plan.conf.get(key)
@@ -447,7 +451,7 @@ def _kept_settings(query: Query, plan: Plan, logs: Logs) -> Iterator[Remark]:
             )
 
 
-def _refuse_other(query: Query, note: Mapping[str, Any], logs: Logs) -> None:
+def _refuse_other(query: StartingQuery, note: Mapping[str, Any], logs: Logs) -> None:
     """Refuse a query of another name, or of another state, than the one in the note."""
     phrases = _differences(query, note)
     owner = note.get("name", query.name)
@@ -471,7 +475,7 @@ def _refuse_other(query: Query, note: Mapping[str, Any], logs: Logs) -> None:
         )
 
 
-def _differences(query: Query, note: Mapping[str, Any]) -> list[str]:
+def _differences(query: StartingQuery, note: Mapping[str, Any]) -> list[str]:
     """Return a phrase for each difference of the state between a query and the one in the note."""
     phrases = query.differences(note["fingerprint"])
     becomes_complete = query.mode == "complete" and note["mode"] != "complete"
@@ -483,7 +487,7 @@ def _differences(query: Query, note: Mapping[str, Any]) -> list[str]:
     return phrases
 
 
-def _has_numbers(query: Query, logs: Logs) -> Iterable[Answer]:
+def _has_numbers(query: StartingQuery, logs: Logs) -> Iterable[Answer]:
     """Refuse sources with names (`readStream.name()`): the kit knows their logs by number."""
     if query.spark.conf.get(_NAMED, "false") == "true":
         raise InvalidInputError(
@@ -493,7 +497,7 @@ def _has_numbers(query: Query, logs: Logs) -> Iterable[Answer]:
     return ()
 
 
-def _leftovers(_query: Query, logs: Logs) -> Iterator[Answer]:
+def _leftovers(_query: StartingQuery, logs: Logs) -> Iterator[Answer]:
     """Yield a change that removes what a killed or failed query left before its first plan.
 
     Spark takes half-written files for those of another query and would refuse the
@@ -519,7 +523,7 @@ def _leftovers(_query: Query, logs: Logs) -> Iterator[Answer]:
         yield Change("leftovers of a killed start are removed", remove)
 
 
-def _has_its_folders(query: Query, logs: Logs) -> Iterator[Answer]:
+def _has_its_folders(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
     """Refuse file sources with other folders than before; a moved folder is a `Change`."""
     folders = bases(query.spark, query.inputs)
     try:
@@ -539,7 +543,7 @@ def _has_its_folders(query: Query, logs: Logs) -> Iterator[Answer]:
         yield Change(what, partial(rewrite, logs, move))
 
 
-def _has_short_logs(query: Query, logs: Logs) -> Iterator[Answer]:
+def _has_short_logs(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
     """Shorten the logs of file sources by what Spark never looks at again; see `trim`."""
     if logs.place.folder is None:
         return

@@ -1,7 +1,7 @@
 """Read and write the files of a checkpoint as Spark 4 writes them, without Spark.
 
-`Logs` lists and caches the logs of one checkpoint, `Plan` is the content of
-`offsets/N`, and `Input` is a file that a file source has found. All other modules of
+`Logs` lists and caches the logs of one checkpoint, `BatchPlan` is the content of
+`offsets/N`, and `InputFile` is a file that a file source has found. All other modules of
 this package read checkpoints through this one. The files are on a local path; `at_hand`
 and `of_batch` first copy those of a checkpoint on another file system.
 
@@ -92,7 +92,7 @@ def reading(file: Path) -> Iterator[None]:
         raise DamagedError(file) from err
 
 
-class Plan(NamedTuple):
+class BatchPlan(NamedTuple):
     """The plan of a batch: the content of `offsets/N`.
 
     `offsets`, `files` and `names` have one item for each source, in the same order.
@@ -184,7 +184,7 @@ def query_id(file: Path) -> str:
     return identifier
 
 
-def plan(file: Path) -> Plan:
+def plan(file: Path) -> BatchPlan:
     """Return the plan in a file `offsets/N`.
 
     Raises:
@@ -194,7 +194,7 @@ def plan(file: Path) -> Plan:
         return plan_in("\n".join(versioned(file, "v1", "v2")))
 
 
-def plan_in(text: str) -> Plan:
+def plan_in(text: str) -> BatchPlan:
     """Return the plan in the text of `offsets/N`.
 
     Raises:
@@ -210,7 +210,7 @@ def plan_in(text: str) -> Plan:
     else:
         sources = sorted(_by_name(line) for line in lines)
     offsets = tuple(None if offset == "-" else offset for _, offset in sources)
-    return Plan(
+    return BatchPlan(
         conf=dict(of_query.get("conf", {})),
         offsets=offsets,
         files=tuple(_files_until(offset) for offset in offsets),
@@ -335,7 +335,7 @@ _LINE = re.compile(
 )
 
 
-class Input(NamedTuple):
+class InputFile(NamedTuple):
     """An input file that a file source has found.
 
     Attributes:
@@ -370,7 +370,7 @@ class Input(NamedTuple):
         return modified != self.time
 
 
-def log_file(file: Path) -> list[Input]:
+def log_file(file: Path) -> list[InputFile]:
     """Return the input files that are listed in one file of a file source's log.
 
     Raises:
@@ -384,7 +384,7 @@ def log_file(file: Path) -> list[Input]:
 _END = 65_536  # bytes: what is read first of the end of a log, some 500 input files
 
 
-def log_after(file: Path, entry: int) -> list[Input]:
+def log_after(file: Path, entry: int) -> list[InputFile]:
     """Return the input files in one file of a log that were added after an entry of the log.
 
     The file is read from its end, as far as needed: a compacted one lists all files
@@ -400,7 +400,7 @@ def log_after(file: Path, entry: int) -> list[Input]:
     return [each for each in inputs if each.entry > entry]
 
 
-def _end_of_log(file: Path, entry: int) -> list[Input] | None:
+def _end_of_log(file: Path, entry: int) -> list[InputFile] | None:
     """Return input files at the end of a log, which begin with one that is not after an entry.
 
     None if only the whole file shows them: it is short, its last quarter does not begin
@@ -434,7 +434,7 @@ def log_lines(file: Path) -> Iterator[bytes]:
             yield line.rstrip(b"\n")
 
 
-def inputs_in(lines: Iterable[str]) -> Iterator[Input]:
+def inputs_in(lines: Iterable[str]) -> Iterator[InputFile]:
     """Yield the input files in the lines of a file source's log, without the line of its version.
 
     Raises:
@@ -446,14 +446,14 @@ def inputs_in(lines: Iterable[str]) -> Iterator[Input]:
         fields = _LINE.fullmatch(line)
         if fields is None:
             raise TypeError(f"not a line of a file source's log: {line}")
-        yield Input(int(fields["entry"]), int(fields["time"]), fields["uri"])
+        yield InputFile(int(fields["entry"]), int(fields["time"]), fields["uri"])
 
 
-def log_text(inputs: Iterable[Input]) -> str:
+def log_text(inputs: Iterable[InputFile]) -> str:
     """Return the text of a file of a file source's log that lists the given input files.
 
     Examples:
-        >>> print(log_text([Input(entry=0, time=1700000000000, uri="file:///in/a.csv")]))
+        >>> print(log_text([InputFile(entry=0, time=1700000000000, uri="file:///in/a.csv")]))
         v1
         {"path":"file:///in/a.csv","timestamp":1700000000000,"batchId":0}
     """
@@ -529,7 +529,7 @@ class Logs:
         """The number of the last committed batch; -1 before the first."""
         return max(self.entries("commits"), default=-1)
 
-    def plan(self, batch: int) -> Plan:
+    def plan(self, batch: int) -> BatchPlan:
         """Return the plan of a batch; errors as of `read`."""
         return self.read(plan, self.root / "offsets" / str(batch))
 
@@ -553,7 +553,7 @@ class Logs:
         return None
 
     @property
-    def last_plan(self) -> Plan | None:
+    def last_plan(self) -> BatchPlan | None:
         """The last plan that is not damaged; None if there is none."""
         for batch in reversed(self.entries("offsets")):
             with suppress(DamagedError):
@@ -603,7 +603,7 @@ class Logs:
             names = [folder.name for folder in folders if folder.is_dir()]
         return sorted(names, key=lambda name: (len(name), name))
 
-    def names(self, of: Plan) -> tuple[str, ...]:
+    def names(self, of: BatchPlan) -> tuple[str, ...]:
         """Return the name of each source's log in the plan's order: the source's number or name.
 
         The position of a source in the plan is not always the number of its log: a
@@ -640,7 +640,7 @@ class Logs:
         with entries[0].open("rb") as file:
             return begins.startswith(file.read(len(begins)).rstrip(b"\0"))
 
-    def read_by(self, of: Plan) -> dict[str, int]:
+    def read_by(self, of: BatchPlan) -> dict[str, int]:
         """Return for each file source the name of its log and the last entry that a plan reads."""
         sources = zip(self.names(of), of.files, strict=True)
         return {log: last for log, last in sources if last is not None}
@@ -688,7 +688,7 @@ class Logs:
 
     def inputs(
         self, log: str, after: int = -1, until: int | None = None
-    ) -> list[Input]:
+    ) -> list[InputFile]:
         """Return the input files that a file source found in a range of the entries of its log.
 
         Args:
@@ -704,7 +704,7 @@ class Logs:
             last = max(self.entries(f"sources/{log}"), default=-1)
         if last <= after:
             return []
-        inputs: list[Input] = []
+        inputs: list[InputFile] = []
         for file in self.files(log, last):
             if int(file.stem) > after:
                 inputs += log_after(file, after)
@@ -724,19 +724,19 @@ class Logs:
                 raise DamagedError(file)
         return {beginning.removeprefix(_PATH).decode() for beginning in beginnings}
 
-    def pending(self, batch: int) -> list[Input]:
+    def pending(self, batch: int) -> list[InputFile]:
         """Return the files that file sources found and no batch up to a given one has read.
 
         A damaged log counts as empty.
         """
-        inputs: list[Input] = []
+        inputs: list[InputFile] = []
         for log in self.until_planned:
             with suppress(DamagedError):
                 inputs += self.inputs(log, self.until(batch).get(log, -1))
         return inputs
 
 
-def _assignment(of: Plan, ends: dict[int, int]) -> tuple[int, ...] | None:
+def _assignment(of: BatchPlan, ends: dict[int, int]) -> tuple[int, ...] | None:
     """Return the number of the log of each source in a plan, so that each log has a source.
 
     None if there is no such assignment.
@@ -750,7 +750,7 @@ def _assignment(of: Plan, ends: dict[int, int]) -> tuple[int, ...] | None:
 
         >>> def of_files(*lasts):
         ...     offsets = tuple(f'{{"logOffset":{last}}}' for last in lasts)
-        ...     return Plan({}, offsets, lasts, 0, tuple(map(str, range(len(lasts)))), 0)
+        ...     return BatchPlan({}, offsets, lasts, 0, tuple(map(str, range(len(lasts)))), 0)
         >>> _assignment(of_files(3, 3), {0: 3})
         (0, 0)
         >>> _assignment(of_files(3, 3), {0: 3, 1: 3})
@@ -765,7 +765,7 @@ def _assignment(of: Plan, ends: dict[int, int]) -> tuple[int, ...] | None:
 
 
 def _assignments(
-    of: Plan, ends: dict[int, int], assigned: tuple[int, ...]
+    of: BatchPlan, ends: dict[int, int], assigned: tuple[int, ...]
 ) -> Iterator[tuple[int, ...]]:
     """Yield the possible assignments of logs, by number, to the sources of a plan in their order.
 

@@ -3,7 +3,7 @@
 `Files` looks at the folders of a query's file sources, from time to time, for `run`.
 Its `findings` are warnings, for example about a file that Spark ignores because of its
 name, and `counted` returns the numbers of waiting and read files, as Spark does not
-report them. Each `Source` compares what is in its folders with its log in the
+report them. Each `WatchedSource` compares what is in its folders with its log in the
 checkpoint, by the options that the query gave it.
 """
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit.checkpoints.logs import Input
+    from sparkstream_kit.checkpoints.logs import InputFile
 
 
 _DAY = 86_400_000  # all times of files are in milliseconds, as in Spark's log
@@ -73,8 +73,8 @@ _HIDDEN = (
 )
 
 _READ = "read"
-# The kinds of entries that Spark ignores, with their warnings; a `Source` reports each
-# kind once.
+# The kinds of entries that Spark ignores, with their warnings; a `WatchedSource` reports
+# each kind once.
 PASSED_OVER = {
     "hidden": (
         "not read, as Spark passes over names that begin with _ or . or end with"
@@ -116,7 +116,8 @@ class Files:
     """
 
     def __init__(self, query: StreamingQuery) -> None:
-        self._sources: dict[int, Source] = {}  # by their positions in Spark's progress
+        # By their positions in Spark's progress
+        self._sources: dict[int, WatchedSource] = {}
         self._counted: tuple[int, int] | None = None
         self._next = 0.0  # when files are counted again, by `monotonic`
         self._said: set[str] = set()  # the kinds of ignored entries that were reported
@@ -192,7 +193,9 @@ class Files:
             )
 
     def findings(self, progress: StreamingQueryProgress | None) -> list[str]:
-        """Return a line for each danger (see `Source.findings`), each kind of ignored entry once.
+        """Return a line for each danger (see `WatchedSource.findings`).
+
+        Each kind of ignored entry is told once.
 
         Args:
             progress: the query's last progress; None before its first batch.
@@ -218,7 +221,7 @@ class Files:
             source.forget()
 
 
-def _file_sources(frame: DataFrame) -> dict[int, Source]:
+def _file_sources(frame: DataFrame) -> dict[int, WatchedSource]:
     """Return the file sources of a query on this machine, by their positions in Spark's progress.
 
     The result is empty if it is not known which options belong to which source.
@@ -231,11 +234,11 @@ def _file_sources(frame: DataFrame) -> dict[int, Source]:
         number = source.number
         folder = locate(frame.sparkSession, source.path).folder
         if folder is not None and number in options:
-            sources[number] = Source(source.log, str(folder), options[number])
+            sources[number] = WatchedSource(source.log, str(folder), options[number])
     return sources
 
 
-class Source:
+class WatchedSource:
     """A file source of a running query: the files it has planned, and those in its folders.
 
     Args:
@@ -255,7 +258,7 @@ class Source:
         self._by_name = _is_true(by_name.get("filenameonly"))
         self._age = max_age(by_name)
         self._filter = file_system.as_regex(by_name.get("pathglobfilter", "*"))
-        self._planned: dict[str, Input] = {}
+        self._planned: dict[str, InputFile] = {}
         self._newest = 0  # the newest modification time of the planned files
         # For each file in the folders that Spark considers no more: whether it was read
         self._old: dict[str, bool] = {}
@@ -264,7 +267,7 @@ class Source:
         # Spark removes or moves away what it has read, if it is told to.
         self._is_cleaned = by_name.get("cleansource", "off").lower() != "off"
         # Planned files, until their batch is committed
-        self._to_look_for: list[tuple[str, Input]] = []
+        self._to_look_for: list[tuple[str, InputFile]] = []
         # Files that were gone after their batch, and have not been reported yet
         self._gone: list[str] = []
         self.done = -1

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from sparkstream_kit._internal.spark.logical_plan import Input
-    from sparkstream_kit.checkpoints.logs import Input as InputFile
-    from sparkstream_kit.checkpoints.logs import Logs
+    from sparkstream_kit.checkpoints.logs import InputFile, Logs
 
 
 _log = logging.getLogger(__name__)

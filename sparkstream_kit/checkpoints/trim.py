@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from sparkstream_kit.checkpoints.logs import Input
+    from sparkstream_kit.checkpoints.logs import InputFile
 
 
 LONG = 100_000  # bytes: a shorter log, of less than some 1,000 files, is left as it is
@@ -163,7 +163,7 @@ def restore(logs: Logs, log: str) -> None:
     file = _newest(logs, log)
     # Without a compacted file, as after a rewind, the log has all entries
     if past and file is not None:
-        inputs: list[Input] = []
+        inputs: list[InputFile] = []
         for part in (*past, file):
             inputs += log_file(part)
         # After a crash some are in both

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql.streaming.listener import StreamingQueryProgress
 
-    from sparkstream_kit.checkpoints.guard import Query
+    from sparkstream_kit.checkpoints.guard import StartingQuery
 
 
 __all__: list[str] = []
@@ -148,7 +148,9 @@ def questions(kinds: Collection[str]) -> list[Any]:
     return [module.question for module in _watching(kinds)]
 
 
-def hearers(query: Query) -> tuple[Callable[[StreamingQueryProgress], None], ...]:
+def hearers(
+    query: StartingQuery,
+) -> tuple[Callable[[StreamingQueryProgress], None], ...]:
     """Return the functions to call with each progress of a query, once its batch is committed."""
     kinds = {source.kind for source in query.inputs}
     return tuple(module.hearer(query) for module in _watching(kinds))

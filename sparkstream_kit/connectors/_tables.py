@@ -6,7 +6,7 @@ SQL do.
 A table of Delta Lake or Iceberg is its own ledger. A commit of such a table holds a
 batch's rows together with its number and plan, and the table's properties hold the
 owners and epochs. `Table` is what a writer implements: `delta.writers.SparkTable`,
-`delta.rust.RustTable` and `iceberg.table.IcebergTable`. `Target` is the `LedgerTarget`
+`delta.rust.RustTable` and `iceberg.table.IcebergTable`. `TableTarget` is the `LedgerTarget`
 of these sinks; `prepare`, `take` and `is_written` apply the rules of `sinks.ledger` to
 a `Table`.
 """
@@ -235,7 +235,7 @@ class Table(Protocol):
         """
 
     def gathered(
-        self, batch: DataFrame, target: Target, which: Batch
+        self, batch: DataFrame, target: TableTarget, which: Batch
     ) -> AbstractContextManager[Any]:
         """Return a context manager with the rows of a batch, in the form that `commit` takes.
 
@@ -244,7 +244,7 @@ class Table(Protocol):
                 batch; or a column that must have a value has none.
         """
 
-    def commit(self, rows: Any, target: Target, which: Batch) -> None:
+    def commit(self, rows: Any, target: TableTarget, which: Batch) -> None:
         """Write a batch, even one without rows, with its number and plan in one commit.
 
         Raises:
@@ -255,7 +255,7 @@ class Table(Protocol):
         """Return a command that makes `batch` the query's last batch; see `command`."""
 
 
-class _Ledger(Ledger):
+class _TableLedger(Ledger):
     """The ledger as one query sees it; the table itself holds the entries.
 
     Args:
@@ -264,7 +264,7 @@ class _Ledger(Ledger):
         me: the query's id; None before its first start.
     """
 
-    def __init__(self, target: Target, table: Table, me: str | None) -> None:
+    def __init__(self, target: TableTarget, table: Table, me: str | None) -> None:
         super().__init__(target.where, target.how, target.take_over)
         self._table = table
         self._me = me
@@ -320,7 +320,7 @@ class _Ledger(Ledger):
 
 
 @dataclass
-class Target:
+class TableTarget:
     """What the user asked for, and where the batches of one query go; a `LedgerTarget`.
 
     On Spark Connect it is pickled before the first batch.
@@ -416,18 +416,18 @@ def tried(change: Callable[[], _Done]) -> _Done:
     return change()
 
 
-def take(target: Target, table: Table, query: str, driver: str) -> None:
+def take(target: TableTarget, table: Table, query: str, driver: str) -> None:
     """Give a query its next epoch, so that no older driver can go on.
 
     A batch of an older driver is then refused, or raises ConflictError.
     """
-    last = _Ledger(target, table, query).epoch(query)
+    last = _TableLedger(target, table, query).epoch(query)
     number = last.number + 1 if last else 1
     table.note({f"{EPOCH}{query}": f"{number} {driver}"})
 
 
 def prepare(
-    target: Target,
+    target: TableTarget,
     table: Table,
     schema: T.StructType,
     query: str | None,
@@ -454,14 +454,14 @@ def prepare(
             moment.
     """
     _check_schema(target, table.format, schema)
-    ledger = _Ledger(target, table, query)
+    ledger = _TableLedger(target, table, query)
     if ledger.columns is None:
         ledger.plan_of(coming)  # refused before a table is made
         if not makes:
             return None
         # Without rows: if two queries created it with rows, one would fail
         table.create(schema)
-        ledger = _Ledger(target, table, query)
+        ledger = _TableLedger(target, table, query)
     if ledger.columns is None:
         raise InvalidInputError(
             f"{target.where} was removed while a query started to write to it"
@@ -480,7 +480,7 @@ def prepare(
 
 
 def is_written(
-    target: Target, table: Table, schema: T.StructType, batch: Batch
+    target: TableTarget, table: Table, schema: T.StructType, batch: Batch
 ) -> bool:
     """Return whether the table already has a batch; refuse a batch that may not be written.
 
@@ -491,7 +491,7 @@ def is_written(
         InvalidInputError: the ledger's rules refuse the batch, or as for `prepare`.
     """
     query = batch.query
-    ledger = _Ledger(target, table, query)
+    ledger = _TableLedger(target, table, query)
     if query in ledger.owners:
         if ledger.is_written(batch):
             return True
@@ -506,7 +506,7 @@ def is_written(
         return False
     ledger.is_written(batch)  # refused before a table is made
     prepare(target, table, schema, query)
-    ledger = _Ledger(target, table, query)
+    ledger = _TableLedger(target, table, query)
     # Another driver may have written since the first look
     written = ledger.is_written(batch)
     owners = [query]
@@ -522,7 +522,7 @@ def is_written(
     return written
 
 
-def _check_schema(target: Target, form: Format, schema: T.StructType) -> None:
+def _check_schema(target: TableTarget, form: Format, schema: T.StructType) -> None:
     """Refuse keys that are no columns, and names and types that the format cannot hold."""
     reject_unknown("key", target.keys, schema.names)
     for kind in types_in(schema):
@@ -557,7 +557,7 @@ def _check_case(form: Format, names: list[str]) -> None:
 
 
 def _check_columns(
-    target: Target, schema: T.StructType, there: T.StructType
+    target: TableTarget, schema: T.StructType, there: T.StructType
 ) -> list[T.StructField]:
     """Compare the query's columns with the table's, and return the columns to add to the table.
 

@@ -53,7 +53,7 @@ _LAST = 5
 _UNITS = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 
 
-def arriving(batches: Sequence[Batch]) -> float | None:
+def arriving(batches: Sequence[BatchRecord]) -> float | None:
     """Return the recent input rate in rows per second; None before the second batch.
 
     The rate covers the last five batches. It counts the rows that these batches read
@@ -72,7 +72,7 @@ def arriving(batches: Sequence[Batch]) -> float | None:
     return rate(rows, (end.at - begin.at).total_seconds())
 
 
-def _backlog_growth(begin: Batch, end: Batch, rows_read: float) -> float:
+def _backlog_growth(begin: BatchRecord, end: BatchRecord, rows_read: float) -> float:
     """Return by how many rows the backlog has grown from one batch to another.
 
     The result is 0 if the backlog is not known, or is in files and in records.
@@ -94,7 +94,7 @@ def _backlog_growth(begin: Batch, end: Batch, rows_read: float) -> float:
     return growth * (rows_read / files_read)
 
 
-def done(batches: Sequence[Batch]) -> float | None:
+def done(batches: Sequence[BatchRecord]) -> float | None:
     """Return the processing rate of the last five batches, in rows per second of batch time.
 
     None before the first batch.
@@ -425,7 +425,7 @@ def _expect(first: dict[str, Any], board: Board) -> None:
     for query in first["queries"]:
         summary = QuerySummary(query["name"], query["id"], mode=query["mode"])
         ends = query.get("ends", True)
-        board.expect(Query(summary, query["interval"], since, ends=ends))
+        board.expect(QueryState(summary, query["interval"], since, ends=ends))
 
 
 def _replay(batch: dict[str, Any], board: Board) -> None:
@@ -448,7 +448,7 @@ _LOG_WRITES = ("walCommit", "commitBatch", "commitOffsets")
 
 
 @dataclass(frozen=True)
-class Batch(Record):
+class BatchRecord(Record):
     """One batch, as views show it: a `Record` plus the numbers that charts need.
 
     Attributes:
@@ -497,7 +497,7 @@ class Picture:
     name: str
     active: bool
     summary: QuerySummary
-    batches: tuple[Batch, ...]
+    batches: tuple[BatchRecord, ...]
     verdicts: tuple[Verdict, ...]
     since: datetime
 
@@ -523,7 +523,7 @@ class Board:
     """
 
     def __init__(self) -> None:
-        self._queries: dict[str, Query] = {}  # by query id
+        self._queries: dict[str, QueryState] = {}  # by query id
         self._changed = threading.Condition()
         self._version = 0
         self.problem = ""
@@ -535,9 +535,11 @@ class Board:
         for query in queries:
             known = started(query)
             summary = first_summary(query.name or query.id, query.id, known)
-            self.expect(Query(summary, known.interval, ends=known.ends, query=query))
+            self.expect(
+                QueryState(summary, known.interval, ends=known.ends, query=query)
+            )
 
-    def expect(self, query: Query) -> None:
+    def expect(self, query: QueryState) -> None:
         """Add a query before its first batch."""
         with self._changed:
             self._queries[query.summary.query_id] = query
@@ -561,7 +563,7 @@ class Board:
         """
         query_id = str(progress.id)
         with self._changed:
-            unknown = Query(QuerySummary(progress.name or query_id, query_id))
+            unknown = QueryState(QuerySummary(progress.name or query_id, query_id))
             if self._queries.setdefault(query_id, unknown).add(progress, files):
                 self._tell()
 
@@ -609,7 +611,7 @@ class Board:
 
 
 @dataclass
-class Query:
+class QueryState:
     """The state that the board keeps for one query.
 
     Attributes:
@@ -626,7 +628,7 @@ class Query:
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     ends: bool = True
     query: StreamingQuery | None = None
-    batches: deque[Batch] = field(default_factory=lambda: deque(maxlen=SHOWN))
+    batches: deque[BatchRecord] = field(default_factory=lambda: deque(maxlen=SHOWN))
 
     def picture(self, now: datetime, active: bool, live: bool) -> Picture:
         """Return a snapshot at `now`; if `live`, with a warning after a long silence."""
@@ -662,7 +664,7 @@ class Query:
             return False
         rows_out = progress.sink.numOutputRows
         self.batches.append(
-            Batch(
+            BatchRecord(
                 **vars(record(progress, files)),
                 work=_seconds(progress, "addBatch"),
                 planning=_seconds(progress, *_PLANNING),
@@ -701,7 +703,10 @@ def _more(before: int | None, now: int | None) -> int | None:
 
 
 def _silent(
-    batches: tuple[Batch, ...], since: datetime, interval: float | None, now: datetime
+    batches: tuple[BatchRecord, ...],
+    since: datetime,
+    interval: float | None,
+    now: datetime,
 ) -> Verdict | None:
     """Return a warning if a running query has had no batch for long, else None."""
     if batches:

@@ -161,7 +161,7 @@ def _without_rename(path: str) -> InvalidInputError:
     )
 
 
-class _Ledger(Ledger):
+class _DirectoryLedger(Ledger):
     """The ledger of `batch_files`: directories, and a file with the owning query's id."""
 
     what = "folder"
@@ -285,7 +285,7 @@ class _Folder:
     ) -> str | None:
         """Check that a query may write to the folder, and create it if it is missing."""
         with reached("batch_files: folder", self.there.text):
-            ledger = _Ledger(self.there)
+            ledger = _DirectoryLedger(self.there)
             ledger.check_owner(query)
             plan = ledger.plan_of(coming)
             if makes:
@@ -330,7 +330,7 @@ class _Folder:
             InvalidInputError: the ledger's rules refuse the batch.
         """
         target = _directory(batch.number)
-        ledger = _Ledger(self.there)
+        ledger = _DirectoryLedger(self.there)
         if not self._goes_on(batch):
             self.there.make()
             ledger.check_owner(batch.query)
@@ -393,7 +393,7 @@ class _Folder:
         """
         if self._is_owned_by(batch.query):
             return
-        ledger = _Ledger(self.there)
+        ledger = _DirectoryLedger(self.there)
         ledger.check_owner(batch.query)
         ledger.check_earlier(batch)
         raise InvalidInputError(

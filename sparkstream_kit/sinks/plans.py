@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 from sparkstream_kit._internal.spark.logical_plan import inputs_of
 from sparkstream_kit.checkpoints.drain import END
 from sparkstream_kit.checkpoints.logs import (
-    Input,
+    InputFile,
     Logs,
     at_hand,
     log_text,
@@ -56,7 +56,7 @@ class _FilesOfSource:
     """
 
     folder: str | None
-    files: list[Input]
+    files: list[InputFile]
     compact: list[int]
 
     def inputs(self, *, relative: bool) -> list[tuple[str, int]]:
@@ -201,7 +201,7 @@ def _unpacked(text: str) -> _Plan:
         fields = json.loads(zlib.decompress(base64.b64decode(text)))
         logs = {}
         for name, source in fields["logs"].items():
-            files = [Input(*file) for file in source["files"]]
+            files = [InputFile(*file) for file in source["files"]]
             logs[name] = _FilesOfSource(source["folder"], files, source["compact"])
         return _Plan(fields["offsets"], fields["watermark"], fields["others"], logs)
     except (ValueError, TypeError, LookupError, AttributeError, zlib.error) as err:
@@ -310,7 +310,7 @@ def _follow_moves(plan: _Plan, folders: Mapping[str, str]) -> None:
             ]
 
 
-def _first_deleted(plan: _Plan) -> Input | None:
+def _first_deleted(plan: _Plan) -> InputFile | None:
     """Return the first local file of a plan that no longer exists; None if all exist."""
     for source in plan.logs.values():
         for file in source.files:

@@ -1,4 +1,4 @@
-"""What a file source loses or hides without an error: queries show it, a `Source` says it."""
+"""What a file source loses or hides without an error: a `WatchedSource` finds it."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from pyspark.errors import StreamingQueryException
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.checkpoints.damage import gone
 from sparkstream_kit.checkpoints.logs import Logs
-from sparkstream_kit.checkpoints.lost import PASSED_OVER, Source
+from sparkstream_kit.checkpoints.lost import PASSED_OVER, WatchedSource
 from sparkstream_kit.errors import QueryFailed
 
 DAY = 86_400
@@ -46,7 +46,7 @@ class Stream:
         """Return its source as a run knows it after the last batch."""
         given = {name: str(value) for name, value in self.options.items()}
         source, logs = (
-            Source("0", f"file:{path or self.folder}", given),
+            WatchedSource("0", f"file:{path or self.folder}", given),
             Logs(self.checkpoint),
         )
         source.done = logs.until(logs.done).get("0", -1)

@@ -18,7 +18,7 @@ from support import mariadb, postgresql
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.checkpoints import shadow
 from sparkstream_kit.checkpoints.fingerprint import top_level
-from sparkstream_kit.checkpoints.guard import Query
+from sparkstream_kit.checkpoints.guard import StartingQuery
 from sparkstream_kit.checkpoints.operate.shadow import _depends_on_batches, _takes
 from sparkstream_kit.checkpoints.operate.values import side_by_side
 
@@ -232,7 +232,10 @@ def test_what_depends_on_the_batches_is_known(what, spark, tmp_path):
     depends, transform = BY_BATCH[what]
     (tmp_path / "in").mkdir()
     frame = transform(sources.json(spark, str(tmp_path / "in"), schema=SCHEMA))
-    assert bool(_depends_on_batches(Query(frame, "q", "append", False, {}))) == depends
+    assert (
+        bool(_depends_on_batches(StartingQuery(frame, "q", "append", False, {})))
+        == depends
+    )
 
 
 def test_a_sink_that_changes_each_batch_is_known(tmp_path):

@@ -16,9 +16,9 @@ from support import rows
 from sparkstream_kit import sinks
 from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.connectors.kafka import transactions
-from sparkstream_kit.connectors.kafka.sink import _Target
+from sparkstream_kit.connectors.kafka.sink import _TopicTarget
 
-TARGET = _Target("localhost:9092", "t", None, None, None, None, None, (), {})
+TARGET = _TopicTarget("localhost:9092", "t", None, None, None, None, None, (), {})
 AS_TEXT = ("INTERVAL", "VARIANT", "MAP", "TIME(")  # whose texts are Spark's own
 
 
@@ -127,10 +127,10 @@ WRONG = [  # a partition, headers and a topic of a row, and what is said of them
 
 
 def test_a_row_that_no_producer_takes_is_told():
-    target = transactions.Target(
+    target = transactions.TransactionalTarget(
         "h:1", "t", "ledger", False, {}, lambda _: None, lambda rows: rows
     )
-    writer = object.__new__(transactions._Writer)  # noqa: SLF001 - without brokers
+    writer = object.__new__(transactions._TransactionWriter)  # noqa: SLF001 - without brokers
     sent = list[Any]()
     writer.__dict__ |= {"_target": target, "_topics": set(), "_send": sent.extend}
     for partition, headers, topic, said in WRONG:

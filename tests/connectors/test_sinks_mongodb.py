@@ -267,10 +267,10 @@ def test_a_collection_that_was_made_again_or_emptied_is_refused():
             )
         }
         for take_over in (False, True):
-            target = collection.Target(
+            target = collection.MongoTarget(
                 connection.parse(URL, None, "t"), "t", "append", (), take_over
             )
-            rules = collection._Ledger(server, target)  # type: ignore[arg-type] # noqa: SLF001
+            rules = collection._MongoLedger(server, target)  # type: ignore[arg-type] # noqa: SLF001
             if said and not take_over:
                 assert said in refusal(rules.check, "q")
             else:
@@ -298,10 +298,10 @@ def test_a_collection_that_was_made_again_or_emptied_is_refused():
     ],
 )
 def test_a_collection_that_cannot_be_written_is_refused(server, how, said):
-    target = collection.Target(
+    target = collection.MongoTarget(
         connection.parse(URL, None, "t"), "t", how, (), take_over=True
     )
-    rules = collection._Ledger(server, target)  # noqa: SLF001
+    rules = collection._MongoLedger(server, target)  # noqa: SLF001
     assert said in refusal(rules.check, "q")
 
 
@@ -350,14 +350,14 @@ def test_one_collection_by_two_urls_is_one_target():
 
 
 def test_a_server_says_by_what_a_collection_is_known():
-    target = collection.Target(
+    target = collection.MongoTarget(
         connection.parse(URL, None, "t"), "t", "append", (), take_over=False
     )
 
     def known(uuid, *processes):
         server = Server(uuid)
         server.processes = list(processes) or server.processes
-        return collection._Ledger(server, target).itself()  # type: ignore[arg-type] # noqa: SLF001
+        return collection._MongoLedger(server, target).itself()  # type: ignore[arg-type] # noqa: SLF001
 
     one, routers = ("RSPrimary", "1"), [("Mongos", "2"), ("Mongos", "3")]
     # Whatever its collection is
@@ -384,10 +384,10 @@ def test_a_server_that_goes_away_may_be_tried_again():
 
 
 def test_a_document_that_is_too_large_is_told_with_its_size(monkeypatch):
-    target = collection.Target(
+    target = collection.MongoTarget(
         connection.parse(URL, None, "t"), "t", "append", (), take_over=False
     )
-    writer = object.__new__(collection._Writer)  # noqa: SLF001 - without a server
+    writer = object.__new__(collection._WriteAttempt)  # noqa: SLF001 - without a server
     writer.__dict__ |= {
         "_target": target,
         "_query": "q",
@@ -437,10 +437,10 @@ def test_the_fields_that_a_rule_of_the_server_refuses_are_named():
         }
         raise BulkWriteError({"writeErrors": [error]})
 
-    target = collection.Target(
+    target = collection.MongoTarget(
         connection.parse(URL, None, "t"), "t", "append", (), take_over=False
     )
-    writer = object.__new__(collection._Writer)  # noqa: SLF001 - without a server
+    writer = object.__new__(collection._WriteAttempt)  # noqa: SLF001 - without a server
     known = {"_target": target, "_query": "q", "_batch": 3, "sent": 0, "number": 1}
     writer.__dict__ |= {**known, "_rows": SimpleNamespace(bulk_write=refuse)}
     with pytest.raises(
@@ -628,11 +628,12 @@ def test_a_query_that_was_cut_off_within_its_first_batch_has_written_nothing(
     monkeypatch,
 ):
     # A ledger whose query was cut off within its first batch.
-    monkeypatch.setattr(collection._Ledger, "entries", lambda _: {"q": {"batch": -1}})  # noqa: SLF001
-    target = collection.Target(
+    ledger = collection._MongoLedger  # noqa: SLF001
+    monkeypatch.setattr(ledger, "entries", lambda _: {"q": {"batch": -1}})
+    target = collection.MongoTarget(
         connection.parse(URL, None, "t"), "t", "append", (), take_over=False
     )
-    rules = collection._Ledger(defaultdict(dict), target)  # type: ignore[arg-type] # noqa: SLF001
+    rules = collection._MongoLedger(defaultdict(dict), target)  # type: ignore[arg-type] # noqa: SLF001
     rules.check_owner("q")
     rules.check_lost("q")
     assert not rules.is_written(Batch("q", 0))

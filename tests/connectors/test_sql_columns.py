@@ -169,7 +169,7 @@ COLUMNS = {
 
 def written(url, name, schema, rows):
     """Write one row and return its only value, as the database has it; the row is not kept."""
-    target = sql_table.Target.of(
+    target = sql_table.SqlTarget.of(
         database.parse(url), name, "append", (), take_over=True
     )
     made = target.table(schema)
@@ -187,7 +187,7 @@ def written(url, name, schema, rows):
 
 def fits(url, name, schema):
     """Return whether a query with this schema may write to a table."""
-    made = sql_table.Target.of(
+    made = sql_table.SqlTarget.of(
         database.parse(url), name, "append", (), take_over=True
     ).table(schema)
     with database.connected(database.parse(url)) as connection:
@@ -266,7 +266,7 @@ def test_a_text_of_which_blanks_would_be_cut_off_is_told(tmp_path, name, most):
     url = new(name, tmp_path)
     schema = T.StructType([T.StructField("v", T.StringType())])
     keys = ("v",) if name == "mariadb" else ()
-    target = sql_table.Target.of(
+    target = sql_table.SqlTarget.of(
         database.parse(url), "t", "upsert", keys, take_over=True
     )
     with database.connected(target.url) as connection:

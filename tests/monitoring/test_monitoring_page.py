@@ -29,7 +29,7 @@ from sparkstream_kit import run, sinks, start
 from sparkstream_kit.errors import QueryFailed, printable
 from sparkstream_kit.monitoring import page as _requests
 from sparkstream_kit.monitoring import watching
-from sparkstream_kit.monitoring.board import Board, Query
+from sparkstream_kit.monitoring.board import Board, QueryState
 from sparkstream_kit.monitoring.page import served
 from sparkstream_kit.monitoring.pictures import Results, bars
 from sparkstream_kit.progress import QuerySummary
@@ -273,7 +273,7 @@ def status(page):
 
 def test_the_status_of_a_run_is_json(page):
     assert status(page)[0] == {"version": 1, "ended": "", "problem": "", "queries": []}
-    page.board.expect(Query(QuerySummary("waits", "2")))
+    page.board.expect(QueryState(QuerySummary("waits", "2")))
     page.board.add(progress(batchId=1))
     page.board.add(progress(batchId=2), (7, 2))
     page.board.problem = "ValueError: no such part"

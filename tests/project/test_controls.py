@@ -22,7 +22,7 @@ from sparkstream_kit.cli import main
 from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.monitoring import board as recorder
 from sparkstream_kit.monitoring import notebook, pictures, terminal
-from sparkstream_kit.monitoring.board import Board, Query
+from sparkstream_kit.monitoring.board import Board, QueryState
 from sparkstream_kit.monitoring.pictures import Results, Sent
 from sparkstream_kit.progress import QuerySummary, RunSummary
 from sparkstream_kit.sinks import builtin, texts
@@ -50,7 +50,7 @@ class Told(Board):
 def board():
     made = Told()
     made.add(progress(name=EVIL))
-    made.expect(Query(QuerySummary(f"{EVIL} starts", "2")))
+    made.expect(QueryState(QuerySummary(f"{EVIL} starts", "2")))
     return made
 
 

@@ -135,6 +135,6 @@ def table_target(*, take_over=False):
         "merge_schema": False,
         "take_over": take_over,
     }
-    return _tables.Target(
+    return _tables.TableTarget(
         where=where, **how, opened=lambda _: pytest.fail("a test opens it itself")
     )

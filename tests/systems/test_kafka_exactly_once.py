@@ -71,7 +71,7 @@ def test_it_keeps_the_contract(stream, how):
 def target_of(broker, topic):
     """Return what the sink writes to, for rows that are records already."""
     ledger = f"{topic}-sparkstream-ledger"
-    return transactions.Target(
+    return transactions.TransactionalTarget(
         broker.servers, topic, ledger, False, {}, lambda _: None, lambda rows: rows
     )
 
@@ -659,7 +659,7 @@ def test_a_start_whose_id_an_older_driver_takes_back_takes_it_again(
     )
     target.take("q", "older", None)
     target.write(Batch("q", 0, driver="older"), rows)
-    begin = transactions._Writer.begin  # noqa: SLF001
+    begin = transactions._TransactionWriter.begin  # noqa: SLF001
 
     def after_the_older(writer):
         monkeypatch.undo()
@@ -667,7 +667,7 @@ def test_a_start_whose_id_an_older_driver_takes_back_takes_it_again(
         target.write(Batch("q", 1, driver="older"), rows)
         begin(writer)
 
-    monkeypatch.setattr(transactions._Writer, "begin", after_the_older)  # noqa: SLF001
+    monkeypatch.setattr(transactions._TransactionWriter, "begin", after_the_older)  # noqa: SLF001
     target.take("q", "newer", None)
     [entry] = ledger_of(broker, topic).values()
     assert (entry["epoch"], entry["driver"], entry["batch"]) == (2, "newer", 1)
@@ -754,14 +754,14 @@ def slow_stream(spark, broker, tmp_path):
         frame = three_batches(spark, tmp_path / "in")
         more: dict[str, Any] = {"kafka.transaction.timeout.ms": 4000}
         sink = sinks.kafka(broker.servers, topic, exactly_once=True, **more)
-        send = transactions._Writer._send  # noqa: SLF001
+        send = transactions._TransactionWriter._send  # noqa: SLF001
 
         def with_delay(writer, records):
             send(writer, records)
             do()
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(transactions._Writer, "_send", with_delay)  # noqa: SLF001
+            patch.setattr(transactions._TransactionWriter, "_send", with_delay)  # noqa: SLF001
             with pytest.raises(QueryFailed) as failed:
                 written(frame, sink, checkpoint)
         assert failed.value.exit_code == 1

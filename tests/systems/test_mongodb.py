@@ -107,7 +107,7 @@ def test_a_batch_that_was_cut_off_is_exact_though_its_rows_come_in_another_order
     mode, more, _ = CASES[how]
     frame = frame if how == "append" else frame.groupBy("k").agg(F.sum("n").alias("n"))
     sent: list[int] = []
-    send = collection._Writer.send  # noqa: SLF001 - cut off within a batch
+    send = collection._WriteAttempt.send  # noqa: SLF001 - cut off within a batch
 
     def cut_off(writer, documents, **more):
         send(writer, documents, **more)
@@ -121,7 +121,7 @@ def test_a_batch_that_was_cut_off_is_exact_though_its_rows_come_in_another_order
         )
 
     with monkeypatch.context() as patch:
-        patch.setattr(collection._Writer, "send", cut_off)  # noqa: SLF001
+        patch.setattr(collection._WriteAttempt, "send", cut_off)  # noqa: SLF001
         with pytest.raises(QueryFailed, match="cut off"):
             finish(frame, sorted_by("n"), tmp_path / "ckpt", mode)
     assert shop["t"].count_documents({}) == 2000
@@ -133,12 +133,12 @@ def test_a_batch_that_was_cut_off_is_exact_though_its_rows_come_in_another_order
 @pytest.mark.parametrize("how", WAYS)
 def test_what_an_older_driver_has_still_on_its_way_changes_nothing(shop, url, how):
     address, keys = connection.parse(url, None, "t"), CASES[how][1].get("keys", ())
-    target = collection.Target(address, "t", how, tuple(keys), take_over=False)
+    target = collection.MongoTarget(address, "t", how, tuple(keys), take_over=False)
     with connection.connected(address) as database:
-        store = collection._Ledger(database, target)  # noqa: SLF001 - two drivers, step by step
+        store = collection._MongoLedger(database, target)  # noqa: SLF001 - two drivers, step by step
         batch = Batch("q", 0, "plan", driver="the same")
-        older = collection._Writer(target, store, batch)  # noqa: SLF001
-        newer = collection._Writer(target, store, batch)  # noqa: SLF001
+        older = collection._WriteAttempt(target, store, batch)  # noqa: SLF001
+        newer = collection._WriteAttempt(target, store, batch)  # noqa: SLF001
         older.send(iter([{"k": "a", "n": 1}]))
         # The same rows, in another order
         newer.send(iter([{"k": "b", "n": 2}, {"k": "a", "n": 1}]))
@@ -210,7 +210,7 @@ def test_of_two_queries_that_begin_in_one_moment_one_is_refused(shop, url):
     address = connection.parse(url, None, "t")
     with connection.connected(address) as database:
         for number in range(20):
-            target = collection.Target(
+            target = collection.MongoTarget(
                 address, f"t{number}", "append", (), take_over=False
             )
             # Of two that do so at once, this server fails one
@@ -218,7 +218,7 @@ def test_of_two_queries_that_begin_in_one_moment_one_is_refused(shop, url):
             together = threading.Barrier(2)
 
             def begin(query, target=target, together=together):
-                store = collection._Ledger(database, target)  # noqa: SLF001
+                store = collection._MongoLedger(database, target)  # noqa: SLF001
                 store.check(query)
                 together.wait(60)
                 try:
@@ -583,7 +583,7 @@ def test_a_collection_that_was_dropped_after_a_first_batch_was_cut_off_is_made_a
         raise ValueError("cut off")
 
     with monkeypatch.context() as patch:
-        patch.setattr(collection._Ledger, "finish", cut_off)  # noqa: SLF001 - cut off within a batch
+        patch.setattr(collection._MongoLedger, "finish", cut_off)  # noqa: SLF001 - cut off within a batch
         with pytest.raises(QueryFailed, match="cut off"):
             finish(stream, sinks.mongodb(url, "t"), tmp_path / "ckpt")
     assert [each["batch"] for each in ledger(shop).values()] == [-1]

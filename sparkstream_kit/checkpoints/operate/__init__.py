@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit._internal.spark.queries import Drain
-    from sparkstream_kit.checkpoints.guard import Query
+    from sparkstream_kit.checkpoints.guard import StartingQuery
     from sparkstream_kit.checkpoints.logs import Logs
     from sparkstream_kit.checkpoints.operate.shadow import Shadow
     from sparkstream_kit.progress import RunSummary
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def compared(
-    query: Query, sink: Sink, dry_run: str, before: str | Path | None
+    query: StartingQuery, sink: Sink, dry_run: str, before: str | Path | None
 ) -> Shadow:
     """Compare a changed query with what the query of the checkpoint `before` has written.
 
@@ -118,7 +118,7 @@ def _joined(summary: RunSummary, last: RunSummary, number: int) -> RunSummary:
     return replace(last, queries=queries, warnings=warnings)
 
 
-def has_windows(query: Query, place: Place | None) -> bool:
+def has_windows(query: StartingQuery, place: Place | None) -> bool:
     """Return whether a last batch of a query may close windows.
 
     It cannot if the query has no checkpoint, no state or no watermark, if its mode is

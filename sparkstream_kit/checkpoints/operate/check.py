@@ -32,14 +32,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sparkstream_kit._internal import arguments
 from sparkstream_kit.checkpoints import logs as parts
 from sparkstream_kit.checkpoints.damage import READ_IN_PART, STATE_FILE, gone, restart
-from sparkstream_kit.checkpoints.logs import DamagedError, Logs, Plan, log_file
+from sparkstream_kit.checkpoints.logs import BatchPlan, DamagedError, Logs, log_file
 from sparkstream_kit.errors import InvalidInputError, count
 from sparkstream_kit.profiles import STATE_STORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from sparkstream_kit.checkpoints.logs import Input
+    from sparkstream_kit.checkpoints.logs import InputFile
 
 
 _T = TypeVar("_T")
@@ -271,7 +271,7 @@ def obstacle(logs: Logs, batch: int) -> InvalidInputError | None:
     return next(_lost_state(logs, batch + 1), None)
 
 
-def pending(logs: Logs, batch: int) -> list[Input]:
+def pending(logs: Logs, batch: int) -> list[InputFile]:
     """Return what `Logs.pending` does; nothing if a file of the logs differs from its checksum."""
     for log in logs.until_planned:
         if any(map(_differs, logs.entries(f"sources/{log}").values())):
@@ -279,7 +279,7 @@ def pending(logs: Logs, batch: int) -> list[Input]:
     return logs.pending(batch)
 
 
-def following(logs: Logs, batch: int) -> Plan | None:
+def following(logs: Logs, batch: int) -> BatchPlan | None:
     """Return the plan of the batch after a given batch; None if it is missing or damaged.
 
     Spark replays a plan that exists and plans anew otherwise.
@@ -289,7 +289,7 @@ def following(logs: Logs, batch: int) -> Plan | None:
     return None
 
 
-def _whole_plan(logs: Logs, batch: int) -> Plan:
+def _whole_plan(logs: Logs, batch: int) -> BatchPlan:
     """Return the plan of a batch, after checking the plan and the file sources' logs that it reads.
 
     Raises:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
     from sparkstream_kit._internal.spark.place import Place
-    from sparkstream_kit.checkpoints.guard import Query
+    from sparkstream_kit.checkpoints.guard import StartingQuery
     from sparkstream_kit.checkpoints.operate.values import Sides
     from sparkstream_kit.sinks import Sink
     from sparkstream_kit.sinks.base import Read
@@ -157,7 +157,7 @@ class KeptTarget:
             raise gone(self) from None
 
     def compared(
-        self, query: Query, given_keys: Sequence[str], tolerance: float
+        self, query: StartingQuery, given_keys: Sequence[str], tolerance: float
     ) -> Compared:
         """Compare the rows, once all are kept.
 
@@ -201,7 +201,7 @@ class KeptTarget:
         )
 
     def _keys(
-        self, query: Query, given_keys: Sequence[str], names: Sequence[str]
+        self, query: StartingQuery, given_keys: Sequence[str], names: Sequence[str]
     ) -> list[str]:
         """Return the columns by which rows are matched; none if they are not known.
 
@@ -271,7 +271,7 @@ class KeptTarget:
         return ", ".join(map(str, self.sink.writes_to)) or self.sink.kind
 
 
-def _group_keys(query: Query) -> list[str]:
+def _group_keys(query: StartingQuery) -> list[str]:
     """Return the columns by which a query groups; of a window, those of `windows.flatten`."""
     facts = query.described["fingerprint"].split("\n")
     grouped_by = [

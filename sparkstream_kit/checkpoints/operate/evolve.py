@@ -41,7 +41,7 @@ from sparkstream_kit.checkpoints.drain import (
     plan_empty_batch,
 )
 from sparkstream_kit.checkpoints.fingerprint import top_level
-from sparkstream_kit.checkpoints.guard import KEPT, Query, continued
+from sparkstream_kit.checkpoints.guard import KEPT, StartingQuery, continued
 from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.checkpoints.logs import (
     CONTINUED,
@@ -84,7 +84,7 @@ _SAME_STATE = (
 
 
 def evolve(
-    changed: Query,
+    changed: StartingQuery,
     sink: Sink,
     new: Place | None,
     old: Place,
@@ -162,7 +162,7 @@ def evolve(
 
 
 def _check_sink(
-    changed: Query, sink: Sink, old: Place, logs: Logs, opening: Opening
+    changed: StartingQuery, sink: Sink, old: Place, logs: Logs, opening: Opening
 ) -> None:
     """Check that the sink takes the changed query; its targets stay those of the old one.
 
@@ -211,7 +211,7 @@ def _has_other_files(root: Path) -> bool:
 
 
 def _checked(
-    changed: Query, targets: Sequence[str], logs: Logs, new: Path
+    changed: StartingQuery, targets: Sequence[str], logs: Logs, new: Path
 ) -> tuple[Build, list[str]]:
     """Return the build, and a phrase for each difference of the queries and their settings.
 
@@ -273,7 +273,7 @@ def _in_batches(logs: Logs, pieces: Sequence[Piece]) -> list[Ends]:
     return batches
 
 
-def _settings(changed: Query, logs: Logs, mode: str) -> list[str]:
+def _settings(changed: StartingQuery, logs: Logs, mode: str) -> list[str]:
     """Return a phrase for each setting, or the mode, that is not as in the old checkpoint.
 
     Args:
@@ -316,7 +316,7 @@ def _begins(
 
 
 def _check_target(
-    changed: Query, targets: Sequence[str], logs: Logs, differs: Sequence[str]
+    changed: StartingQuery, targets: Sequence[str], logs: Logs, differs: Sequence[str]
 ) -> None:
     """Refuse a target whose rows stay there and would not fit the rows to come.
 
@@ -343,7 +343,9 @@ def _check_target(
         )
 
 
-def _misfit(changed: Query, kept: dict[str, Any], differs: Sequence[str]) -> str | None:
+def _misfit(
+    changed: StartingQuery, kept: dict[str, Any], differs: Sequence[str]
+) -> str | None:
     """Return how the changed query's rows differ from those of the old one; None if they fit.
 
     Args:
@@ -380,7 +382,7 @@ class Build(NamedTuple):
         moves: the rewrites of the logs of sources whose folders have moved.
     """
 
-    changed: Query
+    changed: StartingQuery
     old: Logs
     batches: Sequence[Ends]
     note: dict[str, Any]

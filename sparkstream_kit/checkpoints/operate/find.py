@@ -35,7 +35,7 @@ from sparkstream_kit.errors import InvalidInputError, count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from sparkstream_kit.checkpoints.logs import Input, Plan
+    from sparkstream_kit.checkpoints.logs import BatchPlan, InputFile
 
 
 _RECORD = re.compile(r"([A-Za-z0-9._-]+):(\d+):(\d+)")  # TOPIC:PARTITION:OFFSET
@@ -190,7 +190,7 @@ _EARLIER = (
 )
 
 
-def _first_batch(logs: Logs, has_read: Callable[[Plan], bool]) -> int | _NoBatch:
+def _first_batch(logs: Logs, has_read: Callable[[BatchPlan], bool]) -> int | _NoBatch:
     """Return the first batch at whose end something has been read, or why it is not known."""
     plans = kept_plans(logs)
     for number, plan in plans.items():
@@ -202,7 +202,7 @@ def _first_batch(logs: Logs, has_read: Callable[[Plan], bool]) -> int | _NoBatch
     return _NoBatch("not read yet")
 
 
-def kept_plans(logs: Logs) -> dict[int, Plan]:
+def kept_plans(logs: Logs) -> dict[int, BatchPlan]:
     """Return the kept plans by number; a running query removes the first ones meanwhile."""
     plans = {}
     for number, file in logs.again().entries("offsets").items():
@@ -214,11 +214,11 @@ def kept_plans(logs: Logs) -> dict[int, Plan]:
     return plans
 
 
-def every_input(logs: Logs, log: str, until: int) -> list[Input]:
+def every_input(logs: Logs, log: str, until: int) -> list[InputFile]:
     """Return every file that a source read up to an entry of its log, even if taken out."""
     trimmed_files = trimmed(logs.root, log)
     present = logs.inputs(log, until=until)
-    past: list[Input] = []
+    past: list[InputFile] = []
     for file in trimmed_files:
         past += log_file(file)
     # After a crash some are in both
@@ -241,7 +241,7 @@ def _of_file(logs: Logs, what: str, names: set[str]) -> int | _NoBatch:
     return _NoBatch(_why_not_read(what, names, folders, newest))
 
 
-def _has_read(logs: Logs, log: str, entry: int, plan: Plan) -> bool:
+def _has_read(logs: Logs, log: str, entry: int, plan: BatchPlan) -> bool:
     """Return whether an entry of a source's log has been read at the end of a batch."""
     return logs.read_by(plan).get(log, -1) >= entry
 

@@ -34,7 +34,7 @@ from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit._internal.spark.session import in_force, other_master
 from sparkstream_kit.checkpoints.damage import newer_state
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint
-from sparkstream_kit.checkpoints.guard import Query
+from sparkstream_kit.checkpoints.guard import StartingQuery
 from sparkstream_kit.checkpoints.logs import KIT, Logs, replace
 from sparkstream_kit.checkpoints.moved import bases, find_moves, renamed, rewrite
 from sparkstream_kit.checkpoints.operate.check import checkpoint
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
     from sparkstream_kit._internal.spark.logical_plan import Input
-    from sparkstream_kit.checkpoints.logs import Input as File
+    from sparkstream_kit.checkpoints.logs import InputFile
     from sparkstream_kit.checkpoints.moved import Move
 
 
@@ -128,7 +128,7 @@ def ends_of(logs: Logs, batch: int) -> Ends:
     return dict(zip(logs.names(plan), plan.offsets, strict=True))
 
 
-def moves_of(query: Query, logs: Logs, ends: Ends) -> list[Move]:
+def moves_of(query: StartingQuery, logs: Logs, ends: Ends) -> list[Move]:
     """Check that a query's sources are a checkpoint's, and return the moves of their folders.
 
     Raises:
@@ -202,7 +202,7 @@ class Piece(NamedTuple):
 
 
 def pieces_of(
-    query: Query,
+    query: StartingQuery,
     logs: Logs,
     source: Input,
     until: str | None,
@@ -226,8 +226,8 @@ def pieces_of(
 
 
 def _unchanged(
-    files: Sequence[File], log: str, moves: Sequence[Move]
-) -> Sequence[File]:
+    files: Sequence[InputFile], log: str, moves: Sequence[Move]
+) -> Sequence[InputFile]:
     """Return files that a source has read by their present paths; refuse lost or changed ones."""
     for move in moves:
         if move.log == log:
@@ -240,7 +240,7 @@ def _unchanged(
     return files
 
 
-def _share(some: Sequence[File], files: Sequence[File]) -> str:
+def _share(some: Sequence[InputFile], files: Sequence[InputFile]) -> str:
     """Return the beginning of a sentence that says how many of a source's files are lost."""
     read = count(len(files), "file")
     return f"{len(some):,} of the {read} that it has read have"
@@ -476,7 +476,7 @@ def _copy(folder: Path, made: Path) -> None:
 
 
 def write_plan(
-    query: Query,
+    query: StartingQuery,
     old: Logs,
     made: Logs,
     number: int,
@@ -511,7 +511,7 @@ def write_plan(
     made.replace(made.root / "offsets" / str(number), "\n".join(lines))
 
 
-def say_batch(query: Query, number: int, of: int) -> None:
+def say_batch(query: StartingQuery, number: int, of: int) -> None:
     """Say on standard error which batch of many is run next."""
     if number % math.ceil(of / _LINES) == 0:
         sys.stderr.write(
@@ -520,7 +520,7 @@ def say_batch(query: Query, number: int, of: int) -> None:
 
 
 def run_planned(
-    query: Query,
+    query: StartingQuery,
     made: Logs,
     writer: DataStreamWriter,
     settings: Mapping[str, str] | None = None,
@@ -553,7 +553,9 @@ def run_planned(
         raise Unreadable(f"a batch could not be run again ({why})")
 
 
-def _refuse_lost(query: Query, logs: Logs, number: int, moves: Sequence[Move]) -> None:
+def _refuse_lost(
+    query: StartingQuery, logs: Logs, number: int, moves: Sequence[Move]
+) -> None:
     """Refuse a batch whose files or records are lost; for a Delta table Spark says so."""
     ends = ends_of(logs, number)
     before = ends_of(logs, number - 1) if number else {}
@@ -606,7 +608,9 @@ def batch(
     logs = Logs(checkpoint(path))
     mode = logs.noted.get("mode", "append")
     state = fingerprint(frame, mode)
-    query = Query(frame, f"batch {number}", mode if state else "append", False, {})
+    query = StartingQuery(
+        frame, f"batch {number}", mode if state else "append", False, {}
+    )
     _check_plans(path, logs, number)
     if state:
         _check_state(path, logs, state)

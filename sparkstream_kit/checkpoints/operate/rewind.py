@@ -21,7 +21,7 @@ from sparkstream_kit._internal.arguments import check
 from sparkstream_kit.checkpoints import lock
 from sparkstream_kit.checkpoints.damage import newer_state
 from sparkstream_kit.checkpoints.drain import END
-from sparkstream_kit.checkpoints.logs import KIT, PINS, Input, Logs, Plan
+from sparkstream_kit.checkpoints.logs import KIT, PINS, BatchPlan, InputFile, Logs
 from sparkstream_kit.checkpoints.operate.check import (
     checkpoint,
     following,
@@ -73,7 +73,7 @@ class Rewind:
     to: int
     last: int
     same: bool
-    inputs: tuple[Input, ...]
+    inputs: tuple[InputFile, ...]
     moved: tuple[Path, ...]
     backup: Path
     sinks: tuple[str, ...]
@@ -279,7 +279,7 @@ def _check_batch(logs: Logs, to: int) -> None:
         )
 
 
-def _moves(logs: Logs, to: int, kept: Plan, *, last: int) -> list[Path]:
+def _moves(logs: Logs, to: int, kept: BatchPlan, *, last: int) -> list[Path]:
     """Return the files to move out of a checkpoint, in order, with their checksums.
 
     The commits are moved last: if a rewind is interrupted, a restart fails and the

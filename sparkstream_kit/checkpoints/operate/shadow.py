@@ -23,7 +23,7 @@ from sparkstream_kit._internal.spark.logical_plan import analyzed_plan, check_mo
 from sparkstream_kit._internal.spark.place import Here, locate
 from sparkstream_kit.checkpoints.drain import END
 from sparkstream_kit.checkpoints.fingerprint import WATERMARK
-from sparkstream_kit.checkpoints.guard import Query, guard
+from sparkstream_kit.checkpoints.guard import StartingQuery, guard
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.checkpoints.operate import replay
 from sparkstream_kit.checkpoints.operate.check import checkpoint as existing
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from sparkstream_kit._internal.spark.batch import Write
     from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.checkpoints.guard import Question
-    from sparkstream_kit.checkpoints.logs import Plan
+    from sparkstream_kit.checkpoints.logs import BatchPlan
     from sparkstream_kit.checkpoints.moved import Move
     from sparkstream_kit.checkpoints.operate.replay import Ends, Piece
     from sparkstream_kit.sinks import Sink
@@ -133,13 +133,13 @@ class Shadow(Planned):
 
 
 def planned(
-    query: Query,
+    query: StartingQuery,
     sink: Sink,
     location: Place | None,
     trigger: Mapping[str, Any],
     carried: Sequence[tuple[str, str]],
     opening: Opening,
-    of_systems: Callable[[Query], Iterable[Question]],
+    of_systems: Callable[[StartingQuery], Iterable[Question]],
 ) -> Planned:
     """Check a query as its start does, and return what would run; the checks create nothing.
 
@@ -287,7 +287,7 @@ def shadow(
         sparkstream_kit.errors.InvalidInputError: checkpoints.shadow(): frame is None; give a ...
     """
     check(shadow, locals())
-    query = Query(frame, name, mode, False, moved or {})
+    query = StartingQuery(frame, name, mode, False, moved or {})
     place = locate(frame.sparkSession, checkpoint)
     _refuse_unsteady(query)
     logs = Logs(existing(checkpoint))
@@ -328,7 +328,7 @@ def shadow(
     return Shadow(name, (), last, tuple(tables), (*notes, switch))
 
 
-def _refuse_unsteady(query: Query) -> None:
+def _refuse_unsteady(query: StartingQuery) -> None:
     """Refuse a query that gives other rows in each run."""
     if match := _UNSTEADY.search(analyzed_plan(query.frame)):
         unsteady = match[1]
@@ -367,7 +367,7 @@ class _Batch(NamedTuple):
     """
 
     ends: Ends
-    plan: Plan
+    plan: BatchPlan
     is_large: bool
 
 
@@ -385,7 +385,7 @@ class _Replay:
         left_out: the kinds of the other sinks.
     """
 
-    query: Query
+    query: StartingQuery
     place: Place
     logs: Logs
     folder: Path
@@ -544,7 +544,7 @@ def _discard(batch: DataFrame, _: int) -> None:
     batch.write.format("noop").mode("append").save()
 
 
-def _depends_on_batches(query: Query) -> bool:
+def _depends_on_batches(query: StartingQuery) -> bool:
     """Return whether the rows of a query can depend on how its input was cut into batches."""
     if has(query.frame, _OTHER_OPERATOR) or _BY_TIME.search(analyzed_plan(query.frame)):
         return True

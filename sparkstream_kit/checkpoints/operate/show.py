@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._internal.arguments import check
 from sparkstream_kit.checkpoints import lock
-from sparkstream_kit.checkpoints.logs import DamagedError, Input, Logs, Plan, query_id
+from sparkstream_kit.checkpoints.logs import (
+    BatchPlan,
+    DamagedError,
+    InputFile,
+    Logs,
+    query_id,
+)
 from sparkstream_kit.checkpoints.operate.check import State, checkpoint, damage, states
 from sparkstream_kit.errors import count
 
@@ -46,7 +52,7 @@ class Source:
     folder: str | None
     committed: str | None
     planned: str | None
-    replayed: tuple[Input, ...]
+    replayed: tuple[InputFile, ...]
     name: str = ""
 
     def __str__(self) -> str:
@@ -151,7 +157,7 @@ class Checkpoint:
         if not self._has_open_plan:
             following = 0 if self.planned is None else self.planned + 1
             return [f"A restart runs nothing again; the next batch is {following}."]
-        files: list[Input] = []
+        files: list[InputFile] = []
         for source in self.sources:
             files += source.replayed
         again = f"A restart runs batch {self.planned} again"
@@ -214,7 +220,7 @@ def _tried(read: Callable[[], Any]) -> Any:
     return None
 
 
-def _sources(logs: Logs, ended: Plan | None, last: Plan) -> Iterator[Source]:
+def _sources(logs: Logs, ended: BatchPlan | None, last: BatchPlan) -> Iterator[Source]:
     """Yield the sources, in the order of the plan.
 
     Args:
@@ -249,7 +255,7 @@ def _source_of_files(
         until: the last entry that is planned to be read.
     """
     folder = "?"  # as of a log that cannot be read
-    replayed: list[Input] = []
+    replayed: list[InputFile] = []
     with suppress(DamagedError, IndexError):
         replayed = logs.inputs(log, -1 if read is None else read, until)
         newest = (replayed or logs.inputs(log, until - 1, until))[-1]
@@ -305,7 +311,7 @@ def _size(number: float) -> str:
     return f"{number:,.{digits}f} {units[at]}"
 
 
-def file_lines(files: Sequence[Input]) -> list[str]:
+def file_lines(files: Sequence[InputFile]) -> list[str]:
     """Return a line with size and path for each of the first five files, and one for the rest.
 
     A file that no longer exists has "gone" in place of its size; one on another file

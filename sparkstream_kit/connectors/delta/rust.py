@@ -35,7 +35,7 @@ from sparkstream_kit.connectors import _arrow
 from sparkstream_kit.connectors._tables import (
     DELTA,
     ConflictError,
-    Target,
+    TableTarget,
     command,
     metadata,
     nullable,
@@ -250,7 +250,7 @@ class RustTable:
 
     @contextmanager
     def gathered(
-        self, batch: DataFrame, target: Target, which: Batch
+        self, batch: DataFrame, target: TableTarget, which: Batch
     ) -> Iterator[pa.Table]:
         """Yield the rows of a batch, whose keys and nulls are checked."""
         table = self._loaded()
@@ -270,7 +270,7 @@ class RustTable:
                     )
             yield rows
 
-    def commit(self, rows: pa.Table, target: Target, which: Batch) -> None:
+    def commit(self, rows: pa.Table, target: TableTarget, which: Batch) -> None:
         """Write the rows of a batch in one commit, even if there are none.
 
         Raises:
@@ -341,7 +341,7 @@ def _without_statistics(names: list[str]) -> WriterProperties:
 def _merge(
     table: DeltaTable,
     rows: pa.Table,
-    target: Target,
+    target: TableTarget,
     properties: CommitProperties,
     writing: WriterProperties,
 ) -> None:

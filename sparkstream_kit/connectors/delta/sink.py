@@ -2,7 +2,7 @@
 
 `delta` returns the `Sink`. When a query starts, the session decides which writer is
 used: Delta's own for Spark (`writers.SparkTable`) or delta-rs (`rust.RustTable`).
-`_tables.Target` then writes the batches.
+`_tables.TableTarget` then writes the batches.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def delta(
 
     folder = None if path is None else str(path)
 
-    def target_in(spark: SparkSession) -> _tables.Target:
+    def target_in(spark: SparkSession) -> _tables.TableTarget:
         by_spark = _is_sparks(spark, writer, how)
         place = _place(spark, folder, table, by_spark=by_spark)
 
@@ -156,7 +156,9 @@ def delta(
 
             return RustTable(str(place and place.folder))
 
-        return _tables.Target(where, how, tuple(keys), merge_schema, take_over, opened)
+        return _tables.TableTarget(
+            where, how, tuple(keys), merge_schema, take_over, opened
+        )
 
     def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = frame.sparkSession

@@ -32,7 +32,7 @@ from sparkstream_kit.connectors import check_row_keys
 from sparkstream_kit.connectors._tables import (
     DELTA,
     ConflictError,
-    Target,
+    TableTarget,
     command,
     metadata,
     nullable,
@@ -328,7 +328,7 @@ class SparkTable:
             )
 
     def gathered(
-        self, batch: DataFrame, target: Target, _which: Batch
+        self, batch: DataFrame, target: TableTarget, _which: Batch
     ) -> AbstractContextManager[DataFrame]:
         """Return the batch, whose rows stay with Spark; a text that has no partition fails it."""
         if self._partitioned_by is None:
@@ -342,7 +342,7 @@ class SparkTable:
                 )
         return nullcontext(batch)
 
-    def commit(self, batch: DataFrame, target: Target, which: Batch) -> None:
+    def commit(self, batch: DataFrame, target: TableTarget, which: Batch) -> None:
         """Write a batch in one commit, together with its number and plan.
 
         Raises:
@@ -358,7 +358,7 @@ class SparkTable:
         last = self.last_batch(which.query) or 0
         self._written[which.query] = max(which.number, last)
 
-    def _write(self, batch: DataFrame, target: Target, which: Batch) -> None:
+    def _write(self, batch: DataFrame, target: TableTarget, which: Batch) -> None:
         """Append the rows of a batch, or replace those of the table."""
         mode = "append" if target.how == "append" else "overwrite"
         # Static, because the session may have dynamic.
@@ -374,7 +374,7 @@ class SparkTable:
             options["txnVersion"] = which.number
         batch.write.format("delta").mode(mode).options(**options).save(self.place)
 
-    def _merge(self, batch: DataFrame, target: Target, which: Batch) -> None:
+    def _merge(self, batch: DataFrame, target: TableTarget, which: Batch) -> None:
         """Insert the rows of a batch, or overwrite those with the same keys."""
         with computed_once(batch):
             _check_keys(batch, target, which)
@@ -452,7 +452,7 @@ def _conflicts(place: str) -> Iterator[None]:
         ) from err
 
 
-def _check_keys(batch: DataFrame, target: Target, which: Batch) -> None:
+def _check_keys(batch: DataFrame, target: TableTarget, which: Batch) -> None:
     """Refuse a batch with a null key, or with two rows of the same key."""
     keys = [column(key) for key in target.keys]
     is_null = reduce(or_, [key.isNull() for key in keys])

@@ -139,7 +139,7 @@ def iceberg(
 
     # A new one for each start, which opens the table anew.
     new_target = partial(
-        _tables.Target, where, how, tuple(keys), merge_schema, take_over, opened
+        _tables.TableTarget, where, how, tuple(keys), merge_schema, take_over, opened
     )
 
     def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:

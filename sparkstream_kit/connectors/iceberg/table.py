@@ -46,7 +46,7 @@ from sparkstream_kit.connectors import _arrow
 from sparkstream_kit.connectors._tables import (
     ICEBERG,
     ConflictError,
-    Target,
+    TableTarget,
     command,
     metadata,
     nullable,
@@ -348,7 +348,7 @@ class IcebergTable:
 
     @contextmanager
     def gathered(
-        self, batch: DataFrame, target: Target, which: Batch
+        self, batch: DataFrame, target: TableTarget, which: Batch
     ) -> Iterator[pa.Table]:
         """Yield the rows of a batch, whose keys and nulls are checked."""
         with _arrow.gathered(batch, self._columns(*batch.columns)) as rows:
@@ -358,7 +358,7 @@ class IcebergTable:
             _arrow.check_required(rows, target.where, required, which.number)
             yield rows
 
-    def commit(self, rows: pa.Table, target: Target, which: Batch) -> None:
+    def commit(self, rows: pa.Table, target: TableTarget, which: Batch) -> None:
         """Write the rows of a batch in one commit, even if there are none."""
         is_far = any(_arrow.beyond_python(column) for column in rows.columns)
         try:
@@ -371,7 +371,7 @@ class IcebergTable:
             self._commit(rows, target, which, statistics=False)
 
     def _commit(
-        self, rows: pa.Table, target: Target, which: Batch, *, statistics: bool
+        self, rows: pa.Table, target: TableTarget, which: Batch, *, statistics: bool
     ) -> None:
         marks = self.marks(which.query, which.number)
         self._set_for_one_commit(which.query, statistics=statistics)
@@ -463,7 +463,7 @@ def set_back(name: str, query: str, batch: int, catalog: str | dict[str, str]) -
 
 
 def _cleared(
-    change: Transaction, table: Table, rows: pa.Table, target: Target
+    change: Transaction, table: Table, rows: pa.Table, target: TableTarget
 ) -> pa.Table:
     """Delete the rows that a batch replaces or touches, and return those to write.
 
@@ -489,7 +489,7 @@ def _cleared(
     return rows
 
 
-def _check_nulls(rows: pa.Table, target: Target, which: Batch) -> None:
+def _check_nulls(rows: pa.Table, target: TableTarget, which: Batch) -> None:
     """Refuse rows with a NULL array or map of structs, of which pyiceberg makes an empty one."""
     for name in rows.column_names:
         if any(_loses_null(part) for part in rows[name].chunks):

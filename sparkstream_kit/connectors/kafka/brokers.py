@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import StreamingQueryProgress
 
     from sparkstream_kit._internal.spark.logical_plan import Input
-    from sparkstream_kit.checkpoints.guard import Answer, Query
+    from sparkstream_kit.checkpoints.guard import Answer, StartingQuery
     from sparkstream_kit.checkpoints.logs import Logs
 
 
@@ -299,7 +299,7 @@ def _limit(options: Mapping[str, str]) -> str:
 GO_ON = "to go on without: sources.kafka(…, failOnDataLoss=False)"
 
 
-def question(query: Query, logs: Logs) -> Iterator[Answer]:
+def question(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
     """Refuse Kafka topics that were made again, or have lost records still to be read.
 
     Lost records are only remarked if the source has `failOnDataLoss=False`. The ids of
@@ -341,7 +341,7 @@ def question(query: Query, logs: Logs) -> Iterator[Answer]:
     yield Known("topics", ids)
 
 
-def hearer(query: Query) -> Callable[[StreamingQueryProgress], None]:
+def hearer(query: StartingQuery) -> Callable[[StreamingQueryProgress], None]:
     """Return a function that commits a batch's offsets to the sources' consumer groups.
 
     The offsets are never read back. If Kafka refuses them, a warning says why, and the

@@ -1,11 +1,11 @@
 """Kafka topics as a sink: at least once by Spark's writer, exactly once by transactions.
 
 `kafka`, the only public function (`sinks.kafka`), describes the sink. `start` then
-calls `_Target.open` for Spark's writer of batches, or `_Target.stream` for the
+calls `_TopicTarget.open` for Spark's writer of batches, or `_TopicTarget.stream` for the
 real-time trigger. There each record carries headers that identify its row: a replayed
 batch writes the same headers again, so that a reader can drop the repeats. With
-`exactly_once=True`, `transactions.Target` writes instead; it needs confluent-kafka, and
-is imported only then.
+`exactly_once=True`, `transactions.TransactionalTarget` writes instead; it needs
+confluent-kafka, and is imported only then.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def kafka(
             " need; ledger and take_over are for exactly_once=True; leave out what"
             " belongs to the other way"
         )
-    target = _Target(
+    target = _TopicTarget(
         servers, topic, key, value, partition, headers, to, tuple(row_id), options
     )
     if exactly_once:
@@ -209,7 +209,9 @@ def _refuse_sparks_names(options: Mapping[str, object]) -> None:
             )
 
 
-def _by_transactions(target: _Target, ledger: str | None, *, take_over: bool) -> Sink:
+def _by_transactions(
+    target: _TopicTarget, ledger: str | None, *, take_over: bool
+) -> Sink:
     """Return the sink that writes exactly once.
 
     Raises:
@@ -219,7 +221,7 @@ def _by_transactions(target: _Target, ledger: str | None, *, take_over: bool) ->
     SYSTEM.need("sinks.kafka(…, exactly_once=True)")
     from sparkstream_kit.connectors.kafka import transactions
 
-    whole = transactions.Target(
+    whole = transactions.TransactionalTarget(
         target.servers,
         target.topic,
         _ledger_of(target.topic, ledger),
@@ -254,7 +256,7 @@ def _ledger_of(topic: str, ledger: str | None) -> str:
 
 
 @dataclass(frozen=True)
-class _Target:
+class _TopicTarget:
     """The arguments of the sink, and the columns and options that Spark's writer needs for them."""
 
     servers: str
@@ -379,7 +381,7 @@ class _Target:
 
 
 def _write(
-    target: _Target, location: Place | None, batch: DataFrame, batch_id: int
+    target: _TopicTarget, location: Place | None, batch: DataFrame, batch_id: int
 ) -> None:
     """Write a batch with headers by which a reader can drop repeats."""
     records = target.records(batch, **{_ID: target.id_column})

@@ -12,9 +12,10 @@ is not the older one it takes the id again, and finds there whether the commit w
 The ledger also has the id that Kafka gives each topic. A topic that was made again has
 another id, and lacks the rows that the query has written, so the query is refused.
 
-`Target` is where `sinks.kafka` writes with `exactly_once=True`. `_Writer` is a
-producer, with the ledger as it was when the producer took its id: nobody else can
-change that, so the ledger is not read for each batch. `_Ledger` has the rules.
+`TransactionalTarget` is where `sinks.kafka` writes with `exactly_once=True`.
+`_TransactionWriter` is a producer, with the ledger as it was when the producer took its
+id: nobody else can change that, so the ledger is not read for each batch.
+`_TopicLedger` has the rules.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ class _Undelivered(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Target:
+class TransactionalTarget:
     """The topic that a query writes to, and its ledger.
 
     Attributes:
@@ -228,7 +229,7 @@ class Target:
             entries = self.entries(all_of_them=False)
             topics = {self.topic, *_topics_of(entries.get(str(query)))}
             ids = topic_ids(AdminClient(self.settings), topics)
-            ledger = _Ledger(self, entries, ids[self.topic])
+            ledger = _TopicLedger(self, entries, ids[self.topic])
         ledger.check_topics(query, ids)
         ledger.check_owner(query)
         # An open transaction may hide newer entries: if batches are missing, the next
@@ -250,7 +251,7 @@ class Target:
         """
         with self._told(InvalidInputError):
             for attempt in range(1, _TAKES + 1):
-                writer = _Writer(self, query, driver)
+                writer = _TransactionWriter(self, query, driver)
                 _writers[self.servers, self.topic, query] = writer
                 former = writer.ledger.epoch(query)
                 number = former.number + 1 if former else 1
@@ -306,7 +307,7 @@ class Target:
         place = self.servers, self.topic, batch.query
         writer = _writers.get(place)
         if writer is None or writer.driver != batch.driver:
-            writer = _Writer(self, batch.query, batch.driver, more or {})
+            writer = _TransactionWriter(self, batch.query, batch.driver, more or {})
             _writers[place] = writer
         if writer.ledger.is_written(batch):
             pass_over(frame, batch, self.where)
@@ -329,7 +330,7 @@ class Target:
             return None
         time.sleep(_PAUSE)
         with suppress(KafkaException):  # no broker answers
-            _Ledger(self, self.entries(all_of_them=False)).check_epoch(batch)
+            _TopicLedger(self, self.entries(all_of_them=False)).check_epoch(batch)
         if time.monotonic() < writer.until:
             return failed
         raise KitError(
@@ -479,10 +480,10 @@ def _topics_of(entry: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 # Of this process, by brokers, topic and query
-_writers: dict[tuple[str, str, str], _Writer] = {}
+_writers: dict[tuple[str, str, str], _TransactionWriter] = {}
 
 
-class _Writer:
+class _TransactionWriter:
     """A producer that has taken the transactional id of a query and a topic.
 
     Attributes:
@@ -495,7 +496,7 @@ class _Writer:
 
     def __init__(
         self,
-        target: Target,
+        target: TransactionalTarget,
         query: str,
         driver: str,
         more: Mapping[str, str] | None = None,
@@ -516,7 +517,7 @@ class _Writer:
         }
         self.producer = Producer({**target.settings, **(more or {}), **own})
         self.producer.init_transactions(target.seconds)
-        self.ledger = _Ledger(target, target.entries(all_of_them=True))
+        self.ledger = _TopicLedger(target, target.entries(all_of_them=True))
 
     @property
     def undelivered(self) -> _Undelivered | None:
@@ -646,13 +647,16 @@ class _Writer:
         self.ledger.found[self._query] = entry
 
 
-class _Ledger(Entries):
+class _TopicLedger(Entries):
     """The ledger, as one reading of it has `found` it."""
 
     what = "topic"
 
     def __init__(
-        self, target: Target, found: dict[str, _Entry], known: str | None = ""
+        self,
+        target: TransactionalTarget,
+        found: dict[str, _Entry],
+        known: str | None = "",
     ) -> None:
         super().__init__(target.where, "append", target.take_over)
         self._target = target

@@ -1,14 +1,15 @@
 """Write one batch into one MongoDB collection, exactly once and without transactions.
 
-Every attempt to write a batch gets a write number from the ledger (`_Ledger.begin`),
+Every attempt to write a batch gets a write number from the ledger (`_MongoLedger.begin`),
 higher than all earlier numbers of the query. Each document stores the number of the
 write that wrote it, and a write may only replace a document with a lower number. So if
 an older attempt still has writes on their way to the server, they are refused where the
 newer attempt has already written, and overwritten by it elsewhere. When an attempt has
-written all of its rows, the collection holds exactly these rows, and `_Ledger.finish`
+written all of its rows, the collection holds exactly these rows, and `_MongoLedger.finish`
 records the batch.
 
-`Target` is where `mongodb` writes, `_Ledger` is its ledger, and `_Writer` one attempt.
+`MongoTarget` is where `mongodb` writes, `_MongoLedger` is its ledger, and
+`_WriteAttempt` one attempt to write a batch.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Target:
+class MongoTarget:
     """The collection that a query writes to, and how, as the user asked for it in `mongodb`."""
 
     address: Address
@@ -81,7 +82,7 @@ class Target:
     def itself(self) -> str:
         """Return what the collection is known by, whatever the address of its server is."""
         with connected(self.address) as database:
-            return _Ledger(database, self).itself()
+            return _MongoLedger(database, self).itself()
 
     def prepare(
         self, frame: DataFrame, query: str | None, coming: Batch | None, _makes: bool
@@ -94,14 +95,14 @@ class Target:
         """
         check_schema(frame.schema, self.keys)
         with connected(self.address) as database:
-            ledger = _Ledger(database, self)
+            ledger = _MongoLedger(database, self)
             ledger.check(query)
             return ledger.plan_of(coming)
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
         """Give a query its next epoch, so that no older driver can finish a batch."""
         with connected(self.address) as database:
-            _Ledger(database, self).take(query, driver)
+            _MongoLedger(database, self).take(query, driver)
 
     def write(self, batch: Batch, frame: DataFrame) -> None:
         """Write a batch of a query, or skip it if the collection already has it.
@@ -114,14 +115,14 @@ class Target:
         """
         check_schema(frame.schema, self.keys)
         with connected(self.address) as database:
-            ledger = _Ledger(database, self)
+            ledger = _MongoLedger(database, self)
             ledger.check(batch.query)
             if ledger.is_written(batch):
                 pass_over(frame, batch, self.where)
                 return
             with _arrow.kept(frame) as parts:
                 encoder = Encoder(frame.schema, self.keys)
-                writer = _Writer(self, ledger, batch)
+                writer = _WriteAttempt(self, ledger, batch)
                 if self.how == "append":
                     writer.clear()
                 for rows in _in_requests(parts):
@@ -139,7 +140,7 @@ def _in_requests(parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             yield part.slice(first, _ROWS)
 
 
-class _Ledger(Entries):
+class _MongoLedger(Entries):
     """The ledger: one document for each collection, with an entry for each query that writes to it.
 
     An entry has `epoch` and `driver` from the first start that takes an epoch, and
@@ -152,7 +153,7 @@ class _Ledger(Entries):
     what = "collection"
     removes = True
 
-    def __init__(self, database: Database[_Document], target: Target) -> None:
+    def __init__(self, database: Database[_Document], target: MongoTarget) -> None:
         super().__init__(target.where, target.how, target.take_over)
         self._database = database
         self._ledger = database[LEDGER]
@@ -412,15 +413,15 @@ def _appended_since(query: str, batch: int) -> _Document:
     return {"$gte": f"{query}/{batch:09}/", "$lt": f"{query}{_UNTIL}"}
 
 
-class _Writer:
+class _WriteAttempt:
     """One attempt to write one batch.
 
     Attributes:
-        number: the write number of this attempt, from `_Ledger.begin`.
+        number: the write number of this attempt, from `_MongoLedger.begin`.
         sent: how many documents it has written.
     """
 
-    def __init__(self, target: Target, ledger: _Ledger, batch: Batch) -> None:
+    def __init__(self, target: MongoTarget, ledger: _MongoLedger, batch: Batch) -> None:
         self.number = ledger.begin(batch)
         self._target = target
         self._ledger = ledger

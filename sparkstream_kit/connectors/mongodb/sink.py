@@ -109,12 +109,12 @@ def mongodb(
     """
     check(mongodb, locals())
     SYSTEM.need("sinks.mongodb")
-    from sparkstream_kit.connectors.mongodb.collection import Target
+    from sparkstream_kit.connectors.mongodb.collection import MongoTarget
     from sparkstream_kit.connectors.mongodb.connection import parse
 
     mode = mode_for("mongodb", "url, 'totals'", how, keys, SYSTEM.ways)
     address = parse(url, database, collection)
-    target = Target(address, collection, how, tuple(sorted(set(keys))), take_over)
+    target = MongoTarget(address, collection, how, tuple(sorted(set(keys))), take_over)
     opened = partial(open_target, target, itself=target.itself)
     advice = (
         "use how='append' for append, 'upsert' with keys for update, also of a complete"

@@ -120,10 +120,10 @@ def sql_table(
     check(sql_table, locals())
     SYSTEM.need("sinks.sql_table")
     from sparkstream_kit.connectors.sql_table.database import parse
-    from sparkstream_kit.connectors.sql_table.table import Target
+    from sparkstream_kit.connectors.sql_table.table import SqlTarget
 
     mode = mode_for("sql_table", "url, 'totals'", how, keys, SYSTEM.ways)
-    target = Target.of(parse(url), table, how, tuple(keys), take_over=take_over)
+    target = SqlTarget.of(parse(url), table, how, tuple(keys), take_over=take_over)
     return exactly_once(
         "sql_table",
         target.where,

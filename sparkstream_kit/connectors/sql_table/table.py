@@ -2,7 +2,7 @@
 
 The same transaction writes the ledger entry.
 
-`Target` is where `sql_table` writes, and `_Ledger` is its ledger: the table
+`SqlTarget` is where `sql_table` writes, and `_SqlLedger` is its ledger: the table
 `sparkstream_ledger` beside the rows.
 """
 
@@ -66,7 +66,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Target:
+class SqlTarget:
     """The table that a query writes to, and how, as the user asked for it in `sql_table`."""
 
     url: URL = field(repr=False)
@@ -79,7 +79,7 @@ class Target:
     @classmethod
     def of(
         cls, url: URL, table: str, how: str, keys: tuple[str, ...], *, take_over: bool
-    ) -> Target:
+    ) -> SqlTarget:
         """Return the target for a table as `table` or `schema.table`.
 
         SQLite knows no schema but `main`.
@@ -214,9 +214,9 @@ class Target:
         table = self.table(frame.schema)
         if self.where.path and not makes and not Path(self.where.path).exists():
             with sa.create_engine("sqlite://").connect() as nothing:
-                return _Ledger(nothing, self).plan_of(coming)
+                return _SqlLedger(nothing, self).plan_of(coming)
         with _connected_to_start(self, query) as connection:
-            ledger = _Ledger(connection, self)
+            ledger = _SqlLedger(connection, self)
             ledger.check_itself()
             exists = sa.inspect(connection).has_table(table.name, schema=table.schema)
             if exists:
@@ -263,7 +263,7 @@ class Target:
 
         def take() -> None:
             with _connected_to_start(self, query) as connection:
-                ledger = _Ledger(connection, self)
+                ledger = _SqlLedger(connection, self)
                 ledger.lock(_AT_START)
                 ledger.take(query, driver)
                 connection.commit()
@@ -280,7 +280,7 @@ class Target:
         """
         table = self.table(frame.schema)
         with database.connected(self.url) as connection:
-            is_written = _Ledger(connection, self).is_written(batch)
+            is_written = _SqlLedger(connection, self).is_written(batch)
         if is_written:
             pass_over(frame, batch, f"table {self.name}")
             return
@@ -307,7 +307,7 @@ class Target:
                     changed,
                     database.CHANGED[connection.dialect.name],
                 )
-            ledger = _Ledger(connection, self)
+            ledger = _SqlLedger(connection, self)
             _advance(ledger, batch)
             # In this transaction: the table may have been emptied just now
             ledger.check_kept(batch.query)
@@ -332,10 +332,10 @@ def _small(name: str) -> str:
     return name.encode().lower().decode()
 
 
-class _Ledger(Entries):
+class _SqlLedger(Entries):
     """The ledger: a row for each query and target table, in the target's schema."""
 
-    def __init__(self, connection: Connection, target: Target) -> None:
+    def __init__(self, connection: Connection, target: SqlTarget) -> None:
         super().__init__(target.where, target.how, target.take_over)
         self._connection = connection
         self._target = target
@@ -525,7 +525,9 @@ class _Ledger(Entries):
 
 
 @contextmanager
-def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connection]:
+def _connected_to_start(
+    target: SqlTarget, query_id: str | None
+) -> Iterator[Connection]:
     """Connect for a start; wait at most `_AT_START` seconds for another driver.
 
     A driver that was suspended in the middle of a transaction would otherwise block the
@@ -544,7 +546,7 @@ def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connec
         epoch = None
         with suppress(KitError), database.connected(target.url) as connection:
             database.wait_at_most(connection, 1)
-            epoch = _Ledger(connection, target).epoch(str(query_id))
+            epoch = _SqlLedger(connection, target).epoch(str(query_id))
         raise TransientError(
             f"{target.where}: another process has locked the ledger for {_AT_START} s,"
             f" such as the query's last driver ({epoch or 'not known'}); end that"
@@ -603,7 +605,7 @@ def _create(connection: Connection, table: sa.Table) -> None:
         connection.execute(CreateTable(table, if_not_exists=True))
 
 
-def _advance(ledger: _Ledger, batch: Batch) -> None:
+def _advance(ledger: _SqlLedger, batch: Batch) -> None:
     """Record a batch in the ledger, in the transaction that also writes its rows.
 
     This is the transaction's first statement on a shared table. From here on, a second
@@ -651,7 +653,7 @@ def _stage(table: sa.Table) -> sa.Table:
 
 def _merge(
     connection: Connection,
-    target: Target,
+    target: SqlTarget,
     table: sa.Table,
     stage: sa.Table,
     batch_id: int,
@@ -665,7 +667,7 @@ def _merge(
 
 
 def _insert(
-    connection: Connection, target: Target, table: sa.Table, stage: sa.Table
+    connection: Connection, target: SqlTarget, table: sa.Table, stage: sa.Table
 ) -> None:
     """Insert the staged rows, for `upsert` over the rows with the same keys."""
     in_mariadb = connection.dialect.name == "mariadb"
@@ -693,7 +695,7 @@ def _insert(
 
 
 def _check_keys(
-    connection: Connection, target: Target, stage: sa.Table, batch_id: int
+    connection: Connection, target: SqlTarget, stage: sa.Table, batch_id: int
 ) -> None:
     """Refuse a batch with a null key, or with two rows of the same key."""
     keys = [stage.c[key] for key in target.keys]

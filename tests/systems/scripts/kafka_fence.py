@@ -41,7 +41,7 @@ def main(servers, topic):
     """Write until the ledger refuses it."""
     _arrow.kept = _kept  # type: ignore[assignment]
     ledger = f"{topic}-ledger"
-    target: Any = transactions.Target(
+    target: Any = transactions.TransactionalTarget(
         servers, topic, ledger, False, {}, lambda _: None, lambda rows: rows
     )
     driver = this_driver()
