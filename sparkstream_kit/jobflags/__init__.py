@@ -378,8 +378,8 @@ class _Lines(NamedTuple):
 def check_late_rows(max_late: Decimal | None, *summaries: RunSummary) -> None:
     """Raise at the end of a job if more rows came too late than `--max-late` allows.
 
-    Rows that were set aside as late count like rows that were dropped. Where only
-    bounds of the number of dropped rows are known, the least number counts.
+    Rows that were set aside as late count like rows that were dropped. If only bounds
+    of the number of dropped rows are known, the lower bound counts.
 
     Args:
         max_late: the allowed percentage of a query's input rows, from `--max-late`;

@@ -1,8 +1,9 @@
 """Start and run: folders of one query with a directory for each batch: `batch_files`.
 
-A directory is renamed into place, so that any program can read it. The rules are those
-of a sink with a ledger (`sparkstream_kit.sinks.ledger`); the directories are the
-ledger.
+A directory is renamed into place, so that any program can read it. `batch_files` is a
+sink with a ledger (`sparkstream_kit.sinks.ledger`). It needs no ledger beside its rows:
+the names of the directories say which batches are written, and each directory keeps the
+plan of its batch.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ Why the plan is kept: the number of a batch alone does not say which rows it has
 has the same rows.
 
 Why there are epochs: each start of a query takes the next epoch in the target, and a
-batch is written only while its driver holds the newest epoch. So a driver that was
-thought dead and wakes up, on any machine, is refused by the target.
+batch is written only while its driver holds the newest epoch. So the target refuses a
+stalled driver that resumes after its replacement started, on any machine.
 """
 
 from __future__ import annotations

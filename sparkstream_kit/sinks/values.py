@@ -52,14 +52,14 @@ def by_value(
     it is replayed to all of its values.
 
     The targets of the values of the last batch are checked when the query starts, all
-    others in the first batch that has rows for them. The checkpoint keeps the values of
-    the last batches in `sparkstream-kit/values`, so that a target that lacks rows, as
-    after a restore from an older backup, is refused.
+    others in the first batch that has rows for them. The checkpoint notes, in
+    `sparkstream-kit/values`, which batch each value got last. So a target that was
+    restored from an older backup, and lacks that batch, is refused.
 
     Delivery: each sink keeps its own promise. After a crash between two sinks, or after
     the last one, the batch is replayed to all of them, and a sink that writes exactly
-    once skips the batch if it has it. A driver that was thought dead and wakes up is
-    refused, also by a target that is new.
+    once skips the batch if it has it. A stalled driver that resumes after its
+    replacement started is refused, also by a target that is new.
 
     Args:
         column: the column, whose values are taken as texts.
