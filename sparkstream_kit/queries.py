@@ -299,7 +299,7 @@ def _start(
             trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
             noted = guarded.logs.noted
         opening = asked.opening()
-        opening.know(noted)
+        opening.ledgers.know(noted)
         opening.allows(sink)  # once more: no other query starts meanwhile
         write = None
         if "realTime" not in trigger:

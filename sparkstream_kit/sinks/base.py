@@ -250,6 +250,34 @@ class Part:
     open: Callable[[Place | None], Callable[[DataFrame, int | None], DataFrame]]
 
 
+@dataclass
+class LedgerContext:
+    """What the sinks with a ledger of one query know about its batches.
+
+    Attributes:
+        plans: the plan of the batch that is being written, by its number.
+        folders: the folder that each file source reads, by the source's name in
+            `sources/`, for the plans.
+        before: for a target that does not get every batch: the batch that it got
+            before, by the number of the batch that is being written.
+        begins: the first batch of each target that a continuation on a new target has
+            got, by its text.
+        former: the targets that the checkpoint's query has written to, as texts; empty
+            if that is not known.
+    """
+
+    plans: dict[int, str | None] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
+    before: dict[int, int] = field(default_factory=dict)
+    begins: dict[str, int] = field(default_factory=dict)
+    former: tuple[str, ...] = ()
+
+    def know(self, note: Mapping[str, Any]) -> None:
+        """Take the query's targets, and since when, from the note of a checkpoint."""
+        self.begins = dict(note.get("begins", {}))
+        self.former = tuple(note.get("targets", ()))
+
+
 @dataclass(kw_only=True)
 class Opening:
     """One start of a query, for all its sinks: what they may create and what they defer.
@@ -264,40 +292,22 @@ class Opening:
         allows: refuses a target that the query must not write to, for `by_value`, which
             learns its targets from the rows.
         targets: what writes to each target of the query, by `batches.same_as`.
-        plans: the plan of the batch that is being written, by its number, for the sinks
-            with a ledger.
-        folders: the folder that each file source reads, by the source's name in
-            `sources/`, for the plans.
-        before: for a target that does not get every batch: the batch that it got
-            before, by the number of the batch that is being written.
-        begins: the first batch of each target that a continuation on a new target has
-            got, by its text.
-        former: the targets that the checkpoint's query has written to, as texts; empty
-            if that is not known.
-        left: the functions to call when all sinks of the query are open.
-        instead: for `shadow`, opens each sink in its own place, and returns what is
+        ledgers: what the sinks with a ledger know about the query's batches.
+        at_end: the functions to call when all sinks of the query are open.
+        replacement: for `shadow`, opens each sink in its own place, and returns what is
             called with its batches.
     """
 
     makes: bool = True
     allows: Callable[[Sink], None] = lambda _: None
     targets: dict[tuple[str, str], str] = field(default_factory=dict)
-    plans: dict[int, str | None] = field(default_factory=dict)
-    folders: dict[str, str] = field(default_factory=dict)
-    before: dict[int, int] = field(default_factory=dict)
-    begins: dict[str, int] = field(default_factory=dict)
-    former: tuple[str, ...] = ()
-    left: list[Callable[[], None]] = field(default_factory=list)
-    instead: Callable[[Sink, StructType], Write] | None = None
-
-    def know(self, note: Mapping[str, Any]) -> None:
-        """Take its query's targets, and since when, from the note of a checkpoint."""
-        self.begins = dict(note.get("begins", {}))
-        self.former = tuple(note.get("targets", ()))
+    ledgers: LedgerContext = field(default_factory=LedgerContext)
+    at_end: list[Callable[[], None]] = field(default_factory=list)
+    replacement: Callable[[Sink, StructType], Write] | None = None
 
     def end(self) -> None:
         """Call the registered functions, in the order of their registration."""
-        for call in self.left:
+        for call in self.at_end:
             call()
 
 
@@ -350,8 +360,8 @@ def begun(
     Raises:
         InvalidInputError: the sink refuses the query.
     """
-    if opening.instead is not None and not sink.parts:
-        return opening.instead(sink, frame.schema)
+    if opening.replacement is not None and not sink.parts:
+        return opening.replacement(sink, frame.schema)
     sink.check(frame, location)
     if sink.open is None or (
         sink.configure is not None and not on_server(frame.sparkSession)

@@ -472,7 +472,7 @@ def open_target(
         own_id = str(uuid.uuid4())
         query = own_id
     else:
-        opening.folders |= folders_read(frame)
+        opening.ledgers.folders |= folders_read(frame)
         query = id_in_checkpoint(location)
         if query is not None:
             next_batch = max(location.entries("commits"), default=-1) + 1
@@ -490,20 +490,20 @@ def open_target(
             location,
             next_batch,
             plan,
-            opening.folders,
+            opening.ledgers.folders,
             target.where,
             makes=opening.makes,
         )
     if query is not None and own_id is None:
-        opening.left.append(partial(target.take, query, driver, frame))
+        opening.at_end.append(partial(target.take, query, driver, frame))
     return writer.write
 
 
 def _former(target: LedgerTarget, opening: Opening) -> tuple[str, ...]:
     """Return the targets to which a query has written so far, if this one is none of them."""
-    if str(target.where) in opening.former:
+    if str(target.where) in opening.ledgers.former:
         return ()
-    return opening.former
+    return opening.ledgers.former
 
 
 @dataclass
@@ -532,11 +532,11 @@ class _Writer:
     def write(self, rows: DataFrame, number: int) -> None:
         """Write a batch, with the plan that all sinks of the query share."""
         checkpoint = self.location or checkpoint_of_batch(rows)
-        plans = self.opening.plans
+        plans = self.opening.ledgers.plans
         # Without `start` a writer can be started again
         if self.location is None or number not in plans:
             plans.clear()
-            plans[number] = plan_of(checkpoint, number, self.opening.folders)
+            plans[number] = plan_of(checkpoint, number, self.opening.ledgers.folders)
         query = self.own_id or id_of_batch(rows, checkpoint)
         self.target.write(self.batch(query, number, plans[number], checkpoint), rows)
 
@@ -544,9 +544,9 @@ class _Writer:
         self, query: str, number: int, plan: str | None, checkpoint: Place | None
     ) -> Batch:
         """Return a batch of the query with everything by which a ledger identifies it."""
-        before = self.opening.before.get(number)
+        before = self.opening.ledgers.before.get(number)
         # A continuation on a new target begins with this batch there
-        if self.opening.begins.get(str(self.target.where)) == number:
+        if self.opening.ledgers.begins.get(str(self.target.where)) == number:
             before = -1
         return Batch(
             query=query,

@@ -103,7 +103,7 @@ def by_value(
                 "by_value() notes values in the checkpoint; give start(…,"
                 " checkpoint='folder')"
             )
-        opening.folders |= folders_read(frame)
+        opening.ledgers.folders |= folders_read(frame)
         targets = _Targets(
             column=column,
             sink_of=sink_of,
@@ -111,11 +111,11 @@ def by_value(
             most=most,
             any_value=any_value,
             location=location,
-            opening=replace(opening, before={}, left=[]),
+            opening=_of_one_value(opening),
             driver=this_driver(),
         )
         note_driver = partial(location.write, f"{targets.file}.driver", targets.driver)
-        opening.left.append(note_driver)
+        opening.at_end.append(note_driver)
         targets.open_last(frame, opening)
         return targets.write
 
@@ -133,6 +133,11 @@ def by_value(
         writes_to=(Target("targets by", column),),
         open=open_known,
     )
+
+
+def _of_one_value(opening: Opening) -> Opening:
+    """Return an opening with an end of its own, for a target that does not get every batch."""
+    return replace(opening, ledgers=replace(opening.ledgers, before={}), at_end=[])
 
 
 def _leads_out(value: str, target: Target) -> bool:
@@ -213,7 +218,7 @@ class _Targets:
             value for value, batches in self.batches.items() if batches.last == newest
         ]
         for value in values:
-            opening.left.append(self.open(value, frame, opening).end)
+            opening.at_end.append(self.open(value, frame, opening).end)
 
     def open(self, value: str | None, frame: DataFrame, start: Opening) -> Opening:
         """Open the target of a value, and return its opening, which the caller ends.
@@ -223,17 +228,17 @@ class _Targets:
                 for the sink.
         """
         sink = self._sink(value)
-        # With an end of its own; the note of the checkpoint does not name the targets
-        # of single values.
-        opening = replace(start, before={}, left=[], former=())
+        opening = _of_one_value(start)
+        # The note of the checkpoint does not name the targets of single values
+        opening.ledgers.former = ()
         opening.allows(sink)
         last, before = self.batches[value]
-        opening.before[last] = before
-        opening.before[last + 1] = last
+        opening.ledgers.before[last] = before
+        opening.ledgers.before[last + 1] = last
         for target in sink.writes_to:
             self._check_target(target, value, opening)
         write = opened(sink, frame, self.location, opening)
-        self.open_targets[value] = _Opened(write, opening.before)
+        self.open_targets[value] = _Opened(write, opening.ledgers.before)
         return opening
 
     def _sink(self, value: str | None) -> Sink:

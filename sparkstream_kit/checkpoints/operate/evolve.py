@@ -169,7 +169,7 @@ def _check_sink(
     The opening is not ended: only the real start may take a new epoch.
     """
     targets = [str(target) for target in sink.writes_to]
-    opening.know({"begins": _begins(logs.noted, targets, logs.done + 1)})
+    opening.ledgers.know({"begins": _begins(logs.noted, targets, logs.done + 1)})
     begun(sink, changed.frame, old, opening)
     check_mode(changed.frame, changed.mode)
 
@@ -223,20 +223,22 @@ def _checked(
     kept = logs.note or {}
     ends = replay.ends_of(logs, last)
     moves = replay.moves_of(changed, logs, ends)
-    note = changed.described
     differs = changed.differences(kept.get("fingerprint", ""))
     _check_target(changed, targets, logs, differs)
     differs += _settings(changed, logs, kept.get("mode", changed.mode))
     batches: list[Ends] = []
     pieces: list[Piece] = []
-    if note["fingerprint"]:  # the query keeps a state
+    if changed.described["fingerprint"]:  # the query keeps a state
         for source in changed.inputs:
             pieces += replay.pieces_of(changed, logs, source, ends[source.log], moves)
         batches = _in_batches(logs, pieces)
+    note = {
+        **changed.described,
+        "targets": [*targets],
+        "begins": _begins(kept, targets, last + 1),
+    }
     if "topics" in kept:
         note["topics"] = kept["topics"]
-    note["targets"] = [*targets]
-    note["begins"] = _begins(kept, targets, last + 1)
     return Build(changed, logs, batches, note, replay.amounts(pieces), moves), differs
 
 

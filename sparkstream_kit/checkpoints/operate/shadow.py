@@ -2,7 +2,7 @@
 
 `start(…, dry_run="compare")` and the flag `--shadow` of jobs call `shadow`. It runs the
 changed query over what the checkpoint has read, on a new checkpoint in a temporary
-folder, and keeps there what the query would give its sinks (`Opening.instead`). Then it
+folder, and keeps there what the query would give its sinks (`Opening.replacement`). Then it
 compares these rows with those that the sinks' targets hold, which `Sink.read` reads
 back. The checkpoint and the targets are only read. `planned` is for `start(…,
 dry_run=True)`: it makes the checks of a start, and says what would run.
@@ -172,7 +172,7 @@ def planned(
         if "realTime" in trigger and sink.realtime is not None:
             sink.realtime(query.frame)
         else:
-            opening.know({} if guarded.logs is None else guarded.logs.noted)
+            opening.ledgers.know({} if guarded.logs is None else guarded.logs.noted)
             begun(sink, query.frame, location, opening)
         check_mode(query.frame, query.mode)
         says.append(("checkpoint", _checkpoint_line(location, guarded.logs)))
@@ -301,7 +301,7 @@ def shadow(
     scratch = replay.scratch(query.spark, "shadow")
     trial = _Replay(query, place, logs, Path(scratch.name), _takes(sink))
     with query.in_force():
-        opening = Opening(instead=trial.add)
+        opening = Opening(replacement=trial.add)
         write = begun(sink, frame, trial.place_of("checkpoint"), opening)
     if not trial.targets:
         raise InvalidInputError(
