@@ -2,7 +2,7 @@ r"""Folders of files, read as they arrive: CSV, JSON, text, Parquet and ORC.
 
 The public functions (`csv`, `json`, `orc`, `parquet`, `text`) check their arguments and
 set up Spark's own file source. `sources.listing` chooses the path and the options with
-which Spark counts each file once and reads them in order; `sources.values` has the
+which Spark counts each file once and reads them in order; `sources.strict` has the
 rules of single values.
 
 Spark reads each file once, in the order of modification times, and identifies a file by
@@ -41,18 +41,6 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamReader
-
-    from sparkstream_kit.sources.values import Values
-
-
-# Spark's default for the option columnNameOfCorruptRecord, and for the setting:
-_CORRUPT = "_corrupt_record"
-_CORRUPT_SETTING = "spark.sql.columnNameOfCorruptRecord"
-
-# Options with which Spark reads what a file has, or fails. Without them it reads CSV by
-# other rules than RFC 4180 and turns what does not fit into NULL. `columnPruning`: with
-# it, Spark does not count the fields of a line if the query needs only some of them.
-_CSV = {"escape": '"', "enforceschema": False, "columnpruning": False}
 
 
 def csv(
@@ -335,7 +323,7 @@ def _read(
 ) -> DataFrame:
     """Return the stream of a folder's rows, for the public function `call`."""
     from sparkstream_kit.sources.listing import one_limit
-    from sparkstream_kit.sources.values import refuse_unreadable
+    from sparkstream_kit.sources.strict import values_of
 
     kind = call.__name__
     check_options(call, options, getattr(spark.readStream, kind))
@@ -349,13 +337,8 @@ def _read(
     given = _by_lower_name(options)
     if max_files is not None:
         given["maxfilespertrigger"] = max_files
-    refuse_unreadable(spark, kind, columns, given)
-    if kind in ("csv", "json"):
-        corrupt = spark.conf.get(_CORRUPT_SETTING, _CORRUPT)
-        if corrupt != _CORRUPT:
-            given.setdefault("columnnameofcorruptrecord", corrupt)
-    values = _values(spark, kind, columns, given)
-    all_options = one_limit(_strict(kind, columns.names, given) | given)
+    values = values_of(spark, kind, columns, given)
+    all_options = one_limit(values.strict_options() | values.options)
     read_as = values.schema()
     try:
         with reached("input", str(path)):
@@ -370,33 +353,6 @@ def _read(
     if exact is None:
         return frame
     return frame.select(exact)
-
-
-def _values(
-    spark: SparkSession, kind: str, columns: StructType, options: Mapping[str, Any]
-) -> Values:
-    """Return how the values of a source are read.
-
-    Args:
-        spark: the session.
-        kind: the format.
-        columns: the columns in the files.
-        options: those that the user gave, with names in lower case.
-    """
-    from sparkstream_kit.sources.values import Values, keeps_digits, marks_of
-
-    is_strict = _is_strict(kind, columns.names, options)
-    marks = None
-    if is_strict:
-        marks = marks_of(spark, columns, options)
-    return Values(
-        kind,
-        columns,
-        options,
-        is_strict,
-        marks,
-        keeps_digits=keeps_digits(spark, options),
-    )
 
 
 def _stream(
@@ -494,56 +450,6 @@ def _refuse_wrong(options: Mapping[str, Any]) -> None:
         value = options.get(name.lower())
         if value is not None and not re.fullmatch(pattern, str(value), re.IGNORECASE):
             raise InvalidInputError(f"{name} is {value!r}; give {words}")
-
-
-def _is_strict(kind: str, columns: Sequence[str], options: Mapping[str, Any]) -> bool:
-    """Return whether a value that does not fit fails the query; of Parquet and ORC it always does.
-
-    Args:
-        kind: the format.
-        columns: the names of the columns in the files.
-        options: those that the user gave, with names in lower case.
-    """
-    if kind not in ("csv", "json"):
-        return True
-    if "mode" not in options:
-        # A column for the lines that do not fit asks for them.
-        return options.get("columnnameofcorruptrecord", _CORRUPT) not in columns
-    mode = str(options["mode"]).upper()
-    reject_unknown(
-        f"mode of sources.{kind}()", [mode], ("FAILFAST", "PERMISSIVE", "DROPMALFORMED")
-    )
-    return mode == "FAILFAST"
-
-
-def _strict(
-    kind: str, columns: Sequence[str], options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return options for strict reading, unless `options` ask for a lenient way.
-
-    The arguments are those of `_is_strict`.
-    """
-    if kind not in ("csv", "json"):
-        return {}
-    is_strict = _is_strict(kind, columns, options)
-    strict: dict[str, Any] = {"mode": "FAILFAST" if is_strict else "PERMISSIVE"}
-    if kind == "json":
-        if is_strict:
-            strict["allowsinglequotes"] = False
-        return strict
-    strict |= _CSV
-    strict["escape"] = options.get("quote") or '"'  # a quote within quotes is doubled
-    # A value that is torn at a line feed has too few fields, but in a single column
-    # each half has one.
-    strict["multiline"] = len(columns) == 1
-    if is_strict:
-        # Which Spark does in every mode
-        strict["unescapedquotehandling"] = "RAISE_ERROR"
-    if is_strict and str(options.get("multiline")).lower() == "true":
-        # Without it Spark takes the first line end of a file for that of all lines, and
-        # changes those in values.
-        strict["linesep"] = "\n"
-    return strict
 
 
 def _loaded(
