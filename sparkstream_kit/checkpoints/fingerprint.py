@@ -61,15 +61,18 @@ _COLUMN = re.compile(r"#(\d+)L?(?:-T\d+ms)?")
 _VARIABLE = re.compile(r"(?<=\blambda )([xyz])_\d+(?=#)")
 
 # The expressions into which Spark turns window() and session_window(); lengths are in
-# microseconds.
+# microseconds. `_in_words` has an example of each.
 _TIME = (
     r"precisetimestampconversion\((?P<time>[^(),]+(?:\(\w+\)#\d+)?), TimestampType,"
-    r" LongType.*"
+    r" LongType"
 )
+# … (time - start) % slide … is where a window starts, and … + length where it ends.
 _WINDOW = re.compile(
-    _TIME + r"?- (?P<start>\d+)\) % (?P<slide>\d+)\).*\+ (?P<length>\d+)\), LongType"
+    _TIME
+    + r".*?- (?P<start>\d+)\) % (?P<slide>\d+)\)"
+    + r".*\+ (?P<length>\d+)\), LongType"
 )
-_SESSION = re.compile(_TIME + r"\+ cast\((?P<gap>.+?) as interval\)")
+_SESSION = re.compile(_TIME + r".*\+ cast\((?P<gap>.+?) as interval\)")
 # The window of `windows.calendar`, where a unit longer than a day is an argument of
 # trunc().
 _DAYS = re.compile(
@@ -500,7 +503,21 @@ def _expanded(node: _Node) -> Iterator[tuple[str, str]]:
 
 
 def _in_words(expression: str) -> str:
-    """Return a window as text with its lengths or its unit, and other expressions unchanged."""
+    """Return a window as text with its lengths or its unit, and other expressions unchanged.
+
+    Examples:
+        >>> time = "precisetimestampconversion(t#4, TimestampType, LongType)"
+        >>> start = f"({time} - (({time} - 0) % 60000000))"
+        >>> _in_words(f"struct(start, {start}, end, ({start} + 60000000), LongType))")
+        'windows of 60 s every 60 s on t#4'
+        >>> day = "from_utc_timestamp(t#4, Europe/Berlin)"
+        >>> _in_words(f"struct(start, timestamp_micros(CASE … trunc(cast({day} as date), month)")
+        'the month in Europe/Berlin of t#4'
+        >>> _in_words(f"struct(start, {time}, end, {time} + cast(5 minutes as interval))")
+        'session windows with a gap of 5 minutes on t#4'
+        >>> _in_words("(n#1 + 1) AS next#2")
+        '(n#1 + 1) AS next#2'
+    """
     if window := _WINDOW.search(expression):
         start = _seconds(window["start"])
         since = "" if start == "0 s" else f" from {start}"

@@ -251,7 +251,7 @@ class Table(Protocol):
             ConflictError: another writer has committed at the same moment.
         """
 
-    def set_back(self, query: str, batch: int) -> str:
+    def set_back_command(self, query: str, batch: int) -> str:
         """Return a command that makes `batch` the query's last batch; see `command`."""
 
 
@@ -315,8 +315,8 @@ class _TableLedger(Ledger):
     def has_rows(self) -> bool:
         return self._me not in self.owners and self._table.has_rows()
 
-    def set_back(self, query_id: str, batch_id: int) -> str:
-        return self._table.set_back(query_id, batch_id)
+    def set_back_command(self, query_id: str, batch_id: int) -> str:
+        return self._table.set_back_command(query_id, batch_id)
 
 
 @dataclass

@@ -196,7 +196,7 @@ class _DirectoryLedger(Ledger):
             return self._last if query_id == self._owner else None
         if self._last < 0 or self.has_rows():
             return None
-        # An empty directory is a user's: continue after it (see `set_back`)
+        # An empty directory is a user's: continue after it (see `set_back_command`)
         return self._last
 
     def last_plan(self, query_id: str) -> str | None:  # noqa: ARG002 - one folder has one query
@@ -252,7 +252,7 @@ class _DirectoryLedger(Ledger):
             for name in self.names
         )
 
-    def set_back(self, query_id: str, batch_id: int) -> str:  # noqa: ARG002 - one folder has one query
+    def set_back_command(self, query_id: str, batch_id: int) -> str:  # noqa: ARG002 - one folder has one query
         if batch_id < self._last:
             return f"remove the directories from {_directory(batch_id + 1)} on"
         make = "mkdir -p" if self._there.folder else "hdfs dfs -mkdir -p"

@@ -178,7 +178,7 @@ class Ledger(Protocol):
     def has_rows(self) -> bool:
         """Return whether the target has rows, whoever has written them."""
 
-    def set_back(self, query_id: str, batch_id: int) -> str:
+    def set_back_command(self, query_id: str, batch_id: int) -> str:
         """Say how the user makes `batch_id` the query's last batch: `run UPDATE …`."""
 
     def check_owner(self, query_id: str | None) -> None:
@@ -275,7 +275,7 @@ class Ledger(Protocol):
         if last is None and self.take_over is not None:
             accept = "give take_over=True"
         else:
-            accept = self.set_back(batch.query, batch.number - 1)
+            accept = self.set_back_command(batch.query, batch.number - 1)
         goal = "go on without their rows"
         if self.how == "replace":
             goal = "let the next batch write all rows"
@@ -342,7 +342,7 @@ class Ledger(Protocol):
         remove = ""
         if self.how == "append" and not self.removes:
             remove = f"remove them from the {self.what}, then "
-        set_back = self.set_back(batch.query, batch.number - 1)
+        set_back = self.set_back_command(batch.query, batch.number - 1)
         return InvalidInputError(
             f"batch {batch.number} is replayed, but {self.where} has {has[replay]}; to"
             f" write the rows of {batches} again, {remove}{set_back}"
@@ -462,33 +462,19 @@ def open_target(
     """
     refuse_twice("column", frame.columns)
     driver = this_driver()
-    own_id = None
+    query, own_id, next_number = _known_as(frame, location, opening)
+    former = _former(target, opening)
+    writer = _Writer(target, location, opening, driver, former, own_id)
     next_batch = None
-    # While the query runs, its plan is there, and nothing may change it
-    if not frame.isStreaming:
-        query: str | None = id_of_batch(frame, location or checkpoint_of_batch(frame))
-    elif location is None:
-        # Without a checkpoint each start is a new query
-        own_id = str(uuid.uuid4())
-        query = own_id
-    else:
-        opening.ledgers.folders |= folders_read(frame)
-        query = id_in_checkpoint(location)
-        if query is not None:
-            next_batch = max(location.entries("commits"), default=-1) + 1
-    writer = _Writer(
-        target, location, opening, driver, _former(target, opening), own_id
-    )
-    coming = None
-    if query is not None and next_batch is not None:
-        coming = writer.batch(query, next_batch, None, location)
-    plan = target.prepare(frame, query, coming, opening.makes)
+    if query is not None and next_number is not None:
+        next_batch = writer.batch(query, next_number, None, location)
+    plan = target.prepare(frame, query, next_batch, opening.makes)
     if itself is not None:
         _refuse_twin(target.where, itself(), opening)
-    if plan is not None and next_batch is not None and location is not None:
+    if plan is not None and next_number is not None and location is not None:
         put_back(
             location,
-            next_batch,
+            next_number,
             plan,
             opening.ledgers.folders,
             target.where,
@@ -497,6 +483,37 @@ def open_target(
     if query is not None and own_id is None:
         opening.at_end.append(partial(target.take, query, driver, frame))
     return writer.write
+
+
+class _KnownAs(NamedTuple):
+    """As what a target knows the query of a sink that opens.
+
+    Attributes:
+        query: the query's id; None at the first start, when Spark has given none yet.
+        own_id: the same id if the sink has made it, as without a checkpoint; else None.
+        next_number: the number of the batch after the last committed one; None if the
+            checkpoint cannot have lost its plan.
+    """
+
+    query: str | None
+    own_id: str | None = None
+    next_number: int | None = None
+
+
+def _known_as(frame: DataFrame, location: Place | None, opening: Opening) -> _KnownAs:
+    if not frame.isStreaming:
+        # A batch of a query that runs: its plan is there, and nothing may change it
+        return _KnownAs(id_of_batch(frame, location or checkpoint_of_batch(frame)))
+    if location is None:
+        # Without a checkpoint each start is a new query
+        own_id = str(uuid.uuid4())
+        return _KnownAs(own_id, own_id)
+    opening.ledgers.folders |= folders_read(frame)
+    query = id_in_checkpoint(location)
+    if query is None:
+        return _KnownAs(None)
+    committed = max(location.entries("commits"), default=-1)
+    return _KnownAs(query, next_number=committed + 1)
 
 
 def _former(target: LedgerTarget, opening: Opening) -> tuple[str, ...]:

@@ -201,44 +201,51 @@ def _without_mistaken(wanted: str | None, *, unpacks: bool) -> dict[str, str]:
     if not unpacks:
         return {}
     if wanted is None:
-        return {"pathglobfilter": _other_ends("", "*", "")}
+        return {"pathglobfilter": _without_suffixes("", "*", "")}
     if not wanted.endswith("*"):
         return {}
-    before = wanted[:-1]
-    return {"pathglobfilter": before + _other_ends(before, "*", "")}
+    prefix = wanted[:-1]
+    return {"pathglobfilter": prefix + _without_suffixes(prefix, "*", "")}
 
 
-def _other_ends(before: str, text: str, special: str) -> str:
-    """Return a pattern for the rest of a file's name, of which the end is none of `_MISTAKEN`.
+def _without_suffixes(prefix: str, any_text: str, special: str) -> str:
+    """Return a pattern for the rest of a file's name that does not end with one of `_MISTAKEN`.
 
-    A pattern cannot say what a name must not be. So there is one pattern for each
-    character of an end that can differ, and one for each part of an end that is the
-    whole rest.
+    A pattern cannot say what a name must not be. So it lists what the rest may be.
 
     Args:
-        before: the pattern for what stands before the rest.
-        text: the pattern for any text.
+        prefix: the pattern for what stands before the rest.
+        any_text: the pattern for any text.
         special: further characters that no name may have, as in a set of a pattern.
 
     Examples:
-        >>> matched = file_system.as_regex(_other_ends("", "*", "")).fullmatch
+        >>> matched = file_system.as_regex(_without_suffixes("", "*", "")).fullmatch
         >>> [bool(matched(name)) for name in ("a.csv", "lz4", "a.xlz4", "a.lz4", "a.LZ4")]
         [True, True, True, False, False]
     """
-    lasts = "".join(end[-1] + end[-1].upper() for end in _MISTAKEN)
-    longer = [f"[^{lasts}{special}]"]
-    whole = []
-    if not before.lower().endswith(_MISTAKEN):
-        whole.append("")
-    for end in _MISTAKEN:
-        for size in range(1, len(end)):
-            other = end[-size - 1]
-            same = end[-size:]
-            longer.append(f"[^{other}{other.upper()}{special}]{_any_case(same)}")
-            if not (before.lower() + same).endswith(end):
-                whole.append(_any_case(same))
-    rest = text + "{" + ",".join(longer) + "}"
-    return "{" + ",".join([rest, *whole]) + "}"
+    # A rest that is longer than ".lz4" differs from it in one of its last characters:
+    # *[^4], *[^zZ]4, *[^lL][zZ]4, *[^.][lL][zZ]4
+    differing = [_other_than([suffix[-1] for suffix in _MISTAKEN], special)]
+    # A shorter rest is a tail of it: nothing, 4, z4, lz4. But the prefix "a." and the
+    # tail lz4 would be the suffix.
+    tails = []
+    if not prefix.lower().endswith(_MISTAKEN):
+        tails.append("")
+    for suffix in _MISTAKEN:
+        for size in range(1, len(suffix)):
+            tail = suffix[-size:]
+            other = _other_than([suffix[-size - 1]], special)
+            differing.append(other + _any_case(tail))
+            if not (prefix.lower() + tail).endswith(suffix):
+                tails.append(_any_case(tail))
+    longer = any_text + "{" + ",".join(differing) + "}"
+    return "{" + ",".join([longer, *tails]) + "}"
+
+
+def _other_than(characters: list[str], special: str) -> str:
+    """Return a pattern for a character that is none of these, in any case."""
+    both_cases = "".join(character + character.upper() for character in characters)
+    return f"[^{both_cases}{special}]"
 
 
 def _any_case(text: str) -> str:
@@ -364,7 +371,7 @@ def _leaving_out(pattern: str, *, unpacks: bool) -> str | None:
     if unpacks and pattern.endswith("*") and not pattern.endswith(r"\*"):
         # In place of the last two parts, which are * and an empty text
         parts = parts[:-2]
-        end = _other_ends("".join(parts), narrower["*"], _SPECIAL)
+        end = _without_suffixes("".join(parts), narrower["*"], _SPECIAL)
     return "".join(narrower.get(part, part) for part in parts) + end
 
 

@@ -94,7 +94,7 @@ def test_a_table_on_another_file_system_is_set_back_too(stream, out, tmp_path):
         "<configuration><property><name>fs.viewfs.mounttable.far.link./out</name>"
         f"<value>file://{out}</value></property></configuration>"
     )
-    command = rust.RustTable("viewfs://far/out").set_back(query, 0)
+    command = rust.RustTable("viewfs://far/out").set_back_command(query, 0)
     env = environment(HADOOP_CONF_DIR=str(tmp_path))
     done = process([sys.executable, *shlex.split(command)[2:]], env=env)
     assert done.returncode == 0, done.stderr

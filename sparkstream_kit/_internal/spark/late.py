@@ -43,7 +43,7 @@ _HANDS_ON = re.compile(
     r"^\W*Filter isnotnull\([\w`.#-]+\)$"
 )
 # A window() becomes arithmetic with its start, slide and length in microseconds, the
-# groups of this pattern.
+# groups of this pattern; `checkpoints.fingerprint` knows the same text.
 _WINDOW = re.compile(
     r"TimestampType, LongType\) - (-?\d+)\) % (\d+)\)"
     r"(?:(?!precisetimestampconversion).)*?"

@@ -68,12 +68,18 @@ class Job:
         One hook holds the JVM as well as many. Those that the JVM has called already
         are kept, too.
         """
+        called: list[_Hook] = []
+        idle: list[_Hook] = []
         with self._keeping:
-            former = self.hooks
-            self.hooks = [hook, *(each for each in former if each.called)]
-        for each in former:
-            if not each.called:
-                each.release()
+            for former in self.hooks:
+                # Asked once, because the JVM may call a hook at any time
+                if former.called:
+                    called.append(former)
+                else:
+                    idle.append(former)
+            self.hooks = [hook, *called]
+        for each in idle:
+            each.release()
 
     def end(self, exit_code: int) -> None:
         """Release the hooks at the job's end; a JVM told to end exits with the job's code."""

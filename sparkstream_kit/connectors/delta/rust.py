@@ -81,7 +81,7 @@ class RustTable:
         # Of the file of the newest commit that is known
         self._newest: tuple[int, int] | None = None
 
-    def set_back(self, query: str, batch: int) -> str:
+    def set_back_command(self, query: str, batch: int) -> str:
         """Return a command that makes `batch` the query's last batch."""
         return command(set_back, self.place, query, batch)
 

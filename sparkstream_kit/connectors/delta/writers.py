@@ -215,7 +215,7 @@ class SparkTable:
             self._location = locate(self._spark, str(detail.location))
         return self._location.uri
 
-    def set_back(self, query: str, batch: int) -> str:
+    def set_back_command(self, query: str, batch: int) -> str:
         """Return a command that makes `batch` the query's last batch."""
         return command(set_back, self.place, query, batch)
 

@@ -428,7 +428,7 @@ class IcebergTable:
         ids = [snapshot.snapshot_id for snapshot in snapshots[: -self._keep]]
         return [snapshot for snapshot in ids if snapshot not in heads]
 
-    def set_back(self, query: str, batch: int) -> str:
+    def set_back_command(self, query: str, batch: int) -> str:
         """Return a command that makes `batch` the query's last batch.
 
         It calls the function `set_back`.

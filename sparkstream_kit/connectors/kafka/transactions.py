@@ -706,7 +706,7 @@ class _TopicLedger(Entries):
     def has_rows(self) -> bool:
         return False  # a topic may have other writers, whose records do no harm
 
-    def set_back(self, query_id: str, batch_id: int) -> str:
+    def set_back_command(self, query_id: str, batch_id: int) -> str:
         entry = {**self.of(query_id), "batch": batch_id, "plan": None}
         record = f"'{self._target.topic}/{query_id}' {shlex.quote(json.dumps(entry))}"
         to = f"--bootstrap-server {self._target.servers} --topic {self._target.ledger}"

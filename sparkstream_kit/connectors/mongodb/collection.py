@@ -177,7 +177,7 @@ class _MongoLedger(Entries):
     def has_rows(self) -> bool:
         return self.rows.find_one({}, {"_id": True}) is not None
 
-    def set_back(self, query_id: str, batch_id: int) -> str:
+    def set_back_command(self, query_id: str, batch_id: int) -> str:
         entry = f"queries.{query_id}"
         change = {
             "$set": {f"{entry}.batch": batch_id},

@@ -506,7 +506,7 @@ class _SqlLedger(Entries):
                     f" query for {patience} s; start again when that has ended"
                 )
 
-    def set_back(self, query_id: str, batch_id: int) -> str:
+    def set_back_command(self, query_id: str, batch_id: int) -> str:
         values = {"literal_binds": True}
         # What its rows are is then up to the user, who may have removed all of them.
         unknown = self._set(query_id, batch_id, sa.null()).values(written=sa.null())

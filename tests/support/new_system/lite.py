@@ -131,7 +131,7 @@ class _Ledger(Ledger):
     def has_rows(self) -> bool:
         return self.database.execute("SELECT 1 FROM rows").fetchone() is not None
 
-    def set_back(self, query_id: str, batch_id: int) -> str:
+    def set_back_command(self, query_id: str, batch_id: int) -> str:
         return (
             f"let the table ledger say batch {batch_id}, and no plan, for the query"
             f" {query_id}"
