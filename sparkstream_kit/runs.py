@@ -208,14 +208,11 @@ class _Watched:
             )
             return QueryFailed(name, cause, summary)
         text = f"{cause}\n{error}"
-        unavailable = logical_plan.unavailable(text)
-        if unavailable:
+        if unavailable := logical_plan.unavailable(text):
             return InputUnavailable(name, unavailable, summary)
-        damaged = self._damaged(cause, text)
-        if damaged:
+        if damaged := self._damaged(cause, text):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
-        means = self._meaning_to_systems(text)
-        if means:
+        if means := self._meaning_to_systems(text):
             cause = f"{means} (Spark: {cause})"
         failed = QueryFailed(name, cause, summary)
         if "SCHEMA_NOT_COMPATIBLE" in text:  # which no restart changes
@@ -323,14 +320,7 @@ class _Run:
             stuck = self._stop_all()
             for manager, listener in listeners:
                 spark_queries.stop_listening(manager, listener)
-        self._record_posted()
-        self._catch_up()
-        self._tell(self.looks)
-        self._look_at_files()
-        for each in self._queries:
-            each.count_waiting()
-            # A batch that failed has printed, too
-            spark_queries.bring_printed(each.query)
+        self._count_the_rest()
         close_ended()
         summary = self._summarise(ended_by)
         if stuck:
@@ -342,14 +332,30 @@ class _Run:
             )
         return summary
 
+    def _count_the_rest(self) -> None:
+        """Count and report what is left, once the queries have stopped.
+
+        That is the batches that ended last, the verdicts after them, the files that are
+        lost or wait, and what a failed batch has printed.
+        """
+        self._record_posted()
+        self._catch_up()
+        self._tell(self.looks)
+        self._look_at_files()
+        for each in self._queries:
+            each.count_waiting()
+            # A batch that failed has printed, too
+            spark_queries.bring_printed(each.query)
+
     def _record_posted(self) -> None:
         """Record the batches that are in the inbox.
 
         If `on_batch` was slow, it has more batches than `recentProgress` remembers.
         """
-        kind = "progress"
-        while kind != "look":
+        while True:
             kind, what = self.inbox.get(timeout=0)
+            if kind == "look":
+                return
             if kind == "progress":
                 self._record(what)
 

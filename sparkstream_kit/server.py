@@ -433,26 +433,30 @@ def _gone(group: int, limit: float) -> bool:
         with suppress(ChildProcessError):
             os.waitpid(group, os.WNOHANG)
         processes = Path("/proc").glob("[0-9]*")
-        return not any(_holds(process, group) for process in processes)
+        return not any(_runs_in_group(process, group) for process in processes)
 
     return threads.until(is_gone, limit)
 
 
-def _holds(process: Path, group: int) -> bool:
+def _runs_in_group(process: Path, group: int) -> bool:
     """Return whether a process belongs to a group and still runs.
 
     A process whose main thread is dead (state Z) still runs if it has other threads.
     """
     try:
-        state, _, its_group = _fields(process)[:3]
-        if its_group != str(group):
+        state, _parent, process_group = _stat_fields(process)[:3]
+        if process_group != str(group):
             return False
-        return state != "Z" or len(list((process / "task").iterdir())) > 1
+        if state != "Z":
+            return True
+        # Its main thread is dead; the others may run on
+        threads_left = list((process / "task").iterdir())
+        return len(threads_left) > 1
     except OSError:  # the process has just ended
         return False
 
 
-def _fields(process: Path) -> list[str]:
+def _stat_fields(process: Path) -> list[str]:
     """Return what /proc/PID/stat says of a process, from its state on.
 
     It is such as "4711 (java) S 1 4711 …": state, parent, process group. The name in
@@ -464,7 +468,7 @@ def _fields(process: Path) -> list[str]:
 def _started(pid: int) -> str:
     """Return a process's boot id and start time (clock ticks); empty if not running."""
     try:
-        fields = _fields(Path(f"/proc/{pid}"))
+        fields = _stat_fields(Path(f"/proc/{pid}"))
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
     except OSError:
         return ""

@@ -387,7 +387,7 @@ def _backlogs(last: list[Record]) -> list[_Backlog]:
     records = [each.records_behind for each in last if each.records_behind is not None]
     backlogs = [
         _Backlog(files, "files", _files_of_a_batch(last)),
-        _Backlog(records, "records", 0),
+        _Backlog(records, "records", of_a_batch=0),
     ]
     return [backlog for backlog in backlogs if len(backlog.sizes) >= _FEWEST]
 

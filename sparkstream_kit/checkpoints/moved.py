@@ -253,8 +253,20 @@ def _move(
         return move
     if forget:
         return Move(log, None, base)
-    # Where a query that read another folder meanwhile has put the files of this one
-    # aside
+    return _set_aside_before(log, uri, base)
+
+
+def _set_aside_before(log: str, uri: str, base: Path) -> Move | None:
+    """Return the rewrite of a folder that this source read before it read another one.
+
+    The query that read the other folder meanwhile has forgotten the files of this one,
+    and so named them under `.sparkstream-former` there.
+
+    Examples:
+        >>> uri = "file:///b/.sparkstream-former/a/day=1"
+        >>> _set_aside_before("0", uri, Path("/a"))
+        Move(log='0', old=PosixPath('/b/.sparkstream-former/a'), new=PosixPath('/a'))
+    """
     folder = _path(uri)
     other_folder = str(folder).partition(f"/{_FORMER}/")[0]
     aside = Path(f"{other_folder}/{_FORMER}{base}")

@@ -124,12 +124,16 @@ def check_session(spark: SparkSession, names: Collection[str]) -> None:
     """
     reject_unknown("connector", names, connectors())
     for name in names:
-        has_settings = True
-        for key, value in connectors()[name].settings.items():
-            if value not in (spark.conf.get(key, None) or ""):
-                has_settings = False
+        has_settings = _has_settings(spark, connectors()[name].settings)
         if not _has_source(spark, name) or not has_settings:
             raise InvalidInputError(missing(name))
+
+
+def _has_settings(spark: SparkSession, settings: Mapping[str, str]) -> bool:
+    """Return whether a session has the settings of a connector, alone or in a list."""
+    return all(
+        value in (spark.conf.get(key, None) or "") for key, value in settings.items()
+    )
 
 
 def _has_source(spark: SparkSession, name: str) -> bool:

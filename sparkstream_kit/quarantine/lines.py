@@ -267,23 +267,67 @@ def _read_csv(
         F.when(~is_whole, F.concat(too_few, hint)),
         *_csv_problems(schema, texts),
     )
-    looks_so = _looks_like_header(schema, fields, texts, is_whole, header=header)
+    looks_like_header = _looks_like_header(
+        schema, fields, texts, is_whole, header=header
+    )
     if not header:
-        is_header = F.when(looks_so, F.lit(False))
-        return frame, F.coalesce(reason, F.when(looks_so, _LIKE_HEADER)), is_header
+        return frame, *_without_header(reason, looks_like_header)
 
     is_named = is_whole & headers.are_names(fields, schema.names)
     has_names = headers.has_two_names(fields, schema.names)
-    looks_so |= is_named | _has_words(schema, texts) & has_names
+    looks_like_header |= is_named | (_has_words(schema, texts) & has_names)
     if BLOCK not in frame.columns:  # no files, so that only the looks are known
-        is_header = F.when(is_named, F.lit(True)).when(looks_so, F.lit(False))
-        reason = F.coalesce(reason, F.when(looks_so, _LIKE_HEADER))
-        return frame, F.when(~is_named, reason), is_header
+        return frame, *_header_by_names(reason, is_named, looks_like_header)
 
     is_data = reason.isNull() & _is_surely_data(schema, fields, sep)
-    frame = frame.select("*", reason.alias("_why"), looks_so.alias("_looks_so"))
+    frame = frame.select(
+        "*", reason.alias("_why"), looks_like_header.alias("_looks_so")
+    )
+    return _header_by_place(frame, is_named, is_data, schema.names, sep)
+
+
+def _without_header(reason: Column, looks_like_header: Column) -> tuple[Column, Column]:
+    """Return the reason and `is_header` of a line where there are no headers.
+
+    `is_header` is never true. It is false for a line that looks like a header, which is
+    a bad row, and null for any other line.
+    """
+    is_header = F.when(looks_like_header, F.lit(False))
+    return F.coalesce(reason, F.when(looks_like_header, _LIKE_HEADER)), is_header
+
+
+def _header_by_names(
+    reason: Column, is_named: Column, looks_like_header: Column
+) -> tuple[Column, Column]:
+    """Return the reason and `is_header` of a line that comes from no file.
+
+    `is_header` is true for each line that consists of the names of the columns. It is
+    false for another line that looks like a header, which is a bad row, and null for
+    any other line.
+    """
+    is_header = F.when(is_named, F.lit(True)).when(looks_like_header, F.lit(False))
+    reason = F.coalesce(reason, F.when(looks_like_header, _LIKE_HEADER))
+    return F.when(~is_named, reason), is_header
+
+
+def _header_by_place(
+    frame: DataFrame, is_named: Column, is_data: Column, names: list[str], sep: str
+) -> tuple[DataFrame, Column, Column]:
+    """Return the frame, and the reason and `is_header` of a line of a file.
+
+    `is_header` is true for the first line of a file that is its header, false for the
+    first line of a file without one, and null for any other line.
+
+    Args:
+        frame: the lines of files. `_why` has the reason why the values of a line are
+            bad, and `_looks_so` whether the line looks like a header.
+        is_named: whether a line consists of the names of the columns.
+        is_data: whether a line could be no header.
+        names: the names of the columns.
+        sep: the separator.
+    """
     frame, is_header, of_file = headers.placed(
-        frame, is_header=is_named, is_data=is_data, names=schema.names, sep=sep
+        frame, is_header=is_named, is_data=is_data, names=names, sep=sep
     )
     is_like_header = is_header.isNull() & F.col("_looks_so")
     reason = F.coalesce(of_file, "_why", F.when(is_like_header, _LIKE_HEADER))

@@ -43,8 +43,9 @@ _GARBLED = "[\ufffd\0\u0080-\u009f]"  # what bytes of another encoding become
 _CODE = r"^(\+|-?0\d|\d?\d:|\d+([dDfF]|[eE]\d+)$)"
 # How a date or a time begins; Spark also takes a year and a month for one
 _DAY = r"^\s*\d{4}-\d\d?-\d\d?"
-# A text of JSON that is a time of a day, and that a source reads as TIMESTAMP as it is.
-_MOMENT = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?$"
+# A text of JSON that is a date with a time, and that a source reads as TIMESTAMP as it
+# is.
+_TIMESTAMP = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?$"
 _MOST_DIGITS = 17  # of a number that is written as a DOUBLE
 _DECIMAL_DIGITS = 38  # the most of a DECIMAL
 # Why a column stays text.
@@ -192,28 +193,29 @@ def _finer(
 
 
 def _with_times(read: partial[DataFrame], known: T.StructType) -> T.StructType:
-    """Return a schema of JSON with TIMESTAMP for texts that are all times with their day."""
+    """Return a schema of JSON with TIMESTAMP where every text is a date with a time."""
     paths = _paths(known, T.StringType)
     if not paths:
         return known
-    looks = [
+    # The largest of booleans is whether any is true
+    findings = [
         F.struct(
-            _largest(path, _is_moment).alias("has_time"),
-            _largest(path, lambda text: ~_is_moment(text)).alias("has_other"),
+            _largest(path, _is_timestamp).alias("has_time"),
+            _largest(path, lambda text: ~_is_timestamp(text)).alias("has_other"),
         )
         for path in paths
     ]
-    [seen] = read(schema=known).agg(*looks).collect()
+    [found] = read(schema=known).agg(*findings).collect()
     schema = known
-    for path, look in zip(paths, seen, strict=True):
-        if look.has_time and not look.has_other:
+    for path, texts in zip(paths, found, strict=True):
+        if texts.has_time and not texts.has_other:
             schema = _with_type(schema, path, T.TimestampType())
     return schema
 
 
-def _is_moment(text: Column) -> Column:
-    """Return whether a text is a time with its day, and one that there is; null for a null."""
-    return text.rlike(_MOMENT) & (
+def _is_timestamp(text: Column) -> Column:
+    """Return whether a text is a date with a time, and one that exists; null for a null."""
+    return text.rlike(_TIMESTAMP) & (
         text.isNull() | text.try_cast("timestamp").isNotNull()
     )
 

@@ -444,28 +444,31 @@ class Format:
             "has a text with a line end, which would be two rows; use format='json' or"
             " 'csv'"
         )
-        line = self._option("lineSep")
-        if line:
-            yield meets(value, line), says
+        line_sep = self._option("lineSep")
+        if line_sep:
+            yield meets(value, line_sep), says
         else:
             yield value.rlike(_LINE_ENDS), says
 
     def _lost_in_csv(self, value: Column, kind: T.DataType) -> Refusals:
+        """Yield what a value in CSV must not be: the text for NULL, or one that changes."""
         null = self._option("nullValue")
         if null:
             says = f"has {null!r}, which stands for NULL; give another nullValue"
-            yield value.cast("string") == F.lit(null), says
+            is_null_text = value.cast("string") == F.lit(null)
+            yield is_null_text, says
         if not isinstance(kind, T.StringType):
             return
         if self.in_table:
             yield from self._lost_in_csv_table(value)
         yield from self._lost_beside_quotes(value)
-        line = self._option("lineSep")
-        if line and line != "\n":
+        line_sep = self._option("lineSep")
+        if line_sep and line_sep != "\n":
             says = (
                 "has a text with a line end, which lineSep changes; leave lineSep out"
             )
-            yield meets(value, line) | value.contains("\n"), says
+            has_line_end = meets(value, line_sep) | value.contains("\n")
+            yield has_line_end, says
         beyond = _BEYOND.get(self._encoding)
         if beyond is not None:
             says = "has a text that the encoding cannot write; leave encoding out"

@@ -157,26 +157,25 @@ def plan_of(
 def _planned(location: Place, batch: int, folders: Mapping[str, str]) -> _Plan:
     """Read the plan of a batch from its checkpoint, as for `plan_of`."""
     with of_batch(location, batch) as logs:
-        plan = logs.plan(batch)
-        begins: dict[str, str | None] = {}
+        spark_plan = logs.plan(batch)
+        begin_of: dict[str, str | None] = {}
         if batch:
             before = logs.plan(batch - 1)
-            begins = dict(zip(before.names, before.offsets, strict=True))
+            begin_of = dict(zip(before.names, before.offsets, strict=True))
         read_before = logs.until(batch - 1)
         files = {}
-        for log, last in logs.read_by(plan).items():
+        for log, last in logs.read_by(spark_plan).items():
             files[log] = _files_of_source(
                 logs, log, folders.get(log), read_before.get(log, -1), last
             )
         offsets = "\n".join(versioned(logs.root / "offsets" / str(batch), "v1", "v2"))
-        others = [
-            [begins.get(name), end]
-            for entry, name, end in zip(
-                plan.files, plan.names, plan.offsets, strict=True
-            )
-            if entry is None
-        ]
-        return _Plan(offsets, plan.watermark, others, files)
+        others: list[list[str | None]] = []
+        for last_file_entry, name, end in zip(
+            spark_plan.files, spark_plan.names, spark_plan.offsets, strict=True
+        ):
+            if last_file_entry is None:  # no file source
+                others.append([begin_of.get(name), end])
+        return _Plan(offsets, spark_plan.watermark, others, files)
 
 
 def _files_of_source(

@@ -62,8 +62,8 @@ def of_files(
     """
     kind = form.kind
     reader = spark.read.options(**form.reading).format(kind)
-    named = {name.lower() for name in folders}
-    names = [name for name in schema.names if name.lower() not in named]
+    folder_names = {name.lower() for name in folders}
+    names = [name for name in schema.names if name.lower() not in folder_names]
     where = _literal(spark, path)
     with in_force(spark, _AS_TEXT):
         if kind == "json":
@@ -72,23 +72,44 @@ def of_files(
             )
         if kind == "text":
             return reader.load(where).withColumnRenamed("value", names[0])
-        if kind != "csv":
-            return reader.load(where)
-        reader = reader.option("nullValue", _NULL)
-        # Spark looks at a first record of several lines in no folder whose name is a
-        # pattern.
-        is_plain = where == file_system.escaped(where)
-        columns = _columns_of_csv(
-            reader.option("multiLine", is_plain), where, names, named
-        )
-        rows = reader.option("multiLine", True).schema(_texts(columns)).load(where)
+        if kind == "csv":
+            return _csv_files(reader, where, form, names, folder_names)
+        return reader.load(where)
+
+
+def _csv_files(
+    reader: DataFrameReader,
+    where: str,
+    form: Format,
+    names: Sequence[str],
+    folder_names: set[str],
+) -> DataFrame:
+    """Read CSV files as texts, with the names of the query's columns.
+
+    Args:
+        reader: the reader, with the format and its options.
+        where: the path to load.
+        form: the format, with the options of its writer.
+        names: the columns of the query that stand in the files.
+        folder_names: the columns that are names of folders, in lower case.
+    """
+    reader = reader.option("nullValue", _NULL)
+    # Spark looks at a first record of several lines in no folder whose name is a
+    # pattern.
+    is_plain = where == file_system.escaped(where)
+    columns = _columns_of_csv(
+        reader.option("multiLine", is_plain), where, names, folder_names
+    )
+    rows = reader.option("multiLine", True).schema(_texts(columns)).load(where)
     given = {name.lower(): str(value).lower() for name, value in form.reading.items()}
     if given.get("header") == "true":
         return rows
-    data = [name for name in rows.columns if name.lower() not in named]
-    renamed = dict(zip(data, names, strict=False))
+    # Without a header Spark numbers the columns (_c0, _c1 …); the files may have fewer
+    # or more of them than the query.
+    in_files = [name for name in rows.columns if name.lower() not in folder_names]
+    query_name = dict(zip(in_files, names, strict=False))
     return rows.select(
-        *(column(name).alias(renamed.get(name, name)) for name in rows.columns)
+        *(column(name).alias(query_name.get(name, name)) for name in rows.columns)
     )
 
 

@@ -145,14 +145,19 @@ def readable(
 
 
 def _of_folder(
-    folder: Path, place: str, options: dict[str, Any]
+    folder: Path, load_path: str, options: dict[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    """Return path and options for a folder of this machine, whatever its name."""
+    """Return the path to load and the options for a folder of this machine.
+
+    If the folder has no checksums in it, names of files may have a colon. If its own
+    name has the characters of a pattern, they are escaped.
+    """
     entries = file_system.below(str(folder))
-    if not any(entry.name.endswith(".crc") for entry in entries):
+    has_checksums = any(entry.name.endswith(".crc") for entry in entries)
+    if not has_checksums:
         options = options | _WITHOUT_CHECKSUMS
     if not folder.is_dir() or not file_system.is_pattern(str(folder)):
-        return place, options
+        return load_path, options
     # Spark finds the base of partition folders by itself only for a path that is no
     # pattern.
     base = file_system.for_spark(folder)

@@ -16,7 +16,7 @@ changes nothing (`Values`).
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -34,7 +34,6 @@ from sparkstream_kit.quarantine.lines import NESTED, scalar
 from sparkstream_kit.quarantine.rows import is_missing, typed
 from sparkstream_kit.sources.values import (
     encoding_of,
-    ends_as_it_begins,
     failing,
     has_other_keys,
     has_required,
@@ -45,6 +44,7 @@ from sparkstream_kit.sources.values import (
     lacks,
     leaves,
     marks_of,
+    self_overlaps,
     whole_number,
     with_point,
 )
@@ -100,6 +100,18 @@ _RFC_4180 = {"escape": '"', "enforceschema": False, "columnpruning": False}
 _CORRUPT = "_corrupt_record"
 _CORRUPT_SETTING = "spark.sql.columnNameOfCorruptRecord"
 _MODES = ("FAILFAST", "PERMISSIVE", "DROPMALFORMED")
+
+
+class _Wrong(NamedTuple):
+    """What Spark's reader leaves in a text that it has read wrongly.
+
+    Attributes:
+        pattern: a regular expression that finds it in the text.
+        message: what is said of such a text, after the text itself.
+    """
+
+    pattern: str
+    message: str
 
 
 class Values:
@@ -297,25 +309,25 @@ class Values:
     ) -> list[tuple[Column, Column]]:
         """Return what a text must not be, each with the message for one that is."""
         return [
-            (raw.rlike(pattern), F.concat(raw, F.lit(f"{says}; ")))
-            for pattern, says in self._wrong_texts()
+            (raw.rlike(wrong.pattern), F.concat(raw, F.lit(f"{wrong.message}; ")))
+            for wrong in self._wrong_texts()
         ]
 
-    def _wrong_texts(self) -> list[tuple[str, str]]:
-        """Return patterns of what no text has, each with what is said of one that has it."""
+    def _wrong_texts(self) -> list[_Wrong]:
+        """Return what a text must not have, because Spark has then read it wrongly."""
         encoding = encoding_of(self.options)
         if encoding is None:
             ways = (
                 "give encoding='ISO-8859-1', or encoding='UTF-8' if the file itself has"
                 " U+FFFD"
             )
-            return [("\ufffd", f" is not UTF-8; {_OF_WINDOWS}; else {ways}")]
+            return [_Wrong("\ufffd", f" is not UTF-8; {_OF_WINDOWS}; else {ways}")]
         if encoding.upper() == _LATIN:
             fix = f"{_OF_WINDOWS}, and leave encoding= out"
-            return [(_ONLY_WINDOWS, f" is not ISO-8859-1; {fix}")]
+            return [_Wrong(_ONLY_WINDOWS, f" is not ISO-8859-1; {fix}")]
         if encoding.upper() == "UTF-8":
             return []
-        return [("\ufffd", f" is not {encoding}; correct encoding=")]
+        return [_Wrong("\ufffd", f" is not {encoding}; correct encoding=")]
 
     # --- dates and times
 
@@ -476,11 +488,16 @@ class CsvValues(_LineValues):
             checks += self._torn_at_line_ends(field, raw)
         return checks
 
-    def _wrong_texts(self) -> list[tuple[str, str]]:
+    def _wrong_texts(self) -> list[_Wrong]:
         return [*super()._wrong_texts(), *self._wrong_beside_separators()]
 
-    def _wrong_beside_separators(self) -> list[tuple[str, str]]:
-        """Return the same for texts that a long separator may have split wrongly."""
+    def _wrong_beside_separators(self) -> list[_Wrong]:
+        """Return what shows that Spark may have split a line wrongly at a long separator.
+
+        With `sep="||"` that is a quote anywhere in a text, or a "|" at its beginning,
+        as in the second text of `a|||b`. With a separator of one character it is
+        nothing.
+        """
         sep = str(self.options.get("sep", self.options.get("delimiter", ",")))
         if is_one_character(sep):
             return []
@@ -492,14 +509,14 @@ class CsvValues(_LineValues):
                 " has a quote, which Spark misreads beside a separator of several"
                 f" characters; {fix}"
             )
-            wrong.append((re.escape(quote), says))
-        ends = [re.escape(end) for end in ends_as_it_begins(sep)]
+            wrong.append(_Wrong(re.escape(quote), says))
+        ends = [re.escape(end) for end in self_overlaps(sep)]
         if ends:
             says = (
                 " begins with a part of the separator, which could begin at two"
                 f" places; {fix}"
             )
-            wrong.append((f"^({'|'.join(ends)})", says))
+            wrong.append(_Wrong(f"^({'|'.join(ends)})", says))
         return wrong
 
     def _torn_at_line_ends(
@@ -603,7 +620,7 @@ class JsonValues(_LineValues):
             return False
         return self.marks is not None or not self._keeps_digits
 
-    def _wrong_texts(self) -> list[tuple[str, str]]:
+    def _wrong_texts(self) -> list[_Wrong]:
         encoding = encoding_of(self.options)
         # Spark's reader of JSON fails at bytes of another encoding
         if encoding is None or encoding.upper() != _LATIN:

@@ -64,11 +64,11 @@ def is_one_character(sep: str) -> bool:
     return is_escaped or len(sep.encode("utf-16-le")) == 2  # noqa: PLR2004 - one of Java's
 
 
-def ends_as_it_begins(sep: str) -> list[str]:
+def self_overlaps(sep: str) -> list[str]:
     """Return the ends of a separator with which it also begins.
 
     Examples:
-        >>> ends_as_it_begins("|||"), ends_as_it_begins("<>"), ends_as_it_begins("aba")
+        >>> self_overlaps("|||"), self_overlaps("<>"), self_overlaps("aba")
         (['||', '|'], [], ['a'])
     """
     ends = [sep[at:] for at in range(1, len(sep))]

@@ -118,7 +118,7 @@ def test_the_last_words_are_passed_on_also_by_a_slow_machine(monkeypatch, capfd)
         return data
 
     monkeypatch.setattr("os.read", slow)
-    words = launch._Words()  # noqa: SLF001 - no process ends at that moment by itself
+    words = launch._HeldOutput()  # noqa: SLF001 - no process ends at that moment by itself
     words.pass_on()
     os.write(words.end, b"the last word\n")
     words._settle()  # noqa: SLF001 - as at the end of this process
@@ -135,7 +135,7 @@ WORKER = (  # as PySpark 4.2 prints it
 
 @pytest.mark.parametrize("size", [1, 64, 1000])
 def test_what_pyspark_s_own_worker_says_is_left_out(size, capfd):
-    words = launch._Words()  # noqa: SLF001
+    words = launch._HeldOutput()  # noqa: SLF001
     words.pass_on()
     text = f"a\n\n{WORKER}Stream of mine\n\n{WORKER}\nStreaming Tr".encode()
     for at in range(0, len(text), size):
@@ -171,7 +171,7 @@ IVY_FAILS = IVY.partition(":: retrieving")[0]
 def test_what_ivy_says_of_packages_that_it_has_found_is_left_out(
     said, shown, until, capfd
 ):
-    words = launch._Words()  # noqa: SLF001
+    words = launch._HeldOutput()  # noqa: SLF001
     text = f"before\n{said}after\n\tat x\n"
     os.write(words.end, text.encode())
     until(lambda: words._said.decode() == text)  # noqa: SLF001

@@ -84,6 +84,11 @@ _IVY = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
+# How the cause begins if Spark cannot read the value of a setting
+_WRONG_SETTING = re.compile(
+    r"(Spark)?(IllegalArgument|NumberFormat)Exception: |.*Could not parse Master URL"
+)
+
 
 @contextmanager
 def starting(wanted: Mapping[str, str], profile: str | Path | None) -> Iterator[None]:
@@ -107,22 +112,18 @@ def starting(wanted: Mapping[str, str], profile: str | Path | None) -> Iterator[
     """
     if sys.stderr and sys.stderr.isatty():
         sys.stderr.write("starting Spark …\n")
-    words = None
+    jvm_output: _HeldOutput | None = None
     if not jvm_runs():
-        words = _launch(wanted, profile)
+        jvm_output = _launch(wanted, profile)
     SparkContext._ensure_initialized()
     _refuse_versions()
     try:
         yield
     except (Py4JError, PySparkException) as err:
-        if words is not None:
-            _log.debug("the JVM said: %s", words.drop())
+        if jvm_output is not None:
+            _log.debug("the JVM said: %s", jvm_output.drop())
         cause = innermost_cause(err)
-        if re.match(
-            r"(Spark)?(IllegalArgument|NumberFormat)Exception: |.*Could not parse"
-            r" Master URL",
-            cause,
-        ):
+        if _WRONG_SETTING.match(cause):
             raise InvalidInputError(
                 f"{said_by_spark(ValueError(cause))}; correct that setting"
             ) from err
@@ -130,8 +131,8 @@ def starting(wanted: Mapping[str, str], profile: str | Path | None) -> Iterator[
             "; ".join([f"Spark did not start: {cause}", *java.lacks()])
         ) from err
     finally:
-        if words is not None:
-            words.pass_on()
+        if jvm_output is not None:
+            jvm_output.pass_on()
 
 
 _CORRUPTS_WITH = "G1"  # prefix of the names of the G1 collector's two parts
@@ -236,7 +237,7 @@ def _has_own_log4j2() -> bool:
     return any(java.conf_folder().glob("log4j2.*"))
 
 
-def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
+def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _HeldOutput:
     """Start the JVM with the settings of `LAUNCH_KEYS`, archived classes and the kit's logging.
 
     Returns:
@@ -246,7 +247,7 @@ def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
         InvalidInputError: the JVM did not start.
     """
     _know_own_name()
-    words = _Words()
+    jvm_output = _HeldOutput()
     try:
         given = java.with_names(java.environment())
         archive = java.known_archive(java.find_java(given))
@@ -261,14 +262,16 @@ def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
             archive_options = ""
         arguments, options = _arguments(wanted, profile, given, archive_options)
         command = java.command(
-            arguments, given, options, archive=archive_path, stderr=words.end
+            arguments, given, options, archive=archive_path, stderr=jvm_output.end
         )
-        SparkContext._ensure_initialized(gateway=_gateway(command, given, words.end))
+        SparkContext._ensure_initialized(
+            gateway=_gateway(command, given, jvm_output.end)
+        )
         if archive_path is not None and not has_own_archive:
             atexit.register(_warm, archive_path)
     except (OSError, subprocess.SubprocessError) as err:
-        words.closed()
-        said = words.drop()
+        jvm_output.closed()
+        said = jvm_output.drop()
         _log.debug("the JVM said: %s", said)
         if isinstance(err, OSError):
             raise InvalidInputError(
@@ -277,8 +280,8 @@ def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
         cause = f"{java.NOT_STARTED}{_why(said)}"
         raise InvalidInputError("; ".join([cause, *java.lacks()])) from err
     finally:
-        words.closed()
-    return words
+        jvm_output.closed()
+    return jvm_output
 
 
 # Options with which a launch chooses an archive of classes, or none
@@ -409,7 +412,7 @@ def _gateway(command: list[str], given: dict[str, str], stderr: int) -> Any:
     return gateway
 
 
-class _Words:
+class _HeldOutput:
     """Reads the JVM's standard error; holds it back during the start, then passes it on.
 
     A thread reads the pipe and writes to this process's standard error, without the

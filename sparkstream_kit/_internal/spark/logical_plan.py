@@ -259,14 +259,15 @@ def file_options(frame: DataFrame) -> dict[int, dict[str, str]]:
     to which source.
     """
     numbers = [source.number for source in inputs_of(frame) if source.path is not None]
-    read = _file_options(frame)
-    for options in read:
+    found = _file_options(frame)
+    for options in found:
         options.pop("path", None)
-    if len(read) != len(numbers) and all(options == read[0] for options in read):
-        read = read[:1] * len(numbers)  # it does not matter which source they are of
-    if len(read) != len(numbers):
-        return {}
-    return dict(zip(numbers, read, strict=True))
+    if len(found) == len(numbers):
+        return dict(zip(numbers, found, strict=True))
+    are_equal = bool(found) and all(options == found[0] for options in found)
+    if are_equal:  # it does not matter which source they are of
+        return dict.fromkeys(numbers, found[0])
+    return {}
 
 
 def _file_options(frame: DataFrame) -> list[dict[str, str]]:

@@ -277,20 +277,23 @@ def locate(spark: SparkSession, path: str | Path) -> Place:
     file system.
     """
     text = path_for(spark, str(path))
-    plain = file_system.plain(text)
+    local_path = file_system.plain(text)
     if is_connect(spark):
-        if plain is not None and server_folder(spark) is not None:
-            return Here(text, Path(plain).absolute())
+        if local_path is not None and server_folder(spark) is not None:
+            return Here(text, Path(local_path).absolute())
         return Place(text)
-    if plain is None or (plain == text and _default_scheme(spark) != "file"):
+    if local_path is None:
         return There(spark, text)
-    if not os.path.isabs(plain):  # noqa: PTH117 - a text
+    has_no_scheme = local_path == text
+    if has_no_scheme and _default_scheme(spark) != "file":
+        return There(spark, text)
+    if not os.path.isabs(local_path):  # noqa: PTH117 - a text
         # A relative path is relative to the JVM's working folder, which can differ from
         # Python's.
-        plain = spark._jvm.java.io.File(plain).getAbsolutePath()  # type: ignore[union-attr]
+        local_path = spark._jvm.java.io.File(local_path).getAbsolutePath()  # type: ignore[union-attr]
     # Hadoop resolves `..` in the text of a path, without following links, and so does
     # normpath.
-    return Here(text, Path("/" + os.path.normpath(plain).lstrip("/")))
+    return Here(text, Path("/" + os.path.normpath(local_path).lstrip("/")))
 
 
 def is_unseen(what: str, *places: Place) -> bool:

@@ -156,15 +156,16 @@ def damage(logs: Logs) -> str | None:
     return None
 
 
-# Spark's error conditions and exceptions for a state that it cannot load, and for a
-# checkpoint file that it cannot read; the path follows the exception's name.
-_STATE = re.compile(r"CANNOT_LOAD_STATE_STORE|CANNOT_READ_STATE")
+# Spark's error conditions for a state that it cannot load
+_STATE_ERROR = re.compile(r"CANNOT_LOAD_STATE_STORE|CANNOT_READ_STATE")
 _IN_PART = (
     "its function of the batch did not read all of it (show, limit, an early return),"
     " and Spark has no state of that batch: let it write, count or collect the whole"
     " batch"
 )
-_FILE = r"(Checksum|Corrupt|EOF|FileNotFound|Zip)\w*Exception[^\n]*{}/"
+# An exception for a file of the checkpoint that Spark cannot read; the path follows the
+# name: `ChecksumException: Checksum error: file:/ckpt/state/0/0/2.delta at 0 exp: …`
+_FILE_ERROR = r"(Checksum|Corrupt|EOF|FileNotFound|Zip)\w*Exception[^\n]*{}/"
 
 
 def unreadable(logs: Logs, cause: str) -> str | None:
@@ -180,10 +181,10 @@ def unreadable(logs: Logs, cause: str) -> str | None:
         >>> unreadable(Logs(Path("ckpt")), "division by zero")
     """
     root = logs.root
-    unreadable_file = _FILE.format(re.escape(str(root)))
+    error_on_its_file = _FILE_ERROR.format(re.escape(str(root)))
     if READ_IN_PART in cause:
         what = _IN_PART
-    elif _STATE.search(cause) or re.search(unreadable_file, cause):
+    elif _STATE_ERROR.search(cause) or re.search(error_on_its_file, cause):
         what = "Spark cannot read it"
     else:
         return None

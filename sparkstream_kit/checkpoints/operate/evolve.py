@@ -400,46 +400,52 @@ class Build(NamedTuple):
     def make(self, new: Path) -> None:
         """Build the checkpoint in a hidden folder beside `new`; rename it when it is complete."""
         old = self.old.root
-        made = new.with_name(f".{new.name}.evolving")
-        shutil.rmtree(made, ignore_errors=True)
+        hidden_folder = new.with_name(f".{new.name}.evolving")
+        shutil.rmtree(hidden_folder, ignore_errors=True)
         try:
-            replay.copy_sources(self.old, made, self.moves)
-            shutil.copy(old / "metadata", made / "metadata")
-            self._build(Logs(made))
-            write_note(Here(str(made), made), self.note)
-            point_at(made, new)
+            replay.copy_sources(self.old, hidden_folder, self.moves)
+            shutil.copy(old / "metadata", hidden_folder / "metadata")
+            self._build(Logs(hidden_folder))
+            write_note(Here(str(hidden_folder), hidden_folder), self.note)
+            point_at(hidden_folder, new)
             # Mark the old checkpoint before the rename: after a crash in between
             # `start` refuses the old one, so that two queries never continue it, and
             # builds the new one again.
             file_system.replace(old / CONTINUED, [str(new)])
             # It holds at most the lock file of a refused start
             shutil.rmtree(new, ignore_errors=True)
-            made.rename(new)
+            hidden_folder.rename(new)
         finally:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(hidden_folder, ignore_errors=True)
 
-    def _build(self, made: Logs) -> None:
+    def _build(self, new_logs: Logs) -> None:
         """Build the state up to the old query's last committed batch; plan the next, if any."""
         old = self.old
         last = old.done
         watermark = old.plan(last).watermark
         following_watermark = old.commit(last)["nextBatchWatermarkMs"]
         if self.batches:
-            self._run_batches(made, watermark)
+            self._run_batches(new_logs, watermark)
         else:
-            for number in range(max(last - 1, 0), last + 1):
-                self._plan(made, number, replay.ends_of(old, last), watermark)
-            (made.root / "commits").mkdir()
-            made.replace(made.root / "commits" / str(last), "v1\n{}")
-        self._set_following_watermark(made, following_watermark)
+            self._plan_without_state(new_logs, watermark)
+        self._set_following_watermark(new_logs, following_watermark)
         if old.planned > last:
             ends = replay.ends_of(old, last + 1)
-            self._plan(made, last + 1, ends, old.plan(last + 1).watermark)
+            self._plan(new_logs, last + 1, ends, old.plan(last + 1).watermark)
         elif self.changed.mode == "complete":
             # the planned batch writes the new query's whole result
-            plan_empty_batch(made.again(), following_watermark, builds=True)
+            plan_empty_batch(new_logs.again(), following_watermark, builds=True)
 
-    def _run_batches(self, made: Logs, watermark: int) -> None:
+    def _plan_without_state(self, new_logs: Logs, watermark: int) -> None:
+        """Plan the last two batches and commit the last without running it: there is no state."""
+        last = self.old.done
+        for number in [last] if last == 0 else [last - 1, last]:
+            self._plan(new_logs, number, replay.ends_of(self.old, last), watermark)
+        (new_logs.root / "commits").mkdir()
+        # An empty commit
+        new_logs.replace(new_logs.root / "commits" / str(last), "v1\n{}")
+
+    def _run_batches(self, new_logs: Logs, watermark: int) -> None:
         """Run the batches of the build; the last has the number of the old query's last one.
 
         Before them comes a batch that reads nothing, if a number is left for it. If the
@@ -449,29 +455,31 @@ class Build(NamedTuple):
         if watermark > 0:
             first -= 1
         if first > 0:
-            self._plan(made, 0, {})
-            self._run_planned(made)
-            _renumber(made.root, first - 1)
+            self._plan(new_logs, 0, {})
+            self._run_planned(new_logs)
+            _renumber(new_logs.root, first - 1)
         for number, ends in enumerate(self.batches, first):
             replay.say_batch(self.changed, number - first, len(self.batches))
-            self._plan(made.again(), number, ends)
-            self._run_planned(made)
+            self._plan(new_logs.again(), number, ends)
+            self._run_planned(new_logs)
         if watermark > 0:
-            plan_empty_batch(made.again(), watermark, builds=True)
-            self._run_planned(made)
+            plan_empty_batch(new_logs.again(), watermark, builds=True)
+            self._run_planned(new_logs)
 
-    def _set_following_watermark(self, made: Logs, watermark: int) -> None:
+    def _set_following_watermark(self, new_logs: Logs, watermark: int) -> None:
         """Note in the last commit of the build the watermark of the next batch."""
-        file = made.root / "commits" / str(self.old.done)
+        file = new_logs.root / "commits" / str(self.old.done)
         version, text = versioned(file, "v1", "v2", "v3")[:2]
         commit = json.loads(text)
         commit["nextBatchWatermarkMs"] = watermark
-        made.replace(file, f"{version}\n{json.dumps(commit)}")
+        new_logs.replace(file, f"{version}\n{json.dumps(commit)}")
 
-    def _plan(self, made: Logs, number: int, ends: Ends, watermark: int = 0) -> None:
-        replay.write_plan(self.changed, self.old, made, number, ends, watermark)
+    def _plan(
+        self, new_logs: Logs, number: int, ends: Ends, watermark: int = 0
+    ) -> None:
+        replay.write_plan(self.changed, self.old, new_logs, number, ends, watermark)
 
-    def _run_planned(self, made: Logs) -> None:
+    def _run_planned(self, new_logs: Logs) -> None:
         """Have Spark run the planned batch and discard its rows.
 
         Raises:
@@ -480,7 +488,7 @@ class Build(NamedTuple):
         changed = self.changed
         writer = changed.frame.writeStream.format("noop").queryName(changed.name)
         try:
-            replay.run_planned(changed, made, writer, _BUILD)
+            replay.run_planned(changed, new_logs, writer, _BUILD)
         except replay.Unreadable as err:
             raise InvalidInputError(
                 f"query {changed.name}: its state was not built from what"

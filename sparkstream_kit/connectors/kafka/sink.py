@@ -386,7 +386,7 @@ def _write(
     """Write a batch with headers by which a reader can drop repeats."""
     records = target.records(batch, **{_ID: target.id_column})
     if not target.row_id:
-        records = _numbered(records, by="key" if target.key else _ID)
+        records = _with_distinct_ids(records, by="key" if target.key else _ID)
     ids = {
         _QUERY: F.lit(id_of_batch(batch, location)),
         _BATCH: F.lit(str(batch_id)),
@@ -403,12 +403,11 @@ def _write(
     written.write.format("kafka").options(**target.all_options).save()
 
 
-def _numbered(records: DataFrame, by: str) -> DataFrame:
+def _with_distinct_ids(records: DataFrame, by: str) -> DataFrame:
     """Append a number to each record's id, so that equal records have different ids.
 
     Equal records have the same key and value.
 
-    The numbers of equal records are interchangeable, so their order does not matter.
     The shuffle brings all records of a key into one task; they are sorted back into
     their order in the batch, which Kafka keeps.
 
@@ -417,7 +416,10 @@ def _numbered(records: DataFrame, by: str) -> DataFrame:
         by: the column to shuffle by: "key", or "_id" for records without a key.
     """
     placed = records.withColumn(_AT, F.monotonically_increasing_id()).repartition(by)
-    equal = Window.partitionBy(*dict.fromkeys([by, _ID])).orderBy(_ID)
+    # With `by` in it the window needs no second shuffle
+    keys = [_ID] if by == _ID else [by, _ID]
+    # `row_number` wants an order; that of equal records does not matter
+    equal = Window.partitionBy(*keys).orderBy(_ID)
     number = F.row_number().over(equal)
     numbered = placed.withColumn(_ID, F.concat_ws("-", _ID, number))
     return numbered.sortWithinPartitions(_AT)

@@ -275,21 +275,21 @@ class TransactionalTarget:
                 lost rows.
         """
         with self._told(KitError):
-            failed = self._tried(batch, frame)
-            if failed is not None and failed.error.code() != _TOO_LARGE:
+            undelivered = self._write_once(batch, frame)
+            if undelivered is not None and undelivered.error.code() != _TOO_LARGE:
                 # A commit without an answer may be done: the second try finds the batch
                 # in the ledger then.
-                failed = self._tried(batch, frame)
-            if failed is not None and failed.error.code() == _TOO_LARGE:
-                failed = self._tried(batch, frame, _SMALL_PACKAGES)
-            if failed is not None:
-                kind = TransientError if failed.error.code() in _AWAY else KitError
+                undelivered = self._write_once(batch, frame)
+            if undelivered is not None and undelivered.error.code() == _TOO_LARGE:
+                undelivered = self._write_once(batch, frame, _SMALL_PACKAGES)
+            if undelivered is not None:
+                kind = TransientError if undelivered.error.code() in _AWAY else KitError
                 raise kind(
-                    f"topic {failed.topic} of {self.servers}: batch {batch.number}:"
-                    f" {failed}"
+                    f"topic {undelivered.topic} of {self.servers}: batch {batch.number}:"
+                    f" {undelivered}"
                 )
 
-    def _tried(
+    def _write_once(
         self, batch: Batch, frame: DataFrame, more: Mapping[str, str] | None = None
     ) -> _Undelivered | None:
         """Write or skip a batch; return why it failed, if it can be tried again at once.
@@ -304,38 +304,39 @@ class TransactionalTarget:
                 driver has started.
             KitError: the time for the transaction is over.
         """
-        place = self.servers, self.topic, batch.query
-        writer = _writers.get(place)
+        key = self.servers, self.topic, batch.query
+        writer = _writers.get(key)
         if writer is None or writer.driver != batch.driver:
             writer = _TransactionWriter(self, batch.query, batch.driver, more or {})
-            _writers[place] = writer
+            _writers[key] = writer
         if writer.ledger.is_written(batch):
             pass_over(frame, batch, self.where)
             return None
         try:
             writer.write(batch, self.records(frame))
         except BaseException as err:
-            _writers.pop(place, None)
+            _writers.pop(key, None)
             # If it cannot be ended now, the next to take the id ends it
             with suppress(KafkaException):
                 writer.producer.abort_transaction(_WAIT)
             if not isinstance(err, KafkaException):
                 raise
-            failed = writer.undelivered
-            if failed is None:
-                failed = _Undelivered(err.args[0], self.topic, None, 0)
-            if failed.topic == self.ledger and failed.error.code() in _GONE:
+            undelivered = writer.undelivered
+            if undelivered is None:
+                undelivered = _Undelivered(err.args[0], self.topic, None, 0)
+            if undelivered.topic == self.ledger and undelivered.error.code() in _GONE:
                 raise InvalidInputError(self._without_ledger) from None
         else:
             return None
+        # A newer driver that has just taken the id notes its epoch meanwhile
         time.sleep(_PAUSE)
         with suppress(KafkaException):  # no broker answers
             _TopicLedger(self, self.entries(all_of_them=False)).check_epoch(batch)
-        if time.monotonic() < writer.until:
-            return failed
+        if time.monotonic() < writer.deadline:
+            return undelivered
         raise KitError(
             f"{self.where} has not taken batch {batch.number} within {self.seconds:g} s"
-            f" ({failed}); if no broker answered, start again; a large batch needs more"
+            f" ({undelivered}); if no broker answered, start again; a large batch needs more"
             " time, up to the brokers' transaction.max.timeout.ms: sinks.kafka(…,"
             f" **{{'kafka.{_TIMEOUT}': 900000}})"
         )
@@ -490,7 +491,7 @@ class _TransactionWriter:
         driver: the start of the query that has taken the id.
         ledger: the ledger, whose entry of the query only the holder of the id changes.
         producer: the producer.
-        until: the monotonic time in seconds until which the transaction can be
+        deadline: the monotonic time in seconds until which the transaction can be
             committed.
     """
 
@@ -502,7 +503,7 @@ class _TransactionWriter:
         more: Mapping[str, str] | None = None,
     ) -> None:
         self.driver = driver
-        self.until = 0.0
+        self.deadline = 0.0
         self._failed: list[_Undelivered] = []
         # As they come: within librdkafka's call nothing may be asked of an error.
         self._reports: list[tuple[KafkaError, Message]] = []
@@ -533,7 +534,7 @@ class _TransactionWriter:
     def begin(self) -> None:
         """Begin a transaction."""
         self._topics = {self._target.topic}
-        self.until = time.monotonic() + self._target.seconds
+        self.deadline = time.monotonic() + self._target.seconds
         self.producer.begin_transaction()
 
     def write(self, batch: Batch, records: DataFrame) -> None:
@@ -600,7 +601,7 @@ class _TransactionWriter:
 
     def _send(self, records: Iterable[tuple[Any, ...]]) -> None:
         """Hand records to the producer: value, key, partition, headers and topic of each."""
-        if time.monotonic() >= self.until:
+        if time.monotonic() >= self.deadline:
             raise KafkaException(KafkaError(_TIMED_OUT))
         for value, key, partition, headers, topic in records:
             number = -1 if partition is None else partition
