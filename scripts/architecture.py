@@ -43,7 +43,7 @@ EXTRAS = {
         "connectors",
         "quarantine/avro",
         "quarantine/weblogs",
-        "sinks/values",
+        "sinks/routing",
     ),
     "functions with memory": ("state", "models", "dstreams", "checkpoints/pins"),
 }

@@ -193,7 +193,7 @@ def render(frame: DataFrame, form: str) -> str:
             print(display.render(table, "csv"))
     """
     check(render, locals())
-    from sparkstream_kit.sinks import batches, texts
+    from sparkstream_kit.sinks import batches, cells
 
     if frame.isStreaming:
         raise InvalidInputError(
@@ -209,7 +209,7 @@ def render(frame: DataFrame, form: str) -> str:
         return csv
     if form == "json":
         return batches.as_json(frame)
-    return table(frame.columns, texts.cells(frame), right=_numeric(frame))
+    return table(frame.columns, cells.cells(frame), right=_numeric(frame))
 
 
 def show(frame: DataFrame, batch_id: int | None = None) -> None:
@@ -233,6 +233,8 @@ def show(frame: DataFrame, batch_id: int | None = None) -> None:
             start(sales, sinks.foreach_batch(display.show), name="sales")
     """
     check(show, locals())
+    from sparkstream_kit.sinks import cells
+
     if batch_id is not None:
         _, _, *lines = render(frame, "table").splitlines()  # without the header
         if lines:
@@ -243,11 +245,10 @@ def show(frame: DataFrame, batch_id: int | None = None) -> None:
         raise InvalidInputError(
             f"display.show() shows a static DataFrame, and this one streams; {fix}"
         )
-    from sparkstream_kit.sinks import texts
 
-    cells = texts.cells(frame.limit(_SHOWN + 1))
-    rows = cells[:_SHOWN]
-    note = f"the first {_SHOWN} rows\n" if len(cells) > _SHOWN else ""
+    shown = cells.cells(frame.limit(_SHOWN + 1))
+    rows = shown[:_SHOWN]
+    note = f"the first {_SHOWN} rows\n" if len(shown) > _SHOWN else ""
     right = _numeric(frame)
     plain = table(frame.columns, rows, right=right) + note
     if not in_notebook():

@@ -31,8 +31,8 @@ from sparkstream_kit._internal.spark.session import has_ended
 from sparkstream_kit._internal.stopping import shutdown, waiting
 from sparkstream_kit.checkpoints.damage import READ_IN_PART
 from sparkstream_kit.checkpoints.guard import explained
+from sparkstream_kit.checkpoints.input_files import Files
 from sparkstream_kit.checkpoints.logs import Logs, local
-from sparkstream_kit.checkpoints.lost import Files
 from sparkstream_kit.errors import (
     CheckpointDamaged,
     InputUnavailable,

@@ -19,7 +19,7 @@ from conftest import ROOT, environment, process, refusal
 
 from sparkstream_kit import errors, jobflags, sources
 from sparkstream_kit.errors import InvalidInputError, KitError
-from sparkstream_kit.jobflags import values
+from sparkstream_kit.jobflags import types
 from sparkstream_kit.profiles import submit_properties
 from sparkstream_kit.progress import QuerySummary, RunSummary
 
@@ -44,17 +44,17 @@ def test_a_job_leaves_out_flags_of_a_group():
     ("read", "text", "value"),
     [
         (jobflags.seconds, "0.5", 0.5),
-        (values.positive_int, "12", 12),
-        (values.port, "65535", 65535),
+        (types.positive_int, "12", 12),
+        (types.port, "65535", 65535),
         (jobflags.existing_folder, "hdfs://host/none", "hdfs://host/none"),
         (jobflags.existing_folder, "hdfs:/none", "hdfs:/none"),
         (jobflags.existing_folder, "file:///tmp", "file:///tmp"),
         (jobflags.existing_folder, "/none/2026-*", "/none/2026-*"),
-        (values.host, "9999.example.org", "9999.example.org"),
+        (types.host, "9999.example.org", "9999.example.org"),
         (jobflags.checkpoint_folder, "/none/yet", "/none/yet"),
-        (values.interval, "1 minute 30 seconds", "1 minute 30 seconds"),
-        (values.interval, "0 seconds", "0 seconds"),
-        (values.delay, "1 hour 30 minutes", "1 hour 30 minutes"),
+        (types.interval, "1 minute 30 seconds", "1 minute 30 seconds"),
+        (types.interval, "0 seconds", "0 seconds"),
+        (types.delay, "1 hour 30 minutes", "1 hour 30 minutes"),
     ],
 )
 def test_a_value_is_read(read, text, value):
@@ -70,35 +70,35 @@ def test_a_value_is_read(read, text, value):
             "is not a positive number of seconds",
         ),
         (
-            values.positive_int,
+            types.positive_int,
             ["0", "-1", "1.5", "٣", "", "many"],
             "is not a whole number from 1",
         ),
         (
-            values.port,
+            types.port,
             ["0", "65536", "-1", "http", "٣"],
             "is not a whole number from 1 to 65535",
         ),
         (
-            values.interval,
+            types.interval,
             ["5", "seconds", "5 s"],
             "; write it like '10 seconds', '1 hour 30 minutes'",
         ),
-        (values.interval, ["-5 seconds"], "the interval must be zero or longer, not"),
+        (types.interval, ["-5 seconds"], "the interval must be zero or longer, not"),
         (
-            values.interval,
+            types.interval,
             ["5 months"],
             "a month has no fixed length; write it in days",
         ),
-        (values.delay, ["5"], "; write it like '10 seconds', '1 hour 30 minutes'"),
+        (types.delay, ["5"], "; write it like '10 seconds', '1 hour 30 minutes'"),
         (
-            values.delay,
+            types.delay,
             ["0 seconds", "-5 seconds"],
             "with less than a millisecond Spark drops the rows that",
         ),
-        (values.delay, ["1 month"], "a month has no fixed length; write it in days"),
+        (types.delay, ["1 month"], "a month has no fixed length; write it in days"),
         (
-            values.host,
+            types.host,
             ["9999"],
             "is a number, perhaps a port; give the host and then the port",
         ),

@@ -35,7 +35,7 @@ from sparkstream_kit.jobflags.groups import (
     SHOW,
 )
 from sparkstream_kit.jobflags.parsing import check_apart, check_multiple, parser
-from sparkstream_kit.jobflags.values import (
+from sparkstream_kit.jobflags.types import (
     checkpoint_folder,
     database,
     existing_folder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit.jobflags import values
+from sparkstream_kit.jobflags import types
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,19 +26,19 @@ def _switch(says: str) -> dict[str, Any]:
 LINES = {
     "INPUT_DIR": _value(
         "INPUT_DIR",
-        values.existing_folder,
+        types.existing_folder,
         "The input folder, or a pattern for folders.",
     ),
     "--max-files-per-trigger": _value(
         "N",
-        values.number_of_files,
+        types.number_of_files,
         "The most files that one batch reads, or all; with more, a backlog is read"
         " several times faster. Default: %(default)s.",
         default="all",
     ),
     "--kafka": _value(
         "SERVERS",
-        values.servers,
+        types.servers,
         "Read the lines from Kafka, one in each record, in place of INPUT_DIR. SERVERS"
         " is host:port, or several with commas between them. Needs --topic.",
     ),
@@ -49,7 +49,7 @@ LINES = {
     ),
     "--max-offsets-per-trigger": _value(
         "N",
-        values.positive_int,
+        types.positive_int,
         "With --kafka, the most records that one batch reads. Default: all that are"
         " there.",
     ),
@@ -59,7 +59,7 @@ LINES = {
 POSTS = {
     "--url": _value(
         "URL",
-        values.url,
+        types.url,
         "Read posts from this stream of X, of Mastodon or of a server like them, in"
         " place of INPUT_DIR. A token is taken from the environment variable"
         " POSTS_TOKEN.",
@@ -80,7 +80,7 @@ INPUT = {
     ),
     "--max-bad": _value(
         "PERCENT",
-        values.percent,
+        types.percent,
         "At the end, fail with exit code 1 if more than this share of the lines is bad,"
         " such as 1%%. Default: never.",
     ),
@@ -90,14 +90,14 @@ INPUT = {
 SERVER = {
     "HOST": _value(
         "HOST",
-        values.host,
+        types.host,
         "The server's name. Default: %(default)s.",
         nargs="?",
         default="localhost",
     ),
     "PORT": _value(
         "PORT",
-        values.port,
+        types.port,
         "The server's port. Default: %(default)s.",
         nargs="?",
         default=9999,
@@ -118,7 +118,7 @@ OUTPUT = {
     ),
     "--database": _value(
         "URL",
-        values.database,
+        types.database,
         "Keep the result in the table TABLE of this database. URL is"
         " sqlite:///results.db, postgresql+psycopg://user@host/name (password in"
         " PGPASSWORD or ~/.pgpass), mariadb+pymysql://user@host/name, or env:NAME to"
@@ -138,14 +138,14 @@ FOLDER = {
 EVENT_TIME = {
     "--watermark": _value(
         "DELAY",
-        values.delay,
+        types.delay,
         'How much later than newer rows a row may come, in event time, such as "10'
         ' minutes". Default: %(default)s.',
         default="10 minutes",
     ),
     "--max-late": _value(
         "PERCENT",
-        values.percent,
+        types.percent,
         "At the end, fail with exit code 1 if more than this share of the rows came too"
         " late, such as 1%%. Where only bounds of the number of late rows are known,"
         " the least number counts. Default: never.",
@@ -177,20 +177,20 @@ SHOW = {
     ),
     "--alert-url": _value(
         "URL",
-        values.database,
+        types.database,
         "Post each problem to this URL, as JSON; env:NAME takes it from the"
         " environment.",
     ),
     "--ui": _value(
         "PORT",
-        values.port,
+        types.port,
         "Show the run on a web page. Default: a free port.",
         nargs="?",
         const=0,
     ),
     "--metrics": _value(
         "HOST:PORT",
-        values.servers,
+        types.servers,
         "Serve Prometheus metrics to all who reach this address.",
     ),
 }
@@ -205,23 +205,23 @@ RUN = {
     ),
     "--checkpoint": _value(
         "DIR",
-        values.checkpoint_folder,
+        types.checkpoint_folder,
         "Keep progress in this folder and resume from it. Default: a temporary folder.",
     ),
     "--trigger": _value(
         "INTERVAL",
-        values.interval,
+        types.interval,
         'Time from one batch to the next, such as "5 seconds". Default: no wait.',
     ),
     "--available-now": _switch("Read the input that is there, then end."),
     "--run-for": _value(
         "SECONDS",
-        values.seconds,
+        types.seconds,
         "Stop cleanly after this many seconds. Default: run until stopped.",
     ),
     "--idle": _value(
         "SECONDS",
-        values.seconds,
+        types.seconds,
         "Stop after this many seconds without a row. Default: never.",
     ),
     "--stop-file": _value(

@@ -26,7 +26,7 @@ from sparkstream_kit._internal.file_system import JSON_VERSION, as_json
 from sparkstream_kit._internal.spark.queries import started
 from sparkstream_kit.display import last_number
 from sparkstream_kit.errors import innermost_cause, printable
-from sparkstream_kit.sinks import texts
+from sparkstream_kit.sinks import cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -302,7 +302,7 @@ def _of_view(
     else:
         frame = table.limit(_ROWS + 1)
     numeric = [_NUMERIC.fullmatch(kind) is not None for _, kind in frame.dtypes]
-    return frame.columns, numeric, list(texts.cells(frame))
+    return frame.columns, numeric, list(cells.cells(frame))
 
 
 def bars(numeric: Sequence[bool], rows: Sequence[_Row]) -> list[tuple[str, str, float]]:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.sinks.builtin import files as files
     from sparkstream_kit.sinks.builtin import memory as memory
     from sparkstream_kit.sinks.directories import batch_files as batch_files
+    from sparkstream_kit.sinks.routing import by_value as by_value
     from sparkstream_kit.sinks.tables import table as table
-    from sparkstream_kit.sinks.values import by_value as by_value
     from sparkstream_kit.sinks.views import latest as latest
 
 __getattr__ = attributes(__name__, part="sink")

@@ -26,7 +26,7 @@ from sparkstream_kit._internal.spark.batch import count_aside
 from sparkstream_kit._internal.spark.place import refuse_elsewhere
 from sparkstream_kit.checkpoints.logs import plan_in
 from sparkstream_kit.errors import InvalidInputError, printable
-from sparkstream_kit.sinks import stored
+from sparkstream_kit.sinks import readback
 from sparkstream_kit.sinks.base import (
     JSON,
     MODES,
@@ -36,9 +36,9 @@ from sparkstream_kit.sinks.base import (
     check_writes_batches,
     opened,
 )
+from sparkstream_kit.sinks.cells import cells
 from sparkstream_kit.sinks.formats import check_types
 from sparkstream_kit.sinks.refusals import only_texts
-from sparkstream_kit.sinks.texts import cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -181,8 +181,8 @@ def snapshot(path: str | Path) -> Sink:
 def _read_back(spark: SparkSession, file: Path, schema: StructType) -> DataFrame:
     """Read the rows of a snapshot back as texts."""
     if file.suffix == ".csv":
-        return stored.of_csv(spark, file)
-    return stored.of_json(spark, file.read_bytes().decode(), schema.names)
+        return readback.of_csv(spark, file)
+    return readback.of_json(spark, file.read_bytes().decode(), schema.names)
 
 
 def fan_out(*sinks: Sink) -> Sink:

@@ -82,7 +82,7 @@ def _print(rows: int, truncate: bool, batch: DataFrame, batch_id: int) -> None:
     print(f"{line}\nBatch: {batch_id}\n{line}")  # noqa: T201 - what a console is for
     # Collect all rows first, as Spark's console does: `show` reads only some of them,
     # and a stateful query fails if its batch is only partly read.
-    from sparkstream_kit.sinks.texts import cells  # when the first batch is printed
+    from sparkstream_kit.sinks.cells import cells  # when the first batch is printed
 
     texts = [_printable(row) for row in cells(batch)]
     shown = T.StructType(
@@ -198,7 +198,7 @@ def files(
         advice="use append, or sinks.snapshot for a complete result",
         writes_to=(base.Target("folder", str(path), str(path)),),
         configure=configure,
-        read=lambda spark, schema, _: _stored().of_files(
+        read=lambda spark, schema, _: _readback().of_files(
             spark, path, form, schema, partition_by
         ),
         form=base.Form(
@@ -224,19 +224,19 @@ def _written(
     form: Format, partition_by: Sequence[str], frame: DataFrame, folder: str
 ) -> DataFrame:
     """Write rows to a folder as `files` does, and read them back."""
-    stored = _stored()
-    stored.keep_files(frame, folder, form, partition_by)
-    rows: DataFrame = stored.of_files(
+    readback = _readback()
+    readback.keep_files(frame, folder, form, partition_by)
+    rows: DataFrame = readback.of_files(
         frame.sparkSession, folder, form, frame.schema, partition_by
     )
     return rows
 
 
-def _stored() -> ModuleType:
+def _readback() -> ModuleType:
     """Return the module that reads rows back, which only a comparison needs."""
-    from sparkstream_kit.sinks import stored
+    from sparkstream_kit.sinks import readback
 
-    return stored
+    return readback
 
 
 def _folders() -> ModuleType:

@@ -38,7 +38,7 @@ from sparkstream_kit.sinks.ledger import (
     open_target,
     pass_over,
 )
-from sparkstream_kit.sinks.stored import keep_files, of_files
+from sparkstream_kit.sinks.readback import keep_files, of_files
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,7 +24,7 @@ from sparkstream_kit.sinks import folders
 from sparkstream_kit.sinks.base import Form, Sink, Target
 from sparkstream_kit.sinks.builtin import AFTER_REWIND
 from sparkstream_kit.sinks.formats import NAMES, Format, data_columns, of, plain_name
-from sparkstream_kit.sinks.stored import keep_files
+from sparkstream_kit.sinks.readback import keep_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,7 +24,7 @@ from sparkstream_kit._internal.spark.batch import (
     show,
 )
 from sparkstream_kit.checkpoints.logs import KIT
-from sparkstream_kit.sinks import stored
+from sparkstream_kit.sinks import readback
 from sparkstream_kit.sinks.base import JSON, Form, Sink, Target
 from sparkstream_kit.sinks.refusals import only_texts
 
@@ -109,7 +109,7 @@ def latest(table: str) -> Sink:
         # Spark ignores the case of view names
         writes_to=(Target("view", table.lower()),),
         open=open_view,
-        read=lambda spark, schema, location: stored.of_lines(
+        read=lambda spark, schema, location: readback.of_lines(
             spark, _lines(location, kept), schema.names
         ),
         form=Form(_as_saved, "json"),
@@ -118,7 +118,7 @@ def latest(table: str) -> Sink:
 
 def _as_saved(frame: DataFrame, _folder: str) -> DataFrame:
     """Return rows as they are saved and read back."""
-    return stored.of_lines(frame.sparkSession, _as_lines(frame), frame.columns)
+    return readback.of_lines(frame.sparkSession, _as_lines(frame), frame.columns)
 
 
 def _as_lines(rows: DataFrame) -> list[str]:

@@ -31,6 +31,7 @@ from sparkstream_kit._internal.arguments import attributes
 if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.state.alerts import alert_when as alert_when
     from sparkstream_kit.state.alerts import once as once
+    from sparkstream_kit.state.processor import as_of as as_of
     from sparkstream_kit.state.rules import Alert as Alert
     from sparkstream_kit.state.rules import Ewma as Ewma
     from sparkstream_kit.state.rules import Jump as Jump
@@ -38,7 +39,6 @@ if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.state.rules import Rule as Rule
     from sparkstream_kit.state.rules import Silent as Silent
     from sparkstream_kit.state.rules import ZScore as ZScore
-    from sparkstream_kit.state.values import as_of as as_of
 
 # Lazy, so that a rule can be named without importing PySpark, and a misspelt name gets
 # a hint.

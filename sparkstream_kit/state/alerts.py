@@ -24,9 +24,9 @@ from sparkstream_kit.connectors import modules_by_value
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.schemas import schema_of
 from sparkstream_kit.sinks.base import JSON
-from sparkstream_kit.state import values
+from sparkstream_kit.state import processor
+from sparkstream_kit.state.processor import MILLI, Handler, InOrder, in_order, timer_at
 from sparkstream_kit.state.rules import Ewma, Jump, ZScore, is_usable
-from sparkstream_kit.state.values import MILLI, Handler, InOrder, in_order, timer_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -98,9 +98,9 @@ def alert_when(
     call = "alert_when()"
     rules = _rules(call, rule)
     places = [
-        *values.places_of_keys(call, frame, key),
-        values.place_of_time(call, frame, time),
-        values.place_of(call, frame, value),
+        *processor.places_of_keys(call, frame, key),
+        processor.place_of_time(call, frame, time),
+        processor.place_of(call, frame, value),
     ]
     fields = [frame.schema[place] for place in places]
     names = [field.name for field in fields]
@@ -110,17 +110,17 @@ def alert_when(
         _check_value(call, fields[-1], each)
 
     at = len(fields) - 2  # the index of the time, behind the keys
-    rows = values.packed(frame.select(*map(column, names)), at)
+    rows = processor.packed(frame.select(*map(column, names)), at)
     *keys_and_time, checked = rows.schema
     # Nullable, even if the input's column is not: an alert without a row, of a silence,
     # has no value.
     nullable = T.StructField(checked.name, checked.dataType)
     output = T.StructType([*keys_and_time, nullable, *_ADDED])
     streaming = frame.isStreaming
-    processor = InOrder(_Rules(rules, at), at, output.names, streaming=streaming)
+    handler = InOrder(_Rules(rules, at), at, output.names, streaming=streaming)
     groups = rows.groupBy(*rows.columns[:at])
-    alerts = values.processed(call, groups, processor, output, streaming=streaming)
-    return alerts.select(*values.unpacked(rows.columns, fields), *_ADDED.names)
+    alerts = processor.processed(call, groups, handler, output, streaming=streaming)
+    return alerts.select(*processor.unpacked(rows.columns, fields), *_ADDED.names)
 
 
 def _by_value(rules: Sequence[Any]) -> bytes:
@@ -148,7 +148,8 @@ class _Rules(Handler):
         self._at = at
         # First what refuses a state that cannot be kept, or pickled.
         self._kinds = [
-            values.columns(f"{type(rule).__name__}.state", rule.state) for rule in rules
+            processor.columns(f"{type(rule).__name__}.state", rule.state)
+            for rule in rules
         ]
         self._names = _names(rules)
         # Pickled with their code: their classes may be in the caller's script
@@ -163,13 +164,13 @@ class _Rules(Handler):
     def load(self, kept: list[tuple[Any, ...] | None]) -> list[Any]:
         stored = zip(self.rules, self._kinds, kept, strict=True)
         return [
-            values.read(rule.state, columns.names, state)
+            processor.read(rule.state, columns.names, state)
             for rule, columns, state in stored
         ]
 
     def save(self, known: list[Any]) -> list[tuple[Any, ...]]:
         return [
-            values.to_keep(state, columns)
+            processor.to_keep(state, columns)
             for state, columns in zip(known, self._kinds, strict=True)
         ]
 
@@ -325,8 +326,8 @@ def once(
     check(once, locals())
     call = "once()"
     span = positive("within", within)
-    at = values.place_of_time(call, frame, time)
-    places = values.places_of_keys(call, frame, ids)
+    at = processor.place_of_time(call, frame, time)
+    places = processor.places_of_keys(call, frame, ids)
     for place in places:
         _check_id(call, frame.schema[place])
     parts = [_id_part(frame, place) for place in places]
@@ -336,13 +337,13 @@ def once(
         "h0": F.when(has_id, F.xxhash64(*parts)),
         "h1": F.xxhash64(F.lit(0), *parts),
     }
-    packed = values.packed(frame)
+    packed = processor.packed(frame)
     rows = packed.withColumns(hashes).withColumn("group", F.pmod("h0", F.lit(_GROUPS)))
     streaming = frame.isStreaming
-    processor = _Once(at, span, timers=streaming)
+    handler = _Once(at, span, timers=streaming)
     groups = rows.groupBy("group")
-    kept = values.processed(call, groups, processor, rows.schema, streaming=streaming)
-    return kept.select(*values.unpacked(packed.columns, frame.schema))
+    kept = processor.processed(call, groups, handler, rows.schema, streaming=streaming)
+    return kept.select(*processor.unpacked(packed.columns, frame.schema))
 
 
 def _check_id(call: str, field: T.StructField) -> None:

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._internal.file_system import as_regex
-from sparkstream_kit.checkpoints import lost
+from sparkstream_kit.checkpoints import input_files
 from sparkstream_kit.sources.listing import _leaving_out
 
 
@@ -164,7 +164,7 @@ def test_looks_take_a_fiftieth_of_the_time_at_most(
 ):
     feeds.drip([(f"{number}.txt", "a row\n") for number in range(4)], folder)
     clock, looks = [0.0], []
-    counted = lost.Source.count
+    counted = input_files.WatchedSource.count
 
     def slow(source):
         looks.append(clock[0])
@@ -174,8 +174,8 @@ def test_looks_take_a_fiftieth_of_the_time_at_most(
     def a_second_later(_progress):
         clock[0] += 1.0
 
-    monkeypatch.setattr(lost.Source, "count", slow)
-    monkeypatch.setattr(lost, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(input_files.WatchedSource, "count", slow)
+    monkeypatch.setattr(input_files, "monotonic", lambda: clock[0])
     query = start(
         text(spark, folder), reading(), name="slow", checkpoint=tmp_path / "ckpt"
     )

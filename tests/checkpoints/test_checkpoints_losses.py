@@ -11,8 +11,8 @@ from pyspark.errors import StreamingQueryException
 
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.checkpoints.damage import gone
+from sparkstream_kit.checkpoints.input_files import PASSED_OVER, WatchedSource
 from sparkstream_kit.checkpoints.logs import Logs
-from sparkstream_kit.checkpoints.lost import PASSED_OVER, WatchedSource
 from sparkstream_kit.errors import QueryFailed
 
 DAY = 86_400

@@ -19,8 +19,8 @@ from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.checkpoints import shadow
 from sparkstream_kit.checkpoints.fingerprint import top_level
 from sparkstream_kit.checkpoints.guard import StartingQuery
+from sparkstream_kit.checkpoints.operate.alignment import side_by_side
 from sparkstream_kit.checkpoints.operate.shadow import _depends_on_batches, _takes
-from sparkstream_kit.checkpoints.operate.values import side_by_side
 
 # Of a column: what the target has, what the changed query has, and whether the values
 # are equal.

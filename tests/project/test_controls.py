@@ -25,7 +25,7 @@ from sparkstream_kit.monitoring import notebook, pictures, terminal
 from sparkstream_kit.monitoring.board import Board, QueryState
 from sparkstream_kit.monitoring.pictures import Results, Sent
 from sparkstream_kit.progress import QuerySummary, RunSummary
-from sparkstream_kit.sinks import builtin, texts
+from sparkstream_kit.sinks import builtin, cells
 from sparkstream_kit.sinks.base import Target
 from sparkstream_kit.verdicts import Verdict
 
@@ -166,7 +166,7 @@ def test_what_is_printed_of_a_frame_is_text(form, frame, monkeypatch, capsys):
 
 def test_csv_is_exact_where_a_file_takes_it(frame):
     assert EVIL in display.render(frame, "csv")
-    assert texts.cells(frame) == [(EVIL, "1")]
+    assert cells.cells(frame) == [(EVIL, "1")]
 
 
 def test_watch_shows_a_recording_of_somebody_elses(tmp_path, capsys):

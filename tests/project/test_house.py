@@ -33,7 +33,7 @@ DOORS = {
     ("sparkstream_kit.session", "connectors"),
     ("sparkstream_kit.session", "server"),
     ("sparkstream_kit.sinks", "connectors"),
-    ("sparkstream_kit.sinks", "sinks/values"),
+    ("sparkstream_kit.sinks", "sinks/routing"),
     ("sparkstream_kit.sinks", "sinks/views"),
     ("sparkstream_kit.sinks.plans", "checkpoints/operate"),
     ("sparkstream_kit.sources", "connectors"),
@@ -46,7 +46,7 @@ THIN_DOORS = {
     ("sparkstream_kit.sinks", "sparkstream_kit.sinks.directories"),
     ("sparkstream_kit.sinks", "sparkstream_kit.sinks.tables"),
     ("sparkstream_kit.sinks.builtin", "sparkstream_kit.sinks.folders"),
-    ("sparkstream_kit.sinks.builtin", "sparkstream_kit.sinks.stored"),
+    ("sparkstream_kit.sinks.builtin", "sparkstream_kit.sinks.readback"),
 }
 # Of a module and of a function, without docstrings and comments. Nothing counts the
 # lines of the whole.

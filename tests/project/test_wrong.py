@@ -29,7 +29,7 @@ STOPS = (
     "connectors/_tables.py",
     "connectors/_arrow.py",
     "connectors/__init__.py",
-    "sinks/values.py",
+    "sinks/routing.py",
     "_internal/spark/batch.py",
     "connectors/sql_table/table.py",
     "connectors/mongodb/collection.py",

@@ -20,7 +20,7 @@ from pyspark.sql.window import Window
 
 from sparkstream_kit._internal.columns import column
 from sparkstream_kit.checkpoints.fingerprint import top_level
-from sparkstream_kit.checkpoints.operate.values import side_by_side
+from sparkstream_kit.checkpoints.operate.alignment import side_by_side
 from sparkstream_kit.connectors._tables import gone
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.folders import BATCH
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.checkpoints.guard import StartingQuery
-    from sparkstream_kit.checkpoints.operate.values import Sides
+    from sparkstream_kit.checkpoints.operate.alignment import Sides
     from sparkstream_kit.sinks import Sink
     from sparkstream_kit.sinks.base import Read
 

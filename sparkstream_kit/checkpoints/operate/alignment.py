@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._internal.columns import column, holds
-from sparkstream_kit.sinks import stored
+from sparkstream_kit.sinks import readback
 from sparkstream_kit.sinks.base import JSON, OTHER_TYPE
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _sums(rows: DataFrame, names: Sequence[str]) -> dict[str, object]:
 
 def _parsed(form: Form, name: str, kind: T.DataType) -> Column | None:
     """Return the values of a column of texts; None if the form has no texts for the type."""
-    return stored.parsed(form.texts, column(name), kind)
+    return readback.parsed(form.texts, column(name), kind)
 
 
 def _values(
