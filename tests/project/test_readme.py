@@ -58,8 +58,8 @@ def test_each_extra_stands_in_the_table_of_extras():
 
 def test_a_page_that_somebody_lands_on_is_short():
     landed = PAGES | {"README.md": README}
-    # Nobody reads the words of all messages: one searches them.
-    landed["wrong.md"] = re.sub(r"`[^`]*`", " ", landed["wrong.md"])
+    # Nobody reads the entries for all messages: one searches them.
+    landed["wrong.md"] = landed["wrong.md"].partition("## By the words of")[0]
     for name in ("README", "testing", "wrong", "words", "beside"):
         assert len(re.sub(r"\||---", " ", landed[f"{name}.md"]).split()) <= 900, name
 
