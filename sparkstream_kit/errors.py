@@ -194,11 +194,14 @@ _BEFORE = "|".join(
     )
 )
 _SCHEME = r"(?:(?:basic|bearer|digest|token) +)?"  # authorization: Basic hush
+# 'hush', up to the same quote or the end of the line; in JSON within JSON it is \"hush\"
 _IN_QUOTES = r"(\\*[\"'])(?:(?!\2)(?:\\.|[^\n]))*"
+# hush, up to a blank, a quote, or one of & ; < >, without a comma or a bracket behind it
 _BARE = r"[^\s&;\"'<>]*[^\s&;\"'<>,.:)\]}]"
 # A pattern for each form of a secret, and what is shown in its place. To hide too much
 # does no harm.
 _SECRETS = {
+    # -----BEGIN PRIVATE KEY----- hush -----END PRIVATE KEY-----
     r"(?s)(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?=-----END|\Z)": r"\1***",
     # postgresql://kit:hush@host: up to the last @, although an @ in a password should
     # be written %40. A port before a path is not a password. One slash may be missing: a

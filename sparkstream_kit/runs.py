@@ -407,6 +407,9 @@ class _Run:
     def _over(self, still_open: list[_Watched]) -> tuple[str | None, float]:
         """Check the limits `max_batches` and `idle`.
 
+        The run does not end as idle while a query looks for its first rows. Rows on
+        their way to a batch that is not recorded yet count as rows of now.
+
         Returns:
             The reason why the run is over, or None; and the seconds after which to
             check again.
@@ -499,7 +502,11 @@ class _Run:
         self._tell(self.told, progress, files)
 
     def _tell(self, told: list[Any], *batch: object) -> None:
-        """Call functions of the user and of views; an error of one is kept, and ends the run."""
+        """Call functions of the user and of views; an error of one is kept, and ends the run.
+
+        So is a `sys.exit()` of theirs: it is raised again once the queries have stopped
+        and the summary is kept.
+        """
         try:
             for tell in told:
                 tell(*batch)

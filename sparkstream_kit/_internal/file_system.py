@@ -407,6 +407,9 @@ def as_regex(pattern: str) -> re.Pattern[str]:
         >>> matched = as_regex("{a,b}?-*.cs[!x]").fullmatch
         >>> [bool(matched(name)) for name in ("b1-.csv", "c1-.csv", "b1-.csx")]
         [True, False, False]
+        >>> generated = "{,[^a]" * LONGEST_NAME + "*" + "}" * LONGEST_NAME  # by `sources`
+        >>> as_regex(f"{generated}7").pattern
+        '[^a]*7'
     """
     open_groups = 0
     regex = ""

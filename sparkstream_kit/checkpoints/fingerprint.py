@@ -441,12 +441,23 @@ def _of_groups(node: _Node) -> _Fact:
         [k#0] with the state [StructField(c,LongType,true)]
     """
     _function, *lists = node.parts
-    key_and_state = lists[0:3:2]  # between them are the columns of the result
-    return _Fact(_runs(node), " with the state ".join(key_and_state))
+    key = lists[:1]
+    state = lists[2:3]  # after the columns of the result
+    return _Fact(_runs(node), " with the state ".join(key + state))
 
 
 def _of_join(node: _Node, below: list[_Node]) -> Iterator[_Fact]:
-    """Yield the kind and condition of a join of two streams; a table's rows are not kept."""
+    r"""Yield the kind and condition of a join of two streams; a table's rows are not kept.
+
+    Examples:
+        >>> plan = "~Join Inner, (k#0 = k#5)\n:- ~Project [k#0]\n+- {} [k#5]"
+        >>> node, *below = _nodes(plan.format("~Project"))
+        >>> [fact.text for fact in _of_join(node, below)]
+        ['Inner, (k#0 = k#5)']
+        >>> node, *below = _nodes(plan.format("Relation"))
+        >>> [*_of_join(node, below)]
+        []
+    """
     children = [child for child in below if child.depth == node.depth + 1]
     sides = children[:2]
     if all(side.operator.startswith(("~", "StreamingRelation")) for side in sides):

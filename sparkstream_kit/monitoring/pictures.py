@@ -46,7 +46,7 @@ _END_LIMIT = 10.0  # seconds to wait for the last picture at the end of a run
 
 
 @contextmanager
-def drawing(draw: Callable[[threading.Event], None]) -> Iterator[None]:
+def drawing(draw: Callable[[threading.Event], object]) -> Iterator[None]:
     """Call `draw` in a thread while the block runs, and wait up to 10 seconds for its last picture.
 
     An error in `draw` is logged and ends only the view.

@@ -154,16 +154,26 @@ def _correct_quotes(sep: str) -> tuple[str, str]:
 
     Examples:
         >>> usual, within = (form.replace(r"\z", r"\Z") for form in _correct_quotes(","))
-        >>> def look(line):
-        ...     print(f"{line:10} {bool(re.search(usual, line))} {bool(re.search(within, line))}")
-        >>> for line in ('a,b', '"a,b",c', '"a""b",c', 'a "b",c', '"a" b,c', '"a,b'):
-        ...     look(line)
-        a,b        True True
-        "a,b",c    True True
-        "a""b",c   True True
-        a "b",c    False True
-        "a" b,c    False False
-        "a,b       False False
+        >>> def verdict(line):  # as `_misquoted` has it
+        ...     if re.search(usual, line):
+        ...         return "usual"
+        ...     if line.count('"') % 2 == 1:
+        ...         return "unbalanced"
+        ...     return "within" if re.search(within, line) else "misplaced"
+        >>> lines = ['a,b', '"a,b",c', '"a""b",c', 'a,""', 'a "b",c']
+        >>> lines += ['"a,b', 'a,b"', '"a","b', '"a" b,c', '""a"",b']
+        >>> for line in lines:
+        ...     print(f"{line:10} {verdict(line)}")
+        a,b        usual
+        "a,b",c    usual
+        "a""b",c   usual
+        a,""       usual
+        a "b",c    within
+        "a,b       unbalanced
+        a,b"       unbalanced
+        "a","b     unbalanced
+        "a" b,c    misplaced
+        ""a"",b    misplaced
     """
     mark = re.escape(sep)
     text = '[^"]*+'  # possessive, so that no line takes long

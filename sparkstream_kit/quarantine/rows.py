@@ -180,7 +180,10 @@ def _with_reasons(
 
 
 def _are_counted(frame: DataFrame) -> bool:
-    """Return whether a step before has counted these rows, which only the plan shows."""
+    """Return whether a step before has counted these rows, which only the plan shows.
+
+    Metadata of `_reason` could show it, too, but a sink would write it with the column.
+    """
     from sparkstream_kit._internal.spark.logical_plan import analyzed_plan
 
     return re.search(_COUNTS, analyzed_plan(frame)) is not None

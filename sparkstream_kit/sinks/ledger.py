@@ -251,38 +251,42 @@ class Ledger(Protocol):
 
     def _gap(self, batch: Batch, last: int | None) -> InvalidInputError:
         """Return the error for a target that lacks batches: what is wrong, and three ways on."""
-        cause = (
-            f"it was deleted, or put back from an older backup; restore the {self.what}"
+        has = "none of this query's batches"
+        again = (
+            "start with a new checkpoint folder (and a new target for each other sink)"
         )
-        if last is None:
-            has = "none of this query's batches"
-            again = (
-                "start with a new checkpoint folder (and a new target for each other"
-                " sink)"
-            )
-            if batch.former:
-                targets = " and ".join(batch.former)
-                cause = (
-                    f"the query has written to {targets} so far; give it that target"
-                    " again"
-                )
-        else:
+        if last is not None:
             has = f"this query's batches up to {last} only"
             again = (
                 f"run sparkstream checkpoint rewind {shlex.quote(batch.checkpoint)}"
                 f" --to {last}"
             )
-        if last is None and self.take_over is not None:
-            accept = "give take_over=True"
-        else:
-            accept = self.set_back_command(batch.query, batch.number - 1)
         goal = "go on without their rows"
         if self.how == "replace":
             goal = "let the next batch write all rows"
+        cause = self._cause_of_gap(batch, last)
+        accept = self._way_to_accept(batch, last)
         return InvalidInputError(
             f"batch {batch.number} is next, but {self.where} holds {has}: {cause}; or,"
             f" to write the missing batches again, {again}; or, to {goal}, {accept}"
         )
+
+    def _cause_of_gap(self, batch: Batch, last: int | None) -> str:
+        """Return why the target may lack batches, and how it gets them back."""
+        if last is None and batch.former:
+            targets = " and ".join(batch.former)
+            return (
+                f"the query has written to {targets} so far; give it that target again"
+            )
+        return (
+            f"it was deleted, or put back from an older backup; restore the {self.what}"
+        )
+
+    def _way_to_accept(self, batch: Batch, last: int | None) -> str:
+        """Return how the user lets the query go on without the missing batches."""
+        if last is None and self.take_over is not None:
+            return "give take_over=True"
+        return self.set_back_command(batch.query, batch.number - 1)
 
     def is_written(self, batch: Batch) -> bool:
         """Return whether the target already has a batch, which the sink must then skip.

@@ -52,7 +52,7 @@ def total(spark, folder, finish):
 
 def guarded_by(frame, place, name, mode="append"):
     return guards.guard(
-        guards.Query(frame, name, mode, allow_changed=False, moved={}), place
+        guards.StartingQuery(frame, name, mode, allow_changed=False, moved={}), place
     )
 
 
