@@ -7,11 +7,13 @@ columns would change a value, or in which an upsert could find the wrong row, an
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import sqlalchemy as sa
 from pyspark.sql import types as T
 from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.exc import SAWarning
 
 from sparkstream_kit._internal.columns import quoted
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
@@ -181,7 +183,7 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
             the fix.
     """
     inspector = sa.inspect(connection)
-    existing = inspector.get_columns(table.name, schema=table.schema)
+    existing = _existing_columns(connection, table)
     theirs = {str(column["name"]): column["type"] for column in existing}
     ours = {column.name: column.type for column in table.columns}
     differences = _differences(connection, theirs, ours)
@@ -334,8 +336,18 @@ def other_types(
 
 def _types(connection: Connection, table: sa.Table) -> dict[str, TypeEngine[Any]]:
     """Return the types of a table's columns by their names, as the database has them."""
-    columns = sa.inspect(connection).get_columns(table.name, schema=table.schema)
+    columns = _existing_columns(connection, table)
     return {str(column["name"]): column["type"] for column in columns}
+
+
+def _existing_columns(connection: Connection, table: sa.Table) -> list[Any]:
+    """Return the columns of a table as SQLAlchemy describes them."""
+    with warnings.catch_warnings():
+        # Of a type that it does not know, such as bpchar, SQLAlchemy warns; the kit
+        # looks at the columns of such a type by itself.
+        warnings.filterwarnings("ignore", "Did not recognize type", SAWarning)
+        columns = sa.inspect(connection).get_columns(table.name, schema=table.schema)
+    return [*columns]
 
 
 def _spelt(connection: Connection, kind: TypeEngine[Any]) -> str:
