@@ -216,9 +216,11 @@ def lock(
             # another process took the lock after `user_of` looked
             raise used_by(location, _holder(path.read_bytes())) from err
         except OSError as err:
+            fix = "make room, correct its rights, or use a disk that can lock files"
+            if path.is_dir():
+                fix = "delete that folder"
             raise InvalidInputError(
-                f"checkpoint {location} cannot be locked: {err.strerror or err}; make"
-                " room, correct its rights, or use a disk that can lock files"
+                f"checkpoint {location} cannot be locked: {err.strerror or err}; {fix}"
             ) from err
         key = os.path.realpath(path)
         held = Lock(key, file, name)
