@@ -113,9 +113,10 @@ def pytest_collection_modifyitems(config, items):
         number, parts = map(int, part.split("/"))
         # Every sixteenth, say, and not by a hash: no part is empty, and pytest never
         # says that no tests ran.
-        mine = [item for item in items if item.get_closest_marker("slow")][
-            number - 1 :: parts
-        ]
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        mine = slow[number - 1 :: parts]
+        if slow and not mine:  # there are fewer of them than parts
+            mine = [slow[(number - 1) % len(slow)]]
         config.hook.pytest_deselected(
             items=[item for item in items if item not in mine]
         )
