@@ -208,11 +208,14 @@ class _Watched:
             )
             return QueryFailed(name, cause, summary)
         text = f"{cause}\n{error}"
-        if unavailable := logical_plan.unavailable(text):
+        unavailable = logical_plan.unavailable(text)
+        if unavailable:
             return InputUnavailable(name, unavailable, summary)
-        if damaged := self._damaged(cause, text):
+        damaged = self._damaged(cause, text)
+        if damaged:
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
-        if means := self._meaning_to_systems(text):
+        means = self._meaning_to_systems(text)
+        if means:
             cause = f"{means} (Spark: {cause})"
         failed = QueryFailed(name, cause, summary)
         if "SCHEMA_NOT_COMPATIBLE" in text:  # which no restart changes
@@ -675,8 +678,7 @@ def run(
         ExitStack() as views_open,
         _end_of_the_jvm_as_failure(),
     ):
-        with ExitStack() as refused:
-            refused.callback(_stop, queries)
+        with spark_queries.stopped_if_refused(queries):
             given = dict(locals())
             planned: list[Any] = [each for each in queries if is_a("Planned", each)]
             if planned:
@@ -696,7 +698,6 @@ def run(
                 "on_verdict": on_verdict,
             }
             told, looks = _open_views(views_open, queries, inbox, on_batch, faces)
-            refused.pop_all()
         make_run = partial(_Run, inbox=inbox, told=told, looks=looks, keep=keep)
         whole = make_run(queries, idle=idle, max_batches=max_batches)
         summary = whole.to_end(grace)
@@ -776,14 +777,6 @@ def _keeping(
     from sparkstream_kit.monitoring import summary_kept
 
     return summary_kept(path)
-
-
-def _stop(queries: tuple[StreamingQuery, ...]) -> None:
-    """Stop the queries, so that none keeps running after `run` was refused."""
-    for query in queries:
-        # A wrong argument, such as a session, may have a `stop`, too
-        if is_a("StreamingQuery", query):
-            query.stop()
 
 
 def _check(

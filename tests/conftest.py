@@ -203,7 +203,8 @@ def interrupted_starts(monkeypatch):
             super().start()
             if self.name.startswith("sparkstream-"):
                 started.append(self)
-                raise KeyboardInterrupt
+                if threading.current_thread() is threading.main_thread():
+                    raise KeyboardInterrupt
 
     monkeypatch.setattr(threading, "Thread", Interrupted)
     return started

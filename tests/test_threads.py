@@ -38,6 +38,7 @@ from sparkstream_kit._internal.spark.logical_plan import analyzed_plan
 from sparkstream_kit._internal.spark.session import in_force, java
 from sparkstream_kit.checkpoints.fingerprint import fingerprint
 from sparkstream_kit.errors import InvalidInputError, KitError
+from sparkstream_kit.feeds.files import LineServer
 from sparkstream_kit.monitoring import page, pictures
 from sparkstream_kit.monitoring.board import Board
 
@@ -428,7 +429,11 @@ def a_page():
         pass
 
 
-@pytest.mark.parametrize("what", [a_picture, a_page])
+def a_line_server():
+    LineServer(["to be"])
+
+
+@pytest.mark.parametrize("what", [a_picture, a_page, a_line_server])
 def test_ctrl_c_while_a_thread_starts_leaves_no_thread(interrupted_starts, until, what):
     with pytest.raises(KeyboardInterrupt):
         what()

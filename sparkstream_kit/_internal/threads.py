@@ -1,4 +1,8 @@
-"""Start and run: a thread beside the main one, and a wait for a condition that has no event."""
+"""Start and run: a thread beside the main one, and a wait for a condition that has no event.
+
+Ctrl+C may come while a thread starts. So what starts one that would not end by itself
+sets the event of its end then, too: `beside` does so.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from socketserver import BaseServer
 
 
 def until(condition: Callable[[], object], limit: float) -> bool:
@@ -55,6 +60,17 @@ def beside(
         over.set()
         if thread.is_alive():
             thread.join(limit)
+
+
+def serve(server: BaseServer, over: threading.Event) -> None:
+    """Answer the requests to a server until `over` is set, then close it.
+
+    Unlike `shutdown` of `socketserver`, the event may be set before this begins. The
+    server's `timeout` is the time between two looks at the event, in seconds.
+    """
+    with server:
+        while not over.is_set():
+            server.handle_request()
 
 
 def _thread(name: str, function: Callable[[], object]) -> threading.Thread:

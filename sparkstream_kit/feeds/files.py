@@ -20,12 +20,13 @@ import struct
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal import file_system, threads
 from sparkstream_kit._internal.arguments import check, said
 from sparkstream_kit.errors import InvalidInputError
 
@@ -443,9 +444,6 @@ def _records(path: Path) -> Iterator[str]:
         taken = reader.line_num
 
 
-_LOOK_EVERY = 0.05  # seconds between two checks of the server whether it was closed
-
-
 class LineServer:
     """A TCP server that sends all of `lines`, from the first one, to every client that connects.
 
@@ -515,10 +513,13 @@ class LineServer:
             ) from err
         self.host: str = host
         self.port: int = self._server.server_address[1]
-        self._acceptor = threading.Thread(
-            target=self._server.serve_forever, args=[_LOOK_EVERY], daemon=True
-        )
-        self._acceptor.start()
+        try:
+            self._acceptor = threads.in_thread(
+                "lines", partial(threads.serve, self._server, self._closed)
+            )
+        except BaseException:
+            self._closed.set()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -563,9 +564,7 @@ class LineServer:
         of each client.
         """
         self._closed.set()
-        self._server.shutdown()
         self._acceptor.join()
-        self._server.server_close()
         with self._changed:
             clients = dict(self._clients)
             self._changed.notify_all()
@@ -618,3 +617,4 @@ class _Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 128
+    timeout = 0.05  # seconds, for `threads.serve`

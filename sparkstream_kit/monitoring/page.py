@@ -17,6 +17,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -270,7 +271,7 @@ class Server(ThreadingHTTPServer):
     """The HTTP server of a page, on the loopback interface, a thread per connection."""
 
     daemon_threads = True
-    timeout = 0.1  # seconds between two looks at the event of `answer_until`
+    timeout = 0.1  # seconds, for `threads.serve`
 
     def __init__(self, port: int, page: Page) -> None:
         self.page = page
@@ -286,11 +287,6 @@ class Server(ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_port = self.socket.getsockname()[1]
         self.server_name = LOOPBACK
-
-    def answer_until(self, over: threading.Event) -> None:
-        """Answer requests until `over` is set."""
-        while not over.is_set():
-            self.handle_request()
 
     def handle_error(self, *_: Any) -> None:
         """Log an error of a request, except an OSError: then the browser has gone."""
@@ -414,10 +410,8 @@ def served(
     """
     spark = _page_of_spark(queries)
     page = Page(board, Results(places(queries)), stop, spark)
-    with (
-        _server(port, page) as server,
-        threads.beside("page", server.answer_until),
-    ):
+    server = _server(port, page)
+    with threads.beside("page", partial(threads.serve, server)):
         address = f"http://{LOOPBACK}:{server.server_port}/#token={page.token}"
         others = f" (Spark's own page: {spark})" if spark else ""
         sys.stderr.write(f"page of this run: {address}{others}\n")

@@ -16,6 +16,7 @@ changes nothing (`Values`).
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pyspark.sql import functions as F
@@ -69,7 +70,7 @@ _PATTERNS: dict[type[T.DataType], str] = {
 _NO_NUMBERS = {"nanvalue": "NaN", "positiveinf": "Infinity", "negativeinf": "-Infinity"}
 
 # Spark's
-CHARSETS = (
+_CHARSETS = (
     "UTF-8",
     "UTF-16",
     "UTF-16BE",
@@ -151,18 +152,23 @@ class Values:
     ) -> None:
         self.kind = kind
         self.columns = columns
-        self.options = dict(options)
+        self._spark = spark
+        self.options = {**self._options_of_session(), **options}
         for field in columns.fields:
-            self._refuse_type(spark, field)
-        self._refuse_options(spark)
-        self.is_strict = self._fails_query(spark)
+            self._refuse_type(field)
+        self._refuse_options()
+        self.is_strict = self._fails_query()
         self.marks: tuple[str, str] | None = None
         if self.is_strict:
             self.marks = marks_of(spark, columns, options)
 
-    def _refuse_type(self, spark: SparkSession, field: T.StructField) -> None:
+    def _options_of_session(self) -> dict[str, Any]:
+        """Return the options that settings of the session stand for."""
+        return {}
+
+    def _refuse_type(self, field: T.StructField) -> None:
         if holds(field.dataType, T.CharType, T.VarcharType) and not is_set(
-            spark, "charVarcharAsString"
+            self._spark, "charVarcharAsString"
         ):
             why = "Spark's readers do not check the length of a text"
             raise InvalidInputError(
@@ -170,14 +176,14 @@ class Values:
                 " STRING, and check it with quarantine.expect"
             )
 
-    def _refuse_options(self, spark: SparkSession) -> None:
+    def _refuse_options(self) -> None:
         encoding = encoding_of(self.options)
         if (
             encoding is not None
-            and encoding.upper() not in CHARSETS
-            and not is_set(spark, "javaCharsets")
+            and encoding.upper() not in _CHARSETS
+            and not is_set(self._spark, "javaCharsets")
         ):
-            near = hint(encoding, CHARSETS)
+            near = hint(encoding, _CHARSETS)
             fix = near or f"; {_ICONV.format(encoding)}"
             raise InvalidInputError(
                 f"sources.{self.kind}() cannot read the encoding {encoding}{fix}"
@@ -191,7 +197,7 @@ class Values:
                 " 'de-DE'"
             )
 
-    def _fails_query(self, spark: SparkSession) -> bool:  # noqa: ARG002 - of lines
+    def _fails_query(self) -> bool:
         """Return whether a value that does not fit fails the query."""
         return True
 
@@ -416,10 +422,13 @@ class Values:
 class _LineValues(Values):
     """A format of text, in which a line may not fit: it has a mode, and a column for such lines."""
 
-    def _fails_query(self, spark: SparkSession) -> bool:
-        corrupt = spark.conf.get(_CORRUPT_SETTING, _CORRUPT)
-        if corrupt != _CORRUPT:
-            self.options.setdefault("columnnameofcorruptrecord", corrupt)
+    def _options_of_session(self) -> dict[str, Any]:
+        corrupt = self._spark.conf.get(_CORRUPT_SETTING, _CORRUPT)
+        if corrupt == _CORRUPT:
+            return {}
+        return {"columnnameofcorruptrecord": corrupt}
+
+    def _fails_query(self) -> bool:
         if "mode" not in self.options:
             # A column for the lines that do not fit asks for them.
             column_for_lines = self.options.get("columnnameofcorruptrecord", _CORRUPT)
@@ -440,13 +449,13 @@ class CsvValues(_LineValues):
         (*_FRACTIONS, T.StringType, T.BinaryType, *_DATED), T.StringType()
     )
 
-    def _refuse_type(self, spark: SparkSession, field: T.StructField) -> None:
+    def _refuse_type(self, field: T.StructField) -> None:
         if isinstance(field.dataType, NESTED):
             name = field.dataType.simpleString()
             raise InvalidInputError(
                 f"column {field.name}: CSV cannot hold {name}; declare it as STRING"
             )
-        super()._refuse_type(spark, field)
+        super()._refuse_type(field)
         is_variant = holds(field.dataType, T.VariantType)
         if is_variant and "singlevariantcolumn" not in self.options:
             why = "Spark would guess the type of each value, so that 007 is 7"
@@ -454,8 +463,8 @@ class CsvValues(_LineValues):
                 f"column {field.name}: variant: {why}; declare STRING"
             )
 
-    def _refuse_options(self, spark: SparkSession) -> None:
-        super()._refuse_options(spark)
+    def _refuse_options(self) -> None:
+        super()._refuse_options()
         if self.options.get("escape") == "":
             why = 'with it Spark reads a last field "" as a quote (SPARK-46959)'
             raise InvalidInputError(
@@ -578,18 +587,12 @@ class JsonValues(_LineValues):
     parser = "quarantine.parse_json"
     written_time = f"{Values.written_time} or in seconds, not milliseconds"
 
-    def __init__(
-        self,
-        spark: SparkSession,
-        kind: str,
-        columns: T.StructType,
-        options: Mapping[str, Any],
-    ) -> None:
-        super().__init__(spark, kind, columns, options)
-        self._keeps_digits = keeps_digits(spark, options)
+    @cached_property
+    def _keeps_digits(self) -> bool:
+        return keeps_digits(self._spark, self.options)
 
-    def _refuse_type(self, spark: SparkSession, field: T.StructField) -> None:
-        super()._refuse_type(spark, field)
+    def _refuse_type(self, field: T.StructField) -> None:
+        super()._refuse_type(field)
         if has_other_keys(field.dataType):
             name = field.dataType.simpleString()
             fix = "the keys in JSON are texts: declare MAP<STRING, …>"

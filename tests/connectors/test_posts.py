@@ -434,6 +434,16 @@ def test_ctrl_c_while_the_reading_thread_starts_leaves_no_thread(
     until(lambda: not thread.is_alive())
 
 
+@pytest.mark.usefixtures("token")
+def test_ctrl_c_while_the_feeder_of_a_session_starts_leaves_no_thread(
+    spark, server, tmp_path, interrupted_starts, until
+):
+    with pytest.raises(KeyboardInterrupt):
+        sources.posts(spark, server.mastodon, spool=tmp_path / "spool")
+    assert interrupted_starts
+    until(lambda: not any(thread.is_alive() for thread in interrupted_starts))
+
+
 @pytest.mark.slow
 def test_a_page_of_a_timeline_that_is_shorter_than_others_is_not_its_end(
     site, federated, tmp_path, until

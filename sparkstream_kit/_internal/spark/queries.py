@@ -15,7 +15,7 @@ import re
 import threading
 import time
 import weakref
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +28,7 @@ from pyspark.sql.streaming.listener import (
     StreamingQueryProgress,
 )
 
+from sparkstream_kit._internal.arguments import is_a
 from sparkstream_kit._internal.spark.session import is_connect, settings_id
 
 if TYPE_CHECKING:
@@ -263,6 +264,19 @@ def has_done_all(query: StreamingQuery) -> bool:
     if last is None:
         return False
     return not started(query).says_end or "addBatch" not in last.durationMs
+
+
+@contextmanager
+def stopped_if_refused(queries: Iterable[StreamingQuery]) -> Iterator[None]:
+    """Stop queries if the block fails, so that none keeps running after `run` was refused."""
+    try:
+        yield
+    except BaseException:
+        for query in queries:
+            # A wrong argument, such as a session, may have a `stop`, too
+            if is_a("StreamingQuery", query):
+                query.stop()
+        raise
 
 
 def is_active(query: StreamingQuery) -> bool:

@@ -506,8 +506,12 @@ class _Feeding:
         self._over = threading.Event()  # set when the session or the process ends
         # Raises if it cannot start
         feeder = Feeder(url, folder, say=self._say, **given)
-        self._thread = in_thread("feeder", partial(self._feed, feeder))
-        in_thread("session", self._watch)
+        try:
+            self._thread = in_thread("feeder", partial(self._feed, feeder))
+            in_thread("session", self._watch)
+        except BaseException:
+            self._over.set()
+            raise
         atexit.register(self.end)
 
     def feeds(self, url: str, given: dict[str, Any]) -> bool:

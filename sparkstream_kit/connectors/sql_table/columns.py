@@ -183,7 +183,7 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
             the fix.
     """
     inspector = sa.inspect(connection)
-    existing = _existing_columns(connection, table)
+    existing = existing_columns(connection, table.name, table.schema)
     theirs = {str(column["name"]): column["type"] for column in existing}
     ours = {column.name: column.type for column in table.columns}
     differences = _differences(connection, theirs, ours)
@@ -336,18 +336,20 @@ def other_types(
 
 def _types(connection: Connection, table: sa.Table) -> dict[str, TypeEngine[Any]]:
     """Return the types of a table's columns by their names, as the database has them."""
-    columns = _existing_columns(connection, table)
+    columns = existing_columns(connection, table.name, table.schema)
     return {str(column["name"]): column["type"] for column in columns}
 
 
-def _existing_columns(connection: Connection, table: sa.Table) -> list[Any]:
+def existing_columns(
+    connection: Connection, table: str, schema: str | None
+) -> list[Any]:
     """Return the columns of a table as SQLAlchemy describes them."""
+    # Of a type that it does not know, such as bpchar, SQLAlchemy warns; the kit looks at
+    # the columns of such a type by itself. Filters are those of all threads: if two ask
+    # at once, this one may stay, and it is for this message alone.
     with warnings.catch_warnings():
-        # Of a type that it does not know, such as bpchar, SQLAlchemy warns; the kit
-        # looks at the columns of such a type by itself.
         warnings.filterwarnings("ignore", "Did not recognize type", SAWarning)
-        columns = sa.inspect(connection).get_columns(table.name, schema=table.schema)
-    return [*columns]
+        return [*sa.inspect(connection).get_columns(table, schema=schema)]
 
 
 def _spelt(connection: Connection, kind: TypeEngine[Any]) -> str:

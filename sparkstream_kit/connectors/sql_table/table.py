@@ -28,6 +28,7 @@ from sparkstream_kit.connectors.sql_table.columns import (
     COLLATION,
     check_columns,
     columns_of,
+    existing_columns,
     other_types,
 )
 from sparkstream_kit.errors import InvalidInputError, KitError, TransientError
@@ -182,7 +183,7 @@ class SqlTarget:
             stage = _stage(self.table(schema))
             stage.create(connection)
             others = other_types(connection, self.named(), stage)
-            columns = sa.inspect(connection).get_columns(self.name, schema=self.schema)
+            columns = existing_columns(connection, self.name, self.schema)
             names = [str(column["name"]) for column in columns]
             return _as_json(spark, connection, self.named(), names, schema, others)
 
