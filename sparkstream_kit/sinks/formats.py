@@ -44,7 +44,7 @@ from sparkstream_kit.sinks.refusals import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column, DataFrame, SparkSession
 
     from sparkstream_kit.sinks.base import Sink
     from sparkstream_kit.sinks.refusals import Refusals
@@ -131,8 +131,8 @@ def of(
 
     Raises:
         InvalidInputError: an option is misspelt, or makes values change or rows
-            unreadable; the format is unknown; or the name of the folder ends in that of
-            another format.
+            unreadable; the format is unknown, or is XML; or the name of the folder
+            ends in that of another format.
     """
     kind = plain_name(name)
     if path is not None:
@@ -142,6 +142,11 @@ def of(
             raise InvalidInputError(
                 f"{path} is a folder of {kind}; give format={named!r}, or another name"
             )
+    if kind.lower() == "xml":
+        raise InvalidInputError(
+            f"sinks.{call.__name__}(): format is {name!r}, and Spark reads texts from"
+            " XML without the blanks at their ends; give 'parquet', or 'json'"
+        )
     check_options(call, given, getattr(DataFrameWriter, kind, None), *NO_OPTIONS)
     form = Format(kind, name.strip(), dict(given), in_table=path is None)
     form.check_options(f"sinks.{call.__name__}()")
@@ -314,6 +319,8 @@ class Format:
         _check_folders(sink, frame, partition_by)
         columns = data_columns(frame, partition_by)
         check_types(sink, self.kind, columns)
+        if self.kind == "parquet":
+            refuse_cut_times(sink, frame.sparkSession, columns)
         if self.kind == "csv":
             self._check_csv(sink, columns)
 
@@ -555,6 +562,29 @@ def check_types(sink: str, name: str, columns: Sequence[T.StructField]) -> None:
         raise InvalidInputError(
             f"{sink}: column {field.name} is {field.dataType.simpleString()}, and a"
             f" file of {form} cannot hold it; leave it out, cast it, or use {instead}"
+        )
+
+
+def refuse_cut_times(
+    sink: str, spark: SparkSession, columns: Sequence[T.StructField]
+) -> None:
+    """Refuse times in Parquet if the session has Spark cut their microseconds.
+
+    Args:
+        sink: the sink, for messages.
+        spark: the session that writes.
+        columns: the columns that stand in a file.
+
+    Raises:
+        InvalidInputError: the session has the setting, and a column has times.
+    """
+    times = [each.name for each in columns if holds(each.dataType, T.TimestampType)]
+    unit = spark.conf.get("spark.sql.parquet.outputTimestampType")
+    if times and str(unit).upper() == "TIMESTAMP_MILLIS":
+        raise InvalidInputError(
+            f"{sink}: column {times[0]} is timestamp, and the session's"
+            " spark.sql.parquet.outputTimestampType=TIMESTAMP_MILLIS cuts its"
+            " microseconds; set it to TIMESTAMP_MICROS"
         )
 
 

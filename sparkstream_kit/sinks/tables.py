@@ -8,6 +8,7 @@ no option with a table that it makes for a stream.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,6 +72,8 @@ _READ_OTHERWISE = {
     "json": {"multiline": "false"},
     "text": {"wholetext": "false"},
 }
+
+_LIMITED = re.compile(r"\b(var)?char\(")  # a type as DESCRIBE shows it
 
 
 def table(
@@ -156,6 +159,7 @@ class _Stored(NamedTuple):
         provider: the format, as the table's creator spelled it.
         folder: where its files are.
         columns: its columns.
+        limited: those of CHAR or VARCHAR, alone or inside.
         partitions: the columns that become names of folders.
         options: the options with which Spark reads it.
     """
@@ -163,6 +167,7 @@ class _Stored(NamedTuple):
     provider: str
     folder: str
     columns: StructType
+    limited: list[str]
     partitions: list[str]
     options: dict[str, str]
 
@@ -194,10 +199,17 @@ class _Table:
             return None
         [row] = spark.sql(f"DESCRIBE TABLE EXTENDED {self.name} AS JSON").collect()
         description = json.loads(row[0])
+        columns = spark.table(self.name).schema
         return _Stored(
             provider=description["provider"],
             folder=description["location"],
-            columns=spark.table(self.name).schema,
+            columns=columns,
+            # Not in the schema, where they are STRING
+            limited=[
+                row.col_name
+                for row in rows[: len(columns)]
+                if _LIMITED.search(row.data_type)
+            ],
             partitions=description.get("partition_columns", []),
             options=description.get("storage_properties", {}),
         )
@@ -299,7 +311,8 @@ class _Table:
 
         Raises:
             InvalidInputError: a column is not in the table, is of another type or at
-                another place there, or the table has other partitions.
+                another place there, or has a limited length there; or the table has
+                other partitions.
         """
         partitions = [name.lower() for name in there.partitions]
         asked = [name.lower() for name in self.partition_by]
@@ -324,6 +337,12 @@ class _Table:
                     f"{self}: column {each.name} is {kind}, and {wanted} in the table;"
                     " cast it, or use another table"
                 )
+        if there.limited:
+            raise InvalidInputError(
+                f"{self}: column {there.limited[0]} is CHAR or VARCHAR, and Spark"
+                " neither checks nor fills up the texts that a stream writes; use a"
+                " table that has STRING"
+            )
         ordered = [name for name in types if name not in partitions]
         given = [each.name.lower() for each in data_columns(frame, there.partitions)]
         if self.form.kind in ("csv", "text") and ordered != given:

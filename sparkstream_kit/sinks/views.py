@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
@@ -24,6 +23,7 @@ from sparkstream_kit._internal.spark.batch import (
     show,
 )
 from sparkstream_kit.checkpoints.logs import KIT
+from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import readback
 from sparkstream_kit.sinks.base import JSON, Form, Sink, Target
 from sparkstream_kit.sinks.refusals import only_texts
@@ -140,8 +140,12 @@ def _lines(
     Returns:
         The lines; none if no rows were saved, if the file is damaged, or if the rows
         have other columns, because an earlier version of the query saved them.
+
+    Raises:
+        InvalidInputError: there is a folder in place of the file, so that no batch
+            could save its rows.
     """
-    with suppress(OSError, TypeError, ValueError):
+    try:
         text = None
         if location is not None:
             text = location.read(kept)
@@ -153,8 +157,16 @@ def _lines(
             if line and not line.startswith("crc32 ")
         ]
         names = [list(json.loads(line)) for line in lines]
-        if not columns or all(each == columns for each in names):
-            return lines
+        is_kept = not columns or all(each == columns for each in names)
+    except IsADirectoryError as err:
+        raise InvalidInputError(
+            f"latest: {location}/{kept} is a folder; delete it: the rows of the view"
+            " are saved in a file of that name"
+        ) from err
+    except (OSError, TypeError, ValueError):
+        is_kept = False
+    if is_kept:
+        return lines
     _log.warning(
         "the table is empty until the next batch: %s/%s is not what was kept",
         location,

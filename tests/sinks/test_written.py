@@ -848,6 +848,51 @@ def test_a_table_that_is_read_otherwise_than_written_is_refused(
 
 
 @pytest.mark.classic_only("the table is the session's")
+@pytest.mark.parametrize("kind", ["CHAR(5)", "VARCHAR(3)", "ARRAY<VARCHAR(3)>"])
+def test_a_table_whose_texts_have_a_limit_is_refused(spark, one_row, kind):
+    spark.sql(f"CREATE TABLE limited (value {kind}, char STRING) USING parquet")
+    try:
+        value = "array(value)" if "ARRAY" in kind else "value"
+        frame = one_row.selectExpr(f"{value} AS value", "value AS char")
+        said = refusal(begun, sinks.table("limited"), frame, None, Opening())
+        assert said.startswith("table limited: column value is CHAR or VARCHAR, and")
+        assert said.endswith("; use a table that has STRING")
+    finally:
+        spark.sql("DROP TABLE limited")
+
+
+def test_a_table_of_xml_is_refused():
+    said = refusal(sinks.table, "t", format="XML")
+    assert said.startswith("sinks.table(): format is 'XML', and Spark reads texts from")
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "orc"])
+def test_a_session_that_cuts_microseconds_of_parquet_is_refused(
+    one_row, tmp_path, file_format
+):
+    setting = {"spark.sql.parquet.outputTimestampType": "timestamp_millis"}
+    moments = one_row.selectExpr(
+        "array(TIMESTAMP'2026-01-31 10:00:00.123456Z') AS times"
+    )
+    for sink in (
+        sinks.files(tmp_path / "files", format=file_format),
+        sinks.batch_files(tmp_path / "batches", format=file_format),
+        sinks.table("cut", format=file_format),
+    ):
+        with in_force(one_row.sparkSession, setting):
+            begun(sink, one_row, None, Opening())
+            if file_format == "parquet":
+                said = refusal(begun, sink, moments, None, Opening())
+                assert "column times is timestamp, and the session's spark.sql." in said
+                assert said.endswith(
+                    "cuts its microseconds; set it to TIMESTAMP_MICROS"
+                )
+            else:
+                begun(sink, moments, None, Opening())
+        begun(sink, moments, None, Opening())
+
+
+@pytest.mark.classic_only("the table is the session's")
 def test_the_statement_that_creates_a_table_with_options_works(spark, one_row):
     sink = sinks.table("made", format="csv", sep=";", header=True, partition_by=["k"])
     frame = one_row.selectExpr("value AS `a b`", "1 AS k", "2 AS n")

@@ -118,6 +118,16 @@ def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(
     sink_contract.lost(contract, damage)
 
 
+def test_a_session_that_cuts_microseconds_is_refused(spark, stream, out, tmp_path):
+    frame = stream.selectExpr("k", "TIMESTAMP'2026-01-31 10:00:00.000004Z' AS at")
+    setting = {"spark.sql.parquet.outputTimestampType": "TIMESTAMP_MILLIS"}
+    with in_force(spark, setting):
+        line = refused(frame, sinks.delta(out, writer="spark"), tmp_path / "ckpt")
+        assert "delta: column at is timestamp, and the session's spark.sql.par" in line
+        finish(frame, sinks.delta(out, writer="delta-rs"), tmp_path / "ckpt")
+    assert {at.microsecond for _, at in rows(spark, out)} == {4}
+
+
 def test_empty_batches_ownership_and_columns(spark, stream, out, tmp_path):
     upsert = sinks.delta(out, how="upsert", keys=["k"])
     finish(totals(stream).where("k = 'a'"), upsert, tmp_path / "ckpt", "update")

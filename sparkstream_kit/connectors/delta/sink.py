@@ -22,6 +22,7 @@ from sparkstream_kit.connectors import _tables, mode_for
 from sparkstream_kit.connectors.delta import SYSTEM, writers
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import Target
+from sparkstream_kit.sinks.formats import refuse_cut_times
 from sparkstream_kit.sinks.ledger import exactly_once, open_target
 
 if TYPE_CHECKING:
@@ -130,18 +131,7 @@ def delta(
     check(delta, locals())
     mode = mode_for("delta", "'out/totals'", how, keys, SYSTEM.ways)
     reject_unknown("writer", [writer], ("auto", "spark", "delta-rs"))
-    if (path is None) == (table is None):
-        raise InvalidInputError(
-            "delta: give a path or a table of the catalog: delta('out/totals') or"
-            " delta(table='shop.totals')"
-        )
-    if table is not None and writer == "delta-rs":
-        raise InvalidInputError(
-            "delta: delta-rs knows no catalog; give the table's path, or writer='spark'"
-        )
-    within = (table or "").rpartition(".")[0]
-    where = Target("Delta table", str(path or table), str(path or ""), within=within)
-
+    where = _where(path, table, writer)
     folder = None if path is None else str(path)
 
     def target_in(spark: SparkSession) -> _tables.TableTarget:
@@ -163,6 +153,8 @@ def delta(
     def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = frame.sparkSession
         target = target_in(spark)
+        if _is_sparks(spark, writer, how):
+            refuse_cut_times("delta", spark, frame.schema.fields)
         itself = partial(target.itself, spark)
         return open_target(target, frame, location, opening, itself=itself)
 
@@ -174,6 +166,25 @@ def delta(
         keys=keys,
         read=lambda spark, *_: target_in(spark).rows(spark),
     )
+
+
+def _where(path: str | Path | None, table: str | None, writer: str) -> Target:
+    """Return the table that the caller names, by its path or in the catalog.
+
+    Raises:
+        InvalidInputError: both or neither is given, or the writer knows no catalog.
+    """
+    if (path is None) == (table is None):
+        raise InvalidInputError(
+            "delta: give a path or a table of the catalog: delta('out/totals') or"
+            " delta(table='shop.totals')"
+        )
+    if table is not None and writer == "delta-rs":
+        raise InvalidInputError(
+            "delta: delta-rs knows no catalog; give the table's path, or writer='spark'"
+        )
+    within = (table or "").rpartition(".")[0]
+    return Target("Delta table", str(path or table), str(path or ""), within=within)
 
 
 def _is_sparks(spark: SparkSession, writer: str, how: str) -> bool:
