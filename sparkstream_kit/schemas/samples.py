@@ -17,7 +17,7 @@ from pyspark.sql import types as T
 from sparkstream_kit._internal import file_system
 from sparkstream_kit._internal.arguments import check_options
 from sparkstream_kit._internal.columns import column
-from sparkstream_kit._internal.spark.place import path_for
+from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
 
@@ -96,7 +96,7 @@ def inferred(
     has_tabs = form == "csv" and path.lower().endswith(".tsv") and "sep" not in settings
     if has_tabs:
         settings["sep"] = "\t"
-    read = partial(_read, spark, path_for(spark, path), form, **settings)
+    read = partial(_read, spark, locate(spark, path).text, form, **settings)
     failed = f"cannot infer a {form} schema from {path}"
     no_inference = {"spark.sql.sources.partitionColumnTypeInference.enabled": "false"}
     try:

@@ -14,9 +14,9 @@ from pyspark.sql import types as T
 from sparkstream_kit._internal.arguments import check
 from sparkstream_kit._internal.spark.place import (
     locate,
-    path_of_writer,
     reached,
     refuse_many_disks,
+    session_of_writer,
 )
 from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.sinks import base
@@ -184,10 +184,13 @@ def files(
                 )
 
     def configure(writer: DataStreamWriter) -> DataStreamWriter:
-        writer = writer.format(form.kind).option(
-            "path", path_of_writer(writer, str(path))
+        folder = locate(session_of_writer(writer), path)
+        return (
+            writer.format(form.kind)
+            .option("path", folder.text)
+            .options(**form.options)
+            .partitionBy(*partition_by)
         )
-        return writer.options(**form.options).partitionBy(*partition_by)
 
     return Sink(
         kind="files",

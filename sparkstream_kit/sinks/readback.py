@@ -16,7 +16,7 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._internal import file_system
 from sparkstream_kit._internal.columns import column, holds, types_in
-from sparkstream_kit._internal.spark.place import locate, path_for
+from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.sinks.base import JSON
 
@@ -143,10 +143,10 @@ def _literal(spark: SparkSession, path: str | Path) -> str:
     Through the log of Spark's file sink a path is always taken literally. Any other
     path is a pattern.
     """
-    text = path_for(spark, str(path))
     place = locate(spark, path)
-    is_pattern = place.is_in_reach and _LOG not in place.names()
-    return file_system.escaped(text) if is_pattern else text
+    if place.is_in_reach and _LOG not in place.names():
+        return place.pattern
+    return place.text
 
 
 def _texts(names: Sequence[str]) -> T.StructType:

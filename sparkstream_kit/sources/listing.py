@@ -46,7 +46,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit._internal import file_system
 from sparkstream_kit._internal.file_system import IN_ORDER
-from sparkstream_kit._internal.spark.place import locate, path_for
+from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -105,8 +105,9 @@ def readable(
         InvalidInputError: the path is that of a file, or a pattern for what Spark has
             written; or there is a file that Hadoop would unpack wrongly.
     """
-    place = path_for(spark, path)
-    folder = locate(spark, path).folder
+    location = locate(spark, path)
+    place = location.text
+    folder = location.folder
     all_options = dict(options)
     if folder is not None:
         if folder.is_file():

@@ -6,8 +6,8 @@ JVM reaches through Hadoop, and `Place` itself is one that only a Spark Connect 
 reaches. A rename is atomic on this machine and on HDFS; an object store has no atomic
 rename.
 
-The module also adapts paths to a session (`path_for`) and refuses paths that a
-cluster's nodes or a server do not share (`refuse_many_disks`, `refuse_elsewhere`).
+The module also refuses paths that a cluster's nodes or a server do not share
+(`refuse_many_disks`, `refuse_elsewhere`).
 `lock_file` locks a file for as long as the JVM lives whose query may write beside it.
 """
 
@@ -50,7 +50,7 @@ class Place:
     and `There` for these methods.
 
     Attributes:
-        text: the path in the form in which Spark is given it.
+        text: the path in the form in which Spark is given it; see `_path_for`.
         folder: the same folder as a path of this machine; None if it is elsewhere.
         is_in_reach: whether this process can list the folder, and read and write its
             files.
@@ -74,6 +74,11 @@ class Place:
         if self.folder is None:
             return self.text
         return file_system.for_spark(self.folder)
+
+    @property
+    def pattern(self) -> str:
+        """The path for a reader of Spark's that would take it for a pattern."""
+        return file_system.escaped(self.text)
 
     def names(self, name: str = "") -> list[str]:  # noqa: ARG002 - as of the others
         """Return the names of the entries of this folder, or of its subfolder `name`.
@@ -166,7 +171,7 @@ class There(Place):
     is_in_reach = True
 
     def __init__(self, spark: Any, text: str) -> None:
-        super().__init__(text.rstrip("/"))
+        super().__init__(text)
         self._spark = spark
 
     @property
@@ -186,7 +191,7 @@ class There(Place):
         """Return the folder, or `name` in it, as a Hadoop Path."""
         path = self.text
         if name:
-            path = f"{path}/{name}"
+            path = f"{path.rstrip('/')}/{name}"
         return self._spark._jvm.org.apache.hadoop.fs.Path(path)
 
     def names(self, name: str = "") -> list[str]:
@@ -276,7 +281,7 @@ def locate(spark: SparkSession, path: str | Path) -> Place:
     machine. On a classic session a path without a scheme belongs to Spark's default
     file system.
     """
-    text = path_for(spark, str(path))
+    text = _path_for(spark, str(path))
     local_path = file_system.plain(text)
     if is_connect(spark):
         if local_path is not None and server_folder(spark) is not None:
@@ -364,7 +369,7 @@ def in_its_file_system(spark: Any, path: str) -> str:
     return f"{files.getWorkingDirectory().toUri().getPath()}/{path}"
 
 
-def path_for(spark: SparkSession, path: str) -> str:
+def _path_for(spark: SparkSession, path: str) -> str:
     """Return a path by which the session's Spark finds the same file as this process.
 
     A server of `sparkstream serve` has another working folder, and so has a JVM after
@@ -380,11 +385,6 @@ def path_for(spark: SparkSession, path: str) -> str:
     if ":" in path or server_folder(spark) or _left_behind(spark):
         return os.path.join(Path.cwd(), path)  # noqa: PTH118 - keeps a glob and a trailing slash
     return path
-
-
-def path_of_writer(writer: Any, path: str) -> str:
-    """Return what `path_for` returns for the session of a DataStreamWriter."""
-    return path_for(session_of_writer(writer), path)
 
 
 def session_of_writer(writer: Any) -> SparkSession:
