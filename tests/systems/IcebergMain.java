@@ -12,7 +12,7 @@ class IcebergMain {
     public static void main(String[] args) throws Exception {
         JdbcCatalog catalog = new JdbcCatalog();
         catalog.setConf(new Configuration());
-        catalog.initialize("rest", Map.of("uri", "jdbc:sqlite:" + args[1], "warehouse", args[2], "jdbc.schema-version", "V1"));
+        catalog.initialize("rest", Map.of("uri", "jdbc:sqlite:" + args[1] + "?busy_timeout=60000", "warehouse", args[2], "jdbc.schema-version", "V1"));
         ServletContextHandler context = new ServletContextHandler();
         context.addServlet(new ServletHolder(new RESTCatalogServlet(new RESTCatalogAdapter(catalog))), "/*");
         Server server = new Server(new java.net.InetSocketAddress("127.0.0.1", Integer.parseInt(args[0])));
