@@ -42,7 +42,7 @@ from sparkstream_kit.checkpoints.pins import (
 )
 from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import InvalidInputError, hint, innermost_cause
-from sparkstream_kit.sinks.base import Part, Sink, Target
+from sparkstream_kit.sinks.base import BatchSink, Part, Sink, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -668,7 +668,7 @@ def learner(
 
         return write
 
-    return Sink(
+    return BatchSink(
         kind="learner",
         modes=("append",),
         promise="each batch is learned once",

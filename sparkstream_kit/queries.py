@@ -25,7 +25,7 @@ from sparkstream_kit._internal import file_system
 from sparkstream_kit._internal.arguments import check, said
 from sparkstream_kit._internal.durations import to_microseconds
 from sparkstream_kit._internal.spark import logical_plan
-from sparkstream_kit._internal.spark.batch import begin, hand_over, keep_printed
+from sparkstream_kit._internal.spark.batch import hand_over, keep_printed
 from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit._internal.spark.queries import (
     SAYS_END,
@@ -307,12 +307,9 @@ def _start(
         writer = _writer(asked, trigger, write)
         opening.end()
         try:
-            if sink.to_table:
-                query = writer.toTable(sink.to_table)
-            else:
-                query = begin(writer)
+            query = sink.begin(writer)
             guarded.note()
-            watch = sink.claim(asked.query.spark, location)
+            watch = sink.started(asked.query.spark, location)
         except BaseException:
             # The query may run although its start has failed. Stop it before `guard`
             # releases the lock.
@@ -351,13 +348,12 @@ def _writer(
     query = asked.query
     if "realTime" in trigger and asked.sink.realtime is not None:
         writer = asked.sink.realtime(query.frame)
+    elif write is not None:
+        write = keep_printed(write, query.spark, query.name)
+        writer = hand_over(query.frame.writeStream, write)
     else:
-        writer = asked.sink.checked(query.frame).writeStream
+        writer = asked.sink.writer_for(query.frame)
     writer = writer.queryName(query.name).outputMode(query.mode)
-    if write is not None:
-        writer = hand_over(writer, keep_printed(write, query.spark, query.name))
-    elif "realTime" not in trigger:
-        writer = asked.sink(writer)
     if asked.location is not None:
         writer = writer.option("checkpointLocation", asked.location.text)
     if trigger:

@@ -14,7 +14,7 @@ SALES = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct DOUBLE, R
     RowCount INT, ProfitMargin DOUBLE"""
 
 kind, profile, folder, batches = sys.argv[1:]
-noop = sinks.Sink(
+noop = sinks.SparkSink(
     kind="noop",
     modes=("append", "update"),
     promise="none",

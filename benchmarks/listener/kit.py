@@ -21,7 +21,7 @@ for kind in kinds:
 folder, batches = sys.argv[1:]
 with get_session("listener") as spark, tempfile.TemporaryDirectory() as checkpoint:
     lines = sources.text(spark, folder, max_files_per_trigger=1)
-    noop = sinks.Sink(
+    noop = sinks.SparkSink(
         kind="noop",
         modes=("append",),
         promise="none",

@@ -7,7 +7,7 @@ import tempfile
 from sparkstream_kit import get_session, run, sinks, sources, start
 
 folder, batches = sys.argv[1:]
-noop = sinks.Sink(
+noop = sinks.SparkSink(
     kind="noop",
     modes=("append",),
     promise="none",

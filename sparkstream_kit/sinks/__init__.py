@@ -21,7 +21,9 @@ if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.connectors.kafka.sink import kafka as kafka
     from sparkstream_kit.connectors.mongodb.sink import mongodb as mongodb
     from sparkstream_kit.connectors.sql_table.sink import sql_table as sql_table
+    from sparkstream_kit.sinks.base import BatchSink as BatchSink
     from sparkstream_kit.sinks.base import Sink as Sink
+    from sparkstream_kit.sinks.base import SparkSink as SparkSink
     from sparkstream_kit.sinks.batches import by_watermark as by_watermark
     from sparkstream_kit.sinks.batches import fan_out as fan_out
     from sparkstream_kit.sinks.batches import foreach_batch as foreach_batch

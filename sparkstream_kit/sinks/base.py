@@ -1,10 +1,10 @@
 """Thin: the `Sink` type: how a query's rows are written, and what `start` checks first.
 
-Each function in `sparkstream_kit.sinks` returns a `Sink`. There are two kinds. A sink
-of Spark's own has `configure`, which sets a DataStreamWriter up. A sink that works
-batch by batch has only `open`, which returns a function that `foreachBatch` calls with
-each micro-batch. `start` opens a sink by `begun`, with an `Opening` that it shares with
-the sinks inside. `Part` and `Sink.taking` transform each batch before it is written.
+Each function in `sparkstream_kit.sinks` returns a `Sink`, of one of two kinds. With a
+`SparkSink` Spark writes the rows: `configure` sets a DataStreamWriter up. A `BatchSink`
+works batch by batch: `open` returns a function that `foreachBatch` calls with each
+micro-batch. `start` opens a sink by `begun`, with an `Opening` that it shares with the
+sinks inside. `Part` and `Sink.taking` transform each batch before it is written.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparkstream_kit._internal.arguments import check, is_a, said
-from sparkstream_kit._internal.spark.batch import hand_over
+from sparkstream_kit._internal.spark.batch import begin, hand_over
 from sparkstream_kit._internal.spark.session import on_server
 from sparkstream_kit.errors import InvalidInputError
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.listener import StreamingQueryProgress
+    from pyspark.sql.streaming.query import StreamingQuery
     from pyspark.sql.streaming.readwriter import DataStreamWriter
     from pyspark.sql.types import StructType
 
@@ -81,6 +82,9 @@ class Form:
 class Sink:
     """Where a query's rows go; call it with a `df.writeStream` to configure that writer.
 
+    There are two kinds: a `SparkSink` has Spark write the rows, and a `BatchSink`
+    writes them batch by batch. This class has what they have in common.
+
     Attributes:
         kind: the sink's name, for messages.
         modes: the output modes that the sink supports.
@@ -95,31 +99,11 @@ class Sink:
             of one query must not share any of them.
         query_name: the query name that the sink requires; None if the query may have
             any name.
-        to_table: the catalog table to start the query on with `writer.toTable(…)`; None
-            for other sinks.
-        configure: for a sink of Spark's own, sets a DataStreamWriter up. It is left out
-            of the repr, because options can hold passwords.
-        check: for a sink of Spark's own, checks that the query can write to its target.
-            It is called with the query's DataFrame and its checkpoint.
-        checked: for a sink of Spark's own, returns the frame to write: the query's,
-            with a check of the values that the target would change. Such a value fails
-            its batch before it is written.
-        open: for a sink that works batch by batch, checks that the query can write to
-            its target, and returns a function that takes a batch's DataFrame and id and
-            writes the batch. `open` is called with the query's DataFrame, its
-            checkpoint and an `Opening`; without `start`, the first two are the first
-            batch and None. On Spark Connect the returned function is pickled. A sink
-            that has `configure`, too, is opened only where Spark would print on another
-            machine, as the console on Spark Connect.
-        claim: for a sink of Spark's own that writes files, notes in their folder which
-            query owns them, and returns what `run` calls with each progress, which
-            raises an error if the folder is lost. It is called with the session and the
-            query's checkpoint once the query has started.
+        parts: the inner sinks of a sink that hands its batches on, such as `fan_out`;
+            empty for others.
         realtime: returns the DataStreamWriter of a query with the trigger `realTime`,
             which cannot call a function per batch; None for a sink that does not
             support that trigger.
-        parts: the inner sinks of a sink that hands its batches on, such as `fan_out`;
-            empty for others.
         keys: the columns that identify a row in the target; empty if they are not
             known.
         read: reads all rows of the target back, with the types that they have there. It
@@ -137,34 +121,19 @@ class Sink:
     advice: str = "choose another output mode or another sink"
     writes_to: tuple[Target, ...] = ()
     query_name: str | None = None
-    to_table: str | None = None
-    configure: Callable[[DataStreamWriter], DataStreamWriter] | None = field(
-        default=None, repr=False
-    )
-    check: Callable[[DataFrame, Place | None], None] = field(
-        default=lambda *_: None, repr=False
-    )
-    checked: Callable[[DataFrame], DataFrame] = field(
-        default=lambda frame: frame, repr=False
-    )
-    open: Callable[[DataFrame, Place | None, Opening], Write] | None = field(
-        default=None, repr=False
-    )
-    claim: Callable[[SparkSession, Place | None], Heard | None] = field(
-        default=lambda *_: None, repr=False
-    )
+    parts: tuple[Sink, ...] = field(default=(), repr=False)
     realtime: Callable[[DataFrame], DataStreamWriter] | None = field(
         default=None, repr=False
     )
-    parts: tuple[Sink, ...] = field(default=(), repr=False)
     keys: tuple[str, ...] = ()
     read: Read | None = field(default=None, repr=False)
     form: Form | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.configure is None and self.open is None:
+        if type(self) is Sink:
             raise InvalidInputError(
-                f"sink {self.kind} writes nowhere; give it configure= or open="
+                f"sink {self.kind} writes nowhere; make a sinks.BatchSink(…, open=), or"
+                " a sinks.SparkSink(…, configure=)"
             )
 
     def __call__(self, writer: DataStreamWriter) -> DataStreamWriter:
@@ -172,16 +141,31 @@ class Sink:
 
         Some checks happen only in `start`, and are skipped here: that the sink supports
         the output mode, that there is a checkpoint if the sink needs one, and, for a
-        sink of Spark's own, that its folder or table does not belong to another query,
-        and can hold each value.
+        `SparkSink`, that its folder or table does not belong to another query, and can
+        hold each value.
         """
-        check(Sink.__call__, locals())
-        if self.configure is not None:
-            return self.configure(writer)
-        return hand_over(writer, _open_late(self))
+        raise NotImplementedError
+
+    def opened_for(
+        self, frame: DataFrame, location: Place | None, opening: Opening
+    ) -> Write | None:
+        """Check that a query can write to the target; see `begun`, which calls it."""
+        raise NotImplementedError
+
+    def writer_for(self, frame: DataFrame) -> DataStreamWriter:
+        """Return Spark's writer of a query's rows, configured for this sink."""
+        return self(frame.writeStream)
+
+    def begin(self, writer: DataStreamWriter) -> StreamingQuery:
+        """Start the query of a writer."""
+        return begin(writer)
+
+    def started(self, spark: SparkSession, checkpoint: Place | None) -> Heard | None:  # noqa: ARG002
+        """Note that a query has started; return what `run` calls with each progress."""
+        return None
 
     def taking(self, part: Callable[[DataFrame], DataFrame] | Part) -> Sink:
-        """Transform each batch before this sink writes it; for sinks that work batch by batch.
+        """Transform each batch before this sink writes it; for a `BatchSink`.
 
         Args:
             part: a function that takes the batch and returns the DataFrame to write,
@@ -197,31 +181,125 @@ class Sink:
             InvalidInputError: the sink is Spark's own.
         """
         check(Sink.taking, locals())
-        check_writes_batches(self, "taking()")
+        return _taking(of_batches(self, "taking()"), part)
 
-        def open_part(
-            frame: DataFrame, location: Place | None, opening: Opening
-        ) -> Write:
-            take = _taker(part, location)
-            taken = take(frame, None)
-            if not is_a("DataFrame", taken):
-                raise InvalidInputError(
-                    f"sink {self.kind}, taking(): the function returned {said(taken)};"
-                    " return the DataFrame to write"
-                )
-            write = opened(self, taken, location, opening)
-            return lambda batch, batch_id: write(take(batch, batch_id), batch_id)
 
-        begin = self.realtime
-        if begin is None or isinstance(part, Part):
-            # A Part needs batch ids, which realTime does not have.
-            return replace(self, open=open_part, realtime=None, parts=(self,))
-        return replace(
-            self,
-            open=open_part,
-            realtime=lambda frame: begin(part(frame)),
-            parts=(self,),
-        )
+@dataclass(frozen=True, kw_only=True)
+class SparkSink(Sink):
+    """A sink of Spark's own, or of a connector: Spark writes the rows.
+
+    Attributes:
+        configure: sets a DataStreamWriter up. It is left out of the repr, because
+            options can hold passwords.
+        to_table: the catalog table to start the query on with `writer.toTable(…)`; None
+            for other sinks.
+        check: checks that the query can write to its target. It is called with the
+            query's DataFrame and its checkpoint.
+        checked: returns the frame to write: the query's, with a check of the values
+            that the target would change. Such a value fails its batch before it is
+            written.
+        claim: for a sink that writes files, notes in their folder which query owns
+            them, and returns what `run` calls with each progress, which raises an error
+            if the folder is lost. It is called with the session and the query's
+            checkpoint once the query has started.
+        on_connect: for a sink that prints, writes a batch in a session of Spark
+            Connect, where Spark would print on another machine.
+    """
+
+    configure: Callable[[DataStreamWriter], DataStreamWriter] = field(repr=False)
+    to_table: str | None = None
+    check: Callable[[DataFrame, Place | None], None] = field(
+        default=lambda *_: None, repr=False
+    )
+    checked: Callable[[DataFrame], DataFrame] = field(
+        default=lambda frame: frame, repr=False
+    )
+    claim: Callable[[SparkSession, Place | None], Heard | None] = field(
+        default=lambda *_: None, repr=False
+    )
+    on_connect: Write | None = field(default=None, repr=False)
+
+    def __call__(self, writer: DataStreamWriter) -> DataStreamWriter:
+        """Set a DataStreamWriter up for the target."""
+        check(Sink.__call__, locals())
+        return self.configure(writer)
+
+    def opened_for(
+        self, frame: DataFrame, location: Place | None, _: Opening
+    ) -> Write | None:
+        """Check that the query can write to the target; Spark opens it."""
+        self.check(frame, location)
+        if on_server(frame.sparkSession):
+            return self.on_connect
+        return None
+
+    def writer_for(self, frame: DataFrame) -> DataStreamWriter:
+        """Return Spark's writer of the rows, with a check of their values."""
+        return self.configure(self.checked(frame).writeStream)
+
+    def begin(self, writer: DataStreamWriter) -> StreamingQuery:
+        """Start the query of a writer, on the table if there is one."""
+        if self.to_table is not None:
+            return writer.toTable(self.to_table)
+        return begin(writer)
+
+    def started(self, spark: SparkSession, checkpoint: Place | None) -> Heard | None:
+        """Claim the folder of the files."""
+        return self.claim(spark, checkpoint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSink(Sink):
+    """A sink that works batch by batch, by Spark's `foreachBatch`.
+
+    Attributes:
+        open: checks that the query can write to its target, and returns a function that
+            takes a batch's DataFrame and id and writes the batch. `open` is called with
+            the query's DataFrame, its checkpoint and an `Opening`; without `start`, the
+            first two are the first batch and None. On Spark Connect the returned
+            function is pickled.
+    """
+
+    open: Callable[[DataFrame, Place | None, Opening], Write] = field(repr=False)
+
+    def __call__(self, writer: DataStreamWriter) -> DataStreamWriter:
+        """Have a DataStreamWriter hand its batches over; the sink opens at the first one."""
+        check(Sink.__call__, locals())
+        return hand_over(writer, _open_late(self))
+
+    def opened_for(
+        self, frame: DataFrame, location: Place | None, opening: Opening
+    ) -> Write:
+        """Open the target, and return the function that writes its batches."""
+        return self.open(frame, location, opening)
+
+
+def _taking(
+    sink: BatchSink, part: Callable[[DataFrame], DataFrame] | Part
+) -> BatchSink:
+    """Return a sink that writes `part(batch)` in place of each batch."""
+
+    def open_part(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+        take = _taker(part, location)
+        taken = take(frame, None)
+        if not is_a("DataFrame", taken):
+            raise InvalidInputError(
+                f"sink {sink.kind}, taking(): the function returned {said(taken)};"
+                " return the DataFrame to write"
+            )
+        write = opened(sink, taken, location, opening)
+        return lambda batch, batch_id: write(take(batch, batch_id), batch_id)
+
+    realtime = sink.realtime
+    if realtime is None or isinstance(part, Part):
+        # A Part needs batch ids, which realTime does not have.
+        return replace(sink, open=open_part, realtime=None, parts=(sink,))
+    return replace(
+        sink,
+        open=open_part,
+        realtime=lambda frame: realtime(part(frame)),
+        parts=(sink,),
+    )
 
 
 def _taker(
@@ -362,12 +440,7 @@ def begun(
     """
     if opening.replacement is not None and not sink.parts:
         return opening.replacement(sink, frame.schema)
-    sink.check(frame, location)
-    if sink.open is None or (
-        sink.configure is not None and not on_server(frame.sparkSession)
-    ):
-        return None
-    return sink.open(frame, location, opening)
+    return sink.opened_for(frame, location, opening)
 
 
 def inner(sink: Sink) -> list[Sink]:
@@ -380,18 +453,19 @@ def inner(sink: Sink) -> list[Sink]:
     return sinks
 
 
-def check_writes_batches(sink: Sink, caller: str) -> None:
-    """Refuse a sink that does not work batch by batch, on behalf of the function `caller`.
+def of_batches(sink: Sink, caller: str) -> BatchSink:
+    """Return a sink as one that works batch by batch, on behalf of the function `caller`.
 
     Raises:
         InvalidInputError: the sink is Spark's own.
     """
-    if sink.configure is not None:
+    if not isinstance(sink, BatchSink):
         raise InvalidInputError(
             f"{caller} takes sinks that work batch by batch (such as latest, sql_table,"
             f" foreach_batch), not {sink.kind}; start a query of its own for"
             f" {sink.kind}"
         )
+    return sink
 
 
 # So that JSON keeps every value: nulls would be left out, and timestamps would be cut

@@ -30,10 +30,11 @@ from sparkstream_kit.sinks import readback
 from sparkstream_kit.sinks.base import (
     JSON,
     MODES,
+    BatchSink,
     Form,
     Sink,
     Target,
-    check_writes_batches,
+    of_batches,
     opened,
 )
 from sparkstream_kit.sinks.cells import cells
@@ -84,7 +85,7 @@ def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
         raise InvalidInputError(
             "sinks.foreach_batch(): write must be a function without async and yield"
         )
-    return Sink(
+    return BatchSink(
         kind="foreach_batch",
         modes=MODES,
         promise="at least once",
@@ -165,7 +166,7 @@ def snapshot(path: str | Path) -> Sink:
         file_system.replace(file, [formats[target.suffix](frame)])
         return _read_back(frame.sparkSession, file, frame.schema)
 
-    return Sink(
+    return BatchSink(
         kind="snapshot",
         modes=("complete",),
         promise="the last batch's result, whole",
@@ -261,7 +262,7 @@ def together(
     Args:
         call: the name of the public function that calls this one, for messages.
         sinks: the inner sinks.
-        open_all: the `Sink.open` of the new sink: opens the inner sinks, and returns a
+        open_all: the `BatchSink.open` of the new sink: opens the inner sinks, and returns a
             function that writes a batch to them.
 
     Returns:
@@ -272,7 +273,7 @@ def together(
         InvalidInputError: as for `fan_out`.
     """
     for sink in sinks:
-        check_writes_batches(sink, f"{call}()")
+        of_batches(sink, f"{call}()")
     modes = _modes_of_all(sinks)
     if not modes:
         asked = "; ".join(
@@ -294,7 +295,7 @@ def together(
                 f"{call}(): two sinks write to {target}; union their rows in the query"
             )
     promises = [f"{sink.kind}: {sink.promise}" for sink in sinks]
-    return Sink(
+    return BatchSink(
         kind=f"{call}(" + ", ".join(sink.kind for sink in sinks) + ")",
         modes=tuple(modes),
         promise="; ".join(dict.fromkeys(promises)),

@@ -20,7 +20,7 @@ from sparkstream_kit._internal.spark.place import (
 )
 from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.sinks import base
-from sparkstream_kit.sinks.base import MODES, Sink
+from sparkstream_kit.sinks.base import MODES, Sink, SparkSink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +64,7 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
     if rows < 1:
         raise InvalidInputError(f"console(): rows is {rows}; give 1 or more")
     here = partial(_print, rows, truncate)
-    return Sink(
+    return SparkSink(
         kind="console",
         modes=MODES,
         promise="at least once",
@@ -72,7 +72,7 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
         configure=lambda writer: writer.format("console").options(
             numRows=rows, truncate=truncate
         ),
-        open=lambda *_: here,
+        on_connect=here,
     )
 
 
@@ -115,7 +115,7 @@ def memory(table: str) -> Sink:
         'counts'
     """
     check(memory, locals())
-    return Sink(
+    return SparkSink(
         kind="memory",
         modes=("append", "complete"),
         promise="none over a restart",
@@ -192,7 +192,7 @@ def files(
             .partitionBy(*partition_by)
         )
 
-    return Sink(
+    return SparkSink(
         kind="files",
         modes=("append",),
         promise="exactly once, read through Spark",

@@ -34,7 +34,7 @@ from sparkstream_kit._internal.columns import refuse_twice
 from sparkstream_kit._internal.spark.batch import checkpoint_of_batch, id_of_batch
 from sparkstream_kit._internal.spark.place import id_in_checkpoint
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks.base import Sink
+from sparkstream_kit.sinks.base import BatchSink
 from sparkstream_kit.sinks.plans import (
     ends_the_input,
     folders_read,
@@ -441,7 +441,7 @@ def open_target(
     *,
     itself: Callable[[], str] | None = None,
 ) -> Write:
-    """Open a sink with a ledger, as its `Sink.open`.
+    """Open a sink with a ledger, as its `BatchSink.open`.
 
     If the target has the query's next batch but the checkpoint has lost its plan, the
     plan is put back.
@@ -593,20 +593,20 @@ def exactly_once(
     keys: Sequence[str] = (),
     read: Read | None = None,
     form: Form | None = None,
-) -> Sink:
+) -> BatchSink:
     """Return a sink with a ledger, which writes each batch exactly once.
 
     Args:
         kind: the name of its function.
         where: the target.
         modes: the output modes that it supports.
-        open_sink: the `Sink.open`, which calls `open_target`.
+        open_sink: the `BatchSink.open`, which calls `open_target`.
         advice: what to do instead in another output mode.
         keys: as in `Sink`.
         read: as in `Sink`.
         form: as in `Sink`.
     """
-    return Sink(
+    return BatchSink(
         kind=kind,
         modes=modes,
         promise="exactly once",

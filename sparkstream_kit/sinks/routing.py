@@ -13,7 +13,7 @@ from sparkstream_kit._internal import columns
 from sparkstream_kit._internal.arguments import check, said
 from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks.base import Sink, Target, check_writes_batches, opened
+from sparkstream_kit.sinks.base import BatchSink, Sink, Target, of_batches, opened
 from sparkstream_kit.sinks.batches import computed_once, same_as
 from sparkstream_kit.sinks.ledger import this_driver
 from sparkstream_kit.sinks.plans import folders_read
@@ -119,7 +119,7 @@ def by_value(
         targets.open_last(frame, opening)
         return targets.write
 
-    return Sink(
+    return BatchSink(
         kind=f"by_value({column})",
         modes=(mode,),
         promise="for each value, that of its sink",
@@ -253,7 +253,7 @@ class _Targets:
                 f"by_value(): the function returned {said(sink)} for {self.column}"
                 f" {value}; return a sink"
             )
-        check_writes_batches(sink, "by_value()")
+        of_batches(sink, "by_value()")
         if self.mode not in sink.modes:
             raise InvalidInputError(
                 f"by_value(): sink {sink.kind} of {self.column} {value} supports"

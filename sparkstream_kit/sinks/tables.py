@@ -22,7 +22,7 @@ from sparkstream_kit._internal.spark.place import (
 )
 from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.sinks import folders
-from sparkstream_kit.sinks.base import Form, Sink, Target
+from sparkstream_kit.sinks.base import Form, Sink, SparkSink, Target
 from sparkstream_kit.sinks.builtin import AFTER_REWIND
 from sparkstream_kit.sinks.formats import NAMES, Format, data_columns, of, plain_name
 from sparkstream_kit.sinks.readback import keep_files
@@ -126,7 +126,7 @@ def table(
         )
 
     own = _Table(name, of(table, format, options), tuple(partition_by))
-    sink = Sink(
+    sink = SparkSink(
         kind="table",
         modes=("append", "complete"),
         promise=f"that of {format}",

@@ -25,7 +25,7 @@ from sparkstream_kit._internal.spark.batch import (
 from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import readback
-from sparkstream_kit.sinks.base import JSON, Form, Sink, Target
+from sparkstream_kit.sinks.base import JSON, BatchSink, Form, Sink, Target
 from sparkstream_kit.sinks.refusals import only_texts
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def latest(table: str) -> Sink:
 
         return write
 
-    return Sink(
+    return BatchSink(
         kind="latest",
         modes=("complete",),
         promise="the last batch's result, whole",

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._internal.spark.batch import Write
     from sparkstream_kit._internal.spark.place import Place
-    from sparkstream_kit.sinks import Sink
+    from sparkstream_kit.sinks import BatchSink, Sink
     from sparkstream_kit.sinks.base import Opening
     from sparkstream_kit.testing.harness import Source, Streams
 
@@ -167,7 +167,7 @@ class Watch:
         """The number of calls so far."""
         return self._calls.total()
 
-    def sink(self, sink: Sink) -> Sink:
+    def sink(self, sink: BatchSink) -> BatchSink:
         """Wrap a sink so that the watch sees the start, the lines and the end of each batch."""
         from sparkstream_kit.sinks.base import opened
 
@@ -661,7 +661,7 @@ class _Proof:
         from pyspark.errors import StreamingQueryException
 
         from sparkstream_kit import start
-        from sparkstream_kit.sinks.base import check_writes_batches
+        from sparkstream_kit.sinks.base import of_batches
 
         with nullcontext() if watch is None else watching(watch):
             job: Any = self.build(source.to_df(), self.folder / "out")
@@ -670,7 +670,7 @@ class _Proof:
                     f"{_CALL}: build gave {said(job)}; return (frame, sink)"
                 )
             frame, sink = job
-            check_writes_batches(sink, _CALL)
+            sink = of_batches(sink, _CALL)
             if watch is not None:
                 sink = watch.sink(sink)
             query = start(

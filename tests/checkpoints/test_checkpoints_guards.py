@@ -1,6 +1,5 @@
 """What `start` refuses, and says, when it is given a checkpoint."""
 
-import dataclasses
 import json
 import re
 import shutil
@@ -158,7 +157,9 @@ def test_a_query_that_could_not_start_has_not_changed_whose_checkpoint_it_is(
     def unreachable(_frame, _location, _opening):
         raise InvalidInputError("the database cannot be reached")
 
-    sink = dataclasses.replace(sinks.foreach_batch(lambda *_: None), open=unreachable)
+    sink = sinks.BatchSink(
+        kind="mine", modes=("update",), promise="none", open=unreachable
+    )
     with pytest.raises(InvalidInputError, match="cannot be reached"):
         start(
             other,

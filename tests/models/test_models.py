@@ -470,7 +470,7 @@ def test_what_cannot_learn_is_said_in_one_line(stream, trained, tmp_path):
 
     def refused(path, label="label", first=None):
         learner = models.learner(path, features="text", label=label, first=first)
-        assert learner.open is not None
+        assert isinstance(learner, sinks.BatchSink)
         return refusal(learner.open, posts, None, Opening())
 
     assert refused(tmp_path / "a").startswith(

@@ -515,7 +515,7 @@ CANNOT: list[tuple[Callable[[], object], str]] = [
     (lambda: sinks.console(rows=0), "console(): rows is 0; give 1 or more"),
     (
         lambda: sinks.Sink(kind="mine", modes=("append",), promise="none"),
-        "sink mine writes nowhere; give it configure= or open=",
+        "sink mine writes nowhere; make a sinks.BatchSink(…, open=), or a sinks.SparkSi",
     ),
 ]
 

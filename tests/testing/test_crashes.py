@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from sparkstream_kit import sinks
-from sparkstream_kit.sinks.base import Opening
+from sparkstream_kit.sinks.base import Opening, of_batches
 from sparkstream_kit.testing.exactly_once import Watch, read_disk, watching, write_disk
 
 
 def watched(folder, act, fails_at=None):
     """Return the watch of a batch that does something in a folder."""
     watch = Watch(folder, set(), fails_at)
-    sink: Any = watch.sink(sinks.foreach_batch(lambda _batch, _batch_id: act()))
+    acts = sinks.foreach_batch(lambda _batch, _batch_id: act())
+    sink: Any = watch.sink(of_batches(acts, ""))
     with watching(watch):
         sink.open(None, None, Opening())(None, 0)
     return watch
@@ -149,7 +150,7 @@ def test_an_error_makes_its_way_out_and_nothing_stays_watched(tmp_path):
     def fail(_batch, _batch_id):
         raise ZeroDivisionError
 
-    sink: Any = watch.sink(sinks.foreach_batch(fail))
+    sink: Any = watch.sink(of_batches(sinks.foreach_batch(fail), ""))
     with pytest.raises(ZeroDivisionError), watching(watch):
         sink.open(None, None, Opening())(None, 0)
     (tmp_path / "t").write_text("tea")

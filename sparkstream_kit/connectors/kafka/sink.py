@@ -25,7 +25,7 @@ from sparkstream_kit.connectors import _packages
 from sparkstream_kit.connectors.kafka import SYSTEM, brokers
 from sparkstream_kit.connectors.kafka.source import check_topics
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.sinks.base import JSON, MODES, NO_OPTIONS, Sink, Target
+from sparkstream_kit.sinks.base import JSON, MODES, NO_OPTIONS, BatchSink, Sink, Target
 from sparkstream_kit.sinks.ledger import exactly_once as with_ledger
 from sparkstream_kit.sinks.ledger import open_target
 
@@ -184,7 +184,7 @@ def kafka(
     )
     if exactly_once:
         return _by_transactions(target, ledger, take_over=take_over)
-    return Sink(
+    return BatchSink(
         kind="kafka",
         modes=MODES,
         promise=SYSTEM.sink,
