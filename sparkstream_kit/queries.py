@@ -38,7 +38,14 @@ from sparkstream_kit._internal.spark.session import settings_id
 from sparkstream_kit.checkpoints.drain import is_being_drained
 from sparkstream_kit.checkpoints.guard import StartingQuery, guard
 from sparkstream_kit.errors import InvalidInputError, innermost_cause, reject_unknown
-from sparkstream_kit.sinks.base import Opening, begun, inner
+from sparkstream_kit.sinks.base import (
+    Opening,
+    begin_query,
+    begun,
+    claim,
+    inner,
+    writer_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -307,9 +314,9 @@ def _start(
         writer = _writer(asked, trigger, write)
         opening.end()
         try:
-            query = sink.begin(writer)
+            query = begin_query(sink, writer)
             guarded.note()
-            watch = sink.started(asked.query.spark, location)
+            watch = claim(sink, asked.query.spark, location)
         except BaseException:
             # The query may run although its start has failed. Stop it before `guard`
             # releases the lock.
@@ -352,7 +359,7 @@ def _writer(
         write = keep_printed(write, query.spark, query.name)
         writer = hand_over(query.frame.writeStream, write)
     else:
-        writer = asked.sink.writer_for(query.frame)
+        writer = writer_of(asked.sink, query.frame)
     writer = writer.queryName(query.name).outputMode(query.mode)
     if asked.location is not None:
         writer = writer.option("checkpointLocation", asked.location.text)

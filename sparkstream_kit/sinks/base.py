@@ -144,25 +144,12 @@ class Sink:
         `SparkSink`, that its folder or table does not belong to another query, and can
         hold each value.
         """
+        check(Sink.__call__, locals())
+        return self._set_up(writer)
+
+    def _set_up(self, writer: DataStreamWriter) -> DataStreamWriter:
+        """Configure a DataStreamWriter, as a sink of this kind does it."""
         raise NotImplementedError
-
-    def opened_for(
-        self, frame: DataFrame, location: Place | None, opening: Opening
-    ) -> Write | None:
-        """Check that a query can write to the target; see `begun`, which calls it."""
-        raise NotImplementedError
-
-    def writer_for(self, frame: DataFrame) -> DataStreamWriter:
-        """Return Spark's writer of a query's rows, configured for this sink."""
-        return self(frame.writeStream)
-
-    def begin(self, writer: DataStreamWriter) -> StreamingQuery:
-        """Start the query of a writer."""
-        return begin(writer)
-
-    def started(self, spark: SparkSession, checkpoint: Place | None) -> Heard | None:  # noqa: ARG002
-        """Note that a query has started; return what `run` calls with each progress."""
-        return None
 
     def taking(self, part: Callable[[DataFrame], DataFrame] | Part) -> Sink:
         """Transform each batch before this sink writes it; for a `BatchSink`.
@@ -219,33 +206,8 @@ class SparkSink(Sink):
     )
     on_connect: Write | None = field(default=None, repr=False)
 
-    def __call__(self, writer: DataStreamWriter) -> DataStreamWriter:
-        """Set a DataStreamWriter up for the target."""
-        check(Sink.__call__, locals())
+    def _set_up(self, writer: DataStreamWriter) -> DataStreamWriter:
         return self.configure(writer)
-
-    def opened_for(
-        self, frame: DataFrame, location: Place | None, _: Opening
-    ) -> Write | None:
-        """Check that the query can write to the target; Spark opens it."""
-        self.check(frame, location)
-        if on_server(frame.sparkSession):
-            return self.on_connect
-        return None
-
-    def writer_for(self, frame: DataFrame) -> DataStreamWriter:
-        """Return Spark's writer of the rows, with a check of their values."""
-        return self.configure(self.checked(frame).writeStream)
-
-    def begin(self, writer: DataStreamWriter) -> StreamingQuery:
-        """Start the query of a writer, on the table if there is one."""
-        if self.to_table is not None:
-            return writer.toTable(self.to_table)
-        return begin(writer)
-
-    def started(self, spark: SparkSession, checkpoint: Place | None) -> Heard | None:
-        """Claim the folder of the files."""
-        return self.claim(spark, checkpoint)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,16 +224,8 @@ class BatchSink(Sink):
 
     open: Callable[[DataFrame, Place | None, Opening], Write] = field(repr=False)
 
-    def __call__(self, writer: DataStreamWriter) -> DataStreamWriter:
-        """Have a DataStreamWriter hand its batches over; the sink opens at the first one."""
-        check(Sink.__call__, locals())
+    def _set_up(self, writer: DataStreamWriter) -> DataStreamWriter:
         return hand_over(writer, _open_late(self))
-
-    def opened_for(
-        self, frame: DataFrame, location: Place | None, opening: Opening
-    ) -> Write:
-        """Open the target, and return the function that writes its batches."""
-        return self.open(frame, location, opening)
 
 
 def _taking(
@@ -440,7 +394,34 @@ def begun(
     """
     if opening.replacement is not None and not sink.parts:
         return opening.replacement(sink, frame.schema)
-    return sink.opened_for(frame, location, opening)
+    if isinstance(sink, BatchSink):
+        return sink.open(frame, location, opening)
+    if isinstance(sink, SparkSink):
+        sink.check(frame, location)
+        if on_server(frame.sparkSession):
+            return sink.on_connect
+    return None
+
+
+def writer_of(sink: Sink, frame: DataFrame) -> DataStreamWriter:
+    """Return Spark's writer of a query's rows, with the checks of their values."""
+    if isinstance(sink, SparkSink):
+        frame = sink.checked(frame)
+    return sink(frame.writeStream)
+
+
+def begin_query(sink: Sink, writer: DataStreamWriter) -> StreamingQuery:
+    """Start the query of a writer, on the sink's table of the catalog if it has one."""
+    if isinstance(sink, SparkSink) and sink.to_table is not None:
+        return writer.toTable(sink.to_table)
+    return begin(writer)
+
+
+def claim(sink: Sink, spark: SparkSession, checkpoint: Place | None) -> Heard | None:
+    """Note that a query has started; return what `run` calls with each progress."""
+    if isinstance(sink, SparkSink):
+        return sink.claim(spark, checkpoint)
+    return None
 
 
 def inner(sink: Sink) -> list[Sink]:

@@ -145,7 +145,7 @@ start(pandas, sinks.console())
 start(frame.writeStream, sinks.console())
     start(): frame is a DataStreamWriter; give a DataFrame
 start(sinks.console(), frame)
-    start(): frame is a Sink; give a DataFrame
+    start(): frame is a SparkSink; give a DataFrame
 start(frame.toPandas, sinks.console())
     start(): frame is the function DataFrame.toPandas; call it: DataFrame.toPandas(…)
 start(frame, sinks.console(), checkpoint='')
