@@ -312,10 +312,10 @@ def _running_with(spark: SparkSession) -> list[tuple[StreamingQuery, SparkSessio
     The session of a query that `start` knows may have come from `newSession()`.
     """
     queries: list[tuple[StreamingQuery, SparkSession]] = []
-    for query, known in running():
+    for query, facts in running():
         session = spark
-        if known.frame is not None:
-            session = known.frame.sparkSession
+        if facts.frame is not None:
+            session = facts.frame.sparkSession
         queries.append((query, session))
     queries += [(query, spark) for query in spark.streams.active]
     return queries

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from sparkstream_kit._internal import file_system
 from sparkstream_kit._internal.spark import logical_plan
 from sparkstream_kit._internal.spark.place import locate
-from sparkstream_kit._internal.spark.queries import checkpoint, entry_at, started
+from sparkstream_kit._internal.spark.queries import checkpoint, entry_at, start_facts
 from sparkstream_kit.checkpoints.logs import (
     DamagedError,
     Logs,
@@ -121,7 +121,7 @@ class Files:
         self._counted: tuple[int, int] | None = None
         self._next = 0.0  # when files are counted again, by `monotonic`
         self._said: set[str] = set()  # the kinds of ignored entries that were reported
-        frame = started(query).frame
+        frame = start_facts(query).frame
         root = checkpoint(query)
         if frame is None or root is None:
             return

@@ -665,7 +665,7 @@ class Logs:
             return {}
         return self.read_by(self.plan(batch))
 
-    def begun(self, log: str) -> str:
+    def first_offset(self, log: str) -> str:
         """Return the offset, as text, at which a query began to read a source such as Kafka."""
         # The file begins with a zero byte and a version; the offset is its last line.
         return self.read(_text, self.root / "sources" / log / "0").rpartition("\n")[2]

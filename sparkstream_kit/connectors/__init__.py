@@ -76,7 +76,7 @@ class System:
         libraries: the top-level packages of the extra that its modules import.
         connector: what Spark itself needs, as jars; None if it needs nothing.
         watched_by: the module of the folder whose `question` is asked before a query of
-            the source goes on, and whose `hearer` makes a function for it, which `run`
+            the source goes on, and whose `progress_listener` makes a function for it, which `run`
             calls with each progress, once its batch is committed; empty if there is
             nothing to ask.
         failures: what patterns in Spark's errors mean for a query of the source.
@@ -148,12 +148,12 @@ def questions(kinds: Collection[str]) -> list[Any]:
     return [module.question for module in _watching(kinds)]
 
 
-def hearers(
+def progress_listeners(
     query: StartingQuery,
 ) -> tuple[Callable[[StreamingQueryProgress], None], ...]:
     """Return the functions to call with each progress of a query, once its batch is committed."""
     kinds = {source.kind for source in query.inputs}
-    return tuple(module.hearer(query) for module in _watching(kinds))
+    return tuple(module.progress_listener(query) for module in _watching(kinds))
 
 
 def meaning(kinds: Collection[str], error: str) -> str | None:

@@ -332,7 +332,7 @@ class TableTarget:
         merge_schema: whether to add columns that the table lacks.
         take_over: whether to write although another query has written to the table, or
             earlier batches are missing.
-        opened: returns the table, as one of the writers accesses it.
+        open_table: returns the table, as one of the writers accesses it.
         table: the table, opened with the first batch, after the pickling.
     """
 
@@ -341,7 +341,7 @@ class TableTarget:
     keys: tuple[str, ...]
     merge_schema: bool
     take_over: bool
-    opened: Callable[[SparkSession], Table]
+    open_table: Callable[[SparkSession], Table]
     table: Table | None = None
 
     def prepare(
@@ -354,17 +354,22 @@ class TableTarget:
             MissingExtraError: the query needs a library that is not installed.
         """
         return prepare(
-            self, self.opened(frame.sparkSession), frame.schema, query, coming, makes
+            self,
+            self.open_table(frame.sparkSession),
+            frame.schema,
+            query,
+            coming,
+            makes,
         )
 
     def take(self, query: str, driver: str, frame: DataFrame) -> None:
         """Give the query its next epoch in the table."""
-        tried(lambda: take(self, self.opened(frame.sparkSession), query, driver))
+        tried(lambda: take(self, self.open_table(frame.sparkSession), query, driver))
 
     def write(self, batch: Batch, frame: DataFrame) -> None:
         """Write a batch of the query, or skip it if the table already has it."""
         if self.table is None:
-            self.table = self.opened(frame.sparkSession)
+            self.table = self.open_table(frame.sparkSession)
         table = self.table
         schema = frame.schema
         if tried(lambda: is_written(self, table, schema, batch)):
@@ -378,9 +383,9 @@ class TableTarget:
             # between look and commit.
             tried(lambda: self._again(table, schema, batch, rows))
 
-    def itself(self, spark: SparkSession) -> str:
+    def identity(self, spark: SparkSession) -> str:
         """Return what the table is known by, whatever its path and catalog are called."""
-        table = self.opened(spark)
+        table = self.open_table(spark)
         if table.schema() is None:
             return str(self.where)
         return table.identity()
@@ -391,7 +396,7 @@ class TableTarget:
         Raises:
             InvalidInputError: there is no table.
         """
-        table = self.opened(spark)
+        table = self.open_table(spark)
         if table.schema() is None:
             raise gone(self.where)
         return table.rows(spark)

@@ -176,10 +176,10 @@ def watching(
 
     board = Board()
     board.watch(queries)
-    hearers: list[Callable[..., object]] = [board.add]
+    batch_listeners: list[Callable[..., object]] = [board.add]
     with ExitStack() as faces:
         if record is not None:
-            hearers.append(faces.enter_context(recording(record, queries)))
+            batch_listeners.append(faces.enter_context(recording(record, queries)))
         from sparkstream_kit.monitoring import page
 
         if metrics is not None:
@@ -189,11 +189,11 @@ def watching(
         if show is not None:
             faces.enter_context(_face(show)(board, queries=queries))
         try:
-            looks = []
+            on_tick_callbacks = []
             if on_verdict is not None:
                 tell_verdict = _verdict_hearer(on_verdict, faces)
-                looks.append(_Judge(board, tell_verdict).look)
-            yield partial(_tell, hearers, board), looks
+                on_tick_callbacks.append(_Judge(board, tell_verdict).look)
+            yield partial(_call_listeners, batch_listeners, board), on_tick_callbacks
         finally:
             board.end()
 
@@ -208,15 +208,17 @@ def _face(show: str) -> Callable[..., AbstractContextManager[None]]:
     return terminal.shown
 
 
-def _tell(hearers: list[Callable[..., object]], board: Board, *batch: Any) -> None:
-    """Call each hearer with a batch; one that fails is removed, and the error is logged."""
-    for hearer in list(hearers):
+def _call_listeners(
+    listeners: list[Callable[..., object]], board: Board, *batch: Any
+) -> None:
+    """Call each listener with a batch; one that fails is removed, and the error is logged."""
+    for listener in list(listeners):
         try:
-            hearer(*batch)
+            listener(*batch)
         except Exception as err:  # noqa: BLE001 - said, and the run goes on
-            hearers.remove(hearer)
+            listeners.remove(listener)
             problem = f"{type(err).__name__}: {err}"
-            if hearer == board.add:
+            if listener == board.add:
                 board.problem = problem
             _log.warning(
                 "a display of the run failed, and the run continues without it: %s",

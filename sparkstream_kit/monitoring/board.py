@@ -32,7 +32,7 @@ from sparkstream_kit._internal.arguments import check, is_a
 from sparkstream_kit._internal.spark import logical_plan
 from sparkstream_kit._internal.spark.queries import (
     is_active,
-    started,
+    start_facts,
     table,
     times_computed,
 )
@@ -215,7 +215,7 @@ def live(
         query: StreamingQuery = frame_or_query
     else:
         query = _started(frame_or_query, name, mode, trigger)
-    frame = started(query).frame
+    frame = start_facts(query).frame
     view = table(query)
     try:
         run(query, run_for=run_for, idle=idle, max_batches=max_batches, show="notebook")
@@ -332,14 +332,14 @@ def first_line(queries: Iterable[StreamingQuery]) -> str:
     """Return a recording's first line: the queries' names, ids, modes and triggers."""
     described = []
     for query in queries:
-        known = started(query)
+        facts = start_facts(query)
         described.append(
             {
                 "name": query.name or query.id,
                 "id": query.id,
-                "mode": known.mode,
-                "interval": known.interval,
-                "ends": known.ends,
+                "mode": facts.mode,
+                "interval": facts.interval,
+                "ends": facts.ends,
             }
         )
     return _line(
@@ -533,10 +533,10 @@ class Board:
     def watch(self, queries: Iterable[StreamingQuery]) -> None:
         """Add running queries, so that views show them before their first batch."""
         for query in queries:
-            known = started(query)
-            summary = first_summary(query.name or query.id, query.id, known)
+            facts = start_facts(query)
+            summary = first_summary(query.name or query.id, query.id, facts)
             self.expect(
-                QueryState(summary, known.interval, ends=known.ends, query=query)
+                QueryState(summary, facts.interval, ends=facts.ends, query=query)
             )
 
     def expect(self, query: QueryState) -> None:

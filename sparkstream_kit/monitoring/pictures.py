@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from sparkstream_kit._internal import threads
 from sparkstream_kit._internal.columns import quoted
 from sparkstream_kit._internal.file_system import JSON_VERSION, as_json
-from sparkstream_kit._internal.spark.queries import started
+from sparkstream_kit._internal.spark.queries import start_facts
 from sparkstream_kit.display import last_number
 from sparkstream_kit.errors import innermost_cause, printable
 from sparkstream_kit.sinks import cells
@@ -255,10 +255,10 @@ def places(
     by_query: dict[str, tuple[SparkSession, Target]] = {}
     kinds = ("view", "memory") if memory else ("view",)
     for query in queries:
-        known = started(query)
-        views = [target for target in known.targets if target.kind in kinds]
-        if known.frame is not None and views:
-            by_query[query.name or query.id] = known.frame.sparkSession, views[0]
+        facts = start_facts(query)
+        views = [target for target in facts.targets if target.kind in kinds]
+        if facts.frame is not None and views:
+            by_query[query.name or query.id] = facts.frame.sparkSession, views[0]
     return by_query
 
 

@@ -3,7 +3,7 @@
 Each function in `sparkstream_kit.sinks` returns a `Sink`. There are two kinds. A sink
 of Spark's own has `configure`, which sets a DataStreamWriter up. A sink that works
 batch by batch has only `open`, which returns a function that `foreachBatch` calls with
-each micro-batch. `start` opens a sink by `begun`, with an `Opening` that it shares with
+each micro-batch. `start` opens a sink by `open_sink`, with an `Opening` that it shares with
 the sinks inside. `Part` and `Sink.taking` transform each batch before it is written.
 """
 
@@ -209,7 +209,7 @@ class Sink:
                     f"sink {self.kind}, taking(): the function returned {said(taken)};"
                     " return the DataFrame to write"
                 )
-            write = opened(self, taken, location, opening)
+            write = open_batch_sink(self, taken, location, opening)
             return lambda batch, batch_id: write(take(batch, batch_id), batch_id)
 
         begin = self.realtime
@@ -317,13 +317,13 @@ def _open_late(sink: Sink) -> Write:
 
     def write(batch: DataFrame, batch_id: int) -> None:
         if not writes:
-            writes.append(opened(sink, batch, None))
+            writes.append(open_batch_sink(sink, batch, None))
         writes[0](batch, batch_id)
 
     return write
 
 
-def opened(
+def open_batch_sink(
     sink: Sink, frame: DataFrame, location: Place | None, opening: Opening | None = None
 ) -> Write:
     """Open a sink that works batch by batch, and return the function that writes its batches.
@@ -340,7 +340,7 @@ def opened(
         InvalidInputError: the sink is Spark's own, or refuses the query.
     """
     own = Opening()
-    write = begun(sink, frame, location, opening or own)
+    write = open_sink(sink, frame, location, opening or own)
     if write is None:
         raise InvalidInputError(
             f"sink {sink.kind} writes no single batch; start a query of its own for it"
@@ -349,7 +349,7 @@ def opened(
     return write
 
 
-def begun(
+def open_sink(
     sink: Sink, frame: DataFrame, location: Place | None, opening: Opening
 ) -> Write | None:
     """Check that a query can write to a sink, and return the function that writes its batches.

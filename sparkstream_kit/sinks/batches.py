@@ -34,7 +34,7 @@ from sparkstream_kit.sinks.base import (
     Sink,
     Target,
     check_writes_batches,
-    opened,
+    open_batch_sink,
 )
 from sparkstream_kit.sinks.cells import cells
 from sparkstream_kit.sinks.formats import check_types
@@ -213,7 +213,7 @@ def fan_out(*sinks: Sink) -> Sink:
         raise InvalidInputError("fan_out() needs at least one sink")
 
     def open_all(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
-        writes = [opened(sink, frame, location, opening) for sink in sinks]
+        writes = [open_batch_sink(sink, frame, location, opening) for sink in sinks]
 
         def write(batch: DataFrame, batch_id: int) -> None:
             with computed_once(batch):
@@ -366,8 +366,8 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
             )
         missed = frame.withColumn("watermark", F.lit(None).cast(T.TimestampType()))
         writes = (
-            opened(on_time, frame, location, opening),
-            opened(late, missed, location, opening),
+            open_batch_sink(on_time, frame, location, opening),
+            open_batch_sink(late, missed, location, opening),
         )
         return partial(_write, time, location, *writes)
 

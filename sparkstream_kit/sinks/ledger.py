@@ -439,7 +439,7 @@ def open_target(
     location: Place | None,
     opening: Opening,
     *,
-    itself: Callable[[], str] | None = None,
+    identity: Callable[[], str] | None = None,
 ) -> Write:
     """Open a sink with a ledger, as its `Sink.open`.
 
@@ -452,7 +452,7 @@ def open_target(
             `start`.
         location: the query's checkpoint; None without one.
         opening: the start that all sinks of the query share.
-        itself: returns what the target's own system knows it by, whatever its address
+        identity: returns what the target's own system knows it by, whatever its address
             and spelling; by default two sinks of one query are told apart by their
             names alone.
 
@@ -473,8 +473,8 @@ def open_target(
     if query is not None and next_number is not None:
         next_batch = writer.batch(query, next_number, None, location)
     plan = target.prepare(frame, query, next_batch, opening.makes)
-    if itself is not None:
-        _refuse_twin(target.where, itself(), opening)
+    if identity is not None:
+        _refuse_twin(target.where, identity(), opening)
     if plan is not None and next_number is not None and location is not None:
         put_back(
             location,

@@ -13,7 +13,12 @@ from sparkstream_kit._internal import columns
 from sparkstream_kit._internal.arguments import check, said
 from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks.base import Sink, Target, check_writes_batches, opened
+from sparkstream_kit.sinks.base import (
+    Sink,
+    Target,
+    check_writes_batches,
+    open_batch_sink,
+)
 from sparkstream_kit.sinks.batches import computed_once, same_as
 from sparkstream_kit.sinks.ledger import this_driver
 from sparkstream_kit.sinks.plans import folders_read
@@ -237,7 +242,7 @@ class _Targets:
         opening.ledgers.before[last + 1] = last
         for target in sink.writes_to:
             self._check_target(target, value, opening)
-        write = opened(sink, frame, self.location, opening)
+        write = open_batch_sink(sink, frame, self.location, opening)
         self.open_targets[value] = _Opened(write, opening.ledgers.before)
         return opening
 

@@ -169,12 +169,12 @@ class Watch:
 
     def sink(self, sink: Sink) -> Sink:
         """Wrap a sink so that the watch sees the start, the lines and the end of each batch."""
-        from sparkstream_kit.sinks.base import opened
+        from sparkstream_kit.sinks.base import open_batch_sink
 
         def open_watched(
             frame: DataFrame, location: Place | None, opening: Opening
         ) -> Write:
-            write = opened(sink, frame, location, opening)
+            write = open_batch_sink(sink, frame, location, opening)
 
             def write_watched(batch: DataFrame, batch_id: int) -> None:
                 before = sys.gettrace()
@@ -557,7 +557,7 @@ class _Proof:
 
     def schedules(self) -> Iterator[_Schedule]:
         """Yield all schedules with one crash, then all with two, and so on."""
-        shorter: Iterable[_Schedule] = map(self.begun, _ways(len(self.fed)))
+        shorter: Iterable[_Schedule] = map(self.start_schedule, _ways(len(self.fed)))
         while shorter:
             longer = []
             for schedule in shorter:
@@ -581,7 +581,7 @@ class _Proof:
         way, *labels = name.split(":")
         if not labels or not re.fullmatch(r"\d+([-|]\d+)*\|?", way):
             return None
-        schedule = self.begun(way)
+        schedule = self.start_schedule(way)
         for label in labels:
             with_label = [
                 extended
@@ -593,7 +593,7 @@ class _Proof:
             schedule = with_label[0]
         return schedule
 
-    def begun(self, way: str) -> _Schedule:
+    def start_schedule(self, way: str) -> _Schedule:
         """Prepare a schedule without crashes: feed rows as `way` says, up to the start to crash.
 
         The method also runs that start undisturbed, to get the result that every

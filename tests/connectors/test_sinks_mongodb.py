@@ -357,7 +357,7 @@ def test_a_server_says_by_what_a_collection_is_known():
     def known(uuid, *processes):
         server = Server(uuid)
         server.processes = list(processes) or server.processes
-        return collection._MongoLedger(server, target).itself()  # type: ignore[arg-type] # noqa: SLF001
+        return collection._MongoLedger(server, target).identity()  # type: ignore[arg-type] # noqa: SLF001
 
     one, routers = ("RSPrimary", "1"), [("Mongos", "2"), ("Mongos", "3")]
     # Whatever its collection is

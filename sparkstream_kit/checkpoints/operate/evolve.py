@@ -55,7 +55,7 @@ from sparkstream_kit.checkpoints.operate import replay
 from sparkstream_kit.checkpoints.operate.check import checkpoint, damage
 from sparkstream_kit.checkpoints.operate.clone import copied_from, point_at
 from sparkstream_kit.errors import InvalidInputError, count
-from sparkstream_kit.sinks.base import begun
+from sparkstream_kit.sinks.base import open_sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.checkpoints.moved import Move
-    from sparkstream_kit.checkpoints.operate.replay import Ends, Piece
+    from sparkstream_kit.checkpoints.operate.replay import EndOffsets, InputSplit
     from sparkstream_kit.sinks import Sink
     from sparkstream_kit.sinks.base import Opening
 
@@ -170,7 +170,7 @@ def _check_sink(
     """
     targets = [str(target) for target in sink.writes_to]
     opening.ledgers.know({"begins": _begins(logs.noted, targets, logs.done + 1)})
-    begun(sink, changed.frame, old, opening)
+    open_sink(sink, changed.frame, old, opening)
     check_mode(changed.frame, changed.mode)
 
 
@@ -221,17 +221,17 @@ def _checked(
     _check_old(logs, new)
     last = logs.done
     kept = logs.note or {}
-    ends = replay.ends_of(logs, last)
+    ends = replay.end_offsets_of(logs, last)
     moves = replay.moves_of(changed, logs, ends)
     differs = changed.differences(kept.get("fingerprint", ""))
     _check_target(changed, targets, logs, differs)
     differs += _settings(changed, logs, kept.get("mode", changed.mode))
-    batches: list[Ends] = []
-    pieces: list[Piece] = []
+    batches: list[EndOffsets] = []
+    splits: list[InputSplit] = []
     if changed.described["fingerprint"]:  # the query keeps a state
         for source in changed.inputs:
-            pieces += replay.pieces_of(changed, logs, source, ends[source.log], moves)
-        batches = _in_batches(logs, pieces)
+            splits += replay.splits_of(changed, logs, source, ends[source.log], moves)
+        batches = _in_batches(logs, splits)
     note = {
         **changed.described,
         "targets": [*targets],
@@ -239,7 +239,7 @@ def _checked(
     }
     if "topics" in kept:
         note["topics"] = kept["topics"]
-    return Build(changed, logs, batches, note, replay.amounts(pieces), moves), differs
+    return Build(changed, logs, batches, note, replay.amounts(splits), moves), differs
 
 
 def _check_old(logs: Logs, new: Path) -> None:
@@ -258,8 +258,8 @@ def _check_old(logs: Logs, new: Path) -> None:
         raise replay.Unreadable("it was cut off while it wrote its last windows")
 
 
-def _in_batches(logs: Logs, pieces: Sequence[Piece]) -> list[Ends]:
-    """Group pieces into the batches of the build: no more than the old query had.
+def _in_batches(logs: Logs, splits: Sequence[InputSplit]) -> list[EndOffsets]:
+    """Group splits into the batches of the build: no more than the old query had.
 
     Where it had fewer than batches of the usual size, the batches are larger. If it has
     a watermark, one of its batch numbers is left for the batch that sets it.
@@ -268,10 +268,10 @@ def _in_batches(logs: Logs, pieces: Sequence[Piece]) -> list[Ends]:
     if logs.plan(logs.done).watermark > 0:
         most -= 1
     full = 1.0
-    batches = replay.in_batches(pieces, full)
+    batches = replay.in_batches(splits, full)
     while len(batches) > most:
         full *= 2
-        batches = replay.in_batches(pieces, full)
+        batches = replay.in_batches(splits, full)
     return batches
 
 
@@ -386,7 +386,7 @@ class Build(NamedTuple):
 
     changed: StartingQuery
     old: Logs
-    batches: Sequence[Ends]
+    batches: Sequence[EndOffsets]
     note: dict[str, Any]
     read: str
     moves: Sequence[Move]
@@ -430,7 +430,7 @@ class Build(NamedTuple):
             self._plan_without_state(new_logs, watermark)
         self._set_following_watermark(new_logs, following_watermark)
         if old.planned > last:
-            ends = replay.ends_of(old, last + 1)
+            ends = replay.end_offsets_of(old, last + 1)
             self._plan(new_logs, last + 1, ends, old.plan(last + 1).watermark)
         elif self.changed.mode == "complete":
             # the planned batch writes the new query's whole result
@@ -440,7 +440,9 @@ class Build(NamedTuple):
         """Plan the last two batches and commit the last without running it: there is no state."""
         last = self.old.done
         for number in [last] if last == 0 else [last - 1, last]:
-            self._plan(new_logs, number, replay.ends_of(self.old, last), watermark)
+            self._plan(
+                new_logs, number, replay.end_offsets_of(self.old, last), watermark
+            )
         (new_logs.root / "commits").mkdir()
         # An empty commit
         new_logs.replace(new_logs.root / "commits" / str(last), "v1\n{}")
@@ -475,7 +477,7 @@ class Build(NamedTuple):
         new_logs.replace(file, f"{version}\n{json.dumps(commit)}")
 
     def _plan(
-        self, new_logs: Logs, number: int, ends: Ends, watermark: int = 0
+        self, new_logs: Logs, number: int, ends: EndOffsets, watermark: int = 0
     ) -> None:
         replay.write_plan(self.changed, self.old, new_logs, number, ends, watermark)
 

@@ -1,8 +1,8 @@
 """Read a query's input again: plan batches in a new checkpoint, and have Spark run them.
 
 Spark runs a batch that is in `offsets` and not in `commits` exactly as it was planned.
-So the functions here find what the sources of a checkpoint have read (`ends_of`,
-`pieces_of`), cut it into batches (`in_batches`), plan each batch in a new checkpoint
+So the functions here find what the sources of a checkpoint have read (`end_offsets_of`,
+`splits_of`), cut it into batches (`in_batches`), plan each batch in a new checkpoint
 (`copy_sources`, `write_plan`), and run it with the trigger `once` (`run_planned`). So
 `evolve` builds a changed query's state, and `shadow` compares its rows. `batch` returns
 the rows of one batch, run once more on a copy.
@@ -88,7 +88,7 @@ KEPT: list[TemporaryDirectory[str]] = []
 
 # The offset, as Spark's text, up to which each source is read, by the name of its log;
 # None: nothing is read.
-Ends = dict[str, str | None]
+EndOffsets = dict[str, str | None]
 
 # By topic and partition of Kafka
 _Offsets = dict[str, dict[int, int]]
@@ -122,13 +122,13 @@ def scratch(spark: SparkSession, what: str) -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix=f"sparkstream-{what}-", ignore_cleanup_errors=True)
 
 
-def ends_of(logs: Logs, batch: int) -> Ends:
+def end_offsets_of(logs: Logs, batch: int) -> EndOffsets:
     """Return the offsets up to which a batch of the old query reads the sources."""
     plan = logs.plan(batch)
     return dict(zip(logs.names(plan), plan.offsets, strict=True))
 
 
-def moves_of(query: StartingQuery, logs: Logs, ends: Ends) -> list[Move]:
+def moves_of(query: StartingQuery, logs: Logs, ends: EndOffsets) -> list[Move]:
     """Check that a query's sources are a checkpoint's, and return the moves of their folders.
 
     Raises:
@@ -183,7 +183,7 @@ def _kind(offset: str) -> str:
     return "kafka" if is_by_topic else ""
 
 
-class Piece(NamedTuple):
+class InputSplit(NamedTuple):
     """A part of a source's input that one batch of the build reads as a whole.
 
     Attributes:
@@ -201,7 +201,7 @@ class Piece(NamedTuple):
     unit: str
 
 
-def pieces_of(
+def splits_of(
     query: StartingQuery,
     logs: Logs,
     source: Input,
@@ -209,8 +209,8 @@ def pieces_of(
     moves: Sequence[Move],
     *,
     whole: bool = False,
-) -> Iterator[Piece]:
-    """Split what the old query has read from a source into pieces; refuse input that is lost.
+) -> Iterator[InputSplit]:
+    """Split what the old query has read from a source into splits; refuse input that is lost.
 
     With `whole`, lost records of Kafka are refused although the source has
     `failOnDataLoss=False`.
@@ -248,8 +248,8 @@ def _share(some: Sequence[InputFile], files: Sequence[InputFile]) -> str:
 
 def _files_read(
     logs: Logs, log: str, until: str, moves: Sequence[Move]
-) -> Iterator[Piece]:
-    """Yield a piece for each entry of a file source's log.
+) -> Iterator[InputSplit]:
+    """Yield a split for each entry of a file source's log.
 
     Raises:
         InvalidInputError: a file no longer exists or has changed, or Spark would
@@ -268,7 +268,7 @@ def _files_read(
         # Without spaces, as Spark writes it: Spark compares offsets as texts, and would
         # see new input.
         end = json.dumps({"logOffset": entry}, separators=(",", ":"))
-        yield Piece(log, end, sum(of_files), len(of_files), "file")
+        yield InputSplit(log, end, sum(of_files), len(of_files), "file")
 
 
 def _begin_offsets(
@@ -300,7 +300,7 @@ def _begin_offsets(
             " this process (unset SPARK_REMOTE)"
         )
     last = brokers.offsets_in(until)
-    first = brokers.offsets_in(since or logs.begun(source.log))
+    first = brokers.offsets_in(since or logs.first_offset(source.log))
     # A partition that was added later was read from its first record.
     begin = {}
     for topic, partitions in last.items():
@@ -321,8 +321,8 @@ def _begin_offsets(
 
 def _records(
     spark: SparkSession, logs: Logs, source: Input, until: str, *, whole: bool
-) -> Iterator[Piece]:
-    """Yield pieces of the topics of a Kafka source, from the offsets at which the old query began.
+) -> Iterator[InputSplit]:
+    """Yield splits of the topics of a Kafka source, from the offsets at which the old query began.
 
     Raises:
         InvalidInputError: as for `_begin_offsets`.
@@ -340,7 +340,9 @@ def _records(
             ends = _offsets_at(step, steps, begin, last)
             end = json.dumps(ends, separators=(",", ":"))
         records = total * step // steps - total * (step - 1) // steps
-        yield Piece(source.log, end, total / steps / _MOST_RECORDS, records, "record")
+        yield InputSplit(
+            source.log, end, total / steps / _MOST_RECORDS, records, "record"
+        )
 
 
 def _offsets_at(step: int, steps: int, first: _Offsets, last: _Offsets) -> _Offsets:
@@ -361,8 +363,8 @@ def _offsets_at(step: int, steps: int, first: _Offsets, last: _Offsets) -> _Offs
 
 def _table(
     spark: SparkSession, logs: Logs, source: Input, until: str
-) -> Iterator[Piece]:
-    """Yield a Delta table as one piece: Delta reads one version of it, and the commits that follow.
+) -> Iterator[InputSplit]:
+    """Yield a Delta table as one split: Delta reads one version of it, and the commits that follow.
 
     Raises:
         InvalidInputError: the plan does not say where the table is (Spark Connect), an
@@ -394,7 +396,7 @@ def _table(
             f"{count(len(gone), 'file')} of version {version} of its Delta table have"
             " gone"
         )
-    yield Piece(source.log, until, 1, 1, "Delta table")
+    yield InputSplit(source.log, until, 1, 1, "Delta table")
 
 
 def _gone_of_table(
@@ -419,32 +421,32 @@ def _gone_of_table(
     return files - existing
 
 
-def amounts(pieces: Sequence[Piece]) -> str:
-    """Return how much input pieces have, as text, such as "12 files and 3,000 records"."""
+def amounts(splits: Sequence[InputSplit]) -> str:
+    """Return how much input splits have, as text, such as "12 files and 3,000 records"."""
     totals = Counter[str]()
-    for piece in pieces:
-        totals[piece.unit] += piece.amount
+    for split in splits:
+        totals[split.unit] += split.amount
     return (
         " and ".join(count(total, unit) for unit, total in totals.items()) or "no input"
     )
 
 
-def in_batches(pieces: Sequence[Piece], full: float) -> list[Ends]:
-    """Group pieces, in their order, into batches; return the offsets at the end of each batch.
+def in_batches(splits: Sequence[InputSplit], full: float) -> list[EndOffsets]:
+    """Group splits, in their order, into batches; return the offsets at the end of each batch.
 
     Args:
-        pieces: the pieces of all sources.
-        full: the size of a full batch, in the unit of `Piece.size`. A larger piece is a
+        splits: the splits of all sources.
+        full: the size of a full batch, in the unit of `InputSplit.size`. A larger split is a
             batch of its own.
     """
-    batches: list[Ends] = [{}]
+    batches: list[EndOffsets] = [{}]
     load = 0.0
-    for piece in pieces:
-        if load and load + piece.size > full:
+    for split in splits:
+        if load and load + split.size > full:
             batches.append({**batches[-1]})
             load = 0.0
-        batches[-1][piece.log] = piece.end
-        load += piece.size
+        batches[-1][split.log] = split.end
+        load += split.size
     return batches
 
 
@@ -480,7 +482,7 @@ def write_plan(
     old: Logs,
     made: Logs,
     number: int,
-    ends: Ends,
+    ends: EndOffsets,
     watermark: int = 0,
     at: int | None = None,
 ) -> None:
@@ -557,8 +559,8 @@ def _refuse_lost(
     query: StartingQuery, logs: Logs, number: int, moves: Sequence[Move]
 ) -> None:
     """Refuse a batch whose files or records are lost; for a Delta table Spark says so."""
-    ends = ends_of(logs, number)
-    before = ends_of(logs, number - 1) if number else {}
+    ends = end_offsets_of(logs, number)
+    before = end_offsets_of(logs, number - 1) if number else {}
     until_before = logs.until(number - 1)
     for log, last in logs.until(number).items():
         files = logs.inputs(log, until_before.get(log, -1), last)
@@ -622,7 +624,7 @@ def batch(
         batch_rows.write.mode("overwrite").parquet(rows)
 
     try:
-        moves = moves_of(query, logs, ends_of(logs, number))
+        moves = moves_of(query, logs, end_offsets_of(logs, number))
         _refuse_lost(query, logs, number, moves)
         copy_sources(logs, root, moves)
         _copy_entries(logs, root, "offsets", [number - 1, number])

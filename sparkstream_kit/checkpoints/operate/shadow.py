@@ -31,7 +31,7 @@ from sparkstream_kit.checkpoints.operate.check import damage
 from sparkstream_kit.checkpoints.operate.comparison import Compared, KeptTarget
 from sparkstream_kit.checkpoints.operate.find import kept_plans
 from sparkstream_kit.errors import DryRun, InvalidInputError, count
-from sparkstream_kit.sinks.base import Opening, begun, inner
+from sparkstream_kit.sinks.base import Opening, inner, open_sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sparkstream_kit.checkpoints.guard import Question
     from sparkstream_kit.checkpoints.logs import BatchPlan
     from sparkstream_kit.checkpoints.moved import Move
-    from sparkstream_kit.checkpoints.operate.replay import Ends, Piece
+    from sparkstream_kit.checkpoints.operate.replay import EndOffsets, InputSplit
     from sparkstream_kit.sinks import Sink
 
 
@@ -173,7 +173,7 @@ def planned(
             sink.realtime(query.frame)
         else:
             opening.ledgers.know({} if guarded.logs is None else guarded.logs.noted)
-            begun(sink, query.frame, location, opening)
+            open_sink(sink, query.frame, location, opening)
         check_mode(query.frame, query.mode)
         says.append(("checkpoint", _checkpoint_line(location, guarded.logs)))
         says += [("change", change) for change in guarded.changes]
@@ -302,7 +302,7 @@ def shadow(
     trial = _Replay(query, place, logs, Path(scratch.name), _takes(sink))
     with query.in_force():
         opening = Opening(replacement=trial.add)
-        write = begun(sink, frame, trial.place_of("checkpoint"), opening)
+        write = open_sink(sink, frame, trial.place_of("checkpoint"), opening)
     if not trial.targets:
         raise InvalidInputError(
             f"query {name} cannot be compared: sink {sink.kind} cannot be read back"
@@ -352,7 +352,7 @@ class _Schedule(NamedTuple):
     """
 
     moves: list[Move]
-    large: list[Ends]
+    large: list[EndOffsets]
     single: range
 
 
@@ -366,7 +366,7 @@ class _Batch(NamedTuple):
             then no row is late in it.
     """
 
-    ends: Ends
+    ends: EndOffsets
     plan: BatchPlan
     is_large: bool
 
@@ -473,7 +473,7 @@ class _Replay:
             for ends in schedule.large
         ]
         for number in schedule.single:
-            ends = replay.ends_of(logs, number)
+            ends = replay.end_offsets_of(logs, number)
             batches.append(_Batch(ends, logs.plan(number), is_large=False))
         return batches
 
@@ -517,26 +517,26 @@ class _Replay:
         """
         query = self.query
         logs = self.logs
-        moves = replay.moves_of(query, logs, replay.ends_of(logs, last))
+        moves = replay.moves_of(query, logs, replay.end_offsets_of(logs, last))
         first = min(kept_plans(logs))
-        pieces = self._pieces(last, moves)
+        splits = self._splits(last, moves)
         if not self.takes and not _depends_on_batches(query):
-            return _Schedule(moves, replay.in_batches(pieces, 1.0), range(0))
+            return _Schedule(moves, replay.in_batches(splits, 1.0), range(0))
         if first > 0:
-            large = replay.in_batches(self._pieces(first, moves), 1.0)
+            large = replay.in_batches(self._splits(first, moves), 1.0)
         else:
-            large = [replay.ends_of(logs, 0)]
+            large = [replay.end_offsets_of(logs, 0)]
         return _Schedule(moves, large, range(first + 1, last + 1))
 
-    def _pieces(self, batch: int, moves: Sequence[Move]) -> list[Piece]:
-        """Return what all sources had given at the end of a batch, in pieces."""
-        ends = replay.ends_of(self.logs, batch)
-        pieces: list[Piece] = []
+    def _splits(self, batch: int, moves: Sequence[Move]) -> list[InputSplit]:
+        """Return what all sources had given at the end of a batch, in splits."""
+        ends = replay.end_offsets_of(self.logs, batch)
+        splits: list[InputSplit] = []
         for source in self.query.inputs:
-            pieces += replay.pieces_of(
+            splits += replay.splits_of(
                 self.query, self.logs, source, ends[source.log], moves, whole=True
             )
-        return pieces
+        return splits
 
 
 def _discard(batch: DataFrame, _: int) -> None:

@@ -14,7 +14,7 @@ So `question` notes the id that Kafka gives each topic, and compares it at the n
 start.
 
 Spark commits no offsets to Kafka, where its tools look for the lag of a reader.
-`hearer` commits them after each batch, for a source that names a consumer group.
+`progress_listener` commits them after each batch, for a source that names a consumer group.
 """
 
 from __future__ import annotations
@@ -321,8 +321,8 @@ def question(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
     # The id of each topic, by the log of its source
     ids: dict[str, dict[str, str]] = {}
     for source in inputs:
-        with client(spark, source.options) as opened:
-            topics = Topics(opened, source, *_read_until(logs, source))
+        with client(spark, source.options) as admin:
+            topics = Topics(admin, source, *_read_until(logs, source))
             former = dict(noted.get(source.log, {}))
             again = topics.made_again(former)
             if again:
@@ -341,7 +341,7 @@ def question(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
     yield Known("topics", ids)
 
 
-def hearer(query: StartingQuery) -> Callable[[StreamingQueryProgress], None]:
+def progress_listener(query: StartingQuery) -> Callable[[StreamingQueryProgress], None]:
     """Return a function that commits a batch's offsets to the sources' consumer groups.
 
     The offsets are never read back. If Kafka refuses them, a warning says why, and the
@@ -350,23 +350,23 @@ def hearer(query: StartingQuery) -> Callable[[StreamingQueryProgress], None]:
     inputs = query.inputs
     until = 0.0
 
-    def heard(progress: StreamingQueryProgress) -> None:
+    def commit_offsets(progress: StreamingQueryProgress) -> None:
         nonlocal until
         for source, report in zip(inputs, progress.sources, strict=False):
             group = source.options.get(GROUP.lower())
             if group is None or not report.endOffset or time.monotonic() < until:
                 continue
             try:
-                with client(query.spark, source.options) as opened:
+                with client(query.spark, source.options) as admin:
                     # Before Spark 4.2 it is no JSON
-                    opened.commit(group, ast.literal_eval(report.endOffset))
+                    admin.commit(group, ast.literal_eval(report.endOffset))
             except InvalidInputError as err:
                 until = time.monotonic() + _AGAIN
                 _log.warning(
                     "query %s: lag_group %s shows no lag: %s", query.name, group, err
                 )
 
-    return heard
+    return commit_offsets
 
 
 class Topics:

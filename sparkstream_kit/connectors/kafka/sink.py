@@ -221,7 +221,7 @@ def _by_transactions(
     SYSTEM.need("sinks.kafka(…, exactly_once=True)")
     from sparkstream_kit.connectors.kafka import transactions
 
-    whole = transactions.TransactionalTarget(
+    exactly_once_target = transactions.TransactionalTarget(
         target.servers,
         target.topic,
         _ledger_of(target.topic, ledger),
@@ -230,8 +230,10 @@ def _by_transactions(
         target.check,
         target.records,
     )
-    opened = partial(open_target, whole, itself=whole.itself)
-    return with_ledger("kafka", whole.where, MODES, opened)
+    open_kafka = partial(
+        open_target, exactly_once_target, identity=exactly_once_target.identity
+    )
+    return with_ledger("kafka", exactly_once_target.where, MODES, open_kafka)
 
 
 def _ledger_of(topic: str, ledger: str | None) -> str:

@@ -238,7 +238,7 @@ class TransactionalTarget:
             return None
         return ledger.last_plan(coming.query)
 
-    def itself(self) -> str:
+    def identity(self) -> str:
         """Return what the topic is known by, whatever the addresses of its brokers are."""
         with self._told(InvalidInputError):
             ids = topic_ids(AdminClient(self.settings), [self.topic])

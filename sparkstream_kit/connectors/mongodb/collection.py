@@ -79,10 +79,10 @@ class MongoTarget:
             "collection", f"{self.name} in {self.address.shown}", known_as=known_as
         )
 
-    def itself(self) -> str:
+    def identity(self) -> str:
         """Return what the collection is known by, whatever the address of its server is."""
         with connected(self.address) as database:
-            return _MongoLedger(database, self).itself()
+            return _MongoLedger(database, self).identity()
 
     def prepare(
         self, frame: DataFrame, query: str | None, coming: Batch | None, _makes: bool
@@ -249,7 +249,7 @@ class _MongoLedger(Entries):
         if not self.has_rows() and not self._expires():
             self.check_lost(query_id, is_there=True)
 
-    def itself(self) -> str:
+    def identity(self) -> str:
         """Return what the collection is known by, whatever the address of its server is."""
         topology = self._database.client.topology_description
         processes = []

@@ -128,7 +128,7 @@ class SqlTarget:
         is_default = self.schema in (None, default[self.url.get_backend_name()])
         return self.name if is_default else f"{self.schema}.{self.name}"
 
-    def itself(self) -> str:
+    def identity(self) -> str:
         """Return what identifies the table, whatever its address, user and spelling."""
         if not self.where.path:
             with database.connected(self.url) as connection:
