@@ -193,18 +193,18 @@ class _StartRequest:
             InvalidInputError: the checkpoint lies in a folder that the query reads or
                 writes, or a query of this name already runs.
         """
-        from sparkstream_kit.sinks.batches import same_as
+        from sparkstream_kit.sinks.batches import target_key
 
         _refuse_same_name(self.query)
         inputs = [each.path for each in self.query.inputs if each.path is not None]
         if self.location is not None:
-            has = f"query {self.query.name} has checkpoint"
+            subject = f"query {self.query.name} has checkpoint"
             checkpoint = [self.location.text]
-            outputs = [file_system.escaped(path) for path in _written(self.sink)]
-            _refuse_within(has, checkpoint, "input folder", inputs)
-            _refuse_within(has, checkpoint, "output folder", outputs)
-        same = map(same_as, self.sink.writes_to)
-        targets = dict.fromkeys(same, "another sink of the query")
+            outputs = [file_system.escaped(path) for path in _output_paths(self.sink)]
+            _refuse_within(subject, checkpoint, "input folder", inputs)
+            _refuse_within(subject, checkpoint, "output folder", outputs)
+        target_keys = map(target_key, self.sink.writes_to)
+        targets = dict.fromkeys(target_keys, "another sink of the query")
         session = settings_id(self.query.spark)
         allows = partial(_allow, self.query.name, session, inputs, targets)
         return Opening(makes=makes, allows=allows, targets=targets)
@@ -219,9 +219,11 @@ class _StartRequest:
 
         if not has_windows(self.query, self.location):
             return None
-        again = replace(self, query=replace(self.query, allow_changed=False, moved={}))
-        with _starting(again.query):
-            return _start(again, {"once": True}, drain=True)
+        request = replace(
+            self, query=replace(self.query, allow_changed=False, moved={})
+        )
+        with _starting(request.query):
+            return _start(request, {"once": True}, drain=True)
 
 
 @contextmanager
@@ -300,12 +302,12 @@ def _start(
         request.query.in_force(settings),
         guard(request.query, location, _of_systems, writes=writes) as guarded,
     ):
-        noted: Mapping[str, Any] = {}
+        checkpoint_note: Mapping[str, Any] = {}
         if guarded.logs is not None:
             trigger = _trigger_for(request, guarded.logs, trigger, drain=drain)
-            noted = guarded.logs.noted
+            checkpoint_note = guarded.logs.noted
         opening = request.opening()
-        opening.ledgers.know(noted)
+        opening.ledgers.read_note(checkpoint_note)
         opening.allows(sink)  # once more: no other query starts meanwhile
         write = None
         if "realTime" not in trigger:
@@ -458,20 +460,20 @@ def _trigger(trigger: dict[str, Any]) -> dict[str, Any]:
             f"start() takes one trigger, not {' and '.join(trigger)}; leave out the"
             " others"
         )
-    for word, value in trigger.items():
-        if word in _FLAGS and value is not True:
+    for keyword, value in trigger.items():
+        if keyword in _FLAGS and value is not True:
             raise InvalidInputError(
-                f"start(): {word} is {said(value)}; give {word}=True, or leave it out"
+                f"start(): {keyword} is {said(value)}; give {keyword}=True, or leave it out"
             )
-        if word in _FLAGS:
+        if keyword in _FLAGS:
             continue
-        microseconds = to_microseconds(word, value)
+        microseconds = to_microseconds(keyword, value)
         if microseconds < 0:
             raise InvalidInputError(
-                f"start(): {word} is {value}; give 0 seconds or more"
+                f"start(): {keyword} is {value}; give 0 seconds or more"
             )
         if isinstance(value, timedelta):
-            return {word: f"{microseconds} microseconds"}
+            return {keyword: f"{microseconds} microseconds"}
     return trigger
 
 
@@ -552,21 +554,21 @@ def _allow(
         InvalidInputError: the sink writes into an input folder, or to a target of
             another running query.
     """
-    from sparkstream_kit.sinks.batches import same_as
+    from sparkstream_kit.sinks.batches import target_key
 
     _refuse_own_input(name, inputs, sink)
-    mine: dict[tuple[str, ...], Target] = {}
+    own_targets: dict[tuple[str, ...], Target] = {}
     for target in sink.writes_to:
         if target.kind in _OF_ONE_QUERY:
-            mine[_unshared(session, same_as(target))] = target
-    if not mine:
+            own_targets[_unshared(session, target_key(target))] = target
+    if not own_targets:
         return
     for other, facts in running():
         if facts.frame is None or facts.writes is targets:
             continue
         other_session = settings_id(facts.frame.sparkSession)
-        for written in list(facts.writes):
-            shared = mine.get(_unshared(other_session, written))
+        for other_target in list(facts.writes):
+            shared = own_targets.get(_unshared(other_session, other_target))
             if shared is not None:
                 raise InvalidInputError(
                     f"query {name}: sink {sink.kind} writes to {shared}, as query"
@@ -587,19 +589,19 @@ def _refuse_own_input(name: str, inputs: Sequence[str], sink: Sink) -> None:
     """Refuse a sink that writes into an input folder: the query would read its own output."""
     _refuse_within(
         f"query {name}: sink {sink.kind} writes to",
-        _written(sink),
+        _output_paths(sink),
         "input folder",
         inputs,
     )
 
 
-def _written(sink: Sink) -> list[str]:
+def _output_paths(sink: Sink) -> list[str]:
     """Return the folders and files that a sink writes."""
     return [each.path for each in sink.writes_to if each.path]
 
 
 def _refuse_within(
-    who: str, paths: Sequence[str], what: str, folders: Sequence[str]
+    subject: str, paths: Sequence[str], folder_role: str, folders: Sequence[str]
 ) -> None:
     """Refuse a path at or in the folders, unless a name there begins with _ or a dot.
 
@@ -622,7 +624,7 @@ def _refuse_within(
             if any(map(_is_read, insides)):
                 verb = "is" if spelt in existing else "lies in"
                 raise InvalidInputError(
-                    f"{who} {path}, which {verb} the {what} {folder}; put it elsewhere"
+                    f"{subject} {path}, which {verb} the {folder_role} {folder}; put it elsewhere"
                 )
 
 

@@ -345,7 +345,7 @@ class TableTarget:
     table: Table | None = None
 
     def prepare(
-        self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool
+        self, frame: DataFrame, query: str | None, next_batch: Batch | None, makes: bool
     ) -> str | None:
         """Create the table if it is missing, and check that the query may write to it.
 
@@ -358,7 +358,7 @@ class TableTarget:
             self.open_table(frame.sparkSession),
             frame.schema,
             query,
-            coming,
+            next_batch,
             makes,
         )
 
@@ -436,7 +436,7 @@ def prepare(
     table: Table,
     schema: T.StructType,
     query: str | None,
-    coming: Batch | None = None,
+    next_batch: Batch | None = None,
     makes: bool = True,
 ) -> str | None:
     """Create the table if it is missing, and check that this query may write to it.
@@ -446,7 +446,7 @@ def prepare(
         table: the table.
         schema: the schema of the query's rows.
         query: the query's id; None if it was never started before.
-        coming: the query's next batch; None to look up no plan.
+        next_batch: the query's next batch; None to look up no plan.
         makes: create the table and columns that are missing; if False, as in a dry run,
             only check.
 
@@ -461,7 +461,7 @@ def prepare(
     _check_schema(target, table.format, schema)
     ledger = _TableLedger(target, table, query)
     if ledger.columns is None:
-        ledger.plan_of(coming)  # refused before a table is made
+        ledger.plan_of(next_batch)  # refused before a table is made
         if not makes:
             return None
         # Without rows: if two queries created it with rows, one would fail
@@ -481,7 +481,7 @@ def prepare(
     added = _check_columns(target, schema, ledger.columns)
     if added and makes:
         table.add_columns(added)
-    return ledger.plan_of(coming)
+    return ledger.plan_of(next_batch)
 
 
 def is_written(

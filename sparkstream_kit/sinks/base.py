@@ -203,13 +203,13 @@ class Sink:
             frame: DataFrame, location: Place | None, opening: Opening
         ) -> Write:
             take = _taker(part, location)
-            taken = take(frame, None)
-            if not is_a("DataFrame", taken):
+            changed_frame = take(frame, None)
+            if not is_a("DataFrame", changed_frame):
                 raise InvalidInputError(
-                    f"sink {self.kind}, taking(): the function returned {said(taken)};"
+                    f"sink {self.kind}, taking(): the function returned {said(changed_frame)};"
                     " return the DataFrame to write"
                 )
-            write = open_batch_sink(self, taken, location, opening)
+            write = open_batch_sink(self, changed_frame, location, opening)
             return lambda batch, batch_id: write(take(batch, batch_id), batch_id)
 
         begin = self.realtime
@@ -272,7 +272,7 @@ class LedgerContext:
     begins: dict[str, int] = field(default_factory=dict)
     former: tuple[str, ...] = ()
 
-    def know(self, note: Mapping[str, Any]) -> None:
+    def read_note(self, note: Mapping[str, Any]) -> None:
         """Take the query's targets, and since when, from the note of a checkpoint."""
         self.begins = dict(note.get("begins", {}))
         self.former = tuple(note.get("targets", ()))
@@ -291,7 +291,7 @@ class Opening:
             in a dry run, the sink only checks.
         allows: refuses a target that the query must not write to, for `by_value`, which
             learns its targets from the rows.
-        targets: what writes to each target of the query, by `batches.same_as`.
+        targets: what writes to each target of the query, by `batches.target_key`.
         ledgers: what the sinks with a ledger know about the query's batches.
         at_end: the functions to call when all sinks of the query are open.
         replacement: for `shadow`, opens each sink in its own place, and returns what is
@@ -339,13 +339,13 @@ def open_batch_sink(
     Raises:
         InvalidInputError: the sink is Spark's own, or refuses the query.
     """
-    own = Opening()
-    write = open_sink(sink, frame, location, opening or own)
+    own_opening = Opening()
+    write = open_sink(sink, frame, location, opening or own_opening)
     if write is None:
         raise InvalidInputError(
             f"sink {sink.kind} writes no single batch; start a query of its own for it"
         )
-    own.end()
+    own_opening.end()
     return write
 
 

@@ -101,14 +101,18 @@ def packed(**changes):
 
 
 def test_two_plans_are_the_same_whatever_the_order_of_keys_in_an_offset():
-    assert plans.same(packed(), packed(others=[[None, '{"b": 2, "a": 1}']]))
-    assert not plans.same(packed(), packed(others=[[None, '{"b": 1, "a": 2}']]))
-    assert not plans.same(packed(others=[[None, "7"]]), packed(others=[[None, "8"]]))
+    assert plans.is_same_input(packed(), packed(others=[[None, '{"b": 2, "a": 1}']]))
+    assert not plans.is_same_input(
+        packed(), packed(others=[[None, '{"b": 1, "a": 2}']])
+    )
+    assert not plans.is_same_input(
+        packed(others=[[None, "7"]]), packed(others=[[None, "8"]])
+    )
 
 
 @pytest.mark.parametrize("damaged", ["no plan", packed()[:-9], packed(logs=None)])
 def test_a_plan_that_is_damaged_is_one_line_with_the_ways_on(damaged):
-    said = refusal(plans.same, damaged, packed())
+    said = refusal(plans.is_same_input, damaged, packed())
     assert (
         said
         == "the plan that a sink keeps of its last batch is damaged; restore the sink"

@@ -169,7 +169,7 @@ def _check_sink(
     The opening is not ended: only the real start may take a new epoch.
     """
     targets = [str(target) for target in sink.writes_to]
-    opening.ledgers.know({"begins": _begins(logs.noted, targets, logs.done + 1)})
+    opening.ledgers.read_note({"begins": _begins(logs.noted, targets, logs.done + 1)})
     open_sink(sink, changed.frame, old, opening)
     check_mode(changed.frame, changed.mode)
 

@@ -172,7 +172,9 @@ def planned(
         if "realTime" in trigger and sink.realtime is not None:
             sink.realtime(query.frame)
         else:
-            opening.ledgers.know({} if guarded.logs is None else guarded.logs.noted)
+            opening.ledgers.read_note(
+                {} if guarded.logs is None else guarded.logs.noted
+            )
             open_sink(sink, query.frame, location, opening)
         check_mode(query.frame, query.mode)
         says.append(("checkpoint", _checkpoint_line(location, guarded.logs)))

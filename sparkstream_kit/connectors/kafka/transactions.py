@@ -212,7 +212,7 @@ class TransactionalTarget:
         return int(self.settings[_TIMEOUT]) / 1000
 
     def prepare(
-        self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool
+        self, frame: DataFrame, query: str | None, next_batch: Batch | None, makes: bool
     ) -> str | None:
         """Check the columns, the topic and the ledger, which is created if it is missing.
 
@@ -234,9 +234,9 @@ class TransactionalTarget:
         ledger.check_owner(query)
         # An open transaction may hide newer entries: if batches are missing, the next
         # batch is refused.
-        if coming is None or ledger.last_batch(query) != coming.number:
+        if next_batch is None or ledger.last_batch(query) != next_batch.number:
             return None
-        return ledger.last_plan(coming.query)
+        return ledger.last_plan(next_batch.query)
 
     def identity(self) -> str:
         """Return what the topic is known by, whatever the addresses of its brokers are."""

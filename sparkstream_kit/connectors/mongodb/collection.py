@@ -85,7 +85,11 @@ class MongoTarget:
             return _MongoLedger(database, self).identity()
 
     def prepare(
-        self, frame: DataFrame, query: str | None, coming: Batch | None, _makes: bool
+        self,
+        frame: DataFrame,
+        query: str | None,
+        next_batch: Batch | None,
+        _makes: bool,
     ) -> str | None:
         """Check that a query may write its rows to the collection; create nothing.
 
@@ -97,7 +101,7 @@ class MongoTarget:
         with connected(self.address) as database:
             ledger = _MongoLedger(database, self)
             ledger.check(query)
-            return ledger.plan_of(coming)
+            return ledger.plan_of(next_batch)
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
         """Give a query its next epoch, so that no older driver can finish a batch."""

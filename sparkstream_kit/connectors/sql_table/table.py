@@ -201,7 +201,7 @@ class SqlTarget:
             )
 
     def prepare(
-        self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool
+        self, frame: DataFrame, query: str | None, next_batch: Batch | None, makes: bool
     ) -> str | None:
         """Create missing tables, and check that this query may write to them.
 
@@ -215,7 +215,7 @@ class SqlTarget:
         table = self.table(frame.schema)
         if self.where.path and not makes and not Path(self.where.path).exists():
             with sa.create_engine("sqlite://").connect() as nothing:
-                return _SqlLedger(nothing, self).plan_of(coming)
+                return _SqlLedger(nothing, self).plan_of(next_batch)
         with _connected_to_start(self, query) as connection:
             ledger = _SqlLedger(connection, self)
             ledger.check_itself()
@@ -226,7 +226,7 @@ class SqlTarget:
             if has_kept_rows:
                 ledger.check_owner(query)
             ledger.check_kept(query)
-            plan = ledger.plan_of(coming)  # refused before a table is made
+            plan = ledger.plan_of(next_batch)  # refused before a table is made
             if makes:
                 _create(connection, ledger.table)
                 if not exists:
