@@ -313,7 +313,7 @@ def _first_deleted(plan: _Plan) -> InputFile | None:
     """Return the first local file of a plan that no longer exists; None if all exist."""
     for source in plan.logs.values():
         for file in source.files:
-            if file.gone:
+            if file.is_gone:
                 return file
     return None
 

@@ -205,7 +205,7 @@ def _first_batch(logs: Logs, has_read: Callable[[BatchPlan], bool]) -> int | _No
 def kept_plans(logs: Logs) -> dict[int, BatchPlan]:
     """Return the kept plans by number; a running query removes the first ones meanwhile."""
     plans = {}
-    for number, file in logs.again().entries("offsets").items():
+    for number, file in logs.refresh().entries("offsets").items():
         try:
             plans[number] = logs.plan(number)
         except DamagedError:

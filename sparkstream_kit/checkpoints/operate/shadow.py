@@ -164,8 +164,8 @@ def planned(
     says += [("sink", _sink_line(part)) for part in inner(sink)]
     when = "a batch as soon as the last one has ended"
     if trigger:
-        word, value = next(iter(trigger.items()))
-        when = f"{word}={value}"
+        keyword, value = next(iter(trigger.items()))
+        when = f"{keyword}={value}"
     if carried:
         return Planned(query.name, (*says, *carried, ("trigger", when)))
     with query.in_force(), guard(query, location, of_systems, dry_run=True) as guarded:
@@ -187,10 +187,10 @@ def planned(
 
 def _sink_line(sink: Sink) -> str:
     """Return a line about a sink: where it writes, and its delivery promise."""
-    to = ""
+    targets = ""
     if sink.writes_to:
-        to = f" to {', '.join(map(str, sink.writes_to))}"
-    return f"{sink.kind}{to}: {sink.promise}"
+        targets = f" to {', '.join(map(str, sink.writes_to))}"
+    return f"{sink.kind}{targets}: {sink.promise}"
 
 
 def _checkpoint_line(location: Place | None, logs: Logs | None) -> str:
@@ -207,9 +207,9 @@ def _checkpoint_line(location: Place | None, logs: Logs | None) -> str:
 def dry(planned: Sequence[Planned]) -> DryRun:
     """Return the error that ends a dry run of one or more queries."""
     begins = dict.fromkeys(query.begins for query in planned)
-    ended = DryRun("\n".join([*begins, *map(str, planned)]))
-    ended.exit_code = max(query.exit_code for query in planned)
-    return ended
+    error = DryRun("\n".join([*begins, *map(str, planned)]))
+    error.exit_code = max(query.exit_code for query in planned)
+    return error
 
 
 def shadow(
@@ -301,7 +301,7 @@ def shadow(
             " run until it has one"
         )
     scratch = replay.scratch(query.spark, "shadow")
-    trial = _Replay(query, place, logs, Path(scratch.name), _takes(sink))
+    trial = _Replay(query, place, logs, Path(scratch.name), _changes_batches(sink))
     with query.in_force():
         opening = Opening(replacement=trial.add)
         write = open_sink(sink, frame, trial.place_of("checkpoint"), opening)
@@ -382,7 +382,7 @@ class _Replay:
         place: the checkpoint.
         logs: its logs.
         folder: the temporary folder.
-        takes: whether a sink changes each batch.
+        changes_batches: whether a sink changes each batch.
         targets: the targets that can be read back.
         left_out: the kinds of the other sinks.
     """
@@ -391,7 +391,7 @@ class _Replay:
     place: Place
     logs: Logs
     folder: Path
-    takes: bool
+    changes_batches: bool
     targets: list[KeptTarget] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -418,7 +418,7 @@ class _Replay:
         self.say("reading its targets between two batches")
 
         def kept_between_batches() -> bool:
-            last = self.logs.again().done
+            last = self.logs.refresh().done
             if not self._rests_at(last):
                 return False
             for target in self.targets:
@@ -435,7 +435,7 @@ class _Replay:
 
     def _rests_at(self, batch: int) -> bool:
         """Return whether a batch is committed, and no later one is planned."""
-        logs = self.logs.again()
+        logs = self.logs.refresh()
         return logs.planned == logs.done == batch
 
     def run(self, last: int, write: Write) -> tuple[str, ...]:
@@ -471,12 +471,12 @@ class _Replay:
         if schedule.single:
             last_of_large = schedule.single.start - 1
         batches = [
-            _Batch(ends, logs.plan(last_of_large), is_large=True)
-            for ends in schedule.large
+            _Batch(end_offsets, logs.plan(last_of_large), is_large=True)
+            for end_offsets in schedule.large
         ]
         for number in schedule.single:
-            ends = replay.end_offsets_of(logs, number)
-            batches.append(_Batch(ends, logs.plan(number), is_large=False))
+            end_offsets = replay.end_offsets_of(logs, number)
+            batches.append(_Batch(end_offsets, logs.plan(number), is_large=False))
         return batches
 
     def _run_batch(
@@ -484,14 +484,14 @@ class _Replay:
     ) -> None:
         """Plan and run one batch in the temporary checkpoint."""
         query = self.query
-        made = Logs(self.folder / "checkpoint")
+        new_logs = Logs(self.folder / "checkpoint")
         replay.write_plan(
-            query, self.logs, made, number, batch.ends, watermark, batch.plan.time
+            query, self.logs, new_logs, number, batch.ends, watermark, batch.plan.time
         )
         # Several comparisons of one query can run at once.
         name = f"{query.name} shadow {self.folder.name}"
         writer = hand_over(query.frame.writeStream.queryName(name), write)
-        replay.run_planned(query, made.again(), writer)
+        replay.run_planned(query, new_logs.refresh(), writer)
 
     def _notes(self, changes: Sequence[str], schedule: _Schedule) -> tuple[str, ...]:
         """Return what the reader must know about a comparison."""
@@ -522,7 +522,7 @@ class _Replay:
         moves = replay.moves_of(query, logs, replay.end_offsets_of(logs, last))
         first = min(kept_plans(logs))
         splits = self._splits(last, moves)
-        if not self.takes and not _depends_on_batches(query):
+        if not self.changes_batches and not _depends_on_batches(query):
             return _Schedule(moves, replay.in_batches(splits, 1.0), range(0))
         if first > 0:
             large = replay.in_batches(self._splits(first, moves), 1.0)
@@ -532,11 +532,16 @@ class _Replay:
 
     def _splits(self, batch: int, moves: Sequence[Move]) -> list[InputSplit]:
         """Return what all sources had given at the end of a batch, in splits."""
-        ends = replay.end_offsets_of(self.logs, batch)
+        end_offsets = replay.end_offsets_of(self.logs, batch)
         splits: list[InputSplit] = []
         for source in self.query.inputs:
             splits += replay.splits_of(
-                self.query, self.logs, source, ends[source.log], moves, whole=True
+                self.query,
+                self.logs,
+                source,
+                end_offsets[source.log],
+                moves,
+                refuses_loss=True,
             )
         return splits
 
@@ -554,8 +559,8 @@ def _depends_on_batches(query: StartingQuery) -> bool:
     return "\njoins: " in query.described["fingerprint"]
 
 
-def _takes(sink: Sink) -> bool:
+def _changes_batches(sink: Sink) -> bool:
     """Return whether a sink, or one inside it, changes batches before writing, as by `taking`."""
     # The one part of a sink with `taking` is the sink that it was made from.
-    takes_itself = len(sink.parts) == 1 and sink.parts[0].kind == sink.kind
-    return takes_itself or any(map(_takes, sink.parts))
+    has_taking = len(sink.parts) == 1 and sink.parts[0].kind == sink.kind
+    return has_taking or any(map(_changes_batches, sink.parts))

@@ -32,7 +32,7 @@ from pyspark.errors import PySparkException
 
 from sparkstream_kit._internal.spark.logical_plan import unknown_host
 from sparkstream_kit._internal.spark.session import java
-from sparkstream_kit.checkpoints.guard import Known, Remark
+from sparkstream_kit.checkpoints.guard import NoteEntry, Remark
 from sparkstream_kit.errors import InvalidInputError, TransientError, innermost_cause
 
 if TYPE_CHECKING:
@@ -316,7 +316,7 @@ def question(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
                 " topic was deleted and made again while the query was stopped; Spark"
                 " would skip its first records"
             )
-        yield Known("topics", dict(noted))
+        yield NoteEntry("topics", dict(noted))
         return
     # The id of each topic, by the log of its source
     ids: dict[str, dict[str, str]] = {}
@@ -338,7 +338,7 @@ def question(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
                 yield Remark(f"query {query.name}: {loss}; continuing without them")
             now = {name: topic.id for name, topic in topics.topics.items()}
             ids[source.log] = former | now
-    yield Known("topics", ids)
+    yield NoteEntry("topics", ids)
 
 
 def progress_listener(query: StartingQuery) -> Callable[[StreamingQueryProgress], None]:
