@@ -27,7 +27,7 @@ from sparkstream_kit._internal import file_system, threads
 from sparkstream_kit._internal.arguments import check
 from sparkstream_kit._internal.spark import queries
 from sparkstream_kit._internal.spark.logical_plan import nobody_listens, unknown_host
-from sparkstream_kit._internal.spark.place import Here
+from sparkstream_kit._internal.spark.place import LocalPlace
 from sparkstream_kit._internal.spark.session import refuse_dstreams
 from sparkstream_kit._internal.stopping import shutdown, waiting
 from sparkstream_kit.checkpoints.lock import Lock, lock, user_of
@@ -431,7 +431,9 @@ def _lock(ssc: StreamingContext, snapshot: Path) -> None:
             f"running_counts(): snapshot {snapshot} is in use by {fix}"
         )
     held = lock(
-        SparkSession.builder.getOrCreate(), Here(str(folder), folder), "running_counts"
+        SparkSession.builder.getOrCreate(),
+        LocalPlace(str(folder), folder),
+        "running_counts",
     )
     if held is not None:  # always so for a folder of this machine
         _locks.setdefault(ssc, []).append(held)

@@ -128,7 +128,7 @@ class Entries(Ledger):
         raise InvalidInputError(line)
 
 
-def gone(target: object) -> InvalidInputError:
+def gone_error(target: object) -> InvalidInputError:
     """Return the error for a target that is to be read back, but was removed."""
     return InvalidInputError(
         f"{target} is gone, but this query is compared with its rows; restore it"
@@ -235,7 +235,7 @@ class Table(Protocol):
         """
 
     def gathered(
-        self, batch: DataFrame, target: TableTarget, which: Batch
+        self, frame: DataFrame, target: TableTarget, batch: Batch
     ) -> AbstractContextManager[Any]:
         """Return a context manager with the rows of a batch, in the form that `commit` takes.
 
@@ -244,7 +244,7 @@ class Table(Protocol):
                 batch; or a column that must have a value has none.
         """
 
-    def commit(self, rows: Any, target: TableTarget, which: Batch) -> None:
+    def commit(self, rows: Any, target: TableTarget, batch: Batch) -> None:
         """Write a batch, even one without rows, with its number and plan in one commit.
 
         Raises:
@@ -398,7 +398,7 @@ class TableTarget:
         """
         table = self.open_table(spark)
         if table.schema() is None:
-            raise gone(self.where)
+            raise gone_error(self.where)
         return table.rows(spark)
 
     def _again(
@@ -513,7 +513,7 @@ def is_written(
     prepare(target, table, schema, query)
     ledger = _TableLedger(target, table, query)
     # Another driver may have written since the first look
-    written = ledger.is_written(batch)
+    is_written_now = ledger.is_written(batch)
     owners = [query]
     if target.how != "replace":  # which deletes the rows of others
         owners = [*ledger.owners, query]
@@ -524,7 +524,7 @@ def is_written(
             f"{EPOCH}{query}": f"{epoch.number} {epoch.driver}",
         }
     )
-    return written
+    return is_written_now
 
 
 def _check_schema(target: TableTarget, form: Format, schema: T.StructType) -> None:
@@ -534,11 +534,11 @@ def _check_schema(target: TableTarget, form: Format, schema: T.StructType) -> No
         if isinstance(kind, T.StructType):
             _check_case(form, kind.names)
     for field in schema.fields:
-        bad = [char for char in field.name if char in form.not_in_names]
-        if bad:
+        not_allowed = [char for char in field.name if char in form.not_in_names]
+        if not_allowed:
             fix = "rename it, as in F.count('*').alias('orders')"
             raise InvalidInputError(
-                f"column {field.name}: {form.name} allows no {bad[0]!r} in a name;"
+                f"column {field.name}: {form.name} allows no {not_allowed[0]!r} in a name;"
                 f" {fix}"
             )
         for kind in types_in(field.dataType):
@@ -551,9 +551,9 @@ def _check_schema(target: TableTarget, form: Format, schema: T.StructType) -> No
 
 def _check_case(form: Format, names: list[str]) -> None:
     """Refuse names that differ only in their case, which readers of the format take for one."""
-    known: dict[str, str] = {}
+    by_lower_name: dict[str, str] = {}
     for name in names:
-        other = known.setdefault(name.lower(), name)
+        other = by_lower_name.setdefault(name.lower(), name)
         if other != name:
             raise InvalidInputError(
                 f"{form.name} cannot tell the names {other} and {name} apart; rename"
@@ -562,36 +562,36 @@ def _check_case(form: Format, names: list[str]) -> None:
 
 
 def _check_columns(
-    target: TableTarget, schema: T.StructType, there: T.StructType
+    target: TableTarget, schema: T.StructType, existing: T.StructType
 ) -> list[T.StructField]:
     """Compare the query's columns with the table's, and return the columns to add to the table.
 
     Args:
         target: what the user asked for.
         schema: the schema of the query's rows.
-        there: the table's schema.
+        existing: the table's schema.
 
     Raises:
         InvalidInputError: a column has another type or another case in the table, or
             the table lacks it and `merge_schema` is False; or the query lacks a column
             that must have a value.
     """
-    in_any_case = {field.name.lower(): field for field in there.fields}
-    by_name = {field.name: field for field in there.fields}
+    in_any_case = {field.name.lower(): field for field in existing.fields}
+    by_name = {field.name: field for field in existing.fields}
     missing = []
     for field in schema.fields:
-        theirs = by_name.get(field.name) or in_any_case.get(field.name.lower())
-        if theirs is None:
+        existing_field = by_name.get(field.name) or in_any_case.get(field.name.lower())
+        if existing_field is None:
             missing.append(field)
-        elif theirs.name != field.name:
+        elif existing_field.name != field.name:
             raise InvalidInputError(
-                f"column {field.name} is called {theirs.name} in {target.where};"
+                f"column {field.name} is called {existing_field.name} in {target.where};"
                 " rename it"
             )
-        elif theirs.dataType.simpleString() != field.dataType.simpleString():
+        elif existing_field.dataType.simpleString() != field.dataType.simpleString():
             raise InvalidInputError(
                 f"column {field.name} is {field.dataType.simpleString()}, and"
-                f" {theirs.dataType.simpleString()} in {target.where}; cast it, or"
+                f" {existing_field.dataType.simpleString()} in {target.where}; cast it, or"
                 " write to another table"
             )
     if missing and not target.merge_schema:
@@ -600,11 +600,11 @@ def _check_columns(
             f"{target.where} has no column {names}; give merge_schema=True to add it,"
             " or leave it out"
         )
-    required = [field.name for field in there.fields if _is_required(field)]
-    lacks = [name for name in required if name not in schema.names]
-    if lacks:
+    required = [field.name for field in existing.fields if _is_required(field)]
+    unfilled = [name for name in required if name not in schema.names]
+    if unfilled:
         raise InvalidInputError(
-            f"{target.where} requires a value of {', '.join(lacks)} in each row, and"
+            f"{target.where} requires a value of {', '.join(unfilled)} in each row, and"
             " the query has no such column; add it to the query, or let the table have"
             " null there"
         )

@@ -375,7 +375,7 @@ def test_a_server_that_goes_away_may_be_tried_again():
         NetworkTimeout("timed out"),
         NotPrimaryError("steps down"),
     ):
-        told = connection._told(error, "MongoDB at h/shop", address)  # noqa: SLF001
+        told = connection._in_one_line(error, "MongoDB at h/shop", address)  # noqa: SLF001
         assert isinstance(told, TransientError)
         assert (
             str(told)

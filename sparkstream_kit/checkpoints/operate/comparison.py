@@ -21,7 +21,7 @@ from pyspark.sql.window import Window
 from sparkstream_kit._internal.columns import column
 from sparkstream_kit.checkpoints.fingerprint import top_level
 from sparkstream_kit.checkpoints.operate.alignment import side_by_side
-from sparkstream_kit.connectors._tables import gone
+from sparkstream_kit.connectors._tables import gone_error
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.folders import BATCH
 
@@ -151,10 +151,10 @@ class KeptTarget:
             rows.write.mode("overwrite").parquet(f"{self.folder}/old")
         except AnalysisException as err:
             if err.getCondition() in _GONE:
-                raise gone(self) from None
+                raise gone_error(self) from None
             raise err from None
         except FileNotFoundError:
-            raise gone(self) from None
+            raise gone_error(self) from None
 
     def compared(
         self, query: StartingQuery, given_keys: Sequence[str], tolerance: float

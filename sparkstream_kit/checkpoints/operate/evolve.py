@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparkstream_kit._internal import file_system
 from sparkstream_kit._internal.spark.logical_plan import check_mode
-from sparkstream_kit._internal.spark.place import Here, refuse_many_disks
+from sparkstream_kit._internal.spark.place import LocalPlace, refuse_many_disks
 from sparkstream_kit.checkpoints.drain import (
     drained,
     is_being_drained,
@@ -415,7 +415,7 @@ class Build(NamedTuple):
             replay.copy_sources(self.old, hidden_folder, self.moves)
             shutil.copy(old / "metadata", hidden_folder / "metadata")
             self._build(Logs(hidden_folder))
-            write_note(Here(str(hidden_folder), hidden_folder), self.note)
+            write_note(LocalPlace(str(hidden_folder), hidden_folder), self.note)
             point_at(hidden_folder, new)
             # Mark the old checkpoint before the rename: after a crash in between
             # `start` refuses the old one, so that two queries never continue it, and

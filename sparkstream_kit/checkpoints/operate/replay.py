@@ -318,7 +318,7 @@ def _begin_offsets(
         }
     with brokers.client(spark, source.options) as client:
         topics = brokers.Topics(client, source, logs.done, begin)
-        if recreated := topics.made_again(
+        if recreated := topics.recreated(
             logs.noted.get("topics", {}).get(source.log, {})
         ):
             raise Unreadable(f"topic {recreated[0]} was deleted and made again since")

@@ -20,7 +20,7 @@ from sparkstream_kit._internal import file_system, threads
 from sparkstream_kit._internal.arguments import check
 from sparkstream_kit._internal.spark.batch import hand_over
 from sparkstream_kit._internal.spark.logical_plan import analyzed_plan, check_mode, has
-from sparkstream_kit._internal.spark.place import Here, locate
+from sparkstream_kit._internal.spark.place import LocalPlace, locate
 from sparkstream_kit.checkpoints.drain import END
 from sparkstream_kit.checkpoints.fingerprint import WATERMARK
 from sparkstream_kit.checkpoints.guard import StartingQuery, guard
@@ -399,9 +399,9 @@ class _Replay:
         """Say on standard error which part of the comparison has begun."""
         sys.stderr.write(f"query {self.query.name}: {what} …\n")
 
-    def place_of(self, name: str) -> Here:
+    def place_of(self, name: str) -> LocalPlace:
         """Return a part of the temporary folder."""
-        return Here(file_system.for_spark(self.folder / name), self.folder / name)
+        return LocalPlace(file_system.for_spark(self.folder / name), self.folder / name)
 
     def add(self, sink: Sink, schema: StructType) -> Write:
         """Return what takes a sink's batches, and keeps them if they can be read back."""

@@ -265,7 +265,7 @@ class Feeder:
 
         Meanwhile missed posts are read from the timeline.
         """
-        self._spool.opened(
+        self._spool.note_connection(
             has_timeline=self._timeline is not None, resumes=wire.backfill_of(self._url)
         )
         self._ask_at = time.monotonic() + _LISTENS_AFTER
