@@ -266,8 +266,8 @@ def modules_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
     from pyspark import cloudpickle
 
     pickler: Any = cloudpickle
-    known = pickler.list_registry_pickle_by_value()
-    added = [module for module in modules if module.__name__ not in known]
+    packages = pickler.list_registry_pickle_by_value()
+    added = [module for module in modules if module.__name__ not in packages]
     for module in added:
         pickler.register_pickle_by_value(module)
     try:
