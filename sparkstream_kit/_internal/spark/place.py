@@ -205,22 +205,22 @@ class RemotePlace(Place):
             with closing(files.open(path)) as stream:
                 return str(utils.toString(stream, "UTF-8"))
 
-    def bring(self, name: str, to: Path) -> None:
-        """Copy the file or the whole folder `name` into the local folder `to`, if it exists."""
+    def bring(self, name: str, folder: Path) -> None:
+        """Copy the file or the whole folder `name` into a local folder, if it exists."""
         path = self._path(name)
-        target = to / name
+        target = folder / name
         with self._file_system() as files:
             if not files.exists(path):
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
-            here = self._spark._jvm.org.apache.hadoop.fs.Path(str(target))
+            local_path = self._spark._jvm.org.apache.hadoop.fs.Path(str(target))
             # True: without Hadoop's .crc files
-            files.copyToLocalFile(False, path, here, True)
+            files.copyToLocalFile(False, path, local_path, True)
             if not target.is_dir():
                 return
             for entry in files.listStatus(path):
-                at = entry.getModificationTime() * 1_000_000
-                os.utime(target / entry.getPath().getName(), ns=(at, at))
+                modified = entry.getModificationTime() * 1_000_000
+                os.utime(target / entry.getPath().getName(), ns=(modified, modified))
 
     def make(self) -> None:
         with self._file_system() as files:
@@ -235,12 +235,12 @@ class RemotePlace(Place):
 
     def write(self, name: str, text: str) -> None:
         above, _, last = name.rpartition("/")
-        beside = self._path(f"{above}/.{last}.tmp".lstrip("/"))
+        temporary = self._path(f"{above}/.{last}.tmp".lstrip("/"))
         with self._file_system() as files:
-            stream = files.create(beside, True)
+            stream = files.create(temporary, True)
             stream.write(bytearray(text.encode()))
             stream.close()
-        self._rename(beside, self._path(name), "OVERWRITE")
+        self._rename(temporary, self._path(name), "OVERWRITE")
 
     def rename(self, old: str, new: str) -> None:
         self._rename(self._path(old), self._path(new), "NONE")
