@@ -27,7 +27,7 @@ from sparkstream_kit._internal import file_system, threads
 from sparkstream_kit._internal.arguments import check
 from sparkstream_kit._internal.spark import queries
 from sparkstream_kit._internal.spark.logical_plan import nobody_listens, unknown_host
-from sparkstream_kit._internal.spark.place import Here
+from sparkstream_kit._internal.spark.place import LocalPlace
 from sparkstream_kit._internal.spark.session import refuse_dstreams
 from sparkstream_kit._internal.stopping import shutdown, waiting
 from sparkstream_kit.checkpoints.lock import Lock, lock, user_of
@@ -310,9 +310,11 @@ def windowed_counts(
     try:
         return reduce(operator.add, operator.sub, window, slide, filterFunc=is_counted)
     except ValueError as err:
-        given = f"window is {window:g} s and slide is {slide:g} s"
+        window_and_slide = f"window is {window:g} s and slide is {slide:g} s"
         fix = f"give multiples of the batch interval ({err})"
-        raise InvalidInputError(f"windowed_counts(): {given}; {fix}") from None
+        raise InvalidInputError(
+            f"windowed_counts(): {window_and_slide}; {fix}"
+        ) from None
 
 
 def foreach_partition(
@@ -412,10 +414,10 @@ def _check_cores(ssc: StreamingContext) -> None:
     receivers = queries.receivers(ssc)
     cores = context.defaultParallelism
     if str(context.master).startswith("local") and 0 < cores <= receivers:
-        given = f"master {context.master} has {cores} core(s)"
+        master_and_cores = f"master {context.master} has {cores} core(s)"
         needed = f"{receivers} receiver(s) need one each, and a batch another"
         fix = f"use local[{receivers + 1}] or more"
-        raise InvalidInputError(f"dstreams.run(): {given}: {needed}; {fix}")
+        raise InvalidInputError(f"dstreams.run(): {master_and_cores}: {needed}; {fix}")
 
 
 def _lock(ssc: StreamingContext, snapshot: Path) -> None:
@@ -431,7 +433,9 @@ def _lock(ssc: StreamingContext, snapshot: Path) -> None:
             f"running_counts(): snapshot {snapshot} is in use by {fix}"
         )
     held = lock(
-        SparkSession.builder.getOrCreate(), Here(str(folder), folder), "running_counts"
+        SparkSession.builder.getOrCreate(),
+        LocalPlace(str(folder), folder),
+        "running_counts",
     )
     if held is not None:  # always so for a folder of this machine
         _locks.setdefault(ssc, []).append(held)

@@ -279,14 +279,14 @@ def _keys(
         (find_column(left, name, left_name), find_column(right, name, right_name))
         for name in names
     ]
-    for ours, theirs in keys:
-        our_type = dict(left.dtypes)[ours]
-        their_type = dict(right.dtypes)[theirs]
+    for left_key, right_key in keys:
+        our_type = dict(left.dtypes)[left_key]
+        their_type = dict(right.dtypes)[right_key]
         # Spark compares a long with a double as doubles, which rounds it
         are_exact = _is_exact(our_type) and _is_exact(their_type)
         if our_type != their_type and not are_exact:
             raise InvalidInputError(
-                f"key {ours} is {our_type} in {left_name} and {their_type} in"
+                f"key {left_key} is {our_type} in {left_name} and {their_type} in"
                 f" {right_name}; cast one of them to the type of the other"
             )
     return keys

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         StreamingQueryProgress,
     )
 
-    from sparkstream_kit._internal.spark.queries import Started
+    from sparkstream_kit._internal.spark.queries import StartFacts
 
 __all__ = ["QuerySummary", "RunSummary"]
 
@@ -55,14 +55,14 @@ _MAY_WAIT = {
 }
 
 
-def first_summary(name: str, id_: str, known: Started) -> QuerySummary:
+def first_summary(name: str, id_: str, facts: StartFacts) -> QuerySummary:
     """Return the summary of a query that has run no batch yet.
 
     A query that `start` has not begun has no plan.
     """
     plan = ""
-    if known.frame is not None:
-        plan = analyzed_plan(known.frame)
+    if facts.frame is not None:
+        plan = analyzed_plan(facts.frame)
     drops = Dropping()
     if plan:
         drops = dropping(plan)
@@ -71,7 +71,7 @@ def first_summary(name: str, id_: str, known: Started) -> QuerySummary:
         for operator, sign in _MAY_WAIT.items()
         if not re.search(sign, plan, re.MULTILINE)
     )
-    return QuerySummary(name, id_, mode=known.mode, drops=drops, keep_only=keep_only)
+    return QuerySummary(name, id_, mode=facts.mode, drops=drops, keep_only=keep_only)
 
 
 # The counts in the quarantine's observation of a batch, in their order.

@@ -29,7 +29,7 @@ from sparkstream_kit._internal.spark.batch import hand_over, keep_printed
 from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit._internal.spark.queries import (
     SAYS_END,
-    Started,
+    StartFacts,
     note,
     running,
     stop_unknown,
@@ -41,9 +41,9 @@ from sparkstream_kit.errors import InvalidInputError, innermost_cause, reject_un
 from sparkstream_kit.sinks.base import (
     Opening,
     begin_query,
-    begun,
     claim,
     inner,
+    open_sink,
     writer_of,
 )
 
@@ -168,25 +168,25 @@ def start(
     location = None
     if checkpoint is not None:
         location = locate(frame.sparkSession, checkpoint)
-    asked = _Asked(replace(query, name=_name(sink, name)), sink, location)
-    with _starting(asked.query):
-        with asked.query.in_force():
-            asked.opening().allows(sink)
+    request = _StartRequest(replace(query, name=_name(sink, name)), sink, location)
+    with _starting(request.query):
+        with request.query.in_force():
+            request.opening().allows(sink)
         carried: tuple[tuple[str, str], ...] = ()
         if continues is not None:
             from sparkstream_kit.checkpoints.operate.evolve import evolve
 
             old = locate(frame.sparkSession, continues)
             carried = evolve(
-                asked.query, sink, location, old, asked.opening, dry_run=dry_run
+                request.query, sink, location, old, request.opening, dry_run=dry_run
             )
         if dry_run:
-            return _planned(asked, trigger, carried)  # type: ignore[return-value]
-        return _start(asked, trigger)
+            return _planned(request, trigger, carried)  # type: ignore[return-value]
+        return _start(request, trigger)
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _StartRequest:
     """The arguments of a start; kept for `drain`, which starts the query once more."""
 
     query: StartingQuery
@@ -200,18 +200,18 @@ class _Asked:
             InvalidInputError: the checkpoint lies in a folder that the query reads or
                 writes, or a query of this name already runs.
         """
-        from sparkstream_kit.sinks.batches import same_as
+        from sparkstream_kit.sinks.batches import target_key
 
         _refuse_same_name(self.query)
         inputs = [each.path for each in self.query.inputs if each.path is not None]
         if self.location is not None:
-            has = f"query {self.query.name} has checkpoint"
+            subject = f"query {self.query.name} has checkpoint"
             checkpoint = [self.location.text]
-            outputs = [file_system.escaped(path) for path in _written(self.sink)]
-            _refuse_within(has, checkpoint, "input folder", inputs)
-            _refuse_within(has, checkpoint, "output folder", outputs)
-        same = map(same_as, self.sink.writes_to)
-        targets = dict.fromkeys(same, "another sink of the query")
+            outputs = [file_system.escaped(path) for path in _output_paths(self.sink)]
+            _refuse_within(subject, checkpoint, "input folder", inputs)
+            _refuse_within(subject, checkpoint, "output folder", outputs)
+        target_keys = map(target_key, self.sink.writes_to)
+        targets = dict.fromkeys(target_keys, "another sink of the query")
         session = settings_id(self.query.spark)
         allows = partial(_allow, self.query.name, session, inputs, targets)
         return Opening(makes=makes, allows=allows, targets=targets)
@@ -226,9 +226,11 @@ class _Asked:
 
         if not has_windows(self.query, self.location):
             return None
-        again = replace(self, query=replace(self.query, allow_changed=False, moved={}))
-        with _starting(again.query):
-            return _start(again, {"once": True}, drain=True)
+        request = replace(
+            self, query=replace(self.query, allow_changed=False, moved={})
+        )
+        with _starting(request.query):
+            return _start(request, {"once": True}, drain=True)
 
 
 @contextmanager
@@ -240,9 +242,9 @@ def _starting(query: StartingQuery) -> Iterator[None]:
         # Only then is it needed
         from sparkstream_kit.connectors._packages import missing_source
 
-        known = missing_source(err) or logical_plan.wrong_event_time(err)
-        if known:
-            raise InvalidInputError(known) from None
+        refusal = missing_source(err) or logical_plan.wrong_event_time(err)
+        if refusal:
+            raise InvalidInputError(refusal) from None
         if isinstance(err, AnalysisException):
             raise InvalidInputError(
                 f"query {query.name}: {logical_plan.refused(err, query.mode)}"
@@ -261,140 +263,152 @@ def _starting(query: StartingQuery) -> Iterator[None]:
 
 
 def _planned(
-    asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str, str]]
+    request: _StartRequest, trigger: dict[str, Any], carried: Sequence[tuple[str, str]]
 ) -> Planned:
     """Return what the start of a query would do; nothing is made.
 
     Args:
-        asked: the query.
+        request: the query, its sink and its checkpoint.
         trigger: its trigger, as Spark takes it.
         carried: what a continuation carries over, as `evolve` returns it.
     """
     # Imported here, because few starts need it
     from sparkstream_kit.checkpoints.operate.shadow import planned
 
-    opening = asked.opening(makes=False)
+    opening = request.opening(makes=False)
     return planned(
-        asked.query, asked.sink, asked.location, trigger, carried, opening, _of_systems
+        request.query,
+        request.sink,
+        request.location,
+        trigger,
+        carried,
+        opening,
+        _of_systems,
     )
 
 
 def _start(
-    asked: _Asked, trigger: dict[str, Any], *, drain: bool = False
+    request: _StartRequest, trigger: dict[str, Any], *, drain: bool = False
 ) -> StreamingQuery:
     """Guard the checkpoint, open the sink, start Spark's query, and note it for `run`.
 
     Args:
-        asked: the query.
+        request: the query, its sink and its checkpoint.
         trigger: its trigger, as Spark takes it.
         drain: plan the last batch, which reads nothing and closes every window, and run
             only that.
     """
-    sink = asked.sink
-    location = asked.location
+    sink = request.sink
+    location = request.location
     settings: dict[str, str] = {}
     if "availableNow" in trigger:
         # A query that another thread stops must not look as if it had read all input.
         settings = SAYS_END
-    writes = _writes(asked)
+    writes = _writes(request)
     with (
-        asked.query.in_force(settings),
-        guard(asked.query, location, _of_systems, writes=writes) as guarded,
+        request.query.in_force(settings),
+        guard(request.query, location, _of_systems, writes=writes) as guarded,
     ):
-        noted: Mapping[str, Any] = {}
+        checkpoint_note: Mapping[str, Any] = {}
         if guarded.logs is not None:
-            trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
-            noted = guarded.logs.noted
-        opening = asked.opening()
-        opening.ledgers.know(noted)
+            trigger = _trigger_for(request, guarded.logs, trigger, drain=drain)
+            checkpoint_note = guarded.logs.noted
+        opening = request.opening()
+        opening.ledgers.read_note(checkpoint_note)
         opening.allows(sink)  # once more: no other query starts meanwhile
         write = None
         if "realTime" not in trigger:
-            write = begun(sink, asked.query.frame, location, opening)
-        writer = _writer(asked, trigger, write)
+            write = open_sink(sink, request.query.frame, location, opening)
+        writer = _writer(request, trigger, write)
         opening.end()
         try:
             query = begin_query(sink, writer)
             guarded.note()
-            watch = claim(sink, asked.query.spark, location)
+            watch = claim(sink, request.query.spark, location)
         except BaseException:
             # The query may run although its start has failed. Stop it before `guard`
             # releases the lock.
-            stop_unknown(asked.query.spark, asked.query.name)
+            stop_unknown(request.query.spark, request.query.name)
             raise
-        known = _known(asked, trigger, opening, prints=write is not None)
+        facts = _start_facts(request, trigger, opening, prints=write is not None)
         if watch is not None:
-            known = known._replace(hearers=(*known.hearers, watch))
-        note(query, known)
+            facts = facts._replace(
+                progress_listeners=(*facts.progress_listeners, watch)
+            )
+        note(query, facts)
     if guarded.lock is not None:
         guarded.lock.until_end_of(query)
     return query
 
 
-def _writes(asked: _Asked) -> dict[str, Any]:
+def _writes(request: _StartRequest) -> dict[str, Any]:
     """Return what the checkpoint notes about the sinks, the targets and the columns."""
-    sinks = [f"{each.kind} {each.after_rewind}" for each in inner(asked.sink)]
+    sinks = [f"{each.kind} {each.after_rewind}" for each in inner(request.sink)]
     return {
         "sinks": list(dict.fromkeys(sinks)),
-        "targets": [str(target) for target in asked.sink.writes_to],
-        "columns": [list(column) for column in asked.query.frame.dtypes],
+        "targets": [str(target) for target in request.sink.writes_to],
+        "columns": [list(column) for column in request.query.frame.dtypes],
     }
 
 
 def _writer(
-    asked: _Asked, trigger: Mapping[str, Any], write: Write | None
+    request: _StartRequest, trigger: Mapping[str, Any], write: Write | None
 ) -> DataStreamWriter:
     """Return Spark's writer for a query, with all that it is to start with.
 
     Args:
-        asked: the query.
+        request: the query, its sink and its checkpoint.
         trigger: its trigger.
         write: the sink's function for each batch; None for a sink of Spark's own, and
             in real time.
     """
-    query = asked.query
-    if "realTime" in trigger and asked.sink.realtime is not None:
-        writer = asked.sink.realtime(query.frame)
+    query = request.query
+    if "realTime" in trigger and request.sink.realtime is not None:
+        writer = request.sink.realtime(query.frame)
     elif write is not None:
         write = keep_printed(write, query.spark, query.name)
         writer = hand_over(query.frame.writeStream, write)
     else:
-        writer = writer_of(asked.sink, query.frame)
+        writer = writer_of(request.sink, query.frame)
     writer = writer.queryName(query.name).outputMode(query.mode)
-    if asked.location is not None:
-        writer = writer.option("checkpointLocation", asked.location.text)
+    if request.location is not None:
+        writer = writer.option("checkpointLocation", request.location.text)
     if trigger:
         writer = writer.trigger(**trigger)
     return writer
 
 
-def _known(
-    asked: _Asked, trigger: Mapping[str, Any], opening: Opening, *, prints: bool
-) -> Started:
+def _start_facts(
+    request: _StartRequest,
+    trigger: Mapping[str, Any],
+    opening: Opening,
+    *,
+    prints: bool,
+) -> StartFacts:
     """Return what `run` needs to know about a query that has started.
 
     Args:
-        asked: the query.
+        request: the query, its sink and its checkpoint.
         trigger: its trigger.
         opening: what its sinks share.
         prints: whether Spark passes its batches to a Python function.
     """
-    from sparkstream_kit.connectors import hearers
+    from sparkstream_kit.connectors import progress_listeners
 
     between = trigger.get("processingTime", "0 seconds")
     interval = to_microseconds("processingTime", between) / 1_000_000
-    return Started(
-        frame=asked.query.frame,
-        mode=asked.query.mode,
-        location=asked.location,
-        drain=asked.drain,
+    return StartFacts(
+        frame=request.query.frame,
+        mode=request.query.mode,
+        location=request.location,
+        drain=request.drain,
         prints=prints,
         interval=interval or None,
-        targets=asked.sink.writes_to,
+        targets=request.sink.writes_to,
         writes=opening.targets,
         ends=bool(trigger.keys() & {"availableNow", "once"}),
         says_end="availableNow" in trigger,
-        hearers=hearers(asked.query),
+        progress_listeners=progress_listeners(request.query),
     )
 
 
@@ -406,7 +420,7 @@ def _of_systems(query: StartingQuery) -> list[Question]:
 
 
 def _trigger_for(
-    asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: bool
+    request: _StartRequest, logs: Logs, trigger: dict[str, Any], *, drain: bool
 ) -> dict[str, Any]:
     """Return the trigger to start with: `once` for a last batch, else the given one.
 
@@ -416,18 +430,18 @@ def _trigger_for(
     if drain:
         from sparkstream_kit.checkpoints.operate import plan_last_batch
 
-        plan_last_batch(logs, asked.location)
+        plan_last_batch(logs, request.location)
     elif not is_being_drained(logs):
         return trigger
     elif "once" not in trigger:  # with it, one batch is all that was asked for
         _log.warning(
             "query %s: its drain was interrupted; finishing it now, then stopping",
-            asked.query.name,
+            request.query.name,
         )
     return {"once": True}
 
 
-def _trigger(given: dict[str, Any]) -> dict[str, Any]:
+def _trigger(trigger: dict[str, Any]) -> dict[str, Any]:
     """Check a trigger and convert it to what Spark accepts: a `timedelta` becomes a text.
 
     Spark itself would report some wrong keywords and values only after the start.
@@ -437,33 +451,33 @@ def _trigger(given: dict[str, Any]) -> dict[str, Any]:
             cannot be used.
     """
     reject_unknown(
-        "keyword of start()", given, [*(start.__kwdefaults__ or ()), *_TRIGGERS]
+        "keyword of start()", trigger, [*(start.__kwdefaults__ or ()), *_TRIGGERS]
     )
-    if "continuous" in given:
+    if "continuous" in trigger:
         raise InvalidInputError(
             "start() takes no trigger continuous: Spark calls it experimental, and it"
             " has no batches that `run` could count; give processingTime='0 seconds'"
         )
-    if len(given) > 1:
+    if len(trigger) > 1:
         raise InvalidInputError(
-            f"start() takes one trigger, not {' and '.join(given)}; leave out the"
+            f"start() takes one trigger, not {' and '.join(trigger)}; leave out the"
             " others"
         )
-    for word, value in given.items():
-        if word in _FLAGS and value is not True:
+    for keyword, value in trigger.items():
+        if keyword in _FLAGS and value is not True:
             raise InvalidInputError(
-                f"start(): {word} is {said(value)}; give {word}=True, or leave it out"
+                f"start(): {keyword} is {said(value)}; give {keyword}=True, or leave it out"
             )
-        if word in _FLAGS:
+        if keyword in _FLAGS:
             continue
-        microseconds = to_microseconds(word, value)
+        microseconds = to_microseconds(keyword, value)
         if microseconds < 0:
             raise InvalidInputError(
-                f"start(): {word} is {value}; give 0 seconds or more"
+                f"start(): {keyword} is {value}; give 0 seconds or more"
             )
         if isinstance(value, timedelta):
-            return {word: f"{microseconds} microseconds"}
-    return given
+            return {keyword: f"{microseconds} microseconds"}
+    return trigger
 
 
 def _check_streams(frame: DataFrame, name: str) -> None:
@@ -543,21 +557,21 @@ def _allow(
         InvalidInputError: the sink writes into an input folder, or to a target of
             another running query.
     """
-    from sparkstream_kit.sinks.batches import same_as
+    from sparkstream_kit.sinks.batches import target_key
 
     _refuse_own_input(name, inputs, sink)
-    mine: dict[tuple[str, ...], Target] = {}
+    own_targets: dict[tuple[str, ...], Target] = {}
     for target in sink.writes_to:
         if target.kind in _OF_ONE_QUERY:
-            mine[_unshared(session, same_as(target))] = target
-    if not mine:
+            own_targets[_unshared(session, target_key(target))] = target
+    if not own_targets:
         return
-    for other, known in running():
-        if known.frame is None or known.writes is targets:
+    for other, facts in running():
+        if facts.frame is None or facts.writes is targets:
             continue
-        other_session = settings_id(known.frame.sparkSession)
-        for written in list(known.writes):
-            shared = mine.get(_unshared(other_session, written))
+        other_session = settings_id(facts.frame.sparkSession)
+        for other_target in list(facts.writes):
+            shared = own_targets.get(_unshared(other_session, other_target))
             if shared is not None:
                 raise InvalidInputError(
                     f"query {name}: sink {sink.kind} writes to {shared}, as query"
@@ -578,19 +592,19 @@ def _refuse_own_input(name: str, inputs: Sequence[str], sink: Sink) -> None:
     """Refuse a sink that writes into an input folder: the query would read its own output."""
     _refuse_within(
         f"query {name}: sink {sink.kind} writes to",
-        _written(sink),
+        _output_paths(sink),
         "input folder",
         inputs,
     )
 
 
-def _written(sink: Sink) -> list[str]:
+def _output_paths(sink: Sink) -> list[str]:
     """Return the folders and files that a sink writes."""
     return [each.path for each in sink.writes_to if each.path]
 
 
 def _refuse_within(
-    who: str, paths: Sequence[str], what: str, folders: Sequence[str]
+    subject: str, paths: Sequence[str], folder_role: str, folders: Sequence[str]
 ) -> None:
     """Refuse a path at or in the folders, unless a name there begins with _ or a dot.
 
@@ -611,9 +625,9 @@ def _refuse_within(
                 depth = len(Path(file_system.plain(folder) or "").absolute().parts)
                 insides.append("/".join(Path(spelt).parts[depth:]))
             if any(map(_is_read, insides)):
-                at = "is" if spelt in existing else "lies in"
+                verb = "is" if spelt in existing else "lies in"
                 raise InvalidInputError(
-                    f"{who} {path}, which {at} the {what} {folder}; put it elsewhere"
+                    f"{subject} {path}, which {verb} the {folder_role} {folder}; put it elsewhere"
                 )
 
 
@@ -649,14 +663,14 @@ def _name(sink: Sink, name: str | None) -> str:
     return chosen
 
 
-def _refuse_same_name(asked: StartingQuery) -> None:
+def _refuse_same_name(new_query: StartingQuery) -> None:
     """Refuse a query if one of this name runs in its session.
 
     Raises:
         InvalidInputError: such a query runs.
     """
-    if any(query.name == asked.name for query in asked.spark.streams.active):
+    if any(query.name == new_query.name for query in new_query.spark.streams.active):
         raise InvalidInputError(
-            f"a query named {asked.name} already runs; end it first: "
-            f"[q.stop() for q in spark.streams.active if q.name == {asked.name!r}]"
+            f"a query named {new_query.name} already runs; end it first: "
+            f"[q.stop() for q in spark.streams.active if q.name == {new_query.name!r}]"
         )

@@ -75,7 +75,7 @@ class _Watched:
     Attributes:
         query: the query.
         name: its name, else its id.
-        known: what `start` knows about it.
+        facts: what `start` knows about it.
         done: its summary so far.
         records: its last batches, for the verdicts.
         sockets: host and port of each socket that it reads; None before its first
@@ -91,8 +91,8 @@ class _Watched:
     def __init__(self, query: StreamingQuery, before: QuerySummary | None) -> None:
         self.query = query
         self.name = query.name or query.id
-        self.known = spark_queries.started(query)
-        self.done = before or first_summary(self.name, query.id, self.known)
+        self.facts = spark_queries.start_facts(query)
+        self.done = before or first_summary(self.name, query.id, self.facts)
         self.records = deque[Record](maxlen=KEPT)
         # Spark connects to a socket in the first batch. Before that a missing reader
         # does not mean that the socket has closed.
@@ -188,7 +188,7 @@ class _Watched:
     def summary(self) -> QuerySummary:
         """Return the summary of the query, with all verdicts on it."""
         verdicts = of_query(
-            self.done, list(self.records), self.known.interval, self.known.ends
+            self.done, list(self.records), self.facts.interval, self.facts.ends
         )
         return replace(self.done, verdicts=tuple(verdicts))
 
@@ -246,8 +246,8 @@ class _Watched:
         from sparkstream_kit.connectors import meaning  # only a failure needs it
 
         kinds: set[str] = set()
-        if self.known.frame is not None:
-            kinds = {source.kind for source in logical_plan.inputs_of(self.known.frame)}
+        if self.facts.frame is not None:
+            kinds = {source.kind for source in logical_plan.inputs_of(self.facts.frame)}
         return meaning(kinds, text)
 
 
@@ -258,26 +258,27 @@ class _Run:
     Args:
         queries: the queries, of any sessions.
         inbox: where signals, limits, progress and ends are posted.
-        told: the functions to call with each batch.
-        looks: the functions to call twice a second and at the end, as for `on_verdict`.
+        on_batch: the functions to call with each batch.
+        on_tick: the functions to call twice a second and at the end, as for
+            `on_verdict`.
         idle: as for `run`.
         max_batches: as for `run`.
-        keep: keeps the summary if a function of `told` or `looks` raises.
+        keep: keeps the summary if a callback raises.
         before: the summary to continue, for the last batch of a query that has been run
             before.
     """
 
     queries: tuple[StreamingQuery, ...]
     inbox: waiting.Inbox
-    told: list[Callable[..., None]]
-    looks: list[Callable[..., None]]
+    on_batch: list[Callable[..., None]]
+    on_tick: list[Callable[..., None]]
     keep: Callable[..., object]
     idle: float | None = None
     max_batches: int | None = None
     before: QuerySummary | None = None
 
     def __post_init__(self) -> None:
-        self._raised: BaseException | None = None  # by a function of `told` or `looks`
+        self._raised: BaseException | None = None  # by a callback
         self._by_run_id: dict[str, _Watched] = {}
         for query in self.queries:
             self._by_run_id[str(query.runId)] = _Watched(query, self.before)
@@ -295,8 +296,7 @@ class _Run:
 
         Raises:
             QueryFailed: a query failed or did not stop, or the JVM ended by itself.
-            BaseException: what a function of `told` or `looks` has raised, once the
-                queries have stopped.
+            BaseException: what a callback has raised, once the queries have stopped.
         """
         run_ids = set(self._by_run_id)
         managers = spark_queries.managers(self.queries)
@@ -315,8 +315,8 @@ class _Run:
                 # Count the batches from before the listener first: once a later one is
                 # counted, earlier ones look like duplicates.
                 self._catch_up()
-                for each in self._queries:
-                    threads.in_thread("await", partial(each.post_end, self.inbox))
+                for watched in self._queries:
+                    threads.in_thread("await", partial(watched.post_end, self.inbox))
                 ended_by = self._wait()
                 self._let_batches_commit(time.monotonic() + grace)
         finally:
@@ -328,7 +328,7 @@ class _Run:
         summary = self._summarise(ended_by)
         if stuck:
             raise QueryFailed(
-                f"query {', '.join(each.name for each in stuck)}",
+                f"query {', '.join(watched.name for watched in stuck)}",
                 "it did not stop; the function of its batch still runs, or a source"
                 " does not answer; it ends with this process",
                 summary,
@@ -343,12 +343,12 @@ class _Run:
         """
         self._record_posted()
         self._catch_up()
-        self._tell(self.looks)
+        self._call(self.on_tick)
         self._look_at_files()
-        for each in self._queries:
-            each.count_waiting()
+        for watched in self._queries:
+            watched.count_waiting()
             # A batch that failed has printed, too
-            spark_queries.bring_printed(each.query)
+            spark_queries.bring_printed(watched.query)
 
     def _record_posted(self) -> None:
         """Record the batches that are in the inbox.
@@ -365,7 +365,7 @@ class _Run:
     def _wait(self) -> str:
         """Wait until the run ends, recording its batches; return why it ended."""
         while True:
-            still_open = [each for each in self._queries if not each.ended]
+            still_open = [watched for watched in self._queries if not watched.ended]
             if not still_open:
                 break
             reason, wake_after = self._over(still_open)
@@ -383,14 +383,14 @@ class _Run:
             if self._has_failure(still_open):
                 return "failure"
             self._end_read_sockets()
-            self._tell(self.looks)
-        if any(each.was_stopped() for each in self._queries):
+            self._call(self.on_tick)
+        if any(watched.was_stopped() for watched in self._queries):
             return "query.stop()"
         return "end of input"
 
     def _look_after(self) -> float:
         """Return the seconds after which to look at sessions, sockets and verdicts."""
-        if self.looks or any(each.sockets for each in self._queries):
+        if self.on_tick or any(watched.sockets for watched in self._queries):
             return waiting.LOOK_EVERY
         return _LOOK_AT_SESSIONS
 
@@ -398,8 +398,8 @@ class _Run:
         """Once a minute, look at the input files, and trim the logs of file sources."""
         if time.monotonic() >= self._next_look:
             self._look_at_files()
-            for each in self._queries:
-                each.trim_logs()
+            for watched in self._queries:
+                watched.trim_logs()
 
     def _has_failure(self, were_open: list[_Watched]) -> bool:
         """Return whether one of the queries that were open has ended with an error."""
@@ -436,42 +436,42 @@ class _Run:
 
     def _end_read_sockets(self) -> None:
         """End the queries whose sockets have closed; Spark itself would go on waiting for input."""
-        for each in self._queries:
-            if not each.sockets:
+        for watched in self._queries:
+            if not watched.sockets:
                 continue
-            session = spark_queries.session(each.query)
-            if logical_plan.is_being_read(session, each.sockets):
+            session = spark_queries.session(watched.query)
+            if logical_plan.is_being_read(session, watched.sockets):
                 continue
-            each.sockets = []
-            each.endless = False
-            finish = partial(spark_queries.finish_input, each.query)
+            watched.sockets = []
+            watched.endless = False
+            finish = partial(spark_queries.finish_input, watched.query)
             threads.in_thread("last-lines", finish)
 
     def _look_at_files(self) -> None:
         """Log new findings about files that sources lose or ignore: Spark does not."""
         self._next_look = time.monotonic() + _LOOK_AT_FILES
-        for each in self._queries:
-            for line in each.files().findings(each.last):
+        for watched in self._queries:
+            for line in watched.files().findings(watched.last):
                 if line not in self._warnings:
-                    self._warnings[line] = each.name
-                    _log.warning("query %s: %s", each.name, line)
+                    self._warnings[line] = watched.name
+                    _log.warning("query %s: %s", watched.name, line)
 
     def _let_batches_commit(self, deadline: float) -> None:
         """Stop each query once its batch in flight has committed, or at the deadline."""
         # The last batch that each query had committed when the run ended
         committed: dict[_Watched, int | None] = {}
-        for each in self._queries:
-            if not each.ended:
-                committed[each] = spark_queries.last_batch(each.query)
+        for watched in self._queries:
+            if not watched.ended:
+                committed[watched] = spark_queries.last_batch(watched.query)
         while committed:
-            for each, batch_id in list(committed.items()):
+            for watched, batch_id in list(committed.items()):
                 is_in_flight = (
-                    spark_queries.in_batch(each.query)
-                    and spark_queries.last_batch(each.query) == batch_id
+                    spark_queries.in_batch(watched.query)
+                    and spark_queries.last_batch(watched.query) == batch_id
                 )
                 if not is_in_flight or time.monotonic() >= deadline:
-                    del committed[each]
-                    each.begin_stop()
+                    del committed[watched]
+                    watched.begin_stop()
             if committed:
                 kind, what = self.inbox.get(timeout=0.05)
                 if kind == "progress":
@@ -480,50 +480,50 @@ class _Run:
 
     def _stop_all(self) -> list[_Watched]:
         """Stop all queries at the same time, and return those that did not stop."""
-        for each in self._queries:
-            each.begin_stop()
-        return [each for each in self._queries if not each.has_stopped()]
+        for watched in self._queries:
+            watched.begin_stop()
+        return [watched for watched in self._queries if not watched.has_stopped()]
 
     def _record(self, progress: StreamingQueryProgress) -> None:
         """Count a batch once, print what its function printed, and tell those who want to know."""
-        each = self._by_run_id.get(str(progress.runId))
+        watched = self._by_run_id.get(str(progress.runId))
         # None: a late event of the run before a drain
-        if each is None or each.done.has(progress):
+        if watched is None or watched.done.has(progress):
             return
-        each.files().look_for(progress)
-        files = each.files().counted(progress)
-        each.done = each.done.with_batch(progress, files)
-        each.records.append(record(progress, files))
-        each.last = progress
+        watched.files().look_for(progress)
+        files = watched.files().counted(progress)
+        watched.done = watched.done.with_batch(progress, files)
+        watched.records.append(record(progress, files))
+        watched.last = progress
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
-        if each.sockets is None:
+        if watched.sockets is None:
             described = " ".join(source.description for source in progress.sources)
-            each.sockets = logical_plan.sockets_in(described)
-        spark_queries.bring_printed(each.query)
-        self._tell(list(each.known.hearers), progress)
-        self._tell(self.told, progress, files)
+            watched.sockets = logical_plan.sockets_in(described)
+        spark_queries.bring_printed(watched.query)
+        self._call(list(watched.facts.progress_listeners), progress)
+        self._call(self.on_batch, progress, files)
 
-    def _tell(self, told: list[Any], *batch: object) -> None:
+    def _call(self, callbacks: list[Any], *batch: object) -> None:
         """Call functions of the user and of views; an error of one is kept, and ends the run.
 
         So is a `sys.exit()` of theirs: it is raised again once the queries have stopped
         and the summary is kept.
         """
         try:
-            for tell in told:
-                tell(*batch)
+            for callback in callbacks:
+                callback(*batch)
         except BaseException as err:  # noqa: BLE001 - raised again, once there is a summary
             self._raised = err
-            self.told = []
-            self.looks = []
+            self.on_batch = []
+            self.on_tick = []
             self.inbox.post("stop", "failure")
 
     def _catch_up(self) -> None:
         """Record batches that had no event: before the run, or as queries ended."""
-        for each in self._queries:
-            for progress in each.query.recentProgress:
-                each.last = progress
+        for watched in self._queries:
+            for progress in watched.query.recentProgress:
+                watched.last = progress
                 if progress.durationMs.get("addBatch") is not None:
                     self._record(progress)
 
@@ -538,7 +538,7 @@ class _Run:
         summary = RunSummary(
             ended_by,
             time.monotonic() - self.inbox.started,
-            tuple(each.summary() for each in self._queries),
+            tuple(watched.summary() for watched in self._queries),
             tuple(f"query {name}: {line}" for line, name in self._warnings.items()),
         )
         failures = self._failures()
@@ -551,29 +551,29 @@ class _Run:
             first, cause = failures[0]
             raise first.failure(cause, summary) from cause
         if ended_by == shutdown.BY_ITSELF:
-            names = ", ".join(each.name for each in self._queries)
+            names = ", ".join(watched.name for watched in self._queries)
             raise QueryFailed(f"query {names}", shutdown.ENDED, summary)
         return summary
 
     def _failures(self) -> list[tuple[_Watched, Exception]]:
         """Return the queries that failed, with their errors; first the one that ended the run."""
         failures: list[tuple[_Watched, Exception]] = []
-        for each in self._queries:
-            error = each.error()
+        for watched in self._queries:
+            error = watched.error()
             if error is None:
                 continue
-            if each is self._failed:
-                failures.insert(0, (each, error))
+            if watched is self._failed:
+                failures.insert(0, (watched, error))
             else:
-                failures.append((each, error))
+                failures.append((watched, error))
         return failures
 
 
 def _log_failures(failures: list[tuple[_Watched, Exception]]) -> None:
     """Log the queries that failed beside the error that is raised."""
-    for each, error in failures:
+    for watched, error in failures:
         cause = errors.innermost_cause(error)
-        _log.error("query %s failed, too: %s", each.name, cause)
+        _log.error("query %s failed, too: %s", watched.name, cause)
 
 
 def run(
@@ -675,15 +675,15 @@ def run(
     """
     with (
         _keeping(summary_json) as keep,
-        ExitStack() as views_open,
+        ExitStack() as views,
         _end_of_the_jvm_as_failure(),
     ):
         with spark_queries.stopped_if_refused(queries):
-            given = dict(locals())
+            arguments = dict(locals())
             planned: list[Any] = [each for each in queries if is_a("Planned", each)]
             if planned:
-                given["queries"] = ()  # these are no queries
-            check(run, given)
+                arguments["queries"] = ()  # these are no queries
+            check(run, arguments)
             _check(queries, idle, max_batches, grace)
             inbox = waiting.Inbox(run_for=run_for, stop_file=stop_file)
             _end_dry_run(planned)
@@ -697,10 +697,11 @@ def run(
                 "metrics": metrics,
                 "on_verdict": on_verdict,
             }
-            told, looks = _open_views(views_open, queries, inbox, on_batch, faces)
-        make_run = partial(_Run, inbox=inbox, told=told, looks=looks, keep=keep)
-        whole = make_run(queries, idle=idle, max_batches=max_batches)
-        summary = whole.to_end(grace)
+            per_batch, per_tick = _open_views(views, queries, inbox, on_batch, faces)
+        make_run = partial(
+            _Run, inbox=inbox, on_batch=per_batch, on_tick=per_tick, keep=keep
+        )
+        summary = make_run(queries, idle=idle, max_batches=max_batches).to_end(grace)
         if run_last_batches is not None and summary.ended_by == "end of input":
             summary = run_last_batches(summary, make_run, grace)
         return keep(summary)
@@ -754,18 +755,18 @@ def _open_views(
         What to call with the progress and the files of each batch, and what to call
         while the run waits.
     """
-    told: list[Callable[..., None]] = []
-    looks: list[Callable[..., None]] = []
+    on_batch_callbacks: list[Callable[..., None]] = []
+    on_tick_callbacks: list[Callable[..., None]] = []
     if any(face is not None for face in faces.values()):
         # Imported here, because few runs need it
         from sparkstream_kit.monitoring import watching
 
         views: Any = watching(queries, partial(inbox.post, "stop"), **faces)
-        tell, looks = stack.enter_context(views)
-        told.append(tell)
+        tell, on_tick_callbacks = stack.enter_context(views)
+        on_batch_callbacks.append(tell)
     if on_batch is not None:
-        told.append(lambda progress, _files: on_batch(progress))
-    return told, looks
+        on_batch_callbacks.append(lambda progress, _files: on_batch(progress))
+    return on_batch_callbacks, on_tick_callbacks
 
 
 def _keeping(

@@ -713,21 +713,21 @@ def _own_url(url: str, host: str, port: int) -> str | None:
     return f"sc://localhost:{port}/;{options}token={token}"
 
 
-def left_running(said: bytes) -> str | None:
+def left_running(lock_text: bytes) -> str | None:
     """Return which query a killed client left running, and how to end it; None if none.
 
     The killed client no longer holds the lock of its checkpoint, but its text is still
     in the lock file.
 
     Args:
-        said: the content of the lock file.
+        lock_text: the content of the lock file.
     """
     with suppress(OSError, ValueError, LookupError, TypeError):
-        holder = json.loads(said)
+        holder = json.loads(lock_text)
         client = Path(holder["client"])
-        noted = json.loads((client.parent.parent / "server.json").read_text("utf-8"))
-        if client.exists() and _started(noted["pid"]) == noted["started"]:
-            where = f"in the Spark Connect server (process {noted['pid']})"
+        server = json.loads((client.parent.parent / "server.json").read_text("utf-8"))
+        if client.exists() and _started(server["pid"]) == server["started"]:
+            where = f"in the Spark Connect server (process {server['pid']})"
             return (
                 f"query {holder['query']}, which runs on {where} although its client"
                 " was killed; end it: run any job there, or sparkstream serve stop"
@@ -751,32 +751,34 @@ def _register(spark: SparkSession, url: str, port: int) -> None:
     clients = folder_of(port) / "clients"
     if not clients.is_dir():
         return
-    for left in clients.glob("[!.]*"):
+    for file_of_other in clients.glob("[!.]*"):
         # Locking the file of a living client raises an OSError
-        with suppress(OSError), left.open() as file:
+        with suppress(OSError), file_of_other.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            gone = SparkConnectClient(connection=f"{url};session_id={left.name}")
+            client = SparkConnectClient(
+                connection=f"{url};session_id={file_of_other.name}"
+            )
             with suppress(Exception):  # the session may have ended by itself
-                gone.release_session()
-            gone.close()
-            left.unlink(missing_ok=True)
+                client.release_session()
+            client.close()
+            file_of_other.unlink(missing_ok=True)
     # Lock the file under a hidden name first: without the lock, another client would
     # take this one for dead.
-    mine = clients / session
-    held = file_system.private_file(mine.with_name(f".{session}"))
-    fcntl.flock(held, fcntl.LOCK_EX)
-    mine.with_name(f".{session}").rename(mine)
+    own_file = clients / session
+    own_lock = file_system.private_file(own_file.with_name(f".{session}"))
+    fcntl.flock(own_lock, fcntl.LOCK_EX)
+    own_file.with_name(f".{session}").rename(own_file)
 
     # Close the file in forked children. A child would otherwise keep the lock after
     # this client has died, and end the session of this client when the child exits.
-    os.register_at_fork(after_in_child=held.close)
+    os.register_at_fork(after_in_child=own_lock.close)
 
     def leave() -> None:
-        if held.closed:
+        if own_lock.closed:
             return
         spark.stop()
-        mine.unlink(missing_ok=True)
-        held.close()
+        own_file.unlink(missing_ok=True)
+        own_lock.close()
 
     atexit.register(leave)
 
@@ -791,9 +793,9 @@ def _send_kit(spark: Any) -> None:
     digest = hashlib.sha256(b"".join(sources.values()))
     with tempfile.TemporaryDirectory(prefix="sparkstream-") as folder:
         archive = Path(folder, f"sparkstream_kit-{digest.hexdigest()[:16]}.zip")
-        with zipfile.ZipFile(archive, "w") as made:
+        with zipfile.ZipFile(archive, "w") as zipped:
             for name, source in sources.items():
-                made.writestr(name, source)
+                zipped.writestr(name, source)
         spark.addArtifacts(str(archive), pyfile=True)
 
 

@@ -51,7 +51,7 @@ __all__ = ["get_session", "is_local", "spark_session"]
 _log = logging.getLogger(__name__)
 
 # By the session's id: the profile and the `conf` with which it was started.
-_asked: dict[str, tuple[str | Path | None, dict[str, str]]] = {}
+_start_arguments: dict[str, tuple[str | Path | None, dict[str, str]]] = {}
 _one_at_a_time = threading.RLock()  # held while a session starts, is adjusted or stops
 
 
@@ -150,14 +150,14 @@ def get_session(
     """
     check(get_session, locals())
     with _one_at_a_time:
-        session = _checked(app_name, profile, conf, connectors)
+        session = _session_with_connectors(app_name, profile, conf, connectors)
         users = _users.get(identity(session))
         if users is not None:
             users.add(threading.current_thread())
         return session
 
 
-def _checked(
+def _session_with_connectors(
     app_name: str,
     profile: str | Path | None,
     conf: Mapping[str, Any] | None,
@@ -189,54 +189,56 @@ def _session(
     connectors: Sequence[str],
 ) -> SparkSession:
     """Start or find the session of `get_session`; do not check its connectors."""
-    ran = runs()
+    was_running = runs()
     remote = explicit.get("spark.remote") or os.environ.get("SPARK_REMOTE")
     if remote:
         from sparkstream_kit import server
 
         session = server.attach(remote, app_name, profile, explicit)
-        if not ran:
-            _asked[identity(session)] = profile, {}
+        if not was_running:
+            _start_arguments[identity(session)] = profile, {}
         return _adjust(session, profile, server.of_session(explicit))
     profiled: dict[str, str] = {}
     if profile is not None:
         profiled = read_profile(profile)
-    if ran:
+    if was_running:
         return _adjust(SparkSession.builder.getOrCreate(), profile, explicit)
-    wanted = explicit
+    requested = explicit
     if connectors and not jvm_runs():
         from sparkstream_kit.connectors._packages import needed
 
-        known = profiled | explicit
-        wanted = explicit | needed(connectors, pyspark.__version__, known)
-    named = profiled | wanted
+        known_settings = profiled | explicit
+        requested = explicit | needed(connectors, pyspark.__version__, known_settings)
+    named = profiled | requested
     with launch.starting(named, profile):
-        given = _given_by_launch()
-        master = given.get("spark.master") or named.get("spark.master", "local[*]")
+        launch_settings = _launch_settings()
+        master = launch_settings.get("spark.master") or named.get(
+            "spark.master", "local[*]"
+        )
         if profile is None:
             profile = "local" if is_local(master) else "cluster"
-            named = read_profile(profile) | wanted
+            named = read_profile(profile) | requested
         chosen = {"spark.app.name": app_name, "spark.master": master, **named}
-        spark = _launched(given, chosen, local=is_local(master))
-    _report_losers(spark, wanted, given)
-    _asked[identity(spark)] = profile, explicit
+        spark = _launched(launch_settings, chosen, local=is_local(master))
+    _warn_of_unused_conf(spark, requested, launch_settings)
+    _start_arguments[identity(spark)] = profile, explicit
     return spark
 
 
 def _launched(
-    given: Mapping[str, str], chosen: dict[str, str], *, local: bool
+    launch_settings: Mapping[str, str], chosen: dict[str, str], *, local: bool
 ) -> SparkSession:
     """Start a session in the JVM that runs now.
 
     Args:
-        given: the settings of the launch, which win.
+        launch_settings: the settings of the launch, which win.
         chosen: the settings for the session.
         local: whether the session's master is a local one.
     """
     if local:
-        _prepare_local(given, chosen)
+        _prepare_local(launch_settings, chosen)
     # The JVM has those of the launch already
-    keys = [key for key in chosen if key not in given]
+    keys = [key for key in chosen if key not in launch_settings]
     keys = [key for key in keys if not key.startswith(launch.LAUNCH_KEYS)]
     applied: dict[str, Any] = {key: chosen[key] for key in keys}
     if not local:
@@ -274,9 +276,9 @@ def spark_session(
     check(get_session, locals())
     thread = threading.current_thread()
     with _one_at_a_time:
-        ran = runs()
-        spark = _checked(app_name, profile, conf, connectors)
-        if not ran:
+        was_running = runs()
+        spark = _session_with_connectors(app_name, profile, conf, connectors)
+        if not was_running:
             _users[identity(spark)] = _Users()
         session = identity(spark)
         users = _users.get(session)  # None if the session was running before all blocks
@@ -312,30 +314,33 @@ def _running_with(spark: SparkSession) -> list[tuple[StreamingQuery, SparkSessio
     The session of a query that `start` knows may have come from `newSession()`.
     """
     queries: list[tuple[StreamingQuery, SparkSession]] = []
-    for query, known in running():
+    for query, facts in running():
         session = spark
-        if known.frame is not None:
-            session = known.frame.sparkSession
+        if facts.frame is not None:
+            session = facts.frame.sparkSession
         queries.append((query, session))
     queries += [(query, spark) for query in spark.streams.active]
     return queries
 
 
-def _prepare_local(given: Mapping[str, str], chosen: dict[str, str]) -> None:
+def _prepare_local(launch_settings: Mapping[str, str], chosen: dict[str, str]) -> None:
     """Prepare a local session: quiet logs, ports on this machine, the driver's Python.
 
     Args:
-        given: the settings of the launch.
+        launch_settings: the settings of the launch.
         chosen: the settings for the session. The driver's host and bind address are
-            added as 127.0.0.1, unless `given` or `chosen` has one of them.
+            added as 127.0.0.1, unless one of the two has one of them.
     """
-    launch.silence_jvm(has_level="spark.log.level" in given)
-    if not {"spark.driver.host", "spark.driver.bindAddress"} & {*given, *chosen}:
+    launch.silence_jvm(has_level="spark.log.level" in launch_settings)
+    if not {"spark.driver.host", "spark.driver.bindAddress"} & {
+        *launch_settings,
+        *chosen,
+    }:
         chosen |= {
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
         }
-    if "spark.pyspark.python" not in {*given, *chosen}:
+    if "spark.pyspark.python" not in {*launch_settings, *chosen}:
         # By default Spark starts the first python3 on PATH; if that one does not work,
         # it fails after 10 s.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -362,12 +367,12 @@ def _start(conf: dict[str, Any]) -> SparkSession:
     return spark
 
 
-def _given_by_launch() -> dict[str, str]:
+def _launch_settings() -> dict[str, str]:
     """Return the settings of the launch: from flags, files and the environment.
 
     Values that Spark and PySpark fill in when nothing was given are left out.
     """
-    given = dict(SparkConf().getAll())
+    settings = dict(SparkConf().getAll())
     script = ""
     if sys.argv:
         script = Path(sys.argv[0]).name
@@ -378,7 +383,7 @@ def _given_by_launch() -> dict[str, str]:
     }
     return {
         key: value
-        for key, value in given.items()
+        for key, value in settings.items()
         if value not in filled_in.get(key, ())
     }
 
@@ -392,7 +397,7 @@ def _adjust(
         InvalidInputError: a static setting differs from the session's, or Spark cannot
             read a value. Then no setting has been changed.
     """
-    own_profile, former = _asked.get(identity(spark), (None, {}))
+    own_profile, former_conf = _start_arguments.get(identity(spark), (None, {}))
     if profile not in (None, own_profile):
         other = f" with profile {own_profile}" if own_profile else ""
         _log.warning(
@@ -405,21 +410,23 @@ def _adjust(
     for key, value in explicit.items():
         if spark.conf.isModifiable(key):
             runtime[key] = value
-        elif former.get(key) != value:
+        elif former_conf.get(key) != value:
             # A value that was given at the session's start, too, has been handled then.
             # This happens, for example, when a notebook cell runs twice.
             static[key] = value
     for key, value in static.items():
         current = spark.conf.get(key, None)
         if current is None or not same_setting(key, value, current):
-            raise InvalidInputError(_differs(spark, key, value, current))
+            raise InvalidInputError(_explain_difference(spark, key, value, current))
     put_settings(spark, runtime)
     return spark
 
 
-def _differs(spark: SparkSession, key: str, value: str, current: str | None) -> str:
+def _explain_difference(
+    spark: SparkSession, key: str, value: str, current: str | None
+) -> str:
     """Say that a running session has another value of a static setting, and what to do."""
-    unknown = _unknown(spark, [key])
+    unknown = _misspelt_key_warnings(spark, [key])
     if unknown:
         return unknown[0]
     has = "none"
@@ -434,8 +441,8 @@ def _differs(spark: SparkSession, key: str, value: str, current: str | None) -> 
     )
 
 
-def _report_losers(
-    spark: SparkSession, explicit: Mapping[str, str], given: Mapping[str, str]
+def _warn_of_unused_conf(
+    spark: SparkSession, explicit: Mapping[str, str], launch_settings: Mapping[str, str]
 ) -> None:
     """Log a warning for each entry of `conf` without effect, and for misspelt `spark.sql` keys.
 
@@ -443,7 +450,7 @@ def _report_losers(
     already, would have needed it at its start.
     """
     for key, value in explicit.items():
-        actual = given.get(key)
+        actual = launch_settings.get(key)
         lost = f"conf {shown_setting(key, value)} is not in force"
         if actual is None and key.startswith(launch.LAUNCH_KEYS):
             _log.warning(
@@ -456,8 +463,8 @@ def _report_losers(
                 "%s: the launch gave %s, which wins", lost, shown_value(key, actual)
             )
     static = [key for key in explicit if not spark.conf.isModifiable(key)]
-    for unknown in _unknown(spark, static):
-        _log.warning(unknown)
+    for warning in _misspelt_key_warnings(spark, static):
+        _log.warning(warning)
 
 
 # Static settings that many sessions are given: to ask Spark for all that it knows takes
@@ -465,18 +472,18 @@ def _report_losers(
 _STATIC = re.compile(r"spark\.sql\.(extensions|warehouse\.dir|catalog\.spark_catalog)")
 
 
-def _unknown(spark: SparkSession, keys: list[str]) -> list[str]:
+def _misspelt_key_warnings(spark: SparkSession, keys: list[str]) -> list[str]:
     """Return a line for each unknown `spark.sql` key that resembles a known one."""
     sql_keys = [key for key in keys if key.startswith("spark.sql.")]
-    asked = [key for key in sql_keys if not _STATIC.fullmatch(key)]
-    if not asked:
+    keys_to_check = [key for key in sql_keys if not _STATIC.fullmatch(key)]
+    if not keys_to_check:
         return []
-    known = {row[0] for row in spark.sql("SET -v").select("key").collect()}
+    known_keys = {row[0] for row in spark.sql("SET -v").select("key").collect()}
     lines: list[str] = []
-    for key in asked:
-        near = ""
-        if key not in known:
-            near = hint(key, known)
-        if near:
-            lines.append(f"Spark knows no setting {key}{near}")
+    for key in keys_to_check:
+        suggestion = ""
+        if key not in known_keys:
+            suggestion = hint(key, known_keys)
+        if suggestion:
+            lines.append(f"Spark knows no setting {key}{suggestion}")
     return lines

@@ -149,14 +149,14 @@ def test_a_stop_file_ends_a_drain_too(spark, tmp_path):
         "availableNow": True,
     }
     query = start(rows, sinks.batch_files(tmp_path / "out"), **how)
-    known = spark_queries.started(query)
-    assert known.drain is not None
+    facts = spark_queries.start_facts(query)
+    assert facts.drain is not None
 
-    def drain(again=known.drain):
+    def drain(again=facts.drain):
         (tmp_path / "stop").touch()
         return again()
 
-    spark_queries.note(query, known._replace(drain=drain))
+    spark_queries.note(query, facts._replace(drain=drain))
     summary = run(query, query, drain=True, stop_file=tmp_path / "stop", run_for=600)
     assert summary.ended_by == f"stop file {tmp_path / 'stop'}"
     with suppress(InvalidInputError):  # it was committed before the stop

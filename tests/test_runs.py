@@ -964,7 +964,7 @@ def test_queries_that_are_only_started_leave_nothing_behind(words, tmp_path, unt
             availableNow=True,
         )
         query.awaitTermination()
-    assert spark_queries.started(query).mode == "complete", (
+    assert spark_queries.start_facts(query).mode == "complete", (
         "it is known as long as somebody has the query"
     )
     del query, frame

@@ -729,7 +729,7 @@ def sessions(monkeypatch):
         stopped.append(spark)
 
     monkeypatch.setattr(session, "runs", lambda: bool(running))
-    monkeypatch.setattr(session, "_checked", obtained)
+    monkeypatch.setattr(session, "_session_with_connectors", obtained)
     monkeypatch.setattr(session, "identity", str)
     monkeypatch.setattr(session, "_stop", stop)
     monkeypatch.setattr(session, "_users", {})

@@ -33,7 +33,7 @@ how: dict[str, Any] = {
     "merge_schema": False,
     "take_over": False,
 }
-target = _tables.TableTarget(where=where, **how, opened=lambda _: table)
+target = _tables.TableTarget(where=where, **how, open_table=lambda _: table)
 for number in range(before + MEASURED):
     if number == before:
         begun, cpu = time.perf_counter(), time.process_time()

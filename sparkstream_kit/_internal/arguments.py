@@ -204,12 +204,12 @@ _FIXES = {
 }
 
 
-def check(call: Callable[..., Any], given: Mapping[str, Any]) -> None:
+def check(call: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     """Refuse an argument whose type does not match the signature; use `check(start, locals())`.
 
     Args:
         call: the public function or method, which calls this on its first line.
-        given: the arguments, by name.
+        arguments: the arguments, by name.
 
     Raises:
         InvalidInputError: an argument does not match. The message is one line: which
@@ -223,9 +223,9 @@ def check(call: Callable[..., Any], given: Mapping[str, Any]) -> None:
         sparkstream_kit.errors.InvalidInputError: feeds.text_lines(): path is 5; give a path
     """
     for name, parameter, kinds in _parameters(call):
-        if not kinds or name not in given:
+        if not kinds or name not in arguments:
             continue
-        for value in _values(parameter, given[name]):
+        for value in _values(parameter, arguments[name]):
             if not _fits(value, kinds):
                 fix = _fix(parameter, value, kinds)
                 raise InvalidInputError(
@@ -365,13 +365,13 @@ def _kinds(parameter: inspect.Parameter) -> list[str]:
     return kinds
 
 
-def _values(parameter: inspect.Parameter, given: Any) -> Iterable[Any]:
+def _values(parameter: inspect.Parameter, argument: Any) -> Iterable[Any]:
     """Return the values given for a parameter; `*names` and `**names` have any number of values."""
     if parameter.kind is parameter.VAR_KEYWORD:
-        return list(given.values())
+        return list(argument.values())
     if parameter.kind is parameter.VAR_POSITIONAL:
-        return list(given)
-    return [given]
+        return list(argument)
+    return [argument]
 
 
 def _fits(value: object, kinds: list[str]) -> bool:

@@ -86,35 +86,35 @@ def conf_folder() -> Path:
 def environment() -> dict[str, str]:
     """Return the environment that Spark's scripts give to the JVM, with what spark-env.sh sets."""
     home = str(spark_home())
-    given = {
+    env = {
         **os.environ,
         "SPARK_HOME": home,
         "SPARK_SCALA_VERSION": "2.13",
         "PYTHONHASHSEED": "0",
     }
     if not (conf_folder() / "spark-env.sh").is_file():
-        return given
+        return env
     script = ["bash", "-c", '. "$0" >&2 && env -0', f"{home}/bin/load-spark-env.sh"]
-    said = subprocess.run(script, env=given, stdout=subprocess.PIPE, check=True).stdout
-    return dict(os.fsdecode(each).split("=", 1) for each in said.split(b"\0") if each)
+    output = subprocess.run(script, env=env, stdout=subprocess.PIPE, check=True).stdout
+    return dict(os.fsdecode(each).split("=", 1) for each in output.split(b"\0") if each)
 
 
 def find_java(
-    given: Mapping[str, str] = os.environ, *, by_scripts: bool = False
+    env: Mapping[str, str] = os.environ, *, by_scripts: bool = False
 ) -> Path | None:
     """Find Java: that of JAVA_HOME, else the newer of PATH's and the extra's.
 
     A newer Java starts Spark sooner. The extra `java` is a package with a Java in it.
 
     Args:
-        given: the environment of the launch.
+        env: the environment of the launch.
         by_scripts: leave out the extra's, which Spark's own scripts do not find.
     """
-    home = given.get("JAVA_HOME")
+    home = env.get("JAVA_HOME")
     if home:
         paths = [f"{home}/bin/java"]
     else:
-        paths = [shutil.which("java", path=given.get("PATH")) or ""]
+        paths = [shutil.which("java", path=env.get("PATH")) or ""]
         if not by_scripts:
             paths.append(_java_of_extra())
     existing = [path for path in paths if path and Path(path).exists()]
@@ -148,21 +148,21 @@ def version(release: str) -> tuple[int, ...]:
         >>> version('JAVA_VERSION="25.0.3"')
         (25, 0, 3)
     """
-    found = re.search(r'^JAVA_VERSION="([\d.]+)', release, re.MULTILINE)
-    if found is None:
+    match = re.search(r'^JAVA_VERSION="([\d.]+)', release, re.MULTILINE)
+    if match is None:
         return ()
-    return tuple(map(int, found[1].strip(".").split(".")))
+    return tuple(map(int, match[1].strip(".").split(".")))
 
 
-def needed(given: Mapping[str, str]) -> tuple[Path, Path]:
+def needed(env: Mapping[str, str]) -> tuple[Path, Path]:
     """Return the path of the Java for a launch, and the folder of Spark's jars.
 
     Raises:
         InvalidInputError: there is no Java, it is too old, or there is no Spark in
             SPARK_HOME.
     """
-    java = find_java(given)
-    jars = Path(given["SPARK_HOME"], "jars")
+    java = find_java(env)
+    jars = Path(env["SPARK_HOME"], "jars")
     if java is None:
         raise InvalidInputError(f"{NOT_STARTED}no Java was found, {NEEDS}")
     if () < version(release(java)) < (17,):
@@ -176,8 +176,8 @@ def needed(given: Mapping[str, str]) -> tuple[Path, Path]:
 
 def command(
     arguments: Sequence[str],
-    given: Mapping[str, str],
-    more: Sequence[str],
+    env: Mapping[str, str],
+    jvm_options: Sequence[str],
     *,
     archive: Path | None,
     stderr: int,
@@ -186,8 +186,8 @@ def command(
 
     Args:
         arguments: those of spark-submit.
-        given: the environment of the launch, as `environment` returns it.
-        more: further options of the JVM, which come before all others, so that theirs
+        env: the environment of the launch, as `environment` returns it.
+        jvm_options: further options of the JVM, which come before all others, so that theirs
             win; `PARALLEL` is left out where they choose another collector, or another
             heap.
         archive: the archive of classes for this Java and this Spark, beside which the
@@ -198,25 +198,25 @@ def command(
         InvalidInputError: as for `needed`.
         CalledProcessError: the launcher failed.
     """
-    java, jars = needed(given)
+    java, jars = needed(env)
     launcher = [
         str(java),
         "-Xmx128m",
-        *shlex.split(given.get("SPARK_LAUNCHER_OPTS", "")),
+        *shlex.split(env.get("SPARK_LAUNCHER_OPTS", "")),
         "-cp",
         f"{jars}/*",
         "org.apache.spark.launcher.Main",
         "org.apache.spark.deploy.SparkSubmit",
         *arguments,
     ]
-    words = _answer(launcher, given, _kept(launcher, given, archive), stderr)
+    words = _answer(launcher, env, _kept_answer(launcher, env, archive), stderr)
     tools = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
-    options = [word for word in more if word != PARALLEL]
-    of_tools = [given.get(name, "") for name in tools]
+    options = [word for word in jvm_options if word != PARALLEL]
+    of_tools = [env.get(name, "") for name in tools]
     if not _CHOSEN.search(" ".join([*words, *options, *of_tools])):
-        options = list(more)
-    at = words.index("-cp")
-    words[at:at] = options
+        options = list(jvm_options)
+    class_path = words.index("-cp")
+    words[class_path:class_path] = options
     # Java 25 loads fewer classes from its cache with this module, which makes only
     # MLlib faster.
     about = release(java)
@@ -228,30 +228,30 @@ def command(
 
 
 def _answer(
-    launcher: list[str], given: Mapping[str, str], kept: Path | None, stderr: int
+    launcher: list[str], env: Mapping[str, str], kept_file: Path | None, stderr: int
 ) -> list[str]:
     """Return the command line that Spark's launcher answers, if possible from the kept answer.
 
     Args:
         launcher: the command that runs the launcher.
-        given: the environment of the launch.
-        kept: the file of the kept answer, which is written if it is missing; None if
+        env: the environment of the launch.
+        kept_file: the file of the kept answer, which is written if it is missing; None if
             this answer is not kept.
         stderr: where a launcher that fails says why.
     """
-    if kept is not None:
+    if kept_file is not None:
         with suppress(OSError):
-            return kept.read_text().split("\0")
-    said = subprocess.run(
-        launcher, env=given, stdout=subprocess.PIPE, stderr=stderr, check=True
+            return kept_file.read_text().split("\0")
+    output = subprocess.run(
+        launcher, env=env, stdout=subprocess.PIPE, stderr=stderr, check=True
     ).stdout
     # What precedes this mark is for a person.
-    words = os.fsdecode(said.partition(b"\0\n")[2]).split("\0")[:-1]
-    if kept is not None:
+    words = os.fsdecode(output.partition(b"\0\n")[2]).split("\0")[:-1]
+    if kept_file is not None:
         with suppress(OSError):
-            file_system.private_folder(kept.parent)
-            file_system.replace(kept, ["\0".join(words)], private=True)
-            _remove_oldest(kept.parent)
+            file_system.private_folder(kept_file.parent)
+            file_system.replace(kept_file, ["\0".join(words)], private=True)
+            _remove_oldest(kept_file.parent)
     return words
 
 
@@ -263,17 +263,17 @@ def _remove_oldest(folder: Path) -> None:
         old.unlink()
 
 
-def _kept(
-    asked: list[str], given: Mapping[str, str], archive: Path | None
+def _kept_answer(
+    launcher: list[str], env: Mapping[str, str], archive: Path | None
 ) -> Path | None:
     """Return the path of the kept answer to a question; None where it is not kept."""
     # Such a file can change
-    if archive is None or any("--properties-file" in word for word in asked):
+    if archive is None or any("--properties-file" in word for word in launcher):
         return None
-    read = sorted(item for item in given.items() if _READ.match(item[0]))
+    env_read = sorted(item for item in env.items() if _READ.match(item[0]))
     files = conf_folder().glob("*")
     conf = sorted((file.name, file.stat().st_mtime_ns) for file in files)
-    digest = hashlib.sha256(repr((asked, read, conf)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(repr((launcher, env_read, conf)).encode()).hexdigest()[:16]
     return archive.with_name(f"{archive.stem}-{digest}.command")
 
 
@@ -353,9 +353,14 @@ class Archive(NamedTuple):
         jars = spark_home() / "jars"
         if java is None or not jars.is_dir():
             return None
-        said = release(java)
-        number = version(said) or (0,)
-        parts = [str(java), said, os.environ.get("SPARK_CONF_DIR", ""), str(jars)]
+        release_text = release(java)
+        number = version(release_text) or (0,)
+        parts = [
+            str(java),
+            release_text,
+            os.environ.get("SPARK_CONF_DIR", ""),
+            str(jars),
+        ]
         for file in (java, *sorted(jars.glob("*.jar"))):
             stat = file.stat()
             parts.append(f"{file.name} {stat.st_size} {stat.st_mtime_ns}")
@@ -436,17 +441,17 @@ def names() -> str | None:
 
 def lacks() -> list[str]:
     """Return all that is wrong, as `user`, `open_files` and `names` do."""
-    return [said for said in (user(), open_files(), names()) if said is not None]
+    return [
+        problem for problem in (user(), open_files(), names()) if problem is not None
+    ]
 
 
-def with_names(given: dict[str, str]) -> dict[str, str]:
+def with_names(env: dict[str, str]) -> dict[str, str]:
     """Return an environment in which Java reads all file names in an ASCII locale."""
-    locale_name = (
-        given.get("LC_ALL") or given.get("LC_CTYPE") or given.get("LANG") or "C"
-    )
+    locale_name = env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG") or "C"
     if sys.platform.startswith("linux") and _codeset(locale_name) in _ASCII:
-        return given | {"LC_ALL": "C.UTF-8"}
-    return given
+        return env | {"LC_ALL": "C.UTF-8"}
+    return env
 
 
 def _codeset(locale_name: str) -> str:
@@ -460,7 +465,7 @@ def _codeset(locale_name: str) -> str:
     address = libc.newlocale(_LC_CTYPE_MASK, os.fsencode(locale_name), None)
     if address is None:
         return _ASCII[0]
-    found = ctypes.c_void_p(address)
-    codeset = libc.nl_langinfo_l(locale.CODESET, found)
-    libc.freelocale(found)
+    handle = ctypes.c_void_p(address)
+    codeset = libc.nl_langinfo_l(locale.CODESET, handle)
+    libc.freelocale(handle)
     return bytes(codeset).decode()

@@ -45,20 +45,20 @@ _WRITE_ID = (
 
 
 def restart(
-    logs: Logs, read: Callable[[_Reader, Path], object] | None = None
+    logs: Logs, read_file: Callable[[_Reader, Path], object] | None = None
 ) -> Iterator[DamagedError]:
     """Yield the damage that would make a restart fail, but for that of the state.
 
     Args:
         logs: the logs of the checkpoint, which need not exist yet.
-        read: how to read a file, given the function that parses it. Default: as
+        read_file: how to read a file, given the function that parses it. Default: as
             `Logs.read` does.
     """
-    if read is None:
-        read = logs.read
+    if read_file is None:
+        read_file = logs.read
     for reader, file in _needed(logs):
         try:
-            read(reader, file)
+            read_file(reader, file)
         except DamagedError as err:
             if reader is query_id:
                 yield DamagedError(file, err.what, _WRITE_ID)
@@ -112,15 +112,15 @@ def _needed(logs: Logs) -> Iterator[tuple[_Reader, Path]]:
     if done >= 0:
         yield commit, root / "commits" / str(done)
     for log, planned in logs.until_planned.items():
-        written = max(logs.entries(f"sources/{log}"), default=planned)
-        for file in logs.files(log, max(planned, written)):
+        last_written = max(logs.entries(f"sources/{log}"), default=planned)
+        for file in logs.files(log, max(planned, last_written)):
             yield _ENDS, file
 
 
-def gone(logs: Logs) -> Iterator[DamagedError]:
+def missing_inputs(logs: Logs) -> Iterator[DamagedError]:
     """Yield the local input files that the next batches would read and that no longer exist."""
     for file in logs.pending(logs.done):
-        if file.gone:
+        if file.is_gone:
             fix = (
                 "put it back first: without it Spark runs the batch with no error and"
                 " without its rows"

@@ -225,8 +225,8 @@ def _facts(frame: DataFrame, mode: str) -> list[_Fact]:
     nodes = _nodes(_PARSER.sub("Parsed", analyzed_plan(frame)))
     facts: list[_Fact] = []
     keeps_state = False
-    for at, node in enumerate(nodes):
-        of_state = list(_of_state(node, nodes[at + 1 :], mode))
+    for index, node in enumerate(nodes):
+        of_state = list(_of_state(node, nodes[index + 1 :], mode))
         if of_state:
             keeps_state = True
         facts += of_state
@@ -251,9 +251,9 @@ def _columns_used(facts: list[_Fact]) -> set[str]:
     to_follow = [fact for fact in facts if fact.column is None]
     while to_follow:
         fact = to_follow.pop()
-        more = set(_COLUMN.findall(fact.text)) - used
-        used |= more
-        to_follow += [fact for fact in facts if fact.column in more]
+        new_columns = set(_COLUMN.findall(fact.text)) - used
+        used |= new_columns
+        to_follow += [fact for fact in facts if fact.column in new_columns]
     return used
 
 
@@ -288,14 +288,14 @@ def top_level(text: str) -> list[str]:
     parts = []
     start = 0
     depth = 0
-    for at, char in enumerate(text):
+    for index, char in enumerate(text):
         if char in "([{":
             depth += 1
         elif char in ")]}":
             depth -= 1
         elif char == "," and depth == 0:
-            parts.append(text[start:at].strip())
-            start = at + 1
+            parts.append(text[start:index].strip())
+            start = index + 1
     parts.append(text[start:].strip())
     return parts
 
@@ -661,24 +661,26 @@ def _caseless(text: str) -> str:
 
 def _phrases(text: str) -> list[tuple[str, ...]]:
     """Return a fingerprint's facts as pairs of verb and object, such as ("groups by", "State")."""
-    shown = re.sub(r"#\d+", "", text)
-    shown = re.sub(r"\b(\d+) microseconds\b", lambda length: _seconds(length[1]), shown)
-    return [tuple(line.split(": ", 1)) for line in shown.split("\n")[1:]]
+    readable = re.sub(r"#\d+", "", text)
+    readable = re.sub(
+        r"\b(\d+) microseconds\b", lambda length: _seconds(length[1]), readable
+    )
+    return [tuple(line.split(": ", 1)) for line in readable.split("\n")[1:]]
 
 
-def _shortened(text: str, other: str, most: int = 160) -> str:
+def _shortened(text: str, other: str, length: int = 160) -> str:
     """Cut a long text to the part around its first difference from another text."""
-    if len(text) <= most:
+    if len(text) <= length:
         return text
     start = max(0, _first_difference(text, other) - 20)
     begin = "…" if start else ""
-    end = "…" if len(text) > start + most else ""
-    return f"{begin}{text[start : start + most]}{end}"
+    end = "…" if len(text) > start + length else ""
+    return f"{begin}{text[start : start + length]}{end}"
 
 
 def _first_difference(text: str, other: str) -> int:
     """Return where two texts differ first; 0 if one is the beginning of the other."""
-    for at, (one, two) in enumerate(zip(text, other, strict=False)):
+    for index, (one, two) in enumerate(zip(text, other, strict=False)):
         if one != two:
-            return at
+            return index
     return 0

@@ -2,7 +2,7 @@
 
 `start` calls `guard` with a query. `guard` locks the checkpoint and runs the checks in
 `QUESTIONS`, at the end of this module. Each check refuses the checkpoint, or yields
-answers: a `Remark` to log, a `Change` to make, or a `Known` to note in the checkpoint
+answers: a `Remark` to log, a `Change` to make, or a `NoteEntry` to note in the checkpoint
 for the next start.
 
 A source of another system adds its own checks: `start` takes them from the module of
@@ -24,7 +24,7 @@ from pyspark.errors import PySparkException
 from sparkstream_kit._internal.spark.logical_plan import file_options, has, inputs_of
 from sparkstream_kit._internal.spark.place import is_unseen, refuse_many_disks
 from sparkstream_kit._internal.spark.session import active, in_force
-from sparkstream_kit.checkpoints.damage import gone, restart
+from sparkstream_kit.checkpoints.damage import missing_inputs, restart
 from sparkstream_kit.checkpoints.drain import drained
 from sparkstream_kit.checkpoints.fingerprint import (
     WATERMARK,
@@ -85,14 +85,14 @@ class Change(NamedTuple):
     make: Callable[[], None]
 
 
-class Known(NamedTuple):
+class NoteEntry(NamedTuple):
     """A value to note with the query in the checkpoint for the next start, unless it is empty."""
 
     name: str
     value: Any
 
 
-Answer = Remark | Change | Known
+Answer = Remark | Change | NoteEntry
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,17 @@ class StartingQuery:
         """The session of the query."""
         return self.frame.sparkSession
 
-    def differences(self, kept: str) -> list[str]:
+    def differences(self, former_fingerprint: str) -> list[str]:
         """Return a phrase for each difference between this query and the one with a fingerprint."""
         caseless = self.spark.conf.get("spark.sql.caseSensitive") != "true"
-        return differences(kept, self.described["fingerprint"], caseless=caseless)
+        return differences(
+            former_fingerprint, self.described["fingerprint"], caseless=caseless
+        )
 
     @contextmanager
-    def in_force(self, more: Mapping[str, str] | None = None) -> Iterator[None]:
+    def in_force(
+        self, further_settings: Mapping[str, str] | None = None
+    ) -> Iterator[None]:
         """Apply in a block the settings that the query starts with; no other query starts then.
 
         Spark starts a query with the settings that the session has, also those of
@@ -139,18 +143,18 @@ class StartingQuery:
         https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
 
         Args:
-            more: further settings.
+            further_settings: further settings.
         """
-        wanted = dict(more or {})
+        settings = dict(further_settings or {})
         if has(self.frame, "TransformWithState"):
-            wanted[STATE_STORE] = STATE_STORES["rocksdb"]
+            settings[STATE_STORE] = STATE_STORES["rocksdb"]
             if not has(
                 self.frame,
                 "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join",
             ):
-                wanted[_ENCODING] = "avro"
+                settings[_ENCODING] = "avro"
         with (
-            in_force(self.spark, wanted, alone=True),
+            in_force(self.spark, settings, alone=True),
             _one_at_a_time,
             active(self.spark),
         ):
@@ -249,11 +253,11 @@ def guard(
         yield Guarded(None, None, lambda: None)
         return
     refuse_many_disks(spark, "checkpoint", checkpoint.text)
-    held = lock(spark, checkpoint, name, dry_run=dry_run)
+    held_lock = lock(spark, checkpoint, name, dry_run=dry_run)
     try:
         with at_hand(checkpoint) as logs:
-            answers = _asked(query, logs, (*QUESTIONS, *of_systems(query)))
-            known = _known(answers)
+            answers = _answers_to(query, logs, (*QUESTIONS, *of_systems(query)))
+            note_entries = _note_entries(answers)
             note_before = logs.note
             changes = [answer for answer in answers if isinstance(answer, Change)]
             if not dry_run:
@@ -262,7 +266,7 @@ def guard(
             _warn(name, logs, answers)
 
             def note() -> None:
-                content = {**query.described, **known, **(writes or {})}
+                content = {**query.described, **note_entries, **(writes or {})}
                 if note_before and _is_changed(note_before, content):
                     # Spark may yet refuse the state
                     content["before"] = [logs.done, {**note_before, "before": None}]
@@ -271,14 +275,14 @@ def guard(
 
             with in_force(spark, _file_manager(spark, checkpoint)), _explained(logs):
                 in_words = tuple(change.what for change in changes)
-                yield Guarded(held, logs, note, in_words)
+                yield Guarded(held_lock, logs, note, in_words)
     except BaseException:
-        if held is not None:
-            held.release()
+        if held_lock is not None:
+            held_lock.release()
         raise
 
 
-def _asked(
+def _answers_to(
     query: StartingQuery, logs: Logs, questions: Iterable[Question]
 ) -> list[Answer]:
     """Return the answers to questions about a checkpoint; the first refusal is raised."""
@@ -288,12 +292,12 @@ def _asked(
     return answers
 
 
-def _known(answers: Iterable[Answer]) -> dict[str, Any]:
+def _note_entries(answers: Iterable[Answer]) -> dict[str, Any]:
     """Return the values among answers that are to be noted, by their names."""
     return {
         answer.name: answer.value
         for answer in answers
-        if isinstance(answer, Known) and answer.value
+        if isinstance(answer, NoteEntry) and answer.value
     }
 
 
@@ -308,10 +312,10 @@ def _warn(name: str, logs: Logs, answers: Iterable[Answer]) -> None:
     for answer in answers:
         if isinstance(answer, Remark):
             _log.warning("%s", answer.what)
-    lost = list(gone(logs))
+    lost = list(missing_inputs(logs))
     if lost:
-        more = f", and {len(lost) - 1:,} more" if len(lost) > 1 else ""
-        _log.warning("query %s: %s%s; %s", name, lost[0], more, lost[0].fix)
+        others = f", and {len(lost) - 1:,} more" if len(lost) > 1 else ""
+        _log.warning("query %s: %s%s; %s", name, lost[0], others, lost[0].fix)
 
 
 @contextmanager
@@ -327,7 +331,7 @@ def _explained(logs: Logs) -> Iterator[None]:
         yield
     except (Py4JError, PySparkException) as err:
         cause = innermost_cause(err)
-        reason = explained(logs.again(), f"{cause}\n{err}")
+        reason = explained(logs.refresh(), f"{cause}\n{err}")
         if reason:
             raise InvalidInputError(f"{reason} (Spark: {cause})") from err
         raise
@@ -418,7 +422,7 @@ def _is_of_this_query(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
                 " sparkstream-kit kept only a part of its query; assuming it belongs"
                 f" to query {query.name}. Other queries will be refused from now on."
             )
-    yield Known("begins", note.get("begins"))
+    yield NoteEntry("begins", note.get("begins"))
     _refuse_other_sources(query, plan, logs)
     if query.described["fingerprint"]:
         yield from _kept_settings(query, plan, logs)
@@ -440,13 +444,13 @@ def _kept_settings(
     query: StartingQuery, plan: BatchPlan, logs: Logs
 ) -> Iterator[Remark]:
     """Remark each setting of the session that has no effect, as Spark keeps that of the plan."""
-    for key, what in KEPT.items():
+    for key, setting in KEPT.items():
         stays = plan.conf.get(key)
-        wanted = query.spark.conf.get(key)
-        if stays is not None and stays != wanted:
+        current = query.spark.conf.get(key)
+        if stays is not None and stays != current:
             yield Remark(
-                f"query {query.name} uses the {what} stored in checkpoint {logs.place}"
-                f" ({stays}); your setting {key}={wanted} has no effect. Start from a"
+                f"query {query.name} uses the {setting} stored in checkpoint {logs.place}"
+                f" ({stays}); your setting {key}={current} has no effect. Start from a"
                 " new checkpoint to change it."
             )
 
@@ -456,12 +460,12 @@ def _refuse_other(query: StartingQuery, note: Mapping[str, Any], logs: Logs) -> 
     phrases = _differences(query, note)
     owner = note.get("name", query.name)
     if owner != query.name:
-        differs = ""
+        changes = ""
         if phrases:
-            differs = f" {query.name} {', and '.join(phrases)}."
+            changes = f" {query.name} {', and '.join(phrases)}."
         raise InvalidInputError(
             f"checkpoint {logs.place} belongs to query {owner}: query {query.name}"
-            f" would read only the input that {owner} has not read yet.{differs} Give"
+            f" would read only the input that {owner} has not read yet.{changes} Give"
             f" {query.name} a checkpoint of its own; or, if it is {owner} under a new"
             " name, give allow_changed_query=True once"
         )
@@ -509,17 +513,17 @@ def _leftovers(_query: StartingQuery, logs: Logs) -> Iterator[Answer]:
     if logs.planned >= 0:
         return
     logs_of_files = [f"sources/{log}" for log in logs.sources if logs.is_of_files(log)]
-    left = [
+    leftovers = [
         name
         for name in ("offsets", "commits", "state", *logs_of_files)
         if checkpoint.names(name)
     ]
 
     def remove() -> None:
-        for name in left:
+        for name in leftovers:
             checkpoint.remove(name)
 
-    if left:
+    if leftovers:
         yield Change("leftovers of a killed start are removed", remove)
 
 
@@ -539,8 +543,10 @@ def _has_its_folders(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
             " were, or start anew on another checkpoint"
         )
     for move in moves:
-        what = f"the files that source {move.log} has read are named under {move.new}"
-        yield Change(what, partial(rewrite, logs, move))
+        description = (
+            f"the files that source {move.log} has read are named under {move.new}"
+        )
+        yield Change(description, partial(rewrite, logs, move))
 
 
 def _has_short_logs(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
@@ -556,8 +562,10 @@ def _has_short_logs(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
     for log in logs.until_planned:
         make = due(logs, log, ages.get(log))
         if make is not None:
-            what = f"the log of source {log} lists the files that Spark still considers"
-            yield Change(what, make)
+            description = (
+                f"the log of source {log} lists the files that Spark still considers"
+            )
+            yield Change(description, make)
 
 
 def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from sparkstream_kit._internal import file_system
 from sparkstream_kit._internal.spark import logical_plan
 from sparkstream_kit._internal.spark.place import locate
-from sparkstream_kit._internal.spark.queries import checkpoint, entry_at, started
+from sparkstream_kit._internal.spark.queries import checkpoint, entry_at, start_facts
 from sparkstream_kit.checkpoints.logs import (
     DamagedError,
     Logs,
@@ -120,8 +120,10 @@ class Files:
         self._sources: dict[int, WatchedSource] = {}
         self._counted: tuple[int, int] | None = None
         self._next = 0.0  # when files are counted again, by `monotonic`
-        self._said: set[str] = set()  # the kinds of ignored entries that were reported
-        frame = started(query).frame
+        self._reported: set[str] = (
+            set()
+        )  # the kinds of ignored entries that were reported
+        frame = start_facts(query).frame
         root = checkpoint(query)
         if frame is None or root is None:
             return
@@ -168,9 +170,9 @@ class Files:
             with suppress(OSError):
                 count = source.count()
                 if count is not None:
-                    waiting, read = count
-                    all_waiting += waiting
-                    all_read += read
+                    waiting_count, read_count = count
+                    all_waiting += waiting_count
+                    all_read += read_count
                     is_known = True
         if not is_known:
             return None
@@ -186,8 +188,8 @@ class Files:
             progress: the progress of the batch.
         """
         self.read_logs()
-        for at, source in self._sources.items():
-            of_batch = progress.sources[at]
+        for position, source in self._sources.items():
+            of_batch = progress.sources[position]
             source.look_for(
                 entry_at(of_batch.startOffset), entry_at(of_batch.endOffset)
             )
@@ -206,7 +208,7 @@ class Files:
         for source in self._sources.values():
             # A folder is gone; or Spark has just removed a file
             with suppress(OSError, DamagedError):
-                lines += source.findings(self._root, self._said)
+                lines += source.findings(self._root, self._reported)
         return lines
 
     def trim_logs(self) -> None:
@@ -216,8 +218,8 @@ class Files:
 
     def _read_until(self, progress: StreamingQueryProgress) -> None:
         self.read_logs()
-        for at, source in self._sources.items():
-            source.done = entry_at(progress.sources[at].endOffset)
+        for position, source in self._sources.items():
+            source.done = entry_at(progress.sources[position].endOffset)
             source.forget()
 
 
@@ -295,7 +297,7 @@ class WatchedSource:
         for path, file in planned:
             if file.entry > last:
                 self._to_look_for.append((path, file))
-            elif file.entry > before and file.gone:
+            elif file.entry > before and file.is_gone:
                 self._gone.append(path)
 
     def trim(self, logs: Logs) -> None:
@@ -331,18 +333,20 @@ class WatchedSource:
         oldest = 0
         if self._age is not None and self._newest:
             oldest = self._newest - self._age
-        files = self._look()[_READ]
+        files = self._scan()[_READ]
         waiting = [
             path
             for path, modified in files.items()
             if modified >= oldest and path not in self._planned
         ]
-        later = [file for file in self._planned.values() if file.entry > self.done]
-        read = len(self._planned) - len(later) + self._forgotten
-        return len(waiting) + len(later), read
+        planned_later = [
+            file for file in self._planned.values() if file.entry > self.done
+        ]
+        read_count = len(self._planned) - len(planned_later) + self._forgotten
+        return len(waiting) + len(planned_later), read_count
 
-    def findings(self, root: Path, said: set[str]) -> list[str]:
-        """Return a line for each danger, and for each kind of ignored entry not in `said`.
+    def findings(self, root: Path, reported: set[str]) -> list[str]:
+        """Return a line for each danger, and for each kind of ignored entry not in `reported`.
 
         The dangers are:
 
@@ -357,24 +361,24 @@ class WatchedSource:
 
         Args:
             root: the checkpoint, which may be a subfolder.
-            said: the kinds of `PASSED_OVER` to leave out. The kinds that are reported
+            reported: the kinds of `PASSED_OVER` to leave out. The kinds that are reported
                 are added to the set.
         """
-        entries = self._look()
+        entries = self._scan()
         lines = [
-            f"{_some(paths)}: {danger}"
+            f"{_first_paths(paths)}: {danger}"
             for danger, paths in self._dangers(entries[_READ], root)
             if paths
         ]
         for kind, warning in PASSED_OVER.items():
-            if kind in said:
+            if kind in reported:
                 continue
             paths = list(entries[kind])
             if kind == "subfolder":
                 paths = [path for path in paths if _has_input(path, root)]
             if paths:
-                said.add(kind)
-                lines.append(f"{_some(paths, 1)}: {warning}")
+                reported.add(kind)
+                lines.append(f"{_first_paths(paths, 1)}: {warning}")
         return lines
 
     def _dangers(
@@ -387,9 +391,9 @@ class WatchedSource:
                 path.
             root: the checkpoint.
         """
-        gone = self._gone
+        gone_files = self._gone
         self._gone = []
-        yield _GONE, gone
+        yield _GONE, gone_files
         yield _CHANGED, self._changed(files)
         if self._age is None:
             return
@@ -426,9 +430,9 @@ class WatchedSource:
         self._old = {path: self._old[path] for path in old if path in self._old}
         unknown = set(old) - self._old.keys()
         if unknown:
-            read = self._logged(unknown, root)
+            logged = self._logged(unknown, root)
             for path in unknown:
-                self._old[path] = path in read
+                self._old[path] = path in logged
         return [path for path in old if not self._old[path]]
 
     def _logged(self, paths: set[str], root: Path) -> set[str]:
@@ -445,7 +449,7 @@ class WatchedSource:
                         logged.add(each.path)
         return logged
 
-    def _look(self) -> dict[str, dict[str, int]]:
+    def _scan(self) -> dict[str, dict[str, int]]:
         """Return the modification time of each entry in the folders, by its kind and its path."""
         entries: dict[str, dict[str, int]] = {_READ: {}}
         for kind in PASSED_OVER:
@@ -481,7 +485,7 @@ class WatchedSource:
             return None if is_folder or is_meant_to_be else "hidden"
         if is_folder:
             return "subfolder"
-        if _shown(path) != path:
+        if _printable_path(path) != path:
             return "undecodable"
         if self._filter.fullmatch(name):
             return _READ
@@ -508,20 +512,20 @@ class WatchedSource:
                     )
 
 
-def _some(paths: list[str], number: int = _SHOWN) -> str:
+def _first_paths(paths: list[str], number: int = _SHOWN) -> str:
     """Return the first paths as text, and how many more there are."""
-    shown = ", ".join(_shown(path) for path in sorted(paths)[:number])
-    more = len(paths) - number
-    if more > 0:
-        return f"{shown} and {more:,} more"
-    return shown
+    text = ", ".join(_printable_path(path) for path in sorted(paths)[:number])
+    hidden = len(paths) - number
+    if hidden > 0:
+        return f"{text} and {hidden:,} more"
+    return text
 
 
-def _shown(path: str) -> str:
+def _printable_path(path: str) -> str:
     r"""Return a path as printable text; bytes that are not UTF-8 become escapes.
 
     Examples:
-        >>> print(_shown("caf\udce9.csv"))
+        >>> print(_printable_path("caf\udce9.csv"))
         caf\xe9.csv
     """
     return os.fsencode(path).decode(errors="backslashreplace")

@@ -201,8 +201,8 @@ def plan_in(text: str) -> BatchPlan:
         Exception: any error of Python's parsers, if the text is not one that Spark
             wrote.
     """
-    version, query, first, *more = text.split("\n")
-    lines = [first, *more]
+    version, query, first, *other_lines = text.split("\n")
+    lines = [first, *other_lines]
     of_query = json.loads(query)
     sources: list[tuple[int | str, str]]
     if version == "v1":
@@ -357,16 +357,16 @@ class InputFile(NamedTuple):
         return unquote(self.uri.removeprefix("file://"))
 
     @property
-    def gone(self) -> bool:
+    def is_gone(self) -> bool:
         """Whether this is a local file that no longer exists."""
         return self.path is not None and not os.path.exists(self.path)  # noqa: PTH110 - faster for many files
 
     @property
-    def changed(self) -> bool:
+    def is_changed(self) -> bool:
         """Whether this is a local file with another modification time than when it was found."""
         if self.path is None:
             return False
-        modified = os.stat(self.path).st_mtime_ns // 1_000_000  # noqa: PTH116 - as in `gone`
+        modified = os.stat(self.path).st_mtime_ns // 1_000_000  # noqa: PTH116 - as in `is_gone`
         return modified != self.time
 
 
@@ -470,7 +470,7 @@ _PATH = b'{"path":"'
 class Logs:
     """The logs of a checkpoint. Each log is listed once, and each file is read once and cached.
 
-    Call `again` to see the files that Spark has written since.
+    Call `refresh` to see the files that Spark has written since.
 
     Attributes:
         root: the folder of the checkpoint, or of a local copy.
@@ -484,7 +484,7 @@ class Logs:
         self._listed: dict[str, dict[int, Path]] = {}
         self._read: dict[tuple[Callable[[Path], Any], Path], Any] = {}
 
-    def again(self) -> Logs:
+    def refresh(self) -> Logs:
         """Forget the listings, to see new files; files stay cached, as Spark never changes one."""
         self._listed.clear()
         return self
@@ -547,8 +547,8 @@ class Logs:
         planned = self.entries("offsets").get(batch)
         with suppress(DamagedError, FileNotFoundError):
             if commit is not None and planned is not None:
-                later = planned.stat().st_mtime - self.plan(batch).time / 1000
-                if abs(later) <= _WRITTEN_WITHIN:
+                seconds_later = planned.stat().st_mtime - self.plan(batch).time / 1000
+                if abs(seconds_later) <= _WRITTEN_WITHIN:
                     return datetime.fromtimestamp(commit.stat().st_mtime, UTC)
         return None
 
@@ -603,7 +603,7 @@ class Logs:
             names = [folder.name for folder in folders if folder.is_dir()]
         return sorted(names, key=lambda name: (len(name), name))
 
-    def names(self, of: BatchPlan) -> tuple[str, ...]:
+    def names(self, batch_plan: BatchPlan) -> tuple[str, ...]:
         """Return the name of each source's log in the plan's order: the source's number or name.
 
         The position of a source in the plan is not always the number of its log: a
@@ -611,22 +611,24 @@ class Logs:
         plan and one log.
         """
         logs = [name for name in self.sources if self.is_of_files(name)]
-        sources = zip(of.names, of.files, strict=True)
+        sources = zip(batch_plan.names, batch_plan.files, strict=True)
         of_files = {name for name, last in sources if last is not None}
         if of_files.issubset(logs):
-            return of.names
-        ends = {
+            return batch_plan.names
+        last_entries = {
             int(name): max(self.entries(f"sources/{name}"), default=-1)
             for name in logs
             if name.isdecimal()
         }
-        assigned = _assignment(of, ends)
+        assigned = _assignment(batch_plan, last_entries)
         if assigned is None:
             # A log may have lost its last entries, so take every log as complete
-            furthest = max((last for last in of.files if last is not None), default=-1)
-            assigned = _assignment(of, dict.fromkeys(ends, furthest))
+            furthest = max(
+                (last for last in batch_plan.files if last is not None), default=-1
+            )
+            assigned = _assignment(batch_plan, dict.fromkeys(last_entries, furthest))
         if assigned is None:
-            return of.names
+            return batch_plan.names
         return tuple(str(number) for number in assigned)
 
     def is_of_files(self, log: str) -> bool:
@@ -635,14 +637,14 @@ class Logs:
         # Another source writes one entry, at its start, and no more
         if len(entries) != 1:
             return True
-        begins = b'v1\n{"path":'
+        beginning = b'v1\n{"path":'
         # A power cut may have left it short, empty or as zeros
         with entries[0].open("rb") as file:
-            return begins.startswith(file.read(len(begins)).rstrip(b"\0"))
+            return beginning.startswith(file.read(len(beginning)).rstrip(b"\0"))
 
-    def read_by(self, of: BatchPlan) -> dict[str, int]:
+    def read_by(self, batch_plan: BatchPlan) -> dict[str, int]:
         """Return for each file source the name of its log and the last entry that a plan reads."""
-        sources = zip(self.names(of), of.files, strict=True)
+        sources = zip(self.names(batch_plan), batch_plan.files, strict=True)
         return {log: last for log, last in sources if last is not None}
 
     @property
@@ -665,7 +667,7 @@ class Logs:
             return {}
         return self.read_by(self.plan(batch))
 
-    def begun(self, log: str) -> str:
+    def first_offset(self, log: str) -> str:
         """Return the offset, as text, at which a query began to read a source such as Kafka."""
         # The file begins with a zero byte and a version; the offset is its last line.
         return self.read(_text, self.root / "sources" / log / "0").rpartition("\n")[2]
@@ -736,14 +738,16 @@ class Logs:
         return inputs
 
 
-def _assignment(of: BatchPlan, ends: dict[int, int]) -> tuple[int, ...] | None:
+def _assignment(
+    batch_plan: BatchPlan, last_entries: dict[int, int]
+) -> tuple[int, ...] | None:
     """Return the number of the log of each source in a plan, so that each log has a source.
 
     None if there is no such assignment.
 
     Args:
-        of: the plan.
-        ends: the last entry of each log of a file source, by its number.
+        batch_plan: the plan.
+        last_entries: the last entry of each log of a file source, by its number.
 
     Examples:
         A join of one source with itself, a union of two sources, and both together:
@@ -758,14 +762,14 @@ def _assignment(of: BatchPlan, ends: dict[int, int]) -> tuple[int, ...] | None:
         >>> _assignment(of_files(3, 3, 5), {0: 3, 1: 5})
         (0, 0, 1)
     """
-    for logs in _assignments(of, ends, ()):
-        if set(ends).issubset(logs):
+    for logs in _assignments(batch_plan, last_entries, ()):
+        if set(last_entries).issubset(logs):
             return logs
     return None
 
 
 def _assignments(
-    of: BatchPlan, ends: dict[int, int], assigned: tuple[int, ...]
+    batch_plan: BatchPlan, last_entries: dict[int, int], assigned: tuple[int, ...]
 ) -> Iterator[tuple[int, ...]]:
     """Yield the possible assignments of logs, by number, to the sources of a plan in their order.
 
@@ -773,22 +777,24 @@ def _assignments(
     log of an earlier source with the same offset.
 
     Args:
-        of: the plan.
-        ends: the last entry of each log, by its number.
+        batch_plan: the plan.
+        last_entries: the last entry of each log, by its number.
         assigned: the logs of the first sources, which the recursion has assigned.
     """
-    if len(assigned) == len(of.offsets):
+    if len(assigned) == len(batch_plan.offsets):
         yield assigned
         return
-    offset = of.offsets[len(assigned)]
-    last = of.files[len(assigned)]
+    offset = batch_plan.offsets[len(assigned)]
+    last = batch_plan.files[len(assigned)]
     next_log = max(assigned, default=-1) + 1
-    before = zip(assigned, of.offsets, strict=False)
-    shared = dict.fromkeys(log for log, earlier in before if earlier == offset)
-    if last is None or ends.get(next_log, -1) >= last:
-        yield from _assignments(of, ends, (*assigned, next_log))
+    before = zip(assigned, batch_plan.offsets, strict=False)
+    shared = dict.fromkeys(
+        log for log, earlier_offset in before if earlier_offset == offset
+    )
+    if last is None or last_entries.get(next_log, -1) >= last:
+        yield from _assignments(batch_plan, last_entries, (*assigned, next_log))
     for log in shared:
-        yield from _assignments(of, ends, (*assigned, log))
+        yield from _assignments(batch_plan, last_entries, (*assigned, log))
 
 
 def write_note(checkpoint: Place, query: dict[str, Any]) -> None:

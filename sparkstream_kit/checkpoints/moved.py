@@ -71,7 +71,7 @@ def find_moves(
     moved: Mapping[str | Path, str | Path],
     *,
     forget: bool = False,
-    again: str = "start(…, allow_changed_query=True)",
+    reread_hint: str = "start(…, allow_changed_query=True)",
 ) -> list[Move]:
     """Compare the folders that a checkpoint's file sources have read with those that a query reads.
 
@@ -82,7 +82,7 @@ def find_moves(
             log.
         moved: the folders that have moved, as {old: new}, as the user gave them.
         forget: if a source reads another folder, read that folder from its beginning.
-        again: how to read everything again, for the message.
+        reread_hint: how to read everything again, for the message.
 
     Returns:
         The logs to rewrite: for folders that have moved, for folders that are now
@@ -92,7 +92,7 @@ def find_moves(
         InvalidInputError: a source has read another folder, and `moved` does not have
             it; or a folder is to be forgotten while a batch is not committed.
     """
-    wanted = {
+    moved_folders = {
         _absolute(spark, str(old)): _absolute(spark, str(new))
         for old, new in moved.items()
     }
@@ -100,12 +100,14 @@ def find_moves(
     for log, until in logs.until_planned.items():
         base = bases.get(log)
         for uri in sorted(logs.folders(log, until)):
-            if _is_still_read(log, uri, base, wanted):
+            if _is_still_read(log, uri, base, moved_folders):
                 continue
             folder = _path(uri)
-            move = _move(log, uri, base, wanted, forget=forget)
+            move = _move(log, uri, base, moved_folders, forget=forget)
             if move is None:
-                raise InvalidInputError(_refusal(logs.root, log, folder, bases, again))
+                raise InvalidInputError(
+                    _refusal(logs.root, log, folder, bases, reread_hint)
+                )
             if move.old is None:
                 _check_committed(logs, folder)
             moves[log, move.old] = move
@@ -209,7 +211,7 @@ def _check_committed(logs: Logs, folder: Path) -> None:
 
 
 def _is_still_read(
-    log: str, uri: str, base: Path | None, wanted: Mapping[Path, Path]
+    log: str, uri: str, base: Path | None, moved_folders: Mapping[Path, Path]
 ) -> bool:
     """Return whether a source reads a folder in its log by the same path as before.
 
@@ -218,7 +220,7 @@ def _is_still_read(
     """
     if base is None or not _path(uri).is_relative_to(base):
         return False
-    move = _moved_by_user(log, uri, base, wanted)
+    move = _moved_by_user(log, uri, base, moved_folders)
     if move is None or move.old is None:
         return True
     return os.path.exists(move.old)  # noqa: PTH110 - not allowed to look: no
@@ -228,7 +230,7 @@ def _move(
     log: str,
     uri: str,
     base: Path | None,
-    wanted: Mapping[Path, Path],
+    moved_folders: Mapping[Path, Path],
     *,
     forget: bool,
 ) -> Move | None:
@@ -238,7 +240,7 @@ def _move(
         log: the name of the source's log.
         uri: the URI of the folder in the log.
         base: the folder that the source reads now, or None if it does not read files.
-        wanted: the folders that have moved, as {old: new}.
+        moved_folders: the folders that have moved, as {old: new}.
         forget: forget the files of a folder that is not below `base` in any way.
 
     Returns:
@@ -246,7 +248,7 @@ def _move(
     """
     if base is None:
         return None
-    move = _moved_by_user(log, uri, base, wanted)
+    move = _moved_by_user(log, uri, base, moved_folders)
     if move is None:
         move = _reached_by_links(log, uri, base)
     if move is not None:
@@ -269,20 +271,20 @@ def _set_aside_before(log: str, uri: str, base: Path) -> Move | None:
     """
     folder = _path(uri)
     other_folder = str(folder).partition(f"/{_FORMER}/")[0]
-    aside = Path(f"{other_folder}/{_FORMER}{base}")
-    if folder.is_relative_to(aside):
-        return Move(log, aside, base)
+    former_folder = Path(f"{other_folder}/{_FORMER}{base}")
+    if folder.is_relative_to(former_folder):
+        return Move(log, former_folder, base)
     return None
 
 
 def _moved_by_user(
-    log: str, uri: str, base: Path, wanted: Mapping[Path, Path]
+    log: str, uri: str, base: Path, moved_folders: Mapping[Path, Path]
 ) -> Move | None:
     """Return the rewrite of a folder that the user has moved to one below the source's folder."""
     if not uri.startswith("file:"):
         return None
     folder = _path(uri)
-    for old, new in wanted.items():
+    for old, new in moved_folders.items():
         if not folder.is_relative_to(old):
             continue
         moved = new / folder.relative_to(old)
@@ -307,7 +309,7 @@ def _reached_by_links(log: str, uri: str, base: Path) -> Move | None:
 
 
 def _refusal(
-    root: Path, name: str, folder: Path, bases: Mapping[str, Path], again: str
+    root: Path, name: str, folder: Path, bases: Mapping[str, Path], reread_hint: str
 ) -> str:
     """Return the message that refuses a query, a source of which reads another folder than before.
 
@@ -316,33 +318,33 @@ def _refusal(
         name: the name of the source's log.
         folder: the folder in the log.
         bases: the folder of each file source of the query.
-        again: how to read everything again.
+        reread_hint: how to read everything again.
     """
-    here = bases.get(name)
-    former = _former_base(folder, here)
-    read = (
+    current_base = bases.get(name)
+    former = _former_base(folder, current_base)
+    finding = (
         f"checkpoint {root}: source {name} of the query that wrote it has read files of"
         f" {former}"
     )
     for other, base in bases.items():
         if other != name and former.is_relative_to(base):
             return (
-                f"{read}, which is source {other} of this query; put the sources back"
+                f"{finding}, which is source {other} of this query; put the sources back"
                 " in their order, or give it a checkpoint of its own"
             )
-    if here is None:
+    if current_base is None:
         return (
-            f"{read}, and this query reads no files there; to read everything again:"
-            f" {again}"
+            f"{finding}, and this query reads no files there; to read everything again:"
+            f" {reread_hint}"
         )
-    moved = f"start(…, moved={{{str(former)!r}: {str(here)!r}}})"
+    moved = f"start(…, moved={{{str(former)!r}: {str(current_base)!r}}})"
     return (
-        f"{read}, and this query reads {here} there; if the files have moved: {moved};"
-        f" to read everything again: {again}"
+        f"{finding}, and this query reads {current_base} there; if the files have moved: {moved};"
+        f" to read everything again: {reread_hint}"
     )
 
 
-def _former_base(folder: Path, here: Path | None) -> Path:
+def _former_base(folder: Path, current_base: Path | None) -> Path:
     """Return the folder that a source has read, as far as one in its log shows it.
 
     That is the one above the partition folders, or above the folders that a pattern
@@ -350,15 +352,15 @@ def _former_base(folder: Path, here: Path | None) -> Path:
 
     Args:
         folder: the folder in the log.
-        here: the folder that the source reads now; None if it reads no files.
+        current_base: the folder that the source reads now; None if it reads no files.
 
     Examples:
         >>> _former_base(Path("/in/sales/day=1/hour=2"), None)
         PosixPath('/in/sales')
     """
-    if here is not None:
+    if current_base is not None:
         for parent in folder.parents:
-            if (here / folder.relative_to(parent)).is_dir():
+            if (current_base / folder.relative_to(parent)).is_dir():
                 return parent
     without_partitions = re.sub("(/[^/=]*=[^/]*)+$", "", str(folder))
     return Path(without_partitions)

@@ -39,13 +39,13 @@ def copies_of(
         read: a function that takes the session and reads the table.
         join: a function that joins a batch with the table.
     """
-    what = f"table {name}"
+    subject = f"table {name}"
 
     def open_part(
         location: Place | None,
     ) -> Callable[[DataFrame, int | None], DataFrame]:
         if location is not None and location.folder is None:
-            raise out_of_reach(location, what)
+            raise out_of_reach(location, subject)
         return partial(take, location)
 
     def take(
@@ -55,8 +55,10 @@ def copies_of(
         if location is None or location.folder is None or batch_id is None:
             return join(batch, read(spark))
         copies = location.folder / KIT / "tables" / name
-        version = pinned(location, batch_id, what, lambda: _copied(read(spark), copies))
-        used = {version, *versions_in_use(location, what)}
+        version = pinned(
+            location, batch_id, subject, lambda: _copied(read(spark), copies)
+        )
+        used = {version, *versions_in_use(location, subject)}
         for path in copies.iterdir():
             if path.name not in used:
                 shutil.rmtree(path)
@@ -74,8 +76,10 @@ def _copied(table: DataFrame, copies: Path) -> str:
     return name
 
 
-def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str]) -> str:
-    """Return the version of `what` for a batch; a replay gets that of the first run.
+def pinned(
+    location: Place, batch_id: int, subject: str, choose: Callable[[], str]
+) -> str:
+    """Return the version of `subject` for a batch; a replay gets that of the first run.
 
     A new version is written to the checkpoint before it is returned, so no result can
     depend on a version that was not recorded. The records of batches whose commits
@@ -85,7 +89,7 @@ def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str])
     Args:
         location: the query's checkpoint.
         batch_id: Spark's number of the batch.
-        what: the thing that has versions, such as "model /models/spam".
+        subject: the thing that has versions, such as "model /models/spam".
         choose: returns the version to use if the batch has none yet, because it runs
             for the first time.
 
@@ -94,22 +98,22 @@ def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str])
             file of the batch is damaged.
     """
     if not location.is_in_reach:
-        raise out_of_reach(location, what)
+        raise out_of_reach(location, subject)
     versions = _versions(location, batch_id)
-    if what not in versions:
-        versions[what] = choose()
+    if subject not in versions:
+        versions[subject] = choose()
         location.write(f"{PINS}/{batch_id}", json.dumps(versions))
         oldest = first_kept(location)
         for batch in location.entries(PINS):
             if batch < oldest:
                 location.remove(f"{PINS}/{batch}")
-    return versions[what]
+    return versions[subject]
 
 
-def out_of_reach(location: Place, what: str) -> InvalidInputError:
+def out_of_reach(location: Place, subject: str) -> InvalidInputError:
     """Return the error of a checkpoint beside which this process cannot keep versions."""
     return InvalidInputError(
-        f"{what}: its version for each batch is kept beside the checkpoint, and"
+        f"{subject}: its version for each batch is kept beside the checkpoint, and"
         f" checkpoint {location} is not on a local path; give a local one, or use a"
         " fixed version (models.score, joins.with_table)"
     )
@@ -120,10 +124,10 @@ def first_kept(location: Place) -> int:
     return min(location.entries("commits"), default=0)
 
 
-def versions_in_use(location: Place, what: str) -> set[str]:
-    """Return the versions of `what` that a replay may need; others can be deleted."""
+def versions_in_use(location: Place, subject: str) -> set[str]:
+    """Return the versions of `subject` that a replay may need; others can be deleted."""
     return {
-        _versions(location, batch).get(what, "") for batch in location.entries(PINS)
+        _versions(location, batch).get(subject, "") for batch in location.entries(PINS)
     }
 
 

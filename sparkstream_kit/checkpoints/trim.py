@@ -74,11 +74,11 @@ def max_age(options: Mapping[str, str]) -> int | None:
         (172800000, True)
         >>> max_age({"latestFirst": "true", "maxFilesPerTrigger": "1"})
     """
-    given = {name.lower(): value.strip().lower() for name, value in options.items()}
-    is_limited = "maxfilespertrigger" in given or "maxbytespertrigger" in given
-    if is_limited and given.get("latestfirst") == "true":
+    lowered = {name.lower(): value.strip().lower() for name, value in options.items()}
+    is_limited = "maxfilespertrigger" in lowered or "maxbytespertrigger" in lowered
+    if is_limited and lowered.get("latestfirst") == "true":
         return None
-    text = given.get("maxfileage", "7d")  # Spark's default
+    text = lowered.get("maxfileage", "7d")  # Spark's default
     age = re.fullmatch(r"(?P<number>\d+)\s*(?P<unit>[a-z]*)", text)
     if age is None or age["unit"] not in _UNITS:
         return None
@@ -126,8 +126,10 @@ def _trim_if_due(logs: Logs, log: str, age: int) -> Callable[[], None] | None:
     if size < LONG:
         return None
     first = logs.until(min(logs.entries("offsets"))).get(log, -1)
-    ends = log_after(file, min(first, int(file.stem)) - 1)
-    newest = max((each.time for each in ends if each.entry <= first), default=age)
+    last_inputs = log_after(file, min(first, int(file.stem)) - 1)
+    newest = max(
+        (each.time for each in last_inputs if each.entry <= first), default=age
+    )
     limit = newest - age
     with reading(file), file.open("rb") as lines:
         lines.seek(size // 4)
@@ -151,25 +153,27 @@ def trim(logs: Logs, file: Path, first: int, limit: int, age: int) -> None:
             since 1970.
         age: the `max_age` of the source.
     """
-    past = logs.root / KIT / "trimmed" / file.parent.name / f"{file.stem}.{limit}.{age}"
-    past.parent.mkdir(parents=True, exist_ok=True)
-    file_system.replace(past, _lines(file, first, limit, out=True))
+    target = (
+        logs.root / KIT / "trimmed" / file.parent.name / f"{file.stem}.{limit}.{age}"
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    file_system.replace(target, _lines(file, first, limit, out=True))
     logs.replace(file, _lines(file, first, limit, out=False))
 
 
 def restore(logs: Logs, log: str) -> None:
     """Bring back the entries that were taken out of a log; after a crash it can be called again."""
-    past = trimmed(logs.root, log)
+    trimmed_files = trimmed(logs.root, log)
     file = _newest(logs, log)
     # Without a compacted file, as after a rewind, the log has all entries
-    if past and file is not None:
+    if trimmed_files and file is not None:
         inputs: list[InputFile] = []
-        for part in (*past, file):
+        for part in (*trimmed_files, file):
             inputs += log_file(part)
         # After a crash some are in both
         in_order = sorted(dict.fromkeys(inputs), key=lambda each: each.entry)
         logs.replace(file, [log_text(in_order)])
-    for part in past:
+    for part in trimmed_files:
         part.unlink()
 
 

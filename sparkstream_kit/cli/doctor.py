@@ -64,43 +64,46 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Run all checks, and yield their findings."""
-    for look in (java, python, versions, user, host, disks, time_zone, remote):
-        yield from look()
+    for run_check in (java, python, versions, user, host, disks, time_zone, remote):
+        yield from run_check()
 
 
 def java() -> Iterator[Finding]:
     """Check the version of the Java that Spark's scripts would start."""
-    fits = goes_with_spark()["java"]
-    known = ", ".join(map(str, fits[:-1])) + f" or {fits[-1]}"
+    supported = goes_with_spark()["java"]
+    supported_text = ", ".join(map(str, supported[:-1])) + f" or {supported[-1]}"
     fix = (
-        f"install Java {known}, and set JAVA_HOME to its folder if it is not the first"
+        f"install Java {supported_text}, and set JAVA_HOME to its folder if it is not the first"
         " on PATH"
     )
     home = os.environ.get("JAVA_HOME")
     found = find_java()
     if found is None:
-        where = "there is no java on PATH"
+        reason = "there is no java on PATH"
         if home:
-            where = f"JAVA_HOME={home} has no bin/java"
-        yield Finding("bad", "Java", where, fix)
+            reason = f"JAVA_HOME={home} has no bin/java"
+        yield Finding("bad", "Java", reason, fix)
         return
-    said = _asked(str(found), "-XX:+PrintFlagsFinal", "-version")
+    output = _output_of(str(found), "-XX:+PrintFlagsFinal", "-version")
     # Such as: openjdk version "17.0.12", and of Java 8: java version "1.8.0_402"
-    number = re.search(r'version "(?:1\.)?((\d+)[\d.]*)', said)
+    number = re.search(r'version "(?:1\.)?((\d+)[\d.]*)', output)
     if number is None:
         yield Finding("bad", "Java", f"{found} does not say its version", fix)
         return
     exact = number[1]
     version = int(number[2])
-    if CORRUPTS.fullmatch(exact) and re.search(r"UseG1GC\s*= true", said):
+    if CORRUPTS.fullmatch(exact) and re.search(r"UseG1GC\s*= true", output):
         yield Finding("bad", "Java", f"{exact} at {found} {CORRUPTS_HOW}")
-    elif version < min(fits):
+    elif version < min(supported):
         yield Finding(
             "bad", "Java", f"{version} at {found}", f"Spark 4 cannot run on it; {fix}"
         )
-    elif version not in fits:
+    elif version not in supported:
         yield Finding(
-            "warn", "Java", f"{version} at {found}", f"this Spark supports Java {known}"
+            "warn",
+            "Java",
+            f"{version} at {found}",
+            f"this Spark supports Java {supported_text}",
         )
     else:
         yield Finding("ok", "Java", f"{version} at {found}")
@@ -108,13 +111,15 @@ def java() -> Iterator[Finding]:
 
 def python() -> Iterator[Finding]:
     """Check the version of this Python."""
-    own = ".".join(map(str, sys.version_info[:2]))
-    fits = goes_with_spark()["python"]
-    found = f"{own} at {sys.executable}"
-    if own in fits:
+    running = ".".join(map(str, sys.version_info[:2]))
+    supported = goes_with_spark()["python"]
+    found = f"{running} at {sys.executable}"
+    if running in supported:
         yield Finding("ok", "Python", found)
     else:
-        yield Finding("warn", "Python", found, f"this Spark supports {', '.join(fits)}")
+        yield Finding(
+            "warn", "Python", found, f"this Spark supports {', '.join(supported)}"
+        )
 
 
 def versions() -> Iterator[Finding]:
@@ -164,12 +169,12 @@ def _spark_home(home: str, spark: str) -> Finding:
 
 def user() -> Iterator[Finding]:
     """Check the user's name, limit of open files, and locale for the names of files."""
-    wrong = lacks()
-    if not wrong:
+    problems = lacks()
+    if not problems:
         name = pwd.getpwuid(os.getuid()).pw_name
         yield Finding("ok", "user", f"{name} has a name, and may open enough files")
-    for said in wrong:
-        found, _, fix = said.partition("; ")
+    for problem in problems:
+        found, _, fix = problem.partition("; ")
         yield Finding("bad", "user", found, fix)
 
 
@@ -204,30 +209,32 @@ def disks() -> Iterator[Finding]:
 def time_zone() -> Iterator[Finding]:
     """Check that Python on this machine has the time zone of the sessions, which a profile sets."""
     session = read_profile("local")["spark.sql.session.timeZone"]
-    here = datetime.now().astimezone()
+    now = datetime.now().astimezone()
     offsets = sorted(
-        {f"{datetime(here.year, month, 1).astimezone():%z}" for month in (1, 7)}
+        {f"{datetime(now.year, month, 1).astimezone():%z}" for month in (1, 7)}
     )
     if session == "UTC" and offsets == ["+0000"]:
         yield Finding("ok", "time zone", f"sessions and Python have {session}")
         return
     fix = "export TZ=UTC, or compare times that have a zone"
-    has = (
-        f"sessions have {session}, Python has {here.tzname()} ({' or '.join(offsets)})"
+    difference = (
+        f"sessions have {session}, Python has {now.tzname()} ({' or '.join(offsets)})"
     )
-    yield Finding("warn", "time zone", f"{has}: collect() gives times of Python's", fix)
+    yield Finding(
+        "warn", "time zone", f"{difference}: collect() gives times of Python's", fix
+    )
 
 
 def remote() -> Iterator[Finding]:
     """Check that a Spark Connect server listens at SPARK_REMOTE, if that is set."""
-    given = os.environ.get("SPARK_REMOTE")
-    if not given:
+    url = os.environ.get("SPARK_REMOTE")
+    if not url:
         yield Finding(
             "ok", "SPARK_REMOTE", "not set: sessions are of their own process"
         )
         return
     try:
-        host, port = serving.reach(given)
+        host, port = serving.reach(url)
         yield Finding("ok", "SPARK_REMOTE", f"a server listens on {host}:{port}")
     except KitError as err:
         yield Finding("bad", "SPARK_REMOTE", *str(err).split("; ", 1))
@@ -239,8 +246,8 @@ def goes_with_spark() -> dict[str, Any]:
     For a PySpark that `conf/versions.toml` does not list, these are the versions of the
     newest one listed.
     """
-    known = _packages.versions()
-    return known.get(_feature(pyspark_version())) or known[list(known)[-1]]
+    supported = _packages.versions()
+    return supported.get(_feature(pyspark_version())) or supported[list(supported)[-1]]
 
 
 def version_of(package: str) -> str | None:
@@ -263,7 +270,7 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
-def _asked(*command: str) -> str:
+def _output_of(*command: str) -> str:
     """Return a program's output and errors; "" if it cannot be run or is too slow."""
     try:
         done = subprocess.run(

@@ -76,7 +76,7 @@ class System:
         libraries: the top-level packages of the extra that its modules import.
         connector: what Spark itself needs, as jars; None if it needs nothing.
         watched_by: the module of the folder whose `question` is asked before a query of
-            the source goes on, and whose `hearer` makes a function for it, which `run`
+            the source goes on, and whose `progress_listener` makes a function for it, which `run`
             calls with each progress, once its batch is committed; empty if there is
             nothing to ask.
         failures: what patterns in Spark's errors mean for a query of the source.
@@ -148,12 +148,12 @@ def questions(kinds: Collection[str]) -> list[Any]:
     return [module.question for module in _watching(kinds)]
 
 
-def hearers(
+def progress_listeners(
     query: StartingQuery,
 ) -> tuple[Callable[[StreamingQueryProgress], None], ...]:
     """Return the functions to call with each progress of a query, once its batch is committed."""
     kinds = {source.kind for source in query.inputs}
-    return tuple(module.hearer(query) for module in _watching(kinds))
+    return tuple(module.progress_listener(query) for module in _watching(kinds))
 
 
 def meaning(kinds: Collection[str], error: str) -> str | None:
@@ -266,8 +266,8 @@ def modules_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
     from pyspark import cloudpickle
 
     pickler: Any = cloudpickle
-    known = pickler.list_registry_pickle_by_value()
-    added = [module for module in modules if module.__name__ not in known]
+    packages = pickler.list_registry_pickle_by_value()
+    added = [module for module in modules if module.__name__ not in packages]
     for module in added:
         pickler.register_pickle_by_value(module)
     try:

@@ -63,11 +63,11 @@ def connectors() -> dict[str, Connector]:
     """Return Spark's connectors for other systems and formats, by name."""
     from sparkstream_kit.connectors import AVRO, systems
 
-    known = {"avro": AVRO}
+    connectors_by_name = {"avro": AVRO}
     for name, system in systems().items():
         if system.connector:
-            known[name] = system.connector
-    return known
+            connectors_by_name[name] = system.connector
+    return connectors_by_name
 
 
 def coordinates(connector: Connector, spark: str) -> str | None:

@@ -128,7 +128,7 @@ class Entries(Ledger):
         raise InvalidInputError(line)
 
 
-def gone(target: object) -> InvalidInputError:
+def gone_error(target: object) -> InvalidInputError:
     """Return the error for a target that is to be read back, but was removed."""
     return InvalidInputError(
         f"{target} is gone, but this query is compared with its rows; restore it"
@@ -235,7 +235,7 @@ class Table(Protocol):
         """
 
     def gathered(
-        self, batch: DataFrame, target: TableTarget, which: Batch
+        self, frame: DataFrame, target: TableTarget, batch: Batch
     ) -> AbstractContextManager[Any]:
         """Return a context manager with the rows of a batch, in the form that `commit` takes.
 
@@ -244,7 +244,7 @@ class Table(Protocol):
                 batch; or a column that must have a value has none.
         """
 
-    def commit(self, rows: Any, target: TableTarget, which: Batch) -> None:
+    def commit(self, rows: Any, target: TableTarget, batch: Batch) -> None:
         """Write a batch, even one without rows, with its number and plan in one commit.
 
         Raises:
@@ -332,7 +332,7 @@ class TableTarget:
         merge_schema: whether to add columns that the table lacks.
         take_over: whether to write although another query has written to the table, or
             earlier batches are missing.
-        opened: returns the table, as one of the writers accesses it.
+        open_table: returns the table, as one of the writers accesses it.
         table: the table, opened with the first batch, after the pickling.
     """
 
@@ -341,11 +341,11 @@ class TableTarget:
     keys: tuple[str, ...]
     merge_schema: bool
     take_over: bool
-    opened: Callable[[SparkSession], Table]
+    open_table: Callable[[SparkSession], Table]
     table: Table | None = None
 
     def prepare(
-        self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool
+        self, frame: DataFrame, query: str | None, next_batch: Batch | None, makes: bool
     ) -> str | None:
         """Create the table if it is missing, and check that the query may write to it.
 
@@ -354,17 +354,22 @@ class TableTarget:
             MissingExtraError: the query needs a library that is not installed.
         """
         return prepare(
-            self, self.opened(frame.sparkSession), frame.schema, query, coming, makes
+            self,
+            self.open_table(frame.sparkSession),
+            frame.schema,
+            query,
+            next_batch,
+            makes,
         )
 
     def take(self, query: str, driver: str, frame: DataFrame) -> None:
         """Give the query its next epoch in the table."""
-        tried(lambda: take(self, self.opened(frame.sparkSession), query, driver))
+        tried(lambda: take(self, self.open_table(frame.sparkSession), query, driver))
 
     def write(self, batch: Batch, frame: DataFrame) -> None:
         """Write a batch of the query, or skip it if the table already has it."""
         if self.table is None:
-            self.table = self.opened(frame.sparkSession)
+            self.table = self.open_table(frame.sparkSession)
         table = self.table
         schema = frame.schema
         if tried(lambda: is_written(self, table, schema, batch)):
@@ -378,9 +383,9 @@ class TableTarget:
             # between look and commit.
             tried(lambda: self._again(table, schema, batch, rows))
 
-    def itself(self, spark: SparkSession) -> str:
+    def identity(self, spark: SparkSession) -> str:
         """Return what the table is known by, whatever its path and catalog are called."""
-        table = self.opened(spark)
+        table = self.open_table(spark)
         if table.schema() is None:
             return str(self.where)
         return table.identity()
@@ -391,9 +396,9 @@ class TableTarget:
         Raises:
             InvalidInputError: there is no table.
         """
-        table = self.opened(spark)
+        table = self.open_table(spark)
         if table.schema() is None:
-            raise gone(self.where)
+            raise gone_error(self.where)
         return table.rows(spark)
 
     def _again(
@@ -431,7 +436,7 @@ def prepare(
     table: Table,
     schema: T.StructType,
     query: str | None,
-    coming: Batch | None = None,
+    next_batch: Batch | None = None,
     makes: bool = True,
 ) -> str | None:
     """Create the table if it is missing, and check that this query may write to it.
@@ -441,7 +446,7 @@ def prepare(
         table: the table.
         schema: the schema of the query's rows.
         query: the query's id; None if it was never started before.
-        coming: the query's next batch; None to look up no plan.
+        next_batch: the query's next batch; None to look up no plan.
         makes: create the table and columns that are missing; if False, as in a dry run,
             only check.
 
@@ -456,7 +461,7 @@ def prepare(
     _check_schema(target, table.format, schema)
     ledger = _TableLedger(target, table, query)
     if ledger.columns is None:
-        ledger.plan_of(coming)  # refused before a table is made
+        ledger.plan_of(next_batch)  # refused before a table is made
         if not makes:
             return None
         # Without rows: if two queries created it with rows, one would fail
@@ -476,7 +481,7 @@ def prepare(
     added = _check_columns(target, schema, ledger.columns)
     if added and makes:
         table.add_columns(added)
-    return ledger.plan_of(coming)
+    return ledger.plan_of(next_batch)
 
 
 def is_written(
@@ -508,7 +513,7 @@ def is_written(
     prepare(target, table, schema, query)
     ledger = _TableLedger(target, table, query)
     # Another driver may have written since the first look
-    written = ledger.is_written(batch)
+    is_written_now = ledger.is_written(batch)
     owners = [query]
     if target.how != "replace":  # which deletes the rows of others
         owners = [*ledger.owners, query]
@@ -519,7 +524,7 @@ def is_written(
             f"{EPOCH}{query}": f"{epoch.number} {epoch.driver}",
         }
     )
-    return written
+    return is_written_now
 
 
 def _check_schema(target: TableTarget, form: Format, schema: T.StructType) -> None:
@@ -529,11 +534,11 @@ def _check_schema(target: TableTarget, form: Format, schema: T.StructType) -> No
         if isinstance(kind, T.StructType):
             _check_case(form, kind.names)
     for field in schema.fields:
-        bad = [char for char in field.name if char in form.not_in_names]
-        if bad:
+        not_allowed = [char for char in field.name if char in form.not_in_names]
+        if not_allowed:
             fix = "rename it, as in F.count('*').alias('orders')"
             raise InvalidInputError(
-                f"column {field.name}: {form.name} allows no {bad[0]!r} in a name;"
+                f"column {field.name}: {form.name} allows no {not_allowed[0]!r} in a name;"
                 f" {fix}"
             )
         for kind in types_in(field.dataType):
@@ -546,9 +551,9 @@ def _check_schema(target: TableTarget, form: Format, schema: T.StructType) -> No
 
 def _check_case(form: Format, names: list[str]) -> None:
     """Refuse names that differ only in their case, which readers of the format take for one."""
-    known: dict[str, str] = {}
+    by_lower_name: dict[str, str] = {}
     for name in names:
-        other = known.setdefault(name.lower(), name)
+        other = by_lower_name.setdefault(name.lower(), name)
         if other != name:
             raise InvalidInputError(
                 f"{form.name} cannot tell the names {other} and {name} apart; rename"
@@ -557,36 +562,36 @@ def _check_case(form: Format, names: list[str]) -> None:
 
 
 def _check_columns(
-    target: TableTarget, schema: T.StructType, there: T.StructType
+    target: TableTarget, schema: T.StructType, existing: T.StructType
 ) -> list[T.StructField]:
     """Compare the query's columns with the table's, and return the columns to add to the table.
 
     Args:
         target: what the user asked for.
         schema: the schema of the query's rows.
-        there: the table's schema.
+        existing: the table's schema.
 
     Raises:
         InvalidInputError: a column has another type or another case in the table, or
             the table lacks it and `merge_schema` is False; or the query lacks a column
             that must have a value.
     """
-    in_any_case = {field.name.lower(): field for field in there.fields}
-    by_name = {field.name: field for field in there.fields}
+    in_any_case = {field.name.lower(): field for field in existing.fields}
+    by_name = {field.name: field for field in existing.fields}
     missing = []
     for field in schema.fields:
-        theirs = by_name.get(field.name) or in_any_case.get(field.name.lower())
-        if theirs is None:
+        existing_field = by_name.get(field.name) or in_any_case.get(field.name.lower())
+        if existing_field is None:
             missing.append(field)
-        elif theirs.name != field.name:
+        elif existing_field.name != field.name:
             raise InvalidInputError(
-                f"column {field.name} is called {theirs.name} in {target.where};"
+                f"column {field.name} is called {existing_field.name} in {target.where};"
                 " rename it"
             )
-        elif theirs.dataType.simpleString() != field.dataType.simpleString():
+        elif existing_field.dataType.simpleString() != field.dataType.simpleString():
             raise InvalidInputError(
                 f"column {field.name} is {field.dataType.simpleString()}, and"
-                f" {theirs.dataType.simpleString()} in {target.where}; cast it, or"
+                f" {existing_field.dataType.simpleString()} in {target.where}; cast it, or"
                 " write to another table"
             )
     if missing and not target.merge_schema:
@@ -595,11 +600,11 @@ def _check_columns(
             f"{target.where} has no column {names}; give merge_schema=True to add it,"
             " or leave it out"
         )
-    required = [field.name for field in there.fields if _is_required(field)]
-    lacks = [name for name in required if name not in schema.names]
-    if lacks:
+    required = [field.name for field in existing.fields if _is_required(field)]
+    unfilled = [name for name in required if name not in schema.names]
+    if unfilled:
         raise InvalidInputError(
-            f"{target.where} requires a value of {', '.join(lacks)} in each row, and"
+            f"{target.where} requires a value of {', '.join(unfilled)} in each row, and"
             " the query has no such column; add it to the query, or let the table have"
             " null there"
         )

@@ -174,18 +174,18 @@ def outputs(
     """
     from sparkstream_kit import sinks
 
-    asked = []
+    chosen = []
     if getattr(args, "snapshot", None):
-        asked.append(sinks.snapshot(args.snapshot))
+        chosen.append(sinks.snapshot(args.snapshot))
     if getattr(args, "database", None):
-        asked.append(
+        chosen.append(
             sinks.sql_table(
                 args.database, args.table, how="replace", take_over=take_over
             )
         )
     if part is None:
-        return asked
-    return [sink.taking(part) for sink in asked]
+        return chosen
+    return [sink.taking(part) for sink in chosen]
 
 
 def for_session(args: Namespace) -> dict[str, Any]:
@@ -223,25 +223,25 @@ def for_start(args: Namespace, part: str | None = None) -> dict[str, Any]:
         >>> for_start(Namespace(checkpoint="ckpt"), "bad")
         {'checkpoint': 'ckpt/bad'}
     """
-    given = vars(args)
-    if given.get("drain") and not given.get("checkpoint") and not given.get("dry_run"):
+    flags = vars(args)
+    if flags.get("drain") and not flags.get("checkpoint") and not flags.get("dry_run"):
         # Spark would remove its own temporary checkpoint at the end of the query,
         # before the last batch of the drain, which needs it.
         args.temporary = tempfile.TemporaryDirectory(
             prefix="sparkstream-", ignore_cleanup_errors=True
         )
-        args.checkpoint = given["checkpoint"] = args.temporary.name
-    keywords: dict[str, Any] = {"checkpoint": _part_of(given.get("checkpoint"), part)}
-    if given.get("shadow"):
+        args.checkpoint = flags["checkpoint"] = args.temporary.name
+    keywords: dict[str, Any] = {"checkpoint": _part_of(flags.get("checkpoint"), part)}
+    if flags.get("shadow"):
         keywords["dry_run"] = "compare"
-    elif given.get("dry_run"):
+    elif flags.get("dry_run"):
         keywords["dry_run"] = True
-    if given.get("continues"):
-        keywords["continues"] = _part_of(given["continues"], part)
-    if given.get("available_now"):
+    if flags.get("continues"):
+        keywords["continues"] = _part_of(flags["continues"], part)
+    if flags.get("available_now"):
         keywords["availableNow"] = True
-    elif given.get("trigger"):
-        keywords["processingTime"] = given["trigger"]
+    elif flags.get("trigger"):
+        keywords["processingTime"] = flags["trigger"]
     return keywords
 
 
@@ -278,14 +278,14 @@ def for_run(args: Namespace) -> dict[str, Any]:
         >>> for_run(Namespace(show=True, ui=8080))
         {'ui': 8080, 'show': 'terminal'}
     """
-    given = vars(args)
+    flags = vars(args)
     keywords: dict[str, Any] = {}
     for name in _OF_RUN:
-        if given.get(name) is not None:
-            keywords[name] = given[name]
-    if given.get("alert_url"):
-        keywords["on_verdict"] = given["alert_url"]
-    if given.get("show"):
+        if flags.get(name) is not None:
+            keywords[name] = flags[name]
+    if flags.get("alert_url"):
+        keywords["on_verdict"] = flags["alert_url"]
+    if flags.get("show"):
         keywords["show"] = "terminal"
     return keywords
 

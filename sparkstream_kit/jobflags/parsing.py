@@ -152,33 +152,33 @@ class _Parser(ArgumentParser):
 
         Argparse would read the value of a misspelt flag as a positional argument.
         """
-        known = [flag for action in self._actions for flag in action.option_strings]
+        own_flags = [flag for action in self._actions for flag in action.option_strings]
         for word in itertools.takewhile(lambda word: word != "--", words):
             name = word.partition("=")[0]
-            if name.startswith("--") and name not in known:
-                self.error(f"unknown argument {name}{hint(name, known)}")
+            if name.startswith("--") and name not in own_flags:
+                self.error(f"unknown argument {name}{hint(name, own_flags)}")
 
 
-def _check(given: Mapping[str, Any]) -> None:
+def _check(flags: Mapping[str, Any]) -> None:
     """Refuse flags that do not go together, and outputs in the input folder."""
     for flag, other in groups.NEEDS:
-        if given.get(flag) and not given.get(other):
+        if flags.get(flag) and not flags.get(other):
             raise InvalidInputError(
                 f"{flag} does nothing without {other}; give both, or neither"
             )
     for one, other in groups.EXCLUDES:
-        if given.get(one) and given.get(other):
+        if flags.get(one) and flags.get(other):
             raise InvalidInputError(
                 f"{one} and {other} exclude each other; give one of them"
             )
-    if given.get("--url") and given.get("--checkpoint") and not given.get("--spool"):
+    if flags.get("--url") and flags.get("--checkpoint") and not flags.get("--spool"):
         raise InvalidInputError(
             "--url with --checkpoint needs --spool, a folder that a restart finds"
             " again; give it"
         )
     for place in ("INPUT_DIR", "--spool"):
-        if place in given:
-            check_apart(given[place], {flag: given.get(flag) for flag in groups.WRITES})
+        if place in flags:
+            check_apart(flags[place], {flag: flags.get(flag) for flag in groups.WRITES})
 
 
 def _name(flag: str) -> str:

@@ -176,10 +176,10 @@ def watching(
 
     board = Board()
     board.watch(queries)
-    hearers: list[Callable[..., object]] = [board.add]
+    batch_listeners: list[Callable[..., object]] = [board.add]
     with ExitStack() as faces:
         if record is not None:
-            hearers.append(faces.enter_context(recording(record, queries)))
+            batch_listeners.append(faces.enter_context(recording(record, queries)))
         from sparkstream_kit.monitoring import page
 
         if metrics is not None:
@@ -189,11 +189,11 @@ def watching(
         if show is not None:
             faces.enter_context(_face(show)(board, queries=queries))
         try:
-            looks = []
+            on_tick_callbacks = []
             if on_verdict is not None:
-                tell_verdict = _verdict_hearer(on_verdict, faces)
-                looks.append(_Judge(board, tell_verdict).look)
-            yield partial(_tell, hearers, board), looks
+                on_alert = _alert_callback(on_verdict, faces)
+                on_tick_callbacks.append(_VerdictWatch(board, on_alert).look)
+            yield partial(_call_listeners, batch_listeners, board), on_tick_callbacks
         finally:
             board.end()
 
@@ -208,15 +208,17 @@ def _face(show: str) -> Callable[..., AbstractContextManager[None]]:
     return terminal.shown
 
 
-def _tell(hearers: list[Callable[..., object]], board: Board, *batch: Any) -> None:
-    """Call each hearer with a batch; one that fails is removed, and the error is logged."""
-    for hearer in list(hearers):
+def _call_listeners(
+    listeners: list[Callable[..., object]], board: Board, *batch: Any
+) -> None:
+    """Call each listener with a batch; one that fails is removed, and the error is logged."""
+    for listener in list(listeners):
         try:
-            hearer(*batch)
+            listener(*batch)
         except Exception as err:  # noqa: BLE001 - said, and the run goes on
-            hearers.remove(hearer)
+            listeners.remove(listener)
             problem = f"{type(err).__name__}: {err}"
-            if hearer == board.add:
+            if listener == board.add:
                 board.problem = problem
             _log.warning(
                 "a display of the run failed, and the run continues without it: %s",
@@ -224,7 +226,7 @@ def _tell(hearers: list[Callable[..., object]], board: Board, *batch: Any) -> No
             )
 
 
-def _verdict_hearer(
+def _alert_callback(
     on_verdict: Callable[[Alert], object] | str, faces: ExitStack
 ) -> Callable[[Alert], object]:
     """Return what to call with an alert: the function, or what posts it to the URL.
@@ -245,7 +247,7 @@ def _verdict_hearer(
         )
     from sparkstream_kit.monitoring.pictures import drawing
 
-    posts = _Posts(url)
+    posts = _AlertPosts(url)
     # At the end these are called in the opposite order: no further alert comes, the
     # thread ends, and what it has not posted is logged.
     faces.callback(posts.give_up)
@@ -254,7 +256,7 @@ def _verdict_hearer(
     return posts.add
 
 
-class _Judge:
+class _VerdictWatch:
     """Tells of each verdict on a board that has begun or ended.
 
     Args:
@@ -292,8 +294,8 @@ class _Judge:
 
     def _is_over(self, key: _Key, picture: Picture, now: datetime) -> bool:
         """Return whether a verdict was not seen for enough batches and long enough."""
-        batches, at = self._seen[key]
-        return picture.summary.batches >= batches + _BATCHES and now >= at + _TIME
+        batches, seen_at = self._seen[key]
+        return picture.summary.batches >= batches + _BATCHES and now >= seen_at + _TIME
 
 
 class _NoRedirects(HTTPRedirectHandler):
@@ -306,7 +308,7 @@ class _NoRedirects(HTTPRedirectHandler):
         """Return no new request, so that the redirect counts as an error."""
 
 
-class _Posts:
+class _AlertPosts:
     """Posts alerts as JSON, each once, and logs those that could not be posted.
 
     Args:
@@ -329,17 +331,17 @@ class _Posts:
         while (alert := self._waiting.get()) is not None:
             if alert not in self._left:  # the run has ended, and has logged it
                 continue
-            why = self._post(alert)
+            failure = self._post(alert)
             if alert in self._left:
                 self._left.remove(alert)
-                if why:
-                    self._log(alert, why)
+                if failure:
+                    self._log(alert, failure)
 
     def give_up(self) -> None:
         """Log what is left at the end of a run, which waits no longer."""
-        left = self._left
+        pending = self._left
         self._left = []
-        for alert in left:
+        for alert in pending:
             self._log(alert, "the run ended before there was an answer")
 
     def _post(self, alert: Alert) -> str:

@@ -32,7 +32,7 @@ from sparkstream_kit._internal.arguments import check, is_a
 from sparkstream_kit._internal.spark import logical_plan
 from sparkstream_kit._internal.spark.queries import (
     is_active,
-    started,
+    start_facts,
     table,
     times_computed,
 )
@@ -215,7 +215,7 @@ def live(
         query: StreamingQuery = frame_or_query
     else:
         query = _started(frame_or_query, name, mode, trigger)
-    frame = started(query).frame
+    frame = start_facts(query).frame
     view = table(query)
     try:
         run(query, run_for=run_for, idle=idle, max_batches=max_batches, show="notebook")
@@ -332,14 +332,14 @@ def first_line(queries: Iterable[StreamingQuery]) -> str:
     """Return a recording's first line: the queries' names, ids, modes and triggers."""
     described = []
     for query in queries:
-        known = started(query)
+        facts = start_facts(query)
         described.append(
             {
                 "name": query.name or query.id,
                 "id": query.id,
-                "mode": known.mode,
-                "interval": known.interval,
-                "ends": known.ends,
+                "mode": facts.mode,
+                "interval": facts.interval,
+                "ends": facts.ends,
             }
         )
     return _line(
@@ -533,24 +533,24 @@ class Board:
     def watch(self, queries: Iterable[StreamingQuery]) -> None:
         """Add running queries, so that views show them before their first batch."""
         for query in queries:
-            known = started(query)
-            summary = first_summary(query.name or query.id, query.id, known)
+            facts = start_facts(query)
+            summary = first_summary(query.name or query.id, query.id, facts)
             self.expect(
-                QueryState(summary, known.interval, ends=known.ends, query=query)
+                QueryState(summary, facts.interval, ends=facts.ends, query=query)
             )
 
     def expect(self, query: QueryState) -> None:
         """Add a query before its first batch."""
         with self._changed:
             self._queries[query.summary.query_id] = query
-            self._tell()
+            self._notify_views()
 
     def clear(self) -> None:
         """Remove all queries, so that the board can show another run."""
         with self._changed:
             self._queries.clear()
             self.ended = False
-            self._tell()
+            self._notify_views()
 
     def add(
         self, progress: StreamingQueryProgress, files: tuple[int, int] | None = None
@@ -565,24 +565,24 @@ class Board:
         with self._changed:
             unknown = QueryState(QuerySummary(progress.name or query_id, query_id))
             if self._queries.setdefault(query_id, unknown).add(progress, files):
-                self._tell()
+                self._notify_views()
 
     def end(self) -> None:
         """Mark the run as ended: no more batches follow."""
         with self._changed:
             self.ended = True
-            self._tell()
+            self._notify_views()
 
-    def wait(self, seen: int, limit: float) -> int:
+    def wait(self, last_version: int, limit: float) -> int:
         """Wait until the board changes, and return its version, which grows with each change.
 
         Args:
-            seen: the version that the last call returned; -1 for the first call, which
+            last_version: the version that the last call returned; -1 for the first call, which
                 returns at once.
             limit: the longest time to wait, in seconds.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._version > seen, limit)
+            self._changed.wait_for(lambda: self._version > last_version, limit)
             return self._version
 
     def pictures(self, now: datetime | None = None) -> list[Picture]:
@@ -604,7 +604,7 @@ class Board:
         levels = (*LEVELS, "ok")
         return sorted(pictures, key=lambda picture: levels.index(picture.level))
 
-    def _tell(self) -> None:
+    def _notify_views(self) -> None:
         """Wake up the views that wait for a change; the caller holds the lock."""
         self._version += 1
         self._changed.notify_all()

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from sparkstream_kit._internal import threads
-from sparkstream_kit._internal.spark.queries import started
+from sparkstream_kit._internal.spark.queries import start_facts
 from sparkstream_kit._internal.spark.session import web_page
 from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import (
@@ -429,7 +429,7 @@ def served(
 def _page_of_spark(queries: Sequence[StreamingQuery]) -> str | None:
     """Return the URL of Spark's own web UI; None if no query tells its session."""
     for query in queries:
-        frame = started(query).frame
+        frame = start_facts(query).frame
         if frame is not None:
             return web_page(frame.sparkSession)
     return None

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from sparkstream_kit._internal import threads
 from sparkstream_kit._internal.columns import quoted
 from sparkstream_kit._internal.file_system import JSON_VERSION, as_json
-from sparkstream_kit._internal.spark.queries import started
+from sparkstream_kit._internal.spark.queries import start_facts
 from sparkstream_kit.display import last_number
 from sparkstream_kit.errors import innermost_cause, printable
 from sparkstream_kit.sinks import cells
@@ -82,9 +82,9 @@ def moments(
         beat: the longest time to wait for a change, in seconds: views also show how
             long a query is silent.
     """
-    seen = -1
+    version = -1
     while not over.is_set():
-        seen = board.wait(seen, beat)
+        version = board.wait(version, beat)
         if board.live:
             yield
         over.wait(every)
@@ -235,7 +235,7 @@ class Results:
             is_new = batches > 0 and batches != read_batches
             if is_new and (last or time.monotonic() - read_at >= _EVERY):
                 self._last_read[name] = batches, time.monotonic()
-                self._results[name] = _look(*self._places[name])
+                self._results[name] = _read_result(*self._places[name])
             return self._results.get(name)
 
 
@@ -255,14 +255,14 @@ def places(
     by_query: dict[str, tuple[SparkSession, Target]] = {}
     kinds = ("view", "memory") if memory else ("view",)
     for query in queries:
-        known = started(query)
-        views = [target for target in known.targets if target.kind in kinds]
-        if known.frame is not None and views:
-            by_query[query.name or query.id] = known.frame.sparkSession, views[0]
+        facts = start_facts(query)
+        views = [target for target in facts.targets if target.kind in kinds]
+        if facts.frame is not None and views:
+            by_query[query.name or query.id] = facts.frame.sparkSession, views[0]
     return by_query
 
 
-def _look(spark: SparkSession, place: Target) -> Result:
+def _read_result(spark: SparkSession, place: Target) -> Result:
     """Read a result from its place; an error becomes the `problem` of the result."""
     is_table = place.kind == "memory"
     kind = "table" if is_table else place.kind
@@ -326,19 +326,19 @@ def bars(numeric: Sequence[bool], rows: Sequence[_Row]) -> list[tuple[str, str, 
         if math.isfinite(number):
             finite.append((number, row))
     largest = nlargest(_BARS, finite, key=itemgetter(0))
-    most = max((number for number, _ in largest), default=0)
-    drawn = []
+    largest_value = max((number for number, _ in largest), default=0)
+    result = []
     for number, row in largest:
         label = " · ".join(row[place] or "NULL" for place in label_places)
-        share = max(number, 0) / most if most > 0 else 0.0
-        drawn.append((label, str(row[value_place]), share))
-    return drawn
+        share = max(number, 0) / largest_value if largest_value > 0 else 0.0
+        result.append((label, str(row[value_place]), share))
+    return result
 
 
 def _label_places(numeric: Sequence[bool], value_place: int) -> list[int]:
     """Return the indexes of the columns that label a bar (see `bars`)."""
-    words = [place for place, is_number in enumerate(numeric) if not is_number]
-    if words:
-        return words
+    text_places = [place for place, is_number in enumerate(numeric) if not is_number]
+    if text_places:
+        return text_places
     others = [place for place in range(len(numeric)) if place != value_place]
     return others[:1]

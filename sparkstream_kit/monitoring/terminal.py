@@ -97,11 +97,11 @@ def _draw(board: Board, results: Results, out: TextIO, over: threading.Event) ->
     ) as view:
         for _ in moments(board, over, every=_EVERY, beat=_BEAT):
             pictures = board.pictures()
-            table = _drawn(pictures, datetime.now(UTC), console.width)
-            beneath = []
+            table = _query_table(pictures, datetime.now(UTC), console.width)
+            bars = []
             for picture in pictures:
-                beneath += _bars(picture, results, last=over.is_set())
-            view.update(Group(table, *beneath), refresh=True)
+                bars += _bars(picture, results, last=over.is_set())
+            view.update(Group(table, *bars), refresh=True)
 
 
 def _bars(picture: Picture, results: Results, *, last: bool) -> list[Any]:
@@ -115,7 +115,7 @@ def _bars(picture: Picture, results: Results, *, last: bool) -> list[Any]:
     return [Text("\n" + display.bars(values), no_wrap=True)]
 
 
-def _drawn(pictures: Sequence[Picture], now: datetime, width: int) -> Any:
+def _query_table(pictures: Sequence[Picture], now: datetime, width: int) -> Any:
     """Return a rich table of queries, `width` columns wide, with verdicts beneath."""
     from rich.console import Group
     from rich.table import Table
@@ -123,7 +123,9 @@ def _drawn(pictures: Sequence[Picture], now: datetime, width: int) -> Any:
     sparks = 0
     if width >= _WIDE:
         sparks = min(24, 8 + (width - _WIDE) // 4)
-    more = [(head, value) for head, _, value in COLUMNS if _any_has(pictures, value)]
+    extra_columns = [
+        (head, value) for head, _, value in COLUMNS if _any_has(pictures, value)
+    ]
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("query", no_wrap=True, max_width=max(16, width // 5))
     for head in ("batch", "rows/s in", "rows/s done"):
@@ -133,14 +135,14 @@ def _drawn(pictures: Sequence[Picture], now: datetime, width: int) -> Any:
     table.add_column("batch ms", justify="right")
     if sparks:
         table.add_column("time", justify="left")
-    for head, _ in more:
+    for head, _ in extra_columns:
         table.add_column(head, justify="right")
     for picture in pictures:
         cells = _row(picture, sparks)
-        for _, value in more:
+        for _, value in extra_columns:
             cells.append(short(value(picture)) if picture.batches else "-")
         table.add_row(*cells)
-    return Group(table, *_beneath(pictures, now))
+    return Group(table, *_lines_beneath(pictures, now))
 
 
 def _any_has(pictures: Sequence[Picture], value: _Value) -> bool:
@@ -167,7 +169,7 @@ def _row(picture: Picture, sparks: int) -> list[Any]:
     return [*cells, Text(rows, "blue"), milliseconds, Text(times, "magenta")]
 
 
-def _beneath(pictures: Sequence[Picture], now: datetime) -> list[Any]:
+def _lines_beneath(pictures: Sequence[Picture], now: datetime) -> list[Any]:
     """Return the lines beneath the table: queries without a batch, then verdicts.
 
     Verdicts of the level `bad` come first.
@@ -178,29 +180,29 @@ def _beneath(pictures: Sequence[Picture], now: datetime) -> list[Any]:
     rows = Table.grid(padding=(0, 1, 0, 0))
     for picture in pictures:
         if not picture.batches:
-            words = printable(f"{picture.name}: {starting(picture, now)}")
-            rows.add_row(Text("○", "dim"), Text(words))
-    bad = []
-    others = []
+            text = printable(f"{picture.name}: {starting(picture, now)}")
+            rows.add_row(Text("○", "dim"), Text(text))
+    bad_lines = []
+    other_lines = []
     for picture in pictures:
         name = (f"{printable(picture.name)}: ", "bold")
         for verdict in picture.verdicts:
             dot = Text("●", _STYLES[verdict.level])
             line = Text.assemble(name, printable(str(verdict)))
             if verdict.level == "bad":
-                bad.append((dot, line))
+                bad_lines.append((dot, line))
             else:
-                others.append((dot, line))
-    for dot, line in (*bad, *others):
+                other_lines.append((dot, line))
+    for dot, line in (*bad_lines, *other_lines):
         rows.add_row(dot, line)
     return [rows] if rows.row_count else []
 
 
 def _sparkline(values: Sequence[float], width: int) -> str:
     """Return the last `width` values as a line of block characters of eight heights."""
-    shown = values[-width:]
-    top = height(shown) or 1
-    heights = [min(int(value / top * 7.99), 7) for value in shown]
+    recent = values[-width:]
+    top = height(recent) or 1
+    heights = [min(int(value / top * 7.99), 7) for value in recent]
     return "".join(_BLOCKS[number] for number in heights)
 
 
@@ -210,17 +212,17 @@ def _sparkline(values: Sequence[float], width: int) -> str:
 def _write(board: Board, out: TextIO, over: threading.Event) -> None:
     """Write lines of changed queries, at most every 5 seconds and once at the end."""
     # By query id: the state last written, and when
-    written: dict[str, tuple[object, float]] = {}
+    last_written: dict[str, tuple[object, float]] = {}
     for _ in moments(board, over, every=_EVERY, beat=_BEAT):
         now = time.monotonic()
         for picture in board.pictures():
             query_id = picture.summary.query_id
-            former, when = written.get(query_id, (None, -_LINES_EVERY))
+            former, when = last_written.get(query_id, (None, -_LINES_EVERY))
             state = _state(picture)
             if state == former:
                 continue
             if over.is_set() or now - when >= _LINES_EVERY:
-                written[query_id] = state, now
+                last_written[query_id] = state, now
                 new_lines = lines(picture, datetime.now(UTC))
                 out.writelines(f"{line}\n" for line in new_lines)
                 out.flush()
@@ -250,8 +252,8 @@ def _numbers(picture: Picture) -> str:
         f"{short(arriving(picture.batches))} rows/s in",
         f"{short(done(picture.batches))} rows/s done",
     ]
-    for _, words, value in COLUMNS:
+    for _, label, value in COLUMNS:
         number = value(picture)
         if number is not None:
-            numbers.append(f"{words}: {short(number)}")
+            numbers.append(f"{label}: {short(number)}")
     return ", ".join(numbers)

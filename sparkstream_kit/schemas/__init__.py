@@ -366,9 +366,9 @@ def require(
     return actual
 
 
-def _schema(given: DataFrame | T.StructType) -> T.StructType:
+def _schema(side: DataFrame | T.StructType) -> T.StructType:
     """Return the schema of a DataFrame, or the schema that was given."""
-    return given.schema if isinstance(given, DataFrame) else given
+    return side.schema if isinstance(side, DataFrame) else side
 
 
 def infer(

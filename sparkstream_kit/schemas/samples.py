@@ -154,22 +154,22 @@ def _read(
 
 def _of_json(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
     rows = read()
-    known = T.StructType(
+    schema_found = T.StructType(
         [field for field in rows.schema.fields if field.name != "_corrupt_record"]
     )
-    if len(known) == len(rows.schema):
-        return _finer(read, known)
+    if len(schema_found) == len(rows.schema):
+        return _finer(read, schema_found)
     # Spark reads each object that has a line of its own, also in an array or in another
     # object. Those begin in line 1, which is then no object.
     if "multiline" not in read.keywords and (
-        not known.fields or rows.take(1)[0]["_corrupt_record"]
+        not schema_found.fields or rows.take(1)[0]["_corrupt_record"]
     ):
         read_whole = partial(read, multiline=True)
         known_whole = read_whole().schema
         if "_corrupt_record" not in known_whole.names:
             schema, notes = _finer(read_whole, known_whole)
             return schema, [_OVER_LINES, *notes]
-    schema, notes = _finer(read, known)
+    schema, notes = _finer(read, schema_found)
     return schema, [_NOT_JSON, *notes]
 
 
@@ -179,24 +179,24 @@ _Path = tuple[str | None, ...]
 
 
 def _finer(
-    read: partial[DataFrame], known: T.StructType
+    read: partial[DataFrame], schema: T.StructType
 ) -> tuple[T.StructType, list[str]]:
     """Return a JSON schema with types that Spark does not find, and notes on them.
 
     The types are found at any depth.
     """
     if "primitivesasstring" in read.keywords:
-        return known, []
+        return schema, []
     if "infertimestamp" not in read.keywords:
-        known = _with_times(read, known)
-    return _with_decimals(read, known)
+        schema = _with_times(read, schema)
+    return _with_decimals(read, schema)
 
 
-def _with_times(read: partial[DataFrame], known: T.StructType) -> T.StructType:
+def _with_times(read: partial[DataFrame], spark_schema: T.StructType) -> T.StructType:
     """Return a schema of JSON with TIMESTAMP where every text is a date with a time."""
-    paths = _paths(known, T.StringType)
+    paths = _paths(spark_schema, T.StringType)
     if not paths:
-        return known
+        return spark_schema
     # The largest of booleans is whether any is true
     findings = [
         F.struct(
@@ -205,9 +205,9 @@ def _with_times(read: partial[DataFrame], known: T.StructType) -> T.StructType:
         )
         for path in paths
     ]
-    [found] = read(schema=known).agg(*findings).collect()
-    schema = known
-    for path, texts in zip(paths, found, strict=True):
+    [texts_by_path] = read(schema=spark_schema).agg(*findings).collect()
+    schema = spark_schema
+    for path, texts in zip(paths, texts_by_path, strict=True):
         if texts.has_time and not texts.has_other:
             schema = _with_type(schema, path, T.TimestampType())
     return schema
@@ -221,32 +221,34 @@ def _is_timestamp(text: Column) -> Column:
 
 
 def _with_decimals(
-    read: partial[DataFrame], known: T.StructType
+    read: partial[DataFrame], spark_schema: T.StructType
 ) -> tuple[T.StructType, list[str]]:
     """Return a JSON schema with DECIMAL for numbers that DOUBLE rounds, and notes.
 
     Such numbers have more digits than a DOUBLE keeps.
     """
-    paths = _paths(known, T.DoubleType)
+    paths = _paths(spark_schema, T.DoubleType)
     if not paths:
-        return known, []
-    as_written = known
+        return spark_schema, []
+    as_written = spark_schema
     for path in paths:
         as_written = _with_type(as_written, path, T.StringType())
-    [seen] = read(schema=as_written).agg(*map(_look_at_numbers, paths)).collect()
-    schema = known
+    [numbers_by_path] = (
+        read(schema=as_written).agg(*map(_look_at_numbers, paths)).collect()
+    )
+    schema = spark_schema
     notes = []
-    for path, look in zip(paths, seen, strict=True):
-        if look.digits is None or look.digits <= _MOST_DIGITS:
+    for path, numbers in zip(paths, numbers_by_path, strict=True):
+        if numbers.digits is None or numbers.digits <= _MOST_DIGITS:
             continue
         name = ".".join("[]" if step is None else step for step in path)
-        if look.has_other or look.before + look.behind > _DECIMAL_DIGITS:
+        if numbers.has_other or numbers.before + numbers.behind > _DECIMAL_DIGITS:
             notes.append(
                 "has numbers that DOUBLE rounds, and more digits than a DECIMAL has,"
                 f" in {name}"
             )
             continue
-        kind = T.DecimalType(_DECIMAL_DIGITS, look.behind)
+        kind = T.DecimalType(_DECIMAL_DIGITS, numbers.behind)
         schema = _with_type(schema, path, kind)
         notes.append(
             f"has numbers that DOUBLE would round, so they are {kind.simpleString()},"
@@ -340,8 +342,8 @@ def _of_csv(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
         if other:
             sep = other[0]
             schema, notes = _of_csv(partial(read, sep=sep))
-            how = f"has {sep!r} between its values; read it with {sep=}"
-            return schema, [how, *notes]
+            advice = f"has {sep!r} between its values; read it with {sep=}"
+            return schema, [advice, *notes]
     names = [field for field in first if field]
     if "header" in read.keywords or not _are_texts(texts.sparkSession, names):
         return _typed(read)
@@ -355,8 +357,8 @@ def _of_csv(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
     are_same = all(
         name == field for name, field in zip(schema.names, first, strict=False)
     )
-    how = "header=True" if are_same else "header=True, enforceSchema=True"
-    return schema, [f"has names in line 1; read it with {how}", *notes]
+    advice = "header=True" if are_same else "header=True, enforceSchema=True"
+    return schema, [f"has names in line 1; read it with {advice}", *notes]
 
 
 def _first_fields(texts: DataFrame) -> list[str | None]:
@@ -380,34 +382,34 @@ def _are_texts(spark: SparkSession, fields: list[str]) -> bool:
 
 def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
     """Return the types of the columns of CSV files, and notes on what they hold."""
-    known = read().schema
+    spark_schema = read().schema
     texts = read(inferschema=False)
-    texts = texts.toDF(*(str(index) for index in range(len(known))))
+    texts = texts.toDF(*(str(index) for index in range(len(spark_schema))))
     is_garbled = F.concat_ws("", *texts.columns).rlike(_GARBLED)
-    [[rows, has_garbled, *looks]] = texts.agg(
+    [[rows, has_garbled, *texts_by_column]] = texts.agg(
         F.count(F.lit(1)), F.max(is_garbled), *map(_look_at_texts, texts.columns)
     ).collect()
     if _has_line_feeds(read, rows):
-        ends = _line_ends(read)
-        schema, notes = _typed(partial(read, multiline=True, **ends))
-        how = "".join(f", lineSep={end!r}" for end in ends.values())
-        note = f"has quoted values with line feeds; read it with multiLine=True{how}"
+        line_ends = _line_ends(read)
+        schema, notes = _typed(partial(read, multiline=True, **line_ends))
+        advice = "".join(f", lineSep={end!r}" for end in line_ends.values())
+        note = f"has quoted values with line feeds; read it with multiLine=True{advice}"
         return schema, [note, *notes]
-    schema, notes = _corrected(read, known, looks)
-    if has_garbled or re.search(_GARBLED, "".join(known.names)):
+    schema, notes = _corrected(read, spark_schema, texts_by_column)
+    if has_garbled or re.search(_GARBLED, "".join(spark_schema.names)):
         notes = [_NOT_UTF8, *notes]
     return (schema if rows else T.StructType()), notes
 
 
 def _corrected(
-    read: partial[DataFrame], known: T.StructType, looks: Sequence[Row]
+    read: partial[DataFrame], spark_schema: T.StructType, texts_by_column: Sequence[Row]
 ) -> tuple[T.StructType, list[str]]:
     """Infer types past one marker of a missing value in each column; codes of digits stay text.
 
     Args:
         read: reads the files.
-        known: the schema that Spark finds.
-        looks: what `_look_at_texts` found in each column.
+        spark_schema: the schema that Spark finds.
+        texts_by_column: what `_look_at_texts` found in each column.
     """
 
     @cache
@@ -418,23 +420,25 @@ def _corrected(
     schema = T.StructType()
     missing: dict[str, str] = {}
     stays_text: dict[str, list[str]] = {_CODES: [], _NO_DAY: [], _LONG: []}
-    for index, (field, look) in enumerate(zip(known, looks, strict=True)):
+    for index, (field, findings) in enumerate(
+        zip(spark_schema, texts_by_column, strict=True)
+    ):
         kind = field.dataType
-        is_unclear = kind == T.StringType() and len(look.markers) == 1
+        is_unclear = kind == T.StringType() and len(findings.markers) == 1
         if is_unclear and "nullvalue" not in read.keywords:
-            [marker] = look.markers
+            [marker] = findings.markers
             kind = types_past(marker)[index]
             if kind != T.StringType():
                 missing[field.name] = marker
-        why = _why_text(kind, look, has_pattern=has_pattern)
-        if why is not None:
+        reason = _why_text(kind, findings, has_pattern=has_pattern)
+        if reason is not None:
             kind = T.StringType()
-            stays_text[why].append(field.name)
+            stays_text[reason].append(field.name)
         schema.add(field.name, kind, field.nullable, field.metadata)
     notes = [_note_on_missing(missing)] if missing else []
-    for why, names in stays_text.items():
+    for reason, names in stays_text.items():
         if names:
-            notes.append(f"{why} in {', '.join(names)}")
+            notes.append(f"{reason} in {', '.join(names)}")
     return schema, notes
 
 
@@ -475,14 +479,14 @@ def _note_on_missing(missing: dict[str, str]) -> str:
     )
 
 
-def _why_text(kind: T.DataType, look: Row, *, has_pattern: bool) -> str | None:
+def _why_text(kind: T.DataType, findings: Row, *, has_pattern: bool) -> str | None:
     """Return why a column stays text though Spark finds a type; None if it does not."""
     is_dated = isinstance(kind, _DATED)
-    if look.has_code and (is_dated or isinstance(kind, T.NumericType)):
+    if findings.has_code and (is_dated or isinstance(kind, T.NumericType)):
         return _CODES
-    if look.has_no_day and is_dated and not has_pattern:
+    if findings.has_no_day and is_dated and not has_pattern:
         return _NO_DAY
-    if look.is_long and isinstance(kind, T.DoubleType):
+    if findings.is_long and isinstance(kind, T.DoubleType):
         return _LONG
     return None
 

@@ -3,7 +3,7 @@
 Each function in `sparkstream_kit.sinks` returns a `Sink`, of one of two kinds. With a
 `SparkSink` Spark writes the rows: `configure` sets a DataStreamWriter up. A `BatchSink`
 works batch by batch: `open` returns a function that `foreachBatch` calls with each
-micro-batch. `start` opens a sink by `begun`, with an `Opening` that it shares with the
+micro-batch. `start` opens a sink by `open_sink`, with an `Opening` that it shares with the
 sinks inside. `Part` and `Sink.taking` transform each batch before it is written.
 """
 
@@ -235,13 +235,13 @@ def _taking(
 
     def open_part(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         take = _taker(part, location)
-        taken = take(frame, None)
-        if not is_a("DataFrame", taken):
+        changed_frame = take(frame, None)
+        if not is_a("DataFrame", changed_frame):
             raise InvalidInputError(
-                f"sink {sink.kind}, taking(): the function returned {said(taken)};"
+                f"sink {sink.kind}, taking(): the function returned {said(changed_frame)};"
                 " return the DataFrame to write"
             )
-        write = opened(sink, taken, location, opening)
+        write = open_batch_sink(sink, changed_frame, location, opening)
         return lambda batch, batch_id: write(take(batch, batch_id), batch_id)
 
     realtime = sink.realtime
@@ -304,7 +304,7 @@ class LedgerContext:
     begins: dict[str, int] = field(default_factory=dict)
     former: tuple[str, ...] = ()
 
-    def know(self, note: Mapping[str, Any]) -> None:
+    def read_note(self, note: Mapping[str, Any]) -> None:
         """Take the query's targets, and since when, from the note of a checkpoint."""
         self.begins = dict(note.get("begins", {}))
         self.former = tuple(note.get("targets", ()))
@@ -323,7 +323,7 @@ class Opening:
             in a dry run, the sink only checks.
         allows: refuses a target that the query must not write to, for `by_value`, which
             learns its targets from the rows.
-        targets: what writes to each target of the query, by `batches.same_as`.
+        targets: what writes to each target of the query, by `batches.target_key`.
         ledgers: what the sinks with a ledger know about the query's batches.
         at_end: the functions to call when all sinks of the query are open.
         replacement: for `shadow`, opens each sink in its own place, and returns what is
@@ -349,13 +349,13 @@ def _open_late(sink: Sink) -> Write:
 
     def write(batch: DataFrame, batch_id: int) -> None:
         if not writes:
-            writes.append(opened(sink, batch, None))
+            writes.append(open_batch_sink(sink, batch, None))
         writes[0](batch, batch_id)
 
     return write
 
 
-def opened(
+def open_batch_sink(
     sink: Sink, frame: DataFrame, location: Place | None, opening: Opening | None = None
 ) -> Write:
     """Open a sink that works batch by batch, and return the function that writes its batches.
@@ -371,17 +371,17 @@ def opened(
     Raises:
         InvalidInputError: the sink is Spark's own, or refuses the query.
     """
-    own = Opening()
-    write = begun(sink, frame, location, opening or own)
+    own_opening = Opening()
+    write = open_sink(sink, frame, location, opening or own_opening)
     if write is None:
         raise InvalidInputError(
             f"sink {sink.kind} writes no single batch; start a query of its own for it"
         )
-    own.end()
+    own_opening.end()
     return write
 
 
-def begun(
+def open_sink(
     sink: Sink, frame: DataFrame, location: Place | None, opening: Opening
 ) -> Write | None:
     """Check that a query can write to a sink, and return the function that writes its batches.

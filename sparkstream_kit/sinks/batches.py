@@ -1,7 +1,7 @@
 """Start and run: sinks that write each batch by a function `write(batch_df, batch_id)`.
 
 `foreach_batch` calls a user's function, and `snapshot` replaces a file. `fan_out` and
-`by_watermark` hand each batch to other sinks; `together` builds both. Users find all
+`by_watermark` hand each batch to other sinks; `combined_sink` builds both. Users find all
 four in `sparkstream_kit.sinks`.
 """
 
@@ -35,7 +35,7 @@ from sparkstream_kit.sinks.base import (
     Sink,
     Target,
     of_batches,
-    opened,
+    open_batch_sink,
 )
 from sparkstream_kit.sinks.cells import cells
 from sparkstream_kit.sinks.formats import check_types
@@ -125,13 +125,13 @@ def snapshot(path: str | Path) -> Sink:
     """
     check(snapshot, locals())
     formats = {".csv": as_csv, ".json": as_json}
-    plain = file_system.plain(str(path))
-    if plain is None:
+    local_path = file_system.plain(str(path))
+    if local_path is None:
         raise InvalidInputError(
             f"snapshot {path} is not on this machine; give a local path, or use"
             " sinks.latest"
         )
-    target = Path(plain).absolute()
+    target = Path(local_path).absolute()
     if target.suffix not in formats:
         raise InvalidInputError(
             f"snapshot {path}: the name must end in {' or '.join(formats)}"
@@ -214,7 +214,7 @@ def fan_out(*sinks: Sink) -> Sink:
         raise InvalidInputError("fan_out() needs at least one sink")
 
     def open_all(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
-        writes = [opened(sink, frame, location, opening) for sink in sinks]
+        writes = [open_batch_sink(sink, frame, location, opening) for sink in sinks]
 
         def write(batch: DataFrame, batch_id: int) -> None:
             with computed_once(batch):
@@ -223,7 +223,7 @@ def fan_out(*sinks: Sink) -> Sink:
 
         return write
 
-    return together("fan_out", sinks, open_all)
+    return combined_sink("fan_out", sinks, open_all)
 
 
 @contextmanager
@@ -245,14 +245,14 @@ def computed_once(batch: DataFrame) -> Iterator[None]:
             batch.unpersist()
 
 
-def same_as(target: Target) -> tuple[str, str]:
+def target_key(target: Target) -> tuple[str, str]:
     """Return what two targets that are the same one have in common, however spelt."""
     if target.path == target.name:
         return target.kind, file_system.spelt(target.path)
     return target.kind, target.known_as or target.name
 
 
-def together(
+def combined_sink(
     call: str,
     sinks: Sequence[Sink],
     open_all: Callable[[DataFrame, Place | None, Opening], Write],
@@ -276,19 +276,19 @@ def together(
         of_batches(sink, f"{call}()")
     modes = _modes_of_all(sinks)
     if not modes:
-        asked = "; ".join(
+        supported_modes = "; ".join(
             f"{sink.kind} supports {', '.join(sink.modes)}" for sink in sinks
         )
         raise InvalidInputError(
-            f"{call}(): no output mode fits all sinks: {asked}; start two queries"
+            f"{call}(): no output mode fits all sinks: {supported_modes}; start two queries"
         )
 
     targets: list[Target] = []
     for sink in sinks:
         targets += sink.writes_to
-    same = [*map(same_as, targets)]
+    keys = [*map(target_key, targets)]
     for target in targets:
-        if same.count(same_as(target)) > 1:
+        if keys.count(target_key(target)) > 1:
             # The second sink would find the batch in the ledger and skip its rows, or
             # replace the first's.
             raise InvalidInputError(
@@ -365,14 +365,14 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
                 f"{call} reads the watermark of each batch in the checkpoint; give "
                 "start(…, checkpoint='folder')"
             )
-        missed = frame.withColumn("watermark", F.lit(None).cast(T.TimestampType()))
+        late_frame = frame.withColumn("watermark", F.lit(None).cast(T.TimestampType()))
         writes = (
-            opened(on_time, frame, location, opening),
-            opened(late, missed, location, opening),
+            open_batch_sink(on_time, frame, location, opening),
+            open_batch_sink(late, late_frame, location, opening),
         )
-        return partial(_write, time, location, *writes)
+        return partial(_write_by_watermark, time, location, *writes)
 
-    both = together("by_watermark", (on_time, late), open_both)
+    combined = combined_sink("by_watermark", (on_time, late), open_both)
     for sink in (on_time, late):
         if "append" not in sink.modes:
             raise InvalidInputError(
@@ -380,11 +380,13 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
                 " support; give another sink"
             )
     return replace(
-        both, modes=("append",), advice="in other modes result rows are not input rows"
+        combined,
+        modes=("append",),
+        advice="in other modes result rows are not input rows",
     )
 
 
-def _write(
+def _write_by_watermark(
     time: str,
     location: Place,
     on_time: Write,
@@ -398,12 +400,12 @@ def _write(
             f"by_watermark(): checkpoint {location} has no offsets/{batch_id}, which"
             " says the watermark; restore it, and start again"
         )
-    missed = F.timestamp_millis(F.lit(plan_in(text).watermark))
-    is_late = F.coalesce(_column(time) <= missed, F.lit(False))
+    watermark = F.timestamp_millis(F.lit(plan_in(text).watermark))
+    is_late = F.coalesce(_column(time) <= watermark, F.lit(False))
     with computed_once(batch):
         on_time(batch.where(~is_late), batch_id)
         rows = batch.where(is_late)
-        late(rows.withColumn("watermark", missed), batch_id)
+        late(rows.withColumn("watermark", watermark), batch_id)
         count_aside(rows, location, batch_id)
 
 

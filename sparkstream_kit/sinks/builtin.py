@@ -63,7 +63,7 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
     check(console, locals())
     if rows < 1:
         raise InvalidInputError(f"console(): rows is {rows}; give 1 or more")
-    here = partial(_print, rows, truncate)
+    print_batch = partial(_print, rows, truncate)
     return SparkSink(
         kind="console",
         modes=MODES,
@@ -72,7 +72,7 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
         configure=lambda writer: writer.format("console").options(
             numRows=rows, truncate=truncate
         ),
-        on_connect=here,
+        on_connect=print_batch,
     )
 
 
@@ -85,10 +85,10 @@ def _print(rows: int, truncate: bool, batch: DataFrame, batch_id: int) -> None:
     from sparkstream_kit.sinks.cells import cells  # when the first batch is printed
 
     texts = [_printable(row) for row in cells(batch)]
-    shown = T.StructType(
+    schema = T.StructType(
         [T.StructField(printable(name), T.StringType()) for name in batch.columns]
     )
-    batch.sparkSession.createDataFrame(texts, shown).show(rows, truncate)
+    batch.sparkSession.createDataFrame(texts, schema).show(rows, truncate)
 
 
 def _printable(row: Sequence[str | None]) -> list[str | None]:
@@ -205,7 +205,7 @@ def files(
             spark, path, form, schema, partition_by
         ),
         form=base.Form(
-            partial(_written, form, partition_by),
+            partial(_as_written, form, partition_by),
             "json" if form.kind == "json" else "csv",
         ),
         check=check_folder,
@@ -223,7 +223,7 @@ def _formats() -> ModuleType:
     return formats
 
 
-def _written(
+def _as_written(
     form: Format, partition_by: Sequence[str], frame: DataFrame, folder: str
 ) -> DataFrame:
     """Write rows to a folder as `files` does, and read them back."""

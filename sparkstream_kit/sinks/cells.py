@@ -22,15 +22,15 @@ def cells(frame: DataFrame) -> list[tuple[str | None, ...]]:
     # Plain names, because the columns' own may repeat or contain dots, which F.col
     # would misread.
     numbers = range(len(frame.columns))
-    plain = frame.toDF(*[f"c{number}" for number in numbers])
+    numbered = frame.toDF(*[f"c{number}" for number in numbers])
     in_utc = frame.sparkSession.conf.get("spark.sql.session.timeZone") in STEADY
     texts = []
-    for field in plain.schema.fields:
+    for field in numbered.schema.fields:
         value = F.col(field.name)
         if not in_utc:
             value = _with_offset(value, field.dataType)
         texts.append(value.cast("string"))
-    return [tuple(row) for row in plain.select(texts).collect()]
+    return [tuple(row) for row in numbered.select(texts).collect()]
 
 
 def _with_offset(value: Column, kind: T.DataType) -> Column:

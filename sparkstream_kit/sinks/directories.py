@@ -112,10 +112,10 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     check(batch_files, locals())
     form = of(batch_files, format, options, path)
     text = str(path)
-    plain = file_system.plain(text)
-    if plain is None and not text.startswith("hdfs:"):
+    local_path = file_system.plain(text)
+    if local_path is None and not text.startswith("hdfs:"):
         raise _without_rename(text)
-    name = text.rstrip("/") if plain is None else os.path.realpath(plain)
+    name = text.rstrip("/") if local_path is None else os.path.realpath(local_path)
     where = Target("folder", name, name)
 
     def read_folder(
@@ -135,7 +135,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     ) -> Write:
         spark = frame.sparkSession
         form.check("batch_files", frame)
-        if plain is not None:
+        if local_path is not None:
             refuse_elsewhere(spark, f"batch_files {path}", "sinks.files")
             refuse_many_disks(spark, "batch_files", text)
         if "batch" in (name.lower() for name in frame.columns):
@@ -168,18 +168,18 @@ class _DirectoryLedger(Ledger):
     what = "folder"
     removes = True
 
-    def __init__(self, there: Place) -> None:
-        super().__init__(f"folder {there.folder or there}", "append", take_over=None)
-        self._there = there
+    def __init__(self, place: Place) -> None:
+        super().__init__(f"folder {place.folder or place}", "append", take_over=None)
+        self._place = place
 
     @cached_property
     def names(self) -> set[str]:
         """The names in the folder, listed once: it has a directory for each batch."""
-        return set(self._there.names())
+        return set(self._place.names())
 
     @cached_property
     def _owner(self) -> str | None:
-        owner = self._there.read(OWNER)
+        owner = self._place.read(OWNER)
         return None if owner is None else owner.strip()
 
     @cached_property
@@ -200,16 +200,16 @@ class _DirectoryLedger(Ledger):
         return self._last
 
     def last_plan(self, query_id: str) -> str | None:  # noqa: ARG002 - one folder has one query
-        return self._there.read(f"{_directory(self._last)}/{_PLAN}")
+        return self._place.read(f"{_directory(self._last)}/{_PLAN}")
 
     def epoch(self, query_id: str) -> Epoch | None:
         # Of a query whose directories were all removed
         if self._owner not in (None, query_id):
             return None
-        newest = highest(self._there, _EPOCHS)
+        newest = highest(self._place, _EPOCHS)
         if newest < 0:
             return None
-        return Epoch(newest, str(self._there.read(f"{_EPOCHS}/{newest}/driver")))
+        return Epoch(newest, str(self._place.read(f"{_EPOCHS}/{newest}/driver")))
 
     def any_query(self) -> tuple[str, int] | None:
         if self._owner is None or not self.has_rows():
@@ -224,21 +224,21 @@ class _DirectoryLedger(Ledger):
                 no owner.
         """
         if self._owner is None and self._last >= 0 and self.has_rows():
-            home = self._there.folder or self._there
+            home = self._place.folder or self._place
             lost = (
                 f"{self.where} has directories of batches, and no file {OWNER}, which"
                 " says whose they are"
             )
-            ways = "restore the folder from a backup, or use another one"
-            if query_id is not None and self._there.folder:
+            fix = "restore the folder from a backup, or use another one"
+            if query_id is not None and self._place.folder:
                 file = shlex.quote(f"{home}/{OWNER}")
-                ways += (
+                fix += (
                     "; or, if they are this query's and none is missing, run echo"
                     f" {query_id} > {file}"
                 )
             raise InvalidInputError(
                 f"{lost}: it was removed while its query ran, or put back in part;"
-                f" {ways}"
+                f" {fix}"
             )
         super().check_owner(query_id)
 
@@ -248,15 +248,15 @@ class _DirectoryLedger(Ledger):
         Crashes leave hidden names.
         """
         return any(
-            not name.startswith((".", "_")) and not self._there.is_empty_folder(name)
+            not name.startswith((".", "_")) and not self._place.is_empty_folder(name)
             for name in self.names
         )
 
     def set_back_command(self, query_id: str, batch_id: int) -> str:  # noqa: ARG002 - one folder has one query
         if batch_id < self._last:
             return f"remove the directories from {_directory(batch_id + 1)} on"
-        make = "mkdir -p" if self._there.folder else "hdfs dfs -mkdir -p"
-        folder = self._there.folder or self._there
+        make = "mkdir -p" if self._place.folder else "hdfs dfs -mkdir -p"
+        folder = self._place.folder or self._place
         return f"run {make} {shlex.quote(f'{folder}/{_directory(batch_id)}')}"
 
 
@@ -269,30 +269,34 @@ class _Folder:
     """The folder that a query writes to, and how.
 
     Attributes:
-        there: the folder.
+        place: the folder.
         where: the folder, for messages.
         form: the format of the files.
         done: the last batch of this process and the epoch; empty before its first
             batch. It saves listing the folder for every batch but the first.
     """
 
-    there: Place
+    place: Place
     where: Target
     form: Format
     done: list[int] = field(default_factory=list)
 
     def prepare(
-        self, _frame: DataFrame, query: str | None, coming: Batch | None, makes: bool
+        self,
+        _frame: DataFrame,
+        query: str | None,
+        next_batch: Batch | None,
+        makes: bool,
     ) -> str | None:
         """Check that a query may write to the folder, and create it if it is missing."""
-        with reached("batch_files: folder", self.there.text):
-            ledger = _DirectoryLedger(self.there)
+        with reached("batch_files: folder", self.place.text):
+            ledger = _DirectoryLedger(self.place)
             ledger.check_owner(query)
-            plan = ledger.plan_of(coming)
+            plan = ledger.plan_of(next_batch)
             if makes:
                 # Now, so that a second stream can read the folder before its first
                 # batch
-                self.there.make()
+                self.place.make()
             return plan
 
     def take(self, _query: str, driver: str, _frame: DataFrame) -> None:
@@ -306,23 +310,23 @@ class _Folder:
                 moment.
         """
         hidden = f"{_EPOCHS}/.{uuid.uuid4().hex}"
-        last = max(highest(self.there, _EPOCHS), 0)
-        self.there.write(f"{hidden}/driver", driver)
+        last = max(highest(self.place, _EPOCHS), 0)
+        self.place.write(f"{hidden}/driver", driver)
         try:
-            self.there.rename(hidden, f"{_EPOCHS}/{last + 1}")
+            self.place.rename(hidden, f"{_EPOCHS}/{last + 1}")
         except OSError as err:
             raise InvalidInputError(
-                f"folder {self.there}: another driver has started in the same moment"
+                f"folder {self.place}: another driver has started in the same moment"
             ) from err
         # Keep the last one: another driver may be reading it just now.
-        self.there.remove(f"{_EPOCHS}/{last - 1}")
-        for name in self.there.names():
+        self.place.remove(f"{_EPOCHS}/{last - 1}")
+        for name in self.place.names():
             if name.startswith(".batch="):
-                gone = f".batch={uuid.uuid4().hex}"
+                discarded = f".batch={uuid.uuid4().hex}"
                 # Its driver has just renamed it into place: that batch counts
                 with suppress(OSError):
-                    self.there.rename(name, gone)
-                    self.there.remove(gone)
+                    self.place.rename(name, discarded)
+                    self.place.remove(discarded)
 
     def write(self, batch: Batch, frame: DataFrame) -> None:
         """Write a batch into a hidden directory, and rename that into place.
@@ -331,19 +335,19 @@ class _Folder:
             InvalidInputError: the ledger's rules refuse the batch.
         """
         target = _directory(batch.number)
-        ledger = _DirectoryLedger(self.there)
-        if not self._goes_on(batch):
-            self.there.make()
+        ledger = _DirectoryLedger(self.place)
+        if not self._continues_last_batch(batch):
+            self.place.make()
             ledger.check_owner(batch.query)
             if ledger.is_written(batch):
                 pass_over(frame, batch, ledger.where)
                 return
             is_first = ledger.epoch(batch.query) is None
             if not self._is_owned_by(batch.query):
-                self.there.write(OWNER, batch.query + "\n")
+                self.place.write(OWNER, batch.query + "\n")
             if is_first:
                 self.take(batch.query, batch.driver, frame)
-            self.done[:] = [batch.number - 1, highest(self.there, _EPOCHS)]
+            self.done[:] = [batch.number - 1, highest(self.place, _EPOCHS)]
             # After the epoch was read: that number must not be a newer driver's
             ledger.check_epoch(batch)
         hidden = f".{target}.epoch={self.done[1]}"
@@ -354,13 +358,13 @@ class _Folder:
             # A batch that failed in this process has left its directory, whose epoch is
             # still this driver's.
             writer.options(**self.form.options).mode("overwrite").save(
-                f"{self.there.uri}/{hidden}"
+                f"{self.place.uri}/{hidden}"
             )
             if batch.plan is not None:
-                self.there.write(f"{hidden}/{_PLAN}", batch.plan)
+                self.place.write(f"{hidden}/{_PLAN}", batch.plan)
             ledger.check_epoch(batch)
-            self._check_there(batch)
-            self.there.rename(hidden, target)
+            self._check_not_removed(batch)
+            self.place.rename(hidden, target)
         except Exception:
             # A newer driver has removed the hidden directory, which can fail in many
             # ways: report that instead.
@@ -369,9 +373,9 @@ class _Folder:
         self.done[0] = batch.number
 
     def _is_owned_by(self, query: str) -> bool:
-        return (self.there.read(OWNER) or "").strip() == query
+        return (self.place.read(OWNER) or "").strip() == query
 
-    def _goes_on(self, batch: Batch) -> bool:
+    def _continues_last_batch(self, batch: Batch) -> bool:
         """Return whether this process wrote the last batch, and the folder is unchanged.
 
         Else the whole folder is looked at: it was removed, emptied or made again, which
@@ -381,11 +385,11 @@ class _Folder:
         if self.done[:1] != [batch.number - 1] or not self._is_owned_by(batch.query):
             return False
         last = f"{_directory(batch.number - 1)}/{_PLAN}"
-        if batch.plan is not None and self.there.read(last) is None:
+        if batch.plan is not None and self.place.read(last) is None:
             return False
-        return self.there.read(f"{_directory(batch.number)}/{_PLAN}") is None
+        return self.place.read(f"{_directory(batch.number)}/{_PLAN}") is None
 
-    def _check_there(self, batch: Batch) -> None:
+    def _check_not_removed(self, batch: Batch) -> None:
         """Refuse a batch if the folder was removed or emptied while the batch was written.
 
         Raises:
@@ -394,7 +398,7 @@ class _Folder:
         """
         if self._is_owned_by(batch.query):
             return
-        ledger = _DirectoryLedger(self.there)
+        ledger = _DirectoryLedger(self.place)
         ledger.check_owner(batch.query)
         ledger.check_earlier(batch)
         raise InvalidInputError(

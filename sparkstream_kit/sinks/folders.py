@@ -55,16 +55,16 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
     written = highest(folder, _LOG)
     planned = highest(checkpoint, "offsets")
     committed = highest(checkpoint, "commits")
-    noted = ""
+    noted_owner = ""
     if OWNER in names:
-        noted = (folder.read(OWNER) or "").strip()
-    mine = id_in_checkpoint(checkpoint)
-    _refuse_running(what, noted, mine)
+        noted_owner = (folder.read(OWNER) or "").strip()
+    own_id = id_in_checkpoint(checkpoint)
+    _refuse_running(what, noted_owner, own_id)
     # A query that has ended without a batch has left nothing of its own.
-    owner = noted if written >= 0 else ""
+    owner = noted_owner if written >= 0 else ""
     is_first_start = planned < 0
     if owner:
-        is_of_others = owner != mine
+        is_of_others = owner != own_id
     else:
         is_of_others = is_first_start and written >= 0
     others = ""
@@ -94,12 +94,12 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
     _refuse_other_batches(what, checkpoint, written, planned, committed)
 
 
-def _refuse_running(what: str, noted: str, mine: str | None) -> None:
+def _refuse_running(what: str, noted_owner: str, own_id: str | None) -> None:
     """Refuse a folder that another query has claimed and that runs; it may not have written yet."""
     names = {str(query.id): query.name for query, _ in running()}
-    if noted in names and noted != mine:
+    if noted_owner in names and noted_owner != own_id:
         raise InvalidInputError(
-            f"{what} is written by query {names[noted]}, which runs; end that query"
+            f"{what} is written by query {names[noted_owner]}, which runs; end that query"
             " first, or give each query a target of its own"
         )
 

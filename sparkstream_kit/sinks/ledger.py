@@ -38,9 +38,9 @@ from sparkstream_kit.sinks.base import BatchSink
 from sparkstream_kit.sinks.plans import (
     ends_the_input,
     folders_read,
+    is_same_input,
     plan_of,
     put_back,
-    same,
 )
 
 if TYPE_CHECKING:
@@ -208,8 +208,8 @@ class Ledger(Protocol):
         """Return the user's ways on where the target has rows of others."""
         if self.take_over is None:
             return f"use another {self.what}, or remove this one"
-        does = _TAKES_OVER.get(self.how, "add to")
-        return f"use another {self.what}, or give take_over=True to {does} its rows"
+        verb = _TAKES_OVER.get(self.how, "add to")
+        return f"use another {self.what}, or give take_over=True to {verb} its rows"
 
     def check_epoch(self, batch: Batch) -> None:
         """Refuse a batch from a driver that does not hold the newest epoch of its query.
@@ -238,7 +238,7 @@ class Ledger(Protocol):
         if last is not None and last < 0:  # its first batch is being written
             last = None
         if self._lacks_earlier(batch, last):
-            raise self._gap(batch, last)
+            raise self._gap_error(batch, last)
         return last
 
     def _lacks_earlier(self, batch: Batch, last: int | None) -> bool:
@@ -249,15 +249,15 @@ class Ledger(Protocol):
             return False
         return batch.previous >= 0
 
-    def _gap(self, batch: Batch, last: int | None) -> InvalidInputError:
+    def _gap_error(self, batch: Batch, last: int | None) -> InvalidInputError:
         """Return the error for a target that lacks batches: what is wrong, and three ways on."""
-        has = "none of this query's batches"
-        again = (
+        held_batches = "none of this query's batches"
+        write_again = (
             "start with a new checkpoint folder (and a new target for each other sink)"
         )
         if last is not None:
-            has = f"this query's batches up to {last} only"
-            again = (
+            held_batches = f"this query's batches up to {last} only"
+            write_again = (
                 f"run sparkstream checkpoint rewind {shlex.quote(batch.checkpoint)}"
                 f" --to {last}"
             )
@@ -267,8 +267,8 @@ class Ledger(Protocol):
         cause = self._cause_of_gap(batch, last)
         accept = self._way_to_accept(batch, last)
         return InvalidInputError(
-            f"batch {batch.number} is next, but {self.where} holds {has}: {cause}; or,"
-            f" to write the missing batches again, {again}; or, to {goal}, {accept}"
+            f"batch {batch.number} is next, but {self.where} holds {held_batches}: {cause}; or,"
+            f" to write the missing batches again, {write_again}; or, to {goal}, {accept}"
         )
 
     def _cause_of_gap(self, batch: Batch, last: int | None) -> str:
@@ -311,7 +311,7 @@ class Ledger(Protocol):
             return False
         if replay is Replay.SAME:
             return True
-        raise self._not_the_same(batch, last, replay)
+        raise self._replay_error(batch, last, replay)
 
     def _replay(self, batch: Batch, last: int) -> Replay:
         """Compare a batch with the last one that the target has."""
@@ -319,18 +319,18 @@ class Ledger(Protocol):
             return Replay.NEW
         if batch.number < last:
             return Replay.EARLIER
-        kept = self.last_plan(batch.query)
-        if not kept or not batch.plan or same(kept, batch.plan):
+        kept_plan = self.last_plan(batch.query)
+        if not kept_plan or not batch.plan or is_same_input(kept_plan, batch.plan):
             return Replay.SAME
-        if ends_the_input(kept):
+        if ends_the_input(kept_plan):
             return Replay.AFTER_END
         return Replay.OTHER_PLAN
 
-    def _not_the_same(
+    def _replay_error(
         self, batch: Batch, last: int, replay: Replay
     ) -> InvalidInputError:
         """Return the error for a batch that can be neither skipped nor written safely."""
-        has = {
+        findings = {
             Replay.EARLIER: (
                 f"all batches up to {last}: the checkpoint was rewound or restored"
             ),
@@ -348,15 +348,15 @@ class Ledger(Protocol):
             remove = f"remove them from the {self.what}, then "
         set_back = self.set_back_command(batch.query, batch.number - 1)
         return InvalidInputError(
-            f"batch {batch.number} is replayed, but {self.where} has {has[replay]}; to"
+            f"batch {batch.number} is replayed, but {self.where} has {findings[replay]}; to"
             f" write the rows of {batches} again, {remove}{set_back}"
         )
 
-    def plan_of(self, coming: Batch | None) -> str | None:
+    def plan_of(self, next_batch: Batch | None) -> str | None:
         """Return the kept plan of a query's next batch, if the target has that batch.
 
         Args:
-            coming: the batch; None to look up no plan.
+            next_batch: the batch; None to look up no plan.
 
         Returns:
             The plan; None if the target does not have the batch, or if the sink
@@ -366,12 +366,12 @@ class Ledger(Protocol):
         Raises:
             InvalidInputError: as for `check_earlier`.
         """
-        if coming is None:
+        if next_batch is None:
             return None
-        last = self.check_earlier(coming)
-        if last != coming.number or self.how == "replace":
+        last = self.check_earlier(next_batch)
+        if last != next_batch.number or self.how == "replace":
             return None
-        return self.last_plan(coming.query)
+        return self.last_plan(next_batch.query)
 
 
 class LedgerTarget(Protocol):
@@ -385,14 +385,14 @@ class LedgerTarget(Protocol):
         """The target."""
 
     def prepare(
-        self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool
+        self, frame: DataFrame, query: str | None, next_batch: Batch | None, makes: bool
     ) -> str | None:
         """Check the target when a query starts.
 
         Args:
             frame: the query's DataFrame.
             query: the query's id; None if it was never started before.
-            coming: the query's next batch; None if it was never started before, or
+            next_batch: the query's next batch; None if it was never started before, or
                 while it runs.
             makes: create what is missing; if False, as in a dry run, only check.
 
@@ -439,7 +439,7 @@ def open_target(
     location: Place | None,
     opening: Opening,
     *,
-    itself: Callable[[], str] | None = None,
+    identity: Callable[[], str] | None = None,
 ) -> Write:
     """Open a sink with a ledger, as its `BatchSink.open`.
 
@@ -452,7 +452,7 @@ def open_target(
             `start`.
         location: the query's checkpoint; None without one.
         opening: the start that all sinks of the query share.
-        itself: returns what the target's own system knows it by, whatever its address
+        identity: returns what the target's own system knows it by, whatever its address
             and spelling; by default two sinks of one query are told apart by their
             names alone.
 
@@ -466,15 +466,15 @@ def open_target(
     """
     refuse_twice("column", frame.columns)
     driver = this_driver()
-    query, own_id, next_number = _known_as(frame, location, opening)
-    former = _former(target, opening)
+    query, own_id, next_number = _query_identity(frame, location, opening)
+    former = _former_targets(target, opening)
     writer = _Writer(target, location, opening, driver, former, own_id)
     next_batch = None
     if query is not None and next_number is not None:
         next_batch = writer.batch(query, next_number, None, location)
     plan = target.prepare(frame, query, next_batch, opening.makes)
-    if itself is not None:
-        _refuse_twin(target.where, itself(), opening)
+    if identity is not None:
+        _refuse_twin(target.where, identity(), opening)
     if plan is not None and next_number is not None and location is not None:
         put_back(
             location,
@@ -489,7 +489,7 @@ def open_target(
     return writer.write
 
 
-class _KnownAs(NamedTuple):
+class _QueryIdentity(NamedTuple):
     """As what a target knows the query of a sink that opens.
 
     Attributes:
@@ -504,23 +504,27 @@ class _KnownAs(NamedTuple):
     next_number: int | None = None
 
 
-def _known_as(frame: DataFrame, location: Place | None, opening: Opening) -> _KnownAs:
+def _query_identity(
+    frame: DataFrame, location: Place | None, opening: Opening
+) -> _QueryIdentity:
     if not frame.isStreaming:
         # A batch of a query that runs: its plan is there, and nothing may change it
-        return _KnownAs(id_of_batch(frame, location or checkpoint_of_batch(frame)))
+        return _QueryIdentity(
+            id_of_batch(frame, location or checkpoint_of_batch(frame))
+        )
     if location is None:
         # Without a checkpoint each start is a new query
         own_id = str(uuid.uuid4())
-        return _KnownAs(own_id, own_id)
+        return _QueryIdentity(own_id, own_id)
     opening.ledgers.folders |= folders_read(frame)
     query = id_in_checkpoint(location)
     if query is None:
-        return _KnownAs(None)
+        return _QueryIdentity(None)
     committed = max(location.entries("commits"), default=-1)
-    return _KnownAs(query, next_number=committed + 1)
+    return _QueryIdentity(query, next_number=committed + 1)
 
 
-def _former(target: LedgerTarget, opening: Opening) -> tuple[str, ...]:
+def _former_targets(target: LedgerTarget, opening: Opening) -> tuple[str, ...]:
     """Return the targets to which a query has written so far, if this one is none of them."""
     if str(target.where) in opening.ledgers.former:
         return ()

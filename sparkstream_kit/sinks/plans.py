@@ -1,6 +1,6 @@
 """Start and run: the plan of a batch, which a sink with a ledger keeps beside the rows.
 
-The plan says which input a batch reads. `plan_of` returns it as a text, `same` compares
+The plan says which input a batch reads. `plan_of` returns it as a text, `is_same_input` compares
 two of them, and `put_back` restores one in a checkpoint.
 
 Why it is kept: Spark identifies a batch by its number alone. If the checkpoint loses
@@ -105,7 +105,7 @@ class _Plan:
         return self.watermark == END
 
     def reads_the_same(self, other: _Plan) -> bool:
-        """Return whether another plan reads the same input, as `same` says."""
+        """Return whether another plan reads the same input, as `is_same_input` says."""
         if self.watermark != other.watermark:
             return False
         if self._other_offsets() != other._other_offsets():
@@ -151,10 +151,10 @@ def plan_of(
     """
     if location is None:
         return None
-    return _planned(location, batch, folders).packed()
+    return _read_plan(location, batch, folders).packed()
 
 
-def _planned(location: Place, batch: int, folders: Mapping[str, str]) -> _Plan:
+def _read_plan(location: Place, batch: int, folders: Mapping[str, str]) -> _Plan:
     """Read the plan of a batch from its checkpoint, as for `plan_of`."""
     with of_batch(location, batch) as logs:
         spark_plan = logs.plan(batch)
@@ -210,7 +210,7 @@ def _unpacked(text: str) -> _Plan:
         ) from err
 
 
-def same(one: str, other: str) -> bool:
+def is_same_input(one: str, other: str) -> bool:
     """Return whether two plans read the same input: equal files, offsets and watermark.
 
     The settings and the wall-clock time that Spark notes with each plan are not
@@ -262,19 +262,19 @@ def put_back(
         InvalidInputError: a file that the batch reads no longer exists, the checkpoint
             has another plan and is not on a local path, or the kept plan is damaged.
     """
-    kept = _unpacked(plan)
+    kept_plan = _unpacked(plan)
     # A drained query continues: the ledger refuses the batch with advice
-    if kept.ends_the_input:
+    if kept_plan.ends_the_input:
         return
     is_planned = str(batch) in location.names("offsets")
-    if is_planned and kept.reads_the_same(_planned(location, batch, folders)):
+    if is_planned and kept_plan.reads_the_same(_read_plan(location, batch, folders)):
         return
-    _follow_moves(kept, folders)
+    _follow_moves(kept_plan, folders)
     loss = "has another" if is_planned else "has lost the"
     finding = (
         f"checkpoint {location} {loss} plan of batch {batch}, whose rows {where} has"
     )
-    deleted = _first_deleted(kept)
+    deleted = _first_deleted(kept_plan)
     if deleted is not None:
         raise InvalidInputError(
             f"{finding}; to put the plan back the files that it reads are needed, and"
@@ -292,7 +292,7 @@ def put_back(
                 from sparkstream_kit.checkpoints.operate.rewind import set_aside
 
                 set_aside(logs, batch)
-            _write(location, logs, batch, kept)
+            _write(location, logs, batch, kept_plan)
     _log.warning(
         "%s; it is put back, so that the replayed batch has the same rows", finding
     )
@@ -313,7 +313,7 @@ def _first_deleted(plan: _Plan) -> InputFile | None:
     """Return the first local file of a plan that no longer exists; None if all exist."""
     for source in plan.logs.values():
         for file in source.files:
-            if file.gone:
+            if file.is_gone:
                 return file
     return None
 
@@ -326,8 +326,8 @@ def _write(checkpoint: Place, logs: Logs, batch: int, plan: _Plan) -> None:
             file_name = str(entry)
             # A compacted entry also lists all earlier files
             if entry in source.compact:
-                earlier = Logs(logs.root).inputs(name, until=entry - 1)
-                files = [*earlier, *files]
+                earlier_files = Logs(logs.root).inputs(name, until=entry - 1)
+                files = [*earlier_files, *files]
                 file_name += ".compact"
             _replace(checkpoint, f"sources/{name}", file_name, log_text(files))
     _replace(checkpoint, "offsets", str(batch), plan.offsets)

@@ -64,22 +64,22 @@ def of_files(
     reader = spark.read.options(**form.reading).format(kind)
     folder_names = {name.lower() for name in folders}
     names = [name for name in schema.names if name.lower() not in folder_names]
-    where = _literal(spark, path)
+    load_path = _literal(spark, path)
     with in_force(spark, _AS_TEXT):
         if kind == "json":
             return of_variants(
-                reader.option("singleVariantColumn", _ROW).load(where), schema.names
+                reader.option("singleVariantColumn", _ROW).load(load_path), schema.names
             )
         if kind == "text":
-            return reader.load(where).withColumnRenamed("value", names[0])
+            return reader.load(load_path).withColumnRenamed("value", names[0])
         if kind == "csv":
-            return _csv_files(reader, where, form, names, folder_names)
-        return reader.load(where)
+            return _csv_files(reader, load_path, form, names, folder_names)
+        return reader.load(load_path)
 
 
 def _csv_files(
     reader: DataFrameReader,
-    where: str,
+    load_path: str,
     form: Format,
     names: Sequence[str],
     folder_names: set[str],
@@ -88,7 +88,7 @@ def _csv_files(
 
     Args:
         reader: the reader, with the format and its options.
-        where: the path to load.
+        load_path: the path to load.
         form: the format, with the options of its writer.
         names: the columns of the query that stand in the files.
         folder_names: the columns that are names of folders, in lower case.
@@ -96,13 +96,13 @@ def _csv_files(
     reader = reader.option("nullValue", _NULL)
     # Spark looks at a first record of several lines in no folder whose name is a
     # pattern.
-    is_plain = where == file_system.escaped(where)
+    is_plain = load_path == file_system.escaped(load_path)
     columns = _columns_of_csv(
-        reader.option("multiLine", is_plain), where, names, folder_names
+        reader.option("multiLine", is_plain), load_path, names, folder_names
     )
-    rows = reader.option("multiLine", True).schema(_texts(columns)).load(where)
-    given = {name.lower(): str(value).lower() for name, value in form.reading.items()}
-    if given.get("header") == "true":
+    rows = reader.option("multiLine", True).schema(_texts(columns)).load(load_path)
+    options = {name.lower(): str(value).lower() for name, value in form.reading.items()}
+    if options.get("header") == "true":
         return rows
     # Without a header Spark numbers the columns (_c0, _c1 …); the files may have fewer
     # or more of them than the query.
@@ -114,17 +114,17 @@ def _csv_files(
 
 
 def _columns_of_csv(
-    reader: DataFrameReader, where: str, names: Sequence[str], folders: set[str]
+    reader: DataFrameReader, load_path: str, names: Sequence[str], folders: set[str]
 ) -> Sequence[str]:
     """Return the names that Spark gives the columns of CSV files, without those of folders."""
     try:
-        found = reader.load(where).columns
+        columns = reader.load(load_path).columns
     except AnalysisException as err:
         if err.getCondition() != "UNABLE_TO_INFER_SCHEMA":
             raise
         return names  # there is no file
     # Or only empty files
-    return [name for name in found if name.lower() not in folders] or names
+    return [name for name in columns if name.lower() not in folders] or names
 
 
 def keep_files(
@@ -164,9 +164,9 @@ def of_csv(spark: SparkSession, path: Path) -> DataFrame:
 
 def of_json(spark: SparkSession, text: str, names: Sequence[str]) -> DataFrame:
     """Return the rows of an array of JSON, as a snapshot has it."""
-    whole = spark.createDataFrame([(text,)], "value STRING")
-    every = F.from_json("value", "ARRAY<VARIANT>")
-    return of_variants(whole.select(F.explode(every).alias(_ROW)), names)
+    array = spark.createDataFrame([(text,)], "value STRING")
+    items = F.from_json("value", "ARRAY<VARIANT>")
+    return of_variants(array.select(F.explode(items).alias(_ROW)), names)
 
 
 def of_lines(
@@ -187,14 +187,14 @@ def of_variants(rows: DataFrame, names: Sequence[str]) -> DataFrame:
     others = [name for name in rows.columns if name != _ROW]
     objects = column(_ROW).try_cast("MAP<STRING, VARIANT>").alias(_ROW)
     fields = rows.select(objects, *map(column, others))
-    found = {
+    field_names = {
         row[0]
         for row in fields.select(F.explode(F.map_keys(_ROW))).distinct().collect()
     }
-    if not found and fields.isEmpty():
-        found = {*names} - {*others}
-    in_order = [name for name in names if name in found]
-    in_order += sorted(found - {*names})
+    if not field_names and fields.isEmpty():
+        field_names = {*names} - {*others}
+    in_order = [name for name in names if name in field_names]
+    in_order += sorted(field_names - {*names})
     texts = [F.to_json(F.try_element_at(F.col(_ROW), F.lit(name))) for name in in_order]
     values = [
         F.nullif(text, F.lit("null")).alias(name)
@@ -220,8 +220,10 @@ def parsed(form: str, text: Column, kind: T.DataType) -> Column | None:
             for each in types_in(kind)
         ):
             return None
-        whole = F.concat(F.lit('{"v":'), text, F.lit("}"))
-        value = F.from_json(whole, T.StructType([T.StructField("v", kind)]), JSON)["v"]
+        object_text = F.concat(F.lit('{"v":'), text, F.lit("}"))
+        value = F.from_json(
+            object_text, T.StructType([T.StructField("v", kind)]), JSON
+        )["v"]
         return F.when(text.isNotNull(), value)
     if holds(kind, *_NOT_IN_CSV):
         return None

@@ -35,13 +35,13 @@ def stopped(
     refusals: Sequence[tuple[Column, str]] | Refusals,
     value: Column,
     kind: T.DataType,
-    who: str,
+    subject: str,
 ) -> Column:
     """Return a value, or an error at the last of the refusals that holds."""
     checked = value
-    for wrong, says in refusals:
-        stop = F.raise_error(F.lit(f"{who} {says}")).cast(kind)
-        checked = F.when(wrong, stop).otherwise(checked)
+    for is_wrong, message in refusals:
+        stop = F.raise_error(F.lit(f"{subject} {message}")).cast(kind)
+        checked = F.when(is_wrong, stop).otherwise(checked)
     return checked
 
 
@@ -54,8 +54,8 @@ def only_texts(sink: str, frame: DataFrame) -> DataFrame:
     for field, name in zip(frame.schema, numbered.columns, strict=True):
         value = F.col(name)
         refusals = lost_bytes(value, field.dataType)
-        who = f"{sink}: column {field.name}"
-        cells.append(stopped(refusals, value, field.dataType, who))
+        subject = f"{sink}: column {field.name}"
+        cells.append(stopped(refusals, value, field.dataType, subject))
     return numbered.select(cells).toDF(*frame.columns)
 
 
@@ -79,12 +79,12 @@ def meets(value: Column, mark: str) -> Column:
 def lost_bytes(value: Column, kind: T.DataType) -> Refusals:
     """Yield that a text has bytes that are not UTF-8, which Spark would replace."""
     if holds(kind, T.StringType):
-        says = (
+        message = (
             "has a text that is not UTF-8, of which other characters would be written; "
         )
         yield (
             _is_not_utf8(value, kind),
-            f"{says}give F.make_valid_utf8(column), or F.base64(bytes)",
+            f"{message}give F.make_valid_utf8(column), or F.base64(bytes)",
         )
 
 
@@ -122,44 +122,48 @@ def in_a_folder(name: str, value: Column, kind: T.DataType) -> Refusals:
     if not isinstance(kind, T.StringType):
         return
     texts = f"an empty text or {_NULL_FOLDER}"
-    says = (
+    message = (
         f"has {texts}, which Spark takes for NULL in the name of a folder; replace it"
     )
-    yield value.isin("", _NULL_FOLDER), says
+    yield value.isin("", _NULL_FOLDER), message
     yield from lost_bytes(value, kind)
     yield (
         value.contains("\0"),
         "has a NUL character, which no name of a folder has; remove it",
     )
     room = file_system.LONGEST_NAME - len(re.sub(_LONGER, "%00", f"{name}=").encode())
-    long = F.octet_length(value) + 2 * F.regexp_count(value, F.lit(_LONGER)) > room
-    says = (
+    is_too_long = (
+        F.octet_length(value) + 2 * F.regexp_count(value, F.lit(_LONGER)) > room
+    )
+    message = (
         "has a text that is too long for the name of a folder; shorten it, or leave it"
         " out of partition_by"
     )
-    yield long, says
+    yield is_too_long, message
 
 
 def mark_at_the_beginning(name: str, value: Column, kind: T.DataType) -> Refusals:
     """Yield that the first text of a line begins with a byte order mark."""
     if name in ("csv", "text") and isinstance(kind, T.StringType):
-        says = (
+        message = (
             "begins with a byte order mark, which readers take for none of its"
             " characters; remove it"
         )
-        yield value.startswith("\ufeff"), says
+        yield value.startswith("\ufeff"), message
 
 
 def lost_in_orc(value: Column, kind: T.DataType) -> Refusals:
     """Yield the days and times that Spark's writer of ORC changes."""
     begin = F.lit("1582-10-04").cast(kind)
     end = F.lit("1582-10-16").cast(kind)
-    says = "has a time of 4 to 15 October 1582, which ORC moves; use format='parquet'"
-    yield (value >= begin) & (value < end), says
+    message = (
+        "has a time of 4 to 15 October 1582, which ORC moves; use format='parquet'"
+    )
+    yield (value >= begin) & (value < end), message
     if isinstance(kind, T.TimestampType):
         micros = F.unix_micros(value)
-        says = (
+        message = (
             "has a time in the last second of 1969, which ORC moves; use"
             " format='parquet'"
         )
-        yield (micros > -_SECOND) & (micros < 0), says
+        yield (micros > -_SECOND) & (micros < 0), message

@@ -13,8 +13,14 @@ from sparkstream_kit._internal import columns
 from sparkstream_kit._internal.arguments import check, said
 from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks.base import BatchSink, Sink, Target, of_batches, opened
-from sparkstream_kit.sinks.batches import computed_once, same_as
+from sparkstream_kit.sinks.base import (
+    BatchSink,
+    Sink,
+    Target,
+    of_batches,
+    open_batch_sink,
+)
+from sparkstream_kit.sinks.batches import computed_once, target_key
 from sparkstream_kit.sinks.ledger import this_driver
 from sparkstream_kit.sinks.plans import folders_read
 
@@ -96,7 +102,7 @@ def by_value(
     if mode == "complete":
         raise InvalidInputError("by_value(): mode is complete; give append or update")
 
-    def open_known(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+    def open_sink(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         columns.find_column(frame, column, caller="by_value()")
         if location is None:
             raise InvalidInputError(
@@ -111,7 +117,7 @@ def by_value(
             most=most,
             any_value=any_value,
             location=location,
-            opening=_of_one_value(opening),
+            opening=_opening_of_value(opening),
             driver=this_driver(),
         )
         note_driver = partial(location.write, f"{targets.file}.driver", targets.driver)
@@ -131,16 +137,16 @@ def by_value(
         needs_checkpoint=True,
         advice="give by_value(…, mode='update') if its sinks support it",
         writes_to=(Target("targets by", column),),
-        open=open_known,
+        open=open_sink,
     )
 
 
-def _of_one_value(opening: Opening) -> Opening:
+def _opening_of_value(opening: Opening) -> Opening:
     """Return an opening with an end of its own, for a target that does not get every batch."""
     return replace(opening, ledgers=replace(opening.ledgers, before={}), at_end=[])
 
 
-def _leads_out(value: str, target: Target) -> bool:
+def _leads_to_other_schema(value: str, target: Target) -> bool:
     """Return whether the last dot of a value has become the one between a schema and its table."""
     before, dot, _ = value.rpartition(".")
     return bool(dot) and target.within.endswith(before)
@@ -162,7 +168,7 @@ class _Batches(NamedTuple):
         return _Batches(number, -1)
 
 
-class _Opened(NamedTuple):
+class _OpenTarget(NamedTuple):
     """The open target of a value.
 
     Attributes:
@@ -194,7 +200,7 @@ class _Targets:
     opening: Opening
     driver: str
     batches: dict[str | None, _Batches] = field(default_factory=dict)
-    open_targets: dict[str | None, _Opened] = field(default_factory=dict)
+    open_targets: dict[str | None, _OpenTarget] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
@@ -206,10 +212,10 @@ class _Targets:
 
     def open_last(self, frame: DataFrame, opening: Opening) -> None:
         """Open the targets of the last batch, of which the checkpoint may have lost the plan."""
-        noted = json.loads(self.location.read(self.file) or "[]")
+        entries = json.loads(self.location.read(self.file) or "[]")
         committed = max(self.location.entries("commits"), default=-1)
         self.batches = {}
-        for value, last, before in noted:
+        for value, last, before in entries:
             # Later batches than the next one were rewound
             if last <= committed + 1:
                 self.batches[value] = _Batches(last, before)
@@ -228,7 +234,7 @@ class _Targets:
                 for the sink.
         """
         sink = self._sink(value)
-        opening = _of_one_value(start)
+        opening = _opening_of_value(start)
         # The note of the checkpoint does not name the targets of single values
         opening.ledgers.former = ()
         opening.allows(sink)
@@ -237,8 +243,8 @@ class _Targets:
         opening.ledgers.before[last + 1] = last
         for target in sink.writes_to:
             self._check_target(target, value, opening)
-        write = opened(sink, frame, self.location, opening)
-        self.open_targets[value] = _Opened(write, opening.ledgers.before)
+        write = open_batch_sink(sink, frame, self.location, opening)
+        self.open_targets[value] = _OpenTarget(write, opening.ledgers.before)
         return opening
 
     def _sink(self, value: str | None) -> Sink:
@@ -270,18 +276,22 @@ class _Targets:
         Raises:
             InvalidInputError: the target is one of these.
         """
-        me = f"{self.column} {value}"
-        if value is not None and not self.any_value and _leads_out(value, target):
+        this_value = f"{self.column} {value}"
+        if (
+            value is not None
+            and not self.any_value
+            and _leads_to_other_schema(value, target)
+        ):
             raise InvalidInputError(
-                f"by_value(): the dot in {me} would lead to the schema {target.within};"
+                f"by_value(): the dot in {this_value} would lead to the schema {target.within};"
                 " replace it in the name of the table: value.replace('.', '_')"
             )
         # Of two values with one target, the second would be taken for a replay, and its
         # rows be skipped.
-        other = opening.targets.setdefault(same_as(target), me)
-        if other != me:
+        other = opening.targets.setdefault(target_key(target), this_value)
+        if other != this_value:
             raise InvalidInputError(
-                f"by_value(): {me} and {other} have the same target, {target}; give"
+                f"by_value(): {this_value} and {other} have the same target, {target}; give"
                 " each a target of its own, or give both one value in the column"
             )
 
@@ -342,9 +352,9 @@ class _Targets:
         The sinks of dropped values are closed.
         """
         for value in values:
-            known = self.batches.pop(value, _Batches(-1, -1))
+            value_batches = self.batches.pop(value, _Batches(-1, -1))
             # At the end: the oldest come first
-            self.batches[value] = known.followed_by(number)
+            self.batches[value] = value_batches.followed_by(number)
         oldest = list(self.batches)[: -self.most]
         for value in oldest:
             del self.batches[value]

@@ -115,7 +115,9 @@ def csv(
         marker = _only_marker(nulls)
         # "" is null, too
         options = {"emptyValue": marker, **options, "nullValue": marker}
-    return _read(spark, csv, path, schema, partitions, max_files_per_trigger, options)
+    return _read_stream(
+        spark, csv, path, schema, partitions, max_files_per_trigger, options
+    )
 
 
 def _only_marker(nulls: str | Sequence[str]) -> str:
@@ -183,7 +185,9 @@ def json(
             events = sources.json(spark, "events", schema="time TIMESTAMP, action STRING")
     """
     check(json, locals())
-    return _read(spark, json, path, schema, partitions, max_files_per_trigger, options)
+    return _read_stream(
+        spark, json, path, schema, partitions, max_files_per_trigger, options
+    )
 
 
 def parquet(
@@ -219,7 +223,7 @@ def parquet(
             sales = sources.parquet(spark, "incoming", schema="product STRING, amount INT")
     """
     check(parquet, locals())
-    return _read(
+    return _read_stream(
         spark, parquet, path, schema, partitions, max_files_per_trigger, options
     )
 
@@ -257,7 +261,9 @@ def orc(
             sales = sources.orc(spark, "incoming", schema="product STRING, amount INT")
     """
     check(orc, locals())
-    return _read(spark, orc, path, schema, partitions, max_files_per_trigger, options)
+    return _read_stream(
+        spark, orc, path, schema, partitions, max_files_per_trigger, options
+    )
 
 
 def text(
@@ -292,8 +298,8 @@ def text(
             lines = sources.text(spark, "incoming", max_files_per_trigger=1)
     """
     check(text, locals())
-    given = _by_lower_name(options)
-    encoding = str(given.get("encoding", "UTF-8"))
+    user_options = _by_lower_name(options)
+    encoding = str(user_options.get("encoding", "UTF-8"))
     if encoding.lower() not in ("utf-8", "utf8"):
         raise InvalidInputError(
             f"sources.text() reads UTF-8; convert the files (iconv -f {encoding} -t"
@@ -301,18 +307,18 @@ def text(
             " lines.withColumn('value', F.decode(F.col('value').cast('binary'),"
             " 'ISO-8859-1'))"
         )
-    if "schema" in given:
+    if "schema" in user_options:
         raise InvalidInputError(
             "sources.text() takes no schema: its one column is value, a line; give the"
             " schema to sources.csv or sources.json, or parse the lines"
             " (quarantine.parse_csv, parse_json)"
         )
-    return _read(
+    return _read_stream(
         spark, text, path, "value STRING", partitions, max_files_per_trigger, options
     )
 
 
-def _read(
+def _read_stream(
     spark: SparkSession,
     call: Callable[..., DataFrame],
     path: str | Path,
@@ -334,10 +340,10 @@ def _read(
             f" a StructType; `sparkstream schema {path}` prints that of the files"
         )
     columns = as_schema(schema, spark)
-    given = _by_lower_name(options)
+    user_options = _by_lower_name(options)
     if max_files is not None:
-        given["maxfilespertrigger"] = max_files
-    values = values_of(spark, kind, columns, given)
+        user_options["maxfilespertrigger"] = max_files
+    values = values_of(spark, kind, columns, user_options)
     all_options = one_limit(values.strict_options() | values.options)
     read_as = values.schema()
     try:
@@ -376,16 +382,16 @@ def _stream(
     from sparkstream_kit.sources.listing import by_name, readable
 
     place, to_read = readable(spark, kind, path, options)
-    _refuse_wrong(to_read)
-    to_load, only = by_name(spark, path, place, to_read)
+    _refuse_wrong_options(to_read)
+    to_load, condition = by_name(spark, path, place, to_read)
     reader = spark.readStream.format(kind).options(**to_read)
     declared: list[T.StructField] = []
     if partitions is not None:
         declared = as_schema(partitions, spark).fields
-    frame = _loaded(reader, to_load, columns, declared)
-    if only is None:
+    frame = _load(reader, to_load, columns, declared)
+    if condition is None:
         return frame
-    return frame.where(only)
+    return frame.where(condition)
 
 
 def _folders_that_differ(path: str | Path, error: PySparkException) -> str | None:
@@ -401,7 +407,7 @@ def _folders_that_differ(path: str | Path, error: PySparkException) -> str | Non
         "INVALID_PARTITION_VALUE": (
             f"input {path}: {said_by_spark(error)}; declare it as STRING"
         ),
-        "PATH_NOT_FOUND": f"input folder {path} {_missing(str(path))}",
+        "PATH_NOT_FOUND": f"input folder {path} {_why_not_found(str(path))}",
     }
     condition = str(error.getCondition())
     for begin, meaning in meanings.items():
@@ -410,10 +416,10 @@ def _folders_that_differ(path: str | Path, error: PySparkException) -> str | Non
     return None
 
 
-def _missing(path: str) -> str:
+def _why_not_found(path: str) -> str:
     """Return why Spark does not find a folder: it may be the locale of its JVM."""
-    plain = file_system.plain(path)
-    if plain is not None and not plain.isascii() and os.path.exists(plain):  # noqa: PTH110 - a text
+    local = file_system.plain(path)
+    if local is not None and not local.isascii() and os.path.exists(local):  # noqa: PTH110 - a text
         return (
             "is there, but Spark's JVM cannot read its name in this locale; set"
             " LC_ALL=C.UTF-8 before Spark starts"
@@ -440,19 +446,19 @@ _OF_STREAMS = {
 }
 
 
-def _refuse_wrong(options: Mapping[str, Any]) -> None:
+def _refuse_wrong_options(options: Mapping[str, Any]) -> None:
     """Refuse an option of streams of files at which the running query would fail.
 
     Args:
         options: those that the user gave, with names in lower case.
     """
-    for name, (pattern, words) in _OF_STREAMS.items():
+    for name, (pattern, allowed) in _OF_STREAMS.items():
         value = options.get(name.lower())
         if value is not None and not re.fullmatch(pattern, str(value), re.IGNORECASE):
-            raise InvalidInputError(f"{name} is {value!r}; give {words}")
+            raise InvalidInputError(f"{name} is {value!r}; give {allowed}")
 
 
-def _loaded(
+def _load(
     reader: DataStreamReader,
     place: str,
     columns: StructType,
@@ -472,8 +478,8 @@ def _loaded(
     names = frame.columns[len(columns) :]  # of the partitions that there are
     declared = [field.name.lower() for field in partitions]  # Spark ignores case
     if names:
-        known = [name.lower() for name in (*names, *columns.names)]
-        reject_unknown("partition", declared, known)
+        known_names = [name.lower() for name in (*names, *columns.names)]
+        reject_unknown("partition", declared, known_names)
     texts = [
         T.StructField(name, T.StringType())
         for name in names

@@ -115,15 +115,15 @@ def readable(
                 f"input {path} is a file; give the folder that it is in"
             )
         place, all_options = _of_folder(folder, place, all_options)
-    wanted = all_options.get("pathglobfilter")
+    name_filter = all_options.get("pathglobfilter")
     unpacks = kind in _OF_TEXT
-    without_mistaken = all_options | _without_mistaken(wanted, unpacks=unpacks)
+    without_mistaken = all_options | _without_mistaken(name_filter, unpacks=unpacks)
     if _is_recursive(all_options):
         if unpacks and folder is not None:
             entries = file_system.below(str(folder), recursive=True)
-            _refuse_mistaken(path, _listed(entries, wanted))
+            _refuse_mistaken(path, _matching_files(entries, name_filter))
         return place, without_mistaken
-    names = _found(spark, path, place, wanted)
+    names = _find_paths(spark, path, place, name_filter)
     if unpacks:
         _refuse_mistaken(path, names)
     if str(all_options.get("maxfilespertrigger")) == "1":
@@ -139,7 +139,7 @@ def readable(
     else:
         # Ignore the special names that have not appeared yet, or a later file could
         # spoil a batch of several.
-        plain_names = _leaving_out(wanted or "*", unpacks=unpacks)
+        plain_names = _without_special_names(name_filter or "*", unpacks=unpacks)
         if plain_names is not None:
             return place, all_options | {"pathglobfilter": plain_names}
     return place, one_limit(without_mistaken | {"maxfilespertrigger": 1})
@@ -202,15 +202,15 @@ def _mistaken_end(name: str) -> str | None:
     return None
 
 
-def _without_mistaken(wanted: str | None, *, unpacks: bool) -> dict[str, str]:
+def _without_mistaken(name_filter: str | None, *, unpacks: bool) -> dict[str, str]:
     """Return the option, if any, to ignore files that Hadoop would unpack wrongly."""
     if not unpacks:
         return {}
-    if wanted is None:
+    if name_filter is None:
         return {"pathglobfilter": _without_suffixes("", "*", "")}
-    if not wanted.endswith("*"):
+    if not name_filter.endswith("*"):
         return {}
-    prefix = wanted[:-1]
+    prefix = name_filter[:-1]
     return {"pathglobfilter": prefix + _without_suffixes(prefix, "*", "")}
 
 
@@ -268,30 +268,32 @@ def _any_case(text: str) -> str:
     return pattern
 
 
-def _found(spark: SparkSession, path: str, place: str, wanted: str | None) -> list[str]:
+def _find_paths(
+    spark: SparkSession, path: str, place: str, name_filter: str | None
+) -> list[str]:
     """Return the paths that exist; on other file systems, only those Spark may misread.
 
     Args:
         spark: the session.
         path: the path as the user wrote it.
         place: the path for Spark.
-        wanted: the user's own `pathGlobFilter`, if there is one.
+        name_filter: the user's own `pathGlobFilter`, if there is one.
 
     Raises:
         InvalidInputError: the path is a pattern for what Spark has written.
     """
     folder = locate(spark, path).folder
     if folder is None:
-        return _found_elsewhere(spark, place, wanted)
+        return _find_by_spark(spark, place, name_filter)
     matches = _matches(folder)
     if matches is None:
-        return _found_elsewhere(spark, place, wanted)
+        return _find_by_spark(spark, place, name_filter)
     if not folder.is_dir() and file_system.is_pattern(str(folder)):
         if not matches:
             _log.warning("input %s: nothing matches this pattern yet", path)
         _refuse_what_spark_wrote(path, matches)
     entries = chain.from_iterable(map(file_system.below, matches))
-    return [*matches, *_listed(entries, wanted)]
+    return [*matches, *_matching_files(entries, name_filter)]
 
 
 def _matches(folder: Path) -> list[str] | None:
@@ -318,20 +320,24 @@ def _refuse_what_spark_wrote(path: str, matches: Sequence[str]) -> None:
             )
 
 
-def _listed(entries: Iterable[os.DirEntry[str]], wanted: str | None) -> list[str]:
+def _matching_files(
+    entries: Iterable[os.DirEntry[str]], name_filter: str | None
+) -> list[str]:
     """Return the paths of the files that Spark reads, by their names."""
-    names = file_system.as_regex(wanted or "*")
-    read = [
+    names = file_system.as_regex(name_filter or "*")
+    visible = [
         entry
         for entry in entries
         if names.fullmatch(entry.name) and not file_system.is_hidden(entry.name)
     ]
-    return [entry.path for entry in read if not entry.is_dir()]
+    return [entry.path for entry in visible if not entry.is_dir()]
 
 
-def _found_elsewhere(spark: SparkSession, place: str, wanted: str | None) -> list[str]:
+def _find_by_spark(
+    spark: SparkSession, place: str, name_filter: str | None
+) -> list[str]:
     """Return the same by a Spark job, for what this process cannot list."""
-    names = wanted
+    names = name_filter
     if not names:
         names = "*" if file_system.is_pattern(place) else _names_to_misread()
     files = spark.read.format("binaryFile")
@@ -350,7 +356,7 @@ def _names_to_misread() -> str:
     return f"{{*[{_SPECIAL}]*,{','.join(packed)}}}"
 
 
-def _leaving_out(pattern: str, *, unpacks: bool) -> str | None:
+def _without_special_names(pattern: str, *, unpacks: bool) -> str | None:
     """Narrow a `pathGlobFilter` so that it matches no name that is a pattern to Spark.
 
     Args:
@@ -362,12 +368,15 @@ def _leaving_out(pattern: str, *, unpacks: bool) -> str | None:
         has a negated set such as `[^a]`.
 
     Examples:
-        >>> narrower = file_system.as_regex(_leaving_out("*.csv", unpacks=True))
+        >>> narrower = file_system.as_regex(_without_special_names("*.csv", unpacks=True))
         >>> [bool(narrower.fullmatch(name)) for name in ("a.csv", "a[1].csv", "a.txt")]
         [True, False, False]
     """
-    one = f"[^{_SPECIAL}]"
-    narrower = {"*": _any_number_of(one, file_system.LONGEST_NAME), "?": one}
+    plain_character = f"[^{_SPECIAL}]"
+    narrower = {
+        "*": _any_number_of(plain_character, file_system.LONGEST_NAME),
+        "?": plain_character,
+    }
     # At the odd places: an escaped character, a set, or one of * and ?
     parts = re.split(r"(\\.|\[[^]]*\]|[*?])", pattern)
     for part in parts[1::2]:
@@ -381,7 +390,7 @@ def _leaving_out(pattern: str, *, unpacks: bool) -> str | None:
     return "".join(narrower.get(part, part) for part in parts) + end
 
 
-def _any_number_of(one: str, most: int) -> str:
+def _any_number_of(character: str, limit: int) -> str:
     """Return a pattern for up to `most` characters of a set, which Hadoop's cannot repeat.
 
     Each character is in an optional group, which holds that of the next one.
@@ -390,7 +399,7 @@ def _any_number_of(one: str, most: int) -> str:
         >>> _any_number_of("[^a]", 2)
         '{,[^a]{,[^a]*}}'
     """
-    return f"{{,{one}" * most + "*" + "}" * most
+    return f"{{,{character}" * limit + "*" + "}" * limit
 
 
 def _may_be_special(part: str) -> bool:
@@ -435,11 +444,11 @@ def by_name(
         return place, None
     file = F.col("_metadata.file_path")
     # The folder's own path, which has a part for each of its parents
-    here = f"^file:/+([^/]+/){{{len(folder.parts) - 1}}}"
-    is_in_folder = file.rlike(f"{here}[^/]+$")
-    is_in_partition = file.rlike(f"{here}[^/]*=")
-    says = "the first folder of partitions has come; start the query again: "
-    failure = F.raise_error(F.concat(F.lit(says), file)).cast("boolean")
+    folder_pattern = f"^file:/+([^/]+/){{{len(folder.parts) - 1}}}"
+    is_in_folder = file.rlike(f"{folder_pattern}[^/]+$")
+    is_in_partition = file.rlike(f"{folder_pattern}[^/]*=")
+    message = "the first folder of partitions has come; start the query again: "
+    failure = F.raise_error(F.concat(F.lit(message), file)).cast("boolean")
     condition = is_in_folder | F.when(is_in_partition, failure)
     return place.rstrip("/") + IN_ORDER, condition
 

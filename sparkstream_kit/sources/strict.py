@@ -103,7 +103,7 @@ _CORRUPT_SETTING = "spark.sql.columnNameOfCorruptRecord"
 _MODES = ("FAILFAST", "PERMISSIVE", "DROPMALFORMED")
 
 
-class _Wrong(NamedTuple):
+class _WrongText(NamedTuple):
     """What Spark's reader leaves in a text that it has read wrongly.
 
     Attributes:
@@ -170,9 +170,9 @@ class Values:
         if holds(field.dataType, T.CharType, T.VarcharType) and not is_set(
             self._spark, "charVarcharAsString"
         ):
-            why = "Spark's readers do not check the length of a text"
+            reason = "Spark's readers do not check the length of a text"
             raise InvalidInputError(
-                f"column {field.name}: {field.dataType.simpleString()}: {why}; declare"
+                f"column {field.name}: {field.dataType.simpleString()}: {reason}; declare"
                 " STRING, and check it with quarantine.expect"
             )
 
@@ -183,8 +183,8 @@ class Values:
             and encoding.upper() not in _CHARSETS
             and not is_set(self._spark, "javaCharsets")
         ):
-            near = hint(encoding, _CHARSETS)
-            fix = near or f"; {_ICONV.format(encoding)}"
+            suggestion = hint(encoding, _CHARSETS)
+            fix = suggestion or f"; {_ICONV.format(encoding)}"
             raise InvalidInputError(
                 f"sources.{self.kind}() cannot read the encoding {encoding}{fix}"
             )
@@ -207,11 +207,11 @@ class Values:
 
     def schema(self) -> T.StructType:
         """Return the columns with the types as which Spark reads them."""
-        read = T.StructType()
+        schema = T.StructType()
         for field in self.columns.fields:
             kind = type_with(field.dataType, self._type_to_read)
-            read.add(field.name, kind, metadata=field.metadata)
-        return read
+            schema.add(field.name, kind, metadata=field.metadata)
+        return schema
 
     def select(self, names: list[str]) -> list[Column] | None:
         """Return each column as its own type; None if nothing is converted or checked.
@@ -268,10 +268,10 @@ class Values:
         if self._changes(field):
             value = self._value(field, value, field.dataType)
         if self._requires(field):
-            says = (
+            message = (
                 f"no value, and the schema says NOT NULL; leave that out, {_LENIENT}; "
             )
-            missing = failing(field, F.lit(self._said(says)), field.dataType)
+            missing = failing(field, F.lit(self._with_parser(message)), field.dataType)
             is_lacking = lacks(value, field.dataType, required=not field.nullable)
             value = F.when(is_lacking, missing).otherwise(value)
         if field.metadata:
@@ -293,8 +293,8 @@ class Values:
             return self._dated(field, raw, kind)
         return self._number(field, raw, kind)
 
-    def _said(self, says: str) -> str:
-        return says.replace("PARSER", self.parser)
+    def _with_parser(self, message: str) -> str:
+        return message.replace("PARSER", self.parser)
 
     # --- texts
 
@@ -319,21 +319,23 @@ class Values:
             for wrong in self._wrong_texts()
         ]
 
-    def _wrong_texts(self) -> list[_Wrong]:
+    def _wrong_texts(self) -> list[_WrongText]:
         """Return what a text must not have, because Spark has then read it wrongly."""
         encoding = encoding_of(self.options)
         if encoding is None:
-            ways = (
+            encodings = (
                 "give encoding='ISO-8859-1', or encoding='UTF-8' if the file itself has"
                 " U+FFFD"
             )
-            return [_Wrong("\ufffd", f" is not UTF-8; {_OF_WINDOWS}; else {ways}")]
+            return [
+                _WrongText("\ufffd", f" is not UTF-8; {_OF_WINDOWS}; else {encodings}")
+            ]
         if encoding.upper() == _LATIN:
             fix = f"{_OF_WINDOWS}, and leave encoding= out"
-            return [_Wrong(_ONLY_WINDOWS, f" is not ISO-8859-1; {fix}")]
+            return [_WrongText(_ONLY_WINDOWS, f" is not ISO-8859-1; {fix}")]
         if encoding.upper() == "UTF-8":
             return []
-        return [_Wrong("\ufffd", f" is not {encoding}; correct encoding=")]
+        return [_WrongText("\ufffd", f" is not {encoding}; correct encoding=")]
 
     # --- dates and times
 
@@ -344,8 +346,8 @@ class Values:
             value, is_none = self._parsed(raw, kind)
         name = "date" if isinstance(kind, T.DateType) else "timestamp"
         fix = f"{self._way_to_date(kind)}, declare STRING, {_LENIENT}"
-        wrong = self._wrong(field, raw, kind, name, fix)
-        return F.when(~is_missing(value, kind), value).when(~is_none, wrong)
+        failure = self._failure(field, raw, kind, name, fix)
+        return F.when(~is_missing(value, kind), value).when(~is_none, failure)
 
     def _parsed(self, raw: Column, kind: T.DataType) -> tuple[Column, Column]:
         """Return a date or time, and whether the file has none there."""
@@ -369,8 +371,10 @@ class Values:
             number(text, kind),
             whole_number(text, kind),
         ]
-        wrong = self._wrong(field, raw, kind, kind.simpleString(), self._ways(kind))
-        return F.coalesce(*values, F.when(~is_none, wrong))
+        failure = self._failure(
+            field, raw, kind, kind.simpleString(), self._number_fix(kind)
+        )
+        return F.coalesce(*values, F.when(~is_none, failure))
 
     def _digits(self, raw: Column, kind: T.DataType) -> tuple[Column, Column]:
         """Return a number as text with a point, and whether the file has none there."""
@@ -387,7 +391,7 @@ class Values:
         """Return NaN and the infinities, where texts stand for them."""
         return []
 
-    def _ways(self, kind: T.DataType) -> str:
+    def _number_fix(self, kind: T.DataType) -> str:
         """Return what can be done about a number that does not fit."""
         if isinstance(kind, T.IntegralType):
             return "declare a wider type"
@@ -401,22 +405,22 @@ class Values:
             return f"{wider}, say by locale='de-DE' what a comma is, or {_ASIDE}"
         return f"{wider}, or {_ASIDE}"
 
-    def _wrong(
+    def _failure(
         self, field: T.StructField, raw: Column, kind: T.DataType, name: str, fix: str
     ) -> Column:
         """Return the failure for a value that does not fit, with what can be done."""
         text = raw.cast("string")
-        words = self._words(field, text, name, fix)
-        return failing(field, F.concat(text, words), kind)
+        message = self._failure_message(field, text, name, fix)
+        return failing(field, F.concat(text, message), kind)
 
-    def _words(
+    def _failure_message(
         self,
         field: T.StructField,  # noqa: ARG002 - of CSV
         text: Column,  # noqa: ARG002 - of CSV
         name: str,
         fix: str,
     ) -> Column:
-        return F.lit(self._said(f" is no {name}; {fix}; "))
+        return F.lit(self._with_parser(f" is no {name}; {fix}; "))
 
 
 class _LineValues(Values):
@@ -458,17 +462,17 @@ class CsvValues(_LineValues):
         super()._refuse_type(field)
         is_variant = holds(field.dataType, T.VariantType)
         if is_variant and "singlevariantcolumn" not in self.options:
-            why = "Spark would guess the type of each value, so that 007 is 7"
+            reason = "Spark would guess the type of each value, so that 007 is 7"
             raise InvalidInputError(
-                f"column {field.name}: variant: {why}; declare STRING"
+                f"column {field.name}: variant: {reason}; declare STRING"
             )
 
     def _refuse_options(self) -> None:
         super()._refuse_options()
         if self.options.get("escape") == "":
-            why = 'with it Spark reads a last field "" as a quote (SPARK-46959)'
+            reason = 'with it Spark reads a last field "" as a quote (SPARK-46959)'
             raise InvalidInputError(
-                f"escape is ''; {why}: leave it out, and a quote within quotes is"
+                f"escape is ''; {reason}: leave it out, and a quote within quotes is"
                 " doubled"
             )
 
@@ -497,10 +501,10 @@ class CsvValues(_LineValues):
             checks += self._torn_at_line_ends(field, raw)
         return checks
 
-    def _wrong_texts(self) -> list[_Wrong]:
+    def _wrong_texts(self) -> list[_WrongText]:
         return [*super()._wrong_texts(), *self._wrong_beside_separators()]
 
-    def _wrong_beside_separators(self) -> list[_Wrong]:
+    def _wrong_beside_separators(self) -> list[_WrongText]:
         """Return what shows that Spark may have split a line wrongly at a long separator.
 
         With `sep="||"` that is a quote anywhere in a text, or a "|" at its beginning,
@@ -511,22 +515,22 @@ class CsvValues(_LineValues):
         if is_one_character(sep):
             return []
         fix = f"read the lines with sources.text and quarantine.parse_csv(sep={sep!r})"
-        wrong = []
+        wrong_texts = []
         quote = str(self.options.get("quote", '"'))
         if quote:
-            says = (
+            message = (
                 " has a quote, which Spark misreads beside a separator of several"
                 f" characters; {fix}"
             )
-            wrong.append(_Wrong(re.escape(quote), says))
-        ends = [re.escape(end) for end in self_overlaps(sep)]
-        if ends:
-            says = (
+            wrong_texts.append(_WrongText(re.escape(quote), message))
+        overlaps = [re.escape(end) for end in self_overlaps(sep)]
+        if overlaps:
+            message = (
                 " begins with a part of the separator, which could begin at two"
                 f" places; {fix}"
             )
-            wrong.append(_Wrong(f"^({'|'.join(ends)})", says))
-        return wrong
+            wrong_texts.append(_WrongText(f"^({'|'.join(overlaps)})", message))
+        return wrong_texts
 
     def _torn_at_line_ends(
         self, field: T.StructField, raw: Column
@@ -537,16 +541,16 @@ class CsvValues(_LineValues):
         if is_true(self.options, "multiline"):
             if field.name != self.columns.names[-1]:
                 return []
-            says = (
+            message = (
                 r"a value ends with \r; if lines end with \r\n, give lineSep='\r\n'; "
             )
-            return [(raw.endswith("\r"), F.lit(says))]
+            return [(raw.endswith("\r"), F.lit(message))]
         if len(self.columns) == 1:
-            says = (
+            message = (
                 "a value has a line feed; give multiLine=True, or read it as Spark"
                 " does: mode='PERMISSIVE'; "
             )
-            return [(raw.contains("\n"), F.lit(says))]
+            return [(raw.contains("\n"), F.lit(message))]
         return []
 
     def _special_numbers(self, raw: Column, kind: T.DataType) -> list[Column]:
@@ -560,16 +564,18 @@ class CsvValues(_LineValues):
                 values.append(F.when(is_text, F.lit(meaning)).cast(kind))
         return values
 
-    def _words(self, field: T.StructField, text: Column, name: str, fix: str) -> Column:
-        words = super()._words(field, text, name, fix)
+    def _failure_message(
+        self, field: T.StructField, text: Column, name: str, fix: str
+    ) -> Column:
+        message = super()._failure_message(field, text, name, fix)
         if is_true(self.options, "header"):
-            return words
+            return message
         header = (
             f" is no {name}, but the name of the column: give header=True;"
             f" otherwise {fix}; "
         )
         is_name = F.lower(F.trim(text)) == field.name.strip().lower()
-        return F.when(is_name, F.lit(self._said(header))).otherwise(words)
+        return F.when(is_name, F.lit(self._with_parser(header))).otherwise(message)
 
 
 class JsonValues(_LineValues):
@@ -623,7 +629,7 @@ class JsonValues(_LineValues):
             return False
         return self.marks is not None or not self._keeps_digits
 
-    def _wrong_texts(self) -> list[_Wrong]:
+    def _wrong_texts(self) -> list[_WrongText]:
         encoding = encoding_of(self.options)
         # Spark's reader of JSON fails at bytes of another encoding
         if encoding is None or encoding.upper() != _LATIN:
@@ -641,9 +647,11 @@ class JsonValues(_LineValues):
 
     def _float(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
         value = raw.try_cast(kind)
-        fits = finite(value) | ~finite(raw)
-        wrong = self._wrong(field, raw, kind, "float", "declare a wider type, DOUBLE")
-        return F.when(fits, value).when(raw.isNotNull(), wrong)
+        is_in_range = finite(value) | ~finite(raw)
+        failure = self._failure(
+            field, raw, kind, "float", "declare a wider type, DOUBLE"
+        )
+        return F.when(is_in_range, value).when(raw.isNotNull(), failure)
 
     def _digits(self, raw: Column, kind: T.DataType) -> tuple[Column, Column]:
         if not self._is_variant(kind):
@@ -652,16 +660,16 @@ class JsonValues(_LineValues):
 
     def _text_of_variant(self, raw: Column) -> Column:
         """Return a decimal as text with a point; null if its digits are not known."""
-        plain = raw.cast("string")
+        text = raw.cast("string")
         shape = F.schema_of_variant(raw)
-        written = plain
+        decimal = text
         if self.marks is not None:
-            written = with_point(plain, self.marks)
+            decimal = with_point(text, self.marks)
         # With an exponent, or more than 38 digits, a number is a double, of which zero
         # alone is exact.
-        is_zero = (shape == "DOUBLE") & (plain.try_cast("double") == 0)
+        is_zero = (shape == "DOUBLE") & (text.try_cast("double") == 0)
         is_known = shape.rlike("^(BIGINT|DECIMAL)") | is_zero
-        return F.when(shape == "STRING", written).when(is_known, plain)
+        return F.when(shape == "STRING", decimal).when(is_known, text)
 
 
 class ParquetValues(Values):

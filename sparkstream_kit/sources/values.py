@@ -39,8 +39,8 @@ def is_set(spark: SparkSession, setting: str) -> bool:
 
 def encoding_of(options: Mapping[str, Any]) -> str | None:
     """Return the encoding that the options of a source name; None if they name none."""
-    given = options.get("encoding", options.get("charset"))
-    return None if given is None else str(given)
+    encoding = options.get("encoding", options.get("charset"))
+    return None if encoding is None else str(encoding)
 
 
 def keeps_digits(spark: SparkSession, options: Mapping[str, Any]) -> bool:
@@ -71,7 +71,7 @@ def self_overlaps(sep: str) -> list[str]:
         >>> self_overlaps("|||"), self_overlaps("<>"), self_overlaps("aba")
         (['||', '|'], [], ['a'])
     """
-    ends = [sep[at:] for at in range(1, len(sep))]
+    ends = [sep[start:] for start in range(1, len(sep))]
     return [end for end in ends if sep.startswith(end)]
 
 
@@ -87,8 +87,8 @@ def whole_number(text: Column, kind: T.DataType) -> Column:
 def failing(field: T.StructField, message: Column, kind: T.DataType) -> Column:
     """Return a column that fails the query with what is wrong, and with the file."""
     file = F.col("_metadata.file_path")
-    whole = F.concat(F.lit(f"column {field.name}: "), message, file)
-    return F.raise_error(whole).cast(kind)
+    full_message = F.concat(F.lit(f"column {field.name}: "), message, file)
+    return F.raise_error(full_message).cast(kind)
 
 
 def leaves(kind: T.DataType) -> list[T.DataType]:
@@ -167,11 +167,11 @@ def with_point(text: Column, marks: tuple[str, str]) -> Column:
         group = f"[{re.escape(groups)}]"
     point = re.escape(decimal)
     in_groups = rf"\d{{1,3}}({group}\d{{2,3}})*{group}\d{{3}}"
-    whole = rf"({in_groups}|\d+)"
-    digits = rf"({whole}({point}\d*)?|{point}\d+)"
-    fits = text.rlike(rf"^\s*[+-]?{digits}([eE][+-]?\d+)?\s*$")
-    plain = F.regexp_replace(text, group, "")
-    return F.when(fits, F.replace(plain, F.lit(decimal), F.lit(".")))
+    integer_part = rf"({in_groups}|\d+)"
+    digits = rf"({integer_part}({point}\d*)?|{point}\d+)"
+    is_written_so = text.rlike(rf"^\s*[+-]?{digits}([eE][+-]?\d+)?\s*$")
+    ungrouped = F.regexp_replace(text, group, "")
+    return F.when(is_written_so, F.replace(ungrouped, F.lit(decimal), F.lit(".")))
 
 
 def marks_of(
@@ -188,14 +188,14 @@ def marks_of(
     if "locale" not in options or not holds(columns, T.DecimalType):
         return None
     locale = str(options["locale"])
-    how = {"locale": locale, "sep": "\u0001"}
+    csv_options = {"locale": locale, "sep": "\u0001"}
     # With a decimal mark in the middle this is one and a part, with a mark between
     # digits over a thousand.
-    read = [
-        F.from_csv(F.lit(f"1{mark}234"), "n DECIMAL(9,3)", how).getField("n")
+    parsed = [
+        F.from_csv(F.lit(f"1{mark}234"), "n DECIMAL(9,3)", csv_options).getField("n")
         for mark in _MARKS
     ]
-    [row] = spark.range(1).select(*read).collect()
+    [row] = spark.range(1).select(*parsed).collect()
     numbers = [
         (mark, value)
         for mark, value in zip(_MARKS, row, strict=True)

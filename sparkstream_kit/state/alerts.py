@@ -185,7 +185,7 @@ class _Rules(Handler):
                 continue
             known[number], alert = rule.step(known[number], time / _SECOND, checked)
             if alert is not None:
-                yield self._told(rule, key, time, value, alert)
+                yield self._alert_row(rule, key, time, value, alert)
 
     def due(self, known: list[Any]) -> int | None:
         return min((time for time, _ in self._dues(known)), default=None)
@@ -196,7 +196,7 @@ class _Rules(Handler):
         time, number = min(self._dues(known))
         rule = self.rules[number]
         known[number], alert = rule.expire(known[number])
-        yield self._told(rule, key, time, None, alert)
+        yield self._alert_row(rule, key, time, None, alert)
 
     def _dues(self, known: list[Any]) -> list[tuple[int, int]]:
         """Return when to call each rule that waits (microseconds), and its index."""
@@ -209,7 +209,7 @@ class _Rules(Handler):
                 dues.append((round(seconds * _SECOND), number))
         return dues
 
-    def _told(
+    def _alert_row(
         self, rule: Any, key: tuple[Any, ...], time: int, value: Any, alert: Alert
     ) -> tuple[Any, ...]:
         """Return an alert as a row of the result."""
@@ -267,9 +267,9 @@ def _is_rule(rule: Any) -> bool:
     return has_both_or_none and hasattr(rule, "state")
 
 
-def _rules(call: str, given: Any) -> list[Rule]:
+def _rules(call: str, argument: Any) -> list[Rule]:
     """Return the argument `rule` as a list, and refuse what is no rule."""
-    rules = list(given) if isinstance(given, list | tuple) else [given]
+    rules = list(argument) if isinstance(argument, list | tuple) else [argument]
     if not rules:
         raise InvalidInputError(
             f"{call} needs at least one rule, such as state.ZScore()"

@@ -528,12 +528,12 @@ def _sides(
     # In it the keys come last, and the time comes first
     right_places = [*range(len(added), len(cut.columns)), 0]
     for at, other in zip(left_places, right_places, strict=True):
-        here = left.schema[at]
-        there = cut.schema[other]
-        if here.dataType != there.dataType:
+        left_field = left.schema[at]
+        right_field = cut.schema[other]
+        if left_field.dataType != right_field.dataType:
             raise InvalidInputError(
-                f"{call}: column {here.name} is {here.dataType.simpleString()} on the"
-                f" left and {there.dataType.simpleString()} on the right; cast one of"
+                f"{call}: column {left_field.name} is {left_field.dataType.simpleString()} on the"
+                f" left and {right_field.dataType.simpleString()} on the right; cast one of"
                 " them"
             )
     return _Sides(left, cut, left_places, right_places, added)

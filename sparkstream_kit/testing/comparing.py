@@ -21,10 +21,10 @@ from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.testing.harness import (
     canonical,
     differing,
+    failure_message,
     fault_of_the_test,
     in_order,
     streams,
-    told,
 )
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def run_script(
         parts = differing(expected, _all_rows(batches))
         if parts:
             headline = f"step {number} delivered other rows than expected"
-            raise AssertionError(told(headline, parts | _delivered(batches)))
+            raise AssertionError(failure_message(headline, parts | _delivered(batches)))
 
 
 def assert_stream_equals_batch(
@@ -238,10 +238,10 @@ class _Trial:
         if self.event_time is None:
             return []
         times = [row[self.event_time] for row in self.fed]
-        known = [time for time in times if time is not None]
-        if not known:
+        known_times = [time for time in times if time is not None]
+        if not known_times:
             return []
-        earliest = min(known)
+        earliest = min(known_times)
         return [earliest if time is None else time for time in times]
 
     def split(self, places: list[tuple[int, int]], cuts: list[int]) -> _Split:
@@ -290,7 +290,7 @@ class _Trial:
             f"in {self.mode} mode the stream's result is not that of a batch run; the"
             " smallest input found:"
         )
-        return told(headline, inputs | parts | _delivered(delivered))
+        return failure_message(headline, inputs | parts | _delivered(delivered))
 
     def _streamed(self, batches: list[list[Row]]) -> list[Batch]:
         """Run the transform as a stream over the batches, and return what it delivered."""

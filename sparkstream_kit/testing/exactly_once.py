@@ -37,9 +37,9 @@ from sparkstream_kit._internal.arguments import check, said
 from sparkstream_kit.errors import InvalidInputError, QueryFailed, innermost_cause
 from sparkstream_kit.testing.harness import (
     differing,
+    failure_message,
     fault_of_the_test,
     streams,
-    told,
     without,
 )
 
@@ -169,12 +169,12 @@ class Watch:
 
     def sink(self, sink: BatchSink) -> BatchSink:
         """Wrap a sink so that the watch sees the start, the lines and the end of each batch."""
-        from sparkstream_kit.sinks.base import opened
+        from sparkstream_kit.sinks.base import open_batch_sink
 
         def open_watched(
             frame: DataFrame, location: Place | None, opening: Opening
         ) -> Write:
-            write = opened(sink, frame, location, opening)
+            write = open_batch_sink(sink, frame, location, opening)
 
             def write_watched(batch: DataFrame, batch_id: int) -> None:
                 before = sys.gettrace()
@@ -192,7 +192,7 @@ class Watch:
 
         return replace(sink, open=open_watched, realtime=None)
 
-    def heard(self, event: str, args: tuple[Any, ...]) -> None:
+    def handle_audit_event(self, event: str, args: tuple[Any, ...]) -> None:
         """Handle an audit event of Python: number the call if it is about to change the folder."""
         if event not in _CHANGES:
             return
@@ -205,8 +205,8 @@ class Watch:
         inside = [path for path in paths if self._folder in path.parents]
         if not inside:
             return
-        shown = [str(path.relative_to(self._folder)) for path in inside]
-        self.call(f"{event.removeprefix('os.')} {' to '.join(shown)}")
+        relative = [str(path.relative_to(self._folder)) for path in inside]
+        self.call(f"{event.removeprefix('os.')} {' to '.join(relative)}")
         if is_open:
             size = 0
             if paths[0].exists() and not flags & os.O_TRUNC:
@@ -238,11 +238,11 @@ class Watch:
         number = file if isinstance(file, int) else file.fileno()
         self._unsynced.pop(os.fstat(number).st_ino, None)
 
-    def call(self, what: str, *, can_fail: bool = True) -> None:
+    def call(self, description: str, *, can_fail: bool = True) -> None:
         """Number a call, and keep the folder as a crash before the call leaves it.
 
         Args:
-            what: a description of the call for messages.
+            description: a description of the call for messages.
             can_fail: whether to add a schedule in which the call fails with an I/O
                 error; only calls of a batch get one, not those of the start.
 
@@ -253,18 +253,18 @@ class Watch:
             self._calls[""] += 1
             self._lines = 0
             label = str(self._calls[""])
-            doing = self._doing
+            phase = self._doing
         else:
             self._calls[_START] += 1
             label = f"start {self._calls[_START]}"
-            doing = _START
-        words = f"call {label} ({doing}: {what})"
+            phase = _START
+        call = f"call {label} ({phase}: {description})"
         if label == self._fails_at:
             raise OSError(errno.EIO, "an error made by assert_exactly_once")
-        self._keep(label, words)
-        if can_fail and doing != _START:
+        self._keep(label, call)
+        if can_fail and phase != _START:
             self.crashes.append(
-                Crash(f"{label} error", f"an I/O error in place of {words}", label)
+                Crash(f"{label} error", f"an I/O error in place of {call}", label)
             )
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
@@ -345,7 +345,7 @@ _hooks: list[Callable[[str, tuple[Any, ...]], None]] = []
 
 def _hear(event: str, args: tuple[Any, ...]) -> None:
     for watch in _watches:
-        watch.heard(event, args)
+        watch.handle_audit_event(event, args)
 
 
 @contextmanager
@@ -493,7 +493,7 @@ def assert_exactly_once(
         )
     began = time.monotonic()
     fed = rows.collect()
-    known = None if expected is None else list(expected)
+    expected_rows = None if expected is None else list(expected)
     if not fed:
         raise InvalidInputError(
             f"{_CALL}: rows is empty; give a static DataFrame with some rows to feed"
@@ -505,7 +505,7 @@ def assert_exactly_once(
         ) as folder,
     ):
         run = Path(folder).resolve() / "run"
-        proof = _Proof(stream, run, build, read, mode, rows, fed, known)
+        proof = _Proof(stream, run, build, read, mode, rows, fed, expected_rows)
         schedules: Iterable[_Schedule]
         if only is None:
             schedules = islice(proof.schedules(), most)
@@ -557,7 +557,7 @@ class _Proof:
 
     def schedules(self) -> Iterator[_Schedule]:
         """Yield all schedules with one crash, then all with two, and so on."""
-        shorter: Iterable[_Schedule] = map(self.begun, _ways(len(self.fed)))
+        shorter: Iterable[_Schedule] = map(self.start_schedule, _ways(len(self.fed)))
         while shorter:
             longer = []
             for schedule in shorter:
@@ -581,7 +581,7 @@ class _Proof:
         way, *labels = name.split(":")
         if not labels or not re.fullmatch(r"\d+([-|]\d+)*\|?", way):
             return None
-        schedule = self.begun(way)
+        schedule = self.start_schedule(way)
         for label in labels:
             with_label = [
                 extended
@@ -593,7 +593,7 @@ class _Proof:
             schedule = with_label[0]
         return schedule
 
-    def begun(self, way: str) -> _Schedule:
+    def start_schedule(self, way: str) -> _Schedule:
         """Prepare a schedule without crashes: feed rows as `way` says, up to the start to crash.
 
         The method also runs that start undisturbed, to get the result that every
@@ -732,4 +732,4 @@ def _difference(expected: list[Any], found: list[Any]) -> str:
         row = parts["unexpected"][0]
         is_unknown = bool(without([row], expected))
         wrong = "should not be there" if is_unknown else "is there twice"
-    return told(f"in the end row {row!r} {wrong}", parts)
+    return failure_message(f"in the end row {row!r} {wrong}", parts)

@@ -234,15 +234,15 @@ def without(rows: Iterable[Any], others: Iterable[Any]) -> list[Any]:
         >>> without([("tea", 3), ("ink", 1), ("ink", 1)], [("ink", 1.0), ("pen", 2)])
         [('tea', 3), ('ink', 1)]
     """
-    taken = Counter(canonical(other) for other in others)
-    left = []
+    unmatched = Counter(canonical(other) for other in others)
+    remaining = []
     for row in rows:
         key = canonical(row)
-        if taken[key]:
-            taken[key] -= 1
+        if unmatched[key]:
+            unmatched[key] -= 1
         else:
-            left.append(row)
-    return left
+            remaining.append(row)
+    return remaining
 
 
 def differing(expected: list[Any], found: list[Any]) -> dict[str, list[Any]]:
@@ -254,11 +254,11 @@ def differing(expected: list[Any], found: list[Any]) -> dict[str, list[Any]]:
     return {"missing": missing, "unexpected": unexpected, "expected": expected}
 
 
-def told(headline: str, parts: Mapping[str, Iterable[object]]) -> str:
+def failure_message(headline: str, parts: Mapping[str, Iterable[object]]) -> str:
     """Format a failure message: a headline, and under each title one row on each line.
 
     Examples:
-        >>> print(told("other rows", {"missing": [("tea", 3)], "unexpected": []}))
+        >>> print(failure_message("other rows", {"missing": [("tea", 3)], "unexpected": []}))
         other rows
         missing:
           ('tea', 3)
@@ -266,8 +266,8 @@ def told(headline: str, parts: Mapping[str, Iterable[object]]) -> str:
     """
     lines = [headline]
     for title, rows in parts.items():
-        shown = [f"  {row!r}" for row in rows]
-        lines += [f"{title}:", *shown] if shown else [f"{title}: none"]
+        texts = [f"  {row!r}" for row in rows]
+        lines += [f"{title}:", *texts] if texts else [f"{title}: none"]
     return "\n".join(lines)
 
 
@@ -706,16 +706,16 @@ class Streams:
     def _types(self, schema: str | StructType) -> tuple[StructType, Any]:
         """Return a schema as a `StructType` and as a pyarrow schema."""
         key = schema if isinstance(schema, str) else schema.json()
-        known = _known_types.setdefault(self._spark, {})
-        if key not in known:
+        types_by_key = _known_types.setdefault(self._spark, {})
+        if key not in types_by_key:
             from sparkstream_kit._internal.spark.session import as_schema
 
             columns = as_schema(schema, self._spark)
             # With `limit(0)` Spark knows that the DataFrame is empty. Otherwise it
             # would run a task, and the first task of a session takes a second.
             empty = self._spark.createDataFrame([], columns).limit(0)
-            known[key] = (empty.schema, empty.toArrow().schema)
-        return known[key]
+            types_by_key[key] = (empty.schema, empty.toArrow().schema)
+        return types_by_key[key]
 
     def _publish(self) -> None:
         """Make the rows added to all sources visible to the queries."""

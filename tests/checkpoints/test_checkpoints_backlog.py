@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._internal.file_system import as_regex
 from sparkstream_kit.checkpoints import input_files
-from sparkstream_kit.sources.listing import _leaving_out
+from sparkstream_kit.sources.listing import _without_special_names
 
 
 def reading():
@@ -185,7 +185,7 @@ def test_looks_take_a_fiftieth_of_the_time_at_most(
 
 
 def test_a_pattern_of_hadoop_is_one_of_python():
-    kept = _leaving_out("sales-*.{csv,txt}", unpacks=False)
+    kept = _without_special_names("sales-*.{csv,txt}", unpacks=False)
     assert kept is not None
     wanted = as_regex(kept)
     assert wanted.fullmatch("sales-2026 (1).csv")

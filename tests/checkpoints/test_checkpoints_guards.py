@@ -590,7 +590,9 @@ def test_the_ids_of_topics_outlive_a_start_that_cannot_ask_kafka(
 ):
     ids = {"0": {"sales": "b1tQuX"}}
     with monkeypatch.context() as patch:
-        patch.setattr(guards, "QUESTIONS", (lambda *_: [guards.Known("topics", ids)],))
+        patch.setattr(
+            guards, "QUESTIONS", (lambda *_: [guards.NoteEntry("topics", ids)],)
+        )
         total("State")
     assert logs.Logs(tmp_path / "ckpt").noted["topics"] == ids
     # As of a query of Kafka

@@ -10,7 +10,7 @@ import pytest
 from pyspark.errors import StreamingQueryException
 
 from sparkstream_kit import run, sinks, sources, start
-from sparkstream_kit.checkpoints.damage import gone
+from sparkstream_kit.checkpoints.damage import missing_inputs
 from sparkstream_kit.checkpoints.input_files import PASSED_OVER, WatchedSource
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import QueryFailed
@@ -57,7 +57,7 @@ class Stream:
         return self.source().findings(self.checkpoint, set() if said is None else said)
 
     def gone(self):
-        return [str(each) for each in gone(Logs(self.checkpoint))]
+        return [str(each) for each in missing_inputs(Logs(self.checkpoint))]
 
 
 @pytest.fixture

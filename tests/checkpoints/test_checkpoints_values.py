@@ -20,7 +20,10 @@ from sparkstream_kit.checkpoints import shadow
 from sparkstream_kit.checkpoints.fingerprint import top_level
 from sparkstream_kit.checkpoints.guard import StartingQuery
 from sparkstream_kit.checkpoints.operate.alignment import side_by_side
-from sparkstream_kit.checkpoints.operate.shadow import _depends_on_batches, _takes
+from sparkstream_kit.checkpoints.operate.shadow import (
+    _changes_batches,
+    _depends_on_batches,
+)
 
 # Of a column: what the target has, what the changed query has, and whether the values
 # are equal.
@@ -66,7 +69,7 @@ def test_values_of_two_types_are_equal_as_numbers_or_not_at_all(spark, tmp_path)
     equal = {
         name: (
             theirs[name] is ours[name] is None
-            or (theirs[name] == ours[name] and name not in sides.apart)
+            or (theirs[name] == ours[name] and name not in sides.incomparable)
         )
         for name in TYPES
     }
@@ -147,7 +150,7 @@ def test_rows_are_equal_in_the_form_of_each_target_and_have_their_types(
             rows, folder = rows_of(spark), tmp_path / name.replace("/", "-")
             folder.mkdir()
             sides = beside(FORMS[form](folder), rows, rows, folder)
-            assert (sides.types, sides.apart) == ((), ()), name
+            assert (sides.types, sides.incomparable) == ((), ()), name
             assert sides.old.exceptAll(sides.new).isEmpty(), name
             assert sides.new.exceptAll(sides.old).isEmpty(), name
             texts = {
@@ -243,7 +246,8 @@ def test_a_sink_that_changes_each_batch_is_known(tmp_path):
     changed = sinks.batch_files(tmp_path / "out").taking(lambda batch: batch.limit(1))
     several = sinks.fan_out(plain, changed)
     assert [
-        _takes(sink) for sink in (plain, changed, sinks.fan_out(plain), several)
+        _changes_batches(sink)
+        for sink in (plain, changed, sinks.fan_out(plain), several)
     ] == [
         False,
         True,

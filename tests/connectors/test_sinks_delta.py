@@ -202,7 +202,7 @@ def test_a_table_that_delta_rs_cannot_write_is_refused_at_the_start(spark, tmp_p
             table_target(),
             how=how,
             keys=keys,
-            opened=lambda _, place=place: rust.RustTable(place),
+            open_table=lambda _, place=place: rust.RustTable(place),
         )
         assert said in refusal(target.prepare, frame, None, None, True)
         assert DeltaTable(place).version() == 0
@@ -216,7 +216,7 @@ def test_partitions_that_cannot_be_read_again_are_refused(spark, tmp_path):
         fields = [Field("k", PrimitiveType("string")), Field("p", PrimitiveType(kind))]
         DeltaTable.create(place, Schema(fields), partition_by=["p"])
         target = replace(
-            table_target(), opened=lambda _, place=place: rust.RustTable(place)
+            table_target(), open_table=lambda _, place=place: rust.RustTable(place)
         )
         frame = spark.createDataFrame([], f"k STRING, p {kind}")
         if kind != "string":
@@ -248,7 +248,7 @@ def test_a_column_that_the_table_computes_may_be_missing(spark, tmp_path):
     ]
     DeltaTable.create(str(tmp_path / "t"), Schema(fields))
     target = replace(
-        table_target(), opened=lambda _: rust.RustTable(str(tmp_path / "t"))
+        table_target(), open_table=lambda _: rust.RustTable(str(tmp_path / "t"))
     )
     frame = spark.createDataFrame([("a",)], "k STRING")
     target.prepare(frame, None, None, True)
@@ -263,7 +263,7 @@ def test_a_row_that_breaks_a_constraint_names_it(spark, tmp_path):
     DeltaTable(tmp_path / "t").alter.add_constraint({"positive": "n > 0"})
     target = replace(
         table_target(take_over=True),
-        opened=lambda _: rust.RustTable(str(tmp_path / "t")),
+        open_table=lambda _: rust.RustTable(str(tmp_path / "t")),
     )
     frame = spark.createDataFrame([("a", -1)], "k STRING, n INT")
     target.prepare(frame, None, None, True)

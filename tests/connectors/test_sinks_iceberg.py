@@ -271,7 +271,7 @@ def test_a_format_version_that_cannot_keep_batches_is_refused(spark, lake):
         properties={"format-version": "1"},
     )
     target = replace(
-        table_target(), opened=lambda _: IcebergTable("shop.old", str(lake), 20)
+        table_target(), open_table=lambda _: IcebergTable("shop.old", str(lake), 20)
     )
     frame = spark.createDataFrame([], COLUMNS)
     line = refusal(target.prepare, frame, None, None, True)
@@ -293,7 +293,7 @@ def test_partitions_that_pyiceberg_cannot_make_are_refused(spark, lake, kind):
     with iceberg.make(lake, pa.schema({"x": kind})).update_spec() as spec:
         spec.add_identity("x")
     target = replace(
-        table_target(), opened=lambda _: IcebergTable("shop.t", str(lake), 20)
+        table_target(), open_table=lambda _: IcebergTable("shop.t", str(lake), 20)
     )
     frame = spark.sql(
         f"SELECT CAST(0 AS {'FLOAT' if kind == pa.float32() else 'DOUBLE'}) AS x"
@@ -324,7 +324,7 @@ NULLS = {  # SQL of a value, and whether pyiceberg keeps the NULL in it
 def test_a_null_that_pyiceberg_would_make_an_empty_array_is_told(spark, lake, value):
     frame = spark.sql(f"SELECT {value} AS v UNION ALL SELECT {value}")
     target = replace(
-        table_target(), opened=lambda _: IcebergTable("shop.t", str(lake), 20)
+        table_target(), open_table=lambda _: IcebergTable("shop.t", str(lake), 20)
     )
     target.prepare(frame, None, None, True)
     if NULLS[value]:
@@ -353,7 +353,7 @@ def test_a_type_that_spark_lacks_is_in_nobody_s_way(spark, lake):
         ),
     )
     target = replace(
-        table_target(), opened=lambda _: IcebergTable("shop.t", str(lake), 20)
+        table_target(), open_table=lambda _: IcebergTable("shop.t", str(lake), 20)
     )
     frame = spark.createDataFrame([("a", 1)], COLUMNS)
     target.prepare(frame, None, None, True)
@@ -376,7 +376,7 @@ def test_a_table_with_two_columns_that_differ_in_case_takes_each_by_its_name(
 ):
     iceberg.make(lake, pa.schema({"k": pa.string(), "n": pa.int32(), "N": pa.string()}))
     target = replace(
-        table_target(), opened=lambda _: IcebergTable("shop.t", str(lake), 20)
+        table_target(), open_table=lambda _: IcebergTable("shop.t", str(lake), 20)
     )
     frame = spark.createDataFrame([("a", 1)], COLUMNS)
     target.prepare(frame, None, None, True)
@@ -389,7 +389,7 @@ def test_a_year_of_which_there_is_no_partition_is_told(spark, lake):
     with iceberg.make(lake, columns).update_spec() as spec:
         spec.add_field("at", "day")
     target = replace(
-        table_target(), opened=lambda _: IcebergTable("shop.t", str(lake), 20)
+        table_target(), open_table=lambda _: IcebergTable("shop.t", str(lake), 20)
     )
     frame = spark.sql("SELECT timestamp_micros(1700000000000000000) AS at")
     target.prepare(frame, None, None, True)

@@ -35,7 +35,7 @@ from sparkstream_kit.errors import (
     MissingExtraError,
     TransientError,
 )
-from sparkstream_kit.sinks.batches import same_as
+from sparkstream_kit.sinks.batches import target_key
 from sparkstream_kit.sinks.ledger import Batch
 
 pytestmark = pytest.mark.usefixtures("spark")  # Spark reads DDL in its JVM
@@ -327,7 +327,7 @@ def test_one_collection_by_two_urls_is_one_target():
             sinks.mongodb(one, "t"),
             sinks.mongodb(same, "t", how="upsert", keys=["k"]),
         )
-        assert same_as(*both[0].writes_to) == same_as(*both[1].writes_to)
+        assert target_key(*both[0].writes_to) == target_key(*both[1].writes_to)
         assert len({*both[0].writes_to, *sinks.mongodb(one, "T").writes_to}) == 2
     for other in OTHER:
         assert (
@@ -357,7 +357,7 @@ def test_a_server_says_by_what_a_collection_is_known():
     def known(uuid, *processes):
         server = Server(uuid)
         server.processes = list(processes) or server.processes
-        return collection._MongoLedger(server, target).itself()  # type: ignore[arg-type] # noqa: SLF001
+        return collection._MongoLedger(server, target).identity()  # type: ignore[arg-type] # noqa: SLF001
 
     one, routers = ("RSPrimary", "1"), [("Mongos", "2"), ("Mongos", "3")]
     # Whatever its collection is
@@ -375,7 +375,7 @@ def test_a_server_that_goes_away_may_be_tried_again():
         NetworkTimeout("timed out"),
         NotPrimaryError("steps down"),
     ):
-        told = connection._told(error, "MongoDB at h/shop", address)  # noqa: SLF001
+        told = connection._in_one_line(error, "MongoDB at h/shop", address)  # noqa: SLF001
         assert isinstance(told, TransientError)
         assert (
             str(told)

@@ -37,7 +37,7 @@ from sparkstream_kit.errors import (
     QueryFailed,
     TransientError,
 )
-from sparkstream_kit.sinks.base import opened
+from sparkstream_kit.sinks.base import open_batch_sink
 
 
 @pytest.fixture(params=DATABASES)
@@ -76,7 +76,8 @@ def test_of_two_new_queries_on_one_table_the_later_is_refused(
     #   two:  [ batch 0 computed …                 … loaded ]  refused
     batch = stream.sparkSession.createDataFrame([("a", 1)], "k STRING, n INT")
     one, two = (
-        opened(sinks.sql_table(url, "t", how=how), stream, None) for _ in range(2)
+        open_batch_sink(sinks.sql_table(url, "t", how=how), stream, None)
+        for _ in range(2)
     )
     load = database.load
 
@@ -215,7 +216,7 @@ def test_without_the_kit_it_is_as_exact_and_as_careful(stream, url, tmp_path):
     with pytest.raises(
         InvalidInputError, match="cannot tell which query a batch is of; it writes"
     ):
-        opened(sinks.sql_table(url, "t"), stream.sparkSession.range(1), None)
+        open_batch_sink(sinks.sql_table(url, "t"), stream.sparkSession.range(1), None)
 
 
 @pytest.mark.slow

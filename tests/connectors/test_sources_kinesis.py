@@ -19,11 +19,11 @@ from connectors.test_sources_kafka import summary
 from sparkstream_kit import sources
 from sparkstream_kit.connectors.kinesis import service
 from sparkstream_kit.connectors.kinesis.service import (
-    Found,
     Page,
     Range,
     Service,
     Shard,
+    ShardRecords,
     beginning,
     moved,
 )
@@ -127,7 +127,7 @@ class Tree:
             ]
             some = behind[: self._pick.randint(0, most)]
             ended = name not in self.open and some == behind
-            found[name] = Found(
+            found[name] = ShardRecords(
                 str(some[-1]) if some else "", len(some), ended, float(self._clock)
             )
         return found
@@ -170,8 +170,8 @@ def test_each_record_is_read_once_and_after_those_of_the_shards_before_its_own(s
         for part in parts:
             assert len(tree.read(part)) == part.records
             rows[part.shard] += tree.read(part)
-        assert service.gone(end, tree.listed()) == []
-        assert not service.made_again(end, tree.listed())
+        assert service.missing_shards(end, tree.listed()) == []
+        assert not service.is_recreated(end, tree.listed())
         offset = end
         return True
 
@@ -195,26 +195,36 @@ A = {"a": Shard((), "10", False)}
 
 
 def test_the_first_batch_comes_again_from_where_it_began_though_its_start_is_not_kept():
-    end = moved(beginning("sales", 0.0, "@100.0"), {"a": Found("17", 3, False, 0.0)}, A)
+    end = moved(
+        beginning("sales", 0.0, "@100.0"), {"a": ShardRecords("17", 3, False, 0.0)}, A
+    )
     # As `starting="latest"` works it out at the next start
     later = beginning("sales", 0.0, "@900.0")
     assert service.ranges(later, end) == [Range("a", "@100.0", "17", 3)]
 
 
 def test_a_shard_that_was_made_again_or_is_gone_is_told():
-    offset = moved(beginning("sales", 0.0, ""), {"a": Found("17", 3, False, 0.0)}, A)
-    assert not service.made_again(offset, A)
-    assert service.made_again(offset, {"a": Shard((), "18", False)})
-    assert service.gone(offset, {"b": Shard((), "18", False)}) == ["a"]
+    offset = moved(
+        beginning("sales", 0.0, ""), {"a": ShardRecords("17", 3, False, 0.0)}, A
+    )
+    assert not service.is_recreated(offset, A)
+    assert service.is_recreated(offset, {"a": Shard((), "18", False)})
+    assert service.missing_shards(offset, {"b": Shard((), "18", False)}) == ["a"]
 
 
 def test_an_offset_says_until_when_all_shards_have_been_read_also_of_an_idle_query():
     begin, two = beginning("sales", 0.0, ""), A | {"b": Shard((), "11", False)}
-    assert moved(begin, {"a": Found("17", 3, False, 50.0)}, two)["seen"] == 0
-    both = {"a": Found("17", 3, False, 50.0), "b": Found("", 0, False, 70.0)}
+    assert moved(begin, {"a": ShardRecords("17", 3, False, 50.0)}, two)["seen"] == 0
+    both = {
+        "a": ShardRecords("17", 3, False, 50.0),
+        "b": ShardRecords("", 0, False, 70.0),
+    }
     offset = moved(begin, both, two, refresh=100)
     assert offset["seen"] == 50
-    idle = {"a": Found("", 0, False, 150.0), "b": Found("", 0, False, 300.0)}
+    idle = {
+        "a": ShardRecords("", 0, False, 150.0),
+        "b": ShardRecords("", 0, False, 300.0),
+    }
     assert moved(offset, idle, two, refresh=100) is offset
     aged = moved(offset, idle, two, refresh=99)
     assert (aged["seen"], service.ranges(offset, aged)) == (150, [])
@@ -256,7 +266,7 @@ def test_available_now_reads_on_until_it_finds_a_record(monkeypatch, gap):
     ahead, begin = service.Ahead(gaps, 0.0), beginning("sales", 0.0, "")  # type: ignore[arg-type]
     ahead.leave_out(since=1001.0)
     found = ahead.look(service.readable(begin, ahead.shards()), 100)
-    assert found == {"a": Found("55", 1, False, 1000.0)}
+    assert found == {"a": ShardRecords("55", 1, False, 1000.0)}
     end = moved(begin, found, ahead.shards())
     assert ahead.look(service.readable(end, ahead.shards()), 100)["a"].records == 0
     assert gaps.asked == gap + 2

@@ -25,7 +25,7 @@ from support.sql import DATABASES, new
 from sparkstream_kit import sinks
 from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks.base import opened
+from sparkstream_kit.sinks.base import open_batch_sink
 
 TEXT = rows.texts_of((*rows.TEXTS, "a\0b", "\0", "a", "A", "a ", "Ä", "ä", "ß", "ss"))
 KINDS = (rows.BOOLEAN, *rows.NUMBERS, TEXT, rows.BINARY, *rows.TIMES)
@@ -147,7 +147,7 @@ def test_every_corner_of_every_type_is_held(spark, url, one_row):
     table = every_corner(null=True)
     # In which one hour of autumn comes twice, and one of spring not at all.
     with in_force(spark, {"spark.sql.session.timeZone": "Europe/Berlin"}):
-        write = opened(sinks.sql_table(url, "t"), table.over(one_row), None)
+        write = open_batch_sink(sinks.sql_table(url, "t"), table.over(one_row), None)
         write(table.frame(spark), 0)
     same(url, "t", table)
 
@@ -157,7 +157,7 @@ def test_every_corner_of_every_type_is_held(spark, url, one_row):
 @given(table=rows.tables(KINDS))
 def test_rows_come_back_as_they_were(spark, url, one_row, table):
     name = f"t{next(NUMBERS)}"
-    write = opened(sinks.sql_table(url, name), table.over(one_row), None)
+    write = open_batch_sink(sinks.sql_table(url, name), table.over(one_row), None)
     write(table.frame(spark), 0)
     same(url, name, table)
 
@@ -178,7 +178,7 @@ def test_each_type_is_a_key(spark, url, one_row):
             for number in range(2)
         )
         sink = sinks.sql_table(url, f"t{at}", how="upsert", keys=["k"])
-        write = opened(sink, first.over(one_row), None)
+        write = open_batch_sink(sink, first.over(one_row), None)
         for number, table in enumerate((first, second)):
             write(table.frame(spark), number)
             same(url, f"t{at}", table)
@@ -193,7 +193,7 @@ def test_a_type_that_sql_does_not_have_is_refused_with_a_text_that_works(
         with pytest.raises(
             InvalidInputError, match="which a column of SQL cannot hold"
         ) as no:
-            opened(sink, frame, None)
+            open_batch_sink(sink, frame, None)
         way = str(no.value).rpartition("make it a text: ")[2]
         as_text = frame.select(eval(way, {"F": F}).alias("v"))  # noqa: S307 - our own message
         assert as_text.dtypes == [("v", "string")]

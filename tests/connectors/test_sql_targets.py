@@ -16,7 +16,7 @@ from sparkstream_kit import feeds, sinks, start
 from sparkstream_kit.connectors import _tables
 from sparkstream_kit.connectors.sql_table import database
 from sparkstream_kit.errors import InvalidInputError, KitError, TransientError
-from sparkstream_kit.sinks.base import opened
+from sparkstream_kit.sinks.base import open_batch_sink
 
 
 @pytest.fixture(params=DATABASES)
@@ -115,11 +115,11 @@ def test_old_rows_may_go_and_a_query_may_write_none(stream, url, tmp_path):
 
 def test_a_ledger_of_an_earlier_version_is_refused_with_what_it_lacks(stream, tmp_path):
     url = new("sqlite", tmp_path)
-    opened(sinks.sql_table(url, "t"), stream, None)
+    open_batch_sink(sinks.sql_table(url, "t"), stream, None)
     sql(url, "ALTER TABLE sparkstream_ledger DROP COLUMN written")
-    line = refusal(opened, sinks.sql_table(url, "t"), stream, None)
+    line = refusal(open_batch_sink, sinks.sql_table(url, "t"), stream, None)
     sql(url, re.findall("run (ALTER .*)", line)[0])
-    opened(sinks.sql_table(url, "t"), stream, None)
+    open_batch_sink(sinks.sql_table(url, "t"), stream, None)
 
 
 # --- one table under two names
@@ -144,14 +144,14 @@ def test_two_spellings_of_one_table_of_sqlite_are_one_target(
         == 2
     )
     batch = stream.sparkSession.createDataFrame([("a", 1)], "k STRING, n INT")
-    opened(sinks.sql_table(url, one), stream, None)(batch, 0)
-    line = refusal(opened, sinks.sql_table(url, other), stream, None)
+    open_batch_sink(sinks.sql_table(url, one), stream, None)(batch, 0)
+    line = refusal(open_batch_sink, sinks.sql_table(url, other), stream, None)
     assert "was written by another query" in line  # and not by no query of the kit
 
 
 def test_two_links_to_one_file_are_one_target(stream, tmp_path):
     url = new("sqlite", tmp_path)
-    opened(sinks.sql_table(url, "u"), stream, None)
+    open_batch_sink(sinks.sql_table(url, "u"), stream, None)
     os.link(tmp_path / "test.db", tmp_path / "other.db")
     both = sinks.fan_out(
         sinks.sql_table(url, "t"),
@@ -242,7 +242,7 @@ def test_a_table_and_its_columns_may_have_any_name(stream, url, how):
     spark = stream.sparkSession
     for name in NAMES:
         sink = sinks.sql_table(url, name, how=how, keys=keys, take_over=True)
-        write = opened(sink, stream.withColumnRenamed("n", name), None)
+        write = open_batch_sink(sink, stream.withColumnRenamed("n", name), None)
         for number, rows in enumerate(([("a", 1), ("b", 2)], [("a", 5)])):
             write(spark.createDataFrame(rows, f"k STRING, `{name}` INT"), number)
         assert sorted(sql(url, f'SELECT k, "{name}" FROM "{name}"')) == expected  # noqa: S608 - ours
@@ -258,13 +258,13 @@ def test_the_name_of_the_ledger_is_refused(tmp_path, name):
 
 def test_columns_that_are_one_to_the_database_are_refused(stream, tmp_path):
     sink = sinks.sql_table(new("sqlite", tmp_path), "t")
-    line = refusal(opened, sink, stream.selectExpr("k", "n AS K"), None)
+    line = refusal(open_batch_sink, sink, stream.selectExpr("k", "n AS K"), None)
     assert "column k appears twice; rename" in line
     assert "the query has no columns; select some" in refusal(
-        opened, sink, stream.select(), None
+        open_batch_sink, sink, stream.select(), None
     )
     assert "a column has no name; give it one" in refusal(
-        opened, sink, stream.selectExpr("k AS ``"), None
+        open_batch_sink, sink, stream.selectExpr("k AS ``"), None
     )
 
 
@@ -313,7 +313,7 @@ def test_a_transaction_that_was_given_up_is_tried_again(stream, tmp_path, monkey
         return changed
 
     monkeypatch.setattr(database, "load", load_later)
-    write = opened(sinks.sql_table(url, "t"), stream, None)
+    write = open_batch_sink(sinks.sql_table(url, "t"), stream, None)
     batch = stream.sparkSession.createDataFrame([("a", 1), ("b", 2)], "k STRING, n INT")
     write(batch, 0)
     assert sql(url, "SELECT k, n FROM t") == [("a", 1), ("b", 2)]
@@ -328,7 +328,7 @@ def test_a_transaction_that_was_given_up_is_tried_again(stream, tmp_path, monkey
 def test_a_deadlock_with_another_writer_is_no_end(stream, tmp_path, until):
     url = new("postgresql", tmp_path)
     sink = sinks.sql_table(url, "t", how="upsert", keys=["k"])
-    write = opened(sink, totals(stream), None)
+    write = open_batch_sink(sink, totals(stream), None)
     spark = stream.sparkSession
     write(
         spark.createDataFrame([("a", 1), ("b", 1)], "k STRING, total LONG").coalesce(1),
@@ -373,7 +373,7 @@ def test_a_password_of_mariadb_has_any_letters(stream, tmp_path, password):
     server.user(user, password)
     own = sa.make_url(server.database()).set(username=user, password=password)
     sink = sinks.sql_table(own.render_as_string(hide_password=False), "t")
-    opened(sink, stream, None)
+    open_batch_sink(sink, stream, None)
     assert password not in repr(sink)
 
 
@@ -398,7 +398,7 @@ def test_a_log_in_that_postgresql_refuses_is_no_reason_to_start_again(
     user, said = NO_LOG_INS[how]
     url = re.sub("//.*@", f"//{user}", new("postgresql", tmp_path))
     with pytest.raises(InvalidInputError, match=f"refuses the log-in: .*{said}") as no:
-        opened(sinks.sql_table(url, "t"), stream, None)
+        open_batch_sink(sinks.sql_table(url, "t"), stream, None)
     assert no.value.exit_code == 2
     assert "cannot be reached" not in str(no.value)
     assert not isinstance(no.value, TransientError)
@@ -407,7 +407,7 @@ def test_a_log_in_that_postgresql_refuses_is_no_reason_to_start_again(
 @pytest.mark.slow
 def test_a_row_that_is_too_large_for_mariadb_is_said(stream, tmp_path):
     url = mariadb.server().database()
-    write = opened(sinks.sql_table(url, "t"), stream, None)
+    write = open_batch_sink(sinks.sql_table(url, "t"), stream, None)
     # 16 MB are allowed
     large = stream.sparkSession.sql("SELECT repeat('it''s', 4500000) AS k, 1 AS n")
     with pytest.raises(

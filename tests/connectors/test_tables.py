@@ -367,7 +367,7 @@ def test_a_conflict_repeats_the_commit_and_not_the_computation(
     table, spark, monkeypatch
 ):
     frame, writer = spark.createDataFrame([("a", 1)], "k STRING, n INT"), table.writer()
-    target = replace(table_target(), opened=lambda _: writer)
+    target = replace(table_target(), open_table=lambda _: writer)
     target.prepare(frame, None, None, True)
     commit, gathered, tries, gathers = writer.commit, writer.gathered, [], []
 
@@ -406,7 +406,7 @@ def test_years_beyond_9999_are_written(table, spark):
             table_target(take_over=True),
             how=how,
             keys=keys,
-            opened=lambda _: table.writer(),
+            open_table=lambda _: table.writer(),
         )
         target.prepare(frame, None, None, True)
         target.write(Batch(f"q{number}", 0, driver="d"), frame)
@@ -467,7 +467,7 @@ def test_a_zero_with_a_sign_is_the_same_key(table):
 def test_names_that_differ_only_in_case_are_refused_before_a_table_is_made(
     table, spark
 ):
-    target = replace(table_target(), opened=lambda _: table.writer())
+    target = replace(table_target(), open_table=lambda _: table.writer())
     for columns in (
         "1 AS n, 2 AS N",
         "named_struct('a', 1, 'b', array(named_struct('x', 1, 'X', 2))) AS s",
@@ -485,7 +485,7 @@ def test_a_null_in_a_required_column_is_named(table, spark):
         [pa.field("k", pa.string()), pa.field("n", pa.int32(), nullable=False)]
     )
     table.make(columns.empty_table())
-    target = replace(table_target(), opened=lambda _: table.writer())
+    target = replace(table_target(), open_table=lambda _: table.writer())
     lacks = spark.sql("SELECT 'a' AS k")
     assert (
         "requires a value of n in each row, and the query has no such column"
@@ -620,7 +620,7 @@ def test_rows_of_every_type_come_back_as_they_were(spark, tmp_path_factory, tabl
 def comes_back(table, spark, made):
     """Write rows: they come back by the kit and another reader, or are refused with the fix."""
     frame, writer = made.frame(spark), table.writer()
-    target = replace(table_target(), opened=lambda _: writer)
+    target = replace(table_target(), open_table=lambda _: writer)
     known = _tables.DELTA if table.system == "Delta" else _tables.ICEBERG
     kinds = {
         kind.typeName() for field in frame.schema for kind in types_in(field.dataType)

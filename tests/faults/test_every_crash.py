@@ -108,7 +108,7 @@ def test_a_real_kill_leaves_what_the_crash_at_that_call_leaves(
     (tmp_path / "crashed").mkdir()
     breaking: list[Any] = []
     harmless: list[Any] = []
-    for each in proof.crashed(proof.begun("2-1")):
+    for each in proof.crashed(proof.start_schedule("2-1")):
         # A kill loses nothing that was not synced
         if re.fullmatch(r"[\d.]+", each.crashes[-1].label):
             proof.arrive(each)

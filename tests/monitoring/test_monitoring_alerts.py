@@ -354,7 +354,7 @@ def test_alerts_that_wait_when_the_run_ends_are_said_one_by_one(
     verdict = Verdict("bad", "falling behind", "backlog")
     before = {*threading.enumerate()}
     with Receiver(0) as receiver, caplog.at_level(logging.WARNING):
-        posts = monitoring._Posts(receiver.url)  # noqa: SLF001
+        posts = monitoring._AlertPosts(receiver.url)  # noqa: SLF001
         with ExitStack() as faces:
             faces.callback(posts.give_up)
             faces.enter_context(pictures.drawing(posts.post_all))

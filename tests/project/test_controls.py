@@ -75,7 +75,7 @@ def lines_of_pictures():
 def drawn():
     out = io.StringIO()
     Console(file=out, width=400).print(
-        terminal._drawn(board().pictures(), datetime.now(UTC), 400)  # noqa: SLF001
+        terminal._query_table(board().pictures(), datetime.now(UTC), 400)  # noqa: SLF001
     )
     return out.getvalue()
 

@@ -22,7 +22,7 @@ from support.sql import sql
 
 from sparkstream_kit import display, feeds, jobflags, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks.base import opened
+from sparkstream_kit.sinks.base import open_batch_sink
 from sparkstream_kit.sinks.batches import computed_once
 
 pytestmark = pytest.mark.connect
@@ -69,7 +69,7 @@ def test_snapshot_writes_exact_csv_and_json_also_without_rows_and_behind_a_link(
             sinks.snapshot(f"file://{tmp_path}/r.csv"),
             sinks.snapshot(tmp_path / "r.json"),
         ):
-            opened(sink, rows, None)(rows, 0)
+            open_batch_sink(sink, rows, None)(rows, 0)
 
     write(result)
     with (tmp_path / "r.csv").open(newline="") as file:
@@ -108,7 +108,7 @@ def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(
 ):
     target = tmp_path / "r.csv"
     target.write_text("old")
-    write = opened(sinks.snapshot(target), result, None)
+    write = open_batch_sink(sinks.snapshot(target), result, None)
 
     def full(_):
         raise OSError("disk full")

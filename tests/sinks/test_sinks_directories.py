@@ -101,14 +101,18 @@ def packed(**changes):
 
 
 def test_two_plans_are_the_same_whatever_the_order_of_keys_in_an_offset():
-    assert plans.same(packed(), packed(others=[[None, '{"b": 2, "a": 1}']]))
-    assert not plans.same(packed(), packed(others=[[None, '{"b": 1, "a": 2}']]))
-    assert not plans.same(packed(others=[[None, "7"]]), packed(others=[[None, "8"]]))
+    assert plans.is_same_input(packed(), packed(others=[[None, '{"b": 2, "a": 1}']]))
+    assert not plans.is_same_input(
+        packed(), packed(others=[[None, '{"b": 1, "a": 2}']])
+    )
+    assert not plans.is_same_input(
+        packed(others=[[None, "7"]]), packed(others=[[None, "8"]])
+    )
 
 
 @pytest.mark.parametrize("damaged", ["no plan", packed()[:-9], packed(logs=None)])
 def test_a_plan_that_is_damaged_is_one_line_with_the_ways_on(damaged):
-    said = refusal(plans.same, damaged, packed())
+    said = refusal(plans.is_same_input, damaged, packed())
     assert (
         said
         == "the plan that a sink keeps of its last batch is damaged; restore the sink"
@@ -119,13 +123,13 @@ def test_a_plan_that_is_damaged_is_one_line_with_the_ways_on(damaged):
 def test_the_folder_is_listed_at_the_first_batch_of_a_start_alone(
     stream, tmp_path, monkeypatch
 ):
-    listed, names = [], place.Here.names
+    listed, names = [], place.LocalPlace.names
 
     def counted(self, name=""):
         listed.append(f"{self.text}/{name}")
         return names(self, name)
 
-    monkeypatch.setattr(place.Here, "names", counted)
+    monkeypatch.setattr(place.LocalPlace, "names", counted)
     finish(
         stream, sinks.batch_files(tmp_path / "out", format="json"), tmp_path / "ckpt"
     )
@@ -263,7 +267,7 @@ def test_a_disk_that_is_full_at_a_start_is_one_line(stream, tmp_path, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device", f"{tmp_path}/out")
 
     finish(stream, sinks.batch_files(tmp_path / "out"), tmp_path / "ckpt")
-    monkeypatch.setattr(place.Here, "write", full)
+    monkeypatch.setattr(place.LocalPlace, "write", full)
     assert refusal(
         finish, stream, sinks.batch_files(tmp_path / "out"), tmp_path / "ckpt"
     ).endswith(

@@ -12,7 +12,7 @@ from support.sink_streams import finish, forget_commit
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.sinks.base import Opening, begun
+from sparkstream_kit.sinks.base import Opening, open_sink
 
 
 @pytest.fixture
@@ -276,10 +276,10 @@ def test_a_local_path_that_each_node_has_for_itself_is_refused(
                     rf"if they share this folder, file:///.*out$"
                 ),
             ):
-                begun(sink(path), stream, None, Opening())
+                open_sink(sink(path), stream, None, Opening())
             assert not (tmp_path / "out").exists()
         # The nodes share it
-        begun(sink(f"file://{tmp_path}/out"), stream, None, Opening())
+        open_sink(sink(f"file://{tmp_path}/out"), stream, None, Opening())
 
 
 LINES = {

@@ -18,7 +18,7 @@ from sparkstream_kit import feeds, sinks, sources, start
 from sparkstream_kit._internal.spark.place import id_in_checkpoint, locate
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks.base import opened
+from sparkstream_kit.sinks.base import open_batch_sink
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_a_batch_is_computed_once_and_listing_its_values_is_one_query(
     rows = spark.createDataFrame(
         [("b", 1), ("a", 1), ("b", 2)], "k STRING, n INT"
     ).coalesce(1)
-    write = opened(sink, stream, locate(spark, tmp_path / "other"))
+    write = open_batch_sink(sink, stream, locate(spark, tmp_path / "other"))
     with counting_jobs(spark) as jobs:
         write(rows, 0)
         listed = len(jobs())
@@ -215,7 +215,7 @@ def test_a_value_that_is_no_plain_name_is_refused_or_left_to_the_function(
     frame = spark.readStream.format("rate").load().selectExpr("'' AS k", "1 AS n")
 
     def write(**more):
-        opened(
+        open_batch_sink(
             sinks.by_value("k", sink_of, **more),
             frame,
             locate(spark, tmp_path / "ckpt"),
@@ -337,7 +337,7 @@ def test_a_driver_that_wakes_up_writes_to_no_target_also_not_to_a_new_one(
             sink.taking(newer) if when != "before it looks" and value == "new" else sink
         )
 
-    first = opened(sinks.by_value("k", sink_of), stream, place)
+    first = open_batch_sink(sinks.by_value("k", sink_of), stream, place)
     if when == "before it looks":
         newer(None)
     rows = spark.createDataFrame([("new", -1)], "k STRING, n INT")

@@ -26,7 +26,7 @@ from sparkstream_kit import feeds, sinks, sources, start
 from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import formats
-from sparkstream_kit.sinks.base import Opening, begun, opened
+from sparkstream_kit.sinks.base import Opening, open_batch_sink, open_sink
 
 STRING, INT = rows.STRING, rows.INT
 # No text of the rows: with it Spark's reader of CSV tells NULL from an empty text
@@ -373,7 +373,7 @@ def test_what_the_schema_shows_is_refused_at_the_start(one_row, tmp_path, kind, 
         return
     sink = getattr(sinks, kind)(tmp_path / "out", format=file_format, **options)
     assert message in refusal(
-        begun, sink, one_row.selectExpr(*columns), None, Opening()
+        open_sink, sink, one_row.selectExpr(*columns), None, Opening()
     )
     assert not (tmp_path / "out").exists()
 
@@ -660,9 +660,9 @@ def test_a_timestamp_is_a_folder_in_a_steady_zone_alone(spark, one_row, tmp_path
     sink = sinks.files(tmp_path / "out", partition_by=["v"])
     with in_force(spark, {"spark.sql.session.timeZone": "Europe/Berlin"}):
         assert "in Europe/Berlin an hour that comes twice would be one" in refusal(
-            begun, sink, stream, None, Opening()
+            open_sink, sink, stream, None, Opening()
         )
-    begun(sink, stream, None, Opening())
+    open_sink(sink, stream, None, Opening())
 
 
 @pytest.mark.slow
@@ -809,7 +809,7 @@ def test_rows_that_do_not_fit_a_table_are_refused(spark, one_row):
         for file_format, options, columns, message in OTHER.values():
             sink = sinks.table("there", format=file_format, **options)
             assert message in refusal(
-                begun, sink, one_row.selectExpr(*columns), None, Opening()
+                open_sink, sink, one_row.selectExpr(*columns), None, Opening()
             )
     finally:
         spark.sql("DROP TABLE there")
@@ -834,7 +834,7 @@ def test_a_table_that_is_read_otherwise_than_written_is_refused(
     )
     try:
         said = refusal(
-            begun,
+            open_sink,
             sinks.table("otherwise", format=file_format),
             one_row,
             None,
@@ -854,7 +854,7 @@ def test_a_table_whose_texts_have_a_limit_is_refused(spark, one_row, kind):
     try:
         value = "array(value)" if "ARRAY" in kind else "value"
         frame = one_row.selectExpr(f"{value} AS value", "value AS char")
-        said = refusal(begun, sinks.table("limited"), frame, None, Opening())
+        said = refusal(open_sink, sinks.table("limited"), frame, None, Opening())
         assert said.startswith("table limited: column value is CHAR or VARCHAR, and")
         assert said.endswith("; use a table that has STRING")
     finally:
@@ -880,30 +880,30 @@ def test_a_session_that_cuts_microseconds_of_parquet_is_refused(
         sinks.table("cut", format=file_format),
     ):
         with in_force(one_row.sparkSession, setting):
-            begun(sink, one_row, None, Opening())
+            open_sink(sink, one_row, None, Opening())
             if file_format == "parquet":
-                said = refusal(begun, sink, moments, None, Opening())
+                said = refusal(open_sink, sink, moments, None, Opening())
                 assert "column times is timestamp, and the session's spark.sql." in said
                 assert said.endswith(
                     "cuts its microseconds; set it to TIMESTAMP_MICROS"
                 )
             else:
-                begun(sink, moments, None, Opening())
-        begun(sink, moments, None, Opening())
+                open_sink(sink, moments, None, Opening())
+        open_sink(sink, moments, None, Opening())
 
 
 @pytest.mark.classic_only("the table is the session's")
 def test_the_statement_that_creates_a_table_with_options_works(spark, one_row):
     sink = sinks.table("made", format="csv", sep=";", header=True, partition_by=["k"])
     frame = one_row.selectExpr("value AS `a b`", "1 AS k", "2 AS n")
-    said = refusal(begun, sink, frame, None, Opening())
+    said = refusal(open_sink, sink, frame, None, Opening())
     assert said.startswith(
         "table made: Spark creates it without the option sep, so it would be read"
         " without it"
     )
     spark.sql(said.partition("create it first: ")[2])
     try:
-        begun(sink, frame, None, Opening())
+        open_sink(sink, frame, None, Opening())
     finally:
         spark.sql("DROP TABLE made")
 
@@ -927,7 +927,7 @@ def test_a_writer_without_start_goes_on_after_a_failed_batch(one_row, folder, tm
 def test_a_snapshot_has_each_text_for_python_and_for_spark(spark, tmp_path):
     table = rows.wide([TEXTS, STRING])
     frame = table.frame(spark)
-    opened(sinks.snapshot(tmp_path / "o.csv"), frame, None)(frame, 0)
+    open_batch_sink(sinks.snapshot(tmp_path / "o.csv"), frame, None)(frame, 0)
     with (tmp_path / "o.csv").open(newline="", encoding="utf-8") as file:
         head, *found = csv.reader(file)
     assert head == ["c0", "c1"]
@@ -946,7 +946,7 @@ def test_a_snapshot_has_each_text_for_python_and_for_spark(spark, tmp_path):
         sink = sinks.snapshot(tmp_path / f"m.{ending}")
         assert (
             f"column m is map<int,int>, and a file of {form} cannot hold it"
-            in refusal(opened, sink, lossy, None)
+            in refusal(open_batch_sink, sink, lossy, None)
         )
 
 
@@ -965,12 +965,12 @@ def test_a_whole_result_with_bytes_or_with_a_name_twice_is_not_written(
         else sinks.snapshot(tmp_path / f"o.{kind}")
     )
     frame = spark.sql(f"SELECT 1 AS n, {NO_TEXT} AS s")
-    write = opened(sink, frame, None)
+    write = open_batch_sink(sink, frame, None)
     with pytest.raises(Exception, match="column s has a text that is not UTF-8"):
         write(frame, 0)
     write(spark.sql("SELECT 1 AS n, 'tea' AS s"), 1)
     assert "column n appears twice" in refusal(
-        opened, sink, frame.select("n", "n"), None
+        open_batch_sink, sink, frame.select("n", "n"), None
     )
 
 

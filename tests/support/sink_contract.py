@@ -24,7 +24,7 @@ from sparkstream_kit._internal.spark.place import id_in_checkpoint, locate
 from sparkstream_kit.checkpoints import clone, rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks import Sink, ledger
-from sparkstream_kit.sinks.base import opened
+from sparkstream_kit.sinks.base import open_batch_sink
 from sparkstream_kit.sinks.ledger import Ledger
 
 KEYS = 3  # of the totals
@@ -201,7 +201,7 @@ def fenced(stream):
     stream.land(FILES)
     stream.go()
     frame, place = stream.frame(), locate(stream.spark, stream.checkpoint)
-    first = opened(stream.adaptor.sink, frame, place)
+    first = open_batch_sink(stream.adaptor.sink, frame, place)
     columns = [
         F.lit(-1).cast(field.dataType).alias(field.name) for field in frame.schema
     ]

@@ -136,5 +136,5 @@ def table_target(*, take_over=False):
         "take_over": take_over,
     }
     return _tables.TableTarget(
-        where=where, **how, opened=lambda _: pytest.fail("a test opens it itself")
+        where=where, **how, open_table=lambda _: pytest.fail("a test opens it itself")
     )

@@ -33,7 +33,7 @@ from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.connectors._tables import OWNERS
 from sparkstream_kit.connectors.delta.writers import SparkTable
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.sinks.base import opened
+from sparkstream_kit.sinks.base import open_batch_sink
 
 
 def rows(spark, out):
@@ -173,7 +173,7 @@ def test_a_disk_of_each_node_is_refused(spark, stream, out, monkeypatch):
     with pytest.raises(
         InvalidInputError, match=f"delta {out} is a local path, but the master is"
     ):
-        opened(sinks.delta(out, writer="spark"), stream, None)
+        open_batch_sink(sinks.delta(out, writer="spark"), stream, None)
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ def proof_of(folder, name):
 
 def test_a_schedule_has_a_name_also_one_of_two_crashes(tmp_path):
     proof = proof_of(tmp_path, "file_replaced_whole")
-    first = proof.crashed(proof.begun("1|2"))[-4]
+    first = proof.crashed(proof.start_schedule("1|2"))[-4]
     second = proof.crashed(first)[0]
     name = ":".join(["1|2", *(crash.label for crash in second.crashes)])
     assert (

@@ -91,7 +91,7 @@ _WRONG_SETTING = re.compile(
 
 
 @contextmanager
-def starting(wanted: Mapping[str, str], profile: str | Path | None) -> Iterator[None]:
+def starting(settings: Mapping[str, str], profile: str | Path | None) -> Iterator[None]:
     """Start the JVM for a SparkContext made in the block; under spark-submit, connect to its JVM.
 
     The JVM's output is held back until the block ends, for 30 seconds at most, and then
@@ -99,7 +99,7 @@ def starting(wanted: Mapping[str, str], profile: str | Path | None) -> Iterator[
     fails, the output is dropped instead, and the error names the cause.
 
     Args:
-        wanted: the settings of the session. The JVM is launched with those that have a
+        settings: the settings of the session. The JVM is launched with those that have a
             prefix in `LAUNCH_KEYS`, unless spark-defaults.conf sets them.
         profile: the profile of the session; without one it is `local` on a local
             master. There the JVM also gets the kit's log settings, but with the profile
@@ -114,7 +114,7 @@ def starting(wanted: Mapping[str, str], profile: str | Path | None) -> Iterator[
         sys.stderr.write("starting Spark …\n")
     jvm_output: _HeldOutput | None = None
     if not jvm_runs():
-        jvm_output = _launch(wanted, profile)
+        jvm_output = _launch(settings, profile)
     SparkContext._ensure_initialized()
     _refuse_versions()
     try:
@@ -237,7 +237,7 @@ def _has_own_log4j2() -> bool:
     return any(java.conf_folder().glob("log4j2.*"))
 
 
-def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _HeldOutput:
+def _launch(settings: Mapping[str, str], profile: str | Path | None) -> _HeldOutput:
     """Start the JVM with the settings of `LAUNCH_KEYS`, archived classes and the kit's logging.
 
     Returns:
@@ -249,35 +249,33 @@ def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _HeldOutpu
     _know_own_name()
     jvm_output = _HeldOutput()
     try:
-        given = java.with_names(java.environment())
-        archive = java.known_archive(java.find_java(given))
+        env = java.with_names(java.environment())
+        archive = java.known_archive(java.find_java(env))
         archive_path = None
         archive_options = ""
         if archive is not None:
             archive_path = archive.path
             archive_options = archive.options
-        launch_options = f"{given.get('SPARK_SUBMIT_OPTS', '')} {wanted}"
+        launch_options = f"{env.get('SPARK_SUBMIT_OPTS', '')} {settings}"
         has_own_archive = _CHOOSES_ARCHIVE.search(launch_options) is not None
         if has_own_archive:
             archive_options = ""
-        arguments, options = _arguments(wanted, profile, given, archive_options)
+        arguments, options = _arguments(settings, profile, env, archive_options)
         command = java.command(
-            arguments, given, options, archive=archive_path, stderr=jvm_output.end
+            arguments, env, options, archive=archive_path, stderr=jvm_output.end
         )
-        SparkContext._ensure_initialized(
-            gateway=_gateway(command, given, jvm_output.end)
-        )
+        SparkContext._ensure_initialized(gateway=_gateway(command, env, jvm_output.end))
         if archive_path is not None and not has_own_archive:
             atexit.register(_warm, archive_path)
     except (OSError, subprocess.SubprocessError) as err:
         jvm_output.closed()
-        said = jvm_output.drop()
-        _log.debug("the JVM said: %s", said)
+        output = jvm_output.drop()
+        _log.debug("the JVM said: %s", output)
         if isinstance(err, OSError):
             raise InvalidInputError(
                 f"Spark cannot be started: {err.strerror or err}"
             ) from err
-        cause = f"{java.NOT_STARTED}{_why(said)}"
+        cause = f"{java.NOT_STARTED}{_why_not_started(output)}"
         raise InvalidInputError("; ".join([cause, *java.lacks()])) from err
     finally:
         jvm_output.closed()
@@ -291,7 +289,7 @@ _CHOOSES_ARCHIVE = re.compile(r"-Xshare:|-XX:(AOT|SharedArchive|ArchiveClasses)"
 def _arguments(
     wanted: Mapping[str, str],
     profile: str | Path | None,
-    given: Mapping[str, str],
+    env: Mapping[str, str],
     archive_options: str,
 ) -> tuple[list[str], list[str]]:
     """Return the arguments of spark-submit, and further options of the JVM, for a launch.
@@ -299,11 +297,11 @@ def _arguments(
     Args:
         wanted: the settings of the session.
         profile: the profile of the session.
-        given: the environment of the launch.
+        env: the environment of the launch.
         archive_options: the options by which the JVM uses an archive of classes.
     """
     defaults = _spark_defaults()
-    submitted = given.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
+    submitted = env.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
     local = is_local(_master(submitted, {**wanted, **defaults}))
     name = profile or ("local" if local else "cluster")
     of_profile = read_profile(name).get(_OPTIONS, "")
@@ -324,7 +322,7 @@ def _arguments(
             options.append(java.PARALLEL)
         options += shlex.split(of_profile)
     # On a cluster Spark's own log settings stay, so that lost executors are logged.
-    has_own_logs = "log4j" in given.get("SPARK_SUBMIT_OPTS", "") or _has_own_log4j2()
+    has_own_logs = "log4j" in env.get("SPARK_SUBMIT_OPTS", "") or _has_own_log4j2()
     if profile != "cluster" and local and not has_own_logs:
         options.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
     return arguments, options
@@ -338,9 +336,9 @@ def _master(submitted: str, settings: Mapping[str, str]) -> str:
             "--master local[2] pyspark-shell".
         settings: the settings of the session and of spark-defaults.conf.
     """
-    asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", submitted)
-    if asked:
-        return asked[1]
+    match = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", submitted)
+    if match:
+        return match[1]
     return settings.get("spark.master", "local[*]")
 
 
@@ -367,7 +365,7 @@ def _warm(archive: Path) -> None:
     )
 
 
-def _gateway(command: list[str], given: dict[str, str], stderr: int) -> Any:
+def _gateway(command: list[str], env: dict[str, str], stderr: int) -> Any:
     """Start the JVM and connect to it, as PySpark does.
 
     The JVM writes its port to a file, and ends when its input ends.
@@ -376,24 +374,24 @@ def _gateway(command: list[str], given: dict[str, str], stderr: int) -> Any:
         CalledProcessError: the JVM ended.
     """
     with tempfile.TemporaryDirectory() as folder:
-        said = Path(folder, "gateway")
-        given |= {
-            "_PYSPARK_DRIVER_CONN_INFO_PATH": str(said),
+        port_file = Path(folder, "gateway")
+        env |= {
+            "_PYSPARK_DRIVER_CONN_INFO_PATH": str(port_file),
             "SPARK_CONNECT_MODE": "0",
         }
         # The shell that is replaced by the JVM leaves it deaf to Ctrl-C, which is for
         # Python.
         deaf = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
-        jvm = subprocess.Popen(deaf, env=given, stdin=subprocess.PIPE, stderr=stderr)
+        jvm = subprocess.Popen(deaf, env=env, stdin=subprocess.PIPE, stderr=stderr)
         try:
             # PySpark imports it for its first call to the JVM, and with it pandas: a
             # third of a second.
             import_module("pyspark.testing.utils")
-            while not said.exists():
+            while not port_file.exists():
                 if jvm.poll() is not None:
                     raise subprocess.CalledProcessError(jvm.returncode, command)  # noqa: TRY301 - as run does
                 time.sleep(0.01)
-            with said.open("rb") as file:
+            with port_file.open("rb") as file:
                 port = read_int(file)
                 secret = UTF8Deserializer().loads(file)
             os.environ |= {
@@ -474,8 +472,8 @@ class _HeldOutput:
         # If the JVM has ended, the thread reads the rest of the pipe and ends, too.
         self._thread.join(1.0)
         with self._lock:
-            said, self._said, self._held = self._said, b"", b""
-        return said.decode(errors="replace")
+            output, self._said, self._held = self._said, b"", b""
+        return output.decode(errors="replace")
 
     def _read(self) -> None:
         """Read the pipe until its end, in a thread of its own."""
@@ -508,17 +506,17 @@ class _HeldOutput:
         may_be_noise = any(last[: len(each)] == each[: len(last)] for each in _NOISE)
         if may_be_noise and not is_end and not last.endswith(b"\n"):
             self._held = lines.pop()
-        shown = b""
+        output = b""
         for line in lines:
             is_noise = line.startswith(_NOISE)
             if not is_noise and not (self._after_noise and line == b"\n"):
-                shown += line
+                output += line
             self._after_noise = is_noise
         # Standard error may be closed. Go on reading all the same: a full pipe would
         # block the JVM.
         with suppress(OSError):
-            while shown:
-                shown = shown[os.write(2, shown) :]
+            while output:
+                output = output[os.write(2, output) :]
 
 
 # Lines that Java and Spark's scripts print at every failed start, whatever the cause.
@@ -565,20 +563,20 @@ def _most_useful(lines: list[str]) -> str:
     return "without a word"
 
 
-def _why(said: str) -> str:
+def _why_not_started(output: str) -> str:
     """Return why the JVM did not start, and how to fix it, from what it said.
 
     The version of a Java behind a wrapper, as of jenv or asdf, is only known from that.
     """
-    newest = re.search(r"only recognizes class file versions up to (\d+)", said)
+    newest = re.search(r"only recognizes class file versions up to (\d+)", output)
     if newest:
         # Java 17 has class files of version 61
         return f"this is Java {int(newest[1]) - 44}, {java.NEEDS}"
     if re.search(
-        r"Unrecognized option: --|Module jdk\.incubator\.vector not found", said
+        r"Unrecognized option: --|Module jdk\.incubator\.vector not found", output
     ):
         return f"this Java is too old or not whole, {java.NEEDS}"
-    return cause_in_log(said)
+    return cause_in_log(output)
 
 
 def _know_own_name() -> None:

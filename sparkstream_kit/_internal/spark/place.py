@@ -1,7 +1,7 @@
 """Folders that Spark reads or writes, such as checkpoints, and how to reach their files.
 
 `locate` returns the `Place` of a path, which is one of three classes with the same
-methods: `Here` is a folder on this machine, `There` is one on a file system that the
+methods: `LocalPlace` is a folder on this machine, `RemotePlace` is one on a file system that the
 JVM reaches through Hadoop, and `Place` itself is one that only a Spark Connect server
 reaches. A rename is atomic on this machine and on HDFS; an object store has no atomic
 rename.
@@ -46,8 +46,8 @@ class Place:
 
     The methods take names relative to the folder, which may include subfolders, such as
     `offsets/7`. This base class stands for a folder that only a Spark Connect server
-    reaches: it looks empty from here, and what needs its files is refused; see `Here`
-    and `There` for these methods.
+    reaches: it looks empty from here, and what needs its files is refused; see `LocalPlace`
+    and `RemotePlace` for these methods.
 
     Attributes:
         text: the path in the form in which Spark is given it; see `_path_for`.
@@ -113,7 +113,7 @@ class Place:
     bring = make = is_empty_folder = write = rename = remove = _refused
 
 
-class Here(Place):
+class LocalPlace(Place):
     """A folder on this machine."""
 
     is_in_reach = renames_in_one_step = True
@@ -155,14 +155,14 @@ class Here(Place):
 
     def remove(self, name: str) -> None:
         """Remove a file, or a folder with its content, if it exists."""
-        gone = self.folder / name
-        if gone.is_dir():
-            shutil.rmtree(gone)
+        path = self.folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
         else:
-            gone.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
-class There(Place):
+class RemotePlace(Place):
     """A folder on another file system, such as HDFS or S3, reached by Hadoop in the JVM.
 
     A failure in Java becomes an OSError with a message of one line.
@@ -176,11 +176,11 @@ class There(Place):
 
     @property
     def renames_in_one_step(self) -> bool:  # type: ignore[override]
-        with self._opened() as files:
+        with self._file_system() as files:
             return bool(files.getScheme() == "hdfs")
 
     @contextmanager
-    def _opened(self) -> Iterator[Any]:
+    def _file_system(self) -> Iterator[Any]:
         """Yield the folder's FileSystem; turn Java's exceptions in the block into OSError."""
         try:
             yield self._path().getFileSystem(self._spark._jsc.hadoopConfiguration())
@@ -196,56 +196,56 @@ class There(Place):
 
     def names(self, name: str = "") -> list[str]:
         path = self._path(name)
-        with self._opened() as files:
+        with self._file_system() as files:
             if not files.exists(path):
                 return []
             return [each.getPath().getName() for each in files.listStatus(path)]
 
     def read(self, name: str) -> str | None:
         path = self._path(name)
-        with self._opened() as files:
+        with self._file_system() as files:
             if not files.exists(path):
                 return None
             utils = self._spark._jvm.org.apache.commons.io.IOUtils
             with closing(files.open(path)) as stream:
                 return str(utils.toString(stream, "UTF-8"))
 
-    def bring(self, name: str, to: Path) -> None:
-        """Copy the file or the whole folder `name` into the local folder `to`, if it exists."""
+    def bring(self, name: str, folder: Path) -> None:
+        """Copy the file or the whole folder `name` into a local folder, if it exists."""
         path = self._path(name)
-        target = to / name
-        with self._opened() as files:
+        target = folder / name
+        with self._file_system() as files:
             if not files.exists(path):
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
-            here = self._spark._jvm.org.apache.hadoop.fs.Path(str(target))
+            local_path = self._spark._jvm.org.apache.hadoop.fs.Path(str(target))
             # True: without Hadoop's .crc files
-            files.copyToLocalFile(False, path, here, True)
+            files.copyToLocalFile(False, path, local_path, True)
             if not target.is_dir():
                 return
             for entry in files.listStatus(path):
-                at = entry.getModificationTime() * 1_000_000
-                os.utime(target / entry.getPath().getName(), ns=(at, at))
+                modified = entry.getModificationTime() * 1_000_000
+                os.utime(target / entry.getPath().getName(), ns=(modified, modified))
 
     def make(self) -> None:
-        with self._opened() as files:
+        with self._file_system() as files:
             files.mkdirs(self._path())
 
     def is_empty_folder(self, name: str) -> bool:
         path = self._path(name)
-        with self._opened() as files:
+        with self._file_system() as files:
             if not files.getFileStatus(path).isDirectory():
                 return False
             return len(files.listStatus(path)) == 0
 
     def write(self, name: str, text: str) -> None:
         above, _, last = name.rpartition("/")
-        beside = self._path(f"{above}/.{last}.tmp".lstrip("/"))
-        with self._opened() as files:
-            stream = files.create(beside, True)
+        temporary = self._path(f"{above}/.{last}.tmp".lstrip("/"))
+        with self._file_system() as files:
+            stream = files.create(temporary, True)
             stream.write(bytearray(text.encode()))
             stream.close()
-        self._rename(beside, self._path(name), "OVERWRITE")
+        self._rename(temporary, self._path(name), "OVERWRITE")
 
     def rename(self, old: str, new: str) -> None:
         self._rename(self._path(old), self._path(new), "NONE")
@@ -260,7 +260,7 @@ class There(Place):
                 `OVERWRITE` or `NONE`, which fails.
         """
         hadoop = self._spark._jvm.org.apache.hadoop.fs
-        with self._opened() as files:
+        with self._file_system() as files:
             context = hadoop.FileContext.getFileContext(old.toUri(), files.getConf())
             options = self._spark.sparkContext._gateway.new_array(
                 hadoop.Options.Rename, 1
@@ -269,14 +269,14 @@ class There(Place):
             context.rename(old, new, options)
 
     def remove(self, name: str) -> None:
-        with self._opened() as files:
+        with self._file_system() as files:
             files.delete(self._path(name), True)
 
 
 def locate(spark: SparkSession, path: str | Path) -> Place:
     """Return the place of a path, as the given session sees the path.
 
-    A local path, or one with the scheme `file:`, is a folder of this machine (`Here`),
+    A local path, or one with the scheme `file:`, is a folder of this machine (`LocalPlace`),
     except on a Spark Connect server that `sparkstream serve` has not started on this
     machine. On a classic session a path without a scheme belongs to Spark's default
     file system.
@@ -285,20 +285,20 @@ def locate(spark: SparkSession, path: str | Path) -> Place:
     local_path = file_system.plain(text)
     if is_connect(spark):
         if local_path is not None and server_folder(spark) is not None:
-            return Here(text, Path(local_path).absolute())
+            return LocalPlace(text, Path(local_path).absolute())
         return Place(text)
     if local_path is None:
-        return There(spark, text)
+        return RemotePlace(spark, text)
     has_no_scheme = local_path == text
     if has_no_scheme and _default_scheme(spark) != "file":
-        return There(spark, text)
+        return RemotePlace(spark, text)
     if not os.path.isabs(local_path):  # noqa: PTH117 - a text
         # A relative path is relative to the JVM's working folder, which can differ from
         # Python's.
         local_path = spark._jvm.java.io.File(local_path).getAbsolutePath()  # type: ignore[union-attr]
     # Hadoop resolves `..` in the text of a path, without following links, and so does
     # normpath.
-    return Here(text, Path("/" + os.path.normpath(local_path).lstrip("/")))
+    return LocalPlace(text, Path("/" + os.path.normpath(local_path).lstrip("/")))
 
 
 def is_unseen(what: str, *places: Place) -> bool:

@@ -1,6 +1,6 @@
 """State of a running query beyond its public API, on any session, and of DStreams.
 
-`start` notes in `Started` what it knows about a query, and `run`, the summaries and the
+`start` notes in `StartFacts` what it knows about a query, and `run`, the summaries and the
 monitoring look it up here by the query's run. `listen` and `stop_listening` register a
 progress listener, `is_active` to `finish_input` ask about a query or wait for it, and
 `records_behind` to `times_computed` read values out of Spark's progress. The last
@@ -126,7 +126,7 @@ def stop_listening(
 
 def session(query: StreamingQuery) -> SparkSession | None:
     """Return a query's session; on Spark Connect without `start` the active one, or None."""
-    frame = started(query).frame
+    frame = start_facts(query).frame
     if frame is not None:
         return frame.sparkSession
     if hasattr(query, "_jsq"):
@@ -146,7 +146,7 @@ def session_was_stopped(query: StreamingQuery) -> bool:
     )
 
 
-class Started(NamedTuple):
+class StartFacts(NamedTuple):
     """What `start` knows about a query and a StreamingQuery does not provide.
 
     For a query that `start` has not started, all attributes have their defaults.
@@ -167,7 +167,7 @@ class Started(NamedTuple):
         ends: whether the trigger ends the query, as `availableNow` does.
         says_end: whether the query has a progress without a batch when it has read all
             input.
-        hearers: functions to call with each progress, once its batch is committed.
+        progress_listeners: functions to call with each progress, once its batch is committed.
     """
 
     frame: DataFrame | None = None
@@ -180,7 +180,7 @@ class Started(NamedTuple):
     writes: Mapping[tuple[str, str], str] = MappingProxyType({})
     ends: bool = False
     says_end: bool = False
-    hearers: tuple[Callable[[StreamingQueryProgress], None], ...] = ()
+    progress_listeners: tuple[Callable[[StreamingQueryProgress], None], ...] = ()
 
 
 # In errors of Spark Connect: the session, the query or the server has ended, or this
@@ -194,23 +194,25 @@ _listening = threading.Lock()  # one thread at a time adds or removes listeners
 # Kinds of targets that are tables: those of `sinks.memory` and `sinks.latest`
 _TABLES = ("memory", "view")
 _BEHIND = "avgOffsetsBehindLatest"  # a metric of Spark's Kafka source
-_started: dict[str, Started] = {}  # by run id, until the query is garbage-collected
-# By run id. This reference keeps a running query's entry in `_started` although the
+_start_facts: dict[
+    str, StartFacts
+] = {}  # by run id, until the query is garbage-collected
+# By run id. This reference keeps a running query's entry in `_start_facts` although the
 # caller may have dropped the query: a caller that gets the query from Spark's list of
 # active queries needs the entry, too.
 _running: dict[str, StreamingQuery] = {}
 
 
-def note(query: StreamingQuery, known: Started) -> None:
-    """Keep what `start` knows about a query, for `started`; drop ended queries from `_running`."""
+def note(query: StreamingQuery, facts: StartFacts) -> None:
+    """Keep what `start` knows about a query; drop ended queries from `_running`."""
     for other_id, other in list(_running.items()):
         if not is_active(other):
             # With a default, as another thread may have removed the entry meanwhile
             _running.pop(other_id, None)
     run_id = str(query.runId)
-    _started[run_id] = known
+    _start_facts[run_id] = facts
     _running[run_id] = query
-    weakref.finalize(query, _started.pop, run_id, None).atexit = False
+    weakref.finalize(query, _start_facts.pop, run_id, None).atexit = False
 
 
 def stop_unknown(spark: SparkSession, name: str) -> None:
@@ -226,11 +228,11 @@ def stop_unknown(spark: SparkSession, name: str) -> None:
                 query.stop()
 
 
-def running() -> Iterator[tuple[StreamingQuery, Started]]:
+def running() -> Iterator[tuple[StreamingQuery, StartFacts]]:
     """Yield the running queries that `start` has started in this process, with their notes."""
     for query in list(_running.values()):
         if is_active(query):
-            yield query, started(query)
+            yield query, start_facts(query)
 
 
 # A setting with which a query has a progress each time that it finds no new input, and
@@ -243,9 +245,9 @@ def is_endless(query: StreamingQuery) -> bool:
 
     On Spark Connect this is not known of a query without `start`, and False.
     """
-    known = started(query)
-    if known.frame is not None:
-        return not known.ends
+    facts = start_facts(query)
+    if facts.frame is not None:
+        return not facts.ends
     if not hasattr(query, "_jsq"):
         return False
     trigger = query._jsq.streamingQuery().trigger().getClass().getSimpleName()
@@ -263,7 +265,7 @@ def has_done_all(query: StreamingQuery) -> bool:
     last = query.lastProgress
     if last is None:
         return False
-    return not started(query).says_end or "addBatch" not in last.durationMs
+    return not start_facts(query).says_end or "addBatch" not in last.durationMs
 
 
 @contextmanager
@@ -306,14 +308,14 @@ def await_end(query: StreamingQuery) -> None:
         time.sleep(_WAIT_AGAIN)
 
 
-def started(query: StreamingQuery) -> Started:
+def start_facts(query: StreamingQuery) -> StartFacts:
     """Return what `start` knows about a query; defaults for a query that it has not started."""
-    return _started.get(str(query.runId), Started())
+    return _start_facts.get(str(query.runId), StartFacts())
 
 
 def table(query: StreamingQuery) -> str | None:
     """Return the name of a query's view or in-memory table; None for any other sink."""
-    for target in started(query).targets:
+    for target in start_facts(query).targets:
         if target.kind in _TABLES:
             return str(target.name)
     return None
@@ -321,18 +323,18 @@ def table(query: StreamingQuery) -> str | None:
 
 def bring_printed(query: StreamingQuery) -> None:
     """On Spark Connect, print here what the query's batch function has printed on the server."""
-    known = started(query)
-    if known.frame is not None and known.prints and is_connect(known.frame):
+    facts = start_facts(query)
+    if facts.frame is not None and facts.prints and is_connect(facts.frame):
         from sparkstream_kit._internal.spark import connect
 
-        connect.bring_printed(known.frame.sparkSession, str(query.name))
+        connect.bring_printed(facts.frame.sparkSession, str(query.name))
 
 
 def checkpoint(query: StreamingQuery) -> str | None:
     """Return a query's checkpoint path; on Spark Connect None if it is not on this machine."""
     if hasattr(query, "_jsq"):
         return str(query._jsq.streamingQuery().resolvedCheckpointRoot())
-    location = started(query).location
+    location = start_facts(query).location
     if location is None or location.folder is None:
         return None
     return location.text

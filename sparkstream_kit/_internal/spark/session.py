@@ -460,13 +460,13 @@ def without_logged_errors() -> Iterator[None]:
 
 
 def put_settings(
-    spark: SparkSession, wanted: Mapping[str, str | None]
+    spark: SparkSession, settings: Mapping[str, str | None]
 ) -> dict[str, str | None]:
     """Apply settings to a session, and return the former values of these settings.
 
     Args:
         spark: the session.
-        wanted: the settings by key; None stands for Spark's default.
+        settings: the settings by key; None stands for Spark's default.
 
     Returns:
         The former values by key; None for a setting that was not set.
@@ -475,24 +475,24 @@ def put_settings(
         InvalidInputError: Spark cannot read a value. The former settings have been
             restored.
     """
-    former = {key: spark.conf.get(key, None) for key in wanted}
+    former = {key: spark.conf.get(key, None) for key in settings}
     try:
-        _apply(spark, wanted)
+        _apply(spark, settings)
     except PySparkException as err:
         _apply(spark, former)
         raise InvalidInputError(f"{said_by_spark(err)}; correct that setting") from err
     return former
 
 
-def _apply(spark: SparkSession, wanted: Mapping[str, str | None]) -> None:
-    for key, value in wanted.items():
+def _apply(spark: SparkSession, settings: Mapping[str, str | None]) -> None:
+    for key, value in settings.items():
         if value is None:
             spark.conf.unset(key)
         else:
             spark.conf.set(key, value)
 
 
-def same_setting(key: str, wanted: str, actual: str) -> bool:
+def same_setting(key: str, value: str, actual: str) -> bool:
     """Return whether a setting has the wanted value in Spark: the same text, or the same paths.
 
     Spark writes paths in a form of its own, such as file:///opt/a%20b.jar.
@@ -501,11 +501,11 @@ def same_setting(key: str, wanted: str, actual: str) -> bool:
         >>> same_setting("spark.jars", "/opt/a.jar", "file:///opt/a.jar,file:///opt/b.jar")
         True
     """
-    ours = _paths_in(wanted)
-    theirs = _paths_in(actual)
+    own = _paths_in(value)
+    other = _paths_in(actual)
     if key in _GROWING:
-        return ours <= theirs
-    return ours == theirs
+        return own <= other
+    return own == other
 
 
 def _paths_in(text: str) -> set[str]:

@@ -345,10 +345,10 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         # The reader of the results has enough, as with `| head`.
         stop.end(0)
         return
-    known = _known(err)
-    if known is None:
+    code_and_line = _code_and_line(err)
+    if code_and_line is None:
         raise err
-    code, line = known
+    code, line = code_and_line
     stop.end(code)
     if isinstance(err, errors.DryRun):
         # On standard output: the description of the dry run is the job's result. A run
@@ -359,7 +359,7 @@ def _end_with(err: Exception, stop: _Stop) -> None:
     _say(printable(errors.without_secrets(line), lines=True))
 
 
-def _known(err: Exception) -> tuple[int, str] | None:
+def _code_and_line(err: Exception) -> tuple[int, str] | None:
     """Return the exit code and the line for an error of a job; None for a bug."""
     if isinstance(err, OSError) and err.filename is None and err.errno in _FULL:
         return 1, (
@@ -396,9 +396,9 @@ def _of_spark(err: Exception) -> tuple[int, str] | None:
     if module.startswith("pyspark.errors") or type(err).__name__ == "Py4JJavaError":
         from sparkstream_kit._internal.spark.logical_plan import wrong_event_time
 
-        known = missing_source(err) or wrong_event_time(err)
-        if known:
-            return 2, known
+        message = missing_source(err) or wrong_event_time(err)
+        if message:
+            return 2, message
         return 1, errors.innermost_cause(err)
     if shutdown.jvm_has_ended(err):
         return 1, f"the job was cut off: {shutdown.ENDED}"

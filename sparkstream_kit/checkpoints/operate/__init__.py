@@ -60,25 +60,25 @@ def draining(queries: Iterable[StreamingQuery]) -> Callable[..., RunSummary]:
     Raises:
         InvalidInputError: a query has no checkpoint that this process can write to.
     """
-    from sparkstream_kit._internal.spark.queries import started
+    from sparkstream_kit._internal.spark.queries import start_facts
 
     drains: list[Drain] = []
     by_run = {query.runId: query for query in queries}
     for query in by_run.values():
-        known = started(query)
-        place = known.location
-        if known.drain is None or place is None or not place.is_in_reach:
+        facts = start_facts(query)
+        place = facts.location
+        if facts.drain is None or place is None or not place.is_in_reach:
             raise InvalidInputError(
                 f"run(drain=True): query {query.name or query.id} has no checkpoint"
                 " that can be written from here, for its last batch; give start(…,"
                 " checkpoint='folder')"
             )
-        drains.append(known.drain)
+        drains.append(facts.drain)
     return partial(_drained, drains)
 
 
 def _drained(
-    drains: list[Drain], summary: RunSummary, begun: Callable[..., Any], grace: float
+    drains: list[Drain], summary: RunSummary, make_run: Callable[..., Any], grace: float
 ) -> RunSummary:
     """Run the last batch of each query that may have windows to close, and add it to the summary.
 
@@ -86,7 +86,7 @@ def _drained(
         drains: for each query, in the order of the summary, the function that starts
             its last batch.
         summary: the summary so far.
-        begun: makes the run of the last batch, which the limits of the whole run end,
+        make_run: makes the run of the last batch, which the limits of the whole run end,
             too.
         grace: as for `run`.
     """
@@ -94,7 +94,7 @@ def _drained(
         query = drain()
         if query is not None:
             try:
-                last = begun((query,), before=summary.queries[number]).to_end(grace)
+                last = make_run((query,), before=summary.queries[number]).to_end(grace)
             except QueryFailed as err:
                 if err.summary is not None:
                     err.summary = _joined(summary, err.summary, number)  # type: ignore[arg-type]

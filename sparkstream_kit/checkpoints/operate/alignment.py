@@ -46,7 +46,7 @@ class Sides:
         types: a phrase for each column that has two types.
         notes: a phrase for each column of which the target has another type that holds
             all values.
-        apart: the columns of which no two values are equal, because their types are of
+        incomparable: the columns of which no two values are equal, because their types are of
             two kinds.
     """
 
@@ -54,13 +54,13 @@ class Sides:
     new: DataFrame
     types: tuple[str, ...]
     notes: tuple[str, ...]
-    apart: tuple[str, ...]
+    incomparable: tuple[str, ...]
 
 
 def side_by_side(
     old: DataFrame,
     new: DataFrame,
-    wanted: T.StructType,
+    query_schema: T.StructType,
     names: Sequence[str],
     form: Form | None,
     folder: str,
@@ -70,28 +70,32 @@ def side_by_side(
     Args:
         old: the rows of the target, as `Sink.read` returns them.
         new: the rows of the changed query, with its types.
-        wanted: the columns of the changed query.
+        query_schema: the columns of the changed query.
         names: the columns that both have.
         form: how the target holds values; None if it keeps each value with its type.
         folder: a folder for files, as Spark takes it.
     """
     types, notes = _said_by_the_target(old, names)
     if form is not None:
-        new = _kept(form.written(new, f"{folder}/as_written"), f"{folder}/written")
-        readable = _readable(old, new, wanted, names, form, folder)
-        types |= readable.told
+        new = _materialized(
+            form.written(new, f"{folder}/as_written"), f"{folder}/written"
+        )
+        readable = _readable(old, new, query_schema, names, form, folder)
+        types |= readable.differences
         columns = _values(names, readable.values, form)
         old = old.select(columns)
         new = new.select(columns)
     common: dict[str, T.DataType | None] = {}
     for name in names:
-        theirs = old.schema[name].dataType
-        ours = new.schema[name].dataType
-        common[name] = _common(theirs, ours)
-        there = theirs.simpleString()
-        here = ours.simpleString()
-        if there != here:
-            types[name] = f"{there} in the target, and {here} in the changed query"
+        target_type = old.schema[name].dataType
+        query_type = new.schema[name].dataType
+        common[name] = _common(target_type, query_type)
+        target_type_name = target_type.simpleString()
+        query_type_name = query_type.simpleString()
+        if target_type_name != query_type_name:
+            types[name] = (
+                f"{target_type_name} in the target, and {query_type_name} in the changed query"
+            )
     compared = [_as(name, common[name]) for name in names]
     notes = {name: note for name, note in notes.items() if name not in types}
     return Sides(
@@ -99,7 +103,7 @@ def side_by_side(
         new=new.select(compared),
         types=tuple(f"column {name} is {phrase}" for name, phrase in types.items()),
         notes=tuple(f"column {name} is {phrase}" for name, phrase in notes.items()),
-        apart=tuple(name for name in names if common[name] is None),
+        incomparable=tuple(name for name in names if common[name] is None),
     )
 
 
@@ -124,7 +128,7 @@ def _said_by_the_target(
     return types, notes
 
 
-def _kept(rows: DataFrame, path: str) -> DataFrame:
+def _materialized(rows: DataFrame, path: str) -> DataFrame:
     """Keep rows in a folder, so that they are computed once."""
     rows.write.mode("overwrite").parquet(path)
     return rows.sparkSession.read.parquet(path)
@@ -137,71 +141,75 @@ class _Readable:
     Attributes:
         values: the query's type of each column whose texts all are values of it, on
             both sides.
-        told: a phrase for each column whose texts are such values on the side of the
+        differences: a phrase for each column whose texts are such values on the side of the
             query alone.
     """
 
     values: Mapping[str, T.DataType]
-    told: dict[str, str]
+    differences: dict[str, str]
 
 
 def _readable(
     old: DataFrame,
     new: DataFrame,
-    wanted: T.StructType,
+    query_schema: T.StructType,
     names: Sequence[str],
     form: Form,
     folder: str,
 ) -> _Readable:
     """Find the columns whose texts are values of the query's types, the same if rewritten."""
-    asked = {}
+    candidates = {}
     for name in names:
         is_text = _is_text(old, name) and _is_text(new, name)
-        kind = wanted[name].dataType
+        kind = query_schema[name].dataType
         is_its_own = form.texts != "json" and isinstance(kind, T.StringType)
         if is_text and not is_its_own and _parsed(form, name, kind) is not None:
-            asked[name] = kind
+            candidates[name] = kind
     values: dict[str, T.DataType] = {}
-    told: dict[str, str] = {}
-    if not asked:
-        return _Readable(values, told)
-    theirs = _same_again(old, wanted, asked, form, f"{folder}/old_again")
-    ours = _same_again(new, wanted, asked, form, f"{folder}/new_again")
-    for name, kind in asked.items():
-        if name in theirs and name in ours:
+    differences: dict[str, str] = {}
+    if not candidates:
+        return _Readable(values, differences)
+    unchanged_in_target = _unchanged_by_rewriting(
+        old, query_schema, candidates, form, f"{folder}/old_again"
+    )
+    unchanged_in_query = _unchanged_by_rewriting(
+        new, query_schema, candidates, form, f"{folder}/new_again"
+    )
+    for name, kind in candidates.items():
+        if name in unchanged_in_target and name in unchanged_in_query:
             values[name] = kind
-        elif name in ours:
-            told[name] = (
+        elif name in unchanged_in_query:
+            differences[name] = (
                 f"{kind.simpleString()} in the changed query, and the target has other"
                 " values"
             )
-    return _Readable(values, told)
+    return _Readable(values, differences)
 
 
 def _is_text(rows: DataFrame, name: str) -> bool:
     return isinstance(rows.schema[name].dataType, T.StringType)
 
 
-def _same_again(
+def _unchanged_by_rewriting(
     rows: DataFrame,
-    wanted: T.StructType,
-    asked: Mapping[str, T.DataType],
+    query_schema: T.StructType,
+    candidates: Mapping[str, T.DataType],
     form: Form,
     folder: str,
 ) -> set[str]:
     """Return the columns whose texts are the same when read as values and written again."""
     columns = []
-    for field in wanted:
+    for field in query_schema:
         value = None
-        if field.name in asked:
+        if field.name in candidates:
             value = _parsed(form, field.name, field.dataType)
         if value is None:
             value = F.lit(None).cast(field.dataType)
         columns.append(value.alias(field.name))
-    again = form.written(rows.select(columns), folder)
-    before = _sums(rows, [*asked])
-    after = _sums(again, [*asked])
-    return {name for name in asked if before[name] == after[name]}
+    rewritten = form.written(rows.select(columns), folder)
+    before = _sums(rows, [*candidates])
+    after = _sums(rewritten, [*candidates])
+    return {name for name in candidates if before[name] == after[name]}
 
 
 def _sums(rows: DataFrame, names: Sequence[str]) -> dict[str, object]:
@@ -267,14 +275,18 @@ def _common(one: T.DataType, other: T.DataType) -> T.DataType | None:
 
 def _number(one: T.DataType, other: T.DataType) -> T.DataType | None:
     """Return the type of numbers that has each number of two types; None if there is none."""
-    whole = 0
+    integer_digits = 0
     scale = 0
     for kind in (one, other):
         if isinstance(kind, (T.FloatType, T.DoubleType)):
             return T.DoubleType()
         if isinstance(kind, T.DecimalType):
-            whole = max(whole, kind.precision - kind.scale)
+            integer_digits = max(integer_digits, kind.precision - kind.scale)
             scale = max(scale, kind.scale)
         else:
-            whole = max(whole, _WHOLE_NUMBERS[type(kind)])
-    return T.DecimalType(whole + scale, scale) if whole + scale <= _DIGITS else None
+            integer_digits = max(integer_digits, _WHOLE_NUMBERS[type(kind)])
+    return (
+        T.DecimalType(integer_digits + scale, scale)
+        if integer_digits + scale <= _DIGITS
+        else None
+    )

@@ -31,7 +31,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sparkstream_kit._internal import arguments
 from sparkstream_kit.checkpoints import logs as parts
-from sparkstream_kit.checkpoints.damage import READ_IN_PART, STATE_FILE, gone, restart
+from sparkstream_kit.checkpoints.damage import (
+    READ_IN_PART,
+    STATE_FILE,
+    missing_inputs,
+    restart,
+)
 from sparkstream_kit.checkpoints.logs import BatchPlan, DamagedError, Logs, log_file
 from sparkstream_kit.errors import InvalidInputError, count
 from sparkstream_kit.profiles import STATE_STORE
@@ -123,7 +128,7 @@ def check(path: str | Path) -> list[Problem]:
     damaged = list(_restart(logs))
     way_out = _way_out(logs) if damaged else ""
     problems: dict[Path, Problem] = {}
-    for error in (*damaged, *gone(logs)):
+    for error in (*damaged, *missing_inputs(logs)):
         problem = Problem(error.file, error.what, error.fix or way_out)
         problems.setdefault(error.file, problem)
     return list(problems.values())

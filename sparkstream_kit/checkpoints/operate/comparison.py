@@ -21,7 +21,7 @@ from pyspark.sql.window import Window
 from sparkstream_kit._internal.columns import column
 from sparkstream_kit.checkpoints.fingerprint import top_level
 from sparkstream_kit.checkpoints.operate.alignment import side_by_side
-from sparkstream_kit.connectors._tables import gone
+from sparkstream_kit.connectors._tables import gone_error
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.folders import BATCH
 
@@ -151,10 +151,10 @@ class KeptTarget:
             rows.write.mode("overwrite").parquet(f"{self.folder}/old")
         except AnalysisException as err:
             if err.getCondition() in _GONE:
-                raise gone(self) from None
+                raise gone_error(self) from None
             raise err from None
         except FileNotFoundError:
-            raise gone(self) from None
+            raise gone_error(self) from None
 
     def compared(
         self, query: StartingQuery, given_keys: Sequence[str], tolerance: float
@@ -243,7 +243,9 @@ class KeptTarget:
             and_, (old[key].eqNullSafe(new[key]) for key in keys)
         )
         differing = [
-            _name_if_differing(field, tolerance, is_apart=field.name in sides.apart)
+            _name_if_differing(
+                field, tolerance, is_incomparable=field.name in sides.incomparable
+            )
             for field in sides.new.schema
             if field.name not in keys
         ]
@@ -313,7 +315,7 @@ def _final_rows(rows: DataFrame, mode: str, keys: Sequence[str]) -> DataFrame:
 
 def _can_match(sides: Sides, keys: Sequence[str]) -> bool:
     """Return whether the keys have comparable values, and identify the rows of both sides."""
-    if not keys or not {*keys}.isdisjoint(sides.apart):
+    if not keys or not {*keys}.isdisjoint(sides.incomparable):
         return False
     return _identify(sides.old, keys) and _identify(sides.new, keys)
 
@@ -332,7 +334,7 @@ def _by_rows(sides: Sides) -> _Parts:
     """Compare whole rows; none of them differs, as no two belong together."""
     # A row with a value in such a column equals no row of the other side.
     has_value_apart = reduce(
-        or_, (column(name).isNotNull() for name in sides.apart), F.lit(False)
+        or_, (column(name).isNotNull() for name in sides.incomparable), F.lit(False)
     )
     old = sides.old.withColumn(_SIDE, F.when(has_value_apart, "old"))
     new = sides.new.withColumn(_SIDE, F.when(has_value_apart, "new"))
@@ -345,18 +347,18 @@ def _by_rows(sides: Sides) -> _Parts:
 
 
 def _name_if_differing(
-    field: T.StructField, tolerance: float, *, is_apart: bool
+    field: T.StructField, tolerance: float, *, is_incomparable: bool
 ) -> Column:
     """Return the name of a field if its values in the structs `old` and `new` differ, else NULL.
 
     Args:
         field: the field.
         tolerance: how much two floating-point numbers may differ.
-        is_apart: whether no two values of it are equal, but NULL.
+        is_incomparable: whether no two values of it are equal, but NULL.
     """
     old = F.col("old")[field.name]
     new = F.col("new")[field.name]
-    if is_apart:
+    if is_incomparable:
         equal = old.isNull() & new.isNull()
     else:
         equal = old.eqNullSafe(new)

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparkstream_kit._internal import file_system
 from sparkstream_kit._internal.spark.logical_plan import check_mode
-from sparkstream_kit._internal.spark.place import Here, refuse_many_disks
+from sparkstream_kit._internal.spark.place import LocalPlace, refuse_many_disks
 from sparkstream_kit.checkpoints.drain import (
     drained,
     is_being_drained,
@@ -55,7 +55,7 @@ from sparkstream_kit.checkpoints.operate import replay
 from sparkstream_kit.checkpoints.operate.check import checkpoint, damage
 from sparkstream_kit.checkpoints.operate.clone import copied_from, point_at
 from sparkstream_kit.errors import InvalidInputError, count
-from sparkstream_kit.sinks.base import begun
+from sparkstream_kit.sinks.base import open_sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._internal.spark.place import Place
     from sparkstream_kit.checkpoints.moved import Move
-    from sparkstream_kit.checkpoints.operate.replay import Ends, Piece
+    from sparkstream_kit.checkpoints.operate.replay import EndOffsets, InputSplit
     from sparkstream_kit.sinks import Sink
     from sparkstream_kit.sinks.base import Opening
 
@@ -88,7 +88,7 @@ def evolve(
     sink: Sink,
     new: Place | None,
     old: Place,
-    opens: Callable[..., Opening],
+    new_opening: Callable[..., Opening],
     *,
     dry_run: bool,
 ) -> tuple[tuple[str, str], ...]:
@@ -103,7 +103,7 @@ def evolve(
         new: the new checkpoint, a local folder that does not exist yet.
         old: the checkpoint to continue, which no query may be using. Afterwards `start`
             refuses it.
-        opens: returns what the sinks of one start share, which may make what they need
+        new_opening: returns what the sinks of one start share, which may make what they need
             if `makes` is true.
         dry_run: check everything, but lock and create nothing.
 
@@ -131,24 +131,24 @@ def evolve(
             " checkpoint"
         )
     refuse_many_disks(changed.spark, "checkpoint", new.text)
-    if _is_made(new, new.folder, old.folder):
+    if _exists(new, new.folder, old.folder):
         return ()
     logs = Logs(checkpoint(old.folder))
     targets = [str(target) for target in sink.writes_to]
-    held = lock(changed.spark, old, changed.name, dry_run=dry_run)
+    held_lock = lock(changed.spark, old, changed.name, dry_run=dry_run)
     try:
         with changed.in_force():
-            _check_sink(changed, sink, old, logs, opens(makes=False))
-            build, differs = _checked(changed, targets, logs, new.folder)
-        if not differs:
+            _check_sink(changed, sink, old, logs, new_opening(makes=False))
+            build, differences = _checked(changed, targets, logs, new.folder)
+        if not differences:
             _log.warning(_SAME_STATE, changed.name, old)
         if not dry_run:
             with changed.in_force():
                 # The sink may restore a plan that the old checkpoint has lost
-                _check_sink(changed, sink, old, logs, opens(makes=True))
-            logs.again()
+                _check_sink(changed, sink, old, logs, new_opening(makes=True))
+            logs.refresh()
             build.make(new.folder)
-        changes = [("change", difference) for difference in differs]
+        changes = [("change", difference) for difference in differences]
         continued_at = f"{old}, after batch {logs.done}"
         return (("continues", continued_at), *changes, ("build", str(build)))
     except replay.Unreadable as err:
@@ -157,8 +157,8 @@ def evolve(
             " start anew on a new checkpoint, without continues="
         ) from None
     finally:
-        if held is not None:
-            held.release()
+        if held_lock is not None:
+            held_lock.release()
 
 
 def _check_sink(
@@ -169,12 +169,14 @@ def _check_sink(
     The opening is not ended: only the real start may take a new epoch.
     """
     targets = [str(target) for target in sink.writes_to]
-    opening.ledgers.know({"begins": _begins(logs.noted, targets, logs.done + 1)})
-    begun(sink, changed.frame, old, opening)
+    opening.ledgers.read_note(
+        {"begins": _first_batches(logs.noted, targets, logs.done + 1)}
+    )
+    open_sink(sink, changed.frame, old, opening)
     check_mode(changed.frame, changed.mode)
 
 
-def _is_made(new: Place, root: Path, old: Path) -> bool:
+def _exists(new: Place, root: Path, old: Path) -> bool:
     """Return whether the new checkpoint exists.
 
     Raises:
@@ -220,26 +222,30 @@ def _checked(
     """
     _check_old(logs, new)
     last = logs.done
-    kept = logs.note or {}
-    ends = replay.ends_of(logs, last)
-    moves = replay.moves_of(changed, logs, ends)
-    differs = changed.differences(kept.get("fingerprint", ""))
-    _check_target(changed, targets, logs, differs)
-    differs += _settings(changed, logs, kept.get("mode", changed.mode))
-    batches: list[Ends] = []
-    pieces: list[Piece] = []
+    old_note = logs.note or {}
+    end_offsets = replay.end_offsets_of(logs, last)
+    moves = replay.moves_of(changed, logs, end_offsets)
+    differences = changed.differences(old_note.get("fingerprint", ""))
+    _check_target(changed, targets, logs, differences)
+    differences += _settings(changed, logs, old_note.get("mode", changed.mode))
+    batches: list[EndOffsets] = []
+    splits: list[InputSplit] = []
     if changed.described["fingerprint"]:  # the query keeps a state
         for source in changed.inputs:
-            pieces += replay.pieces_of(changed, logs, source, ends[source.log], moves)
-        batches = _in_batches(logs, pieces)
+            splits += replay.splits_of(
+                changed, logs, source, end_offsets[source.log], moves
+            )
+        batches = _in_batches(logs, splits)
     note = {
         **changed.described,
         "targets": [*targets],
-        "begins": _begins(kept, targets, last + 1),
+        "begins": _first_batches(old_note, targets, last + 1),
     }
-    if "topics" in kept:
-        note["topics"] = kept["topics"]
-    return Build(changed, logs, batches, note, replay.amounts(pieces), moves), differs
+    if "topics" in old_note:
+        note["topics"] = old_note["topics"]
+    return Build(
+        changed, logs, batches, note, replay.amounts(splits), moves
+    ), differences
 
 
 def _check_old(logs: Logs, new: Path) -> None:
@@ -258,20 +264,20 @@ def _check_old(logs: Logs, new: Path) -> None:
         raise replay.Unreadable("it was cut off while it wrote its last windows")
 
 
-def _in_batches(logs: Logs, pieces: Sequence[Piece]) -> list[Ends]:
-    """Group pieces into the batches of the build: no more than the old query had.
+def _in_batches(logs: Logs, splits: Sequence[InputSplit]) -> list[EndOffsets]:
+    """Group splits into the batches of the build: no more than the old query had.
 
     Where it had fewer than batches of the usual size, the batches are larger. If it has
     a watermark, one of its batch numbers is left for the batch that sets it.
     """
-    most = logs.done + 1
+    max_batches = logs.done + 1
     if logs.plan(logs.done).watermark > 0:
-        most -= 1
+        max_batches -= 1
     full = 1.0
-    batches = replay.in_batches(pieces, full)
-    while len(batches) > most:
+    batches = replay.in_batches(splits, full)
+    while len(batches) > max_batches:
         full *= 2
-        batches = replay.in_batches(pieces, full)
+        batches = replay.in_batches(splits, full)
     return batches
 
 
@@ -283,42 +289,45 @@ def _settings(changed: StartingQuery, logs: Logs, mode: str) -> list[str]:
         logs: the logs of the old checkpoint.
         mode: the mode of the query of the old checkpoint.
     """
-    differs = []
-    kept = logs.plan(logs.done).conf
-    for key, what in KEPT.items():
-        now = changed.spark.conf.get(key)
-        if key in kept and now != kept[key]:
-            differs.append(f"{what} {now} in place of {kept[key]}")
+    differences = []
+    old_conf = logs.plan(logs.done).conf
+    for key, setting in KEPT.items():
+        current = changed.spark.conf.get(key)
+        if key in old_conf and current != old_conf[key]:
+            differences.append(f"{setting} {current} in place of {old_conf[key]}")
     if mode != changed.mode:
-        differs.append(f"mode {changed.mode} in place of {mode}")
-    return differs
+        differences.append(f"mode {changed.mode} in place of {mode}")
+    return differences
 
 
-def _begins(
-    kept: dict[str, Any], targets: Sequence[str], following: int
+def _first_batches(
+    old_note: dict[str, Any], targets: Sequence[str], following: int
 ) -> dict[str, int]:
     """Return the first batch of each target to which the old query has not written.
 
     Args:
-        kept: the note of the old checkpoint. One that names no targets is of an earlier
+        old_note: the note of the old checkpoint. One that names no targets is of an earlier
             version of the kit: then the targets count as those of the old query.
         targets: the targets of the changed query.
         following: the batch after the last one that the old query has committed.
     """
-    former = kept.get("targets", targets)
-    begins = {
+    former = old_note.get("targets", targets)
+    first_batches = {
         target: batch
-        for target, batch in kept.get("begins", {}).items()
+        for target, batch in old_note.get("begins", {}).items()
         if target in targets
     }
     for target in targets:
         if target not in former:
-            begins[target] = following
-    return begins
+            first_batches[target] = following
+    return first_batches
 
 
 def _check_target(
-    changed: StartingQuery, targets: Sequence[str], logs: Logs, differs: Sequence[str]
+    changed: StartingQuery,
+    targets: Sequence[str],
+    logs: Logs,
+    differences: Sequence[str],
 ) -> None:
     """Refuse a target whose rows stay there and would not fit the rows to come.
 
@@ -326,48 +335,48 @@ def _check_target(
     whose query writes to the same target is refused in each mode: the two queries would
     be one to the sink, and take turns there.
     """
-    kept = logs.note or {}
-    same = {*kept.get("targets", targets)} & {*targets}
-    if not same:
+    old_note = logs.note or {}
+    shared_targets = {*old_note.get("targets", targets)} & {*targets}
+    if not shared_targets:
         return
     if copies := copied_from(logs.root):
         raise InvalidInputError(
             f"checkpoint {logs.root} is a copy of {copies[0]}, whose query writes to"
-            f" {min(same)}, too; give continues={str(copies[0])!r}, or a new target; or"
+            f" {min(shared_targets)}, too; give continues={str(copies[0])!r}, or a new target; or"
             f" remove {copies[0]}, if it is not used any more"
         )
     if changed.mode == "complete":
         return
-    if misfit := _misfit(changed, kept, differs):
+    if misfit := _misfit(changed, old_note, differences):
         raise InvalidInputError(
-            f"query {changed.name} {misfit}. The rows in {min(same)} stay, and would"
+            f"query {changed.name} {misfit}. The rows in {min(shared_targets)} stay, and would"
             " not fit those to come; give it a new target"
         )
 
 
 def _misfit(
-    changed: StartingQuery, kept: dict[str, Any], differs: Sequence[str]
+    changed: StartingQuery, old_note: dict[str, Any], differences: Sequence[str]
 ) -> str | None:
     """Return how the changed query's rows differ from those of the old one; None if they fit.
 
     Args:
         changed: the changed query.
-        kept: the note of the old checkpoint.
-        differs: a phrase for each difference of the queries.
+        old_note: the note of the old checkpoint.
+        differences: a phrase for each difference of the queries.
     """
-    mode = kept.get("mode", changed.mode)
+    mode = old_note.get("mode", changed.mode)
     if mode != changed.mode:
         return f"has mode {changed.mode}; the checkpoint's query has mode {mode}"
     columns = [list(name_and_type) for name_and_type in changed.frame.dtypes]
-    kept_columns = kept.get("columns", columns)
+    kept_columns = old_note.get("columns", columns)
     if kept_columns != columns:
         names = ", ".join(name for name, _ in kept_columns)
         return f"has other columns than {names}, or of other types"
     now = _keys(changed.described.get("fingerprint", ""))
-    before = _keys(kept.get("fingerprint", ""))
-    if differs and now and before and now != before:
-        by_keys = [each for each in differs if each.startswith("groups by")]
-        return by_keys[0] if by_keys else differs[0]
+    before = _keys(old_note.get("fingerprint", ""))
+    if differences and now and before and now != before:
+        by_keys = [each for each in differences if each.startswith("groups by")]
+        return by_keys[0] if by_keys else differences[0]
     return None
 
 
@@ -386,7 +395,7 @@ class Build(NamedTuple):
 
     changed: StartingQuery
     old: Logs
-    batches: Sequence[Ends]
+    batches: Sequence[EndOffsets]
     note: dict[str, Any]
     read: str
     moves: Sequence[Move]
@@ -406,7 +415,7 @@ class Build(NamedTuple):
             replay.copy_sources(self.old, hidden_folder, self.moves)
             shutil.copy(old / "metadata", hidden_folder / "metadata")
             self._build(Logs(hidden_folder))
-            write_note(Here(str(hidden_folder), hidden_folder), self.note)
+            write_note(LocalPlace(str(hidden_folder), hidden_folder), self.note)
             point_at(hidden_folder, new)
             # Mark the old checkpoint before the rename: after a crash in between
             # `start` refuses the old one, so that two queries never continue it, and
@@ -430,17 +439,19 @@ class Build(NamedTuple):
             self._plan_without_state(new_logs, watermark)
         self._set_following_watermark(new_logs, following_watermark)
         if old.planned > last:
-            ends = replay.ends_of(old, last + 1)
-            self._plan(new_logs, last + 1, ends, old.plan(last + 1).watermark)
+            end_offsets = replay.end_offsets_of(old, last + 1)
+            self._plan(new_logs, last + 1, end_offsets, old.plan(last + 1).watermark)
         elif self.changed.mode == "complete":
             # the planned batch writes the new query's whole result
-            plan_empty_batch(new_logs.again(), following_watermark, builds=True)
+            plan_empty_batch(new_logs.refresh(), following_watermark, builds=True)
 
     def _plan_without_state(self, new_logs: Logs, watermark: int) -> None:
         """Plan the last two batches and commit the last without running it: there is no state."""
         last = self.old.done
         for number in [last] if last == 0 else [last - 1, last]:
-            self._plan(new_logs, number, replay.ends_of(self.old, last), watermark)
+            self._plan(
+                new_logs, number, replay.end_offsets_of(self.old, last), watermark
+            )
         (new_logs.root / "commits").mkdir()
         # An empty commit
         new_logs.replace(new_logs.root / "commits" / str(last), "v1\n{}")
@@ -458,12 +469,12 @@ class Build(NamedTuple):
             self._plan(new_logs, 0, {})
             self._run_planned(new_logs)
             _renumber(new_logs.root, first - 1)
-        for number, ends in enumerate(self.batches, first):
+        for number, end_offsets in enumerate(self.batches, first):
             replay.say_batch(self.changed, number - first, len(self.batches))
-            self._plan(new_logs.again(), number, ends)
+            self._plan(new_logs.refresh(), number, end_offsets)
             self._run_planned(new_logs)
         if watermark > 0:
-            plan_empty_batch(new_logs.again(), watermark, builds=True)
+            plan_empty_batch(new_logs.refresh(), watermark, builds=True)
             self._run_planned(new_logs)
 
     def _set_following_watermark(self, new_logs: Logs, watermark: int) -> None:
@@ -475,9 +486,11 @@ class Build(NamedTuple):
         new_logs.replace(file, f"{version}\n{json.dumps(commit)}")
 
     def _plan(
-        self, new_logs: Logs, number: int, ends: Ends, watermark: int = 0
+        self, new_logs: Logs, number: int, end_offsets: EndOffsets, watermark: int = 0
     ) -> None:
-        replay.write_plan(self.changed, self.old, new_logs, number, ends, watermark)
+        replay.write_plan(
+            self.changed, self.old, new_logs, number, end_offsets, watermark
+        )
 
     def _run_planned(self, new_logs: Logs) -> None:
         """Have Spark run the planned batch and discard its rows.

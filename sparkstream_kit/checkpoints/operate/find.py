@@ -205,7 +205,7 @@ def _first_batch(logs: Logs, has_read: Callable[[BatchPlan], bool]) -> int | _No
 def kept_plans(logs: Logs) -> dict[int, BatchPlan]:
     """Return the kept plans by number; a running query removes the first ones meanwhile."""
     plans = {}
-    for number, file in logs.again().entries("offsets").items():
+    for number, file in logs.refresh().entries("offsets").items():
         try:
             plans[number] = logs.plan(number)
         except DamagedError:
@@ -303,7 +303,9 @@ def _of_record(logs: Logs, topic: str, partition: str, offset: int) -> int | _No
             f"not read: the query has read nothing of partition {partition} of topic"
             f" {topic}"
         )
-    begin = end_of(logs.begun(log) for log in logs.sources if not logs.is_of_files(log))
+    begin = end_of(
+        logs.first_offset(log) for log in logs.sources if not logs.is_of_files(log)
+    )
     if offset < begin:
         return _NoBatch("not read: the query began after it")
     return _first_batch(logs, lambda plan: end_of(plan.offsets) > offset)

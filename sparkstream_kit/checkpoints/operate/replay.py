@@ -1,8 +1,8 @@
 """Read a query's input again: plan batches in a new checkpoint, and have Spark run them.
 
 Spark runs a batch that is in `offsets` and not in `commits` exactly as it was planned.
-So the functions here find what the sources of a checkpoint have read (`ends_of`,
-`pieces_of`), cut it into batches (`in_batches`), plan each batch in a new checkpoint
+So the functions here find what the sources of a checkpoint have read (`end_offsets_of`,
+`splits_of`), cut it into batches (`in_batches`), plan each batch in a new checkpoint
 (`copy_sources`, `write_plan`), and run it with the trigger `once` (`run_planned`). So
 `evolve` builds a changed query's state, and `shadow` compares its rows. `batch` returns
 the rows of one batch, run once more on a copy.
@@ -88,7 +88,7 @@ KEPT: list[TemporaryDirectory[str]] = []
 
 # The offset, as Spark's text, up to which each source is read, by the name of its log;
 # None: nothing is read.
-Ends = dict[str, str | None]
+EndOffsets = dict[str, str | None]
 
 # By topic and partition of Kafka
 _Offsets = dict[str, dict[int, int]]
@@ -122,13 +122,13 @@ def scratch(spark: SparkSession, what: str) -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix=f"sparkstream-{what}-", ignore_cleanup_errors=True)
 
 
-def ends_of(logs: Logs, batch: int) -> Ends:
+def end_offsets_of(logs: Logs, batch: int) -> EndOffsets:
     """Return the offsets up to which a batch of the old query reads the sources."""
     plan = logs.plan(batch)
     return dict(zip(logs.names(plan), plan.offsets, strict=True))
 
 
-def moves_of(query: StartingQuery, logs: Logs, ends: Ends) -> list[Move]:
+def moves_of(query: StartingQuery, logs: Logs, end_offsets: EndOffsets) -> list[Move]:
     """Check that a query's sources are a checkpoint's, and return the moves of their folders.
 
     Raises:
@@ -147,21 +147,25 @@ def moves_of(query: StartingQuery, logs: Logs, ends: Ends) -> list[Move]:
             "only files, topics and Delta tables are read again from their beginning,"
             f" not {others[0]}"
         )
-    added = [str(source) for source in inputs if source.log not in ends]
+    added = [str(source) for source in inputs if source.log not in end_offsets]
     if added:
         raise Unreadable(f"{added[0]} is a new source")
-    dropped = sorted({*ends} - {source.log for source in inputs})
+    dropped = sorted({*end_offsets} - {source.log for source in inputs})
     if dropped:
         raise Unreadable(
             f"the new query does not read source {dropped[0]} of the old one"
         )
     for source in inputs:
-        end = ends[source.log]
+        end = end_offsets[source.log]
         if end and _kind(end) != source.kind:
             raise Unreadable(f"its source {source.log} did not read {source}")
-    again = "a new checkpoint, without continues="
+    reread_hint = "a new checkpoint, without continues="
     return find_moves(
-        query.spark, logs, bases(query.spark, inputs), query.moved, again=again
+        query.spark,
+        logs,
+        bases(query.spark, inputs),
+        query.moved,
+        reread_hint=reread_hint,
     )
 
 
@@ -183,7 +187,7 @@ def _kind(offset: str) -> str:
     return "kafka" if is_by_topic else ""
 
 
-class Piece(NamedTuple):
+class InputSplit(NamedTuple):
     """A part of a source's input that one batch of the build reads as a whole.
 
     Attributes:
@@ -201,55 +205,59 @@ class Piece(NamedTuple):
     unit: str
 
 
-def pieces_of(
+def splits_of(
     query: StartingQuery,
     logs: Logs,
     source: Input,
     until: str | None,
     moves: Sequence[Move],
     *,
-    whole: bool = False,
-) -> Iterator[Piece]:
-    """Split what the old query has read from a source into pieces; refuse input that is lost.
+    refuses_loss: bool = False,
+) -> Iterator[InputSplit]:
+    """Split what the old query has read from a source into splits; refuse input that is lost.
 
-    With `whole`, lost records of Kafka are refused although the source has
+    With `refuses_loss`, lost records of Kafka are refused although the source has
     `failOnDataLoss=False`.
     """
     if until is None:
         return
     if source.path is not None:
-        yield from _files_read(logs, source.log, until, moves)
+        yield from _file_splits(logs, source.log, until, moves)
     elif source.kind == "delta":
-        yield from _table(query.spark, logs, source, until)
+        yield from _table_split(query.spark, logs, source, until)
     else:
-        yield from _records(query.spark, logs, source, until, whole=whole)
+        yield from _record_splits(
+            query.spark, logs, source, until, refuses_loss=refuses_loss
+        )
 
 
-def _unchanged(
+def _present_files(
     files: Sequence[InputFile], log: str, moves: Sequence[Move]
 ) -> Sequence[InputFile]:
     """Return files that a source has read by their present paths; refuse lost or changed ones."""
     for move in moves:
         if move.log == log:
             files = [file._replace(uri=renamed(file.uri, move)) for file in files]
-    if gone := [file for file in files if file.gone]:
-        raise Unreadable(f"{_share(gone, files)} gone, such as {gone[0].path}")
-    if changed := [file for file in files if file.changed]:
-        share = _share(changed, files)
-        raise Unreadable(f"{share} changed since, such as {changed[0].path}")
+    if gone_files := [file for file in files if file.is_gone]:
+        raise Unreadable(
+            f"{_share(gone_files, files)} gone, such as {gone_files[0].path}"
+        )
+    if changed_files := [file for file in files if file.is_changed]:
+        share = _share(changed_files, files)
+        raise Unreadable(f"{share} changed since, such as {changed_files[0].path}")
     return files
 
 
-def _share(some: Sequence[InputFile], files: Sequence[InputFile]) -> str:
+def _share(lost: Sequence[InputFile], files: Sequence[InputFile]) -> str:
     """Return the beginning of a sentence that says how many of a source's files are lost."""
-    read = count(len(files), "file")
-    return f"{len(some):,} of the {read} that it has read have"
+    total = count(len(files), "file")
+    return f"{len(lost):,} of the {total} that it has read have"
 
 
-def _files_read(
+def _file_splits(
     logs: Logs, log: str, until: str, moves: Sequence[Move]
-) -> Iterator[Piece]:
-    """Yield a piece for each entry of a file source's log.
+) -> Iterator[InputSplit]:
+    """Yield a split for each entry of a file source's log.
 
     Raises:
         InvalidInputError: a file no longer exists or has changed, or Spark would
@@ -257,7 +265,7 @@ def _files_read(
     """
     last = json.loads(until)["logOffset"]
     sizes = defaultdict[int, list[float]](list)
-    for file in _unchanged(every_input(logs, log, last), log, moves):
+    for file in _present_files(every_input(logs, log, last), log, moves):
         if file.path and file_system.is_pattern(file.path):
             raise Unreadable(
                 f"Spark reads {file.path} rightly only in a batch of its own"
@@ -268,7 +276,7 @@ def _files_read(
         # Without spaces, as Spark writes it: Spark compares offsets as texts, and would
         # see new input.
         end = json.dumps({"logOffset": entry}, separators=(",", ":"))
-        yield Piece(log, end, sum(of_files), len(of_files), "file")
+        yield InputSplit(log, end, sum(of_files), len(of_files), "file")
 
 
 def _begin_offsets(
@@ -278,7 +286,7 @@ def _begin_offsets(
     until: str,
     since: str | None = None,
     *,
-    whole: bool,
+    refuses_loss: bool,
 ) -> _Offsets:
     """Return the offsets at which the records of a Kafka source begin that are to be read again.
 
@@ -288,7 +296,7 @@ def _begin_offsets(
         source: the source.
         until: the offset at their end, as Spark's text.
         since: the offset before them; None for where the query began.
-        whole: refuse lost records also if the source has `failOnDataLoss=False`.
+        refuses_loss: refuse lost records also if the source has `failOnDataLoss=False`.
 
     Raises:
         InvalidInputError: Kafka cannot be asked (Spark Connect), a topic was deleted
@@ -300,35 +308,39 @@ def _begin_offsets(
             " this process (unset SPARK_REMOTE)"
         )
     last = brokers.offsets_in(until)
-    first = brokers.offsets_in(since or logs.begun(source.log))
+    first = brokers.offsets_in(since or logs.first_offset(source.log))
     # A partition that was added later was read from its first record.
     begin = {}
     for topic, partitions in last.items():
-        known = first.get(topic, {})
-        begin[topic] = {partition: known.get(partition, 0) for partition in partitions}
+        first_offsets = first.get(topic, {})
+        begin[topic] = {
+            partition: first_offsets.get(partition, 0) for partition in partitions
+        }
     with brokers.client(spark, source.options) as client:
         topics = brokers.Topics(client, source, logs.done, begin)
-        if again := topics.made_again(logs.noted.get("topics", {}).get(source.log, {})):
-            raise Unreadable(f"topic {again[0]} was deleted and made again since")
+        if recreated := topics.recreated(
+            logs.noted.get("topics", {}).get(source.log, {})
+        ):
+            raise Unreadable(f"topic {recreated[0]} was deleted and made again since")
         for lost in topics.losses():
-            if whole or topics.fails_on_loss:
-                raise Unreadable(lost if whole else f"{lost}; {brokers.GO_ON}")
+            if refuses_loss or topics.fails_on_loss:
+                raise Unreadable(lost if refuses_loss else f"{lost}; {brokers.GO_ON}")
             _log.warning(
                 "checkpoint %s is continued without what is lost: %s", logs.root, lost
             )
     return begin
 
 
-def _records(
-    spark: SparkSession, logs: Logs, source: Input, until: str, *, whole: bool
-) -> Iterator[Piece]:
-    """Yield pieces of the topics of a Kafka source, from the offsets at which the old query began.
+def _record_splits(
+    spark: SparkSession, logs: Logs, source: Input, until: str, *, refuses_loss: bool
+) -> Iterator[InputSplit]:
+    """Yield splits of the topics of a Kafka source, from the offsets at which the old query began.
 
     Raises:
         InvalidInputError: as for `_begin_offsets`.
     """
     last = brokers.offsets_in(until)
-    begin = _begin_offsets(spark, logs, source, until, whole=whole)
+    begin = _begin_offsets(spark, logs, source, until, refuses_loss=refuses_loss)
     total = 0
     for topic, partitions in begin.items():
         for partition, offset in partitions.items():
@@ -337,10 +349,12 @@ def _records(
     for step in range(1, steps + 1):
         end = until
         if step < steps:
-            ends = _offsets_at(step, steps, begin, last)
-            end = json.dumps(ends, separators=(",", ":"))
+            offsets = _offsets_at(step, steps, begin, last)
+            end = json.dumps(offsets, separators=(",", ":"))
         records = total * step // steps - total * (step - 1) // steps
-        yield Piece(source.log, end, total / steps / _MOST_RECORDS, records, "record")
+        yield InputSplit(
+            source.log, end, total / steps / _MOST_RECORDS, records, "record"
+        )
 
 
 def _offsets_at(step: int, steps: int, first: _Offsets, last: _Offsets) -> _Offsets:
@@ -350,19 +364,19 @@ def _offsets_at(step: int, steps: int, first: _Offsets, last: _Offsets) -> _Offs
         >>> _offsets_at(1, 3, {"orders": {0: 10, 1: 0}}, {"orders": {0: 40, 1: 3}})
         {'orders': {0: 20, 1: 1}}
     """
-    ends = {}
+    offsets = {}
     for topic, partitions in first.items():
-        ends[topic] = {
+        offsets[topic] = {
             partition: offset + (last[topic][partition] - offset) * step // steps
             for partition, offset in partitions.items()
         }
-    return ends
+    return offsets
 
 
-def _table(
+def _table_split(
     spark: SparkSession, logs: Logs, source: Input, until: str
-) -> Iterator[Piece]:
-    """Yield a Delta table as one piece: Delta reads one version of it, and the commits that follow.
+) -> Iterator[InputSplit]:
+    """Yield a Delta table as one split: Delta reads one version of it, and the commits that follow.
 
     Raises:
         InvalidInputError: the plan does not say where the table is (Spark Connect), an
@@ -384,17 +398,17 @@ def _table(
     if not offset["isStartingVersion"]:
         version -= 1
     try:
-        gone = _gone_of_table(spark, path, offset["reservoirId"], version)
+        gone_files = _gone_of_table(spark, path, offset["reservoirId"], version)
     except (OSError, Py4JJavaError, PySparkException) as err:
         raise Unreadable(
             f"its Delta table cannot be read again ({said_by_spark(err)})"
         ) from None
-    if gone:
+    if gone_files:
         raise Unreadable(
-            f"{count(len(gone), 'file')} of version {version} of its Delta table have"
+            f"{count(len(gone_files), 'file')} of version {version} of its Delta table have"
             " gone"
         )
-    yield Piece(source.log, until, 1, 1, "Delta table")
+    yield InputSplit(source.log, until, 1, 1, "Delta table")
 
 
 def _gone_of_table(
@@ -419,109 +433,115 @@ def _gone_of_table(
     return files - existing
 
 
-def amounts(pieces: Sequence[Piece]) -> str:
-    """Return how much input pieces have, as text, such as "12 files and 3,000 records"."""
+def amounts(splits: Sequence[InputSplit]) -> str:
+    """Return how much input splits have, as text, such as "12 files and 3,000 records"."""
     totals = Counter[str]()
-    for piece in pieces:
-        totals[piece.unit] += piece.amount
+    for split in splits:
+        totals[split.unit] += split.amount
     return (
         " and ".join(count(total, unit) for unit, total in totals.items()) or "no input"
     )
 
 
-def in_batches(pieces: Sequence[Piece], full: float) -> list[Ends]:
-    """Group pieces, in their order, into batches; return the offsets at the end of each batch.
+def in_batches(splits: Sequence[InputSplit], full: float) -> list[EndOffsets]:
+    """Group splits, in their order, into batches; return the offsets at the end of each batch.
 
     Args:
-        pieces: the pieces of all sources.
-        full: the size of a full batch, in the unit of `Piece.size`. A larger piece is a
+        splits: the splits of all sources.
+        full: the size of a full batch, in the unit of `InputSplit.size`. A larger split is a
             batch of its own.
     """
-    batches: list[Ends] = [{}]
+    batches: list[EndOffsets] = [{}]
     load = 0.0
-    for piece in pieces:
-        if load and load + piece.size > full:
+    for split in splits:
+        if load and load + split.size > full:
             batches.append({**batches[-1]})
             load = 0.0
-        batches[-1][piece.log] = piece.end
-        load += piece.size
+        batches[-1][split.log] = split.end
+        load += split.size
     return batches
 
 
-def copy_sources(old: Logs, made: Path, moves: Sequence[Move]) -> None:
+def copy_sources(old: Logs, new_root: Path, moves: Sequence[Move]) -> None:
     """Copy the logs of a checkpoint's sources to a new one, whole again if they were trimmed.
 
     It gets a query id of its own: Spark would stop a running query of the same id.
     """
-    (made / KIT).mkdir(parents=True, exist_ok=True)
+    (new_root / KIT).mkdir(parents=True, exist_ok=True)
     if (old.root / "sources").exists():  # Delta tables have no log there
-        _copy(old.root / "sources", made / "sources")
+        _copy(old.root / "sources", new_root / "sources")
     if (old.root / KIT / "trimmed").exists():
-        _copy(old.root / KIT / "trimmed", made / KIT / "trimmed")
-        for log in Logs(made).sources:
-            restore(Logs(made), log)
+        _copy(old.root / KIT / "trimmed", new_root / KIT / "trimmed")
+        for log in Logs(new_root).sources:
+            restore(Logs(new_root), log)
     for move in moves:
-        rewrite(Logs(made), move)
-    replace(made / "metadata", json.dumps({"id": str(uuid.uuid4())}))
+        rewrite(Logs(new_root), move)
+    replace(new_root / "metadata", json.dumps({"id": str(uuid.uuid4())}))
 
 
-def _copy(folder: Path, made: Path) -> None:
+def _copy(folder: Path, target: Path) -> None:
     """Copy a folder in which a running query may remove what it no longer needs."""
 
-    def copy(file: str, to: str) -> None:
+    def copy(file: str, destination: str) -> None:
         with suppress(FileNotFoundError):
-            shutil.copy2(file, to)
+            shutil.copy2(file, destination)
 
-    shutil.copytree(folder, made, copy_function=copy)
+    shutil.copytree(folder, target, copy_function=copy)
 
 
 def write_plan(
     query: StartingQuery,
     old: Logs,
-    made: Logs,
+    new_logs: Logs,
     number: int,
-    ends: Ends,
+    end_offsets: EndOffsets,
     watermark: int = 0,
-    at: int | None = None,
+    timestamp: int | None = None,
 ) -> None:
     """Plan a batch in a new checkpoint, with the settings of a start on the old one.
 
     Args:
         query: the query that is to run the batch.
         old: the logs of the old checkpoint.
-        made: the logs of the new one.
+        new_logs: the logs of the new one.
         number: the number of the batch.
-        ends: the offsets up to which it reads the sources.
+        end_offsets: the offsets up to which it reads the sources.
         watermark: its watermark, in milliseconds since 1970.
-        at: its time, which `current_timestamp` gives, in milliseconds since 1970; None
+        timestamp: its time, which `current_timestamp` gives, in milliseconds since 1970; None
             for now.
     """
-    kept = old.plan(old.done).conf
+    old_conf = old.plan(old.done).conf
     with query.in_force():
-        conf = {key: query.spark.conf.get(key, value) for key, value in kept.items()}
+        conf = {
+            key: query.spark.conf.get(key, value) for key, value in old_conf.items()
+        }
     texts: dict[int, str] = {}
     for source in query.inputs:
         for place in source.places:
-            texts[place] = ends.get(source.log) or "-"
-    if at is None:
-        at = int(time.time() * 1000)
-    planned = {"batchWatermarkMs": watermark, "batchTimestampMs": at, "conf": conf}
+            texts[place] = end_offsets.get(source.log) or "-"
+    if timestamp is None:
+        timestamp = int(time.time() * 1000)
+    planned = {
+        "batchWatermarkMs": watermark,
+        "batchTimestampMs": timestamp,
+        "conf": conf,
+    }
     lines = ["v1", json.dumps(planned), *(texts[place] for place in sorted(texts))]
-    (made.root / "offsets").mkdir(exist_ok=True)
-    made.replace(made.root / "offsets" / str(number), "\n".join(lines))
+    (new_logs.root / "offsets").mkdir(exist_ok=True)
+    new_logs.replace(new_logs.root / "offsets" / str(number), "\n".join(lines))
 
 
-def say_batch(query: StartingQuery, number: int, of: int) -> None:
+def say_batch(query: StartingQuery, number: int, total: int) -> None:
     """Say on standard error which batch of many is run next."""
-    if number % math.ceil(of / _LINES) == 0:
+    if number % math.ceil(total / _LINES) == 0:
         sys.stderr.write(
-            f"query {query.name}: running batch {number + 1:,} of {of:,} …\n"
+            f"query {query.name}: running batch {number + 1:,} of {total:,} …\n"
         )
 
 
 def run_planned(
     query: StartingQuery,
-    made: Logs,
+    new_logs: Logs,
     writer: DataStreamWriter,
     settings: Mapping[str, str] | None = None,
 ) -> None:
@@ -529,7 +549,7 @@ def run_planned(
 
     Args:
         query: the query.
-        made: the logs of the new checkpoint.
+        new_logs: the logs of the new checkpoint.
         writer: what Spark does with the batch.
         settings: further settings of the run.
 
@@ -537,37 +557,37 @@ def run_planned(
         Unreadable: the batch was not committed; the caller says which checkpoint cannot
             be used.
     """
-    why = "the query was stopped"
+    reason = "the query was stopped"
     writer = writer.outputMode(query.mode).option(
-        "checkpointLocation", file_system.for_spark(made.root)
+        "checkpointLocation", file_system.for_spark(new_logs.root)
     )
     with query.in_force({**_REPLAY, **(settings or {})}):
         running = begin(writer.trigger(once=True))
     try:
         running.awaitTermination()
     except PySparkException as err:
-        why = innermost_cause(err)
+        reason = innermost_cause(err)
     finally:
         running.stop()
-    if made.again().done != made.planned:
-        raise Unreadable(f"a batch could not be run again ({why})")
+    if new_logs.refresh().done != new_logs.planned:
+        raise Unreadable(f"a batch could not be run again ({reason})")
 
 
 def _refuse_lost(
     query: StartingQuery, logs: Logs, number: int, moves: Sequence[Move]
 ) -> None:
     """Refuse a batch whose files or records are lost; for a Delta table Spark says so."""
-    ends = ends_of(logs, number)
-    before = ends_of(logs, number - 1) if number else {}
+    end_offsets = end_offsets_of(logs, number)
+    before = end_offsets_of(logs, number - 1) if number else {}
     until_before = logs.until(number - 1)
     for log, last in logs.until(number).items():
         files = logs.inputs(log, until_before.get(log, -1), last)
-        _unchanged(files, log, moves)
+        _present_files(files, log, moves)
     for source in query.inputs:
-        end = ends[source.log]
+        end = end_offsets[source.log]
         if source.kind == "kafka" and end:
             since = before.get(source.log)
-            _begin_offsets(query.spark, logs, source, end, since, whole=True)
+            _begin_offsets(query.spark, logs, source, end, since, refuses_loss=True)
 
 
 def batch(
@@ -622,7 +642,7 @@ def batch(
         batch_rows.write.mode("overwrite").parquet(rows)
 
     try:
-        moves = moves_of(query, logs, ends_of(logs, number))
+        moves = moves_of(query, logs, end_offsets_of(logs, number))
         _refuse_lost(query, logs, number, moves)
         copy_sources(logs, root, moves)
         _copy_entries(logs, root, "offsets", [number - 1, number])
@@ -649,12 +669,12 @@ def _check_plans(path: str | Path, logs: Logs, number: int) -> None:
     if number in complete:
         return
     if complete:
-        some = f"give one of the batches {min(complete)} to {max(complete)}"
+        fix = f"give one of the batches {min(complete)} to {max(complete)}"
     else:
-        some = "it keeps no batch"
+        fix = "it keeps no batch"
     raise InvalidInputError(
         f"checkpoint {path} does not keep the plans of batch {number} and of the"
-        f" one before; {some}"
+        f" one before; {fix}"
     )
 
 

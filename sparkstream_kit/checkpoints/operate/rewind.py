@@ -271,7 +271,7 @@ def _check_batch(logs: Logs, to: int) -> None:
         if other is not None:
             fix = f"the newest that is whole is batch {other}"
         raise InvalidInputError(f"{refused}: {error}; {fix}")
-    if gone := [file for file in pending(logs, to) if file.gone]:
+    if gone := [file for file in pending(logs, to) if file.is_gone]:
         raise InvalidInputError(
             f"{refused}: input of the replayed batches has gone"
             f" ({count(len(gone), 'file')}, first {gone[0].path}); put it back, or"

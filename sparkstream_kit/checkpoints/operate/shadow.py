@@ -20,7 +20,7 @@ from sparkstream_kit._internal import file_system, threads
 from sparkstream_kit._internal.arguments import check
 from sparkstream_kit._internal.spark.batch import hand_over
 from sparkstream_kit._internal.spark.logical_plan import analyzed_plan, check_mode, has
-from sparkstream_kit._internal.spark.place import Here, locate
+from sparkstream_kit._internal.spark.place import LocalPlace, locate
 from sparkstream_kit.checkpoints.drain import END
 from sparkstream_kit.checkpoints.fingerprint import WATERMARK
 from sparkstream_kit.checkpoints.guard import StartingQuery, guard
@@ -31,7 +31,7 @@ from sparkstream_kit.checkpoints.operate.check import damage
 from sparkstream_kit.checkpoints.operate.comparison import Compared, KeptTarget
 from sparkstream_kit.checkpoints.operate.find import kept_plans
 from sparkstream_kit.errors import DryRun, InvalidInputError, count
-from sparkstream_kit.sinks.base import Opening, begun, inner
+from sparkstream_kit.sinks.base import Opening, inner, open_sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sparkstream_kit.checkpoints.guard import Question
     from sparkstream_kit.checkpoints.logs import BatchPlan
     from sparkstream_kit.checkpoints.moved import Move
-    from sparkstream_kit.checkpoints.operate.replay import Ends, Piece
+    from sparkstream_kit.checkpoints.operate.replay import EndOffsets, InputSplit
     from sparkstream_kit.sinks import Sink
 
 
@@ -164,16 +164,18 @@ def planned(
     says += [("sink", _sink_line(part)) for part in inner(sink)]
     when = "a batch as soon as the last one has ended"
     if trigger:
-        word, value = next(iter(trigger.items()))
-        when = f"{word}={value}"
+        keyword, value = next(iter(trigger.items()))
+        when = f"{keyword}={value}"
     if carried:
         return Planned(query.name, (*says, *carried, ("trigger", when)))
     with query.in_force(), guard(query, location, of_systems, dry_run=True) as guarded:
         if "realTime" in trigger and sink.realtime is not None:
             sink.realtime(query.frame)
         else:
-            opening.ledgers.know({} if guarded.logs is None else guarded.logs.noted)
-            begun(sink, query.frame, location, opening)
+            opening.ledgers.read_note(
+                {} if guarded.logs is None else guarded.logs.noted
+            )
+            open_sink(sink, query.frame, location, opening)
         check_mode(query.frame, query.mode)
         says.append(("checkpoint", _checkpoint_line(location, guarded.logs)))
         says += [("change", change) for change in guarded.changes]
@@ -185,10 +187,10 @@ def planned(
 
 def _sink_line(sink: Sink) -> str:
     """Return a line about a sink: where it writes, and its delivery promise."""
-    to = ""
+    targets = ""
     if sink.writes_to:
-        to = f" to {', '.join(map(str, sink.writes_to))}"
-    return f"{sink.kind}{to}: {sink.promise}"
+        targets = f" to {', '.join(map(str, sink.writes_to))}"
+    return f"{sink.kind}{targets}: {sink.promise}"
 
 
 def _checkpoint_line(location: Place | None, logs: Logs | None) -> str:
@@ -205,9 +207,9 @@ def _checkpoint_line(location: Place | None, logs: Logs | None) -> str:
 def dry(planned: Sequence[Planned]) -> DryRun:
     """Return the error that ends a dry run of one or more queries."""
     begins = dict.fromkeys(query.begins for query in planned)
-    ended = DryRun("\n".join([*begins, *map(str, planned)]))
-    ended.exit_code = max(query.exit_code for query in planned)
-    return ended
+    error = DryRun("\n".join([*begins, *map(str, planned)]))
+    error.exit_code = max(query.exit_code for query in planned)
+    return error
 
 
 def shadow(
@@ -299,10 +301,10 @@ def shadow(
             " run until it has one"
         )
     scratch = replay.scratch(query.spark, "shadow")
-    trial = _Replay(query, place, logs, Path(scratch.name), _takes(sink))
+    trial = _Replay(query, place, logs, Path(scratch.name), _changes_batches(sink))
     with query.in_force():
         opening = Opening(replacement=trial.add)
-        write = begun(sink, frame, trial.place_of("checkpoint"), opening)
+        write = open_sink(sink, frame, trial.place_of("checkpoint"), opening)
     if not trial.targets:
         raise InvalidInputError(
             f"query {name} cannot be compared: sink {sink.kind} cannot be read back"
@@ -352,7 +354,7 @@ class _Schedule(NamedTuple):
     """
 
     moves: list[Move]
-    large: list[Ends]
+    large: list[EndOffsets]
     single: range
 
 
@@ -366,7 +368,7 @@ class _Batch(NamedTuple):
             then no row is late in it.
     """
 
-    ends: Ends
+    ends: EndOffsets
     plan: BatchPlan
     is_large: bool
 
@@ -380,7 +382,7 @@ class _Replay:
         place: the checkpoint.
         logs: its logs.
         folder: the temporary folder.
-        takes: whether a sink changes each batch.
+        changes_batches: whether a sink changes each batch.
         targets: the targets that can be read back.
         left_out: the kinds of the other sinks.
     """
@@ -389,7 +391,7 @@ class _Replay:
     place: Place
     logs: Logs
     folder: Path
-    takes: bool
+    changes_batches: bool
     targets: list[KeptTarget] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -397,9 +399,9 @@ class _Replay:
         """Say on standard error which part of the comparison has begun."""
         sys.stderr.write(f"query {self.query.name}: {what} …\n")
 
-    def place_of(self, name: str) -> Here:
+    def place_of(self, name: str) -> LocalPlace:
         """Return a part of the temporary folder."""
-        return Here(file_system.for_spark(self.folder / name), self.folder / name)
+        return LocalPlace(file_system.for_spark(self.folder / name), self.folder / name)
 
     def add(self, sink: Sink, schema: StructType) -> Write:
         """Return what takes a sink's batches, and keeps them if they can be read back."""
@@ -416,7 +418,7 @@ class _Replay:
         self.say("reading its targets between two batches")
 
         def kept_between_batches() -> bool:
-            last = self.logs.again().done
+            last = self.logs.refresh().done
             if not self._rests_at(last):
                 return False
             for target in self.targets:
@@ -433,7 +435,7 @@ class _Replay:
 
     def _rests_at(self, batch: int) -> bool:
         """Return whether a batch is committed, and no later one is planned."""
-        logs = self.logs.again()
+        logs = self.logs.refresh()
         return logs.planned == logs.done == batch
 
     def run(self, last: int, write: Write) -> tuple[str, ...]:
@@ -469,12 +471,12 @@ class _Replay:
         if schedule.single:
             last_of_large = schedule.single.start - 1
         batches = [
-            _Batch(ends, logs.plan(last_of_large), is_large=True)
-            for ends in schedule.large
+            _Batch(end_offsets, logs.plan(last_of_large), is_large=True)
+            for end_offsets in schedule.large
         ]
         for number in schedule.single:
-            ends = replay.ends_of(logs, number)
-            batches.append(_Batch(ends, logs.plan(number), is_large=False))
+            end_offsets = replay.end_offsets_of(logs, number)
+            batches.append(_Batch(end_offsets, logs.plan(number), is_large=False))
         return batches
 
     def _run_batch(
@@ -482,14 +484,14 @@ class _Replay:
     ) -> None:
         """Plan and run one batch in the temporary checkpoint."""
         query = self.query
-        made = Logs(self.folder / "checkpoint")
+        new_logs = Logs(self.folder / "checkpoint")
         replay.write_plan(
-            query, self.logs, made, number, batch.ends, watermark, batch.plan.time
+            query, self.logs, new_logs, number, batch.ends, watermark, batch.plan.time
         )
         # Several comparisons of one query can run at once.
         name = f"{query.name} shadow {self.folder.name}"
         writer = hand_over(query.frame.writeStream.queryName(name), write)
-        replay.run_planned(query, made.again(), writer)
+        replay.run_planned(query, new_logs.refresh(), writer)
 
     def _notes(self, changes: Sequence[str], schedule: _Schedule) -> tuple[str, ...]:
         """Return what the reader must know about a comparison."""
@@ -517,26 +519,31 @@ class _Replay:
         """
         query = self.query
         logs = self.logs
-        moves = replay.moves_of(query, logs, replay.ends_of(logs, last))
+        moves = replay.moves_of(query, logs, replay.end_offsets_of(logs, last))
         first = min(kept_plans(logs))
-        pieces = self._pieces(last, moves)
-        if not self.takes and not _depends_on_batches(query):
-            return _Schedule(moves, replay.in_batches(pieces, 1.0), range(0))
+        splits = self._splits(last, moves)
+        if not self.changes_batches and not _depends_on_batches(query):
+            return _Schedule(moves, replay.in_batches(splits, 1.0), range(0))
         if first > 0:
-            large = replay.in_batches(self._pieces(first, moves), 1.0)
+            large = replay.in_batches(self._splits(first, moves), 1.0)
         else:
-            large = [replay.ends_of(logs, 0)]
+            large = [replay.end_offsets_of(logs, 0)]
         return _Schedule(moves, large, range(first + 1, last + 1))
 
-    def _pieces(self, batch: int, moves: Sequence[Move]) -> list[Piece]:
-        """Return what all sources had given at the end of a batch, in pieces."""
-        ends = replay.ends_of(self.logs, batch)
-        pieces: list[Piece] = []
+    def _splits(self, batch: int, moves: Sequence[Move]) -> list[InputSplit]:
+        """Return what all sources had given at the end of a batch, in splits."""
+        end_offsets = replay.end_offsets_of(self.logs, batch)
+        splits: list[InputSplit] = []
         for source in self.query.inputs:
-            pieces += replay.pieces_of(
-                self.query, self.logs, source, ends[source.log], moves, whole=True
+            splits += replay.splits_of(
+                self.query,
+                self.logs,
+                source,
+                end_offsets[source.log],
+                moves,
+                refuses_loss=True,
             )
-        return pieces
+        return splits
 
 
 def _discard(batch: DataFrame, _: int) -> None:
@@ -552,8 +559,8 @@ def _depends_on_batches(query: StartingQuery) -> bool:
     return "\njoins: " in query.described["fingerprint"]
 
 
-def _takes(sink: Sink) -> bool:
+def _changes_batches(sink: Sink) -> bool:
     """Return whether a sink, or one inside it, changes batches before writing, as by `taking`."""
     # The one part of a sink with `taking` is the sink that it was made from.
-    takes_itself = len(sink.parts) == 1 and sink.parts[0].kind == sink.kind
-    return takes_itself or any(map(_takes, sink.parts))
+    has_taking = len(sink.parts) == 1 and sink.parts[0].kind == sink.kind
+    return has_taking or any(map(_changes_batches, sink.parts))

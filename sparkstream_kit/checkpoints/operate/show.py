@@ -321,7 +321,7 @@ def file_lines(files: Sequence[InputFile]) -> list[str]:
     for file in files[:_SHOWN]:
         if file.path is None:
             size = ""
-        elif file.gone:
+        elif file.is_gone:
             size = "gone"
         else:
             size = _size(Path(file.path).stat().st_size)

@@ -250,27 +250,27 @@ class RustTable:
 
     @contextmanager
     def gathered(
-        self, batch: DataFrame, target: TableTarget, which: Batch
+        self, frame: DataFrame, target: TableTarget, batch: Batch
     ) -> Iterator[pa.Table]:
         """Yield the rows of a batch, whose keys and nulls are checked."""
         table = self._loaded()
         required = [field.name for field in table.schema().fields if not field.nullable]
         partitions = table.metadata().partition_columns
-        texts = [name for name in partitions if is_text(batch.schema, name)]
-        schema = Schema.from_json(nullable(batch.schema).json())
-        with _arrow.gathered(batch, pa.schema(schema)) as rows:
+        texts = [name for name in partitions if is_text(frame.schema, name)]
+        schema = Schema.from_json(nullable(frame.schema).json())
+        with _arrow.gathered(frame, pa.schema(schema)) as rows:
             if target.how == "upsert" and rows.num_rows:
-                _arrow.check_keys(rows, target.where, target.keys, which.number)
-            _arrow.check_required(rows, target.where, required, which.number)
+                _arrow.check_keys(rows, target.where, target.keys, batch.number)
+            _arrow.check_required(rows, target.where, required, batch.number)
             for name in texts:
                 of_no_partition = pa.array(NOT_IN_PARTITIONS, rows[name].type)
                 if pc.any(pc.is_in(rows[name], of_no_partition)).as_py():
                     raise InvalidInputError(
-                        f"batch {which.number}: {not_in_partitions(target.where, name)}"
+                        f"batch {batch.number}: {not_in_partitions(target.where, name)}"
                     )
             yield rows
 
-    def commit(self, rows: pa.Table, target: TableTarget, which: Batch) -> None:
+    def commit(self, rows: pa.Table, target: TableTarget, batch: Batch) -> None:
         """Write the rows of a batch in one commit, even if there are none.
 
         Raises:
@@ -280,8 +280,8 @@ class RustTable:
         table = self._loaded()
         writing = _without_statistics(self._far(rows))
         properties = CommitProperties(
-            custom_metadata={"userMetadata": metadata(which)},
-            app_transactions=[Transaction(application(which.query), which.number)],
+            custom_metadata={"userMetadata": metadata(batch)},
+            app_transactions=[Transaction(application(batch.query), batch.number)],
         )
         with _in_one_line(self.place, _rules(table)):
             if target.how == "upsert" and rows.num_rows:

@@ -138,7 +138,7 @@ def delta(
         by_spark = _is_sparks(spark, writer, how)
         place = _place(spark, folder, table, by_spark=by_spark)
 
-        def opened(spark: SparkSession) -> _tables.Table:
+        def table_in(spark: SparkSession) -> _tables.Table:
             if by_spark:
                 return writers.SparkTable(spark, place, table)
             SYSTEM.need(f"sinks.delta, in a session without {_JARS},")
@@ -147,22 +147,22 @@ def delta(
             return RustTable(str(place and place.folder))
 
         return _tables.TableTarget(
-            where, how, tuple(keys), merge_schema, take_over, opened
+            where, how, tuple(keys), merge_schema, take_over, table_in
         )
 
-    def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+    def open_sink(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = frame.sparkSession
         target = target_in(spark)
         if _is_sparks(spark, writer, how):
             refuse_cut_times("delta", spark, frame.schema.fields)
-        itself = partial(target.itself, spark)
-        return open_target(target, frame, location, opening, itself=itself)
+        identity = partial(target.identity, spark)
+        return open_target(target, frame, location, opening, identity=identity)
 
     return exactly_once(
         "delta",
         where,
         (mode,),
-        open_table,
+        open_sink,
         keys=keys,
         read=lambda spark, *_: target_in(spark).rows(spark),
     )

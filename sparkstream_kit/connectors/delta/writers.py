@@ -26,7 +26,7 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._internal import file_system
 from sparkstream_kit._internal.columns import column, quoted
-from sparkstream_kit._internal.spark.place import Here, Place, locate
+from sparkstream_kit._internal.spark.place import LocalPlace, Place, locate
 from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.connectors import check_row_keys
 from sparkstream_kit.connectors._tables import (
@@ -124,7 +124,7 @@ def set_back(place: str, query: str, batch: int) -> None:
     if path is None:
         log = locate(get_session("sparkstream-set-back"), folder)
     else:
-        log = Here(folder, Path(path, "_delta_log"))
+        log = LocalPlace(folder, Path(path, "_delta_log"))
     versions = [int(name[:20]) for name in log.names() if re.match(r"\d{20}\.", name)]
     if not versions:
         raise InvalidInputError(f"{place} is no Delta table; give the folder of one")
@@ -328,21 +328,21 @@ class SparkTable:
             )
 
     def gathered(
-        self, batch: DataFrame, target: TableTarget, _which: Batch
+        self, frame: DataFrame, target: TableTarget, _batch: Batch
     ) -> AbstractContextManager[DataFrame]:
         """Return the batch, whose rows stay with Spark; a text that has no partition fails it."""
         if self._partitioned_by is None:
             self._partitioned_by = list(self._detail()["partitionColumns"])
         for name in self._partitioned_by:
-            if is_text(batch.schema, name):
+            if is_text(frame.schema, name):
                 text = column(name)
                 wrong = F.raise_error(F.lit(not_in_partitions(target.where, name)))
-                batch = batch.withColumn(
+                frame = frame.withColumn(
                     name, F.when(text.isin(*NOT_IN_PARTITIONS), wrong).otherwise(text)
                 )
-        return nullcontext(batch)
+        return nullcontext(frame)
 
-    def commit(self, batch: DataFrame, target: TableTarget, which: Batch) -> None:
+    def commit(self, frame: DataFrame, target: TableTarget, batch: Batch) -> None:
         """Write a batch in one commit, together with its number and plan.
 
         Raises:
@@ -352,45 +352,45 @@ class SparkTable:
         """
         with _conflicts(self.place):
             if target.how == "upsert":
-                self._merge(batch, target, which)
+                self._merge(frame, target, batch)
             else:
-                self._write(batch, target, which)
-        last = self.last_batch(which.query) or 0
-        self._written[which.query] = max(which.number, last)
+                self._write(frame, target, batch)
+        last = self.last_batch(batch.query) or 0
+        self._written[batch.query] = max(batch.number, last)
 
-    def _write(self, batch: DataFrame, target: TableTarget, which: Batch) -> None:
+    def _write(self, frame: DataFrame, target: TableTarget, batch: Batch) -> None:
         """Append the rows of a batch, or replace those of the table."""
         mode = "append" if target.how == "append" else "overwrite"
         # Static, because the session may have dynamic.
         options: dict[str, Any] = {
-            "userMetadata": metadata(which),
+            "userMetadata": metadata(batch),
             "partitionOverwriteMode": "static",
         }
-        last = self.last_batch(which.query)
-        if target.how != "replace" or last is None or last < which.number:
+        last = self.last_batch(batch.query)
+        if target.how != "replace" or last is None or last < batch.number:
             # A replayed `replace` is written without a number, because Delta would skip
             # a known one.
-            options["txnAppId"] = application(which.query)
-            options["txnVersion"] = which.number
-        batch.write.format("delta").mode(mode).options(**options).save(self.place)
+            options["txnAppId"] = application(batch.query)
+            options["txnVersion"] = batch.number
+        frame.write.format("delta").mode(mode).options(**options).save(self.place)
 
-    def _merge(self, batch: DataFrame, target: TableTarget, which: Batch) -> None:
+    def _merge(self, frame: DataFrame, target: TableTarget, batch: Batch) -> None:
         """Insert the rows of a batch, or overwrite those with the same keys."""
-        with computed_once(batch):
-            _check_keys(batch, target, which)
+        with computed_once(frame):
+            _check_keys(frame, target, batch)
             same = " AND ".join(
                 f"t.{quoted(key)} = s.{quoted(key)}" for key in target.keys
             )
-            columns = [quoted(name) for name in batch.columns]
+            columns = [quoted(name) for name in frame.columns]
             updates = ", ".join(f"t.{name} = s.{name}" for name in columns)
             values = ", ".join(f"s.{name}" for name in columns)
             settings = {  # a MERGE has no options for the batch's number and plan
-                "spark.databricks.delta.write.txnAppId": application(which.query),
-                "spark.databricks.delta.write.txnVersion": str(which.number),
-                "spark.databricks.delta.commitInfo.userMetadata": metadata(which),
+                "spark.databricks.delta.write.txnAppId": application(batch.query),
+                "spark.databricks.delta.write.txnVersion": str(batch.number),
+                "spark.databricks.delta.commitInfo.userMetadata": metadata(batch),
             }
-            with _as_view(batch) as view, in_force(batch.sparkSession, settings):
-                batch.sparkSession.sql(
+            with _as_view(frame) as view, in_force(frame.sparkSession, settings):
+                frame.sparkSession.sql(
                     f"MERGE INTO {self._sql_name()} AS t USING {view} AS s ON {same} "  # noqa: S608 - quoted
                     f"WHEN MATCHED THEN UPDATE SET {updates} "
                     f"WHEN NOT MATCHED THEN INSERT ({', '.join(columns)}) "
@@ -452,17 +452,17 @@ def _conflicts(place: str) -> Iterator[None]:
         ) from err
 
 
-def _check_keys(batch: DataFrame, target: TableTarget, which: Batch) -> None:
+def _check_keys(frame: DataFrame, target: TableTarget, batch: Batch) -> None:
     """Refuse a batch with a null key, or with two rows of the same key."""
     keys = [column(key) for key in target.keys]
     is_null = reduce(or_, [key.isNull() for key in keys])
-    counted = batch.groupBy(*keys).agg(F.count("*").alias("rows"))
+    counted = frame.groupBy(*keys).agg(F.count("*").alias("rows"))
     # Both are null for a batch without rows
     [[most, null]] = counted.agg(F.max("rows"), F.max(is_null)).collect()
     check_row_keys(
         target.where,
         target.keys,
-        which.number,
+        batch.number,
         null=bool(null),
         twice=most is not None and most > 1,
     )

@@ -132,27 +132,27 @@ def iceberg(
         within=table.rpartition(".")[0],
     )
 
-    def opened(_: SparkSession) -> IcebergTable:
+    def table_in(_: SparkSession) -> IcebergTable:
         from sparkstream_kit.connectors.iceberg.table import IcebergTable
 
         return IcebergTable(table, folder_or_properties, keep_snapshots)
 
     # A new one for each start, which opens the table anew.
     new_target = partial(
-        _tables.TableTarget, where, how, tuple(keys), merge_schema, take_over, opened
+        _tables.TableTarget, where, how, tuple(keys), merge_schema, take_over, table_in
     )
 
-    def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+    def open_sink(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = frame.sparkSession
         if isinstance(folder_or_properties, str):
             what = f"iceberg: catalog {folder_or_properties}"
             refuse_elsewhere(spark, what, "a catalog that it can reach")
         target = new_target()
-        itself = partial(target.itself, spark)
-        return open_target(target, frame, location, opening, itself=itself)
+        identity = partial(target.identity, spark)
+        return open_target(target, frame, location, opening, identity=identity)
 
     return exactly_once(
-        "iceberg", where, (mode,), open_table, keys=keys, read=new_target().rows
+        "iceberg", where, (mode,), open_sink, keys=keys, read=new_target().rows
     )
 
 

@@ -348,38 +348,38 @@ class IcebergTable:
 
     @contextmanager
     def gathered(
-        self, batch: DataFrame, target: TableTarget, which: Batch
+        self, frame: DataFrame, target: TableTarget, batch: Batch
     ) -> Iterator[pa.Table]:
         """Yield the rows of a batch, whose keys and nulls are checked."""
-        with _arrow.gathered(batch, self._columns(*batch.columns)) as rows:
+        with _arrow.gathered(frame, self._columns(*frame.columns)) as rows:
             if target.how == "upsert" and rows.num_rows:
-                _arrow.check_keys(rows, target.where, target.keys, which.number)
+                _arrow.check_keys(rows, target.where, target.keys, batch.number)
             required = [field.name for field in rows.schema if not field.nullable]
-            _arrow.check_required(rows, target.where, required, which.number)
+            _arrow.check_required(rows, target.where, required, batch.number)
             yield rows
 
-    def commit(self, rows: pa.Table, target: TableTarget, which: Batch) -> None:
+    def commit(self, rows: pa.Table, target: TableTarget, batch: Batch) -> None:
         """Write the rows of a batch in one commit, even if there are none."""
         is_far = any(_arrow.beyond_python(column) for column in rows.columns)
         try:
-            self._commit(rows, target, which, statistics=not is_far)
+            self._commit(rows, target, batch, statistics=not is_far)
         except _FarError:
             if is_far:
                 raise
             # The rows that are written again beside those of the batch have such a
             # value.
-            self._commit(rows, target, which, statistics=False)
+            self._commit(rows, target, batch, statistics=False)
 
     def _commit(
-        self, rows: pa.Table, target: TableTarget, which: Batch, *, statistics: bool
+        self, rows: pa.Table, target: TableTarget, batch: Batch, *, statistics: bool
     ) -> None:
-        marks = self.marks(which.query, which.number)
-        self._set_for_one_commit(which.query, statistics=statistics)
+        marks = self.marks(batch.query, batch.number)
+        self._set_for_one_commit(batch.query, statistics=statistics)
         with self._changed() as change:
             written = _cleared(change, self._table, rows, target)
-            _check_nulls(written, target, which)
+            _check_nulls(written, target, batch)
             change.append(written, snapshot_properties=marks)
-            change.set_properties(marks | {f"{_PLAN}{which.query}": metadata(which)})
+            change.set_properties(marks | {f"{_PLAN}{batch.query}": metadata(batch)})
             expired = self._old()
             if expired:
                 ExpireSnapshots(change).by_ids(expired).commit()
@@ -489,12 +489,12 @@ def _cleared(
     return rows
 
 
-def _check_nulls(rows: pa.Table, target: TableTarget, which: Batch) -> None:
+def _check_nulls(rows: pa.Table, target: TableTarget, batch: Batch) -> None:
     """Refuse rows with a NULL array or map of structs, of which pyiceberg makes an empty one."""
     for name in rows.column_names:
         if any(_loses_null(part) for part in rows[name].chunks):
             raise InvalidInputError(
-                f"batch {which.number} for {target.where}: column {name} has a NULL"
+                f"batch {batch.number} for {target.where}: column {name} has a NULL"
                 " array or map of structs, which pyiceberg writes as an empty one;"
                 f" fill it with F.coalesce, or write F.to_json('{name}')"
             )
@@ -540,14 +540,14 @@ def _range(rows: pa.Table, keys: tuple[str, ...]) -> BooleanExpression:
     return within
 
 
-def _others(there: pa.Table, rows: pa.Table, keys: list[str]) -> pa.Table:
+def _others(existing: pa.Table, rows: pa.Table, keys: list[str]) -> pa.Table:
     """Return the rows of a table whose keys are not those of a row of the batch.
 
     The join is of the keys alone, with the rows' numbers in a column without a name:
     pyarrow joins no rows with nested values.
     """
-    numbers = pa.array(range(there.num_rows))
-    numbered = _arrow.as_keys(there, keys).append_column("", numbers)
-    given = _arrow.as_keys(rows, keys).cast(there.select(keys).schema)
-    others = numbered.join(given, keys, join_type="left anti")
-    return there.take(others[""])
+    numbers = pa.array(range(existing.num_rows))
+    numbered = _arrow.as_keys(existing, keys).append_column("", numbers)
+    batch_keys = _arrow.as_keys(rows, keys).cast(existing.select(keys).schema)
+    others = numbered.join(batch_keys, keys, join_type="left anti")
+    return existing.take(others[""])

@@ -14,7 +14,7 @@ So `question` notes the id that Kafka gives each topic, and compares it at the n
 start.
 
 Spark commits no offsets to Kafka, where its tools look for the lag of a reader.
-`hearer` commits them after each batch, for a source that names a consumer group.
+`progress_listener` commits them after each batch, for a source that names a consumer group.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pyspark.errors import PySparkException
 
 from sparkstream_kit._internal.spark.logical_plan import unknown_host
 from sparkstream_kit._internal.spark.session import java
-from sparkstream_kit.checkpoints.guard import Known, Remark
+from sparkstream_kit.checkpoints.guard import NoteEntry, Remark
 from sparkstream_kit.errors import InvalidInputError, TransientError, innermost_cause
 
 if TYPE_CHECKING:
@@ -131,22 +131,27 @@ class Client:
                 topics[name] = Topic(description.topicId().toString(), tuple(numbers))
         return topics
 
-    def earliest(self, of: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    def earliest(
+        self, topic_partitions: Iterable[tuple[str, int]]
+    ) -> dict[tuple[str, int], int]:
         """Return the offset of the first record still there, by topic and partition."""
         specs = self._java.org.apache.kafka.clients.admin.OffsetSpec
-        return self._offsets(of, specs.earliest())
+        return self._offsets(topic_partitions, specs.earliest())
 
-    def latest(self, of: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    def latest(
+        self, topic_partitions: Iterable[tuple[str, int]]
+    ) -> dict[tuple[str, int], int]:
         """Return the offset that the next record will get, by topic and number of a partition."""
         specs = self._java.org.apache.kafka.clients.admin.OffsetSpec
-        return self._offsets(of, specs.latest())
+        return self._offsets(topic_partitions, specs.latest())
 
     def _offsets(
-        self, of: Iterable[tuple[str, int]], spec: Any
+        self, topic_partitions: Iterable[tuple[str, int]], spec: Any
     ) -> dict[tuple[str, int], int]:
         new_partition = self._java.org.apache.kafka.common.TopicPartition
         partitions = {
-            (name, number): new_partition(name, number) for name, number in of
+            (name, number): new_partition(name, number)
+            for name, number in topic_partitions
         }
         answer = self._admin.listOffsets(dict.fromkeys(partitions.values(), spec))
         offsets = {}
@@ -213,7 +218,7 @@ def try_to_read(spark: SparkSession, options: Mapping[str, str]) -> None:
             exist.
     """
     limit = _limit(options)
-    own = {
+    probe_options = {
         # Start at a time in the far future: no record is that new, so the batch is
         # empty.
         "startingTimestamp": str(int(time.time() * 1000) + _CENTURY),
@@ -222,13 +227,15 @@ def try_to_read(spark: SparkSession, options: Mapping[str, str]) -> None:
         "kafka.request.timeout.ms": limit,
         "fetchOffset.numRetries": "1",
     }
-    given = {
+    user_options = {
         name: value
         for name, value in options.items()
         if re.match(r"(?i)kafka\.|subscribe", name)
     }
     try:
-        spark.read.format("kafka").options(**given | own).load().isEmpty()
+        spark.read.format("kafka").options(
+            **user_options | probe_options
+        ).load().isEmpty()
     except PySparkException as err:
         raise _refusal(options, _javas_cause(innermost_cause(err))) from None
 
@@ -288,12 +295,12 @@ def _limit(options: Mapping[str, str]) -> str:
     Raises:
         InvalidInputError: `kafka.default.api.timeout.ms` is not a number.
     """
-    given = options.get(f"kafka.{_TIMEOUT}", _LIMIT)
-    if not given.isdecimal():
+    limit = options.get(f"kafka.{_TIMEOUT}", _LIMIT)
+    if not limit.isdecimal():
         raise InvalidInputError(
-            f"kafka.{_TIMEOUT} is {given!r}; give a number of milliseconds"
+            f"kafka.{_TIMEOUT} is {limit!r}; give a number of milliseconds"
         )
-    return given
+    return limit
 
 
 GO_ON = "to go on without: sources.kafka(…, failOnDataLoss=False)"
@@ -307,7 +314,7 @@ def question(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
     last note are kept.
     """
     spark = query.spark
-    noted = logs.noted.get("topics", {})
+    noted_ids = logs.noted.get("topics", {})
     inputs = [source for source in query.inputs if source.kind == "kafka"]
     if not can_ask(spark):
         if inputs:
@@ -316,18 +323,18 @@ def question(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
                 " topic was deleted and made again while the query was stopped; Spark"
                 " would skip its first records"
             )
-        yield Known("topics", dict(noted))
+        yield NoteEntry("topics", dict(noted_ids))
         return
     # The id of each topic, by the log of its source
     ids: dict[str, dict[str, str]] = {}
     for source in inputs:
-        with client(spark, source.options) as opened:
-            topics = Topics(opened, source, *_read_until(logs, source))
-            former = dict(noted.get(source.log, {}))
-            again = topics.made_again(former)
-            if again:
+        with client(spark, source.options) as admin:
+            topics = Topics(admin, source, *_read_until(logs, source))
+            former = dict(noted_ids.get(source.log, {}))
+            recreated = topics.recreated(former)
+            if recreated:
                 raise InvalidInputError(
-                    f"checkpoint {logs.place}: topic {again[0]} at {topics.servers} was"
+                    f"checkpoint {logs.place}: topic {recreated[0]} at {topics.servers} was"
                     " deleted and made again after the query had read it, and Spark"
                     " would skip its first records; start the query on a new"
                     " checkpoint"
@@ -338,10 +345,10 @@ def question(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
                 yield Remark(f"query {query.name}: {loss}; continuing without them")
             now = {name: topic.id for name, topic in topics.topics.items()}
             ids[source.log] = former | now
-    yield Known("topics", ids)
+    yield NoteEntry("topics", ids)
 
 
-def hearer(query: StartingQuery) -> Callable[[StreamingQueryProgress], None]:
+def progress_listener(query: StartingQuery) -> Callable[[StreamingQueryProgress], None]:
     """Return a function that commits a batch's offsets to the sources' consumer groups.
 
     The offsets are never read back. If Kafka refuses them, a warning says why, and the
@@ -350,23 +357,23 @@ def hearer(query: StartingQuery) -> Callable[[StreamingQueryProgress], None]:
     inputs = query.inputs
     until = 0.0
 
-    def heard(progress: StreamingQueryProgress) -> None:
+    def commit_offsets(progress: StreamingQueryProgress) -> None:
         nonlocal until
         for source, report in zip(inputs, progress.sources, strict=False):
             group = source.options.get(GROUP.lower())
             if group is None or not report.endOffset or time.monotonic() < until:
                 continue
             try:
-                with client(query.spark, source.options) as opened:
+                with client(query.spark, source.options) as admin:
                     # Before Spark 4.2 it is no JSON
-                    opened.commit(group, ast.literal_eval(report.endOffset))
+                    admin.commit(group, ast.literal_eval(report.endOffset))
             except InvalidInputError as err:
                 until = time.monotonic() + _AGAIN
                 _log.warning(
                     "query %s: lag_group %s shows no lag: %s", query.name, group, err
                 )
 
-    return heard
+    return commit_offsets
 
 
 class Topics:
@@ -388,11 +395,11 @@ class Topics:
     def __init__(
         self,
         client: Client,
-        read: Input,
+        source: Input,
         batch: int | None,
         offsets: Mapping[str, Mapping[int, int]],
     ) -> None:
-        options = read.options
+        options = source.options
         self.servers = options["kafka.bootstrap.servers"]
         self.fails_on_loss = options.get("failondataloss", "true").lower() != "false"
         self._client = client
@@ -405,21 +412,21 @@ class Topics:
             names = client.matching(options["subscribepattern"])
         self.topics = client.topics(names)
 
-    def made_again(self, noted: Mapping[str, str]) -> list[str]:
+    def recreated(self, noted_ids: Mapping[str, str]) -> list[str]:
         """Return the topics that were deleted and made again after the query had read them.
 
         Their ids differ from the noted ones. Before the first commit every such topic
         counts, as a planned batch may have read it.
 
         Args:
-            noted: the id of each topic at the last start.
+            noted_ids: the id of each topic at the last start.
         """
-        again = []
+        recreated = []
         for name, topic in self.topics.items():
             was_read = name in self._offsets or self._batch is None
-            if was_read and noted.get(name, topic.id) != topic.id:
-                again.append(name)
-        return again
+            if was_read and noted_ids.get(name, topic.id) != topic.id:
+                recreated.append(name)
+        return recreated
 
     def losses(self) -> Iterator[str]:
         """Yield sentences on topics and records that the query can no longer read."""
@@ -457,7 +464,7 @@ class Topics:
 
 
 def _read_until(
-    logs: Logs, read: Input
+    logs: Logs, source: Input
 ) -> tuple[int | None, dict[str, dict[int, int]]]:
     """Return the last committed batch, and the offsets up to which it read a Kafka source.
 
@@ -470,7 +477,7 @@ def _read_until(
     if logs.done < 0:
         return None, {}
     plan = logs.plan(logs.done)
-    for place in read.places:
+    for place in source.places:
         if str(place) in plan.names:
             number = plan.names.index(str(place))
             return logs.done, offsets_in(plan.offsets[number] or "{}")

@@ -201,9 +201,9 @@ def kafka(
 
 def _refuse_sparks_names(options: Mapping[str, object]) -> None:
     """Refuse Spark's own names of options that are arguments of `kafka`."""
-    given = [name.lower() for name in options]
+    lowered = [name.lower() for name in options]
     for name, argument in (("kafka.bootstrap.servers", "servers"), ("topic", "topic")):
-        if name in given:
+        if name in lowered:
             raise InvalidInputError(
                 f"sinks.kafka(): {name} is set by the argument {argument}; leave it out"
             )
@@ -221,7 +221,7 @@ def _by_transactions(
     SYSTEM.need("sinks.kafka(…, exactly_once=True)")
     from sparkstream_kit.connectors.kafka import transactions
 
-    whole = transactions.TransactionalTarget(
+    exactly_once_target = transactions.TransactionalTarget(
         target.servers,
         target.topic,
         _ledger_of(target.topic, ledger),
@@ -230,8 +230,10 @@ def _by_transactions(
         target.check,
         target.records,
     )
-    opened = partial(open_target, whole, itself=whole.itself)
-    return with_ledger("kafka", whole.where, MODES, opened)
+    open_kafka = partial(
+        open_target, exactly_once_target, identity=exactly_once_target.identity
+    )
+    return with_ledger("kafka", exactly_once_target.where, MODES, open_kafka)
 
 
 def _ledger_of(topic: str, ledger: str | None) -> str:
@@ -299,9 +301,9 @@ class _TopicTarget:
             options["topic"] = self.topic
         return options
 
-    def records(self, frame: DataFrame, **more: Column) -> DataFrame:
+    def records(self, frame: DataFrame, **extra_columns: Column) -> DataFrame:
         """Return rows as records: the columns of Spark's writer, and `more` columns."""
-        columns = {"value": self.value_column, "key": self.key_column, **more}
+        columns = {"value": self.value_column, "key": self.key_column, **extra_columns}
         if self.partition:
             columns["partition"] = column(self.partition).cast("int")
         if self.headers:
@@ -352,9 +354,9 @@ class _TopicTarget:
         """
         call = "column of sinks.kafka()"
         kinds = {field.name: field.dataType for field in frame.schema}
-        given = [self.key, self.value, self.partition, self.headers, self.to]
-        given += self.row_id
-        reject_unknown(call, [name for name in given if name], kinds)
+        columns = [self.key, self.value, self.partition, self.headers, self.to]
+        columns += self.row_id
+        reject_unknown(call, [name for name in columns if name], kinds)
         if self.value and not isinstance(kinds[self.value], _BYTES):
             raise InvalidInputError(
                 f"sinks.kafka(): value {self.value} is"
@@ -399,8 +401,8 @@ def _write(
     headers = F.array(*pairs)
     if target.headers:
         headers = F.concat(headers, F.coalesce("headers", F.array().cast(_HEADERS)))
-    written = records.withColumn("headers", headers).drop(_ID, _AT)
-    written.write.format("kafka").options(**target.all_options).save()
+    complete = records.withColumn("headers", headers).drop(_ID, _AT)
+    complete.write.format("kafka").options(**target.all_options).save()
 
 
 def _with_distinct_ids(records: DataFrame, by: str) -> DataFrame:

@@ -131,20 +131,20 @@ def kafka(
     brokers.refuse_shown("sources.kafka()", options)
     check_options(kafka, options)
     builtin.check_number("max_offsets_per_trigger", max_offsets_per_trigger)
-    own = {
+    own_options = {
         "kafka.bootstrap.servers": servers,
         "includeHeaders": "true",
         **_starting(starting, names),
     }
     if names:
-        own["subscribe"] = ",".join(names)
+        own_options["subscribe"] = ",".join(names)
     else:
-        own["subscribePattern"] = str(pattern)
+        own_options["subscribePattern"] = str(pattern)
     if max_offsets_per_trigger is not None:
-        own["maxOffsetsPerTrigger"] = str(max_offsets_per_trigger)
+        own_options["maxOffsetsPerTrigger"] = str(max_offsets_per_trigger)
     if lag_group is not None:
-        own[brokers.GROUP] = lag_group
-    all_options = _with_the_users(options, own)
+        own_options[brokers.GROUP] = lag_group
+    all_options = _with_user_options(options, own_options)
     frame = _loaded(spark, all_options)
     _check_broker(spark, all_options, names, starting)
     value = F.col("value")
@@ -159,22 +159,22 @@ def kafka(
 def _refuse_sparks_names(options: Mapping[str, object]) -> None:
     """Refuse Spark's own names of options that are arguments of `kafka`."""
     for name in options:
-        ours = _OURS.get(name.lower())
-        if ours:
+        argument = _OURS.get(name.lower())
+        if argument:
             raise InvalidInputError(
-                f"sources.kafka(): {name} is called {ours} here; give {ours}=…"
+                f"sources.kafka(): {name} is called {argument} here; give {argument}=…"
             )
 
 
-def _with_the_users(
-    options: Mapping[str, object], own: dict[str, str]
+def _with_user_options(
+    options: Mapping[str, object], own_options: dict[str, str]
 ) -> dict[str, str]:
     """Return all options of the source: the user's, and its own, which come first."""
-    given = {"kafka.isolation.level": "read_committed"}
+    all_options = {"kafka.isolation.level": "read_committed"}
     for name, value in options.items():
         if name.lower() != "includeheaders":
-            given[name] = str(value)
-    return given | own
+            all_options[name] = str(value)
+    return all_options | own_options
 
 
 def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:
@@ -221,21 +221,21 @@ def _offsets(topic: str, parts: object) -> dict[str, int]:
             are none.
     """
     if not isinstance(parts, Mapping) or not parts:
-        shown = said(parts) if parts != {} else "empty"
+        description = said(parts) if parts != {} else "empty"
         raise InvalidInputError(
-            f"sources.kafka(): starting: {topic} is {shown}; give each partition an"
+            f"sources.kafka(): starting: {topic} is {description}; give each partition an"
             " offset, such as {0: 25}"
         )
     offsets: dict[str, int] = {}
-    for part, given in parts.items():
-        offset: Any = given
-        if isinstance(given, str):
-            offset = _WORDS.get(given, given)
+    for part, value in parts.items():
+        offset: Any = value
+        if isinstance(value, str):
+            offset = _WORDS.get(value, value)
         are_whole = type(part) is int and type(offset) is int
         if not are_whole or part < 0 or offset < min(_WORDS.values()):
             raise InvalidInputError(
                 f"sources.kafka(): starting: partition {part!r} of {topic} is"
-                f" {said(given)}; give the number of a partition and an offset,"
+                f" {said(value)}; give the number of a partition and an offset,"
                 " 'earliest' or 'latest'"
             )
         offsets[str(part)] = offset
@@ -320,7 +320,7 @@ def check_topics(
 
 def _check_offsets(
     client: brokers.Client,
-    wanted: Mapping[str, Mapping[str, int]],
+    requested: Mapping[str, Mapping[str, int]],
     topics: Mapping[str, brokers.Topic],
 ) -> None:
     """Refuse offsets in `starting` that do not exist, and partitions without an offset.
@@ -330,15 +330,15 @@ def _check_offsets(
             an offset is outside the range that Kafka still has.
     """
     for name, topic in topics.items():
-        given = sorted(int(part) for part in wanted[name])
-        if given != sorted(topic.partitions):
+        numbers = sorted(int(part) for part in requested[name])
+        if numbers != sorted(topic.partitions):
             raise InvalidInputError(
-                f"sources.kafka(): starting has offsets for the partitions {given} of"
+                f"sources.kafka(): starting has offsets for the partitions {numbers} of"
                 f" {name}, which has {sorted(topic.partitions)}; give each of them one,"
                 " such as 0: 'earliest'"
             )
     exact = {}
-    for name, parts in wanted.items():
+    for name, parts in requested.items():
         for part, offset in parts.items():
             if offset >= 0:  # and not "earliest" or "latest"
                 exact[name, int(part)] = offset

@@ -127,13 +127,16 @@ def settings_of(options: Mapping[str, Any]) -> dict[str, str]:
     # Of the look at the topic, which Java's client takes
     settings.pop("default.api.timeout.ms", None)
     login = settings.pop("sasl.jaas.config", "")
-    for word, text in _LOG_IN.findall(login):
-        settings[f"sasl.{word}"] = re.sub(r"\\(.)", r"\1", text)
+    for jaas_key, text in _LOG_IN.findall(login):
+        settings[f"sasl.{jaas_key}"] = re.sub(r"\\(.)", r"\1", text)
     if settings.pop("ssl.truststore.type", "") == "PEM":  # in a file or as a text
-        for theirs, ours in (("location", "location"), ("certificates", "pem")):
-            value = settings.pop(f"ssl.truststore.{theirs}", None)
+        for java_name, librdkafka_name in (
+            ("location", "location"),
+            ("certificates", "pem"),
+        ):
+            value = settings.pop(f"ssl.truststore.{java_name}", None)
             if value is not None:
-                settings[f"ssl.ca.{ours}"] = value
+                settings[f"ssl.ca.{librdkafka_name}"] = value
     return settings
 
 
@@ -203,8 +206,8 @@ class TransactionalTarget:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of all clients."""
-        own = {"bootstrap.servers": self.servers, "logger": _QUIET}
-        return _SETTINGS | settings_of(self.options) | own
+        fixed = {"bootstrap.servers": self.servers, "logger": _QUIET}
+        return _SETTINGS | settings_of(self.options) | fixed
 
     @property
     def seconds(self) -> float:
@@ -212,7 +215,7 @@ class TransactionalTarget:
         return int(self.settings[_TIMEOUT]) / 1000
 
     def prepare(
-        self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool
+        self, frame: DataFrame, query: str | None, next_batch: Batch | None, makes: bool
     ) -> str | None:
         """Check the columns, the topic and the ledger, which is created if it is missing.
 
@@ -221,7 +224,7 @@ class TransactionalTarget:
                 has written to it.
         """
         self.check(frame)
-        with self._told(InvalidInputError):
+        with self._errors_in_one_line(InvalidInputError):
             if makes:
                 self._make()
             # Transactions may be open, which `take` waits for once it has ended its
@@ -234,13 +237,13 @@ class TransactionalTarget:
         ledger.check_owner(query)
         # An open transaction may hide newer entries: if batches are missing, the next
         # batch is refused.
-        if coming is None or ledger.last_batch(query) != coming.number:
+        if next_batch is None or ledger.last_batch(query) != next_batch.number:
             return None
-        return ledger.last_plan(coming.query)
+        return ledger.last_plan(next_batch.query)
 
-    def itself(self) -> str:
+    def identity(self) -> str:
         """Return what the topic is known by, whatever the addresses of its brokers are."""
-        with self._told(InvalidInputError):
+        with self._errors_in_one_line(InvalidInputError):
             ids = topic_ids(AdminClient(self.settings), [self.topic])
         return ids[self.topic] or str(self.where)
 
@@ -249,7 +252,7 @@ class TransactionalTarget:
 
         For this it takes the query's transactional id.
         """
-        with self._told(InvalidInputError):
+        with self._errors_in_one_line(InvalidInputError):
             for attempt in range(1, _TAKES + 1):
                 writer = _TransactionWriter(self, query, driver)
                 _writers[self.servers, self.topic, query] = writer
@@ -274,7 +277,7 @@ class TransactionalTarget:
             KitError: Kafka refuses the batch or has not taken it in time, or a worker
                 lost rows.
         """
-        with self._told(KitError):
+        with self._errors_in_one_line(KitError):
             undelivered = self._write_once(batch, frame)
             if undelivered is not None and undelivered.error.code() != _TOO_LARGE:
                 # A commit without an answer may be done: the second try finds the batch
@@ -290,14 +293,17 @@ class TransactionalTarget:
                 )
 
     def _write_once(
-        self, batch: Batch, frame: DataFrame, more: Mapping[str, str] | None = None
+        self,
+        batch: Batch,
+        frame: DataFrame,
+        extra_settings: Mapping[str, str] | None = None,
     ) -> _Undelivered | None:
         """Write or skip a batch; return why it failed, if it can be tried again at once.
 
         Args:
             batch: the batch.
             frame: its rows.
-            more: further settings of the producer.
+            extra_settings: further settings of the producer.
 
         Raises:
             InvalidInputError: the ledger's rules refuse the batch, as when a newer
@@ -307,7 +313,9 @@ class TransactionalTarget:
         key = self.servers, self.topic, batch.query
         writer = _writers.get(key)
         if writer is None or writer.driver != batch.driver:
-            writer = _TransactionWriter(self, batch.query, batch.driver, more or {})
+            writer = _TransactionWriter(
+                self, batch.query, batch.driver, extra_settings or {}
+            )
             _writers[key] = writer
         if writer.ledger.is_written(batch):
             pass_over(frame, batch, self.where)
@@ -354,7 +362,7 @@ class TransactionalTarget:
         )
 
     @contextmanager
-    def _told(self, kind: type[KitError]) -> Iterator[None]:
+    def _errors_in_one_line(self, kind: type[KitError]) -> Iterator[None]:
         """Report an error of Kafka's client in one line."""
         try:
             yield
@@ -402,7 +410,7 @@ class TransactionalTarget:
                 error = message.error()
                 offset = message.offset()
                 if error is None:
-                    self._read(message, entries)
+                    self._add_entry(message, entries)
                     offset += 1  # the next one
                 elif error.code() in _GONE:
                     raise InvalidInputError(self._without_ledger)
@@ -419,7 +427,7 @@ class TransactionalTarget:
             KafkaError(_TIMED_OUT, f"ledger {self.ledger} cannot be read to its end")
         )
 
-    def _read(self, message: Message, entries: dict[str, _Entry]) -> None:
+    def _add_entry(self, message: Message, entries: dict[str, _Entry]) -> None:
         """Add a ledger's record, with the key TOPIC/QUERY, to the entries; null removes one.
 
         Raises:
@@ -670,8 +678,8 @@ class _TopicLedger(Entries):
     def any_query(self) -> tuple[str, int] | None:
         topic = self._target.topic
         for query, entry in self.found.items():
-            noted = _topics_of(entry).get(topic)
-            is_same = noted is None or self._known in ("", noted)
+            noted_id = _topics_of(entry).get(topic)
+            is_same = noted_id is None or self._known in ("", noted_id)
             # Else its rows went with a former topic of this name
             if entry.get("batch") is not None and is_same:
                 return query, max(entry["batch"], 0)
@@ -689,11 +697,11 @@ class _TopicLedger(Entries):
                 accepted.
         """
         last = self.last_batch(query_id)
-        noted = _topics_of(self.found.get(str(query_id)))
+        noted_ids = _topics_of(self.found.get(str(query_id)))
         if last is None or self.take_over:
             return
         for name, topic_id in ids.items():
-            if name in noted and topic_id not in ("", noted[name]):
+            if name in noted_ids and topic_id not in ("", noted_ids[name]):
                 happened = "was deleted"
                 if topic_id is not None:
                     happened += " and made again"
@@ -710,8 +718,10 @@ class _TopicLedger(Entries):
     def set_back_command(self, query_id: str, batch_id: int) -> str:
         entry = {**self.of(query_id), "batch": batch_id, "plan": None}
         record = f"'{self._target.topic}/{query_id}' {shlex.quote(json.dumps(entry))}"
-        to = f"--bootstrap-server {self._target.servers} --topic {self._target.ledger}"
+        address = (
+            f"--bootstrap-server {self._target.servers} --topic {self._target.ledger}"
+        )
         return (
-            f"run printf '%s\\t%s\\n' {record} | kafka-console-producer.sh {to}"
+            f"run printf '%s\\t%s\\n' {record} | kafka-console-producer.sh {address}"
             " --property parse.key=true"
         )

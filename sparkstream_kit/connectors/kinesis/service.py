@@ -63,7 +63,7 @@ class Shard(NamedTuple):
 
 
 @dataclass
-class Found:
+class ShardRecords:
     """The records that one look ahead has found in a shard.
 
     Attributes:
@@ -135,17 +135,17 @@ def readable(offset: Offset, listed: Mapping[str, Shard]) -> dict[str, str]:
         >>> begin = beginning("sales", 0.0, "")
         >>> readable(begin, listed)
         {'a': ''}
-        >>> readable(moved(begin, {"a": Found("4", 2, True, 0.0)}, listed), listed)
+        >>> readable(moved(begin, {"a": ShardRecords("4", 2, True, 0.0)}, listed), listed)
         {'b': ''}
     """
-    known = offset["shards"]
-    ended = {name for name, shard in known.items() if shard.get("ended")}
+    shards = offset["shards"]
+    ended = {name for name, shard in shards.items() if shard.get("ended")}
     positions = {}
     for name, shard in sorted(listed.items()):
         if name in ended:
             continue
-        if name in known:
-            positions[name] = known[name]["after"]
+        if name in shards:
+            positions[name] = shards[name]["after"]
         elif all(parent in ended or parent not in listed for parent in shard.parents):
             positions[name] = offset["from"]
     return positions
@@ -153,7 +153,7 @@ def readable(offset: Offset, listed: Mapping[str, Shard]) -> dict[str, str]:
 
 def moved(
     offset: Offset,
-    found: Mapping[str, Found],
+    found: Mapping[str, ShardRecords],
     listed: Mapping[str, Shard],
     *,
     refresh: float = float("inf"),
@@ -192,7 +192,7 @@ def moved(
 
 
 def seen_until(
-    offset: Offset, found: Mapping[str, Found], listed: Mapping[str, Shard]
+    offset: Offset, found: Mapping[str, ShardRecords], listed: Mapping[str, Shard]
 ) -> float:
     """Return the time before which every record has been read or found, in seconds since 1970.
 
@@ -229,7 +229,7 @@ def ranges(start: Offset, end: Offset) -> list[Range]:
     return parts
 
 
-def made_again(offset: Offset, listed: Mapping[str, Shard]) -> bool:
+def is_recreated(offset: Offset, listed: Mapping[str, Shard]) -> bool:
     """Whether a shard that has been read was deleted and recreated under the same id.
 
     Sequence numbers grow with time, so a recreated shard begins after the last record
@@ -242,7 +242,7 @@ def made_again(offset: Offset, listed: Mapping[str, Shard]) -> bool:
     return False
 
 
-def gone(offset: Offset, listed: Mapping[str, Shard]) -> list[str]:
+def missing_shards(offset: Offset, listed: Mapping[str, Shard]) -> list[str]:
     """Return the ids of shards that are gone and were not read to their ends."""
     missing = []
     for name, shard in offset["shards"].items():
@@ -656,7 +656,7 @@ class Ahead:
             self._listed_at = time.monotonic()
         return self._shards
 
-    def look(self, places: Mapping[str, str], most: int) -> dict[str, Found]:
+    def look(self, places: Mapping[str, str], most: int) -> dict[str, ShardRecords]:
         """Find the records after some positions.
 
         The shards share the limit evenly; what one shard does not use, the others can.
@@ -672,7 +672,7 @@ class Ahead:
         for name, after in places.items():
             if name not in self._tracks or self._tracks[name].after != after:
                 self._tracks[name] = _Track(after)
-        found: dict[str, Found] = {}
+        found: dict[str, ShardRecords] = {}
         end = time.monotonic() + _LOOK
         left = most
         going = sorted(places)
@@ -695,7 +695,11 @@ class Ahead:
         return found
 
     def _look_at_each(
-        self, names: Sequence[str], found: dict[str, Found], most: int, end: float
+        self,
+        names: Sequence[str],
+        found: dict[str, ShardRecords],
+        most: int,
+        end: float,
     ) -> list[tuple[str, tuple[int, bool]]]:
         """Look at some shards at the same time, as `_look_at` does.
 
@@ -704,7 +708,7 @@ class Ahead:
             may have more.
         """
         for name in names:
-            found.setdefault(name, Found())
+            found.setdefault(name, ShardRecords())
 
         def look_at(name: str) -> tuple[int, bool]:
             return self._look_at(name, found, most, end)
@@ -713,7 +717,7 @@ class Ahead:
             return list(zip(names, pool.map(look_at, names), strict=True))
 
     def _look_at(
-        self, name: str, found: Mapping[str, Found], most: int, end: float
+        self, name: str, found: Mapping[str, ShardRecords], most: int, end: float
     ) -> tuple[int, bool]:
         """Read the next records of a shard, and add them to what is found in it.
 
@@ -744,7 +748,7 @@ class Ahead:
                 has_more = False
         return taken, has_more
 
-    def _is_over(self, found: Mapping[str, Found], end: float) -> bool:
+    def _is_over(self, found: Mapping[str, ShardRecords], end: float) -> bool:
         """Return whether the time for a look is over.
 
         Spark ends a query with availableNow after a look that found nothing. So such a
@@ -753,7 +757,7 @@ class Ahead:
         has_limit = self._until == float("inf") or _is_any(found)
         return has_limit and time.monotonic() > end
 
-    def _take(self, page: Page, track: _Track, found: Found) -> int:
+    def _take(self, page: Page, track: _Track, found: ShardRecords) -> int:
         """Add a page's records that arrived in time to `found`; return their number."""
         arrived = [
             record["ApproximateArrivalTimestamp"].timestamp() for record in page.records
@@ -773,6 +777,6 @@ class Ahead:
         return taken
 
 
-def _is_any(found: Mapping[str, Found]) -> bool:
+def _is_any(records_by_shard: Mapping[str, ShardRecords]) -> bool:
     """Return whether a look has found a record, or the end of a shard."""
-    return any(news.records or news.ended for news in found.values())
+    return any(news.records or news.ended for news in records_by_shard.values())

@@ -287,11 +287,11 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
         """
         state = self._state
         name = self._service.stream
-        if service.made_again(start, shards):
+        if service.is_recreated(start, shards):
             raise InvalidInputError(
                 f"stream {name} was deleted and made again under the query; {_NEW}"
             )
-        missing = service.gone(start, shards)
+        missing = service.missing_shards(start, shards)
         if missing:
             self._lose(
                 f"stream {name} no longer has {missing[0]}, of which the query has not"

@@ -79,13 +79,17 @@ class MongoTarget:
             "collection", f"{self.name} in {self.address.shown}", known_as=known_as
         )
 
-    def itself(self) -> str:
+    def identity(self) -> str:
         """Return what the collection is known by, whatever the address of its server is."""
         with connected(self.address) as database:
-            return _MongoLedger(database, self).itself()
+            return _MongoLedger(database, self).identity()
 
     def prepare(
-        self, frame: DataFrame, query: str | None, coming: Batch | None, _makes: bool
+        self,
+        frame: DataFrame,
+        query: str | None,
+        next_batch: Batch | None,
+        _makes: bool,
     ) -> str | None:
         """Check that a query may write its rows to the collection; create nothing.
 
@@ -97,7 +101,7 @@ class MongoTarget:
         with connected(self.address) as database:
             ledger = _MongoLedger(database, self)
             ledger.check(query)
-            return ledger.plan_of(coming)
+            return ledger.plan_of(next_batch)
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
         """Give a query its next epoch, so that no older driver can finish a batch."""
@@ -160,7 +164,9 @@ class _MongoLedger(Entries):
         self.rows = database[target.name]
         self._target = target.where
         self._me = {"_id": target.name}
-        self._seen: _Document | None = None  # what the server says of the collection
+        self._collection_info: _Document | None = (
+            None  # what the server says of the collection
+        )
 
     def entries(self) -> dict[str, dict[str, Any]]:
         ledger = self._ledger.find_one(self._me)
@@ -196,17 +202,19 @@ class _MongoLedger(Entries):
             InvalidInputError: the ledger's rules refuse the collection, or it is a view
                 or of time series.
         """
-        self._look()
-        if self._seen is None:
+        self._describe_collection()
+        if self._collection_info is None:
             self.check_lost(query_id)
             return
-        kind = self._seen.get("type", "collection")
+        kind = self._collection_info.get("type", "collection")
         if kind != "collection":
             raise InvalidInputError(
                 f"{self.where} is a {kind}, whose documents cannot be replaced; use"
                 " another collection"
             )
-        if self.how == "upsert" and "collation" in self._seen.get("options", {}):
+        if self.how == "upsert" and "collation" in self._collection_info.get(
+            "options", {}
+        ):
             raise InvalidInputError(
                 f"{self.where} has a collation, by which different texts can be one"
                 " key; use another collection"
@@ -214,17 +222,17 @@ class _MongoLedger(Entries):
         self.check_same(query_id)
         self.check_owner(query_id)
 
-    def _look(self) -> None:
+    def _describe_collection(self) -> None:
         """Ask the server about the collection, and keep its answer."""
         answer = self._database.list_collections(filter={"name": self.rows.name})
         collections = [dict(collection) for collection in answer]
-        self._seen = collections[0] if collections else None
+        self._collection_info = collections[0] if collections else None
 
     def _identity(self) -> Any:
         """Return what the collection is known by; True if the server does not say it."""
-        if self._seen is None:
+        if self._collection_info is None:
             return True
-        info = self._seen.get("info") or {}
+        info = self._collection_info.get("info") or {}
         return info.get("uuid") or True
 
     def check_same(self, query_id: str | None) -> None:
@@ -233,13 +241,13 @@ class _MongoLedger(Entries):
         Raises:
             InvalidInputError: the collection lacks rows of this query.
         """
-        own = self.of(query_id)
-        noted = own.get("collection")
-        last = own.get("batch", -1)
+        own_entry = self.of(query_id)
+        noted_id = own_entry.get("collection")
+        last = own_entry.get("batch", -1)
         # No rows yet, or an older kit has written them
-        if noted is None or last < 0 or self.take_over:
+        if noted_id is None or last < 0 or self.take_over:
             return
-        if self._went(str(query_id), own):
+        if self._rows_are_gone(str(query_id), own_entry):
             raise InvalidInputError(
                 f"{self.where} was made again after this query had written its batches"
                 f" up to {last}, and lacks the last ones; restore it; or, to write all"
@@ -249,7 +257,7 @@ class _MongoLedger(Entries):
         if not self.has_rows() and not self._expires():
             self.check_lost(query_id, is_there=True)
 
-    def itself(self) -> str:
+    def identity(self) -> str:
         """Return what the collection is known by, whatever the address of its server is."""
         topology = self._database.client.topology_description
         processes = []
@@ -260,18 +268,18 @@ class _MongoLedger(Entries):
                 processes.append(str(version.get("processId", "")))
         if any(processes):
             return f"{self._database.name}.{self.rows.name} of {processes}"
-        self._look()
+        self._describe_collection()
         uuid = self._identity()
         return self._target.known_as if uuid is True else str(uuid)
 
-    def _went(self, query_id: str, entry: Mapping[str, Any]) -> bool:
+    def _rows_are_gone(self, query_id: str, entry: Mapping[str, Any]) -> bool:
         """Return whether the rows of a query went with a former collection of this name.
 
         A collection that was restored from a backup has another UUID than before, and
         these rows.
         """
-        noted = entry.get("collection")
-        if noted is None or not self._is_another(noted):
+        noted_id = entry.get("collection")
+        if noted_id is None or not self._is_another(noted_id):
             return False
         newest = entry.get("filled", max(entry.get("batch", 0), 0))
         # First by the index of the _ids, which have the batch in them if they were
@@ -283,12 +291,12 @@ class _MongoLedger(Entries):
                 return False
         return True
 
-    def _is_another(self, noted: Any) -> bool:
+    def _is_another(self, noted_id: Any) -> bool:
         """Return whether the collection is not the noted one, if the server says it."""
-        if noted is None or noted is True:
+        if noted_id is None or noted_id is True:
             return False
-        now = self._identity()
-        return now is not True and now != noted
+        current_id = self._identity()
+        return current_id is not True and current_id != noted_id
 
     def _expires(self) -> bool:
         """Return whether the server removes documents by their age."""
@@ -299,8 +307,10 @@ class _MongoLedger(Entries):
         is_empty = not self.has_rows()
         for query_id, entry in self.entries().items():
             had_rows = entry.get("collection") is not None
-            went = had_rows and (is_empty or self._went(query_id, entry))
-            if entry.get("batch") is not None and not went:
+            rows_are_gone = had_rows and (
+                is_empty or self._rows_are_gone(query_id, entry)
+            )
+            if entry.get("batch") is not None and not rows_are_gone:
                 return query_id, max(entry["batch"], 0)
         return None
 
@@ -317,19 +327,22 @@ class _MongoLedger(Entries):
         entry = f"queries.{batch.query}"
         while True:
             begun = self._ledger.find_one_and_update(
-                {**self._mine(batch), f"{entry}.batch": {"$lt": batch.number}},
+                {
+                    **self._filter_of_driver(batch),
+                    f"{entry}.batch": {"$lt": batch.number},
+                },
                 {"$inc": {f"{entry}.write": 1}},
                 return_document=ReturnDocument.AFTER,
             )
             if begun is not None:
-                self._look()
+                self._describe_collection()
                 return int(begun["queries"][batch.query]["write"])
             self.check_epoch(batch)
             if self.last_batch(batch.query) is not None:
                 raise other_driver(batch.number)
             self._claim(batch)
 
-    def _mine(self, batch: Batch) -> _Document:
+    def _filter_of_driver(self, batch: Batch) -> _Document:
         """Return the filter of an update that fails once a newer driver has started."""
         return {**self._me, f"queries.{batch.query}.driver": batch.driver}
 
@@ -362,8 +375,8 @@ class _MongoLedger(Entries):
             InvalidInputError: the ledger's rules refuse the collection.
         """
         queries = self.entries()
-        own = queries.get(batch.query, {"epoch": 1, "driver": batch.driver})
-        claims = {batch.query: {**own, "batch": batch.number - 1, "write": 0}}
+        own_entry = queries.get(batch.query, {"epoch": 1, "driver": batch.driver})
+        claims = {batch.query: {**own_entry, "batch": batch.number - 1, "write": 0}}
         # A new collection: others' rows are gone, so drop their entries
         if not self._make():
             self.check_owner(batch.query)
@@ -388,7 +401,7 @@ class _MongoLedger(Entries):
         entry = f"queries.{batch.query}"
         began = self._identity()
         # The first document that comes after a removal makes the collection again
-        self._look()
+        self._describe_collection()
         self.check_same(batch.query)
         if self._is_another(began):
             raise KitError(
@@ -399,7 +412,7 @@ class _MongoLedger(Entries):
         if has_rows:
             change[f"{entry}.collection"] = self._identity()
             change[f"{entry}.filled"] = batch.number
-        newest_attempt = {**self._mine(batch), f"{entry}.write": number}
+        newest_attempt = {**self._filter_of_driver(batch), f"{entry}.write": number}
         done = self._ledger.update_one(newest_attempt, {"$set": change})
         if not done.matched_count:
             raise self.superseded(batch)

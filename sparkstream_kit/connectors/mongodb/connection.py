@@ -168,10 +168,10 @@ def connected(address: Address) -> Iterator[Database[dict[str, Any]]]:
             client.admin.command("ping")
             yield client[address.database]
         except (PyMongoError, BSONError) as err:
-            raise _told(err, where, address) from None
+            raise _in_one_line(err, where, address) from None
 
 
-def _told(error: Exception, where: str, address: Address) -> KitError:
+def _in_one_line(error: Exception, where: str, address: Address) -> KitError:
     """Translate an error of pymongo's into one of the kit's, with the fix if it is known."""
     why = cause(error, address)
     if isinstance(error, ServerSelectionTimeoutError):

@@ -115,9 +115,9 @@ def mongodb(
     mode = mode_for("mongodb", "url, 'totals'", how, keys, SYSTEM.ways)
     address = parse(url, database, collection)
     target = MongoTarget(address, collection, how, tuple(sorted(set(keys))), take_over)
-    opened = partial(open_target, target, itself=target.itself)
+    open_mongodb = partial(open_target, target, identity=target.identity)
     advice = (
         "use how='append' for append, 'upsert' with keys for update, also of a complete"
         " result"
     )
-    return exactly_once("mongodb", target.where, (mode,), opened, advice)
+    return exactly_once("mongodb", target.where, (mode,), open_mongodb, advice)

@@ -265,7 +265,7 @@ class Feeder:
 
         Meanwhile missed posts are read from the timeline.
         """
-        self._spool.opened(
+        self._spool.note_connection(
             has_timeline=self._timeline is not None, resumes=wire.backfill_of(self._url)
         )
         self._ask_at = time.monotonic() + _LISTENS_AFTER
@@ -427,8 +427,13 @@ def posts(
     place = str(url)
     if spool is not None or is_url(place):
         token = Token.from_environment(token_env)
-        given = {"token": token, "timeline": timeline, "every": every, "stall": stall}
-        place = _fed(spark, place, spool, given)
+        feeder_options = {
+            "token": token,
+            "timeline": timeline,
+            "every": every,
+            "stall": stall,
+        }
+        place = _fed(spark, place, spool, feeder_options)
     elif (timeline, token_env, every, stall) != _DEFAULTS:
         raise InvalidInputError(
             f"{url} is a folder, which another process fills; give timeline, token_env,"
@@ -452,7 +457,10 @@ def posts(
 
 
 def _fed(
-    spark: SparkSession, url: str, spool: str | Path | None, given: dict[str, Any]
+    spark: SparkSession,
+    url: str,
+    spool: str | Path | None,
+    feeder_options: dict[str, Any],
 ) -> str:
     """Start a spool's feeder, unless one runs in this process; return the spool's path.
 
@@ -474,13 +482,13 @@ def _fed(
         )
     refuse_many_disks(spark, "spool", str(spool))
     running = _feeding.get(folder)
-    if running is not None and running.lives and running.feeds(url, given):
+    if running is not None and running.lives and running.feeds(url, feeder_options):
         running.spark = spark
         return str(spool)
     # With another token, or another pace
     if running is not None and running.url == url:
         running.end()
-    _feeding[folder] = _Feeding(spark, url, folder, given)
+    _feeding[folder] = _Feeding(spark, url, folder, feeder_options)
     return str(spool)
 
 
@@ -498,14 +506,18 @@ class _Feeding:
     """
 
     def __init__(
-        self, spark: SparkSession, url: str, folder: Path, given: dict[str, Any]
+        self,
+        spark: SparkSession,
+        url: str,
+        folder: Path,
+        feeder_options: dict[str, Any],
     ) -> None:
         self.spark = spark
         self.url = url
-        self.given = given
+        self.feeder_options = feeder_options
         self._over = threading.Event()  # set when the session or the process ends
         # Raises if it cannot start
-        feeder = Feeder(url, folder, say=self._say, **given)
+        feeder = Feeder(url, folder, say=self._say, **feeder_options)
         try:
             self._thread = in_thread("feeder", partial(self._feed, feeder))
             in_thread("session", self._watch)
@@ -514,9 +526,9 @@ class _Feeding:
             raise
         atexit.register(self.end)
 
-    def feeds(self, url: str, given: dict[str, Any]) -> bool:
+    def feeds(self, url: str, feeder_options: dict[str, Any]) -> bool:
         """Return whether a feeder of these arguments would do the same."""
-        return self.url == url and self.given == given
+        return self.url == url and self.feeder_options == feeder_options
 
     @property
     def lives(self) -> bool:

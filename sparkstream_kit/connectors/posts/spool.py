@@ -119,7 +119,7 @@ class Facts:
 class Spool:
     """A folder of post files, locked by the feeder that fills it.
 
-    One thread calls `opened`, `take` and `left_at`, another one `land`.
+    One thread calls `note_connection`, `take` and `left_at`, another one `land`.
 
     Args:
         folder: the folder; it is created if it is missing.
@@ -142,7 +142,7 @@ class Spool:
         # By id: the line, and whether it came later
         self._waiting: dict[str, tuple[bytes, bool]] = {}
         # What this connection has reported about messages that are not posts
-        self._told = set[str]()
+        self._reported = set[str]()
         self._fetched = 0  # posts that came later, since this was last reported
         self._noted = time.monotonic()
         # Held by each method that reads or changes what waits, or the facts
@@ -152,7 +152,7 @@ class Spool:
             self._lock = (self.folder / "_feed.lock").open("wb")
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._database = self._opened()
+                self._database = self._open_database()
             except BaseException:
                 self._lock.close()
                 raise
@@ -167,7 +167,7 @@ class Spool:
                 f"cannot write in {folder} ({reason}); give a folder for the posts"
             ) from err
 
-    def _opened(self) -> sqlite3.Connection:
+    def _open_database(self) -> sqlite3.Connection:
         """Open the database, read the facts, and finish what a killed feeder has left."""
         # The thread that creates the spool opens the database, so that it gets the
         # error for a wrong folder; later both threads use it, each while it holds
@@ -206,7 +206,7 @@ class Spool:
         with suppress(FileNotFoundError):
             (self.folder / f".{name}").rename(self.folder / name)
 
-    def opened(self, *, has_timeline: bool, resumes: float) -> None:
+    def note_connection(self, *, has_timeline: bool, resumes: float) -> None:
         """Count a new connection and the time before it; report if posts were missed.
 
         The time is counted from the last message.
@@ -221,7 +221,7 @@ class Spool:
         with self._busy:
             facts = self.facts
             now = time.time()
-            self._told.clear()
+            self._reported.clear()
             if not has_timeline:
                 facts.behind = ""
             elif not facts.behind:
@@ -263,8 +263,8 @@ class Spool:
             facts.heard = time.time()
             if message.kind == "other":
                 facts.others += 1
-                if message.says and message.says not in self._told:
-                    self._told.add(message.says)
+                if message.says and message.says not in self._reported:
+                    self._reported.add(message.says)
                     self._say(message.says)
             elif message.kind == "post":
                 # A timeline is read from before the gap, so its repeats are expected.
@@ -295,14 +295,14 @@ class Spool:
             if not self._waiting and time.monotonic() - self._noted < _NOTE_EVERY:
                 return
             self._name_decided()
-            known = self._known()
+            kept = self._kept_posts()
             new = {
-                post: found
-                for post, found in self._waiting.items()
-                if post not in known
+                post: line_and_later
+                for post, line_and_later in self._waiting.items()
+                if post not in kept
             }
             facts = replace(self.facts)
-            for post in known:
+            for post in kept:
                 _, later = self._waiting[post]
                 if not later:
                     facts.repeats += 1
@@ -328,7 +328,7 @@ class Spool:
                 self._say(f"{self._fetched:,} posts were fetched that had been missed")
                 self._fetched = 0
 
-    def _known(self) -> set[str]:
+    def _kept_posts(self) -> set[str]:
         """Return the waiting posts that the spool has already."""
         query = "SELECT 1 FROM posts WHERE id = ?"
         return {

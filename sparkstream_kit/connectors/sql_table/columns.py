@@ -184,9 +184,9 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
     """
     inspector = sa.inspect(connection)
     existing = existing_columns(connection, table.name, table.schema)
-    theirs = {str(column["name"]): column["type"] for column in existing}
-    ours = {column.name: column.type for column in table.columns}
-    differences = _differences(connection, theirs, ours)
+    table_types = {str(column["name"]): column["type"] for column in existing}
+    query_types = {column.name: column.type for column in table.columns}
+    differences = _differences(connection, table_types, query_types)
     if differences:
         raise InvalidInputError(
             f"{where} has other columns: {'; '.join(differences)}; change the table or"
@@ -215,33 +215,33 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
 
 def _differences(
     connection: Connection,
-    theirs: Mapping[str, TypeEngine[Any]],
-    ours: Mapping[str, TypeEngine[Any]],
+    table_types: Mapping[str, TypeEngine[Any]],
+    query_types: Mapping[str, TypeEngine[Any]],
 ) -> list[str]:
     """Return phrases that say how the columns of a table differ from those that a query would make.
 
     Args:
         connection: a connection to the database.
-        theirs: the types of the table's columns.
-        ours: those of the query's.
+        table_types: the types of the table's columns.
+        query_types: those of the query's.
     """
     missing = []
     other_kinds = []
-    for name, kind in ours.items():
-        if name not in theirs:
+    for name, kind in query_types.items():
+        if name not in table_types:
             missing.append(f"{name} {_spelt(connection, kind)}")
-        elif not _holds(connection, theirs[name], kind):
-            existing = _spelt(connection, theirs[name])
+        elif not _holds(connection, table_types[name], kind):
+            existing = _spelt(connection, table_types[name])
             existing = existing or "of a type of the database's own"
             other_kinds.append(
                 f"{name} is {existing} and not {_spelt(connection, kind)}"
             )
-    more = [name for name in theirs if name not in ours]
+    extra = [name for name in table_types if name not in query_types]
     phrases = []
     if missing:
         phrases.append(f"it lacks {', '.join(missing)}")
-    if more:
-        phrases.append(f"it has {', '.join(more)}, which the query does not")
+    if extra:
+        phrases.append(f"it has {', '.join(extra)}, which the query does not")
     return phrases + other_kinds
 
 
@@ -307,7 +307,7 @@ def _check_exact_keys(
 
 
 def other_types(
-    connection: Connection, table: sa.Table, made: sa.Table
+    connection: Connection, table: sa.Table, trial_table: sa.Table
 ) -> dict[str, dict[str, Any]]:
     """Return which columns of a table have another type than the query would give them.
 
@@ -317,18 +317,18 @@ def other_types(
     Args:
         connection: a connection to the database.
         table: the table.
-        made: a table that was made with the types of the query.
+        trial_table: a table that was made with the types of the query.
     """
-    theirs = _types(connection, table)
-    ours = _types(connection, made)
+    table_types = _types(connection, table)
+    query_types = _types(connection, trial_table)
     others = {}
-    for column in made.columns:
-        if column.name not in theirs:
+    for column in trial_table.columns:
+        if column.name not in table_types:
             continue
-        their_type = theirs[column.name].compile(connection.dialect)
-        our_type = ours[column.name].compile(connection.dialect)
+        their_type = table_types[column.name].compile(connection.dialect)
+        our_type = query_types[column.name].compile(connection.dialect)
         if their_type != our_type:
-            fits = _holds(connection, theirs[column.name], column.type)
+            fits = _holds(connection, table_types[column.name], column.type)
             phrase = f"{their_type} in the target, and {our_type} in the changed query"
             others[column.name] = {"is": phrase, "fits": fits}
     return others
@@ -360,30 +360,32 @@ def _spelt(connection: Connection, kind: TypeEngine[Any]) -> str:
 
 
 def _holds(
-    connection: Connection, theirs: TypeEngine[Any], ours: TypeEngine[Any]
+    connection: Connection, existing: TypeEngine[Any], wanted: TypeEngine[Any]
 ) -> bool:
     """Return whether an existing column stores every value exactly or fails, but never rounds one.
 
     Args:
         connection: a connection to the database.
-        theirs: the type of the existing column.
-        ours: the type that this query would create.
+        existing: the type of the existing column.
+        wanted: the type that this query would create.
     """
-    if _spelt(connection, theirs) == _spelt(connection, ours):
+    if _spelt(connection, existing) == _spelt(connection, wanted):
         return True
     # The type in this database: in SQLite a decimal is a text
-    here = ours.dialect_impl(connection.dialect)
+    wanted_in_database = wanted.dialect_impl(connection.dialect)
     in_sqlite = connection.dialect.name == "sqlite"
-    if isinstance(theirs, _DECIMALS) and _is_exact(ours):
-        return _holds_decimals(theirs, ours, in_sqlite=in_sqlite)
-    if isinstance(theirs, sa.DateTime) and isinstance(here, sa.DateTime):
-        return in_sqlite or _holds_times(theirs, here)
-    if not in_sqlite and _changes(theirs):
+    if isinstance(existing, _DECIMALS) and _is_exact(wanted):
+        return _holds_decimals(existing, wanted, in_sqlite=in_sqlite)
+    if isinstance(existing, sa.DateTime) and isinstance(
+        wanted_in_database, sa.DateTime
+    ):
+        return in_sqlite or _holds_times(existing, wanted_in_database)
+    if not in_sqlite and _changes(existing):
         return False
-    if in_sqlite and isinstance(theirs, sa.Float):
-        return isinstance(here, sa.Float)  # each has eight bytes there
+    if in_sqlite and isinstance(existing, sa.Float):
+        return isinstance(wanted_in_database, sa.Float)  # each has eight bytes there
     return any(
-        isinstance(here, kind) and isinstance(theirs, kinds)
+        isinstance(wanted_in_database, kind) and isinstance(existing, kinds)
         for kind, kinds in _WIDER.items()
     )
 
@@ -393,30 +395,30 @@ def _is_exact(kind: TypeEngine[Any]) -> TypeGuard[sa.Numeric[Any]]:
 
 
 def _holds_decimals(
-    theirs: sa.Numeric[Any], ours: sa.Numeric[Any], *, in_sqlite: bool
+    existing: sa.Numeric[Any], wanted: sa.Numeric[Any], *, in_sqlite: bool
 ) -> bool:
     """Return whether a column of decimals keeps all digits of others after the point."""
     if in_sqlite:
-        return (ours.precision or _DIGITS) <= _DIGITS
-    return theirs.scale is None or theirs.scale >= (ours.scale or 0)
+        return (wanted.precision or _DIGITS) <= _DIGITS
+    return existing.scale is None or existing.scale >= (wanted.scale or 0)
 
 
-def _holds_times(theirs: sa.DateTime, ours: sa.DateTime) -> bool:
+def _holds_times(existing: sa.DateTime, wanted: sa.DateTime) -> bool:
     """Return whether a column of PostgreSQL keeps times to the microsecond, and with their zone."""
-    if not isinstance(theirs, postgresql.TIMESTAMP):
+    if not isinstance(existing, postgresql.TIMESTAMP):
         return False
-    in_microseconds = theirs.precision in (None, 6)
-    return in_microseconds and theirs.timezone == ours.timezone
+    in_microseconds = existing.precision in (None, 6)
+    return in_microseconds and existing.timezone == wanted.timezone
 
 
-def _changes(theirs: TypeEngine[Any]) -> bool:
+def _changes(existing: TypeEngine[Any]) -> bool:
     """Return whether a column of a server cuts or rounds values without an error."""
     # Blanks at the end, or a text that is taken for another one
-    if isinstance(theirs, (sa.CHAR, sa.Enum, mysql.SET)):
+    if isinstance(existing, (sa.CHAR, sa.Enum, mysql.SET)):
         return True
     # PostgreSQL's "char" and name, which cut a text
-    if type(theirs) is sa.String:
+    if type(existing) is sa.String:
         return True
     # DOUBLE(10, 2) of MariaDB, NUMERIC(10, -2) of PostgreSQL
-    scale = getattr(theirs, "scale", None)
-    return scale is not None and (isinstance(theirs, sa.Float) or scale < 0)
+    scale = getattr(existing, "scale", None)
+    return scale is not None and (isinstance(existing, sa.Float) or scale < 0)

@@ -128,7 +128,7 @@ def sql_table(
         "sql_table",
         target.where,
         (mode,),
-        partial(open_target, target, itself=target.itself),
+        partial(open_target, target, identity=target.identity),
         keys=keys,
         read=target.rows,
         form=Form(target.written, "json"),

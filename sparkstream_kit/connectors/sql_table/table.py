@@ -22,7 +22,7 @@ from sqlalchemy.schema import CreateTable
 
 from sparkstream_kit._internal.columns import refuse_twice
 from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
-from sparkstream_kit.connectors._tables import Entries, gone, tried
+from sparkstream_kit.connectors._tables import Entries, gone_error, tried
 from sparkstream_kit.connectors.sql_table import database
 from sparkstream_kit.connectors.sql_table.columns import (
     COLLATION,
@@ -128,7 +128,7 @@ class SqlTarget:
         is_default = self.schema in (None, default[self.url.get_backend_name()])
         return self.name if is_default else f"{self.schema}.{self.name}"
 
-    def itself(self) -> str:
+    def identity(self) -> str:
         """Return what identifies the table, whatever its address, user and spelling."""
         if not self.where.path:
             with database.connected(self.url) as connection:
@@ -174,10 +174,10 @@ class SqlTarget:
         """
         # SQLite would make it
         if self.where.path and not Path(self.where.path).exists():
-            raise gone(self.where)
+            raise gone_error(self.where)
         with database.connected(self.url) as connection:
             if not sa.inspect(connection).has_table(self.name, schema=self.schema):
-                raise gone(self.where)
+                raise gone_error(self.where)
             # A table of this query's, so that the database spells its types as those of
             # the other.
             stage = _stage(self.table(schema))
@@ -201,7 +201,7 @@ class SqlTarget:
             )
 
     def prepare(
-        self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool
+        self, frame: DataFrame, query: str | None, next_batch: Batch | None, makes: bool
     ) -> str | None:
         """Create missing tables, and check that this query may write to them.
 
@@ -215,7 +215,7 @@ class SqlTarget:
         table = self.table(frame.schema)
         if self.where.path and not makes and not Path(self.where.path).exists():
             with sa.create_engine("sqlite://").connect() as nothing:
-                return _SqlLedger(nothing, self).plan_of(coming)
+                return _SqlLedger(nothing, self).plan_of(next_batch)
         with _connected_to_start(self, query) as connection:
             ledger = _SqlLedger(connection, self)
             ledger.check_itself()
@@ -226,7 +226,7 @@ class SqlTarget:
             if has_kept_rows:
                 ledger.check_owner(query)
             ledger.check_kept(query)
-            plan = ledger.plan_of(coming)  # refused before a table is made
+            plan = ledger.plan_of(next_batch)  # refused before a table is made
             if makes:
                 _create(connection, ledger.table)
                 if not exists:
@@ -366,7 +366,7 @@ class _SqlLedger(Entries):
         return name
 
     @property
-    def _here(self) -> sa.ColumnElement[bool]:
+    def _is_of_table(self) -> sa.ColumnElement[bool]:
         return self.table.c.table_name == self._name
 
     @cached_property
@@ -406,8 +406,8 @@ class _SqlLedger(Entries):
 
     def lacks_rows(self) -> bool:
         """Return whether queries have written rows to the table, and it has none."""
-        written = any(entry[_WRITTEN] for entry in self.entries().values())
-        return written and not self.has_rows()
+        has_written = any(entry[_WRITTEN] for entry in self.entries().values())
+        return has_written and not self.has_rows()
 
     def count(self, query_id: str, stage: sa.Table) -> None:
         """Add the rows of a batch to those that the query has written."""
@@ -415,30 +415,30 @@ class _SqlLedger(Entries):
         rows = self._connection.execute(count).scalar()
         if rows:
             total = sa.func.coalesce(self.table.c.written, 0) + rows
-            update = sa.update(self.table).where(self._own(query_id))
+            update = sa.update(self.table).where(self._is_of_query(query_id))
             self._connection.execute(update.values(written=total))
 
     def entries(self) -> dict[str, dict[str, Any]]:
         if not self._is_made:
             return {}
         batch = sa.func.nullif(self.table.c.batch_id, _STARTED).label("batch")
-        select = sa.select(self.table, batch).where(self._here)
+        select = sa.select(self.table, batch).where(self._is_of_table)
         rows = self._connection.execute(select).mappings()
         return {row["query_id"]: dict(row) for row in rows}
 
     def has_rows(self) -> bool:
-        some = sa.select(sa.literal(1)).select_from(self._target.named()).limit(1)
-        return self._connection.execute(some).first() is not None
+        any_row = sa.select(sa.literal(1)).select_from(self._target.named()).limit(1)
+        return self._connection.execute(any_row).first() is not None
 
     def take(self, query_id: str, driver: str) -> None:
         """Give a query its next epoch, in a transaction that the caller commits."""
-        newer = sa.func.coalesce(self.table.c.epoch, 0) + 1
-        taken = (
+        next_epoch = sa.func.coalesce(self.table.c.epoch, 0) + 1
+        update = (
             sa.update(self.table)
-            .where(self._own(query_id))
-            .values(epoch=newer, driver=driver)
+            .where(self._is_of_query(query_id))
+            .values(epoch=next_epoch, driver=driver)
         )
-        if not self._connection.execute(taken).rowcount:
+        if not self._connection.execute(update).rowcount:
             self._enter(query_id, driver, _STARTED)
 
     def advance(self, batch: Batch) -> bool:
@@ -459,9 +459,11 @@ class _SqlLedger(Entries):
             self._enter(batch.query, batch.driver, batch.number, batch.plan)
 
     def _move(self, batch: Batch, condition: sa.ColumnElement[bool]) -> bool:
-        mine = self.table.c.driver == batch.driver
-        moved = self._set(batch.query, batch.number, batch.plan).where(mine, condition)
-        return bool(self._connection.execute(moved).rowcount)
+        is_same_driver = self.table.c.driver == batch.driver
+        update = self._set(batch.query, batch.number, batch.plan).where(
+            is_same_driver, condition
+        )
+        return bool(self._connection.execute(update).rowcount)
 
     def _enter(
         self, query_id: str, driver: str, batch_id: int, plan: str | None = None
@@ -478,7 +480,7 @@ class _SqlLedger(Entries):
 
     def forget(self, but: str = "") -> None:
         """Delete this target's ledger entries, except those of the query `but`."""
-        others = self._here & (self.table.c.query_id != but)
+        others = self._is_of_table & (self.table.c.query_id != but)
         self._connection.execute(sa.delete(self.table).where(others))
 
     def lock(self, patience: int) -> None:
@@ -517,12 +519,12 @@ class _SqlLedger(Entries):
     def _set(self, query_id: str, batch_id: int, plan: Any) -> sa.Update:
         return (
             sa.update(self.table)
-            .where(self._own(query_id))
+            .where(self._is_of_query(query_id))
             .values(batch_id=batch_id, plan=plan)
         )
 
-    def _own(self, query_id: str | None) -> sa.ColumnElement[bool]:
-        return self._here & (self.table.c.query_id == query_id)
+    def _is_of_query(self, query_id: str | None) -> sa.ColumnElement[bool]:
+        return self._is_of_table & (self.table.c.query_id == query_id)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def main(lake, driver):
         "merge_schema": False,
         "take_over": False,
     }
-    target = _tables.TableTarget(where=where, **how, opened=lambda _: table)
+    target = _tables.TableTarget(where=where, **how, open_table=lambda _: table)
     number, taken = 0, table.schema() is None
     while True:
         try:

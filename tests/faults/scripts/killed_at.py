@@ -30,7 +30,7 @@ def main():
         "killed", profile="test", conf={"spark.master": "local[2]"}
     ) as spark:
         proof = proof_of(spark, Path(sys.argv[1]), sys.argv[2])
-        schedule = proof.begun(sys.argv[3])
+        schedule = proof.start_schedule(sys.argv[3])
         proof.arrive(schedule)
         proof.run(schedule.source, Killed(proof.folder, set()))
 
