@@ -191,6 +191,16 @@ class SparkSink(Sink):
             checkpoint once the query has started.
         on_connect: for a sink that prints, writes a batch in a session of Spark
             Connect, where Spark would print on another machine.
+
+    Examples:
+        >>> noop = SparkSink(
+        ...     kind="noop",
+        ...     modes=("append", "update"),
+        ...     promise="none",
+        ...     configure=lambda writer: writer.format("noop"),
+        ... )
+        >>> noop.needs_checkpoint
+        False
     """
 
     configure: Callable[[DataStreamWriter], DataStreamWriter] = field(repr=False)
@@ -220,6 +230,15 @@ class BatchSink(Sink):
             the query's DataFrame, its checkpoint and an `Opening`; without `start`, the
             first two are the first batch and None. On Spark Connect the returned
             function is pickled.
+
+    Examples:
+        >>> def open_log(frame, location, opening):
+        ...     return lambda batch, batch_id: print(batch_id, batch.columns)
+        >>> log = BatchSink(
+        ...     kind="log", modes=("append",), promise="at least once", open=open_log
+        ... )
+        >>> log.parts
+        ()
     """
 
     open: Callable[[DataFrame, Place | None, Opening], Write] = field(repr=False)
