@@ -27,7 +27,7 @@ from sparkstream_kit._internal.columns import (
     refuse_twice,
     types_in,
 )
-from sparkstream_kit._internal.spark.session import as_schema
+from sparkstream_kit._internal.spark.session import as_schema, refuse_former_patterns
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine import headers
 from sparkstream_kit.quarantine.fields import not_so_many, split_fields
@@ -44,7 +44,7 @@ from sparkstream_kit.quarantine.rows import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 
 NESTED = (T.ArrayType, T.MapType, T.StructType)
@@ -196,7 +196,7 @@ def parse_csv(
             f"sep is {sep!r}; give one character or more, but no quote, backslash or"
             " line end"
         )
-    settings = _settings(date_format, timestamp_format, nulls)
+    settings = _settings(lines.sparkSession, date_format, timestamp_format, nulls)
     read = partial(_read_csv, schema=schema, settings=settings, sep=sep, header=header)
     with_blocks = header and headers.has_places(lines)
     return parsed(lines, schema, read, "csv", with_blocks=with_blocks)
@@ -226,12 +226,16 @@ class _Settings:
 
 
 def _settings(
-    date_format: str | None, timestamp_format: str | None, nulls: str | Sequence[str]
+    spark: SparkSession,
+    date_format: str | None,
+    timestamp_format: str | None,
+    nulls: str | Sequence[str],
 ) -> _Settings:
     """Return how values are read.
 
     Raises:
-        InvalidInputError: a pattern is one of Python's, or one for weeks.
+        InvalidInputError: a pattern is one of Python's, or one for weeks; or the
+            session reads patterns in the way of Spark 2.
     """
     patterns = {"date_format": date_format, "timestamp_format": timestamp_format}
     for name, pattern in patterns.items():
@@ -239,6 +243,8 @@ def _settings(
             raise InvalidInputError(
                 f"{name} is {pattern!r}; write it as Spark does: 'yyyy-MM-dd HH:mm:ss'"
             )
+        if pattern is not None:
+            refuse_former_patterns(f"{name}={pattern!r}", spark)
     markers = [nulls] if isinstance(nulls, str) else [*nulls]
     return _Settings(date_format, timestamp_format, markers)
 
@@ -518,7 +524,7 @@ def parse_json(
     schema = schema_for(
         lines, "JSON", schema, "read it as a string or as VARIANT", also
     )
-    settings = _settings(date_format, timestamp_format, nulls)
+    settings = _settings(lines.sparkSession, date_format, timestamp_format, nulls)
     read = partial(
         _read_json, schema=schema, settings=settings, refuse_unknown=refuse_unknown
     )

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.spark.session import refuse_former_patterns
 from sparkstream_kit.quarantine.rows import RAW, is_missing, parsed
 from sparkstream_kit.schemas import schema_of
 
@@ -90,6 +91,7 @@ def parse_log(lines: DataFrame) -> DataFrame:
             errors = requests.where("status >= 400")
     """
     check(parse_log, locals())
+    refuse_former_patterns("parse_log()", lines.sparkSession)
     return parsed(lines, _SCHEMA, _read_log, "log")
 
 

@@ -24,6 +24,7 @@ from sparkstream_kit._internal.columns import column as _column
 from sparkstream_kit._internal.columns import event_time, refuse_taken, refuse_twice
 from sparkstream_kit._internal.spark.batch import count_aside
 from sparkstream_kit._internal.spark.place import refuse_elsewhere
+from sparkstream_kit._internal.spark.session import refuse_former_patterns
 from sparkstream_kit.checkpoints.logs import plan_in
 from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.sinks import readback
@@ -38,7 +39,7 @@ from sparkstream_kit.sinks.base import (
     open_batch_sink,
 )
 from sparkstream_kit.sinks.cells import cells
-from sparkstream_kit.sinks.formats import check_types
+from sparkstream_kit.sinks.file_columns import check_types
 from sparkstream_kit.sinks.refusals import only_texts
 
 if TYPE_CHECKING:
@@ -148,6 +149,8 @@ def snapshot(path: str | Path) -> Sink:
     def open_file(frame: DataFrame, *_: object) -> Write:
         refuse_twice(f"snapshot {path}: column", frame.columns)
         check_types(f"snapshot {path}", target.suffix[1:], frame.schema.fields)
+        if target.suffix == ".json":
+            refuse_former_patterns(f"snapshot {path}", frame.sparkSession)
         refuse_elsewhere(frame.sparkSession, f"snapshot {path}", "sinks.latest")
         return write_file
 

@@ -20,16 +20,22 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._internal.arguments import check_options
 from sparkstream_kit._internal.columns import (
-    STEADY,
     changed_inside,
     column,
-    find_column,
     holds,
     refuse_twice,
     types_in,
 )
+from sparkstream_kit._internal.spark.session import refuse_former_patterns
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import JSON, NO_OPTIONS
+from sparkstream_kit.sinks.file_columns import (
+    NESTED,
+    check_folders,
+    check_types,
+    data_columns,
+    refuse_cut_times,
+)
 from sparkstream_kit.sinks.refusals import (
     in_a_folder,
     is_collated,
@@ -65,26 +71,13 @@ _SPELLED = re.compile(
 
 # So that CSV has each text as it is.
 _CSV = {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
-_NESTED = (T.ArrayType, T.MapType, T.StructType)
-# Of make_interval(), which no format of Spark's has
-_NO_FILE = (T.CalendarIntervalType,)
-_CANNOT_HOLD: dict[str, tuple[type[T.DataType], ...]] = {
-    "csv": (*_NESTED, *_NO_FILE, T.BinaryType, T.NullType, T.VariantType),
-    # JSON keeps no NULL, no date and no decimal of a variant
-    "json": (*_NO_FILE, T.VariantType),
-    "orc": (*_NO_FILE, T.NullType, T.VariantType),
-    "parquet": (*_NO_FILE, T.NullType),
-}
-# What to use instead of a format, if that is not JSON.
-_INSTEAD = {
-    "csv": "JSON, or F.to_json(column)",
-    "json": "F.to_json(column), or Parquet",
-}
-_NO_FOLDER = (*_NESTED, *_NO_FILE, T.BinaryType, T.NullType, T.VariantType)
 # The characters that an encoding cannot write, by its name without punctuation.
 _BEYOND = {"iso88591": "[^\\x00-\\xff]", "usascii": "[^\\x00-\\x7f]"}
 _UTF8 = ("utf8", "")
+_QUOTES_NULL = "spark.sql.legacy.nullValueWrittenAsQuotedEmptyStringCsv"
 _LINE_ENDS = r"[\r\n]"
+# The options of CSV that say how values stand in a line, and not how each is written
+_OF_A_LINE = ("delimiter", "nullvalue", "quoteall", "sep")
 # Not line ends, of which a text has quotes
 _BLANKS = r"\A[\x00-\x09\x0b\x0c\x0e-\x20]+\z"
 # The characters that Java's trim takes for blanks
@@ -236,6 +229,11 @@ class Format:
                 f"encoding is given, and Spark reads back {self.kind} of UTF-8 alone;"
                 " leave it out"
             )
+        if self.kind == "json" and self._is_on("pretty", default=False):
+            wrong = (
+                "pretty=True writes a row over several lines, and readers take each"
+                " line for a row; leave it out"
+            )
         if self.kind == "json" and self._option("lineSep").strip("\r\n"):
             wrong = "lineSep can be a part of a value; leave it out"
         if self.kind == "csv":
@@ -316,13 +314,15 @@ class Format:
         if self.kind not in NAMES:
             return
         self._check_names(sink, frame)
-        _check_folders(sink, frame, partition_by)
+        check_folders(sink, frame, partition_by)
         columns = data_columns(frame, partition_by)
         check_types(sink, self.kind, columns)
+        if self.kind in ("csv", "json"):
+            refuse_former_patterns(sink, frame.sparkSession)
         if self.kind == "parquet":
             refuse_cut_times(sink, frame.sparkSession, columns)
         if self.kind == "csv":
-            self._check_csv(sink, columns)
+            self._check_csv(sink, frame.sparkSession, columns)
 
     def _check_names(self, sink: str, frame: DataFrame) -> None:
         """Refuse names with which Spark cannot read the files, or reads other values."""
@@ -353,7 +353,9 @@ class Format:
                 " give the field a name"
             )
 
-    def _check_csv(self, sink: str, columns: list[T.StructField]) -> None:
+    def _check_csv(
+        self, sink: str, spark: SparkSession, columns: list[T.StructField]
+    ) -> None:
         """Refuse columns of CSV whose NULL would be a line that readers skip, or an empty text."""
         if self._has_null:
             return
@@ -368,9 +370,14 @@ class Format:
                 " which CSV makes an empty line, and readers skip that row; give"
                 " nullValue='NULL', a second column, or format='json'"
             )
-        if texts and self._is_on("quoteAll", default=False):
+        quotes_null = ""
+        if self._is_on("quoteAll", default=False):
+            quotes_null = "quoteAll=True"
+        elif str(spark.conf.get(_QUOTES_NULL, "false")).lower() == "true":
+            quotes_null = f"the session's {_QUOTES_NULL}=true"
+        if texts and quotes_null:
             raise InvalidInputError(
-                f"{sink}: quoteAll=True writes NULL as an empty text, and column"
+                f"{sink}: {quotes_null} writes NULL as an empty text, and column"
                 f" {texts[0]} can have both; give nullValue='NULL', too"
             )
 
@@ -422,7 +429,7 @@ class Format:
             value: the column's value, or one inside of it.
             kind: the type of this value.
         """
-        if self.kind == "orc" and isinstance(kind, _NESTED):
+        if self.kind == "orc" and isinstance(kind, NESTED):
             if not holds(kind, T.DateType, T.TimestampType):
                 return value
             return changed_inside(value, kind, partial(self._cell, who, data, field))
@@ -462,8 +469,7 @@ class Format:
         null = self._option("nullValue")
         if null:
             says = f"has {null!r}, which stands for NULL; give another nullValue"
-            is_null_text = value.cast("string") == F.lit(null)
-            yield is_null_text, says
+            yield self._text_in_csv(value, kind) == F.lit(null), says
         if not isinstance(kind, T.StringType):
             return
         if self.in_table:
@@ -480,6 +486,19 @@ class Format:
         if beyond is not None:
             says = "has a text that the encoding cannot write; leave encoding out"
             yield value.rlike(beyond), says
+
+    def _text_in_csv(self, value: Column, kind: T.DataType) -> Column:
+        """Return a value as the text that stands in the file, without quotes."""
+        if isinstance(kind, T.StringType):
+            return value
+        options = {
+            name: str(value)
+            for name, value in self.options.items()
+            if name.lower() not in _OF_A_LINE
+        }
+        # No pattern has this separator, so that the text needs no quotes
+        line = F.to_csv(F.struct(value), {**options, "sep": "\x01"})
+        return F.when(value.isNotNull(), line)  # of NULL to_csv makes no text
 
     def _lost_in_csv_table(self, value: Column) -> Refusals:
         """Yield what a text in a table of CSV must not be, whose readers have few options."""
@@ -534,87 +553,6 @@ class Format:
         yield all_blank, says
 
 
-def check_types(sink: str, name: str, columns: Sequence[T.StructField]) -> None:
-    """Refuse columns whose types a format cannot hold.
-
-    Args:
-        sink: the sink, for messages.
-        name: the plain name of the format.
-        columns: the columns that stand in a file.
-
-    Raises:
-        InvalidInputError: there is such a column.
-    """
-    for field in columns:
-        names = [field.name, *_names_of_fields(field.dataType)]
-        odd = [each for each in names if "`" in each]
-        if name == "orc" and odd:
-            raise InvalidInputError(
-                f"{sink}: column {odd[0]} has a backtick in its name, and Spark reads"
-                " it from ORC as NULL; rename it"
-            )
-        if _can_hold(name, field.dataType, len(columns)):
-            continue
-        form = "text (one column, a string)" if name == "text" else name
-        instead = _INSTEAD.get(name, "JSON")
-        if isinstance(field.dataType, T.BinaryType):
-            instead = "JSON, or F.base64(column)"
-        raise InvalidInputError(
-            f"{sink}: column {field.name} is {field.dataType.simpleString()}, and a"
-            f" file of {form} cannot hold it; leave it out, cast it, or use {instead}"
-        )
-
-
-def refuse_cut_times(
-    sink: str, spark: SparkSession, columns: Sequence[T.StructField]
-) -> None:
-    """Refuse times in Parquet if the session has Spark cut their microseconds.
-
-    Args:
-        sink: the sink, for messages.
-        spark: the session that writes.
-        columns: the columns that stand in a file.
-
-    Raises:
-        InvalidInputError: the session has the setting, and a column has times.
-    """
-    times = [each.name for each in columns if holds(each.dataType, T.TimestampType)]
-    unit = spark.conf.get("spark.sql.parquet.outputTimestampType")
-    if times and str(unit).upper() == "TIMESTAMP_MILLIS":
-        raise InvalidInputError(
-            f"{sink}: column {times[0]} is timestamp, and the session's"
-            " spark.sql.parquet.outputTimestampType=TIMESTAMP_MILLIS cuts its"
-            " microseconds; set it to TIMESTAMP_MICROS"
-        )
-
-
-def _names_of_fields(kind: T.DataType) -> list[str]:
-    """Return the names of the fields of all structs in a type."""
-    names: list[str] = []
-    for inside in types_in(kind):
-        if isinstance(inside, T.StructType):
-            names += inside.names
-    return names
-
-
-def _can_hold(name: str, kind: T.DataType, columns: int) -> bool:
-    """Return whether a file of so many columns gives back one of this type unchanged."""
-    if name == "text":
-        return isinstance(kind, T.StringType) and columns == 1
-    inside = list(types_in(kind))
-    keys = [each.keyType for each in inside if isinstance(each, T.MapType)]
-    if name == "json" and any(not isinstance(key, T.StringType) for key in keys):
-        return False  # in JSON a key is a text
-    if name == "orc" and any(isinstance(key, T.DateType) for key in keys):
-        return False  # Spark writes the last of the dates for each key
-    is_empty = any(
-        isinstance(each, T.StructType) and not each.fields for each in inside
-    )
-    if name in ("orc", "parquet") and is_empty:
-        return False
-    return not holds(kind, *_CANNOT_HOLD[name])
-
-
 def _is_no(character: str) -> bool:
     return len(character) != 1 or character == "\0"
 
@@ -624,50 +562,3 @@ def _named(value: Column, field: T.StructField) -> Column:
     if field.metadata:
         return value.alias(field.name, metadata=field.metadata)
     return value.alias(field.name)
-
-
-def data_columns(frame: DataFrame, partition_by: Sequence[str]) -> list[T.StructField]:
-    """Return the columns that stand in the files, not in the names of folders."""
-    folders = [name.lower() for name in partition_by]
-    return [field for field in frame.schema if field.name.lower() not in folders]
-
-
-def _check_folders(sink: str, frame: DataFrame, partition_by: Sequence[str]) -> None:
-    """Refuse columns whose values cannot be read back from the names of folders.
-
-    Raises:
-        InvalidInputError: there is no such column, it is given twice, no other column
-            is left, or its type or its name does not go into the name of a folder.
-    """
-    names = [find_column(frame, name, f"{sink}: partition_by") for name in partition_by]
-    refuse_twice(f"{sink}: partition_by: column", names)
-    if len(names) == len(frame.columns):
-        what = "partition_by has each column" if names else "the query has no column"
-        raise InvalidInputError(
-            f"{sink}: {what}, and a file has rows of the others; leave one in the files"
-        )
-    for name in names:
-        kind = frame.schema[name].dataType
-        who = f"{sink}: partition_by column {name}"
-        if name.startswith("."):
-            raise InvalidInputError(
-                f"{who} makes hidden folders, which readers skip; rename it"
-            )
-        if isinstance(kind, _NO_FOLDER):
-            raise InvalidInputError(
-                f"{who} is {kind.simpleString()}, of which no folder has the name;"
-                " cast it"
-            )
-        if is_collated(kind):
-            raise InvalidInputError(
-                f"{who} is {kind.simpleString()}, as which Spark reads no folder; give"
-                " F.collate(column, 'UTF8_BINARY')"
-            )
-        zone = frame.sparkSession.conf.get("spark.sql.session.timeZone")
-        if isinstance(kind, T.TimestampType) and zone not in STEADY:
-            raise InvalidInputError(
-                f"{who} is a timestamp, and the name of a folder has no UTC offset: in"
-                f" {zone} an hour that comes twice would be one; set"
-                " spark.sql.session.timeZone to UTC, or use a column with F.to_date()"
-                " of it"
-            )

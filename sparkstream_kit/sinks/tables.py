@@ -24,7 +24,8 @@ from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.sinks import folders
 from sparkstream_kit.sinks.base import Form, Sink, SparkSink, Target
 from sparkstream_kit.sinks.builtin import AFTER_REWIND
-from sparkstream_kit.sinks.formats import NAMES, Format, data_columns, of, plain_name
+from sparkstream_kit.sinks.file_columns import data_columns
+from sparkstream_kit.sinks.formats import NAMES, Format, of, plain_name
 from sparkstream_kit.sinks.readback import keep_files
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from sparkstream_kit._internal.spark.batch import (
     session_with_views,
     show,
 )
+from sparkstream_kit._internal.spark.session import refuse_former_patterns
 from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import readback
@@ -69,6 +70,7 @@ def latest(table: str) -> Sink:
 
     def open_view(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = session_with_views(frame)
+        refuse_former_patterns("latest", spark)
         refuse_twice("latest: column", [name.lower() for name in frame.columns])
         keeps = None
         if location is not None and location.folder:

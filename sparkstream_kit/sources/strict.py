@@ -30,6 +30,7 @@ from sparkstream_kit._internal.columns import (
     number,
     type_with,
 )
+from sparkstream_kit._internal.spark.session import refuse_former_patterns
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
 from sparkstream_kit.quarantine.lines import NESTED, scalar
 from sparkstream_kit.quarantine.rows import is_missing, typed
@@ -188,6 +189,10 @@ class Values:
             raise InvalidInputError(
                 f"sources.{self.kind}() cannot read the encoding {encoding}{fix}"
             )
+        for name in ("dateformat", "timestampformat", "timestampntzformat"):
+            if name in self.options:
+                what = f"{name}={self.options[name]!r}"
+                refuse_former_patterns(what, self._spark)
         locale = self.options.get("locale")
         if locale is not None and not re.fullmatch(
             r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", str(locale)

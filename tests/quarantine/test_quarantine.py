@@ -26,6 +26,7 @@ from sparkstream_kit.quarantine import (
     parse_avro,
     parse_csv,
     parse_json,
+    parse_log,
 )
 from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import text
@@ -467,6 +468,19 @@ def test_a_pattern_of_python_is_refused(spark):
         said
         == "date_format is '%Y-%m-%d'; write it as Spark does: 'yyyy-MM-dd HH:mm:ss'"
     )
+
+
+def test_a_pattern_that_the_session_reads_as_spark_2_is_refused(spark):
+    """There 31.01.2026 x is a day, and .1 a thousandth of a second."""
+    lines = spark.createDataFrame([("31.01.2026 x",)], "value STRING")
+    with in_force(spark, {"spark.sql.legacy.timeParserPolicy": "LEGACY"}):
+        for parse in (parse_csv, parse_json):
+            said = refusal(parse, lines, "t DATE", date_format="dd.MM.yyyy")
+            assert said.startswith("date_format='dd.MM.yyyy': the session's spark.sql.")
+        assert "parse_log(): the session's spark.sql." in refusal(parse_log, lines)
+        assert good_rows(parse_csv(lines, "t DATE")).collect() == []
+    rows = parse_csv(lines, "t DATE", date_format="dd.MM.yyyy")
+    assert good_rows(rows).collect() == []
 
 
 @pytest.mark.slow

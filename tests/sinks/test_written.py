@@ -892,6 +892,38 @@ def test_a_session_that_cuts_microseconds_of_parquet_is_refused(
         open_sink(sink, moments, None, Opening())
 
 
+def test_a_session_with_the_patterns_of_spark_2_is_refused(one_row, tmp_path):
+    frame = one_row.selectExpr("DATE'2026-01-31' AS day")
+    setting = {"spark.sql.legacy.timeParserPolicy": "legacy"}
+    with in_force(one_row.sparkSession, setting):
+        for sink in (
+            sinks.files(tmp_path / "files", format="json"),
+            sinks.batch_files(tmp_path / "batches", format="CSV", nullValue="-"),
+            sinks.table("former", format="json"),
+            sinks.snapshot(tmp_path / "former.json"),
+            sinks.latest("former"),
+        ):
+            said = refusal(open_sink, sink, frame, None, Opening())
+            assert "Policy=LEGACY takes patterns of dates and times in the way" in said
+            assert said.endswith("; set it to CORRECTED")
+        open_sink(sinks.batch_files(tmp_path / "parquet"), frame, None, Opening())
+
+
+def test_a_session_that_quotes_null_is_refused_where_texts_can_be_empty(
+    one_row, tmp_path
+):
+    sink = sinks.batch_files(tmp_path / "out", format="csv")
+    setting = {
+        "spark.sql.legacy.nullValueWrittenAsQuotedEmptyStringCsv": "true",
+    }
+    texts = one_row.selectExpr("value", "nullif(value, 'x') AS b")
+    with in_force(one_row.sparkSession, setting):
+        said = refusal(open_sink, sink, texts, None, Opening())
+        assert "StringCsv=true writes NULL as an empty text, and column" in said
+        open_sink(sink, one_row.selectExpr("1 AS a", "2 AS b"), None, Opening())
+    open_sink(sink, texts, None, Opening())
+
+
 @pytest.mark.classic_only("the table is the session's")
 def test_the_statement_that_creates_a_table_with_options_works(spark, one_row):
     sink = sinks.table("made", format="csv", sep=";", header=True, partition_by=["k"])

@@ -146,6 +146,14 @@ def test_settings_of_the_session_change_no_value(spark, folder):
         assert ran(frame) == [(Decimal("0.12345678901234567890"),)]
 
 
+@pytest.mark.parametrize("read", [sources.csv, sources.json])
+def test_a_pattern_that_the_session_reads_as_spark_2_is_refused(spark, folder, read):
+    with in_force(spark, {"spark.sql.legacy.timeParserPolicy": "LEGACY"}):
+        said = refusal(read, spark, folder, schema="b DATE", dateFormat="dd.MM.yyyy")
+        assert said.startswith("dateformat='dd.MM.yyyy': the session's spark.sql.")
+        read(spark, folder, schema="b DATE")
+
+
 def test_the_page_has_rows_of_each_kind_and_end():
     assert {row.kind for row in ROWS} == {"csv", "json"}
     assert {row.gives.partition(":")[0] for row in ROWS} >= {"refused", "fails"}

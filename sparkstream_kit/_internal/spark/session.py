@@ -117,6 +117,27 @@ def identity(spark: Any) -> str:
     return str(spark.sparkContext.applicationId)
 
 
+def refuse_former_patterns(what: str, spark: SparkSession) -> None:
+    """Refuse a pattern of dates or times in a session that reads it in Spark 2's way.
+
+    That way takes a day for `31.01.2026 x`, and has no microseconds.
+
+    Args:
+        what: what uses the pattern, for the message.
+        spark: the session.
+
+    Raises:
+        InvalidInputError: the session has that setting.
+    """
+    setting = "spark.sql.legacy.timeParserPolicy"
+    if str(spark.conf.get(setting, "CORRECTED")).upper() == "LEGACY":
+        raise InvalidInputError(
+            f"{what}: the session's {setting}=LEGACY takes patterns of dates and times"
+            " in the way of Spark 2, which reads and writes other values; set it to"
+            " CORRECTED"
+        )
+
+
 def other_master(spark: SparkSession) -> str | None:
     """Return the master's URL if it can have nodes on other machines; None for a local one."""
     master = spark.conf.get("spark.master", None) or "local"

@@ -22,7 +22,7 @@ from sparkstream_kit.connectors import _tables, mode_for
 from sparkstream_kit.connectors.delta import SYSTEM, writers
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import Target
-from sparkstream_kit.sinks.formats import refuse_cut_times
+from sparkstream_kit.sinks.file_columns import refuse_cut_times
 from sparkstream_kit.sinks.ledger import exactly_once, open_target
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from pyspark.sql import types as T
 from sparkstream_kit._internal.arguments import check, check_options
 from sparkstream_kit._internal.columns import as_compared, column, refuse_twice
 from sparkstream_kit._internal.spark.batch import id_of_batch
+from sparkstream_kit._internal.spark.session import refuse_former_patterns
 from sparkstream_kit.connectors import _packages
 from sparkstream_kit.connectors.kafka import SYSTEM, brokers
 from sparkstream_kit.connectors.kafka.source import check_topics
@@ -370,6 +371,8 @@ class _TopicTarget:
                 " whose bytes are not plain; make it a text: frame.withColumn('key',"
                 " …cast('string')) or F.to_json"
             )
+        if self.value is None or self.row_id:
+            refuse_former_patterns("sinks.kafka()", frame.sparkSession)
         if self.value is None:
             names = as_compared(frame.sparkSession, frame.columns)
             refuse_twice("sinks.kafka(): column", names)
