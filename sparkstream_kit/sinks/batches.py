@@ -147,11 +147,7 @@ def snapshot(path: str | Path) -> Sink:
         )
 
     def open_file(frame: DataFrame, *_: object) -> Write:
-        refuse_twice(f"snapshot {path}: column", frame.columns)
-        check_types(f"snapshot {path}", target.suffix[1:], frame.schema.fields)
-        if target.suffix == ".json":
-            refuse_former_patterns(f"snapshot {path}", frame.sparkSession)
-        refuse_elsewhere(frame.sparkSession, f"snapshot {path}", "sinks.latest")
+        _check_rows(f"snapshot {path}", target.suffix[1:], frame)
         return write_file
 
     def write_file(batch: DataFrame, _batch_id: int) -> None:
@@ -180,6 +176,19 @@ def snapshot(path: str | Path) -> Sink:
         read=read_file,
         form=Form(as_written, "json" if target.suffix == ".json" else "text"),
     )
+
+
+def _check_rows(who: str, name: str, frame: DataFrame) -> None:
+    """Refuse rows that a file of this format cannot hold, or a session that cannot write it.
+
+    Raises:
+        InvalidInputError: the rows or the session cannot be used.
+    """
+    refuse_twice(f"{who}: column", frame.columns)
+    check_types(who, name, frame.schema.fields)
+    if name == "json":
+        refuse_former_patterns(who, frame.sparkSession)
+    refuse_elsewhere(frame.sparkSession, who, "sinks.latest")
 
 
 def _read_back(spark: SparkSession, file: Path, schema: StructType) -> DataFrame:
