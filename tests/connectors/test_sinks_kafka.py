@@ -80,6 +80,13 @@ def test_each_value_is_in_the_json_of_its_record(spark, zone):
         )
 
 
+def test_a_session_with_the_patterns_of_spark_2_is_refused(spark):
+    rows_to_send = spark.createDataFrame([("a",)], "value STRING")
+    with in_force(spark, {"spark.sql.legacy.timeParserPolicy": "LEGACY"}):
+        said = refusal(TARGET.check, rows_to_send)
+    assert said.startswith("sinks.kafka(): the session's spark.sql.legacy.timeParser")
+
+
 def test_a_ledger_that_is_the_topic_itself_is_refused():
     line = refusal(sinks.kafka, "localhost:9092", "t", exactly_once=True, ledger="t")
     assert (
