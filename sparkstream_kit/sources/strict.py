@@ -38,6 +38,7 @@ from sparkstream_kit.sources.values import (
     failing,
     has_other_keys,
     has_required,
+    is_on,
     is_one_character,
     is_set,
     is_true,
@@ -101,6 +102,9 @@ _RFC_4180 = {"escape": '"', "enforceschema": False, "columnpruning": False}
 _CORRUPT = "_corrupt_record"
 _CORRUPT_SETTING = "spark.sql.columnNameOfCorruptRecord"
 _MODES = ("FAILFAST", "PERMISSIVE", "DROPMALFORMED")
+# Options with which Spark leaves out files, or parts of them, without a word. Each is
+# also a setting of the session, `spark.sql.files.` with its name.
+_LEAVES_OUT = ("ignoreCorruptFiles", "ignoreMissingFiles")
 
 
 class _WrongText(NamedTuple):
@@ -202,8 +206,16 @@ class Values:
         return True
 
     def strict_options(self) -> dict[str, Any]:
-        """Return options for strict reading, unless the user's ask for a lenient way."""
-        return {}
+        """Return options for strict reading, unless the user's ask for a lenient way.
+
+        A setting of the session must not leave out a file: it may be there for other
+        queries. An option is given only where the setting is on.
+        """
+        return {
+            name.lower(): False
+            for name in _LEAVES_OUT
+            if is_on(self._spark, f"spark.sql.files.{name}")
+        }
 
     def schema(self) -> T.StructType:
         """Return the columns with the types as which Spark reads them."""
@@ -442,8 +454,9 @@ class _LineValues(Values):
         return mode == "FAILFAST"
 
     def strict_options(self) -> dict[str, Any]:
-        """Return the mode: to fail, unless the user's options ask for another."""
-        return {"mode": "FAILFAST" if self.is_strict else "PERMISSIVE"}
+        """Return the mode, too: to fail, unless the user's options ask for another."""
+        mode = "FAILFAST" if self.is_strict else "PERMISSIVE"
+        return {**super().strict_options(), "mode": mode}
 
 
 class CsvValues(_LineValues):
@@ -475,14 +488,24 @@ class CsvValues(_LineValues):
                 f"escape is ''; {reason}: leave it out, and a quote within quotes is"
                 " doubled"
             )
+        checks_header = is_true(self.options, "header") and not is_true(
+            self.options, "enforceschema"
+        )
+        if checks_header and is_true(self.options, "ignorecorruptfiles"):
+            raise InvalidInputError(
+                "ignoreCorruptFiles=True with header=True: Spark would leave out each"
+                " file with another header; leave ignoreCorruptFiles out, or give"
+                " enforceSchema=True if the names do not count"
+            )
 
     def strict_options(self) -> dict[str, Any]:
         """Return options to read by RFC 4180, and to fail at what does not fit."""
         strict = super().strict_options() | _RFC_4180
         # A quote within quotes is doubled
         strict["escape"] = self.options.get("quote") or '"'
-        # A value that is torn at a line feed has too few fields, but in a single column
-        # each half has one.
+        # A value that is torn at a line end has too few fields, but in a single column
+        # each half has one. So Spark must not tear it, and `_torn_at_line_ends` finds
+        # it.
         strict["multiline"] = len(self.columns) == 1
         if self.is_strict:
             # Which Spark does in every mode
@@ -545,13 +568,24 @@ class CsvValues(_LineValues):
                 r"a value ends with \r; if lines end with \r\n, give lineSep='\r\n'; "
             )
             return [(raw.endswith("\r"), F.lit(message))]
-        if len(self.columns) == 1:
+        if len(self.columns) == 1 and "multiline" not in self.options:
+            # Spark takes the first line end of a file for that of all its lines, so
+            # that another one is in a value, too.
             message = (
-                "a value has a line feed; give multiLine=True, or read it as Spark"
-                " does: mode='PERMISSIVE'; "
+                r"a value has a line end; if it is within quotes, give multiLine=True;"
+                r" if lines end in different ways (\n, \r\n, \r), give multiLine=False; "
             )
-            return [(raw.contains("\n"), F.lit(message))]
+            return [(raw.rlike(r"[\r\n]"), F.lit(message))]
         return []
+
+    def _failure(
+        self, field: T.StructField, raw: Column, kind: T.DataType, name: str, fix: str
+    ) -> Column:
+        failure = super()._failure(field, raw, kind, name, fix)
+        for is_torn, message in self._torn_at_line_ends(field, raw):
+            torn = failing(field, message, kind)
+            failure = F.when(is_torn, torn).otherwise(failure)
+        return failure
 
     def _special_numbers(self, raw: Column, kind: T.DataType) -> list[Column]:
         """Return NaN and the infinities, where CSV has the texts that the options name."""

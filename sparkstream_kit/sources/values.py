@@ -34,7 +34,12 @@ def has_other_keys(kind: T.DataType) -> bool:
 
 def is_set(spark: SparkSession, setting: str) -> bool:
     """Return whether one of Spark's settings for its former ways is on."""
-    return str(spark.conf.get(f"spark.sql.legacy.{setting}", "false")).lower() == "true"
+    return is_on(spark, f"spark.sql.legacy.{setting}")
+
+
+def is_on(spark: SparkSession, setting: str) -> bool:
+    """Return whether a setting of the session is true."""
+    return str(spark.conf.get(setting, "false")).lower() == "true"
 
 
 def encoding_of(options: Mapping[str, Any]) -> str | None:
