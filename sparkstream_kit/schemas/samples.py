@@ -521,12 +521,12 @@ def _unread(read: partial[DataFrame], kinds: Sequence[T.DataType]) -> set[int]:
         read: reads the files.
         kinds: the types of all columns.
     """
-    checked = {}
-    for index, kind in enumerate(kinds):
-        if (
-            isinstance(kind, _DATED) and _LEFT_TO_SPARK.isdisjoint(read.keywords)
-        ) or isinstance(kind, T.DoubleType):
-            checked[index] = kind
+    types: tuple[type[T.DataType], ...] = (T.DoubleType,)
+    if _LEFT_TO_SPARK.isdisjoint(read.keywords):
+        types = (*types, *_DATED)
+    checked = {
+        index: kind for index, kind in enumerate(kinds) if isinstance(kind, types)
+    }
     if not checked:
         return set()
     named = [read.keywords[name] for name in _NO_NUMBERS if name in read.keywords]

@@ -192,7 +192,11 @@ def test_an_option_is_given_only_where_a_setting_is_on(spark, setting):
 
 def test_a_header_that_nobody_checks_may_be_with_files_that_are_left_out(spark, folder):
     (folder / "a.csv").write_text("b,a\n1,x\n")
-    given = {"schema": "a STRING, b STRING", "header": True, "IGNORECORRUPTFILES": True}
+    given: dict[str, Any] = {
+        "schema": "a STRING, b STRING",
+        "header": True,
+        "IGNORECORRUPTFILES": True,
+    }
     said = refusal(sources.csv, spark, folder, **given)
     assert said.startswith("ignoreCorruptFiles=True with header=True: Spark would")
     assert ran(sources.csv(spark, folder, **given, enforceSchema=True)) == [("1", "x")]
