@@ -390,6 +390,11 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
         r" conf={'spark.driver.memory': '4g'} in a new process), or less at once: one"
         r" very long line, and a file that is unpacked as a whole, must fit"
     ),
+    r".*Unexpected character '.*' following quoted value.*content parsed=(.*)": (
+        r"text follows a value in quotes, behind \1; quarantine.parse_csv sets such lines"
+        r" aside; of one column, if lines end in different ways (\\n, \\r\\n, \\r), give"
+        r" multiLine=False"
+    ),
     r"Unescaped quote character.*content parsed=(.*)": (
         r"a quote within a value in quotes is not doubled, behind \1; escape='\\\\'"
         r" reads quotes with a backslash, and quarantine.parse_csv sets such lines aside"

@@ -38,7 +38,6 @@ from sparkstream_kit.sources.values import (
     failing,
     has_other_keys,
     has_required,
-    is_on,
     is_one_character,
     is_set,
     is_true,
@@ -46,6 +45,8 @@ from sparkstream_kit.sources.values import (
     lacks,
     leaves,
     marks_of,
+    no_file_left_out,
+    refuse_headers_left_out,
     self_overlaps,
     whole_number,
     with_point,
@@ -102,9 +103,6 @@ _RFC_4180 = {"escape": '"', "enforceschema": False, "columnpruning": False}
 _CORRUPT = "_corrupt_record"
 _CORRUPT_SETTING = "spark.sql.columnNameOfCorruptRecord"
 _MODES = ("FAILFAST", "PERMISSIVE", "DROPMALFORMED")
-# Options with which Spark leaves out files, or parts of them, without a word. Each is
-# also a setting of the session, `spark.sql.files.` with its name.
-_LEAVES_OUT = ("ignoreCorruptFiles", "ignoreMissingFiles")
 
 
 class _WrongText(NamedTuple):
@@ -206,16 +204,8 @@ class Values:
         return True
 
     def strict_options(self) -> dict[str, Any]:
-        """Return options for strict reading, unless the user's ask for a lenient way.
-
-        A setting of the session must not leave out a file: it may be there for other
-        queries. An option is given only where the setting is on.
-        """
-        return {
-            name.lower(): False
-            for name in _LEAVES_OUT
-            if is_on(self._spark, f"spark.sql.files.{name}")
-        }
+        """Return options for strict reading, unless the user's ask for a lenient way."""
+        return no_file_left_out(self._spark)
 
     def schema(self) -> T.StructType:
         """Return the columns with the types as which Spark reads them."""
@@ -488,15 +478,7 @@ class CsvValues(_LineValues):
                 f"escape is ''; {reason}: leave it out, and a quote within quotes is"
                 " doubled"
             )
-        checks_header = is_true(self.options, "header") and not is_true(
-            self.options, "enforceschema"
-        )
-        if checks_header and is_true(self.options, "ignorecorruptfiles"):
-            raise InvalidInputError(
-                "ignoreCorruptFiles=True with header=True: Spark would leave out each"
-                " file with another header; leave ignoreCorruptFiles out, or give"
-                " enforceSchema=True if the names do not count"
-            )
+        refuse_headers_left_out(self.options)
 
     def strict_options(self) -> dict[str, Any]:
         """Return options to read by RFC 4180, and to fail at what does not fit."""
