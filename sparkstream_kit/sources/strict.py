@@ -34,6 +34,7 @@ from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
 from sparkstream_kit.quarantine.lines import NESTED, scalar
 from sparkstream_kit.quarantine.rows import is_missing, typed
 from sparkstream_kit.sources.values import (
+    CHARSETS,
     encoding_of,
     failing,
     has_other_keys,
@@ -71,16 +72,6 @@ _PATTERNS: dict[type[T.DataType], str] = {
 # By option of CSV: what the text stands for that the option names
 _NO_NUMBERS = {"nanvalue": "NaN", "positiveinf": "Infinity", "negativeinf": "-Infinity"}
 
-# Spark's
-_CHARSETS = (
-    "UTF-8",
-    "UTF-16",
-    "UTF-16BE",
-    "UTF-16LE",
-    "UTF-32",
-    "ISO-8859-1",
-    "US-ASCII",
-)
 _LATIN = "ISO-8859-1"
 # Bytes for which ISO-8859-1 has control characters alone, and windows-1252 the euro
 # sign and quotes.
@@ -182,10 +173,10 @@ class Values:
         encoding = encoding_of(self.options)
         if (
             encoding is not None
-            and encoding.upper() not in _CHARSETS
+            and encoding.upper() not in CHARSETS
             and not is_set(self._spark, "javaCharsets")
         ):
-            suggestion = hint(encoding, _CHARSETS)
+            suggestion = hint(encoding, CHARSETS)
             fix = suggestion or f"; {_ICONV.format(encoding)}"
             raise InvalidInputError(
                 f"sources.{self.kind}() cannot read the encoding {encoding}{fix}"

@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, SparkSession
 
 
+# The encodings that Spark's readers know
+CHARSETS = (
+    "UTF-8",
+    "UTF-16",
+    "UTF-16BE",
+    "UTF-16LE",
+    "UTF-32",
+    "ISO-8859-1",
+    "US-ASCII",
+)
 # Options with which Spark leaves out files, or parts of them, without a word. Each is
 # also a setting of the session, `spark.sql.files.` with its name.
 _LEAVES_OUT = ("ignoreCorruptFiles", "ignoreMissingFiles")
