@@ -354,10 +354,14 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
     r"Malformed CSV record: [^,;|\t]*\t.*": (
         r"\g<0>; if a tab separates its values, give sep='\\t'"
     ),
-    r'For input string: "[^"\d]+"$': (
+    r'For input string: "[^"\d\\]+"$': (
         r"\g<0>; if it is the name of a column, give header=True"
     ),
-    r"(For input string|CSV header|Malformed CSV record).*\\r(?=[\"']|$).*": (
+    r'For input string: ".*\\[rn].*"': (
+        r"\g<0>; if all lines end with \\r\\n, give lineSep='\\r\\n'; if lines end in"
+        r" different ways (\\n, \\r\\n, \\r), give multiLine=False"
+    ),
+    r"(CSV header|Malformed CSV record).*\\r(?=[\"']|$).*": (
         r"\g<0>; if lines end with \\r\\n, give lineSep='\\r\\n'"
     ),
     r"(Unexpected end-of-input: expected close marker for \w+).*": (
@@ -386,6 +390,11 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
         r" conf={'spark.driver.memory': '4g'} in a new process), or less at once: one"
         r" very long line, and a file that is unpacked as a whole, must fit"
     ),
+    r".*Unexpected character '.*' following quoted value.*content parsed=(.*)": (
+        r"text follows a value in quotes, behind \1; quarantine.parse_csv sets such lines"
+        r" aside; of one column, if lines end in different ways (\\n, \\r\\n, \\r), give"
+        r" multiLine=False"
+    ),
     r"Unescaped quote character.*content parsed=(.*)": (
         r"a quote within a value in quotes is not doubled, behind \1; escape='\\\\'"
         r" reads quotes with a backslash, and quarantine.parse_csv sets such lines aside"
@@ -402,6 +411,8 @@ _TEMPORARY = re.compile(
 )
 # The names in a header of CSV that differ.
 _NAMES = re.compile(r"(?<=\n)Expected: (.*) but found: ([^\n]*)(?=\nCSV file: )")
+# A value that is no number or boolean.
+_VALUE = re.compile(r'(?<=For input string: ")[^"]*(?=")')
 # Spark's advice at a record that does not fit, and the kit's.
 _ADVICE = re.compile(
     r"Parse Mode: FAILFAST\. To process malformed records .* as 'PERMISSIVE'"
@@ -563,9 +574,12 @@ def _errors_in(text: str) -> list[str]:
     """
     if _TRACEBACK in text:
         text = _below_traceback(text)
-    # A blank or a carriage return at the end of a name cannot be seen.
+    # A blank at the end of a name, or a line end in a value, cannot be seen.
     text = _NAMES.sub(
         lambda found: f"Expected: {found[1]!r} but found: {found[2]!r}", text
+    )
+    text = _VALUE.sub(
+        lambda found: found[0].replace("\r", r"\r").replace("\n", r"\n"), text
     )
     text = re.sub(r"\r(?!\n)", r"\\r", text)
     messages: list[str] = []

@@ -21,7 +21,8 @@ import pytest
 from conftest import process, refusal
 from pyspark.sql import types as T
 
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.schemas import (
     diff,
     from_dataclass,
@@ -496,6 +497,13 @@ ROUNDED = (
     "has numbers that DOUBLE would round, which stay text (DECIMAL(38,30) holds 30"
     " places),"
 )
+OTHER_TIMES = (
+    "has dates or times in another form than 2026-01-31 10:30:00.123456, which stay"
+    " text,"
+)
+OTHER_NUMBERS = (
+    "has numbers in another form than 1.5, or too big for a DOUBLE, which stay text,"
+)
 BROKEN = "has lines that are not JSON, or not UTF-8; the schema is that of the others"
 PARSED = "read its lines (quarantine.parse_csv)"
 TEXT = "is all text; if line 1 has names, read it with header=True"
@@ -549,7 +557,7 @@ LINES = (
         (
             "month,at,x\n2026-01,2026-01-05,0.30000000000000004\n2026-02,2026-01-06,1.50000000000000000\n",
             "month STRING, at DATE, x DOUBLE",
-            [NAMES, "has times without a day (2026-01), which stay text, in month"],
+            [NAMES, f"{OTHER_TIMES} in month"],
         ),
         (
             "price,n\n0.123456789012345678901234567890,1\n1.5,NA\n",
@@ -580,6 +588,75 @@ def test_infer_says_what_a_source_of_csv_files_needs(
     (tmp_path / "a.csv").write_text(content, "latin-1")
     assert infer(spark, tmp_path / "a.csv") == from_ddl(ddl)
     assert caplog.messages == [f"{tmp_path}/a.csv {each}" for each in said]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("2026-01-31 10:00:00.1234567", "TIMESTAMP"),
+        ("2026-01-31 10:00:00.123456789", "TIMESTAMP"),
+        ("2026-01-31T10:00:00.123456Z", "TIMESTAMP"),
+        ("2026-01-31 10:00:00 Europe/Berlin", "TIMESTAMP"),
+        ("2026-1-5", "TIMESTAMP"),
+        ("2026-01-05", "DATE"),
+        ("10000-01-05", "DATE"),
+        ("0x1p3", "DOUBLE"),
+        ("1e400", "DOUBLE"),
+        ("NaN", "DOUBLE"),
+        ("12345678901234567890", "DECIMAL(20,0)"),
+    ],
+)
+def test_infer_gives_a_type_only_if_a_source_reads_each_text_so(
+    spark, tmp_path, caplog, text, kind
+):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_text(f"id,x\n1,{text}\n2,{text}\n")
+    schema = infer(spark, tmp_path / "in", format="csv")
+    notes = [each for each in caplog.messages if "stay text, in x" in each]
+    assert bool(notes) == (schema["x"].dataType == T.StringType())
+    read = sources.csv(spark, tmp_path / "in", schema=f"id INT, x {kind}", header=True)
+    query = start(read, sinks.memory("inferred"), name="inferred", availableNow=True)
+    try:
+        run(query)
+        assert schema["x"].dataType == from_ddl(f"x {kind}")["x"].dataType
+    except QueryFailed:
+        assert schema["x"].dataType == T.StringType()
+
+
+@pytest.mark.parametrize(
+    ("content", "ddl", "said"),
+    [
+        (
+            "t,x\n2026-01-31 10:00:00.1234567,0x1p3\n2026-01-31,1.5\n",
+            "t STRING, x STRING",
+            [NAMES, f"{OTHER_TIMES} in t", f"{OTHER_NUMBERS} in x"],
+        ),
+        ("id,nan\n1,x\n", "id INT, nan STRING", [NAMES]),
+        ("id,NA,Inf,null\n1,2,3,4\n", "id INT, NA INT, Inf INT, null INT", [NAMES]),
+        ("name,nan\nann,x\n", "_c0 STRING, _c1 STRING", [TEXT]),
+        # Rows alone, of which the first has no number
+        (
+            "ann,NA\nbob,3\n",
+            "_c0 STRING, _c1 INT",
+            ["has NA for NULL in _c1; read it with nulls='NA'"],
+        ),
+        ("ann,NaN\nbob,3.5\n", "_c0 STRING, _c1 DOUBLE", []),
+    ],
+)
+def test_infer_knows_names_and_texts_from_values(
+    spark, tmp_path, caplog, content, ddl, said
+):
+    (tmp_path / "a.csv").write_text(content)
+    assert infer(spark, tmp_path / "a.csv") == from_ddl(ddl)
+    assert caplog.messages == [f"{tmp_path}/a.csv {each}" for each in said]
+
+
+@pytest.mark.slow
+def test_infer_takes_a_pattern_of_the_user_for_dates(spark, tmp_path, caplog):
+    (tmp_path / "a.csv").write_text("d,t\n31.01.2026,2026-01-31 10:00:00.1234567\n")
+    schema = infer(spark, tmp_path / "a.csv", header=True, dateFormat="dd.MM.yyyy")
+    assert schema == from_ddl("d DATE, t STRING")
+    assert caplog.messages == [f"{tmp_path}/a.csv {OTHER_TIMES} in t"]
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from sparkstream_kit._internal.columns import column
 from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
+from sparkstream_kit.quarantine.rows import is_missing, typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,8 +42,9 @@ _MISSING = ("NA", "N/A", "null", "NULL", "-", r"\N", "?")
 _SEPARATOR = re.compile(r"[;\t|]")  # where line 1 has no comma
 _GARBLED = "[\ufffd\0\u0080-\u009f]"  # what bytes of another encoding become
 _CODE = r"^(\+|-?0\d|\d?\d:|\d+([dDfF]|[eE]\d+)$)"
-# How a date or a time begins; Spark also takes a year and a month for one
-_DAY = r"^\s*\d{4}-\d\d?-\d\d?"
+# What may be a name in line 1, and may be a value of a column of numbers there: besides
+# what stands for a missing value it is NaN and infinity.
+_NO_NUMBER = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 # A text of JSON that is a date with a time, and that a source reads as TIMESTAMP as it
 # is.
 _TIMESTAMP = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?$"
@@ -50,7 +52,13 @@ _MOST_DIGITS = 17  # of a number that is written as a DOUBLE
 _DECIMAL_DIGITS = 38  # the most of a DECIMAL
 # Why a column stays text.
 _CODES = "has codes (01234, +49, 1E5) or times of a day, which stay text,"
-_NO_DAY = "has times without a day (2026-01), which stay text,"
+_OTHER_TIMES = (
+    "has dates or times in another form than 2026-01-31 10:30:00.123456, which stay"
+    " text,"
+)
+_OTHER_NUMBERS = (
+    "has numbers in another form than 1.5, or too big for a DOUBLE, which stay text,"
+)
 _LONG = (
     "has numbers that DOUBLE would round, which stay text (DECIMAL(38,30) holds 30"
     " places),"
@@ -69,6 +77,19 @@ _NOT_UTF8 = (
     r" 'UTF-16', multiLine=True and lineSep='\r\n'"
 )
 _DATED = (T.DateType, T.TimestampType, T.TimestampNTZType)
+# Options of CSV: those with the pattern of a type, those with which Spark's reader reads
+# dates and times in a source, too, and those with texts for numbers that are none.
+_PATTERNS: dict[type[T.DataType], str] = {
+    T.DateType: "dateformat",
+    T.TimestampType: "timestampformat",
+}
+_LEFT_TO_SPARK = {
+    "enabledatetimeparsingfallback",
+    "locale",
+    "timestampntzformat",
+    "timezone",
+}
+_NO_NUMBERS = ("nanvalue", "positiveinf", "negativeinf")
 
 
 _log = logging.getLogger(__name__)
@@ -344,14 +365,15 @@ def _of_csv(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
             schema, notes = _of_csv(partial(read, sep=sep))
             advice = f"has {sep!r} between its values; read it with {sep=}"
             return schema, [advice, *notes]
-    names = [field for field in first if field]
-    if "header" in read.keywords or not _are_texts(texts.sparkSession, names):
+    if "header" in read.keywords or not _may_be_names(texts.sparkSession, first):
         return _typed(read)
     schema, notes = _typed(partial(read, header=True))
-    if not notes and {field.dataType for field in schema} <= {T.StringType()}:
-        # Nothing shows whether line 1 has names.
-        schema, _ = _typed(read)
-        return schema, ["is all text; if line 1 has names, read it with header=True"]
+    if not _are_names(first, schema, notes):
+        schema, notes = _typed(read)
+        if not notes and _is_all_text(schema):
+            # Nothing shows whether line 1 has names.
+            notes = ["is all text; if line 1 has names, read it with header=True"]
+        return schema, notes
     # Spark makes a name of its own for one that is empty or there twice, as pandas
     # writes one for the index.
     are_same = all(
@@ -371,13 +393,40 @@ def _first_fields(texts: DataFrame) -> list[str | None]:
     ]
 
 
-def _are_texts(spark: SparkSession, fields: list[str]) -> bool:
-    """Return whether all fields are text: no number, date, boolean or missing value."""
+def _may_be_names(spark: SparkSession, first: list[str | None]) -> bool:
+    """Return whether line 1 can have names: no number, date or boolean, and a text."""
+    fields = [field for field in first if field and not _is_no_value(field)]
     as_line = F.lit("\x01".join(fields) or "1")
     types_of = F.schema_of_csv(as_line, {"sep": "\x01"})
     [[ddl]] = spark.range(1).select(types_of).collect()
     texts = str(ddl).count(": STRING")
-    return texts > 0 and texts == len(fields) and {*fields}.isdisjoint(_MISSING)
+    return texts > 0 and texts == len(fields)
+
+
+def _is_no_value(field: str) -> bool:
+    """Return whether a text stands for a missing value, or for no number; or is a name."""
+    return field in _MISSING or _NO_NUMBER.fullmatch(field) is not None
+
+
+def _are_names(first: list[str | None], schema: T.StructType, notes: list[str]) -> bool:
+    """Return whether line 1, whose fields can be names, has other values than the lines below.
+
+    Args:
+        first: the fields of line 1.
+        schema: the types of the lines below it.
+        notes: what is to be said of them.
+    """
+    unclear = [field is not None and _is_no_value(field) for field in first]
+    if not any(unclear):
+        return bool(notes) or not _is_all_text(schema)
+    return any(
+        not is_unclear and field.dataType != T.StringType()
+        for is_unclear, field in zip(unclear, schema, strict=False)
+    )
+
+
+def _is_all_text(schema: T.StructType) -> bool:
+    return {field.dataType for field in schema} <= {T.StringType()}
 
 
 def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
@@ -416,10 +465,8 @@ def _corrected(
     def types_past(marker: str) -> list[T.DataType]:
         return [field.dataType for field in read(nullvalue=marker).schema]
 
-    has_pattern = bool({"dateformat", "timestampformat"} & {*read.keywords})
-    schema = T.StructType()
+    kinds: list[T.DataType] = []
     missing: dict[str, str] = {}
-    stays_text: dict[str, list[str]] = {_CODES: [], _NO_DAY: [], _LONG: []}
     for index, (field, findings) in enumerate(
         zip(spark_schema, texts_by_column, strict=True)
     ):
@@ -430,33 +477,70 @@ def _corrected(
             kind = types_past(marker)[index]
             if kind != T.StringType():
                 missing[field.name] = marker
-        reason = _why_text(kind, findings, has_pattern=has_pattern)
+        kinds.append(kind)
+    unread = _unread(read, kinds)
+    schema = T.StructType()
+    stays_text: dict[str, list[str]] = {}
+    for index, (field, findings) in enumerate(
+        zip(spark_schema, texts_by_column, strict=True)
+    ):
+        kind = kinds[index]
+        reason = _why_text(kind, findings, is_unread=index in unread)
         if reason is not None:
             kind = T.StringType()
-            stays_text[reason].append(field.name)
+            stays_text.setdefault(reason, []).append(field.name)
         schema.add(field.name, kind, field.nullable, field.metadata)
     notes = [_note_on_missing(missing)] if missing else []
     for reason, names in stays_text.items():
-        if names:
-            notes.append(f"{reason} in {', '.join(names)}")
+        notes.append(f"{reason} in {', '.join(names)}")
     return schema, notes
 
 
 def _look_at_texts(name: str) -> Column:
     """Return an aggregate: what the texts of a column of a CSV file look like.
 
-    It is a struct of the `markers` of missing values in the column, and three flags,
-    each null without rows: `has_code`, `has_no_day` (a text that is no date and no
-    marker) and `is_long` (a number has more digits than a DOUBLE keeps).
+    It is a struct of the `markers` of missing values in the column, and two flags, each
+    null without rows: `has_code` and `is_long` (a number has more digits than a DOUBLE
+    keeps).
     """
     text = F.col(name)
     is_marker = text.isin(*_MISSING)
     return F.struct(
         F.collect_set(F.when(is_marker, text)).alias("markers"),
         F.max(text.rlike(_CODE)).alias("has_code"),
-        F.max(~is_marker & ~text.rlike(_DAY)).alias("has_no_day"),
         F.max(F.length(_digits(text)) > _MOST_DIGITS).alias("is_long"),
     )
+
+
+def _unread(read: partial[DataFrame], kinds: Sequence[T.DataType]) -> set[int]:
+    """Return the places of columns with a text that `sources.csv` does not read as their type.
+
+    Spark's own reader, which has found the type, cuts or guesses more.
+
+    Args:
+        read: reads the files.
+        kinds: the types of all columns.
+    """
+    types: tuple[type[T.DataType], ...] = (T.DoubleType,)
+    if _LEFT_TO_SPARK.isdisjoint(read.keywords):
+        types = (*types, *_DATED)
+    checked = {
+        index: kind for index, kind in enumerate(kinds) if isinstance(kind, types)
+    }
+    if not checked:
+        return set()
+    named = [read.keywords[name] for name in _NO_NUMBERS if name in read.keywords]
+    texts = read(inferschema=False)
+    texts = texts.toDF(*(str(index) for index in range(len(kinds))))
+    unread = []
+    for index, kind in checked.items():
+        text = F.col(str(index))
+        pattern = read.keywords.get(_PATTERNS.get(type(kind), ""))
+        is_unread = is_missing(typed(text, kind, pattern, zeros=True), kind)
+        is_value = text.isNotNull() & ~text.isin(*_MISSING, *named)
+        unread.append(F.max(is_value & is_unread))
+    [flags] = texts.agg(*unread).collect()
+    return {index for index, flag in zip(checked, flags, strict=True) if flag}
 
 
 def _has_line_feeds(read: partial[DataFrame], rows: int) -> bool:
@@ -479,15 +563,21 @@ def _note_on_missing(missing: dict[str, str]) -> str:
     )
 
 
-def _why_text(kind: T.DataType, findings: Row, *, has_pattern: bool) -> str | None:
-    """Return why a column stays text though Spark finds a type; None if it does not."""
+def _why_text(kind: T.DataType, findings: Row, *, is_unread: bool) -> str | None:
+    """Return why a column stays text though Spark finds a type; None if it does not.
+
+    Args:
+        kind: the type that Spark finds.
+        findings: what `_look_at_texts` found in the column.
+        is_unread: whether the column has a text that a source does not read as `kind`.
+    """
     is_dated = isinstance(kind, _DATED)
     if findings.has_code and (is_dated or isinstance(kind, T.NumericType)):
         return _CODES
-    if findings.has_no_day and is_dated and not has_pattern:
-        return _NO_DAY
     if findings.is_long and isinstance(kind, T.DoubleType):
         return _LONG
+    if is_unread:
+        return _OTHER_TIMES if is_dated else _OTHER_NUMBERS
     return None
 
 

@@ -35,6 +35,7 @@ from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
 from sparkstream_kit.quarantine.lines import NESTED, scalar
 from sparkstream_kit.quarantine.rows import is_missing, typed
 from sparkstream_kit.sources.values import (
+    CHARSETS,
     encoding_of,
     failing,
     has_other_keys,
@@ -46,6 +47,8 @@ from sparkstream_kit.sources.values import (
     lacks,
     leaves,
     marks_of,
+    no_file_left_out,
+    refuse_headers_left_out,
     self_overlaps,
     whole_number,
     with_point,
@@ -70,16 +73,6 @@ _PATTERNS: dict[type[T.DataType], str] = {
 # By option of CSV: what the text stands for that the option names
 _NO_NUMBERS = {"nanvalue": "NaN", "positiveinf": "Infinity", "negativeinf": "-Infinity"}
 
-# Spark's
-_CHARSETS = (
-    "UTF-8",
-    "UTF-16",
-    "UTF-16BE",
-    "UTF-16LE",
-    "UTF-32",
-    "ISO-8859-1",
-    "US-ASCII",
-)
 _LATIN = "ISO-8859-1"
 # Bytes for which ISO-8859-1 has control characters alone, and windows-1252 the euro
 # sign and quotes.
@@ -181,10 +174,10 @@ class Values:
         encoding = encoding_of(self.options)
         if (
             encoding is not None
-            and encoding.upper() not in _CHARSETS
+            and encoding.upper() not in CHARSETS
             and not is_set(self._spark, "javaCharsets")
         ):
-            suggestion = hint(encoding, _CHARSETS)
+            suggestion = hint(encoding, CHARSETS)
             fix = suggestion or f"; {_ICONV.format(encoding)}"
             raise InvalidInputError(
                 f"sources.{self.kind}() cannot read the encoding {encoding}{fix}"
@@ -208,7 +201,7 @@ class Values:
 
     def strict_options(self) -> dict[str, Any]:
         """Return options for strict reading, unless the user's ask for a lenient way."""
-        return {}
+        return no_file_left_out(self._spark)
 
     def schema(self) -> T.StructType:
         """Return the columns with the types as which Spark reads them."""
@@ -447,8 +440,9 @@ class _LineValues(Values):
         return mode == "FAILFAST"
 
     def strict_options(self) -> dict[str, Any]:
-        """Return the mode: to fail, unless the user's options ask for another."""
-        return {"mode": "FAILFAST" if self.is_strict else "PERMISSIVE"}
+        """Return the mode, too: to fail, unless the user's options ask for another."""
+        mode = "FAILFAST" if self.is_strict else "PERMISSIVE"
+        return {**super().strict_options(), "mode": mode}
 
 
 class CsvValues(_LineValues):
@@ -480,14 +474,16 @@ class CsvValues(_LineValues):
                 f"escape is ''; {reason}: leave it out, and a quote within quotes is"
                 " doubled"
             )
+        refuse_headers_left_out(self.options)
 
     def strict_options(self) -> dict[str, Any]:
         """Return options to read by RFC 4180, and to fail at what does not fit."""
         strict = super().strict_options() | _RFC_4180
         # A quote within quotes is doubled
         strict["escape"] = self.options.get("quote") or '"'
-        # A value that is torn at a line feed has too few fields, but in a single column
-        # each half has one.
+        # A value that is torn at a line end has too few fields, but in a single column
+        # each half has one. So Spark must not tear it, and `_torn_at_line_ends` finds
+        # it.
         strict["multiline"] = len(self.columns) == 1
         if self.is_strict:
             # Which Spark does in every mode
@@ -550,13 +546,24 @@ class CsvValues(_LineValues):
                 r"a value ends with \r; if lines end with \r\n, give lineSep='\r\n'; "
             )
             return [(raw.endswith("\r"), F.lit(message))]
-        if len(self.columns) == 1:
+        if len(self.columns) == 1 and "multiline" not in self.options:
+            # Spark takes the first line end of a file for that of all its lines, so
+            # that another one is in a value, too.
             message = (
-                "a value has a line feed; give multiLine=True, or read it as Spark"
-                " does: mode='PERMISSIVE'; "
+                r"a value has a line end; if it is within quotes, give multiLine=True;"
+                r" if lines end in different ways (\n, \r\n, \r), give multiLine=False; "
             )
-            return [(raw.contains("\n"), F.lit(message))]
+            return [(raw.rlike(r"[\r\n]"), F.lit(message))]
         return []
+
+    def _failure(
+        self, field: T.StructField, raw: Column, kind: T.DataType, name: str, fix: str
+    ) -> Column:
+        failure = super()._failure(field, raw, kind, name, fix)
+        for is_torn, message in self._torn_at_line_ends(field, raw):
+            torn = failing(field, message, kind)
+            failure = F.when(is_torn, torn).otherwise(failure)
+        return failure
 
     def _special_numbers(self, raw: Column, kind: T.DataType) -> list[Column]:
         """Return NaN and the infinities, where CSV has the texts that the options name."""

@@ -22,6 +22,19 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, SparkSession
 
 
+# The encodings that Spark's readers know
+CHARSETS = (
+    "UTF-8",
+    "UTF-16",
+    "UTF-16BE",
+    "UTF-16LE",
+    "UTF-32",
+    "ISO-8859-1",
+    "US-ASCII",
+)
+# Options with which Spark leaves out files, or parts of them, without a word. Each is
+# also a setting of the session, `spark.sql.files.` with its name.
+_LEAVES_OUT = ("ignoreCorruptFiles", "ignoreMissingFiles")
 # What a number can have as decimal mark, or between the digits of a thousand.
 _MARKS = (".", ",", "'", "\u2019", "\u066b", "\u066c", "\u00a0", "\u202f", " ")
 
@@ -34,7 +47,36 @@ def has_other_keys(kind: T.DataType) -> bool:
 
 def is_set(spark: SparkSession, setting: str) -> bool:
     """Return whether one of Spark's settings for its former ways is on."""
-    return str(spark.conf.get(f"spark.sql.legacy.{setting}", "false")).lower() == "true"
+    return _is_on(spark, f"spark.sql.legacy.{setting}")
+
+
+def _is_on(spark: SparkSession, setting: str) -> bool:
+    """Return whether a setting of the session is true."""
+    return str(spark.conf.get(setting, "false")).lower() == "true"
+
+
+def no_file_left_out(spark: SparkSession) -> dict[str, Any]:
+    """Return the options with which no setting of the session leaves out a file.
+
+    Such a setting may be there for other queries. An option is given only where the
+    setting is on.
+    """
+    return {
+        name.lower(): False
+        for name in _LEAVES_OUT
+        if _is_on(spark, f"spark.sql.files.{name}")
+    }
+
+
+def refuse_headers_left_out(options: Mapping[str, Any]) -> None:
+    """Refuse options with which a CSV file with another header would be left out."""
+    checks_header = is_true(options, "header") and not is_true(options, "enforceschema")
+    if checks_header and is_true(options, "ignorecorruptfiles"):
+        raise InvalidInputError(
+            "ignoreCorruptFiles=True with header=True: Spark would leave out each file"
+            " with another header; leave ignoreCorruptFiles out, or give"
+            " enforceSchema=True if the names do not count"
+        )
 
 
 def encoding_of(options: Mapping[str, Any]) -> str | None:

@@ -73,6 +73,7 @@ EXCEPTIONS = {
 # Words of a message that the source puts together, and the parts that it has.
 COMPOSED = {
     "cannot read DDL": ("cannot read ", "DDL "),
+    "is no date": (" is no ", "date"),
     "is no decimal(5,2)": (" is no ",),
     "is no int": (" is no ",),
     "is no timestamp": (" is no ", "timestamp"),

@@ -4,6 +4,7 @@ Other tests have files that Spark cannot unpack.
 """
 
 import ast
+import gzip
 import os
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -15,6 +16,8 @@ from conftest import ROOT, failure, refusal
 
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit._internal.spark.session import in_force
+from sparkstream_kit.schemas import from_ddl
+from sparkstream_kit.sources.strict import values_of
 
 NAMES = {
     "Decimal": Decimal,
@@ -28,6 +31,7 @@ SOURCES: dict[str, Any] = {
     "json": sources.json,
     "text": sources.text,
 }
+FORMATS = ("csv", "json", "orc", "parquet", "text")
 
 
 @dataclass
@@ -86,7 +90,7 @@ def test_an_option_or_a_type_is_refused_at_once(spark, folder, row):
 
 
 @pytest.mark.connect
-@pytest.mark.fast("0", "1", "12", "13", "22")
+@pytest.mark.fast("0", "1", "6", "15", "16", "25")
 @pytest.mark.parametrize("number", range(len(ROWS)))
 def test_a_source_gives_what_the_page_says_of_an_option(spark, folder, number):
     row = ROWS[number]
@@ -152,6 +156,58 @@ def test_a_pattern_that_the_session_reads_as_spark_2_is_refused(spark, folder, r
         said = refusal(read, spark, folder, schema="b DATE", dateFormat="dd.MM.yyyy")
         assert said.startswith("dateformat='dd.MM.yyyy': the session's spark.sql.")
         read(spark, folder, schema="b DATE")
+
+
+SETTINGS = ("spark.sql.files.ignoreCorruptFiles", "spark.sql.files.ignoreMissingFiles")
+
+
+@pytest.mark.parametrize("mode", ["FAILFAST", "PERMISSIVE"])
+def test_a_setting_of_the_session_leaves_no_file_out(spark, folder, mode):
+    (folder / "a.csv").write_text("b,a\n1,x\n")
+    with in_force(spark, dict.fromkeys(SETTINGS, "true")):
+        frame = sources.csv(
+            spark, folder, schema="a STRING, b STRING", header=True, mode=mode
+        )
+        assert "CSV header does not conform" in failure(ran, frame)
+
+
+def test_no_format_leaves_out_a_file_by_a_setting(spark, folder):
+    (folder / "a.gz").write_bytes(gzip.compress(b"x\n" * 100_000)[:50])
+    with in_force(spark, dict.fromkeys(SETTINGS, "true")):
+        assert str(folder / "a.gz") in failure(ran, sources.text(spark, folder))
+        (folder / "a.gz").rename(folder / "b.parquet")
+        frame = sources.parquet(spark, folder, schema="a STRING")
+        assert "b.parquet" in failure(ran, frame)
+        # The argument of a source still does
+        frame = sources.parquet(
+            spark, folder, schema="a STRING", ignoreCorruptFiles=True
+        )
+        assert ran(frame) == []
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_an_option_is_given_only_where_a_setting_is_on(spark, setting):
+    def given(options):
+        columns = from_ddl("a STRING")
+        values = [values_of(spark, kind, columns, options) for kind in FORMATS]
+        return [{*each.strict_options(), *each.options} for each in values]
+
+    name = setting.rpartition(".")[2].lower()
+    assert not any(name in options for options in given({}))
+    with in_force(spark, {setting: "true"}):
+        assert all(name in options for options in given({}))
+
+
+def test_a_header_that_nobody_checks_may_be_with_files_that_are_left_out(spark, folder):
+    (folder / "a.csv").write_text("b,a\n1,x\n")
+    given: dict[str, Any] = {
+        "schema": "a STRING, b STRING",
+        "header": True,
+        "IGNORECORRUPTFILES": True,
+    }
+    said = refusal(sources.csv, spark, folder, **given)
+    assert said.startswith("ignoreCorruptFiles=True with header=True: Spark would")
+    assert ran(sources.csv(spark, folder, **given, enforceSchema=True)) == [("1", "x")]
 
 
 def test_the_page_has_rows_of_each_kind_and_end():
