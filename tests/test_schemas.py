@@ -590,6 +590,7 @@ def test_infer_says_what_a_source_of_csv_files_needs(
     assert caplog.messages == [f"{tmp_path}/a.csv {each}" for each in said]
 
 
+@pytest.mark.fast("2026-01-31 10:00:00.1234567-TIMESTAMP", "0x1p3-DOUBLE")
 @pytest.mark.parametrize(
     ("text", "kind"),
     [

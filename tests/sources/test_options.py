@@ -171,6 +171,7 @@ def test_a_setting_of_the_session_leaves_no_file_out(spark, folder, mode):
         assert "CSV header does not conform" in failure(ran, frame)
 
 
+@pytest.mark.slow
 def test_no_format_leaves_out_a_file_by_a_setting(spark, folder):
     (folder / "a.gz").write_bytes(gzip.compress(b"x\n" * 100_000)[:50])
     with in_force(spark, dict.fromkeys(SETTINGS, "true")):
