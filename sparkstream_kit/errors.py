@@ -382,7 +382,7 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
     ),
     r"FileNotFoundException: (?:file:)?(.*)/_spark_metadata/(\d+)\S* doesn't exist.*": (
         r"folder \1 lacks batch \2 of this query: it was removed, emptied or made again"
-        r" while the query wrote to it; restore it, or start anew with another folder"
+        r" while the query wrote to it; restore it, or start anew with another target"
         r" and another checkpoint"
     ),
     r"OutOfMemoryError.*": (

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, SparkRuntimeException
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from sparkstream_kit._internal import file_system
@@ -245,7 +245,7 @@ def _starting(query: StartingQuery) -> Iterator[None]:
         refusal = missing_source(err) or logical_plan.wrong_event_time(err)
         if refusal:
             raise InvalidInputError(refusal) from None
-        if isinstance(err, AnalysisException):
+        if isinstance(err, (AnalysisException, SparkRuntimeException)):
             raise InvalidInputError(
                 f"query {query.name}: {logical_plan.refused(err, query.mode)}"
             ) from err
@@ -324,18 +324,14 @@ def _start(
         try:
             query = begin_query(sink, writer)
             guarded.note()
-            watch = claim(sink, request.query.spark, location)
+            look = claim(sink, request.query.spark, location)
         except BaseException:
             # The query may run although its start has failed. Stop it before `guard`
             # releases the lock.
             stop_unknown(request.query.spark, request.query.name)
             raise
         facts = _start_facts(request, trigger, opening, prints=write is not None)
-        if watch is not None:
-            facts = facts._replace(
-                progress_listeners=(*facts.progress_listeners, watch)
-            )
-        note(query, facts)
+        note(query, facts._replace(look_at_target=look))
     if guarded.lock is not None:
         guarded.lock.until_end_of(query)
     return query

@@ -33,12 +33,7 @@ from sparkstream_kit.checkpoints.damage import READ_IN_PART
 from sparkstream_kit.checkpoints.guard import explained
 from sparkstream_kit.checkpoints.input_files import Files
 from sparkstream_kit.checkpoints.logs import Logs, local
-from sparkstream_kit.errors import (
-    CheckpointDamaged,
-    InputUnavailable,
-    InvalidInputError,
-    QueryFailed,
-)
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary, first_summary
 from sparkstream_kit.verdicts import KEPT, Record, of_query, record
 
@@ -192,6 +187,12 @@ class _Watched:
         )
         return replace(self.done, verdicts=tuple(verdicts))
 
+    def refuse_lost_rows(self) -> None:
+        """Raise an InvalidInputError if the target has lost rows of the query."""
+        lost = self.facts.lost_rows(self.done.last_batch)
+        if lost is not None:
+            raise InvalidInputError(f"query {self.name}: {lost}")
+
     def failure(self, error: Exception, summary: RunSummary) -> QueryFailed:
         """Return the exception to raise for a query that has failed, with the cause in one line.
 
@@ -210,16 +211,18 @@ class _Watched:
         text = f"{cause}\n{error}"
         unavailable = logical_plan.unavailable(text)
         if unavailable:
-            return InputUnavailable(name, unavailable, summary)
+            return errors.InputUnavailable(name, unavailable, summary)
         damaged = self._damaged(cause, text)
         if damaged:
-            return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
+            cause = f"{damaged} (Spark: {cause})"
+            return errors.CheckpointDamaged(name, cause, summary)
         means = self._meaning_to_systems(text)
         if means:
             cause = f"{means} (Spark: {cause})"
-        failed = QueryFailed(name, cause, summary)
-        if "SCHEMA_NOT_COMPATIBLE" in text:  # which no restart changes
-            failed.exit_code = errors.InvalidInputError.exit_code
+        lost = self.facts.lost_rows(self.done.last_batch)
+        failed = QueryFailed(name, lost or cause, summary)
+        if lost or "SCHEMA_NOT_COMPATIBLE" in text:  # which no restart changes
+            failed.exit_code = InvalidInputError.exit_code
         if _AWAY.search(f"{cause}\n{error}"):
             failed.exit_code = errors.TransientError.exit_code
         failed.exit_code = _CUT.get(summary.ended_by, failed.exit_code)
@@ -339,7 +342,7 @@ class _Run:
         """Count and report what is left, once the queries have stopped.
 
         That is the batches that ended last, the verdicts after them, the files that are
-        lost or wait, and what a failed batch has printed.
+        lost or wait, what a failed batch has printed, and rows that the target has lost.
         """
         self._record_posted()
         self._catch_up()
@@ -349,6 +352,9 @@ class _Run:
             watched.count_waiting()
             # A batch that failed has printed, too
             spark_queries.bring_printed(watched.query)
+            # Of a query that has failed, `failure` tells it
+            if self._raised is None and watched.error() is None:
+                self._call([watched.refuse_lost_rows])
 
     def _record_posted(self) -> None:
         """Record the batches that are in the inbox.
@@ -502,6 +508,7 @@ class _Run:
             watched.sockets = logical_plan.sockets_in(described)
         spark_queries.bring_printed(watched.query)
         self._call(list(watched.facts.progress_listeners), progress)
+        self._call([watched.refuse_lost_rows])
         self._call(self.on_batch, progress, files)
 
     def _call(self, callbacks: list[Any], *batch: object) -> None:
@@ -557,15 +564,12 @@ class _Run:
 
     def _failures(self) -> list[tuple[_Watched, Exception]]:
         """Return the queries that failed, with their errors; first the one that ended the run."""
-        failures: list[tuple[_Watched, Exception]] = []
+        failures = []
         for watched in self._queries:
             error = watched.error()
-            if error is None:
-                continue
-            if watched is self._failed:
-                failures.insert(0, (watched, error))
-            else:
+            if error is not None:
                 failures.append((watched, error))
+        failures.sort(key=lambda failure: failure[0] is not self._failed)
         return failures
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
     from pyspark.sql.streaming.readwriter import DataStreamWriter
     from pyspark.sql.types import StructType
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from sparkstream_kit._internal.spark.place import Place
 
     Read = Callable[[SparkSession, StructType, Place], DataFrame]
-    Heard = Callable[[StreamingQueryProgress], None]
+    Look = Callable[[int], str | None]
 
 
 MODES = ("append", "complete", "update")
@@ -186,9 +185,10 @@ class SparkSink(Sink):
             that the target would change. Such a value fails its batch before it is
             written.
         claim: for a sink that writes files, notes in their folder which query owns
-            them, and returns what `run` calls with each progress, which raises an error
-            if the folder is lost. It is called with the session and the query's
-            checkpoint once the query has started.
+            them, and returns what `run` calls after each batch and at its end with the
+            number of the last batch (-1 before the first one). That returns what of the
+            query's rows is lost, with a way out, or None. `claim` is called with the
+            session and the query's checkpoint once the query has started.
         on_connect: for a sink that prints, writes a batch in a session of Spark
             Connect, where Spark would print on another machine.
 
@@ -211,7 +211,7 @@ class SparkSink(Sink):
     checked: Callable[[DataFrame], DataFrame] = field(
         default=lambda frame: frame, repr=False
     )
-    claim: Callable[[SparkSession, Place | None], Heard | None] = field(
+    claim: Callable[[SparkSession, Place | None], Look | None] = field(
         default=lambda *_: None, repr=False
     )
     on_connect: Write | None = field(default=None, repr=False)
@@ -436,8 +436,8 @@ def begin_query(sink: Sink, writer: DataStreamWriter) -> StreamingQuery:
     return begin(writer)
 
 
-def claim(sink: Sink, spark: SparkSession, checkpoint: Place | None) -> Heard | None:
-    """Note that a query has started; return what `run` calls with each progress."""
+def claim(sink: Sink, spark: SparkSession, checkpoint: Place | None) -> Look | None:
+    """Note that a query has started; return what looks whether its rows are still there."""
     if isinstance(sink, SparkSink):
         return sink.claim(spark, checkpoint)
     return None

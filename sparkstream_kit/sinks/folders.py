@@ -6,7 +6,8 @@ Spark's file sink records its batches in the log `_spark_metadata`. It silently 
 batch whose number is in that log, whichever query wrote it, and Spark's readers ignore
 files that are not in the log. If an earlier batch is missing from the log, the query
 fails a few batches later and cannot recover. So `start` records beside the log which
-query owns the folder, and checks that record and the log before the query starts.
+query owns the folder, and checks that record and the log before the query starts, and
+`run` looks at them after each batch and at its end.
 """
 
 from __future__ import annotations
@@ -20,10 +21,8 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pyspark.sql.streaming.listener import StreamingQueryProgress
-
     from sparkstream_kit._internal.spark.place import Place
-    from sparkstream_kit.sinks.base import Heard
+    from sparkstream_kit.sinks.base import Look
 
 
 _LOG = "_spark_metadata"
@@ -55,9 +54,7 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
     written = highest(folder, _LOG)
     planned = highest(checkpoint, "offsets")
     committed = highest(checkpoint, "commits")
-    noted_owner = ""
-    if OWNER in names:
-        noted_owner = (folder.read(OWNER) or "").strip()
+    noted_owner = _owner(folder)
     own_id = id_in_checkpoint(checkpoint)
     _refuse_running(what, noted_owner, own_id)
     # A query that has ended without a batch has left nothing of its own.
@@ -81,13 +78,13 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
             " longer show; start on the checkpoint of the query that wrote them, use"
             " another folder, or remove this one"
         )
-    missing = _first_missing(folder.entries(_LOG))
+    missing = _first_missing(folder.entries(_LOG), written)
     if missing is not None or written < 0 <= committed:
         lacks = "all batches" if missing is None else f"batch {missing}"
         raise InvalidInputError(
             f"{what} lacks {lacks} of this query: it was removed, emptied or made"
             " again, or is another folder than before, in which Spark's file sink"
-            " cannot go on; restore it, or start anew with another folder and another"
+            " cannot go on; restore it, or start anew with another target and another"
             " checkpoint (sinks.batch_files can go on in a new folder, with"
             " continues=)"
         )
@@ -132,60 +129,74 @@ def _refuse_other_batches(
         )
 
 
-def _first_missing(entries: Mapping[int, str]) -> int | None:
-    """Return the first batch that a log of Spark's file sink lacks; None if it is whole.
+def _first_missing(entries: Mapping[int, str], last: int) -> int | None:
+    """Return the first batch up to `last` that a log of Spark's file sink lacks, or None.
 
     The log begins with batch 0, or with the last compacted entry, which lists all files
     up to its batch.
     """
-    if not entries:
-        return None
     compacted = [
         number for number, name in entries.items() if name.endswith(".compact")
     ]
     first = max(compacted, default=0)
-    for number in range(first, max(entries)):
+    for number in range(first, last + 1):
         if number not in entries:
             return number
     return None
 
 
-def claim(folder: Place, checkpoint: Place | None) -> Heard | None:
-    """Record in a folder the id of the query that owns it, on file systems with an atomic rename.
+def claim(folder: Place, checkpoint: Place | None) -> Look | None:
+    """Record in a folder the id of the query that owns it, and return what looks at the folder.
 
-    On others, such as S3, nothing is recorded, because the record could not be replaced
-    in one step.
+    The id is recorded on file systems with an atomic rename. On others, such as S3, the
+    record could not be replaced in one step.
 
     Args:
         folder: the folder of the files.
-        checkpoint: the checkpoint of the query, which holds its id; None records
-            nothing.
+        checkpoint: the checkpoint of the query, which holds its id.
 
     Returns:
-        What `run` calls with each progress: it raises an InvalidInputError once the
-        record is not there any more. None if nothing is recorded.
+        What is called with the query's last batch, and returns what the folder has lost,
+        with a way out, or None. It writes the record again if that alone is missing, as
+        no row is lost then. None without a checkpoint, and for folders that are not in
+        reach.
     """
-    if checkpoint is None or not checkpoint.is_in_reach:
-        return None
-    if not folder.renames_in_one_step:
+    if checkpoint is None or not (checkpoint.is_in_reach and folder.is_in_reach):
         return None
     query = id_in_checkpoint(checkpoint)
     if query is None:
         return None
-    record = f"{query}\n"
-    if folder.read(OWNER) != record:
-        folder.write(OWNER, record)
+    is_recorded = folder.renames_in_one_step
+    if is_recorded and _owner(folder) != query:
+        folder.write(OWNER, f"{query}\n")
 
-    def look(progress: StreamingQueryProgress) -> None:
-        if folder.read(OWNER) != record:
-            raise InvalidInputError(
-                f"query {progress.name}: folder {folder.folder or folder} was removed,"
-                " emptied or made again while the query wrote to it, at batch"
-                f" {progress.batchId} or before: rows are missing there; restore it, or"
-                " start anew with another folder and another checkpoint"
+    def look(batch: int) -> str | None:
+        where = folder.folder or folder
+        missing = _first_missing(folder.entries(_LOG), batch)
+        if missing is not None:
+            return (
+                f"folder {where} lacks batch {missing} of this query: it was removed,"
+                " emptied or made again while the query wrote to it; restore it, or"
+                " start anew with another target and another checkpoint"
             )
+        owner = _owner(folder)
+        if not is_recorded or owner == query:
+            return None
+        if owner:
+            return (
+                f"folder {where} was taken by another query ({owner}) while this one"
+                " wrote to it: Spark skips the batches of one of them by their numbers;"
+                " start anew with another target and another checkpoint"
+            )
+        folder.write(OWNER, f"{query}\n")
+        return None
 
     return look
+
+
+def _owner(folder: Place) -> str:
+    """Return the id of the query that a folder's record names; empty without a record."""
+    return (folder.read(OWNER) or "").strip()
 
 
 def highest(place: Place, log: str) -> int:

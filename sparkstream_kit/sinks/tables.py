@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pyspark.errors import AnalysisException
+
 from sparkstream_kit._internal.arguments import check
 from sparkstream_kit._internal.columns import quoted
 from sparkstream_kit._internal.spark.place import (
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
     from sparkstream_kit._internal.spark.place import Place
-    from sparkstream_kit.sinks.base import Heard
+    from sparkstream_kit.sinks.base import Look
 
 
 # The options that a reader needs, too.
@@ -74,6 +76,14 @@ _READ_OTHERWISE = {
     "text": {"wholetext": "false"},
 }
 
+# What a table must keep while a query writes to it: by the names that DESCRIBE AS JSON
+# has, and as messages name it.
+_KEPT = {
+    "location": "folder",
+    "partition_columns": "partitions",
+    "provider": "format",
+    "storage_properties": "options",
+}
 _LIMITED = re.compile(r"\b(var)?char\(")  # a type as DESCRIBE shows it
 
 
@@ -198,8 +208,7 @@ class _Table:
         described = {row.col_name: row.data_type for row in rows}
         if plain_name(str(described.get("Provider"))) not in NAMES:
             return None
-        [row] = spark.sql(f"DESCRIBE TABLE EXTENDED {self.name} AS JSON").collect()
-        description = json.loads(row[0])
+        description = self._described(spark)
         columns = spark.table(self.name).schema
         return _Stored(
             provider=description["provider"],
@@ -264,48 +273,115 @@ class _Table:
         form, partitions = self._written(there)
         if there is not None:
             self._check_rows(there, frame)
-        elif form.kind in NAMES and not spark.catalog.tableExists(self.name):
-            self._check_options_of_new(frame)
         form.check(str(self), frame, partitions)
         path = form.given.get("path")
         if path is not None:
             refuse_many_disks(spark, f"{self}:", path)
+        if form.kind not in NAMES:
+            return
+        if there is None and not spark.catalog.tableExists(self.name):
+            self._check_new(frame, path, location)
+            return
         folder = path
         if there is not None:
             folder = there.folder
-        if folder is not None and location is not None and form.kind in NAMES:
+        if folder is not None and location is not None:
             with reached(f"{self}: folder", folder):
                 folders.check_log(
                     f"{self}: folder {folder}", locate(spark, folder), location
                 )
 
-    def _check_options_of_new(self, frame: DataFrame) -> None:
+    def _check_new(
+        self, frame: DataFrame, path: str | None, location: Place | None
+    ) -> None:
+        """Refuse what Spark would not create as it was, or not as it was asked for.
+
+        The folder of a new table has files if the table was dropped, or if the catalog
+        ended with its session. Spark creates no table without a path over files. With
+        one it does, but it forgets that a table over a log of its file sink has
+        partitions, and takes the types of their columns from the names of the folders.
+
+        Raises:
+            InvalidInputError: the folder has such files, or lacks batches of the query,
+                or there is an option that the table would be read without; the message
+                has the statements that create the table.
+        """
+        spark = frame.sparkSession
+        folder = path
+        if folder is None:
+            folder = self._folder_of_new(spark)
+        if folder is not None:
+            what = f"{self} is not in the catalog, and its folder {folder}"
+            with reached(f"{self}: folder", folder):
+                files = locate(spark, folder)
+                if location is not None:
+                    folders.check_log(what, files, location)
+                if files.names() and (path is None or self.partition_by):
+                    raise InvalidInputError(
+                        f"{what} is left, over which Spark would not create it as it"
+                        f" was; to go on with it, run {self._over(frame, folder)}"
+                    )
+        self._check_options_of_new(frame, path)
+
+    def _over(self, frame: DataFrame, folder: str) -> str:
+        """Return the statements that create the table over a folder with files of a stream."""
+        if not self.partition_by:
+            return self._statement(frame, folder)
+        empty = self._statement(frame, f"{folder}/_empty")
+        return f"{empty}; ALTER TABLE {self.name} SET LOCATION {folder!r}"
+
+    def _folder_of_new(self, spark: SparkSession) -> str | None:
+        """Return the folder of a new table without a path; None in a catalog that has none."""
+        *above, name = self.name.replace("`", "").split(".")
+        schema = ".".join(map(quoted, above or [spark.catalog.currentDatabase()]))
+        described = spark.sql(f"DESCRIBE NAMESPACE {schema}").collect()
+        facts = {row.info_name: row.info_value for row in described}
+        if "Location" not in facts:
+            return None
+        if str(spark.conf.get("spark.sql.caseSensitive", "false")).lower() != "true":
+            name = name.lower()
+        return f"{facts['Location']}/{name}"
+
+    def _check_options_of_new(self, frame: DataFrame, path: str | None) -> None:
         """Refuse options that a new table would be read without.
 
         Raises:
             InvalidInputError: there is such an option; the message has the statement
                 that creates the table.
         """
-        own = {
+        own = self._options_of_readers()
+        if own:
+            raise InvalidInputError(
+                f"{self}: Spark creates it without the option {next(iter(own))}, so it"
+                " would be read without it; create it first:"
+                f" {self._statement(frame, path)}"
+            )
+
+    def _options_of_readers(self) -> dict[str, Any]:
+        """Return the caller's options that a reader needs, too."""
+        return {
             key: value
             for key, value in self.form.given.items()
             if key.lower() in _OF_READERS
         }
-        if not own:
-            return
+
+    def _statement(self, frame: DataFrame, folder: str | None) -> str:
+        """Return the statement that creates the table for rows of the frame, in a folder."""
         columns = ", ".join(
             f"{quoted(each.name)} {each.dataType.simpleString()}"
             for each in frame.schema
         )
-        options = ", ".join(f"{key} {str(value)!r}" for key, value in own.items())
-        how = f"USING {self.form.kind} OPTIONS ({options})"
+        statement = f"CREATE TABLE {self.name} ({columns}) USING {self.form.kind}"
+        own = self._options_of_readers()
+        if own:
+            options = ", ".join(f"{key} {str(value)!r}" for key, value in own.items())
+            statement += f" OPTIONS ({options})"
         if self.partition_by:
-            how += f" PARTITIONED BY ({', '.join(map(quoted, self.partition_by))})"
-        raise InvalidInputError(
-            f"{self}: Spark creates it without the option {next(iter(own))}, so it"
-            f" would be read without it; create it first: CREATE TABLE {self.name}"
-            f" ({columns}) {how}"
-        )
+            partitions = ", ".join(map(quoted, self.partition_by))
+            statement += f" PARTITIONED BY ({partitions})"
+        if folder is not None:
+            statement += f" LOCATION {folder!r}"
+        return statement
 
     def _check_rows(self, there: _Stored, frame: DataFrame) -> None:
         """Refuse rows that do not fit a table, which Spark would write into its folder as they are.
@@ -376,12 +452,45 @@ class _Table:
             writer.format(form.spelled).options(**form.options).partitionBy(*partitions)
         )
 
-    def claim(self, spark: SparkSession, checkpoint: Place | None) -> Heard | None:
-        """Record in the table's folder which query owns it."""
-        there = self._stored(spark)
-        if there is None:
+    def claim(self, spark: SparkSession, checkpoint: Place | None) -> Look | None:
+        """Record in the table's folder which query owns it; return what looks at both."""
+        if self._stored(spark) is None:
             return None
-        return folders.claim(locate(spark, there.folder), checkpoint)
+        claimed = self._described(spark)
+        look_at_folder = folders.claim(locate(spark, claimed["location"]), checkpoint)
+
+        def look(batch: int) -> str | None:
+            happened = self._lost(spark, claimed)
+            if happened is not None:
+                return (
+                    f"{self} {happened}; put it back as it was, or start anew with"
+                    " another target and another checkpoint"
+                )
+            return look_at_folder and look_at_folder(batch)
+
+        return look
+
+    def _lost(self, spark: SparkSession, claimed: dict[str, Any]) -> str | None:
+        """Return what has happened to the table since it was `claimed`; None if nothing has.
+
+        Columns may have been added.
+        """
+        try:
+            now = self._described(spark)
+        except AnalysisException as err:
+            if err.getCondition() != "TABLE_OR_VIEW_NOT_FOUND":
+                raise
+            return "was dropped while the query wrote to it"
+        change = _change(claimed, now)
+        if change is None:
+            return None
+        return f"was changed or made again while the query wrote to it: {change}"
+
+    def _described(self, spark: SparkSession) -> dict[str, Any]:
+        """Return what the catalog says of the table, which is in one of Spark's formats."""
+        [row] = spark.sql(f"DESCRIBE TABLE EXTENDED {self.name} AS JSON").collect()
+        description: dict[str, Any] = json.loads(row[0])
+        return description
 
     def as_written(self, frame: DataFrame, folder: str) -> DataFrame:
         """Write rows as the table's are written, and read them back with their types."""
@@ -389,3 +498,15 @@ class _Table:
         keep_files(frame, folder, form)
         reader = frame.sparkSession.read.schema(frame.schema).format(form.kind)
         return reader.options(**form.reading).load(folder)
+
+
+def _change(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """Return which part of a table's description has changed; None if new rows still fit it."""
+    for key, part in _KEPT.items():
+        if before.get(key) != now.get(key):
+            return f"its {part}, before {before.get(key)}, is now {now.get(key)}"
+    types = {each["name"]: each["type"] for each in now["columns"]}
+    for each in before["columns"]:
+        if types.get(each["name"]) != each["type"]:
+            return f"its column {each['name']} has gone, or is of another type"
+    return None

@@ -21,7 +21,7 @@ from sparkstream_kit.errors import KitError, no_timestamp, said_by_spark
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from pyspark.errors import AnalysisException
+    from pyspark.errors import PySparkException
     from pyspark.sql import DataFrame, SparkSession
 
 
@@ -109,7 +109,7 @@ def _analyzed(frame: Any) -> Any:
     return frame._jdf.queryExecution().analyzed()
 
 
-def refused(error: AnalysisException, mode: str) -> str:
+def refused(error: PySparkException, mode: str) -> str:
     """Return the reason why Spark does not start a query, with a fix if one is known."""
     for words, fix in _FIXES.items():
         if re.search(words, str(error)):

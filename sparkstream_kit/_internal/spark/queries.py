@@ -19,8 +19,9 @@ from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import listener as events
 from pyspark.sql.streaming.listener import (
@@ -168,6 +169,9 @@ class StartFacts(NamedTuple):
         says_end: whether the query has a progress without a batch when it has read all
             input.
         progress_listeners: functions to call with each progress, once its batch is committed.
+        look_at_target: a function to call with the last batch, which returns what the
+            target has lost of the query's rows, with a way out, or None; None if nobody
+            can look.
     """
 
     frame: DataFrame | None = None
@@ -181,6 +185,22 @@ class StartFacts(NamedTuple):
     ends: bool = False
     says_end: bool = False
     progress_listeners: tuple[Callable[[StreamingQueryProgress], None], ...] = ()
+    look_at_target: Callable[[int], str | None] | None = None
+
+    def lost_rows(self, last_batch: int | None) -> str | None:
+        """Return what the target has lost of the query's rows, with a way out, or None.
+
+        Args:
+            last_batch: the last batch of this run; None before the first one.
+        """
+        if self.look_at_target is None:
+            return None
+        if last_batch is None:
+            last_batch = -1
+        # What cannot be read now, as after the end of the JVM, is not lost
+        with suppress(OSError, Py4JError, PySparkException):
+            return self.look_at_target(last_batch)
+        return None
 
 
 # In errors of Spark Connect: the session, the query or the server has ended, or this
