@@ -1,6 +1,5 @@
 """`sinks.files` and `sinks.table`: whatever goes under a running query is told, with a way out."""
 
-import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -15,10 +14,7 @@ from support.sink_streams import finish, refused
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
-pytestmark = pytest.mark.skipif(
-    "SPARK_REMOTE" in os.environ,
-    reason="classic only: the server's warehouse is not known here",
-)
+pytestmark = pytest.mark.classic_only("the server's warehouse is not known here")
 
 
 @dataclass
