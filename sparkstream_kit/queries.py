@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import AnalysisException, SparkRuntimeException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from sparkstream_kit._internal import file_system
@@ -30,6 +30,7 @@ from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit._internal.spark.queries import (
     SAYS_END,
     StartFacts,
+    TargetLooks,
     note,
     running,
     stop_unknown,
@@ -245,7 +246,11 @@ def _starting(query: StartingQuery) -> Iterator[None]:
         refusal = missing_source(err) or logical_plan.wrong_event_time(err)
         if refusal:
             raise InvalidInputError(refusal) from None
-        if isinstance(err, (AnalysisException, SparkRuntimeException)):
+        # The latter of the folder of a table that is in no catalog any more
+        if isinstance(err, PySparkException) and (
+            isinstance(err, AnalysisException)
+            or err.getCondition() == "LOCATION_ALREADY_EXISTS"
+        ):
             raise InvalidInputError(
                 f"query {query.name}: {logical_plan.refused(err, query.mode)}"
             ) from err
@@ -331,7 +336,9 @@ def _start(
             stop_unknown(request.query.spark, request.query.name)
             raise
         facts = _start_facts(request, trigger, opening, prints=write is not None)
-        note(query, facts._replace(look_at_target=look))
+        if look is not None:
+            facts = facts._replace(target=TargetLooks(look))
+        note(query, facts)
     if guarded.lock is not None:
         guarded.lock.until_end_of(query)
     return query

@@ -187,9 +187,9 @@ class _Watched:
         )
         return replace(self.done, verdicts=tuple(verdicts))
 
-    def refuse_lost_rows(self) -> None:
+    def refuse_lost_rows(self, *, at_end: bool = False) -> None:
         """Raise an InvalidInputError if the target has lost rows of the query."""
-        lost = self.facts.lost_rows(self.done.last_batch)
+        lost = self.facts.lost_rows(self.done.last_batch, at_end=at_end)
         if lost is not None:
             raise InvalidInputError(f"query {self.name}: {lost}")
 
@@ -219,7 +219,7 @@ class _Watched:
         means = self._meaning_to_systems(text)
         if means:
             cause = f"{means} (Spark: {cause})"
-        lost = self.facts.lost_rows(self.done.last_batch)
+        lost = self.facts.lost_rows(self.done.last_batch, at_end=True)
         failed = QueryFailed(name, lost or cause, summary)
         if lost or "SCHEMA_NOT_COMPATIBLE" in text:  # which no restart changes
             failed.exit_code = InvalidInputError.exit_code
@@ -354,7 +354,7 @@ class _Run:
             spark_queries.bring_printed(watched.query)
             # Of a query that has failed, `failure` tells it
             if self._raised is None and watched.error() is None:
-                self._call([watched.refuse_lost_rows])
+                self._call([partial(watched.refuse_lost_rows, at_end=True)])
 
     def _record_posted(self) -> None:
         """Record the batches that are in the inbox.
@@ -521,7 +521,7 @@ class _Run:
             for callback in callbacks:
                 callback(*batch)
         except BaseException as err:  # noqa: BLE001 - raised again, once there is a summary
-            self._raised = err
+            self._raised = self._raised or err
             self.on_batch = []
             self.on_tick = []
             self.inbox.post("stop", "failure")

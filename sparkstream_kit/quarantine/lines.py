@@ -196,7 +196,9 @@ def parse_csv(
             f"sep is {sep!r}; give one character or more, but no quote, backslash or"
             " line end"
         )
-    settings = _settings(lines.sparkSession, date_format, timestamp_format, nulls)
+    settings = _settings(
+        lines.sparkSession, schema, date_format, timestamp_format, nulls
+    )
     read = partial(_read_csv, schema=schema, settings=settings, sep=sep, header=header)
     with_blocks = header and headers.has_places(lines)
     return parsed(lines, schema, read, "csv", with_blocks=with_blocks)
@@ -227,6 +229,7 @@ class _Settings:
 
 def _settings(
     spark: SparkSession,
+    schema: T.StructType,
     date_format: str | None,
     timestamp_format: str | None,
     nulls: str | Sequence[str],
@@ -243,10 +246,13 @@ def _settings(
             raise InvalidInputError(
                 f"{name} is {pattern!r}; write it as Spark does: 'yyyy-MM-dd HH:mm:ss'"
             )
-        if pattern is not None:
-            refuse_former_patterns(f"{name}={pattern!r}", spark)
     markers = [nulls] if isinstance(nulls, str) else [*nulls]
-    return _Settings(date_format, timestamp_format, markers)
+    settings = _Settings(date_format, timestamp_format, markers)
+    for kind in types_in(schema):
+        pattern = settings.pattern_of(kind)
+        if pattern is not None:
+            refuse_former_patterns(f"the pattern {pattern!r}", spark)
+    return settings
 
 
 def _read_csv(
@@ -524,7 +530,9 @@ def parse_json(
     schema = schema_for(
         lines, "JSON", schema, "read it as a string or as VARIANT", also
     )
-    settings = _settings(lines.sparkSession, date_format, timestamp_format, nulls)
+    settings = _settings(
+        lines.sparkSession, schema, date_format, timestamp_format, nulls
+    )
     read = partial(
         _read_json, schema=schema, settings=settings, refuse_unknown=refuse_unknown
     )

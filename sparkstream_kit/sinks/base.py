@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sparkstream_kit._internal.spark.place import Place
 
     Read = Callable[[SparkSession, StructType, Place], DataFrame]
-    Look = Callable[[int], str | None]
+    Look = Callable[[int], str | None]  # of a batch: what is lost up to it, or None
 
 
 MODES = ("append", "complete", "update")

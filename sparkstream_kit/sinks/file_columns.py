@@ -70,27 +70,10 @@ def check_types(sink: str, name: str, columns: Sequence[T.StructField]) -> None:
         )
 
 
-def refuse_cut_times(
-    sink: str, spark: SparkSession, columns: Sequence[T.StructField]
-) -> None:
-    """Refuse times in Parquet if the session has Spark cut their microseconds.
-
-    Args:
-        sink: the sink, for messages.
-        spark: the session that writes.
-        columns: the columns that stand in a file.
-
-    Raises:
-        InvalidInputError: the session has the setting, and a column has times.
-    """
-    times = [each.name for each in columns if holds(each.dataType, T.TimestampType)]
+def cuts_microseconds(spark: SparkSession) -> bool:
+    """Return whether the session has Spark write times in Parquet as milliseconds."""
     unit = spark.conf.get("spark.sql.parquet.outputTimestampType")
-    if times and str(unit).upper() == "TIMESTAMP_MILLIS":
-        raise InvalidInputError(
-            f"{sink}: column {times[0]} is timestamp, and the session's"
-            " spark.sql.parquet.outputTimestampType=TIMESTAMP_MILLIS cuts its"
-            " microseconds; set it to TIMESTAMP_MICROS"
-        )
+    return str(unit).upper() == "TIMESTAMP_MILLIS"
 
 
 def _names_of_fields(kind: T.DataType) -> list[str]:

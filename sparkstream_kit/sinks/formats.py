@@ -33,8 +33,8 @@ from sparkstream_kit.sinks.file_columns import (
     NESTED,
     check_folders,
     check_types,
+    cuts_microseconds,
     data_columns,
-    refuse_cut_times,
 )
 from sparkstream_kit.sinks.refusals import (
     in_a_folder,
@@ -156,12 +156,14 @@ class Format:
         given: the options that the caller gave.
         in_table: whether the files are those of a table, which Spark reads with the
             table's own options.
+        cuts_times: whether the session has Spark cut microseconds of this format.
     """
 
     kind: str
     spelled: str
     given: dict[str, Any] = dataclasses.field(repr=False)
     in_table: bool = False
+    cuts_times: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -319,8 +321,6 @@ class Format:
         check_types(sink, self.kind, columns)
         if self.kind in ("csv", "json"):
             refuse_former_patterns(sink, frame.sparkSession)
-        if self.kind == "parquet":
-            refuse_cut_times(sink, frame.sparkSession, columns)
         if self.kind == "csv":
             self._check_csv(sink, frame.sparkSession, columns)
 
@@ -391,6 +391,10 @@ class Format:
         """
         if self.kind not in NAMES:
             return frame
+        if self.kind == "parquet" and not self.cuts_times:
+            if cuts_microseconds(frame.sparkSession):
+                form = dataclasses.replace(self, cuts_times=True)
+                return form.guarded(sink, frame, partition_by)
         data = data_columns(frame, partition_by)
         values = [column(field.name) for field in frame.schema]
         cells = []
@@ -429,7 +433,8 @@ class Format:
             value: the column's value, or one inside of it.
             kind: the type of this value.
         """
-        if self.kind == "orc" and isinstance(kind, NESTED):
+        has_lost_times = self.kind == "orc" or self.cuts_times
+        if has_lost_times and isinstance(kind, NESTED):
             if not holds(kind, T.DateType, T.TimestampType):
                 return value
             return changed_inside(value, kind, partial(self._cell, who, data, field))
@@ -446,6 +451,13 @@ class Format:
             yield from lost_bytes(value, kind)
         if self.kind == "text":
             yield from self._lost_in_text(value)
+        if self.cuts_times and isinstance(kind, T.TimestampType):
+            says = (
+                "has a time with microseconds, and the session's spark.sql.parquet"
+                ".outputTimestampType=TIMESTAMP_MILLIS cuts them; set it to"
+                " TIMESTAMP_MICROS, or write F.date_trunc('MILLISECOND', column)"
+            )
+            yield F.pmod(F.unix_micros(value), F.lit(1000)) != 0, says
         if self.kind == "orc" and isinstance(kind, T.DateType | T.TimestampType):
             yield from lost_in_orc(value, kind)
         if self.kind == "csv":
@@ -492,8 +504,8 @@ class Format:
         if isinstance(kind, T.StringType):
             return value
         options = {
-            name: str(value)
-            for name, value in self.options.items()
+            name: str(setting)
+            for name, setting in self.options.items()
             if name.lower() not in _OF_A_LINE
         }
         # No pattern has this separator, so that the text needs no quotes

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyspark.errors import AnalysisException
+from pyspark.sql import functions as F
 
 from sparkstream_kit._internal.arguments import check
-from sparkstream_kit._internal.columns import quoted
+from sparkstream_kit._internal.columns import column, quoted
 from sparkstream_kit._internal.spark.place import (
     locate,
     reached,
@@ -29,9 +30,10 @@ from sparkstream_kit.sinks.builtin import AFTER_REWIND
 from sparkstream_kit.sinks.file_columns import data_columns
 from sparkstream_kit.sinks.formats import NAMES, Format, of, plain_name
 from sparkstream_kit.sinks.readback import keep_files
+from sparkstream_kit.sinks.refusals import stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
@@ -84,7 +86,10 @@ _KEPT = {
     "provider": "format",
     "storage_properties": "options",
 }
-_LIMITED = re.compile(r"\b(var)?char\(")  # a type as DESCRIBE shows it
+# Types as DESCRIBE shows them: with a limit anywhere, and VARCHAR alone
+_LIMITED = re.compile(r"\b(var)?char\(")
+_VARCHAR = re.compile(r"varchar\((\d+)\)")
+_NAMES = re.compile(r"`((?:[^`]|``)+)`|([^.`]+)")  # of a table, with those above it
 
 
 def table(
@@ -170,7 +175,7 @@ class _Stored(NamedTuple):
         provider: the format, as the table's creator spelled it.
         folder: where its files are.
         columns: its columns.
-        limited: those of CHAR or VARCHAR, alone or inside.
+        limited: of those with CHAR or VARCHAR, alone or inside, the types by the names.
         partitions: the columns that become names of folders.
         options: the options with which Spark reads it.
     """
@@ -178,7 +183,7 @@ class _Stored(NamedTuple):
     provider: str
     folder: str
     columns: StructType
-    limited: list[str]
+    limited: dict[str, str]
     partitions: list[str]
     options: dict[str, str]
 
@@ -208,18 +213,18 @@ class _Table:
         described = {row.col_name: row.data_type for row in rows}
         if plain_name(str(described.get("Provider"))) not in NAMES:
             return None
-        description = self._described(spark)
+        description = _described(spark, self.name)
         columns = spark.table(self.name).schema
         return _Stored(
             provider=description["provider"],
             folder=description["location"],
             columns=columns,
             # Not in the schema, where they are STRING
-            limited=[
-                row.col_name
+            limited={
+                row.col_name.lower(): row.data_type
                 for row in rows[: len(columns)]
                 if _LIMITED.search(row.data_type)
-            ],
+            },
             partitions=description.get("partition_columns", []),
             options=description.get("storage_properties", {}),
         )
@@ -331,10 +336,18 @@ class _Table:
         return f"{empty}; ALTER TABLE {self.name} SET LOCATION {folder!r}"
 
     def _folder_of_new(self, spark: SparkSession) -> str | None:
-        """Return the folder of a new table without a path; None in a catalog that has none."""
-        *above, name = self.name.replace("`", "").split(".")
-        schema = ".".join(map(quoted, above or [spark.catalog.currentDatabase()]))
-        described = spark.sql(f"DESCRIBE NAMESPACE {schema}").collect()
+        """Return the folder of a new table without a path; None in other catalogs than Spark's."""
+        names = [quoted or plain for quoted, plain in _NAMES.findall(self.name)]
+        catalog = spark.catalog.currentCatalog()
+        if len(names) > len(("schema", "table")):
+            catalog = names[0]
+        if catalog != "spark_catalog":
+            return None
+        name = names[-1]
+        schema = spark.catalog.currentDatabase()
+        if len(names) > 1:
+            schema = names[-2]
+        described = spark.sql(f"DESCRIBE NAMESPACE {quoted(schema)}").collect()
         facts = {row.info_name: row.info_value for row in described}
         if "Location" not in facts:
             return None
@@ -414,12 +427,13 @@ class _Table:
                     f"{self}: column {each.name} is {kind}, and {wanted} in the table;"
                     " cast it, or use another table"
                 )
-        if there.limited:
-            raise InvalidInputError(
-                f"{self}: column {there.limited[0]} is CHAR or VARCHAR, and Spark"
-                " neither checks nor fills up the texts that a stream writes; use a"
-                " table that has STRING"
-            )
+        for name, kind in there.limited.items():
+            if not _VARCHAR.fullmatch(kind):
+                raise InvalidInputError(
+                    f"{self}: column {name} is {kind}, and Spark neither checks nor"
+                    " fills up the texts that a stream writes; use a table that has"
+                    " STRING"
+                )
         ordered = [name for name in types if name not in partitions]
         given = [each.name.lower() for each in data_columns(frame, there.partitions)]
         if self.form.kind in ("csv", "text") and ordered != given:
@@ -443,6 +457,7 @@ class _Table:
             }
             if others:
                 rows = frame.withColumnsRenamed(others)
+            rows = _within_limits(str(self), rows, there.limited)
         return form.guarded(str(self), rows, partitions)
 
     def configure(self, writer: DataStreamWriter) -> DataStreamWriter:
@@ -456,41 +471,24 @@ class _Table:
         """Record in the table's folder which query owns it; return what looks at both."""
         if self._stored(spark) is None:
             return None
-        claimed = self._described(spark)
+        claimed = _described(spark, self.name)
         look_at_folder = folders.claim(locate(spark, claimed["location"]), checkpoint)
+        # By its full name: the session may use another schema by then
+        names = (claimed["catalog_name"], *claimed["namespace"], claimed["table_name"])
+        full_name = ".".join(map(quoted, names))
 
         def look(batch: int) -> str | None:
-            happened = self._lost(spark, claimed)
+            happened = _lost(spark, full_name, claimed)
             if happened is not None:
                 return (
                     f"{self} {happened}; put it back as it was, or start anew with"
                     " another target and another checkpoint"
                 )
-            return look_at_folder and look_at_folder(batch)
+            if look_at_folder is None:
+                return None
+            return look_at_folder(batch)
 
         return look
-
-    def _lost(self, spark: SparkSession, claimed: dict[str, Any]) -> str | None:
-        """Return what has happened to the table since it was `claimed`; None if nothing has.
-
-        Columns may have been added.
-        """
-        try:
-            now = self._described(spark)
-        except AnalysisException as err:
-            if err.getCondition() != "TABLE_OR_VIEW_NOT_FOUND":
-                raise
-            return "was dropped while the query wrote to it"
-        change = _change(claimed, now)
-        if change is None:
-            return None
-        return f"was changed or made again while the query wrote to it: {change}"
-
-    def _described(self, spark: SparkSession) -> dict[str, Any]:
-        """Return what the catalog says of the table, which is in one of Spark's formats."""
-        [row] = spark.sql(f"DESCRIBE TABLE EXTENDED {self.name} AS JSON").collect()
-        description: dict[str, Any] = json.loads(row[0])
-        return description
 
     def as_written(self, frame: DataFrame, folder: str) -> DataFrame:
         """Write rows as the table's are written, and read them back with their types."""
@@ -498,6 +496,49 @@ class _Table:
         keep_files(frame, folder, form)
         reader = frame.sparkSession.read.schema(frame.schema).format(form.kind)
         return reader.options(**form.reading).load(folder)
+
+
+def _within_limits(
+    table: str, frame: DataFrame, limited: Mapping[str, str]
+) -> DataFrame:
+    """Let a text fail the batch that is longer than the VARCHAR of its column."""
+    if not limited:
+        return frame
+    values = []
+    for each in frame.schema:
+        value = column(each.name)
+        match = _VARCHAR.fullmatch(limited.get(each.name.lower(), ""))
+        if match is not None:
+            is_longer = F.length(value) > int(match[1])
+            message = f"has a text that is longer than {match[0]}"
+            who = f"{table}: column {each.name}"
+            value = stopped([(is_longer, message)], value, each.dataType, who)
+        values.append(value.alias(each.name))
+    return frame.select(values)
+
+
+def _lost(spark: SparkSession, name: str, claimed: dict[str, Any]) -> str | None:
+    """Return what has happened to a table since it was `claimed`; None if nothing has.
+
+    Columns may have been added.
+    """
+    try:
+        now = _described(spark, name)
+    except AnalysisException as err:
+        if err.getCondition() != "TABLE_OR_VIEW_NOT_FOUND":
+            raise
+        return "was dropped while the query wrote to it"
+    change = _change(claimed, now)
+    if change is None:
+        return None
+    return f"was changed or made again while the query wrote to it: {change}"
+
+
+def _described(spark: SparkSession, name: str) -> dict[str, Any]:
+    """Return what the catalog says of a table, which is in one of Spark's formats."""
+    [row] = spark.sql(f"DESCRIBE TABLE EXTENDED {name} AS JSON").collect()
+    description: dict[str, Any] = json.loads(row[0])
+    return description
 
 
 def _change(before: dict[str, Any], now: dict[str, Any]) -> str | None:

@@ -70,11 +70,11 @@ def latest(table: str) -> Sink:
 
     def open_view(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = session_with_views(frame)
-        refuse_former_patterns("latest", spark)
         refuse_twice("latest: column", [name.lower() for name in frame.columns])
         keeps = None
         if location is not None and location.folder:
             keeps = location
+            refuse_former_patterns("latest", spark)
         lines = _lines(keeps, kept, frame.columns)
         if not opening.makes:
             return lambda *_: None

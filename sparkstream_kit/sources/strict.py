@@ -152,6 +152,8 @@ class Values:
             self._refuse_type(field)
         self._refuse_options()
         self.is_strict = self._fails_query()
+        if self.is_strict:
+            self._refuse_former_patterns()
         self.marks: tuple[str, str] | None = None
         if self.is_strict:
             self.marks = marks_of(spark, columns, options)
@@ -182,10 +184,6 @@ class Values:
             raise InvalidInputError(
                 f"sources.{self.kind}() cannot read the encoding {encoding}{fix}"
             )
-        for name in ("dateformat", "timestampformat", "timestampntzformat"):
-            if name in self.options:
-                what = f"{name}={self.options[name]!r}"
-                refuse_former_patterns(what, self._spark)
         locale = self.options.get("locale")
         if locale is not None and not re.fullmatch(
             r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", str(locale)
@@ -194,6 +192,13 @@ class Values:
                 f"locale is {locale!r}; write it as a language and a country, such as"
                 " 'de-DE'"
             )
+
+    def _refuse_former_patterns(self) -> None:
+        for kind, name in _PATTERNS.items():
+            has_values = any(holds(field.dataType, kind) for field in self.columns)
+            if name in self.options and has_values:
+                what = f"{name}={self.options[name]!r}"
+                refuse_former_patterns(what, self._spark)
 
     def _fails_query(self) -> bool:
         """Return whether a value that does not fit fails the query."""

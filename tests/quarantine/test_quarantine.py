@@ -476,7 +476,8 @@ def test_a_pattern_that_the_session_reads_as_spark_2_is_refused(spark):
     with in_force(spark, {"spark.sql.legacy.timeParserPolicy": "LEGACY"}):
         for parse in (parse_csv, parse_json):
             said = refusal(parse, lines, "t DATE", date_format="dd.MM.yyyy")
-            assert said.startswith("date_format='dd.MM.yyyy': the session's spark.sql.")
+            assert said.startswith("the pattern 'dd.MM.yyyy': the session's spark.sql.")
+            parse(lines, "t STRING", date_format="dd.MM.yyyy")
         assert "parse_log(): the session's spark.sql." in refusal(parse_log, lines)
         assert good_rows(parse_csv(lines, "t DATE")).collect() == []
     rows = parse_csv(lines, "t DATE", date_format="dd.MM.yyyy")

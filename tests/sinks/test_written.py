@@ -18,11 +18,13 @@ import pytest
 from conftest import ROOT, refusal
 from hypothesis import HealthCheck, given, settings
 from pyspark.errors import PySparkException
+from pyspark.sql import functions as F
 from support import rows
 from support.rows import Column, Table
 from support.sink_streams import finish
 
 from sparkstream_kit import feeds, sinks, sources, start
+from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import formats
@@ -848,17 +850,34 @@ def test_a_table_that_is_read_otherwise_than_written_is_refused(
 
 
 @pytest.mark.classic_only("the table is the session's")
-@pytest.mark.parametrize("kind", ["CHAR(5)", "VARCHAR(3)", "ARRAY<VARCHAR(3)>"])
+@pytest.mark.parametrize("kind", ["CHAR(5)", "ARRAY<VARCHAR(3)>"])
 def test_a_table_whose_texts_have_a_limit_is_refused(spark, one_row, kind):
     spark.sql(f"CREATE TABLE limited (value {kind}, char STRING) USING parquet")
     try:
         value = "array(value)" if "ARRAY" in kind else "value"
         frame = one_row.selectExpr(f"{value} AS value", "value AS char")
         said = refusal(open_sink, sinks.table("limited"), frame, None, Opening())
-        assert said.startswith("table limited: column value is CHAR or VARCHAR, and")
+        assert said.startswith(f"table limited: column value is {kind.lower()}, and")
         assert said.endswith("; use a table that has STRING")
     finally:
         spark.sql("DROP TABLE limited")
+
+
+@pytest.mark.classic_only("the table is the session's")
+def test_a_text_that_is_too_long_for_its_varchar_fails_the_batch(spark, one_row):
+    spark.sql("CREATE TABLE short (value VARCHAR(3), n INT) USING parquet")
+    try:
+        sink = sinks.table("short")
+        assert isinstance(sink, sinks.SparkSink)
+        rows_to_write = spark.createDataFrame([("日本語", 1)], "value STRING, n INT")
+        assert sink.checked(rows_to_write).collect() == [("日本語", 1)]
+        too_long = rows_to_write.withColumn("value", F.lit("four"))
+        with pytest.raises(PySparkException) as caught:
+            sink.checked(too_long).collect()
+        said = "table short: column value has a text that is longer than varchar(3)"
+        assert said in str(caught.value)
+    finally:
+        spark.sql("DROP TABLE short")
 
 
 def test_a_table_of_xml_is_refused():
@@ -866,30 +885,24 @@ def test_a_table_of_xml_is_refused():
     assert said.startswith("sinks.table(): format is 'XML', and Spark reads texts from")
 
 
-@pytest.mark.parametrize("file_format", ["parquet", "orc"])
-def test_a_session_that_cuts_microseconds_of_parquet_is_refused(
-    one_row, tmp_path, file_format
-):
+@pytest.mark.parametrize("kind", ["{}", "array({})", "map({}, 1)", "struct({} AS t)"])
+def test_a_session_that_cuts_microseconds_of_parquet_fails_the_batch(spark, kind):
     setting = {"spark.sql.parquet.outputTimestampType": "timestamp_millis"}
-    moments = one_row.selectExpr(
-        "array(TIMESTAMP'2026-01-31 10:00:00.123456Z') AS times"
+    whole = "TIMESTAMP'2026-01-31 10:00:00.123Z'"
+    finer = "TIMESTAMP'0500-01-31 10:00:00.000001Z'"
+    good, bad = (
+        spark.sql(f"SELECT {kind.format(time)} AS times") for time in (whole, finer)
     )
-    for sink in (
-        sinks.files(tmp_path / "files", format=file_format),
-        sinks.batch_files(tmp_path / "batches", format=file_format),
-        sinks.table("cut", format=file_format),
-    ):
-        with in_force(one_row.sparkSession, setting):
-            open_sink(sink, one_row, None, Opening())
-            if file_format == "parquet":
-                said = refusal(open_sink, sink, moments, None, Opening())
-                assert "column times is timestamp, and the session's spark.sql." in said
-                assert said.endswith(
-                    "cuts its microseconds; set it to TIMESTAMP_MICROS"
-                )
-            else:
-                open_sink(sink, moments, None, Opening())
-        open_sink(sink, moments, None, Opening())
+    parquet, orc = (
+        formats.of(sinks.files, name, {}, "out") for name in ("parquet", "orc")
+    )
+    assert parquet.guarded("files", bad) is bad
+    with in_force(spark, setting):
+        assert parquet.guarded("files", good).collect() == good.collect()
+        assert orc.guarded("files", bad).collect() == bad.collect()
+        with pytest.raises(PySparkException) as caught:
+            parquet.guarded("files", bad).collect()
+    assert "files: column times has a time with microseconds, and" in str(caught.value)
 
 
 def test_a_session_with_the_patterns_of_spark_2_is_refused(one_row, tmp_path):
@@ -903,7 +916,11 @@ def test_a_session_with_the_patterns_of_spark_2_is_refused(one_row, tmp_path):
             sinks.snapshot(tmp_path / "former.json"),
             sinks.latest("former"),
         ):
-            said = refusal(open_sink, sink, frame, None, Opening())
+            checkpoint = None
+            if sink.kind == "latest":  # without one it keeps no rows as JSON
+                open_sink(sink, frame, None, Opening())
+                checkpoint = locate(one_row.sparkSession, tmp_path / "ckpt")
+            said = refusal(open_sink, sink, frame, checkpoint, Opening())
             assert "Policy=LEGACY takes patterns of dates and times in the way" in said
             assert said.endswith("; set it to CORRECTED")
         open_sink(sinks.batch_files(tmp_path / "parquet"), frame, None, Opening())

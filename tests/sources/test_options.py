@@ -156,6 +156,8 @@ def test_a_pattern_that_the_session_reads_as_spark_2_is_refused(spark, folder, r
         said = refusal(read, spark, folder, schema="b DATE", dateFormat="dd.MM.yyyy")
         assert said.startswith("dateformat='dd.MM.yyyy': the session's spark.sql.")
         read(spark, folder, schema="b DATE")
+        read(spark, folder, schema="b STRING", dateFormat="dd.MM.yyyy")
+        read(spark, folder, schema="b DATE", dateFormat="dd.MM.yyyy", mode="PERMISSIVE")
 
 
 SETTINGS = ("spark.sql.files.ignoreCorruptFiles", "spark.sql.files.ignoreMissingFiles")

@@ -147,6 +147,33 @@ def session_was_stopped(query: StreamingQuery) -> bool:
     )
 
 
+_SHARE = 50  # looks at a target may take at most 1/50 of the time
+
+
+class TargetLooks:
+    """Looks whether a target still has a query's rows, for at most 1/50 of the time.
+
+    At the end of a run it looks in any case.
+
+    Args:
+        look: called with the last batch; returns what is lost, with a way out, or None.
+    """
+
+    def __init__(self, look: Callable[[int], str | None]) -> None:
+        self._look = look
+        self._next = 0.0  # when to look again, by `monotonic`
+
+    def lost_rows(self, last_batch: int, *, at_end: bool) -> str | None:
+        """Return what is lost of the rows up to a batch, with a way out, or None."""
+        begin = time.monotonic()
+        if begin < self._next and not at_end:
+            return None
+        lost = self._look(last_batch)
+        end = time.monotonic()
+        self._next = end + _SHARE * (end - begin)
+        return lost
+
+
 class StartFacts(NamedTuple):
     """What `start` knows about a query and a StreamingQuery does not provide.
 
@@ -169,9 +196,8 @@ class StartFacts(NamedTuple):
         says_end: whether the query has a progress without a batch when it has read all
             input.
         progress_listeners: functions to call with each progress, once its batch is committed.
-        look_at_target: a function to call with the last batch, which returns what the
-            target has lost of the query's rows, with a way out, or None; None if nobody
-            can look.
+        target: looks whether the target still has the query's rows; None if nobody can
+            look.
     """
 
     frame: DataFrame | None = None
@@ -185,21 +211,22 @@ class StartFacts(NamedTuple):
     ends: bool = False
     says_end: bool = False
     progress_listeners: tuple[Callable[[StreamingQueryProgress], None], ...] = ()
-    look_at_target: Callable[[int], str | None] | None = None
+    target: TargetLooks | None = None
 
-    def lost_rows(self, last_batch: int | None) -> str | None:
+    def lost_rows(self, last_batch: int | None, *, at_end: bool) -> str | None:
         """Return what the target has lost of the query's rows, with a way out, or None.
 
         Args:
             last_batch: the last batch of this run; None before the first one.
+            at_end: whether the run has ended, so that this is the last look.
         """
-        if self.look_at_target is None:
+        if self.target is None:
             return None
         if last_batch is None:
             last_batch = -1
         # What cannot be read now, as after the end of the JVM, is not lost
-        with suppress(OSError, Py4JError, PySparkException):
-            return self.look_at_target(last_batch)
+        with suppress(OSError, ValueError, Py4JError, PySparkException):
+            return self.target.lost_rows(last_batch, at_end=at_end)
         return None
 
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pyspark.sql.types import TimestampType
+
 from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.columns import holds
 from sparkstream_kit._internal.spark.place import (
     Place,
     locate,
@@ -22,7 +25,7 @@ from sparkstream_kit.connectors import _tables, mode_for
 from sparkstream_kit.connectors.delta import SYSTEM, writers
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import Target
-from sparkstream_kit.sinks.file_columns import refuse_cut_times
+from sparkstream_kit.sinks.file_columns import cuts_microseconds
 from sparkstream_kit.sinks.ledger import exactly_once, open_target
 
 if TYPE_CHECKING:
@@ -154,7 +157,7 @@ def delta(
         spark = frame.sparkSession
         target = target_in(spark)
         if _is_sparks(spark, writer, how):
-            refuse_cut_times("delta", spark, frame.schema.fields)
+            _refuse_cut_times(frame)
         identity = partial(target.identity, spark)
         return open_target(target, frame, location, opening, identity=identity)
 
@@ -211,6 +214,21 @@ def _is_sparks(spark: SparkSession, writer: str, how: str) -> bool:
             " local folder"
         )
     return fits and writer != "delta-rs"
+
+
+def _refuse_cut_times(frame: DataFrame) -> None:
+    """Refuse times if the session has Spark cut their microseconds in Delta's files.
+
+    Raises:
+        InvalidInputError: the session has the setting, and a column has times.
+    """
+    times = [each.name for each in frame.schema if holds(each.dataType, TimestampType)]
+    if times and cuts_microseconds(frame.sparkSession):
+        raise InvalidInputError(
+            f"delta: column {times[0]} is timestamp, and the session's"
+            " spark.sql.parquet.outputTimestampType=TIMESTAMP_MILLIS cuts its"
+            " microseconds; set it to TIMESTAMP_MICROS, or give writer='delta-rs'"
+        )
 
 
 def _place(
