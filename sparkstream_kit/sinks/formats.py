@@ -391,10 +391,10 @@ class Format:
         """
         if self.kind not in NAMES:
             return frame
-        if self.kind == "parquet" and not self.cuts_times:
-            if cuts_microseconds(frame.sparkSession):
-                form = dataclasses.replace(self, cuts_times=True)
-                return form.guarded(sink, frame, partition_by)
+        is_unasked = self.kind == "parquet" and not self.cuts_times
+        if is_unasked and cuts_microseconds(frame.sparkSession):
+            form = dataclasses.replace(self, cuts_times=True)
+            return form.guarded(sink, frame, partition_by)
         data = data_columns(frame, partition_by)
         values = [column(field.name) for field in frame.schema]
         cells = []

@@ -30,12 +30,12 @@ from sparkstream_kit._internal.columns import (
     number,
     type_with,
 )
-from sparkstream_kit._internal.spark.session import refuse_former_patterns
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
 from sparkstream_kit.quarantine.lines import NESTED, scalar
 from sparkstream_kit.quarantine.rows import is_missing, typed
 from sparkstream_kit.sources.values import (
     CHARSETS,
+    PATTERNS,
     encoding_of,
     failing,
     has_other_keys,
@@ -49,6 +49,7 @@ from sparkstream_kit.sources.values import (
     marks_of,
     no_file_left_out,
     refuse_headers_left_out,
+    refuse_patterns,
     self_overlaps,
     whole_number,
     with_point,
@@ -64,12 +65,6 @@ _DATED = (T.DateType, T.TimestampType, T.TimestampNTZType)
 _TEXTS = (T.StringType, T.BinaryType)  # in CSV bytes are those of a text
 _FRACTIONS = (T.DecimalType, T.DoubleType, T.FloatType)
 
-# The option with the pattern of each type
-_PATTERNS: dict[type[T.DataType], str] = {
-    T.DateType: "dateFormat",
-    T.TimestampType: "timestampFormat",
-    T.TimestampNTZType: "timestampNTZFormat",
-}
 # By option of CSV: what the text stands for that the option names
 _NO_NUMBERS = {"nanvalue": "NaN", "positiveinf": "Infinity", "negativeinf": "-Infinity"}
 
@@ -153,7 +148,7 @@ class Values:
         self._refuse_options()
         self.is_strict = self._fails_query()
         if self.is_strict:
-            self._refuse_former_patterns()
+            refuse_patterns(spark, columns, self.options)
         self.marks: tuple[str, str] | None = None
         if self.is_strict:
             self.marks = marks_of(spark, columns, options)
@@ -192,13 +187,6 @@ class Values:
                 f"locale is {locale!r}; write it as a language and a country, such as"
                 " 'de-DE'"
             )
-
-    def _refuse_former_patterns(self) -> None:
-        for kind, name in _PATTERNS.items():
-            has_values = any(holds(field.dataType, kind) for field in self.columns)
-            if name in self.options and has_values:
-                what = f"{name}={self.options[name]!r}"
-                refuse_former_patterns(what, self._spark)
 
     def _fails_query(self) -> bool:
         """Return whether a value that does not fit fails the query."""
@@ -251,13 +239,13 @@ class Values:
             return True
         if isinstance(kind, T.TimestampType) and "timezone" in self.options:
             return True
-        if _PATTERNS[type(kind)].lower() not in self.options:
+        if PATTERNS[type(kind)].lower() not in self.options:
             return False
         return "locale" in self.options or isinstance(kind, T.TimestampNTZType)
 
     def _pattern(self, kind: T.DataType) -> Any:
         """Return the user's pattern for the values of a type; None if there is none."""
-        return self.options.get(_PATTERNS[type(kind)].lower())
+        return self.options.get(PATTERNS[type(kind)].lower())
 
     def _changes(self, field: T.StructField) -> bool:
         return any(self._is_checked(each) for each in leaves(field.dataType))
@@ -358,7 +346,7 @@ class Values:
 
     def _way_to_date(self, kind: T.DataType) -> str:
         """Return what can be done about a date or time that is written otherwise."""
-        option = _PATTERNS[type(kind)]
+        option = PATTERNS[type(kind)]
         if option.lower() in self.options:
             return f"correct {option}={self._pattern(kind)!r}"
         if isinstance(kind, T.DateType):

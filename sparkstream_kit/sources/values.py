@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._internal.columns import holds, types_in
+from sparkstream_kit._internal.spark.session import refuse_former_patterns
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ CHARSETS = (
     "ISO-8859-1",
     "US-ASCII",
 )
+# By type: the option that says how its values are written
+PATTERNS: dict[type[T.DataType], str] = {
+    T.DateType: "dateFormat",
+    T.TimestampType: "timestampFormat",
+    T.TimestampNTZType: "timestampNTZFormat",
+}
 # Options with which Spark leaves out files, or parts of them, without a word. Each is
 # also a setting of the session, `spark.sql.files.` with its name.
 _LEAVES_OUT = ("ignoreCorruptFiles", "ignoreMissingFiles")
@@ -77,6 +84,21 @@ def refuse_headers_left_out(options: Mapping[str, Any]) -> None:
             " with another header; leave ignoreCorruptFiles out, or give"
             " enforceSchema=True if the names do not count"
         )
+
+
+def refuse_patterns(
+    spark: SparkSession, columns: T.StructType, options: Mapping[str, Any]
+) -> None:
+    """Refuse a pattern for a column in a session that reads it in Spark 2's way.
+
+    Raises:
+        InvalidInputError: there is such a pattern.
+    """
+    for kind, name in PATTERNS.items():
+        pattern = options.get(name.lower())
+        has_values = any(holds(field.dataType, kind) for field in columns)
+        if pattern is not None and has_values:
+            refuse_former_patterns(f"{name}={pattern!r}", spark)
 
 
 def encoding_of(options: Mapping[str, Any]) -> str | None:

@@ -154,7 +154,7 @@ def test_settings_of_the_session_change_no_value(spark, folder):
 def test_a_pattern_that_the_session_reads_as_spark_2_is_refused(spark, folder, read):
     with in_force(spark, {"spark.sql.legacy.timeParserPolicy": "LEGACY"}):
         said = refusal(read, spark, folder, schema="b DATE", dateFormat="dd.MM.yyyy")
-        assert said.startswith("dateformat='dd.MM.yyyy': the session's spark.sql.")
+        assert said.startswith("dateFormat='dd.MM.yyyy': the session's spark.sql.")
         read(spark, folder, schema="b DATE")
         read(spark, folder, schema="b STRING", dateFormat="dd.MM.yyyy")
         read(spark, folder, schema="b DATE", dateFormat="dd.MM.yyyy", mode="PERMISSIVE")
