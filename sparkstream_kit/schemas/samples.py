@@ -395,7 +395,7 @@ def _first_fields(texts: DataFrame) -> list[str | None]:
 
 def _may_be_names(spark: SparkSession, first: list[str | None]) -> bool:
     """Return whether line 1 can have names: no number, date or boolean, and a text."""
-    fields = [field for field in first if field and not _is_no_value(field)]
+    fields = [field for field in first if field and not _may_be_a_value(field)]
     as_line = F.lit("\x01".join(fields) or "1")
     types_of = F.schema_of_csv(as_line, {"sep": "\x01"})
     [[ddl]] = spark.range(1).select(types_of).collect()
@@ -403,8 +403,8 @@ def _may_be_names(spark: SparkSession, first: list[str | None]) -> bool:
     return texts > 0 and texts == len(fields)
 
 
-def _is_no_value(field: str) -> bool:
-    """Return whether a text stands for a missing value, or for no number; or is a name."""
+def _may_be_a_value(field: str) -> bool:
+    """Return whether a text that can be a name also stands for a missing value or no number."""
     return field in _MISSING or _NO_NUMBER.fullmatch(field) is not None
 
 
@@ -416,7 +416,7 @@ def _are_names(first: list[str | None], schema: T.StructType, notes: list[str]) 
         schema: the types of the lines below it.
         notes: what is to be said of them.
     """
-    unclear = [field is not None and _is_no_value(field) for field in first]
+    unclear = [field is not None and _may_be_a_value(field) for field in first]
     if not any(unclear):
         return bool(notes) or not _is_all_text(schema)
     return any(

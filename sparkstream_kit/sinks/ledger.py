@@ -588,7 +588,7 @@ def exactly_once(
     kind: str,
     where: Target,
     modes: tuple[str, ...],
-    open_sink: Callable[[DataFrame, Place | None, Opening], Write],
+    opens: Callable[[DataFrame, Place | None, Opening], Write],
     advice: str = (
         "use how='append' for append, 'upsert' with keys for update, 'replace' for"
         " complete"
@@ -604,7 +604,7 @@ def exactly_once(
         kind: the name of its function.
         where: the target.
         modes: the output modes that it supports.
-        open_sink: the `BatchSink.open`, which calls `open_target`.
+        opens: the `BatchSink.open`, which calls `open_target`.
         advice: what to do instead in another output mode.
         keys: as in `Sink`.
         read: as in `Sink`.
@@ -623,7 +623,7 @@ def exactly_once(
         needs_checkpoint=modes != ("complete",),
         advice=advice,
         writes_to=(where,),
-        open=open_sink,
+        open=opens,
         keys=tuple(keys),
         read=read,
         form=form,

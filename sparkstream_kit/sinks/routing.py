@@ -102,7 +102,9 @@ def by_value(
     if mode == "complete":
         raise InvalidInputError("by_value(): mode is complete; give append or update")
 
-    def open_sink(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+    def open_values(
+        frame: DataFrame, location: Place | None, opening: Opening
+    ) -> Write:
         columns.find_column(frame, column, caller="by_value()")
         if location is None:
             raise InvalidInputError(
@@ -137,7 +139,7 @@ def by_value(
         needs_checkpoint=True,
         advice="give by_value(…, mode='update') if its sinks support it",
         writes_to=(Target("targets by", column),),
-        open=open_sink,
+        open=open_values,
     )
 
 

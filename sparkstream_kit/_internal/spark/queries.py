@@ -241,9 +241,8 @@ _listening = threading.Lock()  # one thread at a time adds or removes listeners
 # Kinds of targets that are tables: those of `sinks.memory` and `sinks.latest`
 _TABLES = ("memory", "view")
 _BEHIND = "avgOffsetsBehindLatest"  # a metric of Spark's Kafka source
-_start_facts: dict[
-    str, StartFacts
-] = {}  # by run id, until the query is garbage-collected
+# By run id, until the query is garbage-collected
+_start_facts: dict[str, StartFacts] = {}
 # By run id. This reference keeps a running query's entry in `_start_facts` although the
 # caller may have dropped the query: a caller that gets the query from Spark's list of
 # active queries needs the entry, too.

@@ -153,7 +153,7 @@ def delta(
             where, how, tuple(keys), merge_schema, take_over, table_in
         )
 
-    def open_sink(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+    def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = frame.sparkSession
         target = target_in(spark)
         if _is_sparks(spark, writer, how):
@@ -165,7 +165,7 @@ def delta(
         "delta",
         where,
         (mode,),
-        open_sink,
+        open_table,
         keys=keys,
         read=lambda spark, *_: target_in(spark).rows(spark),
     )

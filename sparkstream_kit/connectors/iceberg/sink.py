@@ -142,7 +142,7 @@ def iceberg(
         _tables.TableTarget, where, how, tuple(keys), merge_schema, take_over, table_in
     )
 
-    def open_sink(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+    def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = frame.sparkSession
         if isinstance(folder_or_properties, str):
             what = f"iceberg: catalog {folder_or_properties}"
@@ -152,7 +152,7 @@ def iceberg(
         return open_target(target, frame, location, opening, identity=identity)
 
     return exactly_once(
-        "iceberg", where, (mode,), open_sink, keys=keys, read=new_target().rows
+        "iceberg", where, (mode,), open_table, keys=keys, read=new_target().rows
     )
 
 
