@@ -383,12 +383,12 @@ class _Run:
                 return str(what)
             if kind == "progress":
                 self._record(what)
-                self._look_now_and_then()
             elif kind == "ended":
                 what.ended = True
             if self._has_failure(still_open):
                 return "failure"
             self._end_read_sockets()
+            self._look_now_and_then()
             self._call(self.on_tick)
         if any(watched.was_stopped() for watched in self._queries):
             return "query.stop()"
@@ -401,7 +401,8 @@ class _Run:
         return _LOOK_AT_SESSIONS
 
     def _look_now_and_then(self) -> None:
-        """Once a minute, look at the input files, and trim the logs of file sources."""
+        """Look at the targets; once a minute at the input files, and trim their logs."""
+        self._call([watched.refuse_lost_rows for watched in self._queries])
         if time.monotonic() >= self._next_look:
             self._look_at_files()
             for watched in self._queries:
@@ -508,7 +509,6 @@ class _Run:
             watched.sockets = logical_plan.sockets_in(described)
         spark_queries.bring_printed(watched.query)
         self._call(list(watched.facts.progress_listeners), progress)
-        self._call([watched.refuse_lost_rows])
         self._call(self.on_batch, progress, files)
 
     def _call(self, callbacks: list[Any], *batch: object) -> None:

@@ -218,7 +218,7 @@ def lock(
         except OSError as err:
             fix = "make room, correct its rights, or use a disk that can lock files"
             if path.is_dir():
-                fix = "delete that folder"
+                fix = f"delete the folder {path}"
             raise InvalidInputError(
                 f"checkpoint {location} cannot be locked: {err.strerror or err}; {fix}"
             ) from err

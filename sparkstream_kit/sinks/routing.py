@@ -102,9 +102,7 @@ def by_value(
     if mode == "complete":
         raise InvalidInputError("by_value(): mode is complete; give append or update")
 
-    def open_values(
-        frame: DataFrame, location: Place | None, opening: Opening
-    ) -> Write:
+    def open_all(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         columns.find_column(frame, column, caller="by_value()")
         if location is None:
             raise InvalidInputError(
@@ -139,7 +137,7 @@ def by_value(
         needs_checkpoint=True,
         advice="give by_value(…, mode='update') if its sinks support it",
         writes_to=(Target("targets by", column),),
-        open=open_values,
+        open=open_all,
     )
 
 

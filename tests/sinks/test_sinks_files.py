@@ -123,10 +123,9 @@ def test_a_folder_that_goes_while_its_query_runs_ends_the_run_and_is_refused_lat
         match="was removed, emptied or made again while the",
     ):
         run(query, on_batch=lose, run_for=60)
-    # The kit finds it or Spark does, in the same words.
-    assert "lacks batch 0 of this query: it was removed" in refusal(
-        finish, rows, sink(), tmp_path / "ckpt"
-    )
+    # The kit finds it before the next batch has made the folder again, or after it.
+    said = refusal(finish, rows, sink(), tmp_path / "ckpt")
+    assert re.search("lacks (all batches|batch 0) of this query: it was removed", said)
 
 
 def test_files_of_no_query_are_refused_which_spark_would_no_longer_show(

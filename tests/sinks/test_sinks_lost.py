@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from support.sink_streams import finish, refused
 
 from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit._internal.spark import queries
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
 pytestmark = pytest.mark.classic_only("the server's warehouse is not known here")
@@ -203,6 +204,46 @@ def test_added_columns_are_no_loss(spark, folder, target, tmp_path):
     add = f"ALTER TABLE {written.name} ADD COLUMNS (added INT)"
     run(query, on_batch=lambda _: spark.sql(add))
     assert written.rows() == [1]
+
+
+@pytest.mark.slow
+def test_a_session_that_uses_another_schema_meanwhile_goes_on(
+    spark, folder, target, tmp_path
+):
+    written = target("table")
+    feeds.drip([("1.csv", "1\n"), ("2.csv", "2\n")], folder)
+    query = start(
+        sources.csv(spark, folder, schema="n INT", max_files_per_trigger=1),
+        written.sink(),
+        name="q",
+        checkpoint=tmp_path / "ckpt",
+        availableNow=True,
+    )
+    spark.sql("CREATE DATABASE elsewhere")
+    try:
+        run(query, on_batch=lambda _: spark.sql("USE elsewhere"))
+    finally:
+        spark.sql("USE default")
+        spark.sql("DROP DATABASE elsewhere")
+    assert written.rows() == [1, 2]
+
+
+def test_looks_take_a_fiftieth_of_the_time_at_most(monkeypatch):
+    now, looks = [0.0], []
+
+    def slow(batch):
+        looks.append(batch)
+        now[0] += 1
+        return "gone"
+
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    target = queries.TargetLooks(slow)
+    assert target.lost_rows(0, at_end=False) == "gone"
+    for batch, seconds in ((0, 60), (1, 0), (2, 49)):
+        now[0] += seconds
+        target.lost_rows(batch, at_end=False)
+    assert looks == [0, 1], "no batch twice, and not before 50 seconds"
+    assert target.lost_rows(2, at_end=True) == "gone"
 
 
 @pytest.mark.slow

@@ -162,13 +162,16 @@ class TargetLooks:
     def __init__(self, look: Callable[[int], str | None]) -> None:
         self._look = look
         self._next = 0.0  # when to look again, by `monotonic`
+        self._looked_at: int | None = None  # the last batch of the last look
 
     def lost_rows(self, last_batch: int, *, at_end: bool) -> str | None:
         """Return what is lost of the rows up to a batch, with a way out, or None."""
         begin = time.monotonic()
-        if begin < self._next and not at_end:
+        is_due = begin >= self._next and last_batch != self._looked_at
+        if not (is_due or at_end):
             return None
         lost = self._look(last_batch)
+        self._looked_at = last_batch
         end = time.monotonic()
         self._next = end + _SHARE * (end - begin)
         return lost
