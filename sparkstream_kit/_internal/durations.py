@@ -1,15 +1,21 @@
-"""Thin: read durations into microseconds, with errors that name the argument."""
+"""Thin: durations as microseconds, with errors that name the argument; a share of the time."""
 
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
+from time import monotonic
+from typing import TYPE_CHECKING
 from zoneinfo import available_timezones
 
 from sparkstream_kit._internal.arguments import said
 from sparkstream_kit.errors import InvalidInputError, hint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Duration = str | timedelta
 
@@ -159,3 +165,32 @@ def _read(what: str, duration: str) -> int:
             raise wrong
         total += int(Decimal(number) * MICROSECONDS[unit])
     return total
+
+
+class FiftiethOfTheTime:
+    """Says when to do again what costs time, so that it takes at most 1/50 of the time.
+
+    Examples:
+        >>> looks = FiftiethOfTheTime()
+        >>> looks.is_due()
+        True
+        >>> with looks.taken():
+        ...     _ = sorted(range(100_000))
+        >>> looks.is_due()
+        False
+    """
+
+    def __init__(self) -> None:
+        self._next = 0.0  # when it is due again, by `monotonic`
+
+    def is_due(self) -> bool:
+        """Return whether it may be done again."""
+        return monotonic() >= self._next
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Measure the block, which does it."""
+        begin = monotonic()
+        yield
+        end = monotonic()
+        self._next = end + 50 * (end - begin)

@@ -14,11 +14,11 @@ import re
 import time
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from sparkstream_kit._internal import file_system
+from sparkstream_kit._internal.durations import FiftiethOfTheTime
 from sparkstream_kit._internal.spark import logical_plan
 from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit._internal.spark.queries import checkpoint, entry_at, start_facts
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 _DAY = 86_400_000  # all times of files are in milliseconds, as in Spark's log
 # An hour: a file that is dated less far ahead may come from a clock that is fast
 _CLOCKS_DIFFER = 3_600_000
-_SHARE = 50  # a count may take at most 1/50 of the time
 _SHOWN = 3  # files that a warning names
 
 # Endings of checksums and of files that are still being written
@@ -119,7 +118,7 @@ class Files:
         # By their positions in Spark's progress
         self._sources: dict[int, WatchedSource] = {}
         self._counted: tuple[int, int] | None = None
-        self._next = 0.0  # when files are counted again, by `monotonic`
+        self._counts = FiftiethOfTheTime()
         self._reported: set[str] = (
             set()
         )  # the kinds of ignored entries that were reported
@@ -152,12 +151,10 @@ class Files:
             now: count now, whatever it costs. Otherwise the numbers may be those of an
                 earlier count, as counting takes at most 1/50 of the time.
         """
-        begin = monotonic()
-        if now or begin >= self._next:
-            self._read_until(progress)
-            self._counted = self._count()
-            end = monotonic()
-            self._next = end + _SHARE * (end - begin)
+        if now or self._counts.is_due():
+            with self._counts.taken():
+                self._read_until(progress)
+                self._counted = self._count()
         return self._counted
 
     def _count(self) -> tuple[int, int] | None:

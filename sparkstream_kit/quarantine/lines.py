@@ -248,9 +248,9 @@ def _settings(
             )
     markers = [nulls] if isinstance(nulls, str) else [*nulls]
     settings = _Settings(date_format, timestamp_format, markers)
-    for kind in types_in(schema):
-        pattern = settings.pattern_of(kind)
-        if pattern is not None:
+    used = ((date_format, T.DateType), (timestamp_format, T.TimestampType))
+    for pattern, kind in used:
+        if pattern is not None and holds(schema, kind):
             refuse_former_patterns(f"the pattern {pattern!r}", spark)
     return settings
 

@@ -21,6 +21,7 @@ from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
 from sparkstream_kit.quarantine.rows import is_missing, typed
+from sparkstream_kit.sources.values import NO_NUMBERS, PATTERNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,19 +78,13 @@ _NOT_UTF8 = (
     r" 'UTF-16', multiLine=True and lineSep='\r\n'"
 )
 _DATED = (T.DateType, T.TimestampType, T.TimestampNTZType)
-# Options of CSV: those with the pattern of a type, those with which Spark's reader reads
-# dates and times in a source, too, and those with texts for numbers that are none.
-_PATTERNS: dict[type[T.DataType], str] = {
-    T.DateType: "dateformat",
-    T.TimestampType: "timestampformat",
-}
+# Options of CSV with which Spark's reader reads dates and times in a source, too
 _LEFT_TO_SPARK = {
     "enabledatetimeparsingfallback",
     "locale",
     "timestampntzformat",
     "timezone",
 }
-_NO_NUMBERS = ("nanvalue", "positiveinf", "negativeinf")
 
 
 _log = logging.getLogger(__name__)
@@ -481,10 +476,9 @@ def _corrected(
     unread = _unread(read, kinds)
     schema = T.StructType()
     stays_text: dict[str, list[str]] = {}
-    for index, (field, findings) in enumerate(
-        zip(spark_schema, texts_by_column, strict=True)
-    ):
+    for index, field in enumerate(spark_schema):
         kind = kinds[index]
+        findings = texts_by_column[index]
         reason = _why_text(kind, findings, is_unread=index in unread)
         if reason is not None:
             kind = T.StringType()
@@ -529,13 +523,13 @@ def _unread(read: partial[DataFrame], kinds: Sequence[T.DataType]) -> set[int]:
     }
     if not checked:
         return set()
-    named = [read.keywords[name] for name in _NO_NUMBERS if name in read.keywords]
+    named = [read.keywords[name] for name in NO_NUMBERS if name in read.keywords]
     texts = read(inferschema=False)
     texts = texts.toDF(*(str(index) for index in range(len(kinds))))
     unread = []
     for index, kind in checked.items():
         text = F.col(str(index))
-        pattern = read.keywords.get(_PATTERNS.get(type(kind), ""))
+        pattern = read.keywords.get(PATTERNS.get(type(kind), "").lower())
         is_unread = is_missing(typed(text, kind, pattern, zeros=True), kind)
         is_value = text.isNotNull() & ~text.isin(*_MISSING, *named)
         unread.append(F.max(is_value & is_unread))
@@ -577,7 +571,9 @@ def _why_text(kind: T.DataType, findings: Row, *, is_unread: bool) -> str | None
     if findings.is_long and isinstance(kind, T.DoubleType):
         return _LONG
     if is_unread:
-        return _OTHER_TIMES if is_dated else _OTHER_NUMBERS
+        if is_dated:
+            return _OTHER_TIMES
+        return _OTHER_NUMBERS
     return None
 
 

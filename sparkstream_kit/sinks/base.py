@@ -185,10 +185,11 @@ class SparkSink(Sink):
             that the target would change. Such a value fails its batch before it is
             written.
         claim: for a sink that writes files, notes in their folder which query owns
-            them, and returns what `run` calls after each batch and at its end with the
-            number of the last batch (-1 before the first one). That returns what of the
-            query's rows is lost, with a way out, or None. `claim` is called with the
-            session and the query's checkpoint once the query has started.
+            them, and returns what `run` calls after batches, for at most 1/50 of the
+            time, and at its end, with the number of the last batch (-1 before the first
+            one). That returns what of the query's rows is lost, with a way out, or
+            None. `claim` is called with the session and the query's checkpoint once the
+            query has started.
         on_connect: for a sink that prints, writes a batch in a session of Spark
             Connect, where Spark would print on another machine.
 

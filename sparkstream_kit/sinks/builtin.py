@@ -209,7 +209,7 @@ def files(
             "json" if form.kind == "json" else "csv",
         ),
         check=check_folder,
-        checked=lambda frame: form.guarded("files", frame, partition_by),
+        checked=partial(_checked, form, partition_by),
         claim=reached("files: folder", str(path))(
             lambda spark, checkpoint: _folders().claim(locate(spark, path), checkpoint)
         ),
@@ -221,6 +221,12 @@ def _formats() -> ModuleType:
     from sparkstream_kit.sinks import formats
 
     return formats
+
+
+def _checked(form: Format, partition_by: Sequence[str], frame: DataFrame) -> DataFrame:
+    """Return the frame with a check of the values that the files would change."""
+    in_session = form.in_session(frame.sparkSession)
+    return in_session.guarded("files", frame, partition_by)
 
 
 def _as_written(

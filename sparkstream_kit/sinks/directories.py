@@ -147,7 +147,8 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
             place.make()  # which says that only the Connect server reaches the folder
         if not place.renames_in_one_step:
             raise _without_rename(text)
-        return open_target(_Folder(place, where, form), frame, location, opening)
+        folder = _Folder(place, where, form.in_session(spark))
+        return open_target(folder, frame, location, opening)
 
     compared = Form(as_written, "json" if form.kind == "json" else "csv")
     return exactly_once(

@@ -295,6 +295,11 @@ class Format:
             )
         return ""
 
+    def in_session(self, spark: SparkSession) -> Format:
+        """Return the format as a session writes it: its settings can cut values."""
+        cuts_times = self.kind == "parquet" and cuts_microseconds(spark)
+        return dataclasses.replace(self, cuts_times=cuts_times)
+
     def check(
         self, sink: str, frame: DataFrame, partition_by: Sequence[str] = ()
     ) -> None:
@@ -387,14 +392,10 @@ class Format:
         """Return a frame whose rows fail the batch if the format would change or lose one.
 
         Only columns that can have such a value get an expression, so there is no pass
-        over the data.
+        over the data. Call it on what `in_session` returns.
         """
         if self.kind not in NAMES:
             return frame
-        is_unasked = self.kind == "parquet" and not self.cuts_times
-        if is_unasked and cuts_microseconds(frame.sparkSession):
-            form = dataclasses.replace(self, cuts_times=True)
-            return form.guarded(sink, frame, partition_by)
         data = data_columns(frame, partition_by)
         values = [column(field.name) for field in frame.schema]
         cells = []
@@ -433,8 +434,8 @@ class Format:
             value: the column's value, or one inside of it.
             kind: the type of this value.
         """
-        has_lost_times = self.kind == "orc" or self.cuts_times
-        if has_lost_times and isinstance(kind, NESTED):
+        changes_times = self.kind == "orc" or self.cuts_times
+        if changes_times and isinstance(kind, NESTED):
             if not holds(kind, T.DateType, T.TimestampType):
                 return value
             return changed_inside(value, kind, partial(self._cell, who, data, field))
@@ -481,7 +482,8 @@ class Format:
         null = self._option("nullValue")
         if null:
             says = f"has {null!r}, which stands for NULL; give another nullValue"
-            yield self._text_in_csv(value, kind) == F.lit(null), says
+            is_null_text = self._text_in_csv(value, kind) == F.lit(null)
+            yield is_null_text, says
         if not isinstance(kind, T.StringType):
             return
         if self.in_table:

@@ -131,7 +131,8 @@ def keep_files(
     frame: DataFrame, path: str, form: Format, folders: Sequence[str] = ()
 ) -> None:
     """Write rows to a folder of files as the sinks of files do."""
-    rows = form.guarded("the comparison", frame, folders)
+    in_session = form.in_session(frame.sparkSession)
+    rows = in_session.guarded("the comparison", frame, folders)
     rows.write.format(form.kind).options(**form.options).partitionBy(*folders).mode(
         "overwrite"
     ).save(path)

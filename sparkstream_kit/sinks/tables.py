@@ -337,16 +337,17 @@ class _Table:
 
     def _folder_of_new(self, spark: SparkSession) -> str | None:
         """Return the folder of a new table without a path; None in other catalogs than Spark's."""
-        names = [quoted or plain for quoted, plain in _NAMES.findall(self.name)]
-        catalog = spark.catalog.currentCatalog()
-        if len(names) > len(("schema", "table")):
-            catalog = names[0]
-        if catalog != "spark_catalog":
+        parts = []
+        for in_backticks, plain in _NAMES.findall(self.name):
+            parts.append(in_backticks.replace("``", "`") or plain)
+        *above, name = parts
+        if not above:
+            above = [spark.catalog.currentDatabase()]
+        *catalogs, schema = above
+        if not catalogs:
+            catalogs = [spark.catalog.currentCatalog()]
+        if catalogs != ["spark_catalog"]:
             return None
-        name = names[-1]
-        schema = spark.catalog.currentDatabase()
-        if len(names) > 1:
-            schema = names[-2]
         described = spark.sql(f"DESCRIBE NAMESPACE {quoted(schema)}").collect()
         facts = {row.info_name: row.info_value for row in described}
         if "Location" not in facts:
@@ -458,6 +459,7 @@ class _Table:
             if others:
                 rows = frame.withColumnsRenamed(others)
             rows = _within_limits(str(self), rows, there.limited)
+        form = form.in_session(frame.sparkSession)
         return form.guarded(str(self), rows, partitions)
 
     def configure(self, writer: DataStreamWriter) -> DataStreamWriter:
@@ -502,19 +504,19 @@ def _within_limits(
     table: str, frame: DataFrame, limited: Mapping[str, str]
 ) -> DataFrame:
     """Let a text fail the batch that is longer than the VARCHAR of its column."""
-    if not limited:
-        return frame
-    values = []
+    checked = {}
     for each in frame.schema:
-        value = column(each.name)
         match = _VARCHAR.fullmatch(limited.get(each.name.lower(), ""))
         if match is not None:
+            value = column(each.name)
             is_longer = F.length(value) > int(match[1])
             message = f"has a text that is longer than {match[0]}"
             who = f"{table}: column {each.name}"
-            value = stopped([(is_longer, message)], value, each.dataType, who)
-        values.append(value.alias(each.name))
-    return frame.select(values)
+            refusals = [(is_longer, message)]
+            checked[each.name] = stopped(refusals, value, each.dataType, who)
+    if not checked:
+        return frame
+    return frame.withColumns(checked)
 
 
 def _lost(spark: SparkSession, name: str, claimed: dict[str, Any]) -> str | None:

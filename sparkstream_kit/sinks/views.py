@@ -22,7 +22,7 @@ from sparkstream_kit._internal.spark.batch import (
     session_with_views,
     show,
 )
-from sparkstream_kit._internal.spark.session import refuse_former_patterns
+from sparkstream_kit._internal.spark.session import on_server, refuse_former_patterns
 from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import readback
@@ -71,9 +71,9 @@ def latest(table: str) -> Sink:
     def open_view(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = session_with_views(frame)
         refuse_twice("latest: column", [name.lower() for name in frame.columns])
-        keeps = None
-        if location is not None and location.folder:
-            keeps = location
+        keeps = _if_local(location)
+        # JSON saves the rows, and brings them here from a server of Spark Connect
+        if keeps is not None or on_server(spark):
             refuse_former_patterns("latest", spark)
         lines = _lines(keeps, kept, frame.columns)
         if not opening.makes:
@@ -116,6 +116,13 @@ def latest(table: str) -> Sink:
         ),
         form=Form(_as_saved, "json"),
     )
+
+
+def _if_local(location: Place | None) -> Place | None:
+    """Return the checkpoint if it is a local folder, in which rows can be saved."""
+    if location is None or location.folder is None:
+        return None
+    return location
 
 
 def _as_saved(frame: DataFrame, _folder: str) -> DataFrame:

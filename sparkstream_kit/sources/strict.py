@@ -35,6 +35,7 @@ from sparkstream_kit.quarantine.lines import NESTED, scalar
 from sparkstream_kit.quarantine.rows import is_missing, typed
 from sparkstream_kit.sources.values import (
     CHARSETS,
+    NO_NUMBERS,
     PATTERNS,
     encoding_of,
     failing,
@@ -64,9 +65,6 @@ if TYPE_CHECKING:
 _DATED = (T.DateType, T.TimestampType, T.TimestampNTZType)
 _TEXTS = (T.StringType, T.BinaryType)  # in CSV bytes are those of a text
 _FRACTIONS = (T.DecimalType, T.DoubleType, T.FloatType)
-
-# By option of CSV: what the text stands for that the option names
-_NO_NUMBERS = {"nanvalue": "NaN", "positiveinf": "Infinity", "negativeinf": "-Infinity"}
 
 _LATIN = "ISO-8859-1"
 # Bytes for which ISO-8859-1 has control characters alone, and windows-1252 the euro
@@ -563,7 +561,7 @@ class CsvValues(_LineValues):
         if isinstance(kind, T.DecimalType):
             return []
         values = []
-        for option, meaning in _NO_NUMBERS.items():
+        for option, meaning in NO_NUMBERS.items():
             if option in self.options:
                 is_text = raw == self.options[option]
                 values.append(F.when(is_text, F.lit(meaning)).cast(kind))

@@ -39,6 +39,8 @@ PATTERNS: dict[type[T.DataType], str] = {
     T.TimestampType: "timestampFormat",
     T.TimestampNTZType: "timestampNTZFormat",
 }
+# By option of CSV: what the text stands for that the option names
+NO_NUMBERS = {"nanvalue": "NaN", "positiveinf": "Infinity", "negativeinf": "-Infinity"}
 # Options with which Spark leaves out files, or parts of them, without a word. Each is
 # also a setting of the session, `spark.sql.files.` with its name.
 _LEAVES_OUT = ("ignoreCorruptFiles", "ignoreMissingFiles")

@@ -10,6 +10,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit._internal import durations
 from sparkstream_kit._internal.file_system import as_regex
 from sparkstream_kit.checkpoints import input_files
 from sparkstream_kit.sources.listing import _without_special_names
@@ -175,7 +176,7 @@ def test_looks_take_a_fiftieth_of_the_time_at_most(
         clock[0] += 1.0
 
     monkeypatch.setattr(input_files.WatchedSource, "count", slow)
-    monkeypatch.setattr(input_files, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(durations, "monotonic", lambda: clock[0])
     query = start(
         text(spark, folder), reading(), name="slow", checkpoint=tmp_path / "ckpt"
     )

@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from support.sink_streams import finish, refused
 
 from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit._internal import durations
 from sparkstream_kit._internal.spark import queries
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
@@ -67,6 +68,14 @@ def target(spark, tmp_path):
     for each in made:
         spark.sql(f"DROP TABLE IF EXISTS {each.name}")
         shutil.rmtree(each.folder, ignore_errors=True)
+
+
+def begun(spark, folder, written, checkpoint, **source_options):
+    """Start a query that ends when it has read all that is in the folder."""
+    rows = sources.csv(spark, folder, schema="n INT", **source_options)
+    return start(
+        rows, written.sink(), name="q", checkpoint=checkpoint, availableNow=True
+    )
 
 
 def removed(target):
@@ -181,10 +190,7 @@ def test_the_note_of_the_owner_is_written_again_when_it_alone_has_gone(
     written = target("files")
     feeds.drip([("1.csv", "1\n")], folder)
     note = written.folder / "_sparkstream_query"
-    rows = sources.csv(spark, folder, schema="n INT")
-    query = start(
-        rows, written.sink(), name="q", checkpoint=tmp_path / "ckpt", availableNow=True
-    )
+    query = begun(spark, folder, written, tmp_path / "ckpt")
     run(query, on_batch=lambda _: note.unlink())
     assert note.read_text().strip() == str(query.id)
     assert written.rows() == [1]
@@ -194,13 +200,7 @@ def test_the_note_of_the_owner_is_written_again_when_it_alone_has_gone(
 def test_added_columns_are_no_loss(spark, folder, target, tmp_path):
     written = target("table")
     feeds.drip([("1.csv", "1\n")], folder)
-    query = start(
-        sources.csv(spark, folder, schema="n INT"),
-        written.sink(),
-        name="q",
-        checkpoint=tmp_path / "ckpt",
-        availableNow=True,
-    )
+    query = begun(spark, folder, written, tmp_path / "ckpt")
     add = f"ALTER TABLE {written.name} ADD COLUMNS (added INT)"
     run(query, on_batch=lambda _: spark.sql(add))
     assert written.rows() == [1]
@@ -212,13 +212,7 @@ def test_a_session_that_uses_another_schema_meanwhile_goes_on(
 ):
     written = target("table")
     feeds.drip([("1.csv", "1\n"), ("2.csv", "2\n")], folder)
-    query = start(
-        sources.csv(spark, folder, schema="n INT", max_files_per_trigger=1),
-        written.sink(),
-        name="q",
-        checkpoint=tmp_path / "ckpt",
-        availableNow=True,
-    )
+    query = begun(spark, folder, written, tmp_path / "ckpt", max_files_per_trigger=1)
     spark.sql("CREATE DATABASE elsewhere")
     try:
         run(query, on_batch=lambda _: spark.sql("USE elsewhere"))
@@ -236,7 +230,7 @@ def test_looks_take_a_fiftieth_of_the_time_at_most(monkeypatch):
         now[0] += 1
         return "gone"
 
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr(durations, "monotonic", lambda: now[0])
     target = queries.TargetLooks(slow)
     assert target.lost_rows(0, at_end=False) == "gone"
     for batch, seconds in ((0, 60), (1, 0), (2, 49)):

@@ -26,7 +26,7 @@ from support.sink_streams import finish
 from sparkstream_kit import feeds, sinks, sources, start
 from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit._internal.spark.session import in_force
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks import formats
 from sparkstream_kit.sinks.base import Opening, open_batch_sink, open_sink
 
@@ -886,23 +886,38 @@ def test_a_table_of_xml_is_refused():
 
 
 @pytest.mark.parametrize("kind", ["{}", "array({})", "map({}, 1)", "struct({} AS t)"])
-def test_a_session_that_cuts_microseconds_of_parquet_fails_the_batch(spark, kind):
+def test_a_session_that_cuts_microseconds_of_parquet_fails_the_batch(
+    spark, tmp_path, kind
+):
     setting = {"spark.sql.parquet.outputTimestampType": "timestamp_millis"}
     whole = "TIMESTAMP'2026-01-31 10:00:00.123Z'"
     finer = "TIMESTAMP'0500-01-31 10:00:00.000001Z'"
     good, bad = (
         spark.sql(f"SELECT {kind.format(time)} AS times") for time in (whole, finer)
     )
-    parquet, orc = (
-        formats.of(sinks.files, name, {}, "out") for name in ("parquet", "orc")
-    )
-    assert parquet.guarded("files", bad) is bad
-    with in_force(spark, setting):
-        assert parquet.guarded("files", good).collect() == good.collect()
-        assert orc.guarded("files", bad).collect() == bad.collect()
-        with pytest.raises(PySparkException) as caught:
-            parquet.guarded("files", bad).collect()
-    assert "files: column times has a time with microseconds, and" in str(caught.value)
+    said = ": column times has a time with microseconds, and the session's spark"
+    parquet = [sinks.files(tmp_path / "files"), sinks.table("cut")]
+    orc = sinks.files(tmp_path / "orc", format="orc")
+    for sink in (*parquet, orc):
+        assert isinstance(sink, sinks.SparkSink)
+        assert sink.checked(bad).collect() == bad.collect()
+        with in_force(spark, setting):
+            assert sink.checked(good).collect() == good.collect()
+            if sink is orc:
+                assert sink.checked(bad).collect() == bad.collect()
+                continue
+            with pytest.raises(PySparkException) as caught:
+                sink.checked(bad).collect()
+        assert said in str(caught.value)
+
+
+def test_a_batch_whose_microseconds_would_be_cut_fails(spark, one_row, tmp_path):
+    setting = {"spark.sql.parquet.outputTimestampType": "TIMESTAMP_MILLIS"}
+    frame = one_row.selectExpr("TIMESTAMP'2026-01-31 10:00:00.000001Z' AS at")
+    with in_force(spark, setting), pytest.raises(QueryFailed) as caught:
+        finish(frame, sinks.batch_files(tmp_path / "out"), tmp_path / "ckpt")
+    said = "batch_files: column at has a time with microseconds, and the session's"
+    assert said in str(caught.value)
 
 
 def test_a_session_with_the_patterns_of_spark_2_is_refused(one_row, tmp_path):

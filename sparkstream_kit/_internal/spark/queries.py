@@ -30,6 +30,7 @@ from pyspark.sql.streaming.listener import (
 )
 
 from sparkstream_kit._internal.arguments import is_a
+from sparkstream_kit._internal.durations import FiftiethOfTheTime
 from sparkstream_kit._internal.spark.session import is_connect, settings_id
 
 if TYPE_CHECKING:
@@ -147,9 +148,6 @@ def session_was_stopped(query: StreamingQuery) -> bool:
     )
 
 
-_SHARE = 50  # looks at a target may take at most 1/50 of the time
-
-
 class TargetLooks:
     """Looks whether a target still has a query's rows, for at most 1/50 of the time.
 
@@ -161,19 +159,17 @@ class TargetLooks:
 
     def __init__(self, look: Callable[[int], str | None]) -> None:
         self._look = look
-        self._next = 0.0  # when to look again, by `monotonic`
+        self._looks = FiftiethOfTheTime()
         self._looked_at: int | None = None  # the last batch of the last look
 
     def lost_rows(self, last_batch: int, *, at_end: bool) -> str | None:
         """Return what is lost of the rows up to a batch, with a way out, or None."""
-        begin = time.monotonic()
-        is_due = begin >= self._next and last_batch != self._looked_at
+        is_due = last_batch != self._looked_at and self._looks.is_due()
         if not (is_due or at_end):
             return None
-        lost = self._look(last_batch)
+        with self._looks.taken():
+            lost = self._look(last_batch)
         self._looked_at = last_batch
-        end = time.monotonic()
-        self._next = end + _SHARE * (end - begin)
         return lost
 
 
