@@ -199,8 +199,9 @@ def calendar(frame: DataFrame, time: str, unit: str, *, zone: str) -> DataFrame:
     time = columns.event_time(frame, time, "calendar()", watermark=False)
     columns.refuse_taken(frame.columns, ["window"], "calendar()")
     reject_unknown("unit", [unit], durations.UNITS)
+    in_zone = F.from_utc_timestamp(F.current_timestamp(), F.lit(zone))
     try:  # Spark's list of time zones is not Python's
-        frame.sparkSession.sql("SELECT from_utc_timestamp(now(), ?)", [zone]).collect()
+        frame.sparkSession.sql("SELECT 1").select(in_zone).collect()
     except DateTimeException as err:
         raise durations.unknown_zone(zone) from err
     start, end = _bounds(named(time), unit, zone)

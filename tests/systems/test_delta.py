@@ -27,7 +27,7 @@ from support.sink_streams import (
     totals,
 )
 
-from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit import feeds, run, sinks, sources, start, windows
 from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.connectors._tables import OWNERS
@@ -464,3 +464,13 @@ def test_the_page_on_delta_runs_from_top_to_bottom(spark, tmp_path):
         .select("product", "total")
     )
     assert sorted(map(tuple, log.collect())) == [("ink", 2), ("tea", 1), ("tea", 4)]
+
+
+def test_days_of_a_time_zone_are_known_in_a_session_with_delta(spark):
+    """Its parser of SQL takes no parameters."""
+    times = spark.sql("SELECT timestamp'2026-07-01 23:00:00' AS time")
+    days = windows.calendar(times, "time", "day", zone="Europe/Berlin")
+    [day] = windows.flatten(days.select("window")).collect()
+    assert (day.start.day, day.start.hour) == (1, 22)
+    said = refusal(windows.calendar, times, "time", "day", zone="Europe/Berln")
+    assert "did you mean Europe/Berlin?" in said
