@@ -470,19 +470,10 @@ class _Run:
         for watched in self._queries:
             if not watched.ended:
                 committed[watched] = spark_queries.last_batch(watched.query)
-        while committed:
-            for watched, batch_id in list(committed.items()):
-                is_in_flight = (
-                    spark_queries.in_batch(watched.query)
-                    and spark_queries.last_batch(watched.query) == batch_id
-                )
-                if not is_in_flight or time.monotonic() >= deadline:
-                    del committed[watched]
-                    watched.begin_stop()
-            if committed:
-                kind, what = self.inbox.get(timeout=0.05)
-                if kind == "progress":
-                    self._record(what)
+        while _begin_stops(committed, deadline):
+            kind, what = self.inbox.get(timeout=0.05)
+            if kind == "progress":
+                self._record(what)
         self._stop_all()  # wait here, while signals still go to the inbox
 
     def _stop_all(self) -> list[_Watched]:
@@ -571,6 +562,25 @@ class _Run:
                 failures.append((watched, error))
         failures.sort(key=lambda failure: failure[0] is not self._failed)
         return failures
+
+
+def _begin_stops(committed: dict[_Watched, int | None], deadline: float) -> bool:
+    """Stop the queries whose batch in flight has committed; return whether others are left.
+
+    Args:
+        committed: the last batch that each query had committed when the run ended. A
+            query that stops is taken out.
+        deadline: when to wait no longer for a batch, by `time.monotonic`.
+    """
+    for watched, batch_id in list(committed.items()):
+        is_in_flight = (
+            spark_queries.in_batch(watched.query)
+            and spark_queries.last_batch(watched.query) == batch_id
+        )
+        if not is_in_flight or time.monotonic() >= deadline:
+            del committed[watched]
+            watched.begin_stop()
+    return bool(committed)
 
 
 def _log_failures(failures: list[tuple[_Watched, Exception]]) -> None:

@@ -704,8 +704,6 @@ class Logs:
         last = until
         if last is None:
             last = max(self.entries(f"sources/{log}"), default=-1)
-        if last <= after:
-            return []
         inputs: list[InputFile] = []
         for file in self.files(log, last):
             if int(file.stem) > after:

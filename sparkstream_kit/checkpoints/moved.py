@@ -217,6 +217,11 @@ def _is_still_read(
 
     It does not if the folder has gone, and is one of those that the user has moved. The
     arguments are those of `_move`.
+
+    Examples:
+        >>> base = Path("/in")
+        >>> [_is_still_read("0", uri, base, {}) for uri in ("file:/in/day=1", "file:/old")]
+        [True, False]
     """
     if base is None or not _path(uri).is_relative_to(base):
         return False

@@ -159,13 +159,19 @@ class _Batches(NamedTuple):
     before: int
 
     def followed_by(self, number: int) -> _Batches:
-        """Return the same once a batch has rows of the value; it may be the last one, replayed."""
-        if number == self.last:
-            return self
+        """Return the same once a batch has rows of the value; it may be the last one, replayed.
+
+        Examples:
+            >>> batches = _Batches(last=5, before=3)
+            >>> batches.followed_by(7), batches.followed_by(5), batches.followed_by(4)
+            (_Batches(last=7, before=5), _Batches(last=5, before=3), _Batches(last=4, before=-1))
+        """
         if number > self.last:
             return _Batches(number, self.last)
-        # The last batch is from before a rewind: nothing is known of those before it.
-        return _Batches(number, -1)
+        if number < self.last:
+            # The last batch is from before a rewind: nothing is known of those before it
+            return _Batches(number, -1)
+        return self
 
 
 class _OpenTarget(NamedTuple):

@@ -401,6 +401,14 @@ class Build(NamedTuple):
     moves: Sequence[Move]
 
     def __str__(self) -> str:
+        """Return what the build computes.
+
+        Examples:
+            >>> str(Build(None, None, [{}, {}], {}, "12 files", []))
+            'the state, from 12 files in 2 batches; nothing is written meanwhile'
+            >>> str(Build(None, None, [], {}, "", []))
+            'nothing: the query keeps no state'
+        """
         if not self.batches:
             return "nothing: the query keeps no state"
         batches = count(len(self.batches), "batch")
