@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from conftest import refusal
+from conftest import failure, refusal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
@@ -24,6 +24,7 @@ from sparkstream_kit import (
 from sparkstream_kit._internal.spark import queries as spark_queries
 from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.checkpoints import operate
+from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
@@ -276,6 +277,16 @@ def test_what_comes_after_the_last_batch_is_refused_and_not_lost(spark, tmp_path
     next((tmp_path / "out").glob(f"batch=*{number + 1}")).rename(tmp_path / "set aside")
     ended(spark, tmp_path, by_window, drain=True)
     assert written(spark, tmp_path) == batch(spark, tmp_path, by_window)
+
+
+def test_a_drain_that_a_rewind_gave_up_is_not_put_back_from_the_target(spark, tmp_path):
+    land(tmp_path / "in", ROWS[:20], files=1)
+    ended(spark, tmp_path, by_window, drain=True)
+    done = Logs(tmp_path / "ckpt").done
+    checkpoints.rewind(tmp_path / "ckpt", to=done - 1, apply=True)
+    land(tmp_path / "in", [(1810, "a", 1)], files=1)
+    said = failure(ended, spark, tmp_path, by_window)
+    assert "has the batch that ended the input under this number" in said
 
 
 @pytest.mark.slow

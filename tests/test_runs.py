@@ -466,6 +466,22 @@ def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
 
 
 @pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
+def test_a_stop_that_spark_itself_gives_up_is_told(spark, line, until):
+    release = threading.Event()
+
+    def hang(_batch, _batch_id):
+        release.wait(60)
+
+    with in_force(spark, {"spark.sql.streaming.stopTimeout": "100ms"}):
+        query = start(line, sinks.foreach_batch(hang), name="hangs")
+    until(lambda: query.status["isTriggerActive"])
+    with pytest.raises(QueryFailed, match="query hangs failed: it did not stop; the"):
+        run(query, run_for=0.1, grace=0)
+    release.set()
+    until(lambda: not query.isActive)
+
+
+@pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
 def test_queries_are_stopped_side_by_side_and_each_once(line, until, monkeypatch):
     #  stop of one:    [ begins … waits for its batch function ]
     #  stop of other:  [ begins … waits for its batch function ]

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -428,3 +429,19 @@ def test_a_planned_file_that_vanished_is_said_before_its_rows_are_lost(stream):
     # This is the loss: Spark commits the batch, empty, and says nothing
     assert stream.read() == 0
     assert stream.gone() == []
+
+
+def test_a_range_of_a_source_s_log_has_the_files_of_its_entries(stream):
+    for number in range(3):
+        stream.land(f"{number}.txt", "a", age=20 - number)
+    stream.read()
+    logs = Logs(stream.checkpoint)
+
+    def names(**limits):
+        return [Path(str(file.path)).name for file in logs.inputs("0", **limits)]
+
+    assert names() == ["0.txt", "1.txt", "2.txt"]
+    assert names(until=1) == ["0.txt", "1.txt"]
+    assert names(after=0) == ["1.txt", "2.txt"]
+    assert names(after=0, until=1) == ["1.txt"]
+    assert names(after=1, until=1) == []

@@ -351,7 +351,7 @@ def test_twenty_changes_are_told_with_the_counts_of_two_true_runs(
                 "n": n,
                 "s": texts[n % 5],
                 "x": n / 4 + 0.005,
-                "d": f"{n}.{n}25",
+                "d": f"{n}.{n % 10}25",
                 "t": f"2026-03-0{n % 9 + 1}T10:11:12Z",
             }
             for n in range(number * 4, number * 4 + 4)

@@ -867,15 +867,23 @@ def test_a_rule_of_ones_own_makes_rows_bad_and_counts_them(spark, folder):
         ("n: below 0", "d,-2"),
     ]
     assert (summary.queries[0].parsed_rows, summary.queries[0].bad_rows) == (4, 3)
+
+
+def test_a_reason_is_a_text(spark):
+    rows = spark.sql("SELECT 1 AS n, '' AS _reason")
     said = (
         "mark_bad(): reason is boolean; give a text: F.when(F.col('price') < 0, 'price:"
         " below 0')"
     )
     assert refusal(mark_bad, rows, F.col("n") < 0) == said
-    for call, *more in ((mark_bad, F.lit(None)), (good_rows,), (bad_rows,)):
-        assert f"{call.__name__}(): no column _reason; give" in refusal(
-            call, found.select("k"), *more
-        )
+    assert mark_bad(rows, F.lit(None)).columns == rows.columns
+
+
+@pytest.mark.parametrize(
+    "call", [good_rows, bad_rows, lambda rows: mark_bad(rows, F.lit(""))]
+)
+def test_rows_without_a_reason_are_refused_by_what_needs_one(spark, call):
+    assert "(): no column _reason; give what a parse" in refusal(call, spark.range(1))
 
 
 # --- what cannot be asked for

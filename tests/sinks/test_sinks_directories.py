@@ -17,6 +17,7 @@ from support.sink_streams import finish, forget_commit, refused
 
 from sparkstream_kit import feeds, sinks, sources, start
 from sparkstream_kit._internal.spark import place
+from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks import directories, formats, ledger, plans
@@ -108,6 +109,21 @@ def test_two_plans_are_the_same_whatever_the_order_of_keys_in_an_offset():
     assert not plans.is_same_input(
         packed(others=[[None, "7"]]), packed(others=[[None, "8"]])
     )
+
+
+def test_the_plan_of_a_batch_has_the_offsets_of_sources_other_than_files(
+    spark, tmp_path
+):
+    def plan(rows):
+        reader = spark.readStream.format("rate-micro-batch")
+        writer = reader.option("rowsPerBatch", rows).load().writeStream.format("noop")
+        checkpoint = tmp_path / str(rows)
+        writer = writer.option("checkpointLocation", str(checkpoint))
+        writer.trigger(once=True).start().awaitTermination()
+        return plans.plan_of(locate(spark, checkpoint), 0, {})
+
+    assert plans.is_same_input(plan(1), plan(1))
+    assert not plans.is_same_input(plan(1), plan(2))
 
 
 @pytest.mark.parametrize("damaged", ["no plan", packed()[:-9], packed(logs=None)])

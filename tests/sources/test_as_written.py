@@ -126,7 +126,7 @@ def test_a_source_gives_what_the_page_says(spark, tmp_path, number, place):
         ), said
         ways = (
             "mode='PERMISSIVE'|enforceSchema=True|number of"
-            " fields|escape=|encoding=|milliseconds|wider"
+            " fields|escape=|encoding=|milliseconds|wider|multiLine=False"
         )
         assert re.search(ways, said)
     else:

@@ -229,6 +229,24 @@ def test_plain_files_have_a_plain_plan_and_no_word(spark, folder, caplog):
     assert caplog.messages == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    [
+        ("DATE", "write it as 2026-01-31, give dateFormat='dd.MM.yyyy'"),
+        (
+            "TIMESTAMP",
+            "write it as 2026-01-31 10:30:00, give timestampFormat='dd.MM.yyyy HH:mm'",
+        ),
+    ],
+)
+def test_a_date_that_is_written_otherwise_says_how_to_write_it(
+    spark, folder, kind, way
+):
+    (folder / "a.csv").write_text("31.01.2026,1\n")
+    frame = sources.csv(spark, folder, schema=f"a {kind}, b INT")
+    assert f"column a: 31.01.2026 is no {kind.lower()}; {way}, " in failure(ran, frame)
+
+
 # --- files that Hadoop unpacks wrongly
 
 LZ4 = bytes.fromhex("04224d186440a7") + b"\x08\x00\x00\x80a,b\n1,2\n" + b"\0" * 20
@@ -295,14 +313,16 @@ def test_one_that_comes_while_the_query_runs_is_left_alone(
     assert sorted(row[0] for row in ran(frame)) == sorted({*NEAR} - {*left_out})
 
 
+@pytest.mark.parametrize("options", [{}, {"recursiveFileLookup": True}], ids=str)
 def test_files_in_a_format_that_says_its_packing_itself_may_have_such_a_name(
-    spark, tmp_path
+    spark, tmp_path, options
 ):
     spark.range(1).coalesce(1).write.parquet(str(tmp_path / "made"))
     (made,) = (tmp_path / "made").glob("part-*")
     (tmp_path / "in").mkdir()
     made.rename(tmp_path / "in" / "a.lz4")
-    assert ran(sources.parquet(spark, tmp_path / "in", schema="id BIGINT")) == [(0,)]
+    rows = sources.parquet(spark, tmp_path / "in", schema="id BIGINT", **options)
+    assert ran(rows) == [(0,)]
 
 
 def test_a_colon_in_the_path_to_a_folder_is_no_hindrance(spark, tmp_path):

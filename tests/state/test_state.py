@@ -1,6 +1,7 @@
 """`state.once`: what becomes of rows that come again."""
 
 import random
+import shutil
 import sys
 from collections import defaultdict
 from datetime import date, datetime, timedelta
@@ -10,7 +11,7 @@ import pytest
 from conftest import ran, refusal
 from pyspark.sql import functions as F
 
-from sparkstream_kit import state
+from sparkstream_kit import checkpoints, run, sinks, start, state
 from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.errors import MissingExtraError
 
@@ -46,6 +47,35 @@ def test_once_hands_every_type_on_as_it_is(stream):
     assert sorted(rows(stream.query(told).step()), key=str) == sorted(
         rows(given), key=str
     )
+
+
+def test_a_copy_of_a_checkpoint_goes_on_when_the_original_has_gone(
+    spark, stream, tmp_path
+):
+    """Its state names files by absolute paths, which are those of the copy now."""
+    source = stream("id STRING, time TIMESTAMP")
+    timely = source.to_df().withWatermark("time", "10 seconds")
+    original = tmp_path / "ckpt"
+
+    def finish(checkpoint):
+        source.publish()
+        query = start(
+            state.once(timely, "id", "time", "1 hour"),
+            sinks.batch_files(tmp_path / "out"),
+            name="once",
+            checkpoint=checkpoint,
+            availableNow=True,
+        )
+        run(query)
+
+    source.add_data([("a", at(1))])
+    finish(original)
+    copy = checkpoints.clone(original, tmp_path / "copy")
+    shutil.rmtree(original)
+    source.add_data([("a", at(2)), ("b", at(2))])
+    finish(copy)
+    written = spark.read.parquet(str(tmp_path / "out"))
+    assert sorted(row.id for row in written.collect()) == ["a", "b"]
 
 
 @pytest.mark.slow
