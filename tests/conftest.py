@@ -98,17 +98,15 @@ def pytest_runtest_makereport(item, call):
 def pytest_collection_modifyitems(config, items):
     """Mark what is slow and what Connect cannot run; ORDER=7 is a random order.
 
-    PART=1/4 leaves a quarter of the slow tests, SHARE=1/3 the tests of a third of the
-    files.
+    SHARE=1/4 leaves the tests of a quarter of the files, SLOW=1/4 all fast tests and the
+    slow ones of a quarter of the files, and PART=1/4 a quarter of the slow tests alone.
     """
     _mark_slow(config, items)
     if share := os.environ.get("SHARE"):
-        number, parts = map(int, share.split("/"))
-        shared = {*sorted({item.path for item in items})[number - 1 :: parts]}
-        config.hook.pytest_deselected(
-            items=[item for item in items if item.path not in shared]
-        )
-        items[:] = [item for item in items if item.path in shared]
+        _leave_files_of(share, items, config, items)
+    if share := os.environ.get("SLOW"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        _leave_files_of(share, slow, config, items)
     if part := os.environ.get("PART"):
         number, parts = map(int, part.split("/"))
         # Every sixteenth, say, and not by a hash: no part is empty, and pytest never
@@ -126,6 +124,15 @@ def pytest_collection_modifyitems(config, items):
     for item in items if "SPARK_REMOTE" in os.environ else []:
         for mark in item.iter_markers("classic_only"):
             item.add_marker(pytest.mark.skip(reason=f"classic only: {mark.args[0]}"))
+
+
+def _leave_files_of(share, candidates, config, items):
+    """Leave the candidates out that are not in this share of their files."""
+    number, parts = map(int, share.split("/"))
+    shared = sorted({item.path for item in candidates})[number - 1 :: parts]
+    left_out = {item for item in candidates if item.path not in shared}
+    config.hook.pytest_deselected(items=[*left_out])
+    items[:] = [item for item in items if item not in left_out]
 
 
 def _mark_slow(config, items):

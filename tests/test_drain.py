@@ -245,7 +245,7 @@ def counted(timeout):
     )
 
 
-@pytest.mark.fast("inner join")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("transform", "waits"),
     [

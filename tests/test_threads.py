@@ -205,13 +205,13 @@ def shown(given):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.fast("Thread")
 def test_each_helper_gives_in_a_thread_what_it_gives_in_the_main_thread(
-    spark, odd, landed, way
+    odd, landed, way
 ):
+    # Of a session that is not the first one: what asks the first one gives something else
     for name, helper in HELPERS.items():
-        for of in (spark, odd):
-            here = outcome(lambda of=of, helper=helper: shown(helper(of, landed)))
-            there = WAYS[way](lambda of=of, helper=helper: shown(helper(of, landed)))
-            assert there == here, name
+        here = outcome(lambda helper=helper: shown(helper(odd, landed)))
+        there = WAYS[way](lambda helper=helper: shown(helper(odd, landed)))
+        assert there == here, name
 
 
 @pytest.mark.fast("ThreadPoolExecutor")
@@ -454,9 +454,8 @@ def many(folder, spark, files=6):
     )
 
 
-@pytest.mark.parametrize(
-    "who", [pytest.param("on_batch", marks=pytest.mark.slow), "a thread"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["on_batch", "a thread"])
 def test_a_stop_by_other_code_is_no_end_of_input_and_drains_nothing(
     spark, folder, tmp_path, who
 ):
@@ -834,7 +833,8 @@ def levels(spark, temporary):
     }
 
 
-@pytest.mark.parametrize("starts", [8, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("starts", [8, 1000])
 @CLASSIC
 def test_a_service_keeps_nothing_of_a_query_that_has_ended(
     spark, folder, temporary, until, starts

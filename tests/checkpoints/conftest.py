@@ -20,7 +20,7 @@ def as_local(spark):
     return own
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def made(spark, tmp_path_factory):
     """A folder of six files, the checkpoint of a query that summed them, and its batches.
 

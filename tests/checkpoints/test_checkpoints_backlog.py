@@ -140,6 +140,7 @@ def test_a_recording_says_how_many_files_wait_after_each_batch(
     assert found.files_waiting == 0
 
 
+@pytest.mark.slow
 def test_files_that_land_meanwhile_are_in_the_summary(spark, folder):
     feeds.drip([(f"{number}.txt", "a row\n") for number in range(3)], folder)
 
@@ -197,6 +198,7 @@ def test_a_pattern_of_hadoop_is_one_of_python():
     assert not as_regex(r"a\*[^b-c],{d,{e,f}}").fullmatch("a*b,f")
 
 
+@pytest.mark.fast("ckpt")
 @pytest.mark.classic_only("sets Hadoop's own settings")
 @pytest.mark.parametrize("elsewhere", ["in", "ckpt"])
 def test_what_is_on_another_file_system_is_not_counted(

@@ -633,7 +633,7 @@ NEW_TARGETS: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
-@pytest.mark.fast("batch_files")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NEW_TARGETS)
 def test_a_new_target_begins_with_the_first_batch_of_the_continuation(
     spark, tmp_path, kind

@@ -19,6 +19,8 @@ from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.checkpoints.operate.rewind import set_aside as move_aside
 from sparkstream_kit.cli import main
 
+# In one process, for which the bad rows are made once
+pytestmark = pytest.mark.xdist_group("find")
 FILES = 100_000
 
 

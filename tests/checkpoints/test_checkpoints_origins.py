@@ -124,6 +124,7 @@ def test_another_folder_is_read_from_the_start_if_that_is_asked_for(total, tmp_p
     assert total(one, allow_changed_query=True) == 112
 
 
+@pytest.mark.slow
 def test_after_another_folder_without_a_file_the_first_one_goes_on(total, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     land(one, "1.json", 1)
@@ -164,6 +165,7 @@ def test_without_a_committed_batch_the_way_out_is_another_checkpoint(total, tmp_
     )
 
 
+@pytest.mark.slow
 def test_what_was_found_before_a_first_batch_was_planned_is_forgotten(total, tmp_path):
     for folder, number in (("one", 1), ("two", 10), ("more", 100)):
         land(tmp_path / folder, "1.json", number)
@@ -197,7 +199,7 @@ def test_what_the_message_says_of_a_pattern_is_right(total, tmp_path):
     assert total(f"{tmp_path}/out/2026-*", moved=moved) == 11
 
 
-@pytest.mark.fast("2 partitions-options1")
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"recursiveFileLookup": True}])
 def test_a_subfolder_that_has_moved_is_read_once_if_that_is_said(
     total, tmp_path, options
@@ -212,6 +214,7 @@ def test_a_subfolder_that_has_moved_is_read_once_if_that_is_said(
         assert total(ins, read=options, moved={ins / "day=1": ins / "day=01"}) == 111
 
 
+@pytest.mark.slow
 def test_files_that_have_new_times_after_a_move_are_read_once(total, tmp_path):
     old, new = tmp_path / "in", tmp_path / "copy"
     for number in range(4):

@@ -20,6 +20,8 @@ from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.checkpoints import logs, trim
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
+# In one process, for which the old checkpoint is made once
+pytestmark = pytest.mark.xdist_group("trim")
 SCHEMA = "key STRING, n INT"
 # Files of long ago, which are read in one batch, and the batches after it
 OLD, BATCHES = 60, 8

@@ -195,7 +195,7 @@ def found(table, *name):
     return sorted(tuple(row.values()) for row in table.rows(*name))
 
 
-@pytest.mark.fast("sqlite-upsert", "delta-upsert", "iceberg-upsert")
+@pytest.mark.fast("sqlite-upsert", "delta-upsert")
 @pytest.mark.parametrize("how", CASES)
 def test_a_batch_that_comes_again_counts_once(any_table, stream, tmp_path, how):
     mode, more, expected = CASES[how]
@@ -234,7 +234,7 @@ def test_a_crash_between_two_tables_leaves_both_exact(table, stream, tmp_path):
     assert found(table) == found(table, "second") == CASES["append"][2]
 
 
-@pytest.mark.fast("delta-upsert", "iceberg-append")
+@pytest.mark.fast("delta-upsert")
 @pytest.mark.parametrize("how", CASES)
 def test_a_batch_without_rows_is_a_commit_without_files(table, stream, tmp_path, how):
     # Else the batch after it would be taken for one after a gap.
@@ -290,7 +290,7 @@ def test_a_query_whose_rows_were_replaced_does_not_go_on(any_table, stream, tmp_
     assert "was written by another query" in line
 
 
-@pytest.mark.fast("sqlite", "delta")
+@pytest.mark.fast("sqlite")
 def test_a_whole_result_that_is_gone_is_refused_although_the_next_batch_has_it(
     any_table, stream, tmp_path
 ):
@@ -326,7 +326,7 @@ def test_rows_of_somebody_else_are_kept(any_table, stream, tmp_path):
     assert len(found(any_table)) == 7
 
 
-@pytest.mark.fast("iceberg")
+@pytest.mark.slow
 def test_a_column_more_is_added_only_when_asked(table, stream, tmp_path):
     finish(stream, table.sink(), tmp_path / "ckpt")
     feeds.drip([("4.csv", "d,4\n")], tmp_path / "in")
@@ -769,6 +769,7 @@ def test_two_queries_may_make_one_table_at_once(table, stream, tmp_path):
     )
 
 
+@pytest.mark.fast("delta")
 def test_a_batch_of_many_parts_is_whole(table, spark, tmp_path, monkeypatch):
     monkeypatch.setattr(arrow, "_PART", 10_000)
     rate = (

@@ -14,7 +14,7 @@ from faults.drivers import one_line
 from sparkstream_kit import run, sinks, sources, start
 
 
-@pytest.mark.fast("output", "iceberg")
+@pytest.mark.fast("output")
 @pytest.mark.parametrize("full", ["checkpoint", "output", "database", "iceberg"])
 def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(
     full, small_disk, tmp_path, launch

@@ -13,6 +13,7 @@ from faults.drivers import JOBS, SCRIPTS, until
 from sparkstream_kit import feeds
 
 
+@pytest.mark.slow
 def test_a_killed_dstream_of_a_socket_counts_a_line_at_most_once_and_never_goes_back(
     launch, tmp_path
 ):

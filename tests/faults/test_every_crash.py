@@ -90,7 +90,7 @@ def found_after(proof, source):
         return type(err).__name__
 
 
-@pytest.mark.fast("marker_in_a_second_transaction-2")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kills"),
     [

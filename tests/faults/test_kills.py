@@ -64,7 +64,7 @@ def killed(request, tmp_path):
     return targets.database(tmp_path, url, how or "replace")
 
 
-@pytest.mark.fast("files", "sqlite-upsert")
+@pytest.mark.fast("files")
 @pytest.mark.parametrize(
     ("killed", "kills"),
     [*((job, ALSO) for job in JOBS), *((sink, KILLS) for sink in SINKS)],

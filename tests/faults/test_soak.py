@@ -29,7 +29,7 @@ KINDS = (
 )
 
 
-@pytest.mark.fast("sql_table-append-sqlite")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "database"),
     [*((kind, "sqlite") for kind in KINDS), ("sql_table-append", "postgresql")],

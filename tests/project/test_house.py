@@ -10,10 +10,13 @@ from pathlib import Path
 from runpy import run_path
 from types import SimpleNamespace
 
+import pytest
 from conftest import ROOT, process
 
 import sparkstream_kit
 
+# In one process, which reads the package once
+pytestmark = pytest.mark.xdist_group("house")
 PACKAGE = Path(sparkstream_kit.__file__).parent
 # Where the core opens an extra, each when the caller asks for what lies behind it: a
 # module and a room.

@@ -700,7 +700,7 @@ HEADED: dict[str, Any] = {
 
 
 @pytest.mark.connect
-@pytest.mark.fast("Excel*", "no header", "rows with names")
+@pytest.mark.fast("Excel", "Excel without a header")
 @pytest.mark.parametrize("case", HEADED)
 def test_a_header_is_the_first_line_of_its_file(spark, folder, case):
     schema, content, good, bad = HEADED[case]
@@ -750,7 +750,7 @@ def test_a_filter_behind_the_parse_does_not_hide_the_header_from_it(spark, folde
 PARTS = "n INT, s STRING", [f"{number},a" for number in range(3000)]
 
 
-@pytest.mark.fast("m,s-None")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("header", "rows"), [("n,s", 3000), ("0,first", 3001), ("m,s", None)]
 )

@@ -313,7 +313,7 @@ def event(chance):
     }
 
 
-@pytest.mark.fast("2")
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_stream_reads_what_python_reads_and_loses_no_line(spark, folder, seed):
     chance = random.Random(seed)  # noqa: S311 - a seeded mix, not a secret

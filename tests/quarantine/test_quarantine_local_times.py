@@ -78,7 +78,7 @@ def read(rows):
     ]
 
 
-@pytest.mark.fast("as_json")
+@pytest.mark.slow
 @pytest.mark.parametrize("parse", [csv, as_json])
 def test_a_time_that_does_not_exist_is_a_bad_row_but_in_utc(spark, zone, parse):
     zone(BERLIN)

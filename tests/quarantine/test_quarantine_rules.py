@@ -212,7 +212,7 @@ LATER = {
 }
 
 
-@pytest.mark.fast("*-csv")
+@pytest.mark.fast("mark_bad-csv")
 @pytest.mark.parametrize("kind", LINES)
 @pytest.mark.parametrize("later", LATER)
 def test_a_row_that_is_found_bad_later_keeps_its_line_and_its_file(

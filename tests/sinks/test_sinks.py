@@ -176,6 +176,7 @@ def test_latest_without_a_checkpoint_is_empty_until_the_first_batch(spark, strea
     assert spark.table("Fresh").count() == 2
 
 
+@pytest.mark.fast("flat")
 @pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
 def test_fan_out_computes_a_batch_once_for_all_its_sinks(
     spark, stream, tmp_path, *, nested

@@ -59,6 +59,7 @@ def shown(frame):
     return sorted(row.n for row in frame.collect())
 
 
+@pytest.mark.slow
 def test_a_query_with_as_many_batches_is_another_query_too(stream, made, tmp_path):
     sink, read, _ = made
     finish(stream, sink(), tmp_path / "first")
@@ -292,7 +293,7 @@ LINES = {
 }
 
 
-@pytest.mark.fast("batch_files-*")
+@pytest.mark.fast("batch_files-csv")
 @pytest.mark.parametrize("file_format", LINES)
 @pytest.mark.parametrize("kind", ["batch_files", "files"])
 def test_text_files_keep_microseconds_and_nulls(spark, tmp_path, kind, file_format):

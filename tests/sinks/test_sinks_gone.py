@@ -21,7 +21,7 @@ KINDS = {
 }
 
 
-@pytest.mark.fast("iceberg")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_refused_before_anything_is_made(kind, spark, folder, tmp_path):
     stream, out, first = (

@@ -145,7 +145,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.fast("files, log removed-*")
+@pytest.mark.fast("files, log removed-at the end")
 @pytest.mark.parametrize("when", ["between batches", "at the end"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_what_goes_under_a_running_query_is_told_and_the_way_out_works(

@@ -184,7 +184,7 @@ def test_a_batch_is_computed_once_and_listing_its_values_is_one_query(
     assert listed == 2
 
 
-@pytest.mark.fast("../up", ".hidden")
+@pytest.mark.fast("../up")
 @pytest.mark.parametrize(
     "value",
     [
@@ -309,7 +309,7 @@ def test_totals_by_update_and_a_dry_run_that_makes_nothing(stream, folder, tmp_p
     assert "table t_c" in refusal(start, totals, sink, dry_run=True, **how)
 
 
-@pytest.mark.fast("after it took the target")
+@pytest.mark.slow
 @pytest.mark.classic_only("this process plays the driver that wakes up")
 @pytest.mark.parametrize("when", ["before it looks", "after it took the target"])
 def test_a_driver_that_wakes_up_writes_to_no_target_also_not_to_a_new_one(

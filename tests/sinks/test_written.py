@@ -725,7 +725,7 @@ TABLES["Json"] = (
 
 
 @pytest.mark.classic_only("the table is the session's")
-@pytest.mark.fast("CSV", "csv")
+@pytest.mark.fast("csv")
 @pytest.mark.parametrize("spelled", TABLES)
 def test_a_table_is_read_as_it_was_written(spark, one_row, tmp_path, spelled):
     ddl, options, table = TABLES[spelled]

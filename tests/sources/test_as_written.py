@@ -136,7 +136,7 @@ def test_a_source_gives_what_the_page_says(spark, tmp_path, number, place):
 
 
 @pytest.mark.connect
-@pytest.mark.fast("first-0", "third-11", "first-18", "first-40")
+@pytest.mark.fast("first-0", "first-40")
 @pytest.mark.parametrize("number", range(len(ROWS)))
 @pytest.mark.parametrize("place", ["first", "third"])
 def test_a_parser_gives_what_the_page_says(spark, tmp_path, number, place):
@@ -200,7 +200,7 @@ def land(spark, folder, form):
         (folder / "a.txt").write_text(PARTITIONED[form])
 
 
-@pytest.mark.fast("csv", "text")
+@pytest.mark.fast("csv")
 @pytest.mark.parametrize("form", PARTITIONED)
 def test_the_text_in_the_name_of_a_folder_is_the_value(spark, tmp_path, form):
     def read(**more):

@@ -97,6 +97,7 @@ def test_one_column_gives_what_two_give_or_fails(spark, tmp_path, kind, header, 
             assert "give multiLine=False" in str(failed), ends  # noqa: PT017
 
 
+@pytest.mark.fast("STRING", "INT")
 @pytest.mark.parametrize("kind", ["STRING", "INT", "BOOLEAN", "BINARY"])
 def test_a_value_with_a_line_end_fails_and_says_what_to_do(spark, folder, kind):
     data = content(TEXTS[kind], ENDS[4], header=True, quoted=False)

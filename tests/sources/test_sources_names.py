@@ -109,7 +109,7 @@ def test_one_that_lands_while_the_query_runs_waits_for_its_next_start(
     assert written.of(read(spark, form, folder)) == list(range(3 + len(NAMES)))
 
 
-@pytest.mark.fast("False-pro[[]j] 1", "True-a[*]")
+@pytest.mark.fast("True-a[*]")
 @pytest.mark.parametrize("name", ["pro[j] 1", "a*", "{x}", "back\\slash", "why?"])
 @pytest.mark.parametrize("relative", [False, True])
 def test_a_folder_of_such_a_name(spark, tmp_path, written, name, relative):

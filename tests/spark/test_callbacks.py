@@ -123,6 +123,7 @@ def not_there(batch, batch_id):
         raise RuntimeError(str(err) * 20) from err
 
 
+@pytest.mark.fast("not_there")
 @pytest.mark.parametrize("write", [reads_what_is_not_there, not_there])
 def test_an_error_of_java_is_one_line_also_during_a_stop(counts, write, until):
     gate = Gate()
