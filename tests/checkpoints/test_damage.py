@@ -153,6 +153,12 @@ def test_a_checksum_without_its_file_is_damage_if_spark_will_write_it(
     assert lost.fix == f"delete {name} too, and the batch runs again"
 
 
+def test_a_compacted_file_stands_for_the_entry_of_a_checksum(ckpt):
+    (ckpt / "sources/0/4").rename(ckpt / "sources/0/4.compact")
+    (ckpt / "sources/0/.4.crc").touch()
+    assert found(ckpt) == []
+
+
 def test_a_file_that_came_since_the_log_was_listed_is_not_lost(ckpt):
     logs = Logs(ckpt)
     assert list(restart(logs)) == []

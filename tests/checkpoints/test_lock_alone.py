@@ -182,6 +182,7 @@ def test_a_lock_of_a_query_that_has_just_ended_is_released_by_the_next(place, ta
     query.isActive = False
     first._query = query
     assert user_of(place.folder) is None
+    assert first.file._file.closed
     second = take()
     first.release()
     assert user_of(place.folder) is not None, "it releases its own lock only"

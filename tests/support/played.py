@@ -35,6 +35,7 @@ class Session:
         self.sparkContext = SimpleNamespace(_jsc=object() if runs else None)
         self._jsparkSession = SimpleNamespace(sessionUUID=lambda: id(self))
         self.streams = self
+        self.active: list[Any] = []
         self.heard: list[Any] = []
 
     def addListener(self, listener):
@@ -70,7 +71,8 @@ class Played(StreamingQuery):
         self.over = threading.Event()
         if session is not None:
             facts["frame"] = SimpleNamespace(sparkSession=session)
-        spark_queries.note(self, spark_queries.StartFacts(**facts))
+        noted = spark_queries.StartFacts(**facts)
+        spark_queries._start_facts[str(self.runId)] = noted  # noqa: SLF001 - as `note` does
 
     def batch(self, number, rows=1, **changes):
         """Return the progress of one of its batches."""
@@ -101,4 +103,4 @@ class Played(StreamingQuery):
 
     def awaitTermination(self, timeout=None):
         self.calls.append("awaitTermination")
-        return self.over.wait(60)
+        return self.over.wait(20)
