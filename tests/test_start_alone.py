@@ -35,6 +35,7 @@ from sparkstream_kit.queries import (
     _check_realtime,
     _check_sink,
     _check_streams,
+    _inside,
     _name,
     _refuse_same_name,
     _refuse_within,
@@ -386,6 +387,20 @@ def test_any_of_the_paths_may_be_the_one_within(tmp_path):
         )
         assert said.startswith(f"q writes to {path}, which is the input folder")
     _refuse_within("q writes to", [], "input folder", [pattern])
+
+
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [
+        ("/data/in", ""),
+        ("/data/in/a.csv", "a.csv"),
+        ("/data/in/a/b", "a/b"),
+        ("/data/inner", None),
+        ("/data", None),
+    ],
+)
+def test_a_path_in_a_folder(path, inside):
+    assert _inside(path, "/data/in") == inside
 
 
 FOLDER = Target("folder", "/data/out", "/data/out")

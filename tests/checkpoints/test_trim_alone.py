@@ -65,6 +65,8 @@ def test_a_line_that_spark_has_not_written_is_damage(tmp_path):
     file = by_hand.log(tmp_path, "9.compact", '{"path":"file:///in/a.csv"}')
     with pytest.raises(DamagedError, match="9.compact is cut off or changed"):
         list(trim._lines(file, 8, LIMIT, out=True))
+    with pytest.raises(ValueError, match="not a line of a file source's log: b'v1'"):
+        trim._is_out(b"v1", 8, LIMIT)
 
 
 def made(root, *, out=LINES, until=8, name="9.compact", newest=NEWEST):
