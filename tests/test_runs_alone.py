@@ -92,8 +92,8 @@ def files(monkeypatch):
 
 
 def test_a_query_is_known_by_its_name_or_else_by_its_id():
-    assert _Watched(Played("sales"), None).name == "sales"
-    assert _Watched(Played(None), None).name == Played.id
+    assert watched(Played("sales")).name == "sales"
+    assert watched(Played(None)).name == Played.id
 
 
 def test_a_query_begins_with_nothing_or_with_what_was_counted_before():
@@ -1306,11 +1306,16 @@ def test_a_view_is_told_before_on_batch(tmp_path):
         assert (seen, ticks) == ([(7, 1)], [])
 
 
-def test_a_summary_is_kept_if_a_file_is_given(tmp_path):
-    summary, kept = RunSummary("SIGINT", 1.0, ()), tmp_path / "kept.jsonl"
+def test_without_a_file_the_monitoring_is_not_asked(monkeypatch):
+    monkeypatch.setattr("sparkstream_kit.monitoring.summary_kept", pytest.fail)
+    summary = RunSummary("SIGINT", 1.0, ())
     with runs._keeping(None) as keep:
         assert keep(summary) is summary
         assert keep(summary, "an error") is summary
+
+
+def test_a_summary_is_kept_if_a_file_is_given(tmp_path):
+    summary, kept = RunSummary("SIGINT", 1.0, ()), tmp_path / "kept.jsonl"
     with runs._keeping(kept) as keep:
         assert keep(summary) is summary
     assert json.loads(kept.read_text())["ended_by"] == "SIGINT"

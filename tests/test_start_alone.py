@@ -19,6 +19,7 @@ from support import by_hand
 from support.played import Played, Session
 
 from sparkstream_kit import queries, start
+from sparkstream_kit._internal import file_system
 from sparkstream_kit._internal.spark import logical_plan
 from sparkstream_kit._internal.spark import queries as spark_queries
 from sparkstream_kit._internal.spark.place import LocalPlace, Place
@@ -386,7 +387,11 @@ def test_any_of_the_paths_may_be_the_one_within(tmp_path):
             _refuse_within, "q writes to", ["/data/x", path], "input folder", [pattern]
         )
         assert said.startswith(f"q writes to {path}, which is the input folder")
-    _refuse_within("q writes to", [], "input folder", [pattern])
+
+
+def test_folders_are_not_looked_at_for_a_sink_without_a_path(monkeypatch):
+    monkeypatch.setattr(file_system, "matching", lambda _: pytest.fail("looked"))
+    _refuse_within("q writes to", [], "input folder", ["/data/in"])
 
 
 @pytest.mark.parametrize(
