@@ -16,6 +16,7 @@ from conftest import refusal
 from support.played import BEGINS, LOOKS, WAITS, WORKS, Played, Session
 
 from sparkstream_kit import errors, run, runs
+from sparkstream_kit._internal import threads
 from sparkstream_kit._internal.spark import batch as spark_batch
 from sparkstream_kit._internal.spark import logical_plan
 from sparkstream_kit._internal.spark import queries as spark_queries
@@ -286,16 +287,20 @@ def test_a_stop_that_takes_a_moment_is_waited_for():
     assert one.has_stopped()
 
 
-def test_a_stop_is_waited_for_until_its_limit(monkeypatch):
-    monkeypatch.setattr(runs, "_STOP_LIMIT", 0)
-    query, release = Played(), threading.Event()
-    query.at_stop = partial(release.wait, 0.9)  # less than one second
+@pytest.mark.parametrize(
+    ("after", "waits"), [(0, 5), (2, 3), (4.5, 0.5), (5, 0), (9, 0)]
+)
+def test_a_stop_is_waited_for_until_its_limit(monkeypatch, clock, after, waits):
+    waited: list[float] = []
+    hanging = SimpleNamespace(join=waited.append, is_alive=lambda: True)
+    monkeypatch.setattr(threads, "in_thread", lambda *_: hanging)
+    query = Played()
     one = watched(query)
     one.begin_stop()
-    try:
-        assert not one.has_stopped(), "although Spark says that it is not active"
-    finally:
-        release.set()
+    query.end()
+    clock.now = NOW + after
+    assert not one.has_stopped(), "although Spark says that it is not active"
+    assert waited == [waits]
 
 
 def test_a_query_that_is_active_after_its_stop_has_not_stopped():
@@ -1010,15 +1015,13 @@ def test_the_stop_of_all_is_waited_for_while_signals_still_stop_the_run():
     assert query.calls == ["stop", "end"]
 
 
-def test_queries_that_do_not_stop_are_told_apart(monkeypatch):
-    monkeypatch.setattr(runs, "_STOP_LIMIT", 0.3)
-    good, stuck, release = Played("good"), Played("stuck"), threading.Event()
-    stuck.at_stop = partial(release.wait, 60)
+def test_queries_that_do_not_stop_are_told_apart():
+    good, stuck = Played("good"), Played("stuck")
+    stuck.at_stop = lambda: setattr(stuck, "isActive", True)
     of = run_of(good, stuck, before=None)
     assert of._stop_all() == [of._queries[1]]
     with pytest.raises(QueryFailed, match="query stuck failed: it did not stop") as err:
         of.to_end(0)
-    release.set()
     assert isinstance(err.value.summary, RunSummary)
     assert [query.name for query in err.value.summary.queries] == ["good", "stuck"]
 
