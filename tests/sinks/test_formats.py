@@ -116,7 +116,10 @@ def test_an_empty_text_has_the_quotes_of_the_caller_and_is_read_without_a_word(n
         ("csv", {"delimiter": "||", "quote": "'"}),
         ("csv", {"sep": ";", "SEP": "|"}),
     ],
-    ids=str,
+    ids=[
+        *("parquet", "orc", "json", "json in UTF-8", "text", "csv in an encoding"),
+        *("csv as it is", "an escape", "a backslash", "two characters", "a name twice"),
+    ],
 )
 def test_options_that_do_no_harm_are_accepted(kind, options):
     form_of(kind, **options).check_options("here")
@@ -163,7 +166,14 @@ HARMFUL = {
         ("csv", "taken", "\r", {"sep": "\\r"}),
         ("csv", "taken", "\n", {"sep": "\n"}),
     ],
-    ids=str,
+    ids=[
+        *("encoding of json", "encoding of text", "several lines", "line end"),
+        *("other quotes for empty", "nothing for empty", "quotes as they are"),
+        *("escape of the default", "escape of another", "a pair of none"),
+        *("half a pair", "a second pair of none", "no quote", "two quotes"),
+        *("a NUL as quote", "no escape", "no separator", "the quote", "an own quote"),
+        *("an own escape", "the escape", "a return", "a line feed"),
+    ],
 )
 def test_options_with_which_rows_are_lost_say_what_to_give(kind, what, value, options):
     said = refusal(form_of(kind, **options).check_options, "here")

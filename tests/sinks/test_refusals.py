@@ -82,7 +82,7 @@ def test_a_collation_is_one_of_a_text_that_has_another_than_its_bytes(spark):
         ("aba", {"xab": True, "ab": True, "xa": False, "xba": False, "xabab": True}),
         ("\r\n", {"a\r": False, "a\r\n": True, "\n": False}),
     ],
-    ids=repr,
+    ids=["two of one", "one", "others", "a line end"],
 )
 def test_a_text_meets_a_mark_that_a_reader_finds_before_the_text_ends(
     spark, mark, texts
@@ -163,6 +163,7 @@ def test_no_folder_has_the_name_of_some_texts(held):
 @pytest.mark.parametrize(
     ("name", "room"),
     [("k", 253), ("name", 250), ("日", 251), ("a:b", 249), ("a b", 251)],
+    ids=["a letter", "a word", "three bytes", "a colon", "a blank"],
 )
 def test_the_name_of_a_folder_has_255_bytes(held, name, room):
     """Spark writes it as name=text, and three bytes for a character such as a colon."""

@@ -137,7 +137,10 @@ def test_a_table_that_is_there_decides_its_spelling_options_and_partitions():
         ("text", {}, "text", {"wholetext": "true"}, "the option wholetext='true'"),
         ("csv", {}, "csv", {"quote": ""}, ": quote is no character, and a text"),
     ],
-    ids=lambda each: None if isinstance(each, str) else str(each),
+    ids=[
+        *("a format", "a separator", "another separator", "a header"),
+        *("a word for empty", "a locale", "columns", "lines", "whole files", "a quote"),
+    ],
 )
 def test_a_table_that_is_read_otherwise_than_written_is_refused(
     kind, given, provider, options, words
@@ -156,7 +159,7 @@ def test_a_table_that_is_read_otherwise_than_written_is_refused(
         ("orc", {"multiline": "true", "wholetext": "true"}),
         ("text", {"multiline": "true"}),
     ],
-    ids=str,
+    ids=["csv", "json", "orc", "text"],
 )
 def test_options_of_a_table_that_do_no_harm_are_accepted(kind, options):
     form, _ = named("t", kind)._written(stored(kind, **options))  # noqa: SLF001
@@ -204,6 +207,10 @@ def test_rows_that_fit_a_table_are_accepted(spark, kind, asked, columns):
         ("csv", [], "'x' AS s, 1 AS n", " has the columns n, s, and csv knows them by"),
         ("text", [], "'x' AS s, 1 AS k", " has the columns n, s, and text knows them"),
         ("csv", [], "1 AS n, 2 AS k", " has the columns n, s, and csv knows them by"),
+    ],
+    ids=[
+        *("one partition", "another order of them", "a name near", "a name", "a type"),
+        *("a type of a partition", "an order", "a missing one", "missing in csv"),
     ],
 )
 def test_rows_that_do_not_fit_a_table_are_refused(spark, kind, asked, columns, words):
