@@ -24,6 +24,10 @@ def told(frame):
     return frame.columns, sorted(map(tuple, frame.collect()), key=str)
 
 
+def type_of(spark, kind):
+    return spark.sql(f"SELECT CAST(NULL AS {kind}) AS c").schema["c"].dataType
+
+
 def put(folder, text, name="part-0"):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text)
@@ -217,8 +221,9 @@ def test_a_text_stands_for_a_value_of_its_type_or_for_null(
     spark, form, kind, texts, values
 ):
     rows = spark.createDataFrame(list(enumerate(texts)), "i INT, s STRING")
-    wanted = T.StructType.fromDDL(f"c {kind}")["c"].dataType
+    wanted = type_of(spark, kind)
     value = readback.parsed(form, F.col("s"), wanted)
+    assert value is not None
     found = rows.select("i", value.alias("c"))
     assert found.schema["c"].dataType == wanted
     assert [row.c for row in found.sort("i").collect()] == values
@@ -239,5 +244,5 @@ def test_a_text_stands_for_a_value_of_its_type_or_for_null(
     ],
 )
 def test_no_text_of_a_form_stands_for_a_value_of_some_types(spark, form, kind):
-    wanted = T.StructType.fromDDL(f"c {kind}")["c"].dataType
+    wanted = type_of(spark, kind)
     assert readback.parsed(form, F.col("s"), wanted) is None

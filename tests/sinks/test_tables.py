@@ -1,6 +1,7 @@
 """`sinks.table`: what a table of the catalog takes, without a query."""
 
 import re
+from typing import Any
 
 import pytest
 from conftest import refusal
@@ -46,7 +47,7 @@ def stored(provider, columns="s string", *partitions, limited=(), **options):
 @pytest.fixture
 def made(spark):
     """Return a function that creates a table by the rest of a statement; returns its name."""
-    names = []
+    names: list[str] = []
 
     def make(rest):
         names.append(f"made_{len(names)}")
@@ -466,7 +467,7 @@ def test_a_catalog_that_cannot_be_asked_is_no_dropped_table(spark):
         _lost(spark, "`no_such_catalog`.`s`.`t`", {})
 
 
-DESCRIBED = {
+DESCRIBED: dict[str, Any] = {
     "location": "file:/t",
     "partition_columns": ["k"],
     "provider": "csv",
