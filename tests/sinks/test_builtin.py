@@ -58,6 +58,8 @@ def test_a_batch_is_printed_as_spark_prints_it(spark, capsys):
     assert "a text of over 20 letters" in capsys.readouterr().out
     own(sinks.console, rows=3, truncate=True).on_connect(rows, 8)
     assert "a text of over 20..." in capsys.readouterr().out
+    own(sinks.console).on_connect(spark.range(21), 9)
+    assert "only showing top 20 rows" in capsys.readouterr().out
 
 
 def test_a_folder_is_checked_for_its_columns_and_with_a_checkpoint_for_its_files(

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from conftest import refusal
+from conftest import pretend_master, refusal
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -343,6 +343,7 @@ def test_a_new_table_is_checked_for_options_types_and_its_checkpoint(
         table_sink("new_t", path=str(path), **more).check(numbers, location)
 
     check()
+    check(partition_by=["k"])
     check(path=folder)  # Spark takes the files as they are
     check(checkpoint)
     assert "is left, over which Spark would not create it as it was; to go on" in (
@@ -361,6 +362,21 @@ def test_a_new_table_is_checked_for_options_types_and_its_checkpoint(
     assert "table new_t: partition_by: there is no column kk" in (
         refusal(check, partition_by=["kk"])
     )
+
+
+def test_a_table_of_another_system_is_asked_for_names_and_shared_folders_alone(
+    spark, numbers, left, monkeypatch
+):
+    folder, checkpoint = left
+    sink = table_sink("new_t", format="delta", sep=";", path=str(folder))
+    sink.check(numbers, checkpoint)
+    assert sink.checked(numbers) is numbers
+    said = refusal(sink.check, numbers.toDF("n", "N"), None)
+    assert said == "table new_t: column n appears twice; rename or drop one"
+    with monkeypatch.context() as pretended:
+        pretend_master(spark, pretended, "spark://host:7077")
+        said = refusal(sink.check, numbers, None)
+    assert f"{folder} is a local path, but the master is spark://host:7077" in said
 
 
 def test_the_folder_that_a_dropped_table_left_is_refused(spark, numbers, tmp_path):

@@ -7,6 +7,7 @@ from support.spark_jobs import counting_jobs
 
 from sparkstream_kit import sinks
 from sparkstream_kit._internal.spark.place import LocalPlace, Place, locate
+from sparkstream_kit._internal.spark.session import in_force
 from sparkstream_kit.sinks.base import Opening, open_batch_sink, open_sink
 from sparkstream_kit.sinks.views import _kept_type, _lines
 
@@ -157,6 +158,17 @@ def test_a_check_alone_shows_nothing(spark, tmp_path):
     twice = spark.sql("SELECT 1 AS n, 2 AS N")
     said = refusal(open_sink, sinks.latest("not_shown"), twice, None, dry)
     assert said == "latest: column n appears twice; rename or drop one"
+
+
+def test_patterns_of_spark_2_are_refused_where_rows_are_saved(spark, tmp_path):
+    totals = spark.sql("SELECT 1 AS n")
+    dry = Opening(makes=False)
+    with in_force(spark, {"spark.sql.legacy.timeParserPolicy": "LEGACY"}):
+        assert open_sink(sinks.latest("not_shown"), totals, None, dry) is not None
+        place = locate(spark, tmp_path)
+        said = refusal(open_sink, sinks.latest("not_shown"), totals, place, dry)
+    assert said.startswith("latest: ")
+    assert "Policy=LEGACY takes patterns of dates and times in the way" in said
 
 
 @pytest.mark.parametrize("saves", [True, False])
