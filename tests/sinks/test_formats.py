@@ -375,6 +375,8 @@ def test_csv_is_told_of_what_stands_for_null(told):
     words = "here: column s has {!r}, which stands for NULL"
     rows = {"'1,5'": words.format("1,5"), "'1'": "", "NULL": ""}
     agree(told, form_of("csv", nullValue="1,5"), rows)
+    rows = {"""'"'""": words.format('"'), "'a'": "", "NULL": ""}
+    agree(told, form_of("csv", nullValue='"'), rows)
     rows = {"1": words.format("1"), "2": "", "NULL": ""}
     for more in ({}, {"quoteAll": True}, {"delimiter": "1"}, {"sep": "1"}):
         agree(told, form_of("csv", NullValue="1", **more), rows)
