@@ -8,6 +8,7 @@ value of Spark's of such a text, where it is one.
 
 from __future__ import annotations
 
+import csv
 from typing import TYPE_CHECKING
 
 from pyspark.errors import AnalysisException
@@ -159,8 +160,13 @@ def of_csv(spark: SparkSession, path: Path) -> DataFrame:
 
     A snapshot writes an empty text and NULL alike.
     """
+    # Spark looks for no columns in a file whose name is a pattern.
+    with path.open(encoding="utf-8", newline="") as file:
+        names = next(csv.reader(file))
     reader = spark.read.options(header="true", multiLine="true", escape='"')
-    return reader.csv(file_system.escaped(file_system.for_spark(path)))
+    return reader.schema(_texts(names)).csv(
+        file_system.escaped(file_system.for_spark(path))
+    )
 
 
 def of_json(spark: SparkSession, text: str, names: Sequence[str]) -> DataFrame:

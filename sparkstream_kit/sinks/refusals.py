@@ -131,7 +131,8 @@ def in_a_folder(name: str, value: Column, kind: T.DataType) -> Refusals:
         value.contains("\0"),
         "has a NUL character, which no name of a folder has; remove it",
     )
-    room = file_system.LONGEST_NAME - len(re.sub(_LONGER, "%00", f"{name}=").encode())
+    begin = re.sub(_LONGER, "%00", name) + "="
+    room = file_system.LONGEST_NAME - len(begin.encode())
     is_too_long = (
         F.octet_length(value) + 2 * F.regexp_count(value, F.lit(_LONGER)) > room
     )
