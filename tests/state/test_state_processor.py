@@ -481,8 +481,9 @@ def test_an_id_is_forgotten_when_the_watermark_is_so_far_past_it():
     assert tester.peekListState("kept", 7) == [packed_entries((2, 1, 12_000))]
     assert timers(tester, 7) == [20]
     # It passes, and is not kept: its time has passed
-    assert texts(tester.test(7, [event("late", 10_000)])) == ["late"]
-    assert texts(tester.test(7, [event("late", 10_000)])) == ["late"]
+    for _ in range(2):
+        assert texts(tester.test(7, [event("late", 10_000)])) == ["late"]
+    assert tester.peekListState("kept", 7) == [packed_entries((2, 1, 12_000))]
     assert texts(tester.test(7, [event("b again", 12_000, first=2)])) == []
     tester.setWatermark(20)
     assert tester.peekListState("kept", 7) == []
