@@ -1,5 +1,7 @@
 """How a line of CSV is split: by which separator, which lines are not split, and why."""
 
+from typing import Any
+
 import pytest
 from pyspark.sql import functions as F
 
@@ -16,7 +18,7 @@ NOT_2, BLANK, TWO_PLACES = (
 )
 # A separator; and each line with the reason why it is not split, its two fields, and
 # whether it has exactly two.
-LINES = {
+LINES: dict[str, Any] = {
     "a comma": (
         ",",
         {

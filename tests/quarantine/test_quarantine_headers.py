@@ -1,5 +1,7 @@
 """The header of a file by itself: which line it is, by its place and by its names."""
 
+from typing import Any
+
 import pytest
 from conftest import refusal
 from pyspark.errors import PySparkException
@@ -22,7 +24,7 @@ HEADER, DATA, OTHER = 0, 1, 2
 ROW, IS_HEADER, FIRST_ROW, FIRST_OTHER, BELOW_OTHER = range(5)
 # The lines of a task in their order: the number of the file, what each would be, and
 # what it is.
-TASKS = {
+TASKS: dict[str, Any] = {
     "a header and rows": [(7, HEADER, IS_HEADER), (7, DATA, ROW), (7, OTHER, ROW)],
     "a second line like a header": [(7, HEADER, IS_HEADER), (7, HEADER, ROW)],
     "no header": [(7, DATA, FIRST_ROW), (7, DATA, ROW), (7, HEADER, ROW)],

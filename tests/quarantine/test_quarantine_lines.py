@@ -1,6 +1,7 @@
 """The values of a line of CSV and of JSON, by the readers themselves and without their rows."""
 
 import json
+from typing import Any
 
 import pytest
 from conftest import refusal
@@ -153,7 +154,7 @@ def test_each_value_of_a_line_is_typed_or_the_first_wrong_one_is_the_reason(spar
 LIKE = "like a header"
 # The columns, and each line with its reason and what it says of a header: where no
 # header is looked for, and where one is, of lines that come from no file.
-HEADERS = {
+HEADERS: dict[str, Any] = {
     "two columns that are no text": (
         "a INT, b DATE, c STRING",
         {
@@ -210,6 +211,7 @@ def test_a_line_looks_like_a_header_by_words_and_by_names(spark, case):
         frame, reason, is_header = _read_csv(
             lines_of(spark, *expected), from_ddl(ddl), ISO, ",", header=header
         )
+        assert is_header is not None
         rows = frame.select("_raw", reason, is_header).collect()
         assert {line: (why, is_it) for line, why, is_it in rows} == {
             line: of_both[number] for line, of_both in expected.items()
@@ -218,7 +220,7 @@ def test_a_line_looks_like_a_header_by_words_and_by_names(spark, case):
 
 # The columns; and the lines of files in their order: the file, and the reason and what
 # the line says of a header.
-PLACED = {
+PLACED: dict[str, Any] = {
     "a header": (
         "k STRING, n INT",
         [
@@ -266,6 +268,7 @@ def test_of_a_file_the_first_line_is_the_header(spark, case):
     lines = [(raw, "file:/in", (file, True)) for raw, file, _ in expected]
     frame = spark.createDataFrame(lines, schema).coalesce(1)
     frame, reason, is_header = _read_csv(frame, from_ddl(ddl), ISO, ",", header=True)
+    assert is_header is not None
     rows = frame.select("_raw", "_block.file", reason, is_header).collect()
     assert [(raw, file, (why, is_it)) for raw, file, why, is_it in rows] == expected
 
@@ -280,7 +283,7 @@ def test_an_object_is_split_into_its_fields():
 
 # A type, a pattern, and whether zeros may follow; and each value of JSON as text, with
 # None where it is no such value.
-SCALARS = {
+SCALARS: dict[str, Any] = {
     "INT": (
         ("INT", None, False),
         {"1": "1", "-1": "-1", "1.0": None, "1e0": None, '"1"': None, "true": None,
@@ -353,7 +356,7 @@ def test_a_value_of_json_is_exactly_of_the_type_or_null(spark, case):
 
 # A type, whether null is allowed; and each value of JSON with what is read of it, as
 # JSON, and whether that is exact.
-NESTED = {
+NESTED: dict[str, Any] = {
     "a number": (
         "INT", True, {"1": (1, True), "1.5": (None, False), "null": (None, True)},
     ),

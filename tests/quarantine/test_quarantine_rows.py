@@ -1,6 +1,7 @@
 """What every parser shares, by itself on small static frames: types, files, reasons, counts."""
 
 import json
+from typing import Any
 
 import pytest
 from conftest import refusal
@@ -46,7 +47,7 @@ def observed(frame):
 
 # A type, a pattern, whether zeros may follow, and the session's time zone; and each text
 # with its value as text, None where it is no such value.
-TYPED = {
+TYPED: dict[str, Any] = {
     "a string stays as it is": (
         ("STRING", None, False, "UTC"),
         {"": "", " a ": " a ", "2024": "2024"},

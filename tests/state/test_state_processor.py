@@ -552,7 +552,7 @@ def test_a_state_is_stored_by_its_fields_and_a_null_is_the_default():
     assert read(Known, names, (None,) * 7) == Known()
     # Of an older version, which had fewer fields
     assert read(Known, names, ("x", 2)) == Known("x", 2)
-    whole = ("x", 2, 1.5, False, 3.0, [1.0], [])
+    whole: Any = ("x", 2, 1.5, False, 3.0, [1.0], [])
     assert read(Known, names, whole) == Known(*whole)
 
 
