@@ -276,7 +276,7 @@ class Decoder:
             value = fastavro.schemaless_reader(content, schema, None)
         except Exception:  # noqa: BLE001 - bytes of any kind raise errors of any kind
             raise _BadError("not valid for its schema") from None
-        if content.read(1):
+        if content.read():
             raise _BadError("not valid for its schema")
         if not isinstance(value, dict):
             raise _BadError("not a record with fields")

@@ -177,8 +177,6 @@ def _placing() -> Callable[[int | None, int], int]:
 def other_separator(fields: int, sep: str) -> Column:
     """Return a hint (string) if another separator gives as many fields as columns."""
     hint = F.lit("")
-    if fields <= 1:
-        return hint
     for other in reversed(_SEPARATORS):
         if other not in sep:
             fits = F.col(RAW).contains(other)

@@ -251,7 +251,7 @@ _QUOTED_OR_TOO_FINE = r"(?P<quoted>'[^']*')|S{7,}"
 # The parts of a datetime pattern, such as yyyy-MM-dd' at 'HH:mm[ VV].
 _PART_OF_PATTERN = re.compile(
     r"""
-    '(?P<quoted>[^']*)'             # text as it is; '' is a quote
+    '(?P<quoted>(?:[^']|'')*)'      # text as it is; '' is a quote, in it, too
     | (?P<zone>[Vz]+)               # the name of a time zone
     | (?P<field>(?P<letter>[A-Za-z])(?P=letter)*)  # digits or words, such as yyyy
     | (?P<bracket>[\[\]])           # around what may be missing
@@ -658,6 +658,8 @@ def _around_zone(pattern: str) -> str:
     Examples:
         >>> print(_around_zone("yyyy' at 'HH:mm[ VV]"))
         ^.+?\ at\ .+?:.+?(?:\ ([\w/+:-]+))?\s*$
+        >>> print(_around_zone("HH 'o''clock' VV''"))
+        ^.+?\ o'clock\ ([\w/+:-]+)'\s*$
     """
     parts = []
     for part in _PART_OF_PATTERN.finditer(pattern):
@@ -670,7 +672,8 @@ def _around_zone(pattern: str) -> str:
         elif part["field"]:
             parts.append(".+?")
         else:
-            parts.append(re.escape(part["quoted"] or part["sign"] or "'"))
+            text = part["quoted"] or part["sign"] or "'"
+            parts.append(re.escape(text.replace("''", "'")))
     return rf"^{''.join(parts)}\s*$"
 
 

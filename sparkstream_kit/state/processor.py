@@ -310,8 +310,6 @@ class InOrder(base.StatefulProcessor):
 
     def _wake(self, time: int) -> None:
         """Set the key's timer to `time` of the watermark, unless it is set earlier."""
-        if not self._streaming:
-            return
         wanted = timer_at(time)
         current = self._timer.get()
         if current is not None:

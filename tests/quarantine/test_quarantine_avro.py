@@ -335,6 +335,22 @@ def test_files_that_are_no_schemas_and_text_are_one_line(spark, tmp_path):
     assert "reads the first column, and value is string, not binary" in said(text)
 
 
+def test_the_record_is_the_first_column_or_the_value_of_kafka(spark, folder):
+    def columns_of(ddl):
+        records = spark.createDataFrame([], ddl)
+        return parse_avro(records, "id INT", schemas=folder).columns
+
+    added = ["id", "_reason", "_raw", "_bytes", "_file"]
+    assert columns_of("record BINARY, n INT") == [*added, "n"]
+    assert columns_of("key BINARY, n STRING") == [*added, "n"]
+    assert columns_of("key STRING, value BINARY") == [*added, "key"]
+    assert columns_of("key INT, value BINARY, topic STRING") == [*added, "key", "topic"]
+    assert "value is string, not binary" in refusal(
+        columns_of, "key BINARY, value STRING"
+    )
+    assert "n is int, not binary" in refusal(columns_of, "n INT, value BINARY")
+
+
 def test_without_fastavro_one_line_says_what_to_install(spark, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "fastavro", None)
     with pytest.raises(

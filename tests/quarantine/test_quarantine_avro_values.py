@@ -1,0 +1,387 @@
+"""Records of Avro without Spark: each value for a column's type, and where a schema comes from."""
+
+import io
+import json
+import math
+import re
+import threading
+import uuid
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import fastavro
+import pytest
+from conftest import refusal
+from pyspark.sql import types as T
+
+from sparkstream_kit.errors import KitError
+from sparkstream_kit.quarantine import avro
+from sparkstream_kit.quarantine.avro import Decoder, Schemas, in_folder, of_registry
+
+INT, LONG, TEXT = T.IntegerType(), T.LongType(), T.StringType()
+UNFIT = "does not fit"
+UTC_NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
+NOON = datetime(2024, 2, 29, 12)  # noqa: DTZ001 - without a zone
+UID = uuid.UUID("12345678-1234-5678-1234-567812345678")
+
+
+def struct_of(**kinds):
+    return T.StructType([T.StructField(name, *kind) for name, kind in kinds.items()])
+
+
+# A type, and pairs of a value as fastavro reads it and what becomes of it.
+VALUES: dict[str, tuple[T.DataType, list[tuple[Any, Any]]]] = {
+    "a byte": (T.ByteType(), [(127, 127), (128, UNFIT), (-128, -128), (-129, UNFIT)]),
+    "a short": (T.ShortType(), [(32767, 32767), (32768, UNFIT), (-32768, -32768)]),
+    "an int": (
+        INT,
+        [
+            (2**31 - 1, 2**31 - 1), (2**31, UNFIT), (-(2**31), -(2**31)),
+            (-(2**31) - 1, UNFIT), (1.0, UNFIT), (True, UNFIT), ("1", UNFIT),
+            (Decimal(1), UNFIT), (None, None),
+        ],
+    ),
+    "a bigint": (LONG, [(2**63 - 1, 2**63 - 1), (2**63, UNFIT), (-(2**63), -(2**63))]),
+    "a decimal": (
+        T.DecimalType(5, 2),
+        [
+            (7, Decimal("7.00")), (Decimal("7.5"), Decimal("7.50")),
+            (Decimal("7.5000"), Decimal("7.50")), (Decimal("7.505"), UNFIT),
+            (Decimal("-999.99"), Decimal("-999.99")), (Decimal(1000), UNFIT),
+            (1000, UNFIT), (10**200, UNFIT), (0.5, UNFIT), (Decimal("inf"), UNFIT),
+            (Decimal("nan"), UNFIT), ("7", UNFIT), (True, UNFIT),
+        ],
+    ),
+    "a decimal without digits after the point": (
+        T.DecimalType(38, 0), [(10**38 - 1, Decimal(10**38 - 1)), (10**38, UNFIT)],
+    ),
+    "a double": (
+        T.DoubleType(),
+        [
+            (0.1, 0.1), (2**53, float(2**53)), (2**53 + 1, UNFIT), (10**400, UNFIT),
+            (math.inf, math.inf), (-math.inf, -math.inf), (True, UNFIT), ("1", UNFIT),
+            (Decimal(1), UNFIT),
+        ],
+    ),
+    "a float": (
+        T.FloatType(),
+        [
+            (0.5, 0.5), (0.1, 0.10000000149011612), (2**24, float(2**24)),
+            (2**24 + 1, UNFIT), (3.4028234663852886e38, 3.4028234663852886e38),
+            (3.40282357e38, UNFIT), (1e39, UNFIT), (-1e39, UNFIT), (math.inf, math.inf),
+            (10**400, UNFIT),
+        ],
+    ),
+    "a timestamp": (
+        T.TimestampType(), [(UTC_NOON, UTC_NOON), (NOON, UNFIT), (1, UNFIT)],
+    ),
+    "a timestamp without a zone": (
+        T.TimestampNTZType(), [(NOON, NOON), (UTC_NOON, UNFIT), ("2024", UNFIT)],
+    ),
+    "a date": (T.DateType(), [(date(2024, 2, 29), date(2024, 2, 29)), (NOON, UNFIT)]),
+    "a text": (TEXT, [("ü\0", "ü\0"), (UID, str(UID)), (b"a", UNFIT), (1, UNFIT)]),
+    "bytes": (T.BinaryType(), [(b"\0\xff", b"\0\xff"), ("a", UNFIT)]),
+    "a boolean": (T.BooleanType(), [(False, False), (1, UNFIT)]),
+    "an array": (
+        T.ArrayType(INT), [([], []), ([1, None], [1, None]), ([2**31], UNFIT),
+                           ((1,), UNFIT), ({}, UNFIT)],
+    ),
+    "an array without nulls": (
+        T.ArrayType(INT, containsNull=False), [([1], [1]), ([1, None], UNFIT)],
+    ),
+    "a map": (
+        T.MapType(TEXT, INT), [({}, {}), ({"a": None}, {"a": None}), ([], UNFIT),
+                               ({"a": "1"}, UNFIT)],
+    ),
+    "a map without nulls": (
+        T.MapType(TEXT, INT, valueContainsNull=False),
+        [({"a": 1}, {"a": 1}), ({"a": None}, UNFIT)],
+    ),
+    "a struct": (
+        struct_of(x=(INT, False), y=(T.ArrayType(LONG), True)),
+        [
+            ({"x": 1, "y": [2], "z": 3}, {"x": 1, "y": [2]}),
+            ({"x": 1}, {"x": 1, "y": None}),
+            ({"y": [2]}, UNFIT), ({"x": None}, UNFIT), ({"x": 1, "y": ["2"]}, UNFIT),
+            ([], UNFIT),
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", VALUES)
+def test_a_value_fits_its_column_exactly_or_not_at_all(case):
+    kind, pairs = VALUES[case]
+    for given, expected in pairs:
+        if expected is UNFIT:
+            with pytest.raises(avro._UnfitError):  # noqa: SLF001
+                avro._fitted(given, kind)  # noqa: SLF001
+        else:
+            found = avro._fitted(given, kind)  # noqa: SLF001
+            # A bool is an int, and 7 is equal to Decimal("7.00")
+            assert (repr(found), type(found)) == (repr(expected), type(expected))
+
+
+def test_what_is_no_number_stays_so_in_a_column_of_floats():
+    for kind in (T.FloatType(), T.DoubleType()):
+        assert math.isnan(avro._fitted(math.nan, kind))  # noqa: SLF001
+
+
+# --- records
+
+ORDER = {
+    "type": "record",
+    "name": "Order",
+    "fields": [
+        {"name": "id", "type": ["null", "long"]},
+        {"name": "shop", "type": "string"},
+    ],
+}
+NOTHING = {"type": "record", "name": "Nothing", "fields": []}
+KNOWN = {7: ORDER, 8: "long", 9: NOTHING, 10: {"type": "other.Type"}, 2**24: ORDER}
+
+
+def record(value, schema=ORDER, number=7):
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(schema), value)
+    return b"\0" + number.to_bytes(4, "big") + out.getvalue()
+
+
+NORTH = record({"id": 5, "shop": "north"})
+NONE = (None, None)
+RECORDS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "a record": (NORTH, ("north", 5, None)),
+    "a record in a bytearray": (bytearray(NORTH), ("north", 5, None)),
+    "of another schema, as long as its header": (
+        record({}, NOTHING, 9),
+        (None, None, "id: missing"),
+    ),
+    "a null": (record({"id": None, "shop": "x"}), (*NONE, "id: missing")),
+    "too big": (record({"id": 2**31, "shop": "x"}), (*NONE, "id: not an int")),
+    "an id of four bytes": (
+        record({"id": 5, "shop": "x"}, number=2**24),
+        ("x", 5, None),
+    ),
+    "no value": (None, (*NONE, "no value")),
+    "empty": (b"", (*NONE, "not Avro with a schema id")),
+    "too short": (b"\0\0\0\0", (*NONE, "not Avro with a schema id")),
+    "another first byte": (b"\1" + NORTH[1:], (*NONE, "not Avro with a schema id")),
+    "an unknown schema": (
+        record({"id": 5, "shop": "x"}, number=99),
+        (*NONE, "unknown schema id"),
+    ),
+    "a schema that cannot be read": (
+        record({"id": 5, "shop": "x"}, number=10),
+        (*NONE, "a schema that cannot be read"),
+    ),
+    "cut off": (NORTH[:-1], (*NONE, "not valid for its schema")),
+    "a byte more": (NORTH + b"\0", (*NONE, "not valid for its schema")),
+    "a bare number": (record(5, "long", 8), (*NONE, "not a record with fields")),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_answers(monkeypatch):
+    """What this process knows of schemas is that of the test alone."""
+    monkeypatch.setattr(avro, "_answers", {})
+
+
+@pytest.mark.parametrize("case", RECORDS)
+def test_a_record_is_its_columns_or_a_reason(case):
+    given, expected = RECORDS[case]
+    columns = struct_of(shop=(TEXT, True), id=(INT, False))
+    decode = Decoder(columns, Schemas("here", KNOWN))
+    assert decode(given) == expected
+
+
+def test_a_field_that_a_record_does_not_have_is_null():
+    decode = Decoder(struct_of(more=(INT, True)), Schemas("here", KNOWN))
+    assert decode(NORTH) == (None, None)
+
+
+# --- schemas
+
+
+def test_a_folder_gives_its_schemas_by_the_numbers_of_their_files(tmp_path):
+    for name, schema in {"7.avsc": ORDER, "08.avsc": "long"}.items():
+        (tmp_path / name).write_text(json.dumps(schema))
+    for name in ("order.avsc", "\u00b2.avsc", "9.txt"):
+        (tmp_path / name).write_text("no schema")
+    found = in_folder(tmp_path)
+    assert found.known == {7: ORDER, 8: "long"}
+    assert re.fullmatch("[0-9a-f]{64}", found.place)
+    assert in_folder(tmp_path).place == found.place
+    (tmp_path / "9.avsc").write_text('"int"')
+    assert in_folder(tmp_path).place != found.place
+
+
+def test_a_folder_without_schemas_is_refused(tmp_path):
+    missing = tmp_path / "none"
+    assert refusal(in_folder, missing) == (
+        f"schemas {missing}: there is no such folder; create it or correct the path"
+    )
+    (tmp_path / "order.avsc").write_text('"long"')
+    assert refusal(in_folder, tmp_path) == (
+        f"schemas {tmp_path}: no file there is named by the id of its schema;"
+        " name them 7.avsc and the like"
+    )
+    wrong = {
+        "": "Expecting value: line 1 column 1 (char 0)",
+        "{}": "'type'",
+        "[1]": "argument of type 'int' is not iterable",
+        '"other.Type"': "other.Type",
+        '{"type": "record", "name": "R", "fields": [{"name": "a"}]}': (
+            "Record field 'a' is missing 'type'"
+        ),
+    }
+    file = tmp_path / "7.avsc"
+    for text, why in wrong.items():
+        file.write_text(text)
+        said = f"schema {file} cannot be read: {why}; correct the file"
+        assert refusal(in_folder, tmp_path) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "login"),
+    [
+        ("http://host", "http://host", None),
+        ("https://host:8081/", "https://host:8081", None),
+        ("http://host/apis/v2/", "http://host/apis/v2", None),
+        ("http://host/a?q=1#f", "http://host/a", None),
+        ("http://kit:pw@host:1/a", "http://host:1/a", "Basic a2l0OnB3"),
+        ("http://kit:h%40sh@host", "http://host", "Basic a2l0OmhAc2g="),
+        ("http://kit@host", "http://host", "Basic a2l0Og=="),
+        ("http://:pw@host", "http://host", "Basic OnB3"),
+    ],
+)
+def test_the_address_of_a_registry_is_told_apart_from_its_login(text, place, login):
+    found = of_registry(text)
+    assert (found.place, found.login, found.known) == (place, login, None)
+    assert "Basic" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "text", ["host:8081", "ftp://host", "http://", "http://host:port", "http://a b"]
+)
+def test_what_is_no_address_is_refused(text):
+    assert refusal(of_registry, text) == (
+        f"registry {text!r} is no address, such as http://localhost:8081"
+    )
+
+
+class Registry(BaseHTTPRequestHandler):
+    """A registry that answers with what a test gives it, by the id."""
+
+    answers: dict[int, bytes]
+    asked: list[tuple[str, str | None, str | None]]
+
+    def do_GET(self):
+        heads = self.headers["Authorization"], self.headers["Accept"]
+        self.asked.append((self.path, *heads))
+        number = int(self.path.rpartition("/")[2])
+        if number == 500:
+            code = 503
+        else:
+            code = 200 if number in self.answers else 404
+        self.send_response(code)
+        self.end_headers()
+        self.wfile.write(self.answers.get(number, b"{}"))
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def registry():
+    """A registry of this test alone; its `place` is in it."""
+    handler = type("Handler", (Registry,), {"asked": [], "answers": {}})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        handler.place = f"http://127.0.0.1:{server.server_port}/apis"  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield handler
+        server.shutdown()
+        thread.join()
+
+
+def test_a_registry_is_asked_for_a_schema_by_its_id(registry):
+    registry.answers = {
+        7: json.dumps({"schema": json.dumps(ORDER)}).encode(),
+        8: b'{"schema": "\\"long\\"", "schemaType": "AVRO"}',
+        9: b'{"schema": "string"}',
+        10: b'{"schema": "message M {}", "schemaType": "PROTOBUF"}',
+    }
+    schemas = Schemas(registry.place, login="Basic eDp5")
+    answers = {number: avro._asked(schemas, number) for number in range(7, 12)}  # noqa: SLF001
+    assert answers == {
+        7: ORDER,
+        8: "long",
+        9: "string",
+        10: {"type": "not Avro"},
+        11: None,
+    }
+    accepted = "application/vnd.schemaregistry.v1+json, application/json"
+    assert registry.asked[0] == ("/apis/schemas/ids/7", "Basic eDp5", accepted)
+    avro._asked(Schemas(registry.place), 7)  # noqa: SLF001
+    assert registry.asked[-1] == ("/apis/schemas/ids/7", None, accepted)
+
+
+def test_an_answer_without_a_schema_is_an_error_that_names_the_registry(registry):
+    registry.answers = {1: b"no JSON", 2: b"{}", 3: b"[]", 4: b'{"schema": null}'}
+    schemas = Schemas(registry.place, login="Basic eDp5")
+    reasons = {
+        1: "Expecting value: line 1 column 1 (char 0)",
+        2: "'schema'",
+        3: "'list' object has no attribute 'get'",
+        500: "HTTP Error 503: Service Unavailable",
+    }
+    for number, why in reasons.items():
+        with pytest.raises(KitError) as caught:
+            avro._asked(schemas, number)  # noqa: SLF001
+        said = f"schema registry {registry.place} gives no schema {number}: {why}"
+        assert str(caught.value) == said
+
+
+def test_a_registry_is_asked_once_for_what_it_knows_and_again_for_what_it_does_not(
+    registry, monkeypatch
+):
+    registry.answers = {
+        7: json.dumps({"schema": json.dumps(ORDER)}).encode(),
+        10: b'{"schema": "message M {}", "schemaType": "PROTOBUF"}',
+    }
+    schemas = Schemas(registry.place)
+
+    def looked_up(number):
+        schema, why = avro.schema_by_id(number, schemas)
+        assert (schema is None) == (why is not None)
+        return why
+
+    reasons = {7: None, 10: "a schema that cannot be read", 99: "unknown schema id"}
+    for _ in range(2):
+        assert {number: looked_up(number) for number in reasons} == reasons
+    assert len(registry.asked) == 3
+    # After a minute
+    monkeypatch.setattr(avro, "_AGAIN", 0.0)
+    avro._answers.clear()  # noqa: SLF001
+    registry.asked.clear()
+    for _ in range(2):
+        assert {number: looked_up(number) for number in reasons} == reasons
+    paths = [path.rpartition("/")[2] for path, *_ in registry.asked]
+    assert paths == ["7", "10", "99", "99"]
+
+
+def test_the_same_id_in_another_place_is_another_schema():
+    first, second = Schemas("a", {7: "long"}), Schemas("b", {7: "int"})
+    assert avro.schema_by_id(7, first)[0] == fastavro.parse_schema("long")
+    assert avro.schema_by_id(7, second)[0] == fastavro.parse_schema("int")
+
+
+def test_damaged_records_do_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(avro, "_MOST", 3)
+    known = []
+    for number in range(7):
+        avro.schema_by_id(number, Schemas("here", {}))
+        known.append(len(avro._answers))  # noqa: SLF001
+    assert known == [1, 2, 3, 1, 2, 3, 1]
