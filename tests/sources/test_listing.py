@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import uuid
 from itertools import product
 from typing import Any
 
@@ -320,9 +321,11 @@ def test_the_pattern_for_spark_takes_names_that_it_misreads():
 
 @pytest.mark.classic_only("the mount table is a setting of the JVM")
 def test_a_folder_of_another_file_system_is_listed_by_spark(spark, folder):
-    key = "fs.viewfs.mounttable.listing.link./in"
+    # Hadoop keeps what it knows of a name
+    name = uuid.uuid4().hex
+    key = f"fs.viewfs.mounttable.{name}.link./in"
     spark.sparkContext._jsc.hadoopConfiguration().set(key, f"file:{folder}")  # noqa: SLF001
-    path = "viewfs://listing/in"
+    path = f"viewfs://{name}/in"
     land(folder, "a")
     place, read = readable(spark, "text", path, {})
     assert place == path

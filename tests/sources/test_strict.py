@@ -322,7 +322,7 @@ def test_the_metadata_of_a_column_stay_with_it(spark, kind):
     frame = spark.sql(
         "SELECT 1 AS a, 2 AS b, named_struct('file_path', '') AS _metadata"
     )
-    columns = of.select(["a", "b"])
+    columns = of.select(["a", "b"]) or []
     assert [field.metadata for field in frame.select(*columns).schema] == [comment, {}]
 
 
