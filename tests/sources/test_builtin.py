@@ -54,6 +54,25 @@ def test_generated_rows_have_a_time_and_a_number(spark):
     )
 
 
+@pytest.mark.classic_only("what Spark is told is seen in the JVM")
+def test_generated_rows_come_one_a_second_unless_more_are_asked_for(spark):
+    def rate(**more):
+        frame = sources.rate(spark, **more)
+        plan = frame._jdf.queryExecution().analyzed()  # noqa: SLF001
+        return plan.extraOptions().get("rowsPerSecond")
+
+    assert (rate(), rate(rows_per_second=7)) == ("1", "7")
+
+
+def test_each_source_looks_at_its_arguments(spark):
+    for wrong, said in (
+        (lambda: sources.rate(spark, rows_per_second="2"), "rate(): rows_per_second"),
+        (lambda: sources.socket_lines(spark, "a", "9999"), "socket_lines(): port"),
+        (lambda: sources.table(spark, 5), "table(): name"),
+    ):
+        assert refusal(wrong).startswith(f"sources.{said} is ")
+
+
 def test_a_socket_has_a_host_and_a_port_and_is_not_asked_yet(spark):
     for port in (1, 65535):
         frame = sources.socket_lines(spark, "no-such-host", port)

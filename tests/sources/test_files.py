@@ -1,5 +1,6 @@
 """Folders of files as sources: what Spark is told to read, without a query."""
 
+import os
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import types as T
 
 from sparkstream_kit import sources
+from sparkstream_kit._internal.spark.logical_plan import analyzed_plan
 from sparkstream_kit.sources.files import (
     _by_lower_name,
     _folders_that_differ,
@@ -89,12 +91,18 @@ def test_a_source_has_the_types_of_its_schema(spark, folder):
     assert kept.dtypes == [("a", "date")]
 
 
-def test_the_rows_of_files_of_one_time_are_those_of_the_folder(spark, folder):
+def test_rows_of_subfolders_are_left_out_where_files_are_listed_by_name(spark, folder):
+    def left_out():
+        frame = sources.text(spark, folder, max_files_per_trigger=1)
+        assert frame.columns == ["value"]
+        return "the first folder of partitions has come" in analyzed_plan(frame)
+
     for name in "ab":
         (folder / name).write_text("x")
-    frame = sources.text(spark, folder, max_files_per_trigger=1)
-    assert frame.columns == ["value"]
-    assert frame.isStreaming
+        os.utime(folder / name, (1, 1))
+    assert left_out()
+    os.utime(folder / "b", (2, 2))
+    assert not left_out()
 
 
 # --- folders of partitions
@@ -175,6 +183,16 @@ def test_a_folder_that_is_not_found_may_have_a_name_that_java_cannot_read(tmp_pa
 
 
 # --- arguments
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "orc", "parquet", "text"])
+def test_a_source_looks_at_its_arguments_and_asks_for_a_schema(spark, kind):
+    read = getattr(sources, kind)
+    assert refusal(read, spark, 5) == f"sources.{kind}(): path is 5; give a path"
+    if kind != "text":
+        said = refusal(read, spark, "in")
+        assert said.startswith(f"sources.{kind}() needs a schema: give schema='name ")
+        assert "`sparkstream schema in` prints" in said
 
 
 def test_csv_knows_one_text_for_a_missing_value():
