@@ -159,7 +159,8 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
         frame.schema  # noqa: B018 - on Connect, only this looks for the table
     except AnalysisException as err:
         if not re.match(
-            "TABLE_OR_VIEW_NOT_FOUND|INVALID_IDENTIFIER|PARSE_", str(err.getCondition())
+            "TABLE_OR_VIEW_NOT_FOUND|REQUIRES_SINGLE_PART|INVALID_IDENTIFIER|PARSE_",
+            str(err.getCondition()),
         ):
             raise
         raise InvalidInputError(

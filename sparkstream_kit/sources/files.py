@@ -299,7 +299,8 @@ def text(
     """
     check(text, locals())
     user_options = _by_lower_name(options)
-    encoding = str(user_options.get("encoding", "UTF-8"))
+    charset = user_options.get("charset", "UTF-8")
+    encoding = str(user_options.get("encoding", charset))
     if encoding.lower() not in ("utf-8", "utf8"):
         raise InvalidInputError(
             f"sources.text() reads UTF-8; convert the files (iconv -f {encoding} -t"

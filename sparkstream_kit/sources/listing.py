@@ -461,7 +461,7 @@ def _splits_ties(spark: SparkSession, folder: Path, options: Mapping[str, Any]) 
         entries = list(listing)
     if ":" in str(folder) or any(map(_spoils_a_pattern, entries)):
         return False
-    if len(entries) > int(spark.conf.get(_JOBS_FROM) or 0):
+    if len(entries) > int(str(spark.conf.get(_JOBS_FROM))):
         return False
     files = _stats(entries)
     times = {file.st_mtime_ns // 1_000_000 for file in files}

@@ -228,8 +228,12 @@ class Values:
         if not self.is_strict or type(kind) not in self.read_as:
             return False
         if isinstance(kind, _TEXTS):
-            return bool(self._wrong_texts())
+            return self._checks_texts()
         return True
+
+    def _checks_texts(self) -> bool:
+        """Return whether Spark can read a text wrongly without failing."""
+        return bool(self._wrong_texts())
 
     def _is_dated_by_spark(self, kind: T.DataType) -> bool:
         """Return whether dates or times have an option only Spark's readers know."""
@@ -253,9 +257,7 @@ class Values:
 
     def _exact(self, field: T.StructField) -> Column:
         """Return a column with each value as its own type; it fails at one that does not fit."""
-        value = column(field.name)
-        if self._changes(field):
-            value = self._value(field, value, field.dataType)
+        value = self._value(field, column(field.name), field.dataType)
         if self._requires(field):
             message = (
                 f"no value, and the schema says NOT NULL; leave that out, {_LENIENT}; "
@@ -263,9 +265,7 @@ class Values:
             missing = failing(field, F.lit(self._with_parser(message)), field.dataType)
             is_lacking = lacks(value, field.dataType, required=not field.nullable)
             value = F.when(is_lacking, missing).otherwise(value)
-        if field.metadata:
-            return value.alias(field.name, metadata=field.metadata)
-        return value.alias(field.name)
+        return value.alias(field.name, metadata=field.metadata)
 
     def _value(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
         if isinstance(kind, NESTED):
@@ -288,14 +288,11 @@ class Values:
     # --- texts
 
     def _text(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
-        checks = self._text_checks(field, raw)
-        if not checks:
-            return raw
-        (is_wrong, message), *others = checks
-        value = F.when(is_wrong, failing(field, message, kind))
-        for is_wrong, message in others:
-            value = value.when(is_wrong, failing(field, message, kind))
-        return value.otherwise(raw.cast(kind))
+        # Of several checks, that of the encoding decides first.
+        value = raw.cast(kind)
+        for is_wrong, message in reversed(self._text_checks(field, raw)):
+            value = F.when(is_wrong, failing(field, message, kind)).otherwise(value)
+        return value
 
     def _text_checks(
         self,
@@ -485,13 +482,19 @@ class CsvValues(_LineValues):
             strict["linesep"] = "\n"
         return strict
 
+    def _checks_texts(self) -> bool:
+        # Where a line can be torn in any column, it can be in the last one.
+        last = self.columns.fields[-1]
+        is_torn = self._torn_at_line_ends(last, column(last.name))
+        return super()._checks_texts() or bool(is_torn)
+
     def _text_checks(
         self, field: T.StructField, raw: Column
     ) -> list[tuple[Column, Column]]:
-        checks = super()._text_checks(field, raw)
-        if checks:
-            checks += self._torn_at_line_ends(field, raw)
-        return checks
+        return [
+            *super()._text_checks(field, raw),
+            *self._torn_at_line_ends(field, raw),
+        ]
 
     def _wrong_texts(self) -> list[_WrongText]:
         return [*super()._wrong_texts(), *self._wrong_beside_separators()]

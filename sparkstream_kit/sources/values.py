@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any
@@ -194,7 +195,7 @@ def lacks(value: Column, kind: T.DataType, *, required: bool) -> Column:
     return reduce(or_, conditions, F.lit(False))
 
 
-def _lacks_inside(value: Column, kind: T.DataType) -> list[Column]:
+def _lacks_inside(value: Column, kind: Any) -> list[Column]:
     """Return for each part of an array, a map or a struct whether it lacks a value."""
     if isinstance(kind, T.ArrayType):
         item = kind.elementType
@@ -210,11 +211,10 @@ def _lacks_inside(value: Column, kind: T.DataType) -> list[Column]:
             )
         ]
     conditions = []
-    if isinstance(kind, T.StructType):
-        for field in kind.fields:
-            part = value.getField(field.name)
-            is_missing_inside = lacks(part, field.dataType, required=not field.nullable)
-            conditions.append(value.isNotNull() & is_missing_inside)
+    for field in kind.fields:
+        part = value.getField(field.name)
+        is_missing_inside = lacks(part, field.dataType, required=not field.nullable)
+        conditions.append(value.isNotNull() & is_missing_inside)
     return conditions
 
 
@@ -267,7 +267,7 @@ def marks_of(
         for mark, value in zip(_MARKS, row, strict=True)
         if value is not None
     ]
-    decimals = [mark for mark, value in numbers if value < 2]  # noqa: PLR2004 - one and a part
+    decimals = [mark for mark, value in numbers if value == Decimal("1.234")]
     if not decimals:
         fix = "declare the decimals as STRING"
         raise InvalidInputError(
