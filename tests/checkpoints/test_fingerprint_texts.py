@@ -3,11 +3,15 @@
 import pytest
 
 from sparkstream_kit.checkpoints.fingerprint import (
+    _Fact,
+    _facts,
     _first_difference,
     _lists,
+    _needs_zone,
     _nodes,
     _of_plan,
     _of_state,
+    _of_step,
     _shortened,
     differences,
     is_part,
@@ -195,7 +199,7 @@ PLANS = {
             "~Union false, false\n"
             f":- ~Join Inner, (k#1 = k#9)\n:  :- {READ}\n:  +- ~Project [k#9]\n"
             "+- ~Join Cross\n"
-            f"   :- {READ}\n   +- LogicalRDD [k#11]"
+            f"   :- LogicalRDD [k#11]\n   +- {READ}"
         ),
         ["joins: Inner, (k#0 = k#1)"],
     ),
@@ -246,6 +250,84 @@ def test_the_lines_of_a_plan(name):
 @pytest.mark.parametrize("mode", ["update", "complete"])
 def test_a_limit_keeps_no_state_in_other_modes(mode):
     assert lines_of(f"~GlobalLimit 3\n+- {READ}", mode) == []
+
+
+OF_STATE = {
+    "a sum by a key": (
+        "~Aggregate [k#0], [k#0, sum(n#1) AS total#2L]",
+        [("groups by", "k#0"), ("computes", "sum(n#1)")],
+    ),
+    "a sum of all rows": (
+        "~Aggregate [sum(n#1) AS total#2L]",
+        [("groups by", "nothing"), ("computes", "sum(n#1)")],
+    ),
+    "no duplicates": ("~Deduplicate [k#0]", [("drops duplicates by", "k#0")]),
+    "no duplicates within the watermark": (
+        "~DeduplicateWithinWatermark [k#0]",
+        [("drops duplicates within the watermark by", "k#0")],
+    ),
+    "distinct rows": (
+        "~Distinct\n+- ~Project [k#0, n#1]",
+        [("runs Distinct by", "k#0, n#1")],
+    ),
+    "a processor": (
+        "~TransformWithState f(k#0)#2, 1, [k#3]\n+- ~Project [k#0, n#1]",
+        [("runs TransformWithState by", "k#0")],
+    ),
+    "a function with state": (
+        "~FlatMapGroupsInPandasWithState f(k#0)#2, [k#0], [k#3], [state], Append",
+        [("runs FlatMapGroupsInPandasWithState by", "[k#0] with the state [state]")],
+    ),
+    "two streams": (
+        "~Join Inner, (k#0 = k#1)\n:- ~Project [k#0]\n+- StreamingRelation [k#1]",
+        [("joins", "Inner, (k#0 = k#1)")],
+    ),
+    "a stream and a table": (
+        "~Join Inner, (k#0 = k#1)\n:- ~Project [k#0]\n+- Project [k#1]",
+        [],
+    ),
+    "a limit": ("~GlobalLimit 3", [("keeps no more rows than", "3")]),
+}
+
+
+@pytest.mark.parametrize("name", OF_STATE)
+def test_what_an_operator_keeps(name):
+    plan, kept = OF_STATE[name]
+    node, *below = _nodes(plan)
+    assert [fact[:2] for fact in _of_state(node, below, "append")] == kept
+
+
+def test_a_plan_without_state_has_no_facts():
+    assert _facts("~Project [upper(k#1) AS u#4]", "append") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "steps"),
+    [
+        (
+            "~EventTimeWatermark 6e16-bc, at#1: timestamp, 10 minutes",
+            [("has a watermark of", "10 minutes on at#1", None)],
+        ),
+        (
+            "~Project [k#0, upper(k#0) AS u#2L, n#1 AS m#3-T600000ms]",
+            [
+                ("computes", "upper(k#0) AS u#2L", "2"),
+                ("computes", "n#1 AS m#3-T600000ms", "3"),
+            ],
+        ),
+        ("~Generate f(k#0), false, [u#2]", [("computes", "f(k#0) AS u#2", "2")]),
+        ("~Generate f(k#0), false, [u]", []),
+        (
+            "~Expand [[n#1, 0], [n#1, 1]], [n#1, i#2]",
+            [("computes", "0, 1 AS i#2", "2")],
+        ),
+        ("Project [upper(k#0) AS u#2]", []),
+        ("~Filter (k#0 AS u#2)", []),
+    ],
+)
+def test_what_a_step_defines(line, steps):
+    [node] = _nodes(line)
+    assert list(map(tuple, _of_step(node))) == steps
 
 
 # What stands in a plan as the column `u`, and in the fingerprint
@@ -325,6 +407,22 @@ def test_the_zone_of_the_session_is_noted_if_the_state_depends_on_it(computed, d
     assert len(used) == 2 + depends
     unused = lines_of(plan.format("n#2", computed), zone="Europe/Rome")
     assert unused == ["drops duplicates by: u#0", "computes: n#1 AS u#0"]
+
+
+def test_a_cast_to_a_date_needs_the_zone():
+    zone = "computes dates and hours in the time zone: Asia/Tokyo"
+    plan = "~Deduplicate [cast(t#3 as date)]"
+    noted = ["drops duplicates by: cast(t#0 as date)", zone]
+    assert lines_of(plan, zone="Asia/Tokyo") == noted
+
+
+def test_a_fact_shows_whether_it_needs_the_zone():
+    def needs(*texts):
+        return _needs_zone([_Fact("computes", text) for text in texts], "UTC")
+
+    assert needs("n#1", "hour(t#2, Some(UTC))")
+    assert needs("cast(t#2 as date)", "n#1")
+    assert not needs("hour(t#2, Some(Asia/Tokyo))", "n#1")
 
 
 def test_a_plan_is_a_tree_of_its_lines():
@@ -482,6 +580,18 @@ A, B = "groups by: a#0", "groups by: b#0"
             id="a gap of no fixed length",
         ),
         pytest.param(
+            ["computes: session windows with a gap of 1 months on t#0"],
+            ["computes: session windows with a gap of 2 months on t#0"],
+            [
+                (
+                    "computes session windows with a gap of 2 months on t; the"
+                    " checkpoint's query computes session windows with a gap of 1"
+                    " months on t"
+                )
+            ],
+            id="two gaps of no fixed length",
+        ),
+        pytest.param(
             ["computes: f(lambda x#0, x_1, lambda x#0)"],
             ["computes: f(lambda x#0, x, lambda x#0)"],
             [],
@@ -555,7 +665,9 @@ def test_a_note_that_spark_has_cut_is_known(text, is_cut):
 @pytest.mark.parametrize(
     ("text", "other", "shown"),
     [
-        pytest.param("a" * 160, "b", "a" * 160, id="short enough"),
+        pytest.param(
+            "a" * 159 + "c", "a" * 159 + "d", "a" * 159 + "c", id="short enough"
+        ),
         pytest.param("a" * 161, "b", "a" * 160 + "…", id="one too long"),
         pytest.param("a" * 200, "a", "a" * 160 + "…", id="the same beginning"),
         pytest.param(
