@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from sparkstream_kit._internal.spark.logical_plan import Input
+from sparkstream_kit._internal.spark.place import LocalPlace
+from sparkstream_kit.checkpoints.guard import StartingQuery, _has_its_folders
 from sparkstream_kit.checkpoints.logs import InputFile, Logs, log_text
 from sparkstream_kit.checkpoints.moved import (
     Move,
@@ -45,7 +47,8 @@ def checkpoint(root, *sources, planned=0, committed=0):
             file.parent.mkdir(parents=True, exist_ok=True)
             uri = folder if ":" in str(folder) else f"file://{folder}"
             file.write_text(log_text([InputFile(entry, AT, f"{uri}/{entry}.csv")]))
-    return Logs(root)
+    (root / "metadata").write_text('{"id":"ad7c6d5c-1f2e-4b6a-9c3d-0a1b2c3d4e5f"}')
+    return Logs(root, LocalPlace(str(root), root))
 
 
 def moves_of(logs, reads, **how):
@@ -410,3 +413,23 @@ def test_the_folder_of_a_source_is_that_before_its_pattern(spark, tmp_path):
     assert base(f"{tmp_path}/odd [1]") == {"1": tmp_path / "odd [1]"}
     assert base("hdfs://namenode/in/sales") == {"1": Path("/in/sales")}
     assert base("hdfs://namenode/in/2026-*/x") == {"1": Path("/in")}
+
+
+@pytest.mark.classic_only("sets Hadoop's own settings")
+def test_files_on_another_file_system_are_not_forgotten(spark, tmp_path):
+    """Spark would look for their new names there, and fail at each start."""
+    hadoop = spark.sparkContext._jsc.hadoopConfiguration()  # noqa: SLF001
+    hadoop.set("fs.viewfs.mounttable.moved.link./far", tmp_path.as_uri())
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    logs = checkpoint(tmp_path / "ckpt", ["viewfs://moved/far/a"])
+
+    def answers(folder):
+        rows = spark.readStream.text(f"{folder}/b")
+        query = StartingQuery(rows, "q", "append", allow_changed=True, moved={})
+        return list(_has_its_folders(query, logs))
+
+    again = r"files of /far/a, .* again: start anew on another checkpoint$"
+    with pytest.raises(InvalidInputError, match=again):
+        answers("viewfs://moved/far")
+    assert len(answers(tmp_path)) == 1
