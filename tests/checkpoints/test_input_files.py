@@ -10,7 +10,7 @@ import pytest
 from support.recorded import progress
 
 from sparkstream_kit._internal import durations
-from sparkstream_kit._internal.spark import queries
+from sparkstream_kit._internal.spark import logical_plan, queries
 from sparkstream_kit._internal.spark.place import LocalPlace
 from sparkstream_kit.checkpoints.input_files import (
     PASSED_OVER,
@@ -19,7 +19,7 @@ from sparkstream_kit.checkpoints.input_files import (
     _first_paths,
     _has_input,
 )
-from sparkstream_kit.checkpoints.logs import InputFile, Logs, log_text
+from sparkstream_kit.checkpoints.logs import DamagedError, InputFile, Logs, log_text
 
 DAY = 86_400
 NOW = 1_700_000_000  # in seconds since 1970
@@ -214,7 +214,64 @@ def test_a_file_elsewhere_is_one_of_those_planned(folder, root):
     assert findings(source(folder, root, done=0), root) == []
 
 
+def test_a_file_of_a_log_is_known_by_its_path_or_its_uri(root):
+    planned(root, 0, "/in/a b", "hdfs://namenode/in/a b")
+    made = source("/in", root, done=0)
+    changed = made._changed  # noqa: SLF001
+    later = NOW * 1000 + 1
+    assert changed({"/in/a b": later}) == ["/in/a b"]
+    assert changed({"hdfs://namenode/in/a b": later}) == ["hdfs://namenode/in/a b"]
+    assert changed({"/in/a b": NOW * 1000, "/in/c": later}) == []
+
+
 # Files that have gone
+
+
+def dangers(made, files, root):
+    """Return the paths that each danger has; the keys are the first words that are told."""
+    told_of = made._dangers(files, root)  # noqa: SLF001
+    return {text.split(" ", 1)[0]: paths for text, paths in told_of if paths}
+
+
+def test_only_without_cleaning_is_a_file_that_has_gone_a_loss(root):
+    planned(root, 0, "/in/a")
+    for value, lost in (("off", ["/in/a"]), ("Off", ["/in/a"]), ("delete", [])):
+        made = source("/in", root, cleanSource=value)
+        made.look_for(-1, 0)
+        assert dangers(made, {}, root).get("gone", []) == lost
+    made = source("/in", root)
+    made.look_for(-1, 0)
+    assert dangers(made, {}, root) == {"gone": ["/in/a"]}
+
+
+def test_the_dangers_of_times_begin_at_an_exact_millisecond(root):
+    planned(root, 0, ("/in/a", NOW + WEEK), ("/in/b", NOW))
+    now, week = NOW * 1000, WEEK * 1000
+    made = source("/in", root, done=0)
+    files = {"/in/ahead": now + 3_600_001, "/in/not": now + 3_600_000}
+    files |= {"/in/old": now - 1, "/in/not old": now}
+    assert dangers(made, files, root) == {"dated": ["/in/ahead"], "not": ["/in/old"]}
+    planned(root, 1, ("/in/c", NOW + WEEK + 0.001))
+    made = source("/in", root, done=1)
+    assert dangers(made, {}, root) == {"read": ["/in/c"]}
+    made = source("/in", root, done=1, maxFileAge=f"{week + 1}ms")
+    assert dangers(made, {}, root) == {}
+
+
+def test_a_file_that_is_known_is_not_looked_up_again(root):
+    planned(root, 0, "/in/read", "hdfs://namenode/in/read")
+    made = source("/in", root)
+    unread = made._unread  # noqa: SLF001
+    assert unread(["/in/read", "/in/old"], root) == ["/in/old"]
+    log = root / "sources/0/0"
+    kept = log.read_text()
+    log.write_text("v1\n{")
+    assert unread(["/in/read", "/in/old"], root) == ["/in/old"]
+    assert unread(["/in/old"], root) == ["/in/old"]
+    with pytest.raises(DamagedError):
+        unread(["/in/read"], root)  # which had gone meanwhile
+    log.write_text(kept)
+    assert unread(["/in/read"], root) == []
 
 
 def test_a_file_that_has_gone_is_told_once_after_its_batch(folder, root):
@@ -384,6 +441,17 @@ def test_in_subfolders_that_are_read_nothing_lies_beside_others(folder, root):
     made = source(folder, root, RecursiveFileLookup="true")
     assert made.count() == (3, 0)
     assert kinds(folder, root, recursiveFileLookup="true") == {"hidden": "more/_d.csv"}
+
+
+def test_with_recursion_no_file_lies_beside_partitions(folder):
+    paths = [land(folder, name) for name in ("a.csv", "day=1/c.csv")]
+
+    def found(**options):
+        scanned = WatchedSource("0", str(folder), options)._scan()  # noqa: SLF001
+        return {kind: sorted(files) for kind, files in scanned.items() if files}
+
+    assert found(recursiveFileLookup="true") == {"read": paths}
+    assert found() == {"read": paths[1:], "beside": paths[:1]}
 
 
 def test_a_kind_is_told_once_and_the_others_still(folder, root):
@@ -677,3 +745,30 @@ def test_a_query_s_file_sources_are_those_of_its_frame(spark, tmp_path, monkeypa
     assert files.counted(batch(None, None, None)) == (3, 0)
     planned(root, 0, f"{tmp_path}/two/a.csv", log="2")
     assert files.counted(batch(None, None, 0), now=True) == (2, 1)
+
+
+def test_without_a_checkpoint_on_this_machine_nothing_is_known():
+    query: Any = Query(object(), None)
+    assert Files(query).counted(batch(), now=True) is None
+
+
+@pytest.mark.classic_only("sets Hadoop's own settings")
+@pytest.mark.parametrize("elsewhere", ["in", "ckpt"])
+def test_what_is_on_another_file_system_is_not_known(spark, tmp_path, elsewhere):
+    hadoop = spark.sparkContext._jsc.hadoopConfiguration()  # noqa: SLF001
+    hadoop.set("fs.viewfs.mounttable.files.link./far", tmp_path.as_uri())
+    land(tmp_path / "in", "a")
+    paths = {"in": f"{tmp_path}/in", "ckpt": f"{tmp_path}/ckpt"}
+    paths[elsewhere] = f"viewfs://files/far/{elsewhere}"
+    frame = spark.readStream.text(paths["in"])
+    query: Any = Query(frame, LocalPlace(paths["ckpt"], tmp_path / "ckpt"))
+    assert Files(query).counted(batch(None), now=True) is None
+
+
+def test_sources_without_options_that_are_known_are_not_watched(
+    spark, folder, root, monkeypatch
+):
+    monkeypatch.setattr(queries, "_start_facts", {})
+    monkeypatch.setattr(logical_plan, "file_options", lambda _: {})
+    query: Any = Query(spark.readStream.text(str(folder)), LocalPlace(str(root), root))
+    assert Files(query).counted(batch(None), now=True) is None
