@@ -55,6 +55,9 @@ _CUT = re.compile(
     """,
     re.VERBOSE | re.MULTILINE,
 )
+# Of an aggregation of all rows, earlier versions of the kit noted the results as its
+# keys, such as `groups by: sum(n#0) AS total#1`.
+_OF_ALL_ROWS = re.compile(r"^groups by: .* AS [^,()]+#\d+$", re.MULTILINE)
 # A column's number, and the delay of its watermark: `n#7L`, `time#3-T600000ms`
 _COLUMN = re.compile(r"#(\d+)L?(?:-T\d+ms)?")
 # The variable of a lambda, which PySpark numbers in each process: `lambda x_1#12`
@@ -131,8 +134,24 @@ def fingerprint(frame: DataFrame, mode: str) -> str:
     Returns:
         The format and one line for each fact; empty for a query that keeps no state.
     """
-    zone = frame.sparkSession.conf.get("spark.sql.session.timeZone") or ""
-    facts = _facts(frame, mode)
+    zone = frame.sparkSession.conf.get("spark.sql.session.timeZone")
+    return _of_plan(analyzed_plan(frame), mode, str(zone))
+
+
+def _of_plan(plan: str, mode: str, zone: str) -> str:
+    r"""Return the fingerprint of the query with a printed plan.
+
+    Args:
+        plan: the analyzed plan, as Spark prints it.
+        mode: the output mode.
+        zone: the time zone of the session.
+
+    Examples:
+        >>> plan = "~Aggregate [k#7], [k#7, sum(n#8) AS total#9L]\n+- ~Project [k#7, n#8]"
+        >>> _of_plan(plan, "complete", "UTC")
+        'facts 3\ngroups by: k#0\ncomputes: sum(n#1)'
+    """
+    facts = _facts(plan, mode)
     if not facts:
         return ""
     if _needs_zone(facts, zone):
@@ -216,13 +235,13 @@ def _renumbered(text: str) -> str:
     return re.sub(r"#(\d+)", renumber, text)
 
 
-def _facts(frame: DataFrame, mode: str) -> list[_Fact]:
-    """Return the facts of a query in the plan's order; none if no operator keeps state.
+def _facts(plan: str, mode: str) -> list[_Fact]:
+    """Return the facts of a printed plan in its order; none if no operator keeps state.
 
     They are the facts of the operators that keep state, the watermarks, and how the
     columns that these use are computed.
     """
-    nodes = _nodes(_PARSER.sub("Parsed", analyzed_plan(frame)))
+    nodes = _nodes(_PARSER.sub("Parsed", plan))
     facts: list[_Fact] = []
     keeps_state = False
     for index, node in enumerate(nodes):
@@ -357,7 +376,10 @@ def _of_aggregate(node: _Node) -> Iterator[_Fact]:
         groups by k#0
         computes sum(n#1)
     """
-    keys = _columns(node.parts[0])
+    keys: list[str] = []
+    # Without keys Spark prints the list of the results alone
+    if len(node.parts) > 1:
+        keys = _columns(node.parts[0])
     yield _Fact("groups by", ", ".join(keys) or "nothing")
     for column in _columns(node.parts[-1]):
         result = column.partition(" AS ")[0]
@@ -571,7 +593,7 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
         >>> differences("facts 3\ngroups by: product#0", "facts 3\ngroups by: state#0")
         ["groups by state; the checkpoint's query groups by product"]
     """
-    old = _of_any_process(old)  # a note of an earlier version has these numbers
+    old = _as_noted_now(old)
     # Spark 4.2 prints the zone of more expressions than 4.1
     if (_ZONE in old) != (_ZONE in new):
         old = _without_zone(old)
@@ -593,6 +615,17 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
     return described or [
         "does the same steps in another order, or on other columns of the same names"
     ]
+
+
+def _as_noted_now(text: str) -> str:
+    r"""Return a fingerprint of an earlier version of the kit as this version writes it.
+
+    Examples:
+        >>> _as_noted_now("facts 3\ngroups by: sum(n#0) AS x#1\ncomputes: max(m#2)")
+        'facts 3\ngroups by: nothing\ncomputes: max(m#0)'
+    """
+    text = _OF_ALL_ROWS.sub("groups by: nothing", text)
+    return _renumbered(_of_any_process(text))
 
 
 def _without_zone(text: str) -> str:

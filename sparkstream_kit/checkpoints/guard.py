@@ -22,7 +22,11 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from sparkstream_kit._internal.spark.logical_plan import file_options, has, inputs_of
-from sparkstream_kit._internal.spark.place import is_unseen, refuse_many_disks
+from sparkstream_kit._internal.spark.place import (
+    is_unseen,
+    locate,
+    refuse_many_disks,
+)
 from sparkstream_kit._internal.spark.session import active, in_force
 from sparkstream_kit.checkpoints.damage import missing_inputs, restart
 from sparkstream_kit.checkpoints.drain import drained
@@ -530,10 +534,13 @@ def _leftovers(_query: StartingQuery, logs: Logs) -> Iterator[Answer]:
 def _has_its_folders(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
     """Refuse file sources with other folders than before; a moved folder is a `Change`."""
     folders = bases(query.spark, query.inputs)
+    how: dict[str, Any] = {"forget": query.allow_changed}
+    # Forgotten files get local names, at which Spark fails on another file system
+    paths = [each.path for each in query.inputs if each.path is not None]
+    if any(locate(query.spark, path).folder is None for path in paths):
+        how = {"reread_hint": "start anew on another checkpoint"}
     try:
-        moves = find_moves(
-            query.spark, logs, folders, query.moved, forget=query.allow_changed
-        )
+        moves = find_moves(query.spark, logs, folders, query.moved, **how)
     except InvalidInputError as err:
         raise InvalidInputError(explained(logs) or str(err)) from err
     if moves and logs.place.folder is None:

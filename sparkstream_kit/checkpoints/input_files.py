@@ -328,8 +328,8 @@ class WatchedSource:
         if self._by_name or self.done > self._until:
             return None
         oldest = 0
-        if self._age is not None and self._newest:
-            oldest = self._newest - self._age
+        if self._age is not None:
+            oldest = max(0, self._newest - self._age)
         files = self._scan()[_READ]
         waiting = [
             path

@@ -623,9 +623,7 @@ class Logs:
         assigned = _assignment(batch_plan, last_entries)
         if assigned is None:
             # A log may have lost its last entries, so take every log as complete
-            furthest = max(
-                (last for last in batch_plan.files if last is not None), default=-1
-            )
+            furthest = max(last for last in batch_plan.files if last is not None)
             assigned = _assignment(batch_plan, dict.fromkeys(last_entries, furthest))
         if assigned is None:
             return batch_plan.names

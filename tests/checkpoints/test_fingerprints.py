@@ -381,6 +381,10 @@ SAME: dict[str, tuple[Build, Build]] = {
         totals,
         lambda s: sales(s).groupBy("State").agg(F.sum("Amount").alias("sum")),
     ),
+    "the name of a result of all rows": (
+        lambda s: sales(s).agg(F.sum("Amount").alias("total"), F.max("n").alias("n")),
+        lambda s: sales(s).agg(F.sum("Amount").alias("sum"), F.max("n").alias("m")),
+    ),
     "filter above": (totals, lambda s: totals(s).where("total > 3")),
     "sort and limit above": (totals, lambda s: totals(s).orderBy("total").limit(3)),
     "path and files per trigger": (
