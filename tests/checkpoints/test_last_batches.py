@@ -42,6 +42,9 @@ def test_what_is_compared_needs_the_word_and_a_checkpoint():
     assert said == (
         "start(): dry_run='compare' needs a checkpoint; give that of before"
     )
+    query = StartingQuery(NOTHING, "q", "append", False, {})
+    said = refusal(compared, query, sink, "compare", "ckpt")
+    assert said.startswith("checkpoints.shadow(): frame is None")
 
 
 # --- queries to drain
