@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import refusal
-from support.checkpoint_files import (
+from support.checkpoint_texts import (
     OF_HADOOP,
     SCHEMA,
     batches,

@@ -13,7 +13,7 @@ import pyarrow.orc
 import pyarrow.parquet
 import pytest
 from conftest import refusal
-from support.checkpoint_files import batches, commit, entry, plan, write
+from support.checkpoint_texts import batches, commit, entry, plan, write
 
 from sparkstream_kit import checkpoints
 from sparkstream_kit.checkpoints.logs import DamagedError, Logs

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.checkpoint_files import batches, commit, entry, operator, plan, write
+from support.checkpoint_texts import batches, commit, entry, operator, plan, write
 
 from sparkstream_kit import checkpoints
 from sparkstream_kit.checkpoints.logs import InputFile, Logs

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import refusal
-from support.checkpoint_files import batches, commit, plan, write
+from support.checkpoint_texts import batches, commit, plan, write
 
 from sparkstream_kit import sinks
 from sparkstream_kit._internal.spark import queries
