@@ -285,8 +285,7 @@ def _number(one: T.DataType, other: T.DataType) -> T.DataType | None:
             scale = max(scale, kind.scale)
         else:
             integer_digits = max(integer_digits, _WHOLE_NUMBERS[type(kind)])
-    return (
-        T.DecimalType(integer_digits + scale, scale)
-        if integer_digits + scale <= _DIGITS
-        else None
-    )
+    digits = integer_digits + scale
+    if digits > _DIGITS:
+        return None
+    return T.DecimalType(digits, scale)

@@ -438,7 +438,8 @@ def _wrong_metadata(logs: Logs, folder: Path) -> Iterator[DamagedError]:
     Spark stores the absolute paths of the schema files, which are wrong after a move or
     a plain copy.
     """
-    file = max(parts.numbered(folder).items(), default=(0, folder / "0"))[1]
+    versions = parts.numbered(folder)
+    file = versions[max(versions)] if versions else folder / "0"
     try:
         text = json.dumps(logs.read(_described, file), ensure_ascii=False)
     except DamagedError as err:

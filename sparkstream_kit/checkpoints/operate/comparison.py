@@ -174,7 +174,7 @@ class KeptTarget:
         only_old = {*old.columns} - {*common, BATCH}
         lacking = [f"only the changed query has column {name}" for name in only_new]
         lacking += [f"only the target has column {name}" for name in only_old]
-        keys = self._keys(query, given_keys, common)
+        keys = _keys(self, query, given_keys, common)
         sides = side_by_side(
             _final_rows(old, query.mode, keys),
             _final_rows(new, query.mode, keys),
@@ -184,7 +184,7 @@ class KeptTarget:
             self.folder,
         )
         if _can_match(sides, keys):
-            parts = self._matched(sides, keys, tolerance)
+            parts = _matched(sides, keys, tolerance, self.folder)
         else:
             keys = []
             parts = _by_rows(sides)
@@ -200,92 +200,71 @@ class KeptTarget:
             notes=sides.notes,
         )
 
-    def _keys(
-        self, query: StartingQuery, given_keys: Sequence[str], names: Sequence[str]
-    ) -> list[str]:
-        """Return the columns by which rows are matched; none if they are not known.
-
-        Args:
-            query: the changed query.
-            given_keys: the keys that the caller gave.
-            names: the columns that both sides have.
-        """
-        if not names:
-            raise InvalidInputError(
-                f"{self} has no column of this query; give a new target"
-            )
-        reject_unknown("key", given_keys, names)
-        group_keys = _group_keys(query)
-        stated_keys = [*(given_keys or self.sink.keys)]
-        keys = stated_keys or [name for name in group_keys if name in names]
-        if absent := {*keys} - {*names}:
-            lacks_key = f"{self} has no column {min(absent)}, a key of this query"
-            raise InvalidInputError(f"{lacks_key}; give a new target")
-        if reserved := _OWN & {*map(str.lower, keys)}:
-            raise InvalidInputError(
-                f"{self}: key {min(reserved)} has a name of the comparison; rename it"
-                " in both, or give keys= without it"
-            )
-        # Only keys show which rows of an update replace earlier ones
-        if query.mode == "update" and not stated_keys:
-            is_grouped = "groups by: " in query.described["fingerprint"]
-            if not is_grouped or keys != group_keys:
-                raise InvalidInputError(
-                    f"{self}: its rows have no keys that are known; give keys="
-                )
-        return keys
-
-    def _matched(self, sides: Sides, keys: Sequence[str], tolerance: float) -> _Parts:
-        """Match rows by their keys, and keep the pairs."""
-        old = F.col("old")
-        new = F.col("new")
-        have_the_same_keys = reduce(
-            and_, (old[key].eqNullSafe(new[key]) for key in keys)
-        )
-        differing = [
-            _name_if_differing(
-                field, tolerance, is_incomparable=field.name in sides.incomparable
-            )
-            for field in sides.new.schema
-            if field.name not in keys
-        ]
-        # If all columns are keys, the NULL alone gives the array its type.
-        differing.append(F.lit(None).cast("string"))
-        old_rows = sides.old.select(F.struct("*").alias("old"))
-        new_rows = sides.new.select(F.struct("*").alias("new"))
-        pairs = old_rows.join(new_rows, have_the_same_keys, "full").withColumn(
-            "columns", F.array_compact(F.array(*differing))
-        )
-        pairs.write.parquet(f"{self.folder}/both")
-        kept = sides.old.sparkSession.read.parquet(f"{self.folder}/both")
-        in_both = kept.where("old IS NOT NULL AND new IS NOT NULL")
-        key_columns = [new[key].alias(key) for key in keys]
-        return _Parts(
-            equal=in_both.where(F.size("columns") == 0).select("new.*"),
-            differ=in_both.where(F.size("columns") > 0).select(
-                *key_columns, "columns", "old", "new"
-            ),
-            only_new=kept.where("old IS NULL").select("new.*"),
-            only_old=kept.where("new IS NULL").select("old.*"),
-        )
-
     def __str__(self) -> str:
         return ", ".join(map(str, self.sink.writes_to)) or self.sink.kind
 
 
-def _group_keys(query: StartingQuery) -> list[str]:
-    """Return the columns by which a query groups; of a window, those of `windows.flatten`."""
-    facts = query.described["fingerprint"].split("\n")
+def _keys(
+    target: KeptTarget,
+    query: StartingQuery,
+    given_keys: Sequence[str],
+    names: Sequence[str],
+) -> list[str]:
+    """Return the columns by which rows are matched; none if they are not known.
+
+    Args:
+        target: the target.
+        query: the changed query.
+        given_keys: the keys that the caller gave.
+        names: the columns that both sides have.
+    """
+    if not names:
+        raise InvalidInputError(
+            f"{target} has no column of this query; give a new target"
+        )
+    reject_unknown("key", given_keys, names)
+    fingerprint = query.described["fingerprint"]
+    group_keys = _group_keys(fingerprint, query.frame.columns)
+    stated_keys = [*(given_keys or target.sink.keys)]
+    keys = stated_keys or [name for name in group_keys if name in names]
+    if absent := {*keys} - {*names}:
+        lacks_key = f"{target} has no column {min(absent)}, a key of this query"
+        raise InvalidInputError(f"{lacks_key}; give a new target")
+    if reserved := _OWN & {*map(str.lower, keys)}:
+        raise InvalidInputError(
+            f"{target}: key {min(reserved)} has a name of the comparison; rename it"
+            " in both, or give keys= without it"
+        )
+    # Only keys show which rows of an update replace earlier ones
+    are_unknown = "groups by: " not in fingerprint or keys != group_keys
+    if query.mode == "update" and not stated_keys and are_unknown:
+        raise InvalidInputError(
+            f"{target}: its rows have no keys that are known; give keys="
+        )
+    return keys
+
+
+def _group_keys(fingerprint: str, columns: Sequence[str]) -> list[str]:
+    """Return the columns by which a query groups; of a window, those of `windows.flatten`.
+
+    Args:
+        fingerprint: the fingerprint of the query.
+        columns: the columns of the query.
+
+    Examples:
+        >>> _group_keys("groups by: shop#0, window#1", ["start", "end", "shop", "total"])
+        ['shop', 'start', 'end']
+    """
+    facts = fingerprint.split("\n")
     grouped_by = [
         fact.partition(": ")[2] for fact in facts if fact.startswith("groups by: ")
     ]
-    columns = query.frame.columns
     names: list[str] = []
     for key in top_level(", ".join(grouped_by)):
         name = re.sub(r"#\d+", "", key)
         if name in columns:
             names.append(name)
-        else:
+        elif " AS " not in key:  # what a query computes that groups by nothing
             names += re.findall(r"(\w+)#\d", key)
     keys: list[str] = []
     for name in dict.fromkeys(names):
@@ -327,6 +306,41 @@ def _identify(rows: DataFrame, keys: Sequence[str]) -> bool:
         .agg(F.count("*").alias(_RANK))
         .where(f"{_RANK} > 1")
         .isEmpty()
+    )
+
+
+def _matched(
+    sides: Sides, keys: Sequence[str], tolerance: float, folder: str
+) -> _Parts:
+    """Match rows by their keys, and keep the pairs in a folder."""
+    old = F.col("old")
+    new = F.col("new")
+    have_the_same_keys = reduce(and_, (old[key].eqNullSafe(new[key]) for key in keys))
+    differing = [
+        _name_if_differing(
+            field, tolerance, is_incomparable=field.name in sides.incomparable
+        )
+        for field in sides.new.schema
+        if field.name not in keys
+    ]
+    # If all columns are keys, the NULL alone gives the array its type.
+    differing.append(F.lit(None).cast("string"))
+    old_rows = sides.old.select(F.struct("*").alias("old"))
+    new_rows = sides.new.select(F.struct("*").alias("new"))
+    pairs = old_rows.join(new_rows, have_the_same_keys, "full").withColumn(
+        "columns", F.array_compact(F.array(*differing))
+    )
+    pairs.write.parquet(f"{folder}/both")
+    kept = sides.old.sparkSession.read.parquet(f"{folder}/both")
+    in_both = kept.where("old IS NOT NULL AND new IS NOT NULL")
+    key_columns = [new[key].alias(key) for key in keys]
+    return _Parts(
+        equal=in_both.where(F.size("columns") == 0).select("new.*"),
+        differ=in_both.where(F.size("columns") > 0).select(
+            *key_columns, "columns", "old", "new"
+        ),
+        only_new=kept.where("old IS NULL").select("new.*"),
+        only_old=kept.where("new IS NULL").select("old.*"),
     )
 
 

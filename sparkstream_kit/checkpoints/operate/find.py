@@ -271,13 +271,16 @@ def _why_not_read(what: str, names: set[str], folders: set[str], newest: int) ->
             "not read: Spark passes over names that begin with _ or . or end with"
             " ._COPYING_; rename it"
         )
+    # As texts: a Path has one slash for the two of s3a://bucket
     above: set[str] = set()
     for name in names:
-        above.update(map(str, Path(name).parents))
+        parts = name.split("/")
+        above.update("/".join(parts[:length]) for length in range(1, len(parts)))
     if folders.isdisjoint(above):
+        folder = what.rpartition("/")[0] if plain is None else file.parent
         return (
             f"not read: the query reads {min(folders, default='nothing')}, and nothing"
-            f" of {file.parent}"
+            f" of {folder}"
         )
     if plain is not None and file.stat().st_mtime * 1000 < newest - _WEEK:
         return (

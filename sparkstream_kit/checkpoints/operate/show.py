@@ -113,7 +113,7 @@ class Checkpoint:
     def __str__(self) -> str:
         """Return the report: a fact on each line, and what a restart would do."""
         facts = self._facts()
-        width = max(12, *(len(name) + 2 for name, _ in facts))
+        width = max(len(name) for name, _ in facts) + 2
         lines = [f"{name:<{width}}{text}" for name, text in facts]
         return "\n".join([*lines, "", *self._restart()])
 
@@ -144,10 +144,11 @@ class Checkpoint:
             facts.append(("watermark", _time(self.watermark)))
         facts += [(f"source {source.name}", str(source)) for source in self.sources]
         facts += [(f"state {at}", str(state)) for at, state in enumerate(self.states)]
-        folders = list(self.sizes.items())[:3]
-        largest = ", ".join(f"{name} {_size(size)}" for name, size in folders)
-        total = _size(sum(self.sizes.values()))
-        facts.append(("size", f"{total}, of it {largest}"))
+        size = _size(sum(self.sizes.values()))
+        largest = [f"{name} {_size(size)}" for name, size in self.sizes.items()][:3]
+        if largest:
+            size += f", of it {', '.join(largest)}"
+        facts.append(("size", size))
         return facts
 
     def _restart(self) -> list[str]:
