@@ -49,6 +49,19 @@ def test_a_copy_with_a_new_id_has_another_one(root, tmp_path):
     assert not (copies[0] / ".metadata.crc").exists()
 
 
+def test_a_copy_has_its_own_schemas_of_the_state(root, tmp_path):
+    schema = '{{"a":"file:{0}/state/0/_stateSchema/default/1"}}'
+    put(root / "state/0/_metadata/v2/0", "v2", schema.format(root))
+    copy = clone(root, tmp_path / "copy")
+    assert (copy / "state/0/_metadata/v2/0").read_text() == (
+        f"v2\n{schema.format(copy)}"
+    )
+
+
+def test_a_copy_has_a_path(root):
+    assert refusal(clone, root, 7).startswith("checkpoints.clone(): target is 7; give")
+
+
 def test_a_copy_that_is_there_or_in_the_checkpoint_is_refused(root, tmp_path):
     there = "copy {} exists; give a folder that does not"
     (tmp_path / "folder").mkdir()
@@ -114,9 +127,9 @@ def test_a_copy_of_a_backup_can_be_written_by_its_owner(tmp_path):
     file = put(tmp_path / "copy/a/file", "")
     file.chmod(0o444)
     for folder in folders:
-        folder.chmod(0o555)
+        folder.chmod(0o500)
     _make_writable(tmp_path / "copy")
-    assert [folder.stat().st_mode & 0o777 for folder in folders] == [0o755] * 3
+    assert [folder.stat().st_mode & 0o777 for folder in folders] == [0o700] * 3
     assert file.stat().st_mode & 0o777 == 0o444
 
 

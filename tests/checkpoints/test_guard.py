@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 from checkpoints.test_checkpoints_guards import applied
-from conftest import refusal
+from conftest import pretend_master, refusal
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
@@ -773,6 +773,14 @@ def test_a_checkpoint_out_of_reach_is_not_checked_and_that_is_told(lines, caplog
         guarded.note()
     [said] = told(caplog)
     assert said.startswith("query q: its checkpoint is not checked, as hdfs://node/")
+
+
+def test_a_local_checkpoint_is_refused_where_nodes_have_disks_of_their_own(
+    spark, lines, root, monkeypatch
+):
+    pretend_master(spark, monkeypatch, "yarn")
+    said = refusal(asked(lines, root).__enter__)
+    assert said.startswith(f"checkpoint {root} is a local path, but the master is yarn")
 
 
 def test_a_guard_without_a_checkpoint_does_nothing(lines, caplog):

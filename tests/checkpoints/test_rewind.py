@@ -157,6 +157,12 @@ def test_a_checkpoint_without_a_commit_has_nothing_to_rewind(tmp_path):
     )
 
 
+def test_a_batch_is_a_number(root):
+    assert refusal(rewind, root, to="1").startswith(
+        "checkpoints.rewind(): to is the string '1'"
+    )
+
+
 def test_a_batch_that_is_not_whole_is_refused(root):
     (root / "state/0/0/3.delta").unlink()
     says = f"{root} cannot be rewound to batch 2: {root}/state/0/0/3.delta is missing; "
@@ -332,9 +338,9 @@ def test_a_rewind_tells_which_rows_come_again(last, same, pins, rows):
 
 
 def test_a_rewind_tells_what_each_sink_makes_of_it():
-    text = str(report(sinks=("latest t: replaces it", "w" * 78 + " wrapped")))
+    text = str(report(sinks=("latest t: replaces it", "w" * 76 + " ab")))
     assert text.split("What the sinks make of it:\n")[1].startswith(
-        f"  latest t: replaces it\n  {'w' * 78}\n    wrapped\n\nNothing is"
+        f"  latest t: replaces it\n  {'w' * 76}\n    ab\n\nNothing is"
     )
 
 
@@ -423,6 +429,7 @@ def test_a_first_batch_is_set_aside_with_all_entries_of_its_logs(tmp_path):
 
 
 def test_entries_that_were_taken_out_of_logs_come_back(root, tmp_path):
+    assert refusal(untrim, 7).startswith("checkpoints.untrim(): path is 7; give a")
     assert untrim(root) == 0
     file = tmp_path / "in/0.txt"
     for log in ("0", "7"):
