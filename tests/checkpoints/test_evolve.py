@@ -87,15 +87,21 @@ def files_of(root):
 
 
 @pytest.fixture
-def continued(lines, old, tmp_path):
-    """Continue the old checkpoint by a query that keeps no state; the openings are kept."""
+def openings():
+    """Whether each opening of the last `continued` may make something."""
+    return []
+
+
+@pytest.fixture
+def continued(lines, old, tmp_path, openings):
+    """Continue the old checkpoint by a query that keeps no state."""
     (tmp_path / "out/batch=000002").mkdir(parents=True)  # as if its batches had come
 
     def go(frame=lines, *, dry_run=False, new=None, mode="append", sink=None, was=old):
-        go.openings = []
+        openings.clear()
 
         def open_all(*, makes):
-            go.openings.append(makes)
+            openings.append(makes)
             return Opening(makes=makes)
 
         return evolve(
@@ -111,14 +117,14 @@ def continued(lines, old, tmp_path):
 
 
 def test_a_query_without_state_is_continued_and_nothing_runs(
-    continued, old, tmp_path, caplog
+    continued, openings, old, tmp_path, caplog
 ):
     noted(old)
     assert continued() == (
         ("continues", f"{old}, after batch 2"),
         ("build", "nothing: the query keeps no state"),
     )
-    assert continued.openings == [False, True]
+    assert openings == [False, True]
     [warning] = caplog.records
     assert f"query q keeps the same state as that of checkpoint {old}. " in (
         warning.getMessage()
@@ -148,17 +154,17 @@ def test_a_query_without_state_is_continued_and_nothing_runs(
     assert lock.user_of(old) is None
     # The next start finds it there
     assert continued() == ()
-    assert continued.openings == []
+    assert openings == []
 
 
-def test_a_dry_run_makes_nothing(continued, old, tmp_path, caplog):
+def test_a_dry_run_makes_nothing(continued, openings, old, tmp_path, caplog):
     noted(old, mode="update", targets=["table t"])
     assert continued(dry_run=True) == (
         ("continues", f"{old}, after batch 2"),
         ("change", "mode append in place of update"),
         ("build", "nothing: the query keeps no state"),
     )
-    assert continued.openings == [False]
+    assert openings == [False]
     assert caplog.records == []
     assert {path.name for path in tmp_path.iterdir()} == {"in", "old", "out"}
     assert files_of(old / "sparkstream-kit") == {"query.json"}

@@ -3,6 +3,7 @@
 import json
 import os
 from functools import partial
+from typing import Any
 
 import pytest
 from checkpoints.test_checkpoints_guards import applied
@@ -59,6 +60,9 @@ MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 BY_SPARK = "org.apache.spark.sql.execution.streaming.checkpointing"
 
 
+no_query: Any = None  # for checks that do not look at it
+
+
 def query(frame, mode="append", name="q", moved=None, *, allow_changed=False):
     return StartingQuery(frame, name, mode, allow_changed, moved or {})
 
@@ -91,6 +95,7 @@ def noted(root, **fields):
 
 def test_the_questions_are_asked_in_order_until_one_refuses():
     asked = []
+    names: Any = ("query", "logs")
 
     def question(name, *answers):
         asked.append(name)
@@ -99,25 +104,25 @@ def test_the_questions_are_asked_in_order_until_one_refuses():
     def refuse(*_):
         raise InvalidInputError("no")
 
-    first, second = Remark("a"), Change("b", list)
+    first, second = Remark("a"), Change("b", print)
     questions = [
         lambda query, logs: question(f"1 of {query} and {logs}", first, second),
         lambda *_: question("2"),
         lambda *_: question("3", second),
     ]
-    assert _answers_to("query", "logs", questions) == [first, second, second]  # type: ignore[arg-type]
+    assert _answers_to(*names, questions) == [first, second, second]
     assert asked == ["1 of query and logs", "2", "3"]
     asked.clear()
     with pytest.raises(InvalidInputError, match="no"):
-        _answers_to("query", "logs", [questions[1], refuse, questions[2]])  # type: ignore[arg-type, list-item]
+        _answers_to(*names, [questions[1], refuse, questions[2]])
     assert asked == ["2"]
 
 
 def test_values_are_noted_by_their_names_unless_they_are_empty():
-    answers = [
+    answers: list[Any] = [
         Remark("begins"),
         NoteEntry("begins", {"table t": 3}),
-        Change("sources", list),
+        Change("sources", print),
         NoteEntry("topics", {}),
         NoteEntry("sources", ["a"]),
         NoteEntry("none", None),
@@ -127,7 +132,7 @@ def test_values_are_noted_by_their_names_unless_they_are_empty():
 
 def test_a_note_is_changed_by_another_state_or_other_columns_alone():
     before = {"name": "q", "fingerprint": "facts 3", "columns": [["n", "int"]]}
-    others = {
+    others: dict[str, Any] = {
         "nothing": {},
         "name": {"name": "r"},
         "fingerprint": {"fingerprint": "facts 4"},
@@ -151,7 +156,11 @@ def test_remarks_and_planned_files_that_have_gone_are_told(
     root = of_files(tmp_path / "ckpt", tmp_path / "in", 0, planned=1)
     gone = [(tmp_path / f"in/gone {number:04}", 1) for number in range(lost)]
     entry(root, "0", 0, *gone)
-    answers = [Remark("first: 100 %"), Change("no remark", list), Remark("second")]
+    answers: list[Any] = [
+        Remark("first: 100 %"),
+        Change("no remark", print),
+        Remark("second"),
+    ]
     _warn("q", logs(root), answers)
     *remarks, of_files_gone = told(caplog)
     assert remarks == ["first: 100 %", "second"]
@@ -197,7 +206,7 @@ def test_a_checkpoint_is_refused_that_is_damaged_drained_or_continued(what, root
     changes, says = WHOLE[what]
     for change in changes:
         change(root)
-    ask = partial(_is_whole, None, logs(root))
+    ask = partial(_is_whole, no_query, logs(root))
     if says is None:
         assert list(ask()) == []
     else:
@@ -206,21 +215,23 @@ def test_a_checkpoint_is_refused_that_is_damaged_drained_or_continued(what, root
 
 def test_a_newer_format_is_not_damage(root):
     put(root / "commits/1", "v9", "{}")
-    assert list(_is_whole(None, Logs(root))) == []  # type: ignore[arg-type]
+    assert list(_is_whole(no_query, Logs(root))) == []
     put(root / "offsets/2", "v9", "{}", "{}")
-    assert "offsets/2 has format v9, which" in refusal(_is_whole, None, Logs(root))
+    assert "offsets/2 has format v9, which" in refusal(_is_whole, no_query, Logs(root))
 
 
 def test_spark_itself_looks_at_the_files_of_the_state(root):
     (root / "state/0/0").mkdir(parents=True)
-    assert list(_is_whole(None, Logs(root))) == []  # type: ignore[arg-type]
+    assert list(_is_whole(no_query, Logs(root))) == []
     assert "state/0/0/2.delta is missing" in str(explained(Logs(root)))
 
 
 def test_a_damaged_file_of_the_plan_is_told_although_state_is_missing_too(root):
     broken(root)
     (root / "state/0/0").mkdir(parents=True)
-    assert "is damaged: offsets/2 is cut off" in refusal(_is_whole, None, Logs(root))
+    assert "is damaged: offsets/2 is cut off" in refusal(
+        _is_whole, no_query, Logs(root)
+    )
 
 
 def test_a_continued_checkpoint_is_refused_to_all_but_the_one_that_continues_it(
@@ -477,7 +488,7 @@ def begun(root):
 
 def test_what_a_start_without_a_plan_has_left_is_removed(tmp_path):
     root = begun(tmp_path / "ckpt")
-    [change] = _leftovers(None, logs(root))  # type: ignore[arg-type]
+    [change] = _leftovers(no_query, logs(root))
     assert isinstance(change, Change)
     assert change.what == "leftovers of a killed start are removed"
     before = sorted(root.rglob("*"))
@@ -485,13 +496,13 @@ def test_what_a_start_without_a_plan_has_left_is_removed(tmp_path):
     change.make()
     left = {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()}
     assert left == {"metadata", "sources/1/0", "sparkstream-kit/query.json"}
-    assert list(_leftovers(None, logs(root))) == []  # type: ignore[arg-type]
+    assert list(_leftovers(no_query, logs(root))) == []
 
 
 @pytest.mark.parametrize("left", ["offsets", "commits", "state", "sources/0"])
 def test_each_folder_of_leftovers_is_removed(left, tmp_path):
     put(tmp_path / left / ".0.tmp", "")
-    [change] = _leftovers(None, logs(tmp_path))  # type: ignore[arg-type]
+    [change] = _leftovers(no_query, logs(tmp_path))
     assert isinstance(change, Change)
     change.make()
     assert not (tmp_path / left).exists()
@@ -500,7 +511,7 @@ def test_each_folder_of_leftovers_is_removed(left, tmp_path):
 def test_nothing_is_a_leftover_once_a_batch_was_planned(tmp_path):
     root = begun(tmp_path / "ckpt")
     plan(root, 0, until(0))
-    assert list(_leftovers(None, logs(root))) == []  # type: ignore[arg-type]
+    assert list(_leftovers(no_query, logs(root))) == []
 
 
 # --- its folders, and the lengths of its logs
@@ -539,6 +550,7 @@ def test_another_folder_is_refused_unless_the_query_may_change(spark, tmp_path, 
     assert "and this query reads" in refusal(lambda: list(ask()))
     asking = query(frame, allow_changed=True)
     [change] = _has_its_folders(asking, logs(root))
+    assert isinstance(change, Change)
     assert f"are named under {tmp_path}/other" in change.what
     broken(root)
     # The damage is what is wrong, and not what the damaged checkpoint says
@@ -565,12 +577,11 @@ def test_a_log_is_shortened_by_files_that_are_older_than_the_source_reads(
     entry(root, "0", 2, *old, (folder / "2.txt", 31 * DAY, 2), compact=True)
     for number in (0, 1):
         (root / f"offsets/{number}").unlink()
-    plain, aged = (
-        spark.readStream.options(**options).text(str(folder)) for options in ({}, age)
-    )
+    plain = spark.readStream.text(str(folder))
+    aged = spark.readStream.options(**age).text(str(folder))
     # The second source has read nothing
     asking = query(aged.union(plain.where("false")))
-    answers = list(_has_short_logs(asking, logs(root)))
+    answers: list[Any] = list(_has_short_logs(asking, logs(root)))
     assert [answer.what for answer in answers] == [
         "the log of source 0 lists the files that Spark still considers"
     ] * is_due

@@ -8,6 +8,7 @@ import os
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checkpoints.test_rewind import files_of
@@ -347,12 +348,18 @@ def of_kafka(tmp_path):
     return tmp_path
 
 
+no_session: Any = None  # where the test answers for Kafka and Delta
 END = '{"a":{"0":40,"1":7},"b":{"0":3}}'
 
 
 def begun(root, source=None, since=None, *, refuses_loss=False):
     return _begin_offsets(
-        None, Logs(root), source or topics(), END, since, refuses_loss=refuses_loss
+        no_session,
+        Logs(root),
+        source or topics(),
+        END,
+        since,
+        refuses_loss=refuses_loss,
     )
 
 
@@ -411,7 +418,9 @@ def test_records_are_split_into_equal_steps(of_kafka, kafka, monkeypatch):
     def found(most):
         monkeypatch.setattr(replay, "_MOST_RECORDS", most)
         return list(
-            _record_splits(None, Logs(of_kafka), topics(), END, refuses_loss=False)
+            _record_splits(
+                no_session, Logs(of_kafka), topics(), END, refuses_loss=False
+            )
         )
 
     assert found(40) == [InputSplit("0", END, 1.0, 40, "record")]
@@ -432,7 +441,9 @@ def test_records_are_split_into_equal_steps(of_kafka, kafka, monkeypatch):
 
 def test_no_record_is_a_split_too(of_kafka, kafka):
     end = '{"a":{"0":10}}'
-    [split] = _record_splits(None, Logs(of_kafka), topics(), end, refuses_loss=False)
+    [split] = _record_splits(
+        no_session, Logs(of_kafka), topics(), end, refuses_loss=False
+    )
     assert split == InputSplit("0", end, 0.0, 0, "record")
 
 
@@ -450,7 +461,7 @@ OF_TABLE = of_table(3, starts=True)
 @pytest.mark.parametrize(("starts", "version"), [(True, 3), (False, 2)])
 def test_a_delta_table_is_one_split(starts, version, tmp_path, monkeypatch):
     asked = []
-    gone = set()
+    gone: set[str] = set()
 
     def gone_of_table(*args):
         asked.append(args)
@@ -458,9 +469,9 @@ def test_a_delta_table_is_one_split(starts, version, tmp_path, monkeypatch):
 
     monkeypatch.setattr(replay, "_gone_of_table", gone_of_table)
     end = of_table(3, starts=starts)
-    found = partial(_table_split, "spark", Logs(tmp_path), table(), end)
+    found = partial(_table_split, no_session, Logs(tmp_path), table(), end)
     assert list(found()) == [InputSplit("0", end, 1, 1, "Delta table")]
-    assert asked == [("spark", "/t", "id", version)]
+    assert asked == [(no_session, "/t", "id", version)]
     gone.update({"a", "b"})
     with pytest.raises(Unreadable) as caught:
         list(found())
@@ -478,7 +489,7 @@ def test_a_delta_table_that_is_not_read_as_a_whole_is_refused(tmp_path, monkeypa
 
         monkeypatch.setattr(replay, "_gone_of_table", gone_of_table)
         with pytest.raises(Unreadable) as caught:
-            list(_table_split(None, Logs(tmp_path), source, OF_TABLE))
+            list(_table_split(no_session, Logs(tmp_path), source, OF_TABLE))
         return str(caught.value)
 
     unknown = Input("delta", None, {}, 0, (0,))
@@ -627,6 +638,7 @@ class Running:
     def __init__(self, end):
         self.end = end
         self.stopped = False
+        self.settings: dict[str, Any] = {}
 
     def awaitTermination(self):
         self.end()
@@ -839,7 +851,9 @@ def test_a_batch_with_state_is_run_with_the_state_before_it(spark, lines, root, 
     assert copied["mode"] == ("batch 2", "append")
     others = lines.distinct()
     said = refusal(batch, spark, root, 2, others)
-    assert said.startswith("the frame runs Distinct by value; the checkpoint's query")
+    assert said.startswith(
+        "the frame drops duplicates by value; the checkpoint's query"
+    )
 
 
 def test_a_batch_that_cannot_be_run_again_says_why(

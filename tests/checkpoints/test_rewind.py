@@ -386,9 +386,12 @@ def test_files_are_moved_in_order_to_the_same_places_of_a_backup(tmp_path, monke
     files = [put(tmp_path / name, name) for name in ("b/c/1", "b/2", "a")]
     moved = []
     rename = Path.rename
-    monkeypatch.setattr(
-        Path, "rename", lambda file, to: (moved.append(file), rename(file, to))
-    )
+
+    def rename_it(file, target):
+        moved.append(file)
+        return rename(file, target)
+
+    monkeypatch.setattr(Path, "rename", rename_it)
     move(tmp_path, files, tmp_path / "kit/backup")
     assert moved == files
     assert files_of(tmp_path) == {

@@ -5,6 +5,7 @@ Spark runs no batch here: the test gives the sink the rows, and commits the batc
 
 import json
 from functools import partial
+from typing import Any
 
 import pytest
 from conftest import refusal
@@ -84,8 +85,12 @@ def test_a_planned_query_is_told_line_by_line():
     assert Planned("q", says).exit_code == 0
 
 
+no_rows: Any = None  # where they are not looked at
+
+
 def compared(target, *counts, columns=()):
-    return Compared(target, (), None, None, None, None, columns, counts)
+    rows = (no_rows, no_rows, no_rows, no_rows)
+    return Compared(target, (), *rows, columns, counts)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +175,7 @@ def test_a_dry_run_tells_what_would_run(lines, root, folder):
         opened.append(args)
         return print
 
-    changes = [Change("a log is shorter", list), Change("a folder has moved", list)]
+    changes = [Change("a log is shorter", print), Change("a folder has moved", print)]
     told = plan_of(
         lines,
         sink(open_sink),
@@ -582,7 +587,7 @@ def test_the_reader_is_told_what_was_changed_and_not_compared(trial):
 def kept(spark, ran, monkeypatch):
     """Give the sink two rows in each batch; its target holds one of them."""
     two = spark.createDataFrame([("a",), ("b",)], "value STRING")
-    former = replay.run_planned
+    former: Any = replay.run_planned
 
     def run(asking, new_logs, write):
         former(asking, new_logs, lambda _, number: write(two, number))
@@ -624,7 +629,10 @@ def test_a_query_is_compared_with_its_targets(mode, kept, lines, root, capsys):
 
 def test_what_cannot_be_compared_is_refused(lines, root, tmp_path, kept, folder):
     console = SparkSink(
-        kind="console", modes=("append",), promise="none", configure=print
+        kind="console",
+        modes=("append",),
+        promise="none",
+        configure=lambda writer: writer,
     )
     assert refusal(shadow, lines, console, checkpoint=root) == (
         "query query cannot be compared: sink console cannot be read back (files,"
