@@ -95,7 +95,8 @@ def noted(root, **fields):
 
 def test_the_questions_are_asked_in_order_until_one_refuses():
     asked = []
-    names: Any = ("query", "logs")
+    about: Any = "query"
+    seen: Any = "logs"
 
     def question(name, *answers):
         asked.append(name)
@@ -110,11 +111,11 @@ def test_the_questions_are_asked_in_order_until_one_refuses():
         lambda *_: question("2"),
         lambda *_: question("3", second),
     ]
-    assert _answers_to(*names, questions) == [first, second, second]
+    assert _answers_to(about, seen, questions) == [first, second, second]
     assert asked == ["1 of query and logs", "2", "3"]
     asked.clear()
     with pytest.raises(InvalidInputError, match="no"):
-        _answers_to(*names, [questions[1], refuse, questions[2]])
+        _answers_to(about, seen, [questions[1], refuse, questions[2]])
     assert asked == ["2"]
 
 
