@@ -550,6 +550,8 @@ def test_splits_are_put_into_batches_in_their_order(sizes, batches):
 
 # --- a new checkpoint
 
+OF_ALL = {"metadata", "sources/0/0", "sources/0/1", "sources/0/2"}
+
 
 def test_the_logs_of_the_sources_are_copied_whole(root, folder, tmp_path):
     file = put(folder / "old.txt", "line")
@@ -558,16 +560,15 @@ def test_the_logs_of_the_sources_are_copied_whole(root, folder, tmp_path):
     taken = f'{{"path":"{file.as_uri()}","timestamp":3,"batchId":0}}'
     put(root / "sparkstream-kit/trimmed/0/2.4.9", "v1", taken)
     new = tmp_path / "new"
-    copy_sources(Logs(root), new, [Move("0", folder, tmp_path / "moved")])
-    assert files_of(new) == {
-        "metadata",
-        "sources/0/0",
-        "sources/0/1",
-        "sources/0/2",
-        "sources/0/2.compact",
-    }
-    paths = [each.path for each in Logs(new).inputs("0")]
-    assert paths == [f"{tmp_path}/moved/old.txt"] * 2
+    moved = tmp_path / "moved"
+    for target, moves, where in (
+        (tmp_path / "same", [], folder),
+        (new, [Move("0", folder, moved)], moved),
+    ):
+        copy_sources(Logs(root), target, moves)
+        assert files_of(target) == OF_ALL | {"sources/0/2.compact"}
+        paths = [each.path for each in Logs(target).inputs("0")]
+        assert paths == [f"{where}/old.txt"] * 2
     new_id = json.loads((new / "metadata").read_text())["id"]
     assert len(new_id) == len(ID)
     assert new_id != ID
@@ -805,9 +806,6 @@ def copied(spark, monkeypatch):
     for folder in replay.KEPT:
         folder.cleanup()
     replay.KEPT.clear()
-
-
-OF_ALL = {"metadata", "sources/0/0", "sources/0/1", "sources/0/2"}
 
 
 def test_a_batch_is_run_again_on_a_copy_of_what_it_needs(spark, lines, root, copied):
