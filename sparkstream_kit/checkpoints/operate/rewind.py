@@ -185,8 +185,7 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
     """
     check(rewind, locals())
     root = checkpoint(path)
-    if not apply:
-        check_unused(root)
+    check_unused(root)
     with alone(root) if apply else nullcontext():
         logs = Logs(root)
         _check_batch(logs, to)

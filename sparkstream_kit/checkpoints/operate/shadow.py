@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 _AT_REST = 60  # seconds to wait until a running query is between two batches
 # Functions whose results differ from one run to the next, as Spark prints them.
 _UNSTEADY = re.compile(
-    r"\b(rand(?:n|str)?|uniform|uuid|shuffle|monotonically_increasing_id|spark_partition_id)\("
+    r"\b(rand(?:n|str)?|uniform|uuid|shuffle|monotonically_increasing_id|SPARK_PARTITION_ID)\("
 )
 # The operator of DataFrame.sample, which takes other rows in each run
 _SAMPLE = "Sample"
@@ -333,7 +333,7 @@ def shadow(
 def _refuse_unsteady(query: StartingQuery) -> None:
     """Refuse a query that gives other rows in each run."""
     if match := _UNSTEADY.search(analyzed_plan(query.frame)):
-        unsteady = match[1]
+        unsteady = match[1].lower()
     elif has(query.frame, _SAMPLE):
         unsteady = "sample"
     else:
