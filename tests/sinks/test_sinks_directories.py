@@ -1,18 +1,17 @@
 """`sinks.batch_files`: a directory a batch, whole or not there, whoever reads it."""
 
-import base64
 import errno
 import json
 import re
 import shutil
 import subprocess
-import zlib
 from datetime import datetime
 
 import pyarrow.parquet as pq
 import pytest
 from conftest import refusal
 from pyspark.sql import functions as F
+from support.made_checkpoints import packed
 from support.sink_streams import finish, forget_commit, refused
 
 from sparkstream_kit import feeds, sinks, sources, start
@@ -88,17 +87,6 @@ def test_a_batch_has_one_plan_whatever_the_number_of_sinks(
     assert made == [0, 1, 2]
     kept = {(tmp_path / name / "_sparkstream_query").read_text() for name in "abc"}
     assert len(kept) == 1, "the same plan in each"
-
-
-def packed(**changes):
-    """Return a plan as a sink keeps it."""
-    plan = {
-        "offsets": "",
-        "watermark": 0,
-        "others": [[None, '{"a": 1, "b": 2}']],
-        "logs": {},
-    }
-    return base64.b64encode(zlib.compress(json.dumps(plan | changes).encode())).decode()
 
 
 def test_two_plans_are_the_same_whatever_the_order_of_keys_in_an_offset():
