@@ -297,6 +297,7 @@ def test_a_batch_that_the_target_does_not_have_is_written(last, number, kept, gi
 @pytest.mark.parametrize(
     ("kept", "given"),
     [(PLAN, PLAN), (None, PLAN), ("", PLAN), (PLAN, None), (PLAN, ""), (None, None)],
+    ids=["the same", "none kept", "an empty one", "none given", "empty", "no plans"],
 )
 @pytest.mark.parametrize("number", [0, 3])
 def test_a_batch_that_comes_again_with_the_same_plan_or_an_unknown_one_is_skipped(
