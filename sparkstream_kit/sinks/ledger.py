@@ -517,11 +517,8 @@ def _query_identity(
         own_id = str(uuid.uuid4())
         return _QueryIdentity(own_id, own_id)
     opening.ledgers.folders |= folders_read(frame)
-    query = id_in_checkpoint(location)
-    if query is None:
-        return _QueryIdentity(None)
     committed = max(location.entries("commits"), default=-1)
-    return _QueryIdentity(query, next_number=committed + 1)
+    return _QueryIdentity(id_in_checkpoint(location), next_number=committed + 1)
 
 
 def _former_targets(target: LedgerTarget, opening: Opening) -> tuple[str, ...]:
