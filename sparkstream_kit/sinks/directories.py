@@ -338,7 +338,6 @@ class _Folder:
         target = _directory(batch.number)
         ledger = _DirectoryLedger(self.place)
         if not self._continues_last_batch(batch):
-            self.place.make()
             ledger.check_owner(batch.query)
             if ledger.is_written(batch):
                 pass_over(frame, batch, ledger.where)

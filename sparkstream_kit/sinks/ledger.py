@@ -495,8 +495,9 @@ class _QueryIdentity(NamedTuple):
     Attributes:
         query: the query's id; None at the first start, when Spark has given none yet.
         own_id: the same id if the sink has made it, as without a checkpoint; else None.
-        next_number: the number of the batch after the last committed one; None if the
-            checkpoint cannot have lost its plan.
+        next_number: the number of the batch after the last committed one, of which the
+            checkpoint may have lost the plan; None without a checkpoint, and for a
+            batch of a query that runs.
     """
 
     query: str | None

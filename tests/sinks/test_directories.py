@@ -410,6 +410,21 @@ def test_the_next_batch_goes_on_and_a_restart_takes_no_epoch_of_its_own(folder, 
     assert folder.names[-2:] == ["batch=000001", "batch=000002"]
 
 
+class NotListed(LocalPlace):
+    """A folder with a directory for each of a million batches."""
+
+    def names(self, name: str = "") -> list[str]:
+        assert name, "the whole folder is listed"
+        return super().names(name)
+
+
+def test_a_batch_after_the_last_one_of_its_process_lists_no_folder(folder, rows):
+    folder.has(0, owner="q").started(3, "this one")
+    place = NotListed(str(folder.path), folder.path)
+    folder.target(0, 3, place=place).write(batch(1), rows)
+    assert "batch=000001" in folder.names
+
+
 def test_what_a_failed_attempt_of_this_driver_left_is_replaced(folder, rows):
     folder.has(owner="q").started(1, "this one").made(".batch=000000.epoch=1")
     (folder.path / ".batch=000000.epoch=1" / "part-of-it").touch()
@@ -664,7 +679,12 @@ def test_a_path_in_an_object_store_is_refused_at_the_start(stream, out, monkeypa
 
 
 def test_a_path_that_only_a_server_reaches_is_refused_at_the_start(stream, monkeypatch):
+    def refused(*_):
+        raise InvalidInputError("a path of another file system was taken for local")
+
     monkeypatch.setattr(directories, "locate", lambda *_: Place("hdfs://nn/out"))
+    monkeypatch.setattr(directories, "refuse_elsewhere", refused)
+    monkeypatch.setattr(directories, "refuse_many_disks", refused)
     said = refusal(open_batch_sink, sinks.batch_files("hdfs://nn/out"), stream, None)
     assert said.startswith("hdfs://nn/out is on a Spark Connect server, and its files")
 
