@@ -689,22 +689,33 @@ def test_a_path_that_only_a_server_reaches_is_refused_at_the_start(stream, monke
     assert said.startswith("hdfs://nn/out is on a Spark Connect server, and its files")
 
 
-def test_a_local_path_on_a_cluster_is_refused_unless_its_nodes_share_it(
-    stream, out, monkeypatch
+@pytest.mark.parametrize(
+    ("question", "asked"),
+    [
+        ("refuse_many_disks", ("batch_files", "{out}")),
+        ("refuse_elsewhere", ("batch_files {out}", "sinks.files")),
+    ],
+    ids=["on a cluster", "on a server"],
+)
+def test_a_local_path_that_would_be_on_other_disks_is_refused(
+    stream, out, monkeypatch, question, asked
 ):
-    def refused(_spark, what, path):
-        raise InvalidInputError(f"{what} {path} is on many disks")
+    def refused(_spark, *given):
+        raise InvalidInputError(f"refused: {given}")
 
-    monkeypatch.setattr(directories, "refuse_many_disks", refused)
+    monkeypatch.setattr(directories, question, refused)
     said = refusal(open_batch_sink, sinks.batch_files(out), stream, None)
-    assert said == f"batch_files {out} is on many disks"
+    assert said == f"refused: {tuple(each.format(out=out) for each in asked)}"
 
 
 def test_a_sink_that_opens_makes_its_folder_and_takes_an_epoch_at_the_end(
     stream, out, tmp_path
 ):
-    opening = Opening()
     checkpoint = MadeCheckpoint(tmp_path / "ckpt").place
+    dry_run = Opening(makes=False)
+    open_batch_sink(sinks.batch_files(out), stream, checkpoint, dry_run)
+    assert not out.exists()
+    opening = Opening()
     open_batch_sink(sinks.batch_files(out), stream, checkpoint, opening)
     assert [*out.iterdir()] == []
     opening.end()
