@@ -157,6 +157,10 @@ SAME = {
         OF_FILES,
         packed(logs=source(A, B, folder=None)),
     ),
+    "an offset with its keys in another order": (
+        packed(others=[[None, '{"a": 1, "b": 2}']]),
+        packed(others=[[None, '{"b": 2, "a": 1}']]),
+    ),
     "an offset that is a list": (
         packed(others=[[None, "[1, 2]"]]),
         packed(others=[[None, "[1,2]"]]),
@@ -170,6 +174,14 @@ OTHERS = {
     "another watermark": (packed(), packed(watermark=1)),
     "another end": (packed(others=[["1", "2"]]), packed(others=[["1", "3"]])),
     "another beginning": (packed(others=[["1", "2"]]), packed(others=[["0", "2"]])),
+    "another offset of a part": (
+        packed(others=[[None, '{"a": 1, "b": 2}']]),
+        packed(others=[[None, '{"a": 2, "b": 1}']]),
+    ),
+    "a list in another order": (
+        packed(others=[[None, "[1, 2]"]]),
+        packed(others=[[None, "[2, 1]"]]),
+    ),
     "an offset with another space": (
         packed(others=[["1", "2"]]),
         packed(others=[["1", "2 "]]),
@@ -231,6 +243,7 @@ def text_of(content):
     "damaged",
     [
         "é",
+        packed()[:-9],
         base64.b64encode(b"not compressed").decode(),
         text_of("not JSON"),
         text_of("[]"),
@@ -241,6 +254,7 @@ def text_of(content):
     ],
     ids=[
         "no base64",
+        "cut off",
         "not compressed",
         "no JSON",
         "a list",
@@ -255,8 +269,11 @@ def test_a_text_that_is_no_plan_is_one_line_with_the_ways_on(damaged):
         plans.ends_the_input,
         lambda text: plans.is_same_input(text, packed()),
     ):
-        assert refusal(call, damaged).startswith(
-            "the plan that a sink keeps of its last batch is damaged; restore the sink"
+        assert (
+            refusal(call, damaged)
+            == "the plan that a sink keeps of its last batch is damaged; restore the"
+            " sink from a backup, or start anew with another target and another"
+            " checkpoint"
         )
 
 
@@ -422,6 +439,19 @@ def test_an_entry_that_lists_all_before_it_is_put_back_with_them(made, tmp_path)
     assert log["2.compact"] == whole
     assert '"batchId":1' in log["1"]
     assert '"batchId":2' not in log["1"]
+
+
+def test_an_entry_that_is_no_log_of_files_any_more_is_replaced_with_its_checksum(
+    made, tmp_path
+):
+    kept = kept_of(made, 0)
+    lose(made, "offsets/0", "offsets/1", "commits/0", "sources/0/1", "sources/0/2")
+    log = made.folder / "sources" / "0"
+    whole = (log / "0").read_text()
+    (log / "0").write_text("of a broken disk")
+    (log / ".0.crc").write_text("a checksum")
+    put_back(made.place, 0, kept)
+    assert {file.name: file.read_text() for file in log.iterdir()} == {"0": whole}
 
 
 def test_a_damaged_plan_is_not_put_back(made):
