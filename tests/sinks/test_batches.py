@@ -32,6 +32,28 @@ def rows(spark):
     return spark.range(3).toDF("n").coalesce(1)
 
 
+@pytest.mark.parametrize(
+    ("call", "given", "said"),
+    [
+        (
+            sinks.foreach_batch,
+            [5],
+            "sinks.foreach_batch(): write is 5; give a function",
+        ),
+        (sinks.snapshot, [5], "sinks.snapshot(): path is 5; give a path"),
+        (sinks.fan_out, [5], "sinks.fan_out(): sinks is 5; give a sink"),
+        (sinks.fan_out, [], "fan_out() needs at least one sink"),
+        (sinks.by_watermark, [5], "sinks.by_watermark(): time is 5; give a string"),
+    ],
+    ids=["foreach_batch", "snapshot", "fan_out", "fan_out of none", "by_watermark"],
+)
+def test_an_argument_of_another_type_is_refused(call, given, said):
+    more = {}
+    if call is sinks.by_watermark:
+        more = {"on_time": sink_of(), "late": sink_of()}
+    assert said in refusal(call, *given, **more)
+
+
 # ---- foreach_batch
 
 

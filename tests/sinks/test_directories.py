@@ -625,6 +625,11 @@ def test_a_folder_has_one_name_however_it_is_spelt(tmp_path, path, name):
     assert (sink.kind, sink.modes) == ("batch_files", ("append", "complete", "update"))
 
 
+def test_an_argument_of_another_type_and_an_unknown_format_are_refused():
+    assert refusal(sinks.batch_files, 5).startswith("sinks.batch_files(): path is 5; ")
+    assert "did you mean parquet?" in refusal(sinks.batch_files, "o", format="parqet")
+
+
 @pytest.mark.parametrize(
     "path", ["s3a://bucket/out", "abfs://c@a/out", "s3://hdfs/out"]
 )

@@ -97,6 +97,11 @@ def test_the_sink_says_what_it_is():
     assert sink.after_rewind.startswith("gives each sink its rows again; a sink with")
 
 
+def test_an_argument_of_another_type_is_refused():
+    said = refusal(sinks.by_value, 5, sinks.latest)
+    assert said == "sinks.by_value(): column is 5; give a string"
+
+
 @pytest.mark.parametrize("most", [0, -1])
 def test_at_least_one_target_must_be_open(most):
     assert (
