@@ -72,8 +72,10 @@ def test_a_kind_of_sink_that_configures_nothing_says_so(stream):
     class Unfinished(Sink):
         pass
 
+    sink = Unfinished(**HOW)
+    assert base.open_sink(sink, stream, None, Opening()) is None
     with pytest.raises(NotImplementedError):
-        Unfinished(**HOW)(stream.writeStream)
+        sink(stream.writeStream)
 
 
 def test_a_sink_of_spark_configures_the_writer_that_it_is_called_with(stream):
@@ -185,13 +187,15 @@ def test_a_query_is_started_on_the_table_of_its_sink_if_it_has_one(recording):
     assert begun == ["on table t", "by start", "by start"]
 
 
-def test_spark_writes_the_frame_that_checks_its_values(stream):
+def test_spark_writes_the_frame_that_checks_its_values(stream, recording):
     sink = spark_sink(
         checked=lambda frame: frame.withColumn("checked", frame.value),
         configure=lambda writer: writer._df.columns,  # noqa: SLF001
     )
     written: Any = base.writer_of(sink, stream)
     assert written == ["timestamp", "value", "checked"]
+    of_batches: Any = base.writer_of(recording.sink, stream)
+    assert of_batches._df is stream, "a sink of batches checks them itself"  # noqa: SLF001
 
 
 def test_only_a_sink_of_spark_notes_whose_its_folder_is(recording):
