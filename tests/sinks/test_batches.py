@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from conftest import refusal
@@ -383,7 +384,8 @@ def test_rows_go_by_the_watermark_that_the_checkpoint_has(spark, tmp_path):
     def at(millis):
         return datetime.fromtimestamp(millis / 1_000, UTC).replace(tzinfo=None)
 
-    spark.sparkContext.setLocalProperty("sql.streaming.queryId", "of-spark")
+    query = str(uuid4())
+    spark.sparkContext.setLocalProperty("sql.streaming.queryId", query)
     try:
         batches._write_by_watermark(  # noqa: SLF001
             "a time.", made.place, note("on time"), note("late"), rows, 7
@@ -399,7 +401,7 @@ def test_rows_go_by_the_watermark_that_the_checkpoint_has(spark, tmp_path):
             [(n, at(n), at(5000)) for n in (4999, 5000)],
         ),
     }
-    assert rows_set_aside("of-spark", 7) == 2
+    assert rows_set_aside(query, 7) == 2
 
 
 def test_a_batch_whose_watermark_is_not_known_is_refused(tmp_path):
