@@ -155,6 +155,13 @@ def test_a_snapshot_of_json_is_read_back_as_json(tmp_path, monkeypatch):
     assert read("the session", columns, None) == ("the session", '[{"n":"é"}]', ["n"])
 
 
+def test_a_snapshot_checks_its_rows_when_it_opens(tmp_path, monkeypatch):
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(batches, "_check_rows", lambda *given: asked.append(given))
+    open_batch_sink(sinks.snapshot(tmp_path / "r.csv"), NO_FRAME, None)
+    assert asked == [(f"snapshot {tmp_path}/r.csv", "csv", NO_FRAME)]
+
+
 def test_rows_that_a_file_cannot_hold_are_refused(spark, rows):
     twice = rows.select("n", "n")
     assert (
@@ -273,6 +280,11 @@ def test_a_fan_out_has_what_its_sinks_have():
     ]
     assert both.parts == (one, two, one_without_target)
     assert not sinks.fan_out(one, one_without_target).needs_checkpoint
+
+
+def test_a_sink_of_spark_gets_no_part_of_a_fan_out():
+    said = refusal(sinks.fan_out, sink_of(), sinks.console())
+    assert said.startswith("fan_out() takes sinks that work batch by batch (such as")
 
 
 def test_sinks_without_a_common_mode_are_refused():
