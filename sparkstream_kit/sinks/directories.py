@@ -225,14 +225,13 @@ class _DirectoryLedger(Ledger):
                 no owner.
         """
         if self._owner is None and self._last >= 0 and self.has_rows():
-            home = self._place.folder or self._place
             lost = (
                 f"{self.where} has directories of batches, and no file {OWNER}, which"
                 " says whose they are"
             )
             fix = "restore the folder from a backup, or use another one"
             if query_id is not None and self._place.folder:
-                file = shlex.quote(f"{home}/{OWNER}")
+                file = shlex.quote(f"{self._place.folder}/{OWNER}")
                 fix += (
                     "; or, if they are this query's and none is missing, run echo"
                     f" {query_id} > {file}"
@@ -338,7 +337,6 @@ class _Folder:
         target = _directory(batch.number)
         ledger = _DirectoryLedger(self.place)
         if not self._continues_last_batch(batch):
-            self.place.make()
             ledger.check_owner(batch.query)
             if ledger.is_written(batch):
                 pass_over(frame, batch, ledger.where)

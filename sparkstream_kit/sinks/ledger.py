@@ -495,8 +495,9 @@ class _QueryIdentity(NamedTuple):
     Attributes:
         query: the query's id; None at the first start, when Spark has given none yet.
         own_id: the same id if the sink has made it, as without a checkpoint; else None.
-        next_number: the number of the batch after the last committed one; None if the
-            checkpoint cannot have lost its plan.
+        next_number: the number of the batch after the last committed one, of which the
+            checkpoint may have lost the plan; None without a checkpoint, and for a
+            batch of a query that runs.
     """
 
     query: str | None
@@ -517,11 +518,8 @@ def _query_identity(
         own_id = str(uuid.uuid4())
         return _QueryIdentity(own_id, own_id)
     opening.ledgers.folders |= folders_read(frame)
-    query = id_in_checkpoint(location)
-    if query is None:
-        return _QueryIdentity(None)
     committed = max(location.entries("commits"), default=-1)
-    return _QueryIdentity(query, next_number=committed + 1)
+    return _QueryIdentity(id_in_checkpoint(location), next_number=committed + 1)
 
 
 def _former_targets(target: LedgerTarget, opening: Opening) -> tuple[str, ...]:

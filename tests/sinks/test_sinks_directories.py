@@ -1,12 +1,10 @@
 """`sinks.batch_files`: a directory a batch, whole or not there, whoever reads it."""
 
-import base64
 import errno
 import json
 import re
 import shutil
 import subprocess
-import zlib
 from datetime import datetime
 
 import pyarrow.parquet as pq
@@ -90,27 +88,6 @@ def test_a_batch_has_one_plan_whatever_the_number_of_sinks(
     assert len(kept) == 1, "the same plan in each"
 
 
-def packed(**changes):
-    """Return a plan as a sink keeps it."""
-    plan = {
-        "offsets": "",
-        "watermark": 0,
-        "others": [[None, '{"a": 1, "b": 2}']],
-        "logs": {},
-    }
-    return base64.b64encode(zlib.compress(json.dumps(plan | changes).encode())).decode()
-
-
-def test_two_plans_are_the_same_whatever_the_order_of_keys_in_an_offset():
-    assert plans.is_same_input(packed(), packed(others=[[None, '{"b": 2, "a": 1}']]))
-    assert not plans.is_same_input(
-        packed(), packed(others=[[None, '{"b": 1, "a": 2}']])
-    )
-    assert not plans.is_same_input(
-        packed(others=[[None, "7"]]), packed(others=[[None, "8"]])
-    )
-
-
 def test_the_plan_of_a_batch_has_the_offsets_of_sources_other_than_files(
     spark, tmp_path
 ):
@@ -124,16 +101,6 @@ def test_the_plan_of_a_batch_has_the_offsets_of_sources_other_than_files(
 
     assert plans.is_same_input(plan(1), plan(1))
     assert not plans.is_same_input(plan(1), plan(2))
-
-
-@pytest.mark.parametrize("damaged", ["no plan", packed()[:-9], packed(logs=None)])
-def test_a_plan_that_is_damaged_is_one_line_with_the_ways_on(damaged):
-    said = refusal(plans.is_same_input, damaged, packed())
-    assert (
-        said
-        == "the plan that a sink keeps of its last batch is damaged; restore the sink"
-        " from a backup, or start anew with another target and another checkpoint"
-    )
 
 
 def test_the_folder_is_listed_at_the_first_batch_of_a_start_alone(
