@@ -16,7 +16,7 @@ changes nothing (`Values`).
 from __future__ import annotations
 
 import re
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pyspark.sql import functions as F
@@ -198,7 +198,7 @@ class Values:
         """Return the columns with the types as which Spark reads them."""
         schema = T.StructType()
         for field in self.columns.fields:
-            kind = type_with(field.dataType, self._type_to_read)
+            kind = type_with(field.dataType, partial(self._type_to_read, field))
             schema.add(field.name, kind, metadata=field.metadata)
         return schema
 
@@ -216,24 +216,25 @@ class Values:
             return None
         return [exact.get(name, column(name)) for name in names]
 
-    def _type_to_read(self, kind: T.DataType) -> T.DataType:
-        if not self._is_checked(kind):
+    def _type_to_read(self, field: T.StructField, kind: T.DataType) -> T.DataType:
+        if not self._is_checked(field, kind):
             return kind
         if isinstance(kind, _DATED) and self._is_dated_by_spark(kind):
             return kind
         return self.read_as[type(kind)]
 
-    def _is_checked(self, kind: T.DataType) -> bool:
-        """Return whether the values of a type, which is not nested, are converted or checked."""
+    def _is_checked(self, field: T.StructField, kind: T.DataType) -> bool:
+        """Return whether a column's values of a type are converted or checked.
+
+        Args:
+            field: the column.
+            kind: its type, or one within it, which is not nested.
+        """
         if not self.is_strict or type(kind) not in self.read_as:
             return False
         if isinstance(kind, _TEXTS):
-            return self._checks_texts()
+            return bool(self._text_checks(field, column(field.name)))
         return True
-
-    def _checks_texts(self) -> bool:
-        """Return whether Spark can read a text wrongly without failing."""
-        return bool(self._wrong_texts())
 
     def _is_dated_by_spark(self, kind: T.DataType) -> bool:
         """Return whether dates or times have an option only Spark's readers know."""
@@ -250,7 +251,7 @@ class Values:
         return self.options.get(PATTERNS[type(kind)].lower())
 
     def _changes(self, field: T.StructField) -> bool:
-        return any(self._is_checked(each) for each in leaves(field.dataType))
+        return any(self._is_checked(field, each) for each in leaves(field.dataType))
 
     def _requires(self, field: T.StructField) -> bool:
         return self.is_strict and (not field.nullable or has_required(field.dataType))
@@ -269,12 +270,12 @@ class Values:
 
     def _value(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
         if isinstance(kind, NESTED):
-            if not any(self._is_checked(each) for each in leaves(kind)):
+            if not any(self._is_checked(field, each) for each in leaves(kind)):
                 return raw
             return changed_inside(
                 raw, kind, lambda one, inner: self._value(field, one, inner)
             )
-        if not self._is_checked(kind):
+        if not self._is_checked(field, kind):
             return raw
         if isinstance(kind, _TEXTS):
             return self._text(field, raw, kind)
@@ -482,12 +483,6 @@ class CsvValues(_LineValues):
             strict["linesep"] = "\n"
         return strict
 
-    def _checks_texts(self) -> bool:
-        # Where a line can be torn in any column, it can be in the last one.
-        last = self.columns.fields[-1]
-        is_torn = self._torn_at_line_ends(last, column(last.name))
-        return super()._checks_texts() or bool(is_torn)
-
     def _text_checks(
         self, field: T.StructField, raw: Column
     ) -> list[tuple[Column, Column]]:
@@ -619,10 +614,10 @@ class JsonValues(_LineValues):
             strict["allowsinglequotes"] = False
         return strict
 
-    def _type_to_read(self, kind: T.DataType) -> T.DataType:
-        if self._is_checked(kind) and self._is_variant(kind):
+    def _type_to_read(self, field: T.StructField, kind: T.DataType) -> T.DataType:
+        if self._is_checked(field, kind) and self._is_variant(kind):
             return T.VariantType()
-        return super()._type_to_read(kind)
+        return super()._type_to_read(field, kind)
 
     def _is_variant(self, kind: T.DataType) -> bool:
         """Return whether a decimal is read as a variant, which knows numbers from texts.

@@ -344,6 +344,7 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
     ),
 }
 
+TEXTS = "a STRING, b STRING"
 # name -> two queries that may follow each other on a checkpoint
 SAME: dict[str, tuple[Build, Build]] = {
     "nothing": (totals, totals),
@@ -352,6 +353,14 @@ SAME: dict[str, tuple[Build, Build]] = {
     "how lines are parsed": (
         lambda s: parsed(s, date_format="M/d/yy"),
         lambda s: parsed(s, date_format="d/M/yy", sep=";"),
+    ),
+    "which texts a source looks at": (
+        lambda s: sources.csv(s, HERE, schema=TEXTS).groupBy("a").count(),
+        lambda s: (
+            sources.csv(s, HERE, schema=TEXTS, encoding="UTF-8", multiLine=True)
+            .groupBy("a")
+            .count()
+        ),
     ),
     "kind of source": (
         lambda s: s.readStream.format("rate").load().groupBy("value").count(),
