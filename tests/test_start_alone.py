@@ -15,7 +15,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.readwriter import DataStreamWriter
-from support import by_hand
+from support.checkpoint_files import commit, plan, put
 from support.played import Played, Session
 
 from sparkstream_kit import queries, start
@@ -722,7 +722,7 @@ def test_what_run_is_told_about_a_trigger(settings, trigger, interval, ends, say
 def test_the_trigger_of_a_drain(
     tmp_path, caplog, watermark, drain, given, taken, warns
 ):
-    by_hand.plan(tmp_path, 0, "-", watermark=watermark)
+    plan(tmp_path, 0, "-", watermark=watermark)
     logs = Logs(tmp_path)
     assert _trigger_for(request_of(), logs, given, drain=drain) == taken
     warning = "query sales: its drain was interrupted; finishing it now, then stopping"
@@ -731,8 +731,8 @@ def test_the_trigger_of_a_drain(
 
 
 def test_a_drain_plans_its_batch_and_runs_that_alone(tmp_path):
-    by_hand.plan(tmp_path, 0, "-", watermark=5)
-    by_hand.commit(tmp_path, 0)
+    plan(tmp_path, 0, "-", watermark=5)
+    commit(tmp_path, 0)
     logs = Logs(tmp_path)
     request = request_of(location=LocalPlace(str(tmp_path), tmp_path))
     assert _trigger_for(request, logs, {"availableNow": True}, drain=True) == {
@@ -839,12 +839,11 @@ def test_what_looks_after_the_rows_is_noted(begun):
 
 
 def test_a_checkpoint_tells_its_sinks_what_it_has_noted(begun, tmp_path):
-    by_hand.write(
-        tmp_path,
-        "sparkstream-kit/query.json",
+    put(
+        tmp_path / "sparkstream-kit/query.json",
         '{"mode": "append", "fingerprint": "x", "targets": ["table t"], "begins": {"t": 3}}',
     )
-    by_hand.plan(tmp_path, 0, "-", watermark=END)
+    plan(tmp_path, 0, "-", watermark=END)
     lock = SimpleNamespace(until_end_of=begun.order.append)
     begun.guarded = Guarded(lock, Logs(tmp_path), lambda: None)  # type: ignore[arg-type]
     _start(request_of(), {"availableNow": True})

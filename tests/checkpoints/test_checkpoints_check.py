@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 from conftest import refusal
-from support.checkpoint_texts import (
-    OF_HADOOP,
-    SCHEMA,
-    batches,
-    commit,
+from support.checkpoint_files import (
+    commit_text,
     entry,
-    operator,
+    operator_text,
     plan,
-    with_state,
-    write,
+    plan_text,
+    put,
+    put_all,
+    state,
+    whole_checkpoint,
 )
 
 from sparkstream_kit import checkpoints
@@ -41,8 +41,22 @@ from sparkstream_kit.checkpoints.operate.check import (
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import STATE_STORE
 
+OF_HADOOP = (
+    "org.apache.spark.sql.execution.streaming.state.HDFSBackedStateStoreProvider"
+)
+SCHEMA = '{"type":"struct","fields":[]}'  # how the schema of a state ends
 WRONG_SUM = b"crc\0\0\0\2\0\0\0\0\0"  # of a file of up to 512 bytes
+DEDUPE = operator_text("dedupe", "default")
 ANEW = "restore it from a backup, or start anew on another checkpoint"
+
+
+def with_state(root, done):
+    """Write a checkpoint with a state of one partition in `state/0`; return its logs."""
+    whole_checkpoint(root, done)
+    put(root / "state/0/_metadata/metadata", DEDUPE)
+    put(root / "state/0/0/_metadata/schema", SCHEMA)
+    state(root, *range(1, done + 1))
+    return Logs(root)
 
 
 def change(file):
@@ -83,7 +97,7 @@ def test_the_checkpoints_in_a_folder_are_named_in_order(tmp_path):
     assert refusal(checkpoint, tmp_path).endswith(
         "(no metadata, offsets or commits in it)"
     )
-    write(tmp_path, {"b/metadata": "", "a/metadata": "", "c/other": ""})
+    put_all(tmp_path, {"b/metadata": "", "a/metadata": "", "c/other": ""})
     said = refusal(checkpoint, tmp_path)
     assert said.endswith(f" in it); give {tmp_path}/a or {tmp_path}/b")
 
@@ -137,7 +151,8 @@ def test_a_whole_checkpoint_has_no_problem(tmp_path):
 def test_each_problem_has_its_own_way_out_or_the_same(tmp_path):
     with_state(tmp_path, 3)
     gone = tmp_path / "in/3.csv"
-    write(tmp_path, {"offsets/3": plan(3), "sources/0/3": entry(3, gone.as_uri())})
+    plan(tmp_path, 3, 3)
+    entry(tmp_path, 3, gone)
     (tmp_path / "metadata").unlink()
     (tmp_path / "state/0/0/3.delta").unlink()
     cut(tmp_path / "commits/2")
@@ -152,7 +167,7 @@ def test_each_problem_has_its_own_way_out_or_the_same(tmp_path):
 
 def test_a_file_with_two_problems_is_named_once_with_the_first(tmp_path):
     with_state(tmp_path, 1)
-    empty = write(tmp_path, {"state/0/_metadata/v2/0": ""}) / "state/0/_metadata/v2/0"
+    empty = put(tmp_path / "state/0/_metadata/v2/0")
     assert [problem.file for problem in checkpoints.check(tmp_path)] == [empty]
 
 
@@ -303,17 +318,17 @@ def test_the_newest_whole_batch_may_have_to_be_before_another(tmp_path):
     [(cut, None), (change, None), (Path.unlink, None), (Path.touch, 2)],
 )
 def test_the_plan_after_a_batch_counts_if_it_is_whole(tmp_path, harm, number):
-    logs = batches(tmp_path, 3)
+    logs = Logs(whole_checkpoint(tmp_path, 3))
     harm(tmp_path / "offsets/2")
     found = following(logs, 1)
     assert found == (None if number is None else logs.plan(number))
 
 
 def test_files_to_be_read_are_told_unless_a_log_was_changed(tmp_path):
-    logs = batches(tmp_path, 3)
+    logs = Logs(whole_checkpoint(tmp_path, 3))
     last = [InputFile(2, 0, "s3a://in/2.csv")]
     assert (pending(logs, 1), pending(logs, 2)) == (last, [])
-    write(tmp_path, {"sources/7/0": "mine", "sources/7/.0.crc": WRONG_SUM})
+    put_all(tmp_path, {"sources/7/0": "mine", "sources/7/.0.crc": WRONG_SUM})
     assert pending(logs, 1) == last  # that log is no source's
     change(tmp_path / "sources/0/0")
     assert pending(logs, 1) == []
@@ -331,33 +346,34 @@ def test_a_state_says_its_operator_its_stores_and_its_partitions():
 
 PROVIDERS = {
     "none planned": (None, "unknown"),
-    "none in the plan": (plan(0), "unknown"),
-    "Hadoop's": (plan(0, **{STATE_STORE: OF_HADOOP}), "HDFSBacked"),
-    "another": (plan(0, **{STATE_STORE: "com.shop.Own"}), "Own"),
+    "none in the plan": (plan_text(0), "unknown"),
+    "Hadoop's": (plan_text(0, conf={STATE_STORE: OF_HADOOP}), "HDFSBacked"),
+    "another": (plan_text(0, conf={STATE_STORE: "com.shop.Own"}), "Own"),
 }
 
 
 @pytest.mark.parametrize("case", PROVIDERS)
 def test_the_provider_of_a_state_is_that_of_the_last_plan(tmp_path, case):
     text, provider = PROVIDERS[case]
-    files = {"state/0/_metadata/metadata": operator("dedupe", "default")}
+    put(tmp_path / "state/0/_metadata/metadata", DEDUPE)
     if text is not None:
-        files["offsets/0"] = text
-    [state] = states(Logs(write(tmp_path, files)))
+        put(tmp_path / "offsets/0", text)
     folder = tmp_path / "state/0"
-    assert state == State(folder, "dedupe", ("default",), provider, 1)
+    assert states(Logs(tmp_path)) == [
+        State(folder, "dedupe", ("default",), provider, 1)
+    ]
 
 
 OPERATORS = {
     "its metadata": (
-        {"_metadata/metadata": operator("join", "b", "a"), "2/c/1.delta": ""},
+        {"_metadata/metadata": operator_text("join", "b", "a"), "2/c/1.delta": ""},
         ("join", ("b", "a"), 3),
     ),
     "the newest of its metadata": (
         {
-            "_metadata/metadata": operator("old", "x"),
-            "_metadata/v2/9": operator("older", "x"),
-            "_metadata/v2/10": operator("tws", "a").replace("v1", "v2"),
+            "_metadata/metadata": operator_text("old", "x"),
+            "_metadata/v2/9": operator_text("older", "x"),
+            "_metadata/v2/10": operator_text("tws", "a").replace("v1", "v2"),
         },
         ("tws", ("a",), 1),
     ),
@@ -381,15 +397,15 @@ OPERATORS = {
 @pytest.mark.parametrize("case", OPERATORS)
 def test_an_operator_is_known_by_its_metadata_else_by_its_folders(tmp_path, case):
     files, expected = OPERATORS[case]
-    write(tmp_path / "state/0", files)
-    [state] = states(Logs(tmp_path))
-    assert (state.operator, state.stores, state.partitions) == expected
+    put_all(tmp_path / "state/0", files)
+    [found] = states(Logs(tmp_path))
+    assert (found.operator, found.stores, found.partitions) == expected
 
 
 def test_operators_are_in_order(tmp_path):
     for number in (10, 2):
-        write(tmp_path / f"state/{number}", {"0/1.delta": ""})
-    assert [state.folder.name for state in states(Logs(tmp_path))] == ["2", "10"]
+        put(tmp_path / f"state/{number}/0/1.delta")
+    assert [each.folder.name for each in states(Logs(tmp_path))] == ["2", "10"]
 
 
 # --- files of a state
@@ -431,7 +447,7 @@ CHAINS = {
 @pytest.mark.parametrize("case", CHAINS)
 def test_the_missing_file_of_a_version_is_named(tmp_path, case):
     version, names, ids, expected = CHAINS[case]
-    write(tmp_path / "0", dict.fromkeys(names, ""))
+    put_all(tmp_path / "0", dict.fromkeys(names, ""))
     error = _missing(tmp_path / "0", version, ids)
     if expected is None:
         assert error is None
@@ -445,7 +461,7 @@ def test_the_kinds_of_files_are_told_for_each_version(tmp_path):
         *("1.delta", "1.snapshot", "1.snapshot.crc", "2.changelog", "notes.txt"),
         *(f"3_{ID}.zip", f"3_{OTHER}.changelog", f"2_{OTHER}.zip"),
     ]
-    write(tmp_path, dict.fromkeys(names, ""))
+    put_all(tmp_path, dict.fromkeys(names, ""))
     assert _kinds_of_files(tmp_path, 3, (ID,)) == {
         1: {"delta", "snapshot"},
         2: {"changelog", "zip"},
@@ -480,12 +496,12 @@ def test_each_partition_of_each_store_has_its_files(tmp_path):
         f"state/{folder}/1.delta"
         for folder in ("0/0", "0/1", "1/0/left", "1/0/right", "1/1/left", "1/1/right")
     ]
-    write(tmp_path, dict.fromkeys(names, "rows"))
-    write(
+    put_all(tmp_path, dict.fromkeys(names, "rows"))
+    put_all(
         tmp_path / "state",
         {
-            "0/_metadata/metadata": operator("dedupe", "default"),
-            "1/_metadata/metadata": operator("join", "left", "right"),
+            "0/_metadata/metadata": DEDUPE,
+            "1/_metadata/metadata": operator_text("join", "left", "right"),
         },
     )
     assert lost(tmp_path) == []
@@ -496,11 +512,14 @@ def test_each_partition_of_each_store_has_its_files(tmp_path):
 
 
 IDS = {
-    "those of each partition": (commit(ids={"0": [[ID], [ID]]}), []),
-    "another of one": (commit(ids={"0": [[ID], [OTHER]]}), ["state/0/1/2_*.delta"]),
-    "one of two": (commit(ids={"0": [[OTHER, ID], [ID]]}), []),
-    "none of one": (commit(ids={"0": [[ID]]}), []),
-    "those of another operator": (commit(ids={"1": [[OTHER], [OTHER]]}), []),
+    "those of each partition": (commit_text(ids={"0": [[ID], [ID]]}), []),
+    "another of one": (
+        commit_text(ids={"0": [[ID], [OTHER]]}),
+        ["state/0/1/2_*.delta"],
+    ),
+    "one of two": (commit_text(ids={"0": [[OTHER, ID], [ID]]}), []),
+    "none of one": (commit_text(ids={"0": [[ID]]}), []),
+    "those of another operator": (commit_text(ids={"1": [[OTHER], [OTHER]]}), []),
     "null": ('v2\n{"stateUniqueIds":null}', []),
     "no commit": ("v2", []),
 }
@@ -511,9 +530,7 @@ def test_files_are_looked_for_by_the_ids_in_the_commit(tmp_path, case):
     text, names = IDS[case]
     files = {f"state/0/{part}/2_{ID}.snapshot": "rows" for part in (0, 1)}
     files |= {"commits/1": text, "commits/0": "v1", "commits/2": "v1"}
-    write(
-        tmp_path, files | {"state/0/_metadata/metadata": operator("dedupe", "default")}
-    )
+    put_all(tmp_path, files | {"state/0/_metadata/metadata": DEDUPE})
     assert lost(tmp_path, 2) == names
 
 
@@ -533,24 +550,25 @@ CUT_OFF: dict[str, tuple[str, str | None, bool]] = {
 @pytest.mark.parametrize("case", CUT_OFF)
 def test_a_schema_of_a_state_that_is_empty_or_cut_off_is_named(tmp_path, case):
     name, text, is_damaged = CUT_OFF[case]
-    files = {"_metadata/metadata": operator("dedupe", "default"), "0/1.delta": "rows"}
-    write(tmp_path / "state/0", files)
+    files = {"_metadata/metadata": DEDUPE, "0/1.delta": "rows"}
+    put_all(tmp_path / "state/0", files)
     if text is None:
         (tmp_path / "state/0" / name).mkdir(parents=True)
     else:
-        write(tmp_path / "state/0", {name: text})
+        put(tmp_path / "state/0" / name, text)
     assert lost(tmp_path) == [f"state/0/{name}"] * is_damaged
 
 
 def test_metadata_that_names_a_missing_schema_is_repaired_by_a_copy(tmp_path):
-    write(tmp_path, {"state/0/0/1.delta": "rows"})
-    folder = write(tmp_path, {"state/0/_stateSchema/default/é_1": "v3"})
-    there = folder / "state/0/_stateSchema/default/é_1"
+    state(tmp_path, 1)
+    there = put(tmp_path / "state/0/_stateSchema/default/é_1", "v3")
     gone = f"{tmp_path}/moved/_stateSchema/default/0_1"
     paths = {3: gone, 12: str(there)}
     for number, path in paths.items():
-        text = operator("tws", "default").replace("}]}", f'}}], "a": "file:{path}"}}')
-        write(tmp_path / "state/0/_metadata/v2", {str(number): text})
+        text = operator_text("tws", "default").replace(
+            "}]}", f'}}],"a":"file:{path}"}}'
+        )
+        put(tmp_path / f"state/0/_metadata/v2/{number}", text)
     assert lost(tmp_path) == []  # the newest counts
     there.unlink()
     [error] = _lost_state(Logs(tmp_path), 1)
@@ -565,8 +583,8 @@ def test_metadata_that_names_a_missing_schema_is_repaired_by_a_copy(tmp_path):
 
 
 def test_metadata_of_transformwithstate_that_is_missing_or_cut_off_is_named(tmp_path):
-    write(tmp_path, {"state/0/0/1.delta": "rows"})
+    state(tmp_path, 1)
     (tmp_path / "state/0/_metadata/v2").mkdir(parents=True)
     assert lost(tmp_path) == ["state/0/_metadata/v2/0"]
-    write(tmp_path / "state/0/_metadata/v2", {"0": "v2\n{"})
+    put(tmp_path / "state/0/_metadata/v2/0", "v2", "{")
     assert lost(tmp_path) == ["state/0/_metadata/v2/0"]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import refusal
+from support.checkpoint_files import commit, plan, put
 from support.sink_streams import finish, three_batches
 
 from sparkstream_kit import checkpoints, feeds, quarantine, sinks, sources
@@ -88,19 +89,9 @@ def test_a_file_whose_plan_is_not_kept_was_read_before(made, checkpoint):
 
 def test_a_record_is_found_by_its_offset(tmp_path):
     for batch, end in enumerate([10, 10, 25]):
-        text = "\n".join(
-            ["v1", '{"batchWatermarkMs":0}', json.dumps({"orders": {"0": end, "1": 5}})]
-        )
-        for log, content in (
-            ("offsets", text),
-            ("commits", 'v1\n{"nextBatchWatermarkMs":0}'),
-        ):
-            (tmp_path / log).mkdir(exist_ok=True)
-            (tmp_path / log / str(batch)).write_text(content)
-    (tmp_path / "sources" / "0").mkdir(parents=True)
-    (tmp_path / "sources" / "0" / "0").write_bytes(
-        b"\0v1\n" + b'{"orders":{"0":4,"1":5}}'
-    )
+        plan(tmp_path, batch, json.dumps({"orders": {"0": end, "1": 5}}))
+        commit(tmp_path, batch)
+    put(tmp_path / "sources/0/0", "\0v1", '{"orders":{"0":4,"1":5}}')
     (tmp_path / "commits" / "2").unlink()
     (tmp_path / "sources" / "1").mkdir()  # of a folder that has no file yet
     for offset, batch in ((4, 0), (9, 0), (10, 2), (24, 2)):

@@ -13,7 +13,15 @@ import pyarrow.orc
 import pyarrow.parquet
 import pytest
 from conftest import refusal
-from support.checkpoint_texts import batches, commit, entry, plan, write
+from support.checkpoint_files import (
+    commit,
+    entry,
+    line,
+    plan,
+    put,
+    put_all,
+    whole_checkpoint,
+)
 
 from sparkstream_kit import checkpoints
 from sparkstream_kit.checkpoints.logs import DamagedError, Logs
@@ -81,9 +89,9 @@ def test_the_report_says_the_batch_or_the_reason(case):
 
 
 def test_a_file_is_found_in_its_batch(tmp_path):
-    batches(tmp_path, 3)
+    whole_checkpoint(tmp_path, 3)
     (tmp_path / "commits/2").unlink()
-    write(tmp_path, {"sources/0/3": entry(3, "s3a://in/3.csv")})
+    entry(tmp_path, 3, "s3a://in/3.csv")
     found = [
         checkpoints.find(tmp_path, f"s3a://in/{number}.csv") for number in range(4)
     ]
@@ -97,7 +105,7 @@ def test_a_file_is_found_in_its_batch(tmp_path):
 
 
 def test_a_batch_that_is_not_kept_is_committed(tmp_path):
-    batches(tmp_path, 3)
+    whole_checkpoint(tmp_path, 3)
     (tmp_path / "offsets/0").unlink()
     found = checkpoints.find(str(tmp_path), "s3a://in/0.csv")
     assert (found.batch, found.committed) == (None, True)
@@ -108,7 +116,7 @@ def test_a_batch_that_is_not_kept_is_committed(tmp_path):
 
 
 def test_bad_rows_are_those_of_the_file_or_of_the_record(tmp_path):
-    batches(tmp_path / "ckpt", 1)
+    whole_checkpoint(tmp_path / "ckpt", 1)
     names = [
         "s3a://in/0.csv",
         "kafka:orders/0/17",
@@ -116,7 +124,7 @@ def test_bad_rows_are_those_of_the_file_or_of_the_record(tmp_path):
         "s3a://in/1.csv",
     ]
     rows = "".join(json.dumps({"_file": name}) + "\n" for name in names)
-    bad = write(tmp_path / "bad", {"1.json": rows})
+    bad = put(tmp_path / "bad/1.json", rows).parent
     for what, number in [("s3a://in/0.csv", 1), ("orders:0:17", 2), ("orders:0:1", 0)]:
         assert checkpoints.find(tmp_path / "ckpt", what, bad=bad).bad == {
             str(bad): number
@@ -150,7 +158,7 @@ def test_the_form_of_a_text_says_what_it_is_unless_there_is_such_a_file(
     tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    logs = batches(tmp_path, 1)
+    logs = Logs(whole_checkpoint(tmp_path, 1))
     (tmp_path / "commits/0").unlink()
 
     def why(what):
@@ -174,7 +182,7 @@ def reads(number):
 
 
 def test_the_first_batch_that_has_read_something_is_the_one(tmp_path):
-    logs = batches(tmp_path, 4)
+    logs = Logs(whole_checkpoint(tmp_path, 4))
     assert [_first_batch(logs, reads(number)) for number in range(4)] == [0, 1, 2, 3]
     assert _first_batch(logs, reads(4)) == _NoBatch("not read yet")
     (tmp_path / "offsets/0").unlink()
@@ -186,9 +194,9 @@ def test_the_first_batch_that_has_read_something_is_the_one(tmp_path):
 
 
 def test_plans_that_were_written_or_removed_meanwhile_are_seen(tmp_path):
-    logs = batches(tmp_path, 2)
+    logs = Logs(whole_checkpoint(tmp_path, 2))
     assert [*kept_plans(logs)] == [0, 1]
-    write(tmp_path, {"offsets/2": plan(2)})
+    plan(tmp_path, 2, 2)
     (tmp_path / "offsets/3").symlink_to("removed")  # as if it were, once it is listed
     assert {number: plan.files for number, plan in kept_plans(logs).items()} == {
         0: (0,),
@@ -201,14 +209,10 @@ def test_plans_that_were_written_or_removed_meanwhile_are_seen(tmp_path):
 
 
 def test_every_input_is_each_file_once_and_those_that_were_taken_out(tmp_path):
-    logs = batches(tmp_path, 3)
-    write(
-        tmp_path / "sparkstream-kit/trimmed/0",
-        {
-            "9.7.5": entry(1, "s3a://in/1.csv") + entry(0, "s3a://in/00.csv")[2:],
-            "8.7.5": entry(0, "s3a://in/000.csv"),
-        },
-    )
+    logs = Logs(whole_checkpoint(tmp_path, 3))
+    for name, *files in (("9.7.5", (1, "1"), (0, "00")), ("8.7.5", (0, "000"))):
+        lines = [line(number, (f"s3a://in/{file}.csv", 0)) for number, file in files]
+        put(tmp_path / "sparkstream-kit/trimmed/0" / name, "v1", *lines)
     found = every_input(logs, "0", 1)
     assert [each.entry for each in found] == [0, 0, 0, 1]
     assert {each.uri for each in found} == {
@@ -217,7 +221,7 @@ def test_every_input_is_each_file_once_and_those_that_were_taken_out(tmp_path):
 
 
 def test_an_entry_is_read_at_the_end_of_the_batch_that_plans_it(tmp_path):
-    logs = batches(tmp_path, 2)
+    logs = Logs(whole_checkpoint(tmp_path, 2))
     assert [_has_read(logs, "0", entry, logs.plan(1)) for entry in (0, 1, 2)] == [
         *(True, True, False)
     ]
@@ -225,9 +229,9 @@ def test_an_entry_is_read_at_the_end_of_the_batch_that_plans_it(tmp_path):
 
 
 def test_a_file_of_a_log_is_known_by_any_of_its_names(tmp_path):
-    logs = batches(tmp_path, 3)
+    logs = Logs(whole_checkpoint(tmp_path, 3))
     assert _of_file(logs, "x", {"x", "s3a://in/1.csv"}) == 1
-    write(tmp_path, {"sources/0/3": entry(3, "file:///in/a%20b.csv")})
+    entry(tmp_path, 3, "/in/a b.csv")
     waiting = _of_file(Logs(tmp_path), "x", {"/in/a b.csv"})
     assert waiting == _NoBatch("not read yet")
     (tmp_path / "sources/0/2").unlink()
@@ -240,18 +244,17 @@ def test_a_file_of_a_log_is_known_by_any_of_its_names(tmp_path):
 
 def test_a_file_is_old_beside_the_newest_that_was_read(tmp_path):
     folder = tmp_path / "in"
-    old = write(folder, {"old.csv": ""}) / "old.csv"
+    old = put(folder / "old.csv")
     os.utime(old, (5000, 5000))
     for newest, says in [
         (WEEK + 5_000_001, "more than 7 days older"),
         (WEEK, "not seen yet"),
     ]:
-        files = {
-            "offsets/0": plan(1),
-            "sources/0/0": entry(0, (folder / "1.csv").as_uri(), newest),
-            "sources/0/1": entry(1, (folder / "2.csv").as_uri(), 1000),
-        }
-        answer = _of_file(Logs(write(tmp_path / "ckpt", files)), str(old), {str(old)})
+        root = tmp_path / "ckpt"
+        plan(root, 0, 1)
+        entry(root, 0, (folder / "1.csv", newest))
+        entry(root, 1, (folder / "2.csv", 1000))
+        answer = _of_file(Logs(root), str(old), {str(old)})
         assert isinstance(answer, _NoBatch)
         assert says in answer.why
 
@@ -343,28 +346,26 @@ RECORDS = {
 @pytest.mark.parametrize("case", RECORDS)
 def test_a_record_is_in_the_batch_whose_offsets_are_after_it(tmp_path, case):
     partition, offset, answer = RECORDS[case]
-    ends = [plan(7, KAFKA % end) for end in (10, 10, 25)]
-    files = {f"offsets/{number}": text for number, text in enumerate(ends)}
-    files |= {
-        "sources/0/7": entry(7, "s3a://in/7"),
-        "sources/1/0": "\0v1\n" + KAFKA % 4,
-    }
-    found = _of_record(Logs(write(tmp_path, files)), "orders", partition, offset)
+    for number, end in enumerate((10, 10, 25)):
+        plan(tmp_path, number, 7, KAFKA % end)
+    entry(tmp_path, 7, "s3a://in/7")
+    put(tmp_path / "sources/1/0", "\0v1", KAFKA % 4)
+    found = _of_record(Logs(tmp_path), "orders", partition, offset)
     assert (found.why if isinstance(found, _NoBatch) else found) == answer
 
 
 def test_a_record_of_a_query_without_a_plan_or_another_topic_was_not_read(tmp_path):
     nothing = _NoBatch("not read: the query has read nothing of partition 0 of topic t")
     assert _of_record(Logs(tmp_path), "t", "0", 0) == nothing
-    write(tmp_path, {"offsets/0": plan(KAFKA % 4)})
+    plan(tmp_path, 0, KAFKA % 4)
     assert _of_record(Logs(tmp_path), "t", "0", 0) == nothing
 
 
 def test_a_record_of_a_partition_that_begins_at_its_first_one_may_be_read(tmp_path):
-    write(tmp_path, {"offsets/0": plan('{"t":{"0":0}}')})
+    plan(tmp_path, 0, '{"t":{"0":0}}')
     assert _of_record(Logs(tmp_path), "t", "0", 0) == _NoBatch("not read yet")
     # Without its beginning, as of a source that keeps none
-    write(tmp_path, {"offsets/1": plan('{"t":{"0":1}}')})
+    plan(tmp_path, 1, '{"t":{"0":1}}')
     assert _of_record(Logs(tmp_path), "t", "0", 0) == 1
 
 
@@ -390,15 +391,8 @@ def test_offsets_by_topic_are_those_of_kafka(offset, ends):
 def timed(root, *seconds, first=0):
     """Write batches that were planned at these seconds and committed 10 seconds later."""
     for number, second in enumerate(seconds, first):
-        write(
-            root,
-            {
-                f"offsets/{number}": plan(0, time=second * 1000),
-                f"commits/{number}": commit(),
-            },
-        )
-        os.utime(root / f"offsets/{number}", (second, second))
-        os.utime(root / f"commits/{number}", (second + 10, second + 10))
+        os.utime(plan(root, number, 0, time=second * 1000), (second, second))
+        os.utime(commit(root, number), (second + 10, second + 10))
     return Logs(root)
 
 
@@ -445,7 +439,7 @@ def test_the_targets_of_a_batch_are_those_noted_and_its_values(tmp_path):
     logs = Logs(tmp_path)
     assert [*_targets(logs, 3)] == []
     note = {"mode": "append", "fingerprint": "", "targets": ["folder a", "table b"]}
-    write(
+    put_all(
         tmp_path / "sparkstream-kit",
         {
             "query.json": json.dumps(note),
@@ -477,7 +471,7 @@ def test_bad_rows_are_counted_in_each_folder(tmp_path):
         "batch=1/_hidden.json": JSON,
         "_log/x": "no JSON",
     }
-    write(tmp_path, files)
+    put_all(tmp_path, files)
     two, one = f"{tmp_path}/batch=2", f"{tmp_path}/batch=1"
     assert [*_bad_rows(tmp_path, {"a", "c"}).items()] == [(one, 1), (two, 3)]
     assert _bad_rows(tmp_path, {"c"}) == {str(tmp_path): 0}
@@ -488,7 +482,7 @@ def test_of_files_with_a_log_of_spark_those_in_it_count(tmp_path):
         f'{{"path":"file:///x/{name}.json","action":"add"}}' for name in "ab"
     )
     files = {f"day=1/{name}.json": JSON for name in "abc"}
-    write(tmp_path, files | {"_spark_metadata/0": f"v1\n{log}"})
+    put_all(tmp_path, files | {"_spark_metadata/0": f"v1\n{log}"})
     assert _bad_rows(tmp_path, {"a"}) == {f"{tmp_path}/day=1": 2}
 
 
@@ -505,7 +499,7 @@ def table(**columns):
 
 def test_rows_are_counted_by_the_name_of_their_file_in_each_format(tmp_path):
     names = {"a", "b"}
-    write(
+    put_all(
         tmp_path,
         {
             "1.json": JSON * 2
@@ -536,7 +530,7 @@ UNREADABLE = {
 @pytest.mark.parametrize("case", UNREADABLE)
 def test_a_file_without_bad_rows_is_refused_with_what_they_look_like(tmp_path, case):
     name, data, why = UNREADABLE[case]
-    said = refusal(_rows, write(tmp_path, {name: data}) / name, {"a"})
+    said = refusal(_rows, put(tmp_path / name, data), {"a"})
     assert said.startswith(f"{tmp_path}/{name} cannot be read ({why}")
     assert said.endswith("in JSON or CSV, or in Parquet or ORC (pip install pyarrow)")
 

@@ -13,6 +13,7 @@ import pytest
 from conftest import BEFORE_4_2, refusal
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException, StreamingQueryException
+from support.checkpoint_files import commit, metadata, plan
 from support.checkpoint_queries import land, noted, run, stream, totals
 from support.sink_streams import forget_commit
 
@@ -91,12 +92,10 @@ def test_a_join_of_two_sources_has_four_stores_and_a_watermark(spark, tmp_path):
 
 
 def test_another_source_shows_its_offset_as_spark_wrote_it(tmp_path):
-    for name in ("offsets", "commits"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "metadata").write_text('{"id": "7"}')
+    metadata(tmp_path)
     for batch, end in enumerate(('{"t":{"0":23}}', '{"t":{"0":40}}')):
-        (tmp_path / f"offsets/{batch}").write_text(f'v1\n{{"conf":{{}}}}\n{end}\n-')
-    (tmp_path / "commits/0").write_text('v1\n{"nextBatchWatermarkMs":0}')
+        plan(tmp_path, batch, end, "-")
+    commit(tmp_path, 0)
     seen = checkpoints.show(tmp_path)
     assert str(seen.sources[0]) == 'offset {"t":{"0":23}}, planned to {"t":{"0":40}}'
     assert str(seen.sources[1]) == "nothing read yet"

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.checkpoint_texts import batches, commit, entry, operator, plan, write
+from support.checkpoint_files import (
+    commit,
+    entry,
+    metadata,
+    operator_text,
+    plan,
+    put,
+    put_all,
+    whole_checkpoint,
+)
 
 from sparkstream_kit import checkpoints
 from sparkstream_kit.checkpoints.logs import InputFile, Logs
@@ -207,7 +216,7 @@ def test_a_size_has_the_unit_in_which_it_is_read(number, text):
 
 
 def test_files_are_named_with_their_sizes_and_of_many_the_first_five(tmp_path):
-    write(tmp_path, {"a b": "12345"})
+    put(tmp_path / "a b", "12345")
     here = InputFile(0, 0, f"file://{tmp_path}/a%20b")
     gone = InputFile(0, 0, f"file://{tmp_path}/x")
     shown = [
@@ -237,21 +246,17 @@ def test_a_checkpoint_without_a_batch_is_shown(tmp_path):
 
 
 def test_each_fact_is_that_of_the_last_batch_of_its_kind(tmp_path):
-    batches(tmp_path, 3)
+    whole_checkpoint(tmp_path, 3)
+    metadata(tmp_path, "7")
     note = {"name": "totals", "mode": "update", "fingerprint": ""}
-    write(
-        tmp_path,
-        {
-            "sparkstream-kit/query.json": json.dumps(note),
-            "commits/1": commit(1_000),
-            "commits/2": commit(1_768_383_005_000),
-            "offsets/2": plan(2, time=60_000),
-            "offsets/3": plan(3),
-            "sources/0/3": entry(3, "s3a://in/3.csv"),
-            "state/0/_metadata/metadata": operator("dedupe", "default"),
-            "state/0/0/3.snapshot": "rows",
-        },
-    )
+    put(tmp_path / "sparkstream-kit/query.json", json.dumps(note))
+    commit(tmp_path, 1, 1_000)
+    commit(tmp_path, 2, 1_768_383_005_000)
+    plan(tmp_path, 2, 2, time=60_000)
+    plan(tmp_path, 3, 3)
+    entry(tmp_path, 3, ("s3a://in/3.csv", 0))
+    put(tmp_path / "state/0/_metadata/metadata", operator_text("dedupe", "default"))
+    put(tmp_path / "state/0/0/3.snapshot", "rows")
     for name, seconds in [("offsets/2", 60), ("commits/2", 75)]:
         os.utime(tmp_path / name, (seconds, seconds))
     (tmp_path / "offsets/0").unlink()
@@ -278,8 +283,8 @@ sys.stdin.read()
 
 
 def test_a_checkpoint_that_another_process_has_locked_is_in_use(tmp_path):
-    batches(tmp_path, 1)
-    lock = write(tmp_path, {"sparkstream-kit/lock": ""}) / "sparkstream-kit/lock"
+    whole_checkpoint(tmp_path, 1)
+    lock = put(tmp_path / "sparkstream-kit/lock")
     assert not checkpoints.show(tmp_path).in_use
     with subprocess.Popen(
         [sys.executable, "-c", LOCKED, lock],
@@ -293,20 +298,21 @@ def test_a_checkpoint_that_another_process_has_locked_is_in_use(tmp_path):
 
 
 def test_what_cannot_be_read_is_not_known(tmp_path):
-    batches(tmp_path, 2)
-    write(tmp_path, {"metadata": "[]", "commits/1": "v1"})
+    whole_checkpoint(tmp_path, 2)
+    put(tmp_path / "metadata", "[]")
+    put(tmp_path / "commits/1", "v1")
     seen = checkpoints.show(tmp_path)
     assert (seen.query_id, seen.committed, seen.watermark) == (None, 1, None)
     assert seen.damage is not None
-    write(tmp_path, {"offsets/1": "v1"})
+    put(tmp_path / "offsets/1", "v1")
     assert checkpoints.show(tmp_path).sources == ()
-    write(tmp_path, {"offsets/1": "v9\n{}\n-"})
+    put(tmp_path / "offsets/1", "v9", "{}", "-")
     with pytest.raises(InvalidInputError, match="has format v9"):
         checkpoints.show(tmp_path)
 
 
 def test_a_plan_of_which_the_commit_is_not_kept_has_sources(tmp_path):
-    batches(tmp_path, 2)
+    whole_checkpoint(tmp_path, 2)
     for number in (0, 1):
         (tmp_path / f"commits/{number}").unlink()
     seen = checkpoints.show(tmp_path)
@@ -318,9 +324,10 @@ def test_a_plan_of_which_the_commit_is_not_kept_has_sources(tmp_path):
 
 def test_sources_have_the_offsets_of_both_plans_by_their_names(tmp_path):
     logs = Logs(tmp_path)
-    plans = [plan('{"t":{"0":1}}', 0, "-"), plan('{"t":{"0":1}}', 1, "12")]
-    write(tmp_path, {f"offsets/{number}": text for number, text in enumerate(plans)})
-    write(tmp_path / "sources/1", {str(n): entry(n, f"s3a://in/{n}") for n in (0, 1)})
+    plan(tmp_path, 0, '{"t":{"0":1}}', 0, "-")
+    plan(tmp_path, 1, '{"t":{"0":1}}', 1, "12")
+    for number in (0, 1):
+        entry(tmp_path, number, (f"s3a://in/{number}", 0), log="1")
     ended, last = logs.plan(0), logs.plan(1)
     files = InputFile(1, 0, "s3a://in/1")
     assert [*_sources(logs, ended, last)] == [
@@ -350,12 +357,11 @@ FOLDERS: dict[str, tuple[int | None, int, str, str | None, list[int]]] = {
 @pytest.mark.parametrize("case", FOLDERS)
 def test_a_source_of_files_has_the_folder_of_its_newest_file(tmp_path, case):
     read, until, folder, committed, replayed = FOLDERS[case]
-    files = {str(n): entry(n, f"file:///in%20{n}/a.csv") for n in range(3)}
-    files |= {"3": "v1\n", "4": entry(4, "s3a://in%204/a.csv")}
-    logs = Logs(
-        write(tmp_path, {f"sources/7/{name}": text for name, text in files.items()})
-    )
-    source = _source_of_files(logs, "7", "orders", read, until)
+    for number in range(3):
+        entry(tmp_path, number, f"/in {number}/a.csv", log="7")
+    put(tmp_path / "sources/7/3", "v1", "")
+    entry(tmp_path, 4, "s3a://in%204/a.csv", log="7")
+    source = _source_of_files(Logs(tmp_path), "7", "orders", read, until)
     assert (source.folder, source.committed, source.name) == (
         folder,
         committed,
@@ -367,7 +373,7 @@ def test_a_source_of_files_has_the_folder_of_its_newest_file(tmp_path, case):
 
 def test_sizes_are_those_of_folders_without_checksums_largest_first(tmp_path):
     names = {"metadata": 9, "a/1": 2, "a/.1.crc": 9, "b/1": 3, "b/c/d/2": 4, "e/1": 3}
-    write(tmp_path, {name: "x" * size for name, size in names.items()})
+    put_all(tmp_path, {name: "x" * size for name, size in names.items()})
     (tmp_path / "a/2").symlink_to("removed")  # as if it were, once it is listed
     assert [*_sizes(tmp_path).items()] == [("b", 7), ("e", 3), ("a", 2)]
 

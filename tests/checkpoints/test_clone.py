@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 from checkpoints.test_rewind import HELD, files_of
 from conftest import refusal, running
-from support.checkpoint_files import ID, of_files, put
+from support.checkpoint_files import (
+    ID,
+    metadata,
+    put,
+    whole_checkpoint,
+)
 
 from sparkstream_kit.checkpoints.operate.clone import (
     _left_out,
@@ -23,7 +28,7 @@ from sparkstream_kit.checkpoints.operate.clone import (
 
 @pytest.fixture
 def root(tmp_path):
-    return of_files(tmp_path / "ckpt", tmp_path / "in", 1)
+    return whole_checkpoint(tmp_path / "ckpt", 1, tmp_path / "in")
 
 
 def test_a_copy_has_all_files_and_names_what_it_is_of(root, tmp_path, monkeypatch):
@@ -144,9 +149,9 @@ def test_a_backup_that_may_not_be_written_is_copied_with_its_folders(root, tmp_p
 
 def test_a_copy_knows_the_checkpoints_of_the_same_query_that_it_is_of(root, tmp_path):
     assert copied_from(root) == []
-    other = of_files(tmp_path / "other", tmp_path / "in", 1)
-    put(other / "metadata", json.dumps({"id": ID.replace("1", "2")}))
-    same = of_files(tmp_path / "same", tmp_path / "in", 1)
+    other = whole_checkpoint(tmp_path / "other", 1, tmp_path / "in")
+    metadata(other, ID.replace("1", "2"))
+    same = whole_checkpoint(tmp_path / "same", 1, tmp_path / "in")
     put(tmp_path / "folder/file", "no checkpoint")
     named = [tmp_path / name for name in ("none", "folder", "other", "ckpt", "same")]
     put(root / "sparkstream-kit/copied-from", *map(str, named), "")

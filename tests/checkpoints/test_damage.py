@@ -1,12 +1,19 @@
 """What `start` looks at in a checkpoint, and what it finds, without Spark."""
 
 import pytest
-from support import by_hand
+from support.checkpoint_files import (
+    AT,
+    commit,
+    entry,
+    metadata,
+    plan,
+    put,
+    state,
+    whole_checkpoint,
+)
 
 from sparkstream_kit.checkpoints.damage import missing_inputs, newer_state, restart
 from sparkstream_kit.checkpoints.logs import DamagedError, Logs
-
-OF_STATE = "state/0/0"
 
 
 def found(root, **how):
@@ -20,13 +27,7 @@ def found(root, **how):
 @pytest.fixture
 def ckpt(tmp_path):
     """A checkpoint whose batches 0 to 3 are committed, and whose batch 4 is planned."""
-    by_hand.identify(tmp_path)
-    for batch in range(5):
-        by_hand.plan(tmp_path, batch, by_hand.until(batch))
-        by_hand.log(tmp_path, str(batch), by_hand.line(f"{batch}.csv", batch))
-        if batch < 4:
-            by_hand.commit(tmp_path, batch)
-    return tmp_path
+    return whole_checkpoint(tmp_path, 4, planned=1)
 
 
 def test_a_whole_checkpoint_and_none_at_all_have_no_damage(ckpt, tmp_path):
@@ -91,9 +92,9 @@ def test_an_id_that_is_lost_has_a_way_out_and_other_files_none(ckpt):
 )
 def test_which_files_a_restart_needs(tmp_path, plans, commits, needed):
     for batch in plans:
-        by_hand.plan(tmp_path, batch, "-")
+        plan(tmp_path, batch, "-")
     for batch in commits:
-        by_hand.commit(tmp_path, batch)
+        commit(tmp_path, batch)
     asked: list[str] = []
 
     def read_file(reader, file):
@@ -110,8 +111,8 @@ def test_the_id_is_needed_once_it_is_written(tmp_path):
 
 
 def test_a_log_is_needed_from_its_compacted_file_to_its_last_entry(ckpt):
-    by_hand.log(ckpt, "2.compact", by_hand.line("0.csv", 0), by_hand.line("2.csv", 2))
-    by_hand.log(ckpt, "5", by_hand.line("5.csv", 5))
+    entry(ckpt, 2, ("/in/0.csv", AT, 0), "/in/2.csv", compact=True)
+    entry(ckpt, 5, "/in/5.csv")
     asked: list[str] = []
 
     def read_file(reader, file):
@@ -163,7 +164,7 @@ def test_a_file_that_came_since_the_log_was_listed_is_not_lost(ckpt):
     logs = Logs(ckpt)
     assert list(restart(logs)) == []
     (ckpt / "commits" / ".4.crc").touch()
-    by_hand.commit(ckpt, 4)
+    commit(ckpt, 4)
     assert list(restart(logs)) == []
 
 
@@ -174,7 +175,7 @@ def test_a_file_that_came_since_the_log_was_listed_is_not_lost(ckpt):
 def test_state_without_a_batch_is_damage_but_for_that_of_a_failed_first_one(
     tmp_path, version, is_damage
 ):
-    by_hand.write(tmp_path, f"{OF_STATE}/{version}.delta")
+    state(tmp_path, version)
     (tmp_path / "offsets").mkdir()
     (tmp_path / "offsets" / ".0.crc").touch()  # `start` removes it
     wrong = ("offsets", "has no batch, but state has been written")
@@ -183,12 +184,12 @@ def test_state_without_a_batch_is_damage_but_for_that_of_a_failed_first_one(
 
 @pytest.mark.parametrize("batch", [0, 1])
 def test_state_of_a_batch_is_no_damage(tmp_path, batch):
-    by_hand.identify(tmp_path)
-    by_hand.plan(tmp_path, batch, "-")
+    metadata(tmp_path)
+    plan(tmp_path, batch, "-")
     if batch:
-        by_hand.plan(tmp_path, batch - 1, "-")
-        by_hand.commit(tmp_path, batch - 1)
-    by_hand.write(tmp_path, f"{OF_STATE}/9.delta")
+        plan(tmp_path, batch - 1, "-")
+        commit(tmp_path, batch - 1)
+    state(tmp_path, 9)
     assert found(tmp_path) == []
 
 
@@ -216,13 +217,13 @@ def test_state_of_a_batch_is_no_damage(tmp_path, batch):
     ],
 )
 def test_which_files_of_the_state_are_newer_than_a_version(tmp_path, name, is_newer):
-    file = by_hand.write(tmp_path, name)
+    file = put(tmp_path / name)
     assert newer_state(tmp_path, 3) == ([file] if is_newer else [])
 
 
 def test_of_the_newer_files_of_the_state_checksums_come_last(tmp_path):
     for name in (".4.delta.crc", "4.delta", ".5.delta.crc", "5.delta"):
-        by_hand.write(tmp_path, f"{OF_STATE}/{name}")
+        put(tmp_path / "state/0/0" / name)
     names = [file.name for file in newer_state(tmp_path, 3)]
     assert sorted(names[:2]) == ["4.delta", "5.delta"]
     assert sorted(names[2:]) == [".4.delta.crc", ".5.delta.crc"]
@@ -230,9 +231,8 @@ def test_of_the_newer_files_of_the_state_checksums_come_last(tmp_path):
 
 def test_planned_input_that_has_gone_is_named(ckpt, tmp_path):
     inputs = tmp_path / "in"
-    by_hand.write(inputs, "there.csv")
-    lines = [by_hand.line(name, 4, folder=inputs) for name in ("there.csv", "gone.csv")]
-    by_hand.log(ckpt, "4", *lines, by_hand.line("x", 4).replace("file:", "s3a:"))
+    there = put(inputs / "there.csv")
+    entry(ckpt, 4, there, inputs / "gone.csv", "s3a:///in/x")
     [gone] = missing_inputs(Logs(ckpt))
     assert isinstance(gone, DamagedError)
     assert gone.file == inputs / "gone.csv"
@@ -241,5 +241,6 @@ def test_planned_input_that_has_gone_is_named(ckpt, tmp_path):
 
 
 def test_input_that_was_read_may_have_gone(ckpt):
-    by_hand.commit(ckpt, 4)
+    entry(ckpt, 4, "/in/gone.csv")
+    commit(ckpt, 4)
     assert list(missing_inputs(Logs(ckpt))) == []

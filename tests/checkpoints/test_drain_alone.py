@@ -5,7 +5,7 @@ import time
 
 import pytest
 from conftest import refusal
-from support import by_hand
+from support.checkpoint_files import AT, commit, plan
 
 from sparkstream_kit.checkpoints.drain import (
     END,
@@ -17,14 +17,15 @@ from sparkstream_kit.checkpoints.drain import (
 from sparkstream_kit.checkpoints.logs import Logs
 
 SECOND = 1000
+CONF = {"spark.sql.shuffle.partitions": "2"}
 
 
 def made(root, *, plans, commits):
     """Return the logs of a checkpoint with the given watermarks of plans and commits, by batch."""
     for batch, watermark in plans.items():
-        by_hand.plan(root, batch, '{"0":5}', "-", watermark=watermark)
+        plan(root, batch, '{"0":5}', "-", watermark=watermark, conf=CONF)
     for batch, watermark in commits.items():
-        by_hand.commit(root, batch, watermark)
+        commit(root, batch, watermark)
     return Logs(root)
 
 
@@ -47,8 +48,8 @@ def test_an_empty_batch_reads_what_the_last_one_has_read(tmp_path, first):
 
 
 def test_an_empty_batch_of_named_sources_has_their_format(tmp_path):
-    by_hand.plan(tmp_path, 0, 'orders:{"0":5}', version="v2")
-    by_hand.commit(tmp_path, 0)
+    plan(tmp_path, 0, 'orders:{"0":5}', version="v2")
+    commit(tmp_path, 0)
     assert plan_empty_batch(Logs(tmp_path), END) == 1
     new = (tmp_path / "offsets/1").read_text().split("\n")
     assert (new[0], new[2:]) == ("v2", ['orders:{"0":5}'])
@@ -96,7 +97,7 @@ def test_a_watermark_does_not_go_back(tmp_path, watermark, builds, before):
 
 def test_times_in_a_refusal_are_days_and_seconds(tmp_path):
     logs = made(tmp_path, plans={0: 0}, commits={0: END})
-    assert refusal(plan_empty_batch, logs, by_hand.PLANNED) == (
+    assert refusal(plan_empty_batch, logs, AT) == (
         "the watermark is at 9999-12-31 23:59:59 UTC already, and cannot go back to"
         " 2023-11-14 22:13:20 UTC"
     )

@@ -15,11 +15,12 @@ from support.checkpoint_files import (
     commit,
     entry,
     logs,
-    of_files,
+    metadata,
     place,
     plan,
     put,
     until,
+    whole_checkpoint,
 )
 
 from sparkstream_kit import sinks
@@ -69,7 +70,7 @@ def lines(spark, folder):
 @pytest.fixture
 def old(tmp_path, folder):
     """A checkpoint that has read three files of the folder in three batches."""
-    return of_files(tmp_path / "old", folder, 3)
+    return whole_checkpoint(tmp_path / "old", 3, folder)
 
 
 def noted(root, **fields):
@@ -180,7 +181,7 @@ def test_what_a_sink_restores_in_the_old_checkpoint_is_seen(
         # At the second time, which may make something
         restored.append(note)
         if len(restored) == 2:
-            entry(old, "0", 3, (tmp_path / "in/0.txt", 1))
+            entry(old, 3, (tmp_path / "in/0.txt", 1))
             plan(old, 3, until(3))
 
     noted(old)
@@ -251,20 +252,20 @@ def test_a_sink_may_refuse_the_changed_query(lines, old, folder):
 def test_a_new_checkpoint_that_is_there_continues_the_old_one(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     exists = partial(_exists, place(new), new, old)
-    put(old / "metadata", json.dumps({"id": ID}))
+    metadata(old)
     assert exists() is False
     new.mkdir()
     assert exists() is False
     put(new / "sparkstream-kit/lock", "")
     assert exists() is False
-    put(new / "metadata", json.dumps({"id": ID}))
+    metadata(new)
     assert refusal(exists) == (
         f"checkpoint {old} was taken up again after {new} was built from it; remove"
         f" {new}, and it is built anew"
     )
     put(old / "sparkstream-kit/continued", str(new))
     assert exists() is True
-    put(new / "metadata", json.dumps({"id": ID.replace("1", "2")}))
+    metadata(new, ID.replace("1", "2"))
     assert refusal(exists) == (
         f"checkpoint {new} is of another query than {old}, which it is to continue;"
         " give a new folder"
@@ -275,7 +276,7 @@ def test_a_new_checkpoint_that_is_there_continues_the_old_one(tmp_path):
 
 def test_a_new_checkpoint_is_not_the_old_one_and_holds_no_other_files(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
-    put(old / "metadata", json.dumps({"id": ID}))
+    metadata(old)
     for same in (old, tmp_path / "old/../old", tmp_path / "link"):
         if same.name == "link":
             same.symlink_to(old)
@@ -332,7 +333,7 @@ def test_a_checkpoint_that_no_query_can_continue_is_refused(old, tmp_path):
 
 
 def test_a_checkpoint_without_a_committed_batch_is_refused(tmp_path, folder):
-    old = of_files(tmp_path / "old", folder, 0, planned=1)
+    old = whole_checkpoint(tmp_path / "old", 0, folder, planned=1)
     with pytest.raises(Unreadable, match="^it has no committed batch$"):
         _check_old(Logs(old), tmp_path / "new")
     commit(old, 0)
@@ -555,7 +556,7 @@ def test_a_target_that_stays_is_refused_where_rows_would_not_fit(lines, old, tmp
 def test_a_copy_is_not_continued_into_the_target_of_its_original(
     mode, lines, old, tmp_path, folder
 ):
-    original = of_files(tmp_path / "original", folder, 3)
+    original = whole_checkpoint(tmp_path / "original", 3, folder)
     put(old / "sparkstream-kit/copied-from", f"{original}\n")
     noted(old, mode=mode, targets=["table t", "table s"])
     changed = query(lines, mode)
@@ -604,7 +605,7 @@ def states(new):
 def test_the_batches_of_a_build_end_with_the_number_of_the_last_one(
     lines, tmp_path, folder, ran, capsys
 ):
-    old = of_files(tmp_path / "old", folder, 5)
+    old = whole_checkpoint(tmp_path / "old", 5, folder)
     new = built(lines, old, tmp_path / "new", 1, 4)
     assert ran == [(0, None, 0), (3, until(1), 0), (4, until(4), 0)]
     assert {*new.entries("offsets")} == {2, 3, 4}
@@ -623,7 +624,7 @@ def test_the_batches_of_a_build_end_with_the_number_of_the_last_one(
 
 
 def test_a_build_with_all_numbers_has_no_batch_before(lines, tmp_path, folder, ran):
-    old = of_files(tmp_path / "old", folder, 2)
+    old = whole_checkpoint(tmp_path / "old", 2, folder)
     new = built(lines, old, tmp_path / "new", 0, 1)
     assert ran == [(0, until(0), 0), (1, until(1), 0)]
     assert states(new.root) == {"1.delta": "of run 1", "2.delta": "of run 2"}
@@ -634,7 +635,7 @@ def test_the_watermark_of_the_old_query_is_set_by_a_last_batch(
     lines, tmp_path, folder, ran
 ):
     marks = [0, 0, 1, 5, 9]
-    old = of_files(tmp_path / "old", folder, 4, watermarks=marks)
+    old = whole_checkpoint(tmp_path / "old", 4, folder, watermarks=marks)
     new = built(lines, old, tmp_path / "new", 3)
     assert ran == [(0, None, 0), (2, until(3), 0), (3, until(3), 5)]
     assert {*new.entries("commits")} == {1, 2, 3}
@@ -643,13 +644,15 @@ def test_the_watermark_of_the_old_query_is_set_by_a_last_batch(
 
 
 def test_a_watermark_takes_a_number_of_the_build(lines, tmp_path, folder, ran):
-    old = of_files(tmp_path / "old", folder, 2, watermarks=[0, 1, 9])
+    old = whole_checkpoint(tmp_path / "old", 2, folder, watermarks=[0, 1, 9])
     built(lines, old, tmp_path / "new", 1)
     assert ran == [(0, until(1), 0), (1, until(1), 1)]
 
 
 def test_a_batch_that_was_planned_is_planned_again(lines, tmp_path, folder, ran):
-    old = of_files(tmp_path / "old", folder, 2, planned=1, watermarks=[0, 0, 7, 7])
+    old = whole_checkpoint(
+        tmp_path / "old", 2, folder, planned=1, watermarks=[0, 0, 7, 7]
+    )
     new = built(lines, old, tmp_path / "new", 1, mode="complete")
     assert (new.done, new.planned) == (1, 2)
     assert (new.plan(2).offsets, new.plan(2).watermark) == ((until(2),), 7)
@@ -658,7 +661,7 @@ def test_a_batch_that_was_planned_is_planned_again(lines, tmp_path, folder, ran)
 def test_the_whole_result_is_written_by_a_batch_that_reads_nothing(
     lines, tmp_path, folder, ran
 ):
-    old = of_files(tmp_path / "old", folder, 2, watermarks=[0, 0, 7])
+    old = whole_checkpoint(tmp_path / "old", 2, folder, watermarks=[0, 0, 7])
     new = built(lines, old, tmp_path / "new", 1, mode="complete")
     assert (new.done, new.planned) == (1, 2)
     assert (new.plan(2).offsets, new.plan(2).watermark) == ((until(1),), 7)
@@ -667,7 +670,7 @@ def test_the_whole_result_is_written_by_a_batch_that_reads_nothing(
 
 def test_without_state_the_last_two_batches_are_planned(lines, tmp_path, folder):
     marks = [0, 5, 6, 9]
-    old = of_files(tmp_path / "old", folder, 3, watermarks=marks)
+    old = whole_checkpoint(tmp_path / "old", 3, folder, watermarks=marks)
     new = built(lines, old, tmp_path / "new", mode="append")
     plans = {number: new.plan(number) for number in new.entries("offsets")}
     assert {number: plan.offsets for number, plan in plans.items()} == {
@@ -680,7 +683,7 @@ def test_without_state_the_last_two_batches_are_planned(lines, tmp_path, folder)
 
 
 def test_without_state_a_first_batch_is_planned_alone(lines, tmp_path, folder):
-    old = of_files(tmp_path / "old", folder, 1, planned=1, watermarks=[0, 3, 4])
+    old = whole_checkpoint(tmp_path / "old", 1, folder, planned=1, watermarks=[0, 3, 4])
     new = built(lines, old, tmp_path / "new", mode="append")
     assert {*new.entries("offsets")} == {0, 1}
     assert {*new.entries("commits")} == {0}

@@ -15,11 +15,12 @@ from support.checkpoint_files import (
     commit,
     entry,
     logs,
-    of_files,
     place,
     plan,
     put,
+    state,
     until,
+    whole_checkpoint,
 )
 
 from sparkstream_kit._internal.spark.logical_plan import Input
@@ -76,7 +77,7 @@ def lines(spark, folder):
 @pytest.fixture
 def root(tmp_path, folder):
     """A checkpoint that has read two files of the folder, and planned a third one."""
-    return of_files(tmp_path / "ckpt", folder, 2, planned=1)
+    return whole_checkpoint(tmp_path / "ckpt", 2, folder, planned=1)
 
 
 def note_of(root):
@@ -154,9 +155,9 @@ def told(caplog):
 def test_remarks_and_planned_files_that_have_gone_are_told(
     lost, others, tmp_path, caplog
 ):
-    root = of_files(tmp_path / "ckpt", tmp_path / "in", 0, planned=1)
+    root = whole_checkpoint(tmp_path / "ckpt", 0, tmp_path / "in", planned=1)
     gone = [(tmp_path / f"in/gone {number:04}", 1) for number in range(lost)]
-    entry(root, "0", 0, *gone)
+    entry(root, 0, *gone)
     answers: list[Any] = [
         Remark("first: 100 %"),
         Change("no remark", print),
@@ -476,12 +477,12 @@ def test_columns_of_another_case_are_others_in_a_session_that_tells_them_apart(
 
 def begun(root):
     """Write what a query leaves that has planned no batch: a log of files, and one of Kafka."""
-    of_files(root, root.parent / "in", 1)
+    whole_checkpoint(root, 1, root.parent / "in")
     for file in (root / "offsets/0", root / "commits/0"):
         file.rename(file.with_name(".0.tmp"))
-    entry(root, "0", 1, (root.parent / "in/0.txt", 1))
+    entry(root, 1, (root.parent / "in/0.txt", 1))
     put(root / "sources/1/0", "\0v1", '{"orders":{"0":4}}')
-    put(root / "state/0/0/1.delta", "rows")
+    state(root, 1)
     (root / "sources/2").mkdir()
     noted(root)
     return root
@@ -573,9 +574,9 @@ def test_a_log_is_shortened_by_files_that_are_older_than_the_source_reads(
     age, is_due, spark, folder, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(trim, "LONG", 1_000)
-    root = of_files(tmp_path / "ckpt", folder, 3)
+    root = whole_checkpoint(tmp_path / "ckpt", 3, folder)
     old = [(folder / f"old {number}", DAY, 0) for number in range(20)]
-    entry(root, "0", 2, *old, (folder / "2.txt", 31 * DAY, 2), compact=True)
+    entry(root, 2, *old, (folder / "2.txt", 31 * DAY, 2), compact=True)
     for number in (0, 1):
         (root / f"offsets/{number}").unlink()
     plain = spark.readStream.text(str(folder))

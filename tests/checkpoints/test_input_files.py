@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.checkpoint_files import entry, log_text, place, plan, put
 from support.recorded import progress
 
 from sparkstream_kit._internal import durations
@@ -19,7 +20,7 @@ from sparkstream_kit.checkpoints.input_files import (
     _first_paths,
     _has_input,
 )
-from sparkstream_kit.checkpoints.logs import DamagedError, InputFile, Logs, log_text
+from sparkstream_kit.checkpoints.logs import DamagedError, Logs
 
 DAY = 86_400
 NOW = 1_700_000_000  # in seconds since 1970
@@ -38,23 +39,15 @@ def root(tmp_path):
 
 def land(folder, name, at=NOW):
     """Write a file with a modification time in seconds, and return its path as text."""
-    file = folder / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("a row\n")
+    file = put(folder / name, "a row", "")
     os.utime(file, ns=(int(at * 1000) * 1_000_000,) * 2)
     return str(file)
 
 
-def planned(root, entry, *files, log="0"):
-    """Write an entry of a source's log; a file is its path, or its path and time."""
-    inputs = []
-    for file in files:
-        path, at = file if isinstance(file, tuple) else (file, NOW)
-        uri = path if "://" in path else f"file://{path}"
-        inputs.append(InputFile(entry, int(at * 1000), uri.replace(" ", "%20")))
-    target = root / "sources" / log / str(entry)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(log_text(inputs))
+def planned(root, number, *files, log="0"):
+    """Write an entry of a source's log; a file is its path, or its path and time in seconds."""
+    listed = [file if isinstance(file, tuple) else (file, NOW) for file in files]
+    entry(root, number, *((path, int(at * 1000)) for path, at in listed), log=log)
 
 
 def source(folder, root, done=-1, **options):
@@ -191,7 +184,7 @@ def test_a_log_is_read_on_from_where_it_was_read(folder, root):
     made = source(folder, root)
     assert made.count() == (1, 0)
     # Spark has removed the first entry, and added one
-    (root / "sources/0/0").write_text("")
+    put(root / "sources/0/0")
     planned(root, 1, f"{folder}/c")
     made.read(Logs(root))
     made.done = 1
@@ -202,20 +195,20 @@ def test_a_log_is_read_on_from_where_it_was_read(folder, root):
 def test_what_was_read_of_a_log_stays_known_if_the_log_is_damaged(folder, root, text):
     planned(root, 0, f"{folder}/a")
     made = source(folder, root, done=0)
-    (root / "sources/0/1").write_text(text)
+    put(root / "sources/0/1", text)
     made.read(Logs(root))
     assert made.count() == (0, 1)
 
 
 def test_a_file_elsewhere_is_one_of_those_planned(folder, root):
-    planned(root, 0, "hdfs://namenode/in/a b", f"{folder}/c d")
+    planned(root, 0, "hdfs://namenode/in/a%20b", f"{folder}/c d")
     land(folder, "c d")
     assert source(folder, root, done=0).count() == (0, 2)
     assert findings(source(folder, root, done=0), root) == []
 
 
 def test_a_file_of_a_log_is_known_by_its_path_or_its_uri(root):
-    planned(root, 0, "/in/a b", "hdfs://namenode/in/a b")
+    planned(root, 0, "/in/a b", "hdfs://namenode/in/a%20b")
     made = source("/in", root, done=0)
     changed = made._changed  # noqa: SLF001
     later = NOW * 1000 + 1
@@ -275,8 +268,8 @@ def test_a_file_that_is_known_is_not_looked_up_again(root):
 
 
 def test_a_file_that_has_gone_is_told_once_after_its_batch(folder, root):
-    for entry, name in enumerate("abcde"):
-        planned(root, entry, f"{folder}/{name}")
+    for number, name in enumerate("abcde"):
+        planned(root, number, f"{folder}/{name}")
     land(folder, "c")
     made = source(folder, root)
     made.look_for(0, 3)
@@ -391,7 +384,7 @@ def test_an_old_file_is_looked_up_in_the_log_once(folder, root):
     planned(root, 0, (f"{folder}/x", NOW))
     made = source(folder, root, done=0)
     assert findings(made, root) == [told(HIDDEN, old)]
-    (root / "sources/0/0").write_text("v1\n{")
+    put(root / "sources/0/0", "v1", "{")
     assert findings(made, root) == [told(HIDDEN, old)]
 
 
@@ -542,11 +535,8 @@ def test_a_subfolder_counts_if_it_has_a_visible_file(tmp_path):
 
 def test_a_log_is_restored_if_spark_considers_older_files_now(folder, root):
     trimmed = root / "sparkstream-kit/trimmed/0"
-    trimmed.mkdir(parents=True)
-    taken = InputFile(0, 5, f"file://{folder}/a")
-    (trimmed / f"1.6.{WEEK * 1000}").write_text(log_text([taken]))
-    planned(root, 1, f"{folder}/b")
-    (root / "sources/0/1").rename(root / "sources/0/1.compact")
+    put(trimmed / f"1.6.{WEEK * 1000}", log_text(0, (folder / "a", 5)))
+    entry(root, 1, folder / "b", compact=True)
     source(folder, root).trim(Logs(root))
     assert [each.entry for each in Logs(root).inputs("0")] == [1]
     source(folder, root, maxFileAge="8d").trim(Logs(root))
@@ -555,13 +545,10 @@ def test_a_log_is_restored_if_spark_considers_older_files_now(folder, root):
 
 
 def test_a_damaged_log_is_not_trimmed(folder, root):
-    log = root / "sources/0"
-    (log).mkdir(parents=True)
-    (log / "1.compact").write_text("v1\n" + "x" * 200_000)
-    (root / "offsets").mkdir()
-    (root / "offsets/0").write_text("v1\n{}\n-")
+    log = put(root / "sources/0/1.compact", "v1", "x" * 200_000)
+    plan(root, 0, "-")
     source(folder, root).trim(Logs(root))
-    assert [file.name for file in log.iterdir()] == ["1.compact"]
+    assert list(log.parent.iterdir()) == [log]
 
 
 # All sources of a query
@@ -672,8 +659,8 @@ def test_files_are_counted_for_a_fiftieth_of_the_time(tmp_path, root, monkeypatc
 
 def test_the_files_of_a_batch_are_looked_for_in_the_new_entries(tmp_path, root):
     files = files_of(root, s1=WatchedSource("0", str(tmp_path), {}))
-    for entry, name in enumerate("abc"):
-        planned(root, entry, f"{tmp_path}/{name}")
+    for number, name in enumerate("abc"):
+        planned(root, number, f"{tmp_path}/{name}")
     files.look_for(batch(None, 1, starts=(None, 0)))
     assert files.findings(None) == [told(GONE, f"{tmp_path}/b")]
     files.look_for(batch(None, 2, starts=(None, 1)))
@@ -713,9 +700,7 @@ def test_a_kind_is_told_once_for_all_sources(tmp_path, root):
 
 def test_the_logs_of_all_sources_are_trimmed(tmp_path, root):
     for log in "01":
-        trimmed = root / f"sparkstream-kit/trimmed/{log}"
-        trimmed.mkdir(parents=True)
-        (trimmed / "1.6.7").write_text(log_text([]))
+        put(root / f"sparkstream-kit/trimmed/{log}/1.6.7", "v1")
     sources = {f"s{n}": WatchedSource(str(n), str(tmp_path), {}) for n in (0, 1)}
     files_of(root, **sources).trim_logs()
     assert list((root / "sparkstream-kit/trimmed").glob("*/*")) == []
@@ -740,7 +725,7 @@ def test_a_query_s_file_sources_are_those_of_its_frame(spark, tmp_path, monkeypa
     csv = read("pathGlobFilter", "*.csv").load(str(tmp_path / "one"))
     both = csv.union(rate).union(spark.readStream.text(str(tmp_path / "two")))
     root = tmp_path / "ckpt"
-    query: Any = Query(both, LocalPlace(str(root), root))
+    query: Any = Query(both, place(root))
     files = Files(query)
     assert files.counted(batch(None, None, None)) == (3, 0)
     planned(root, 0, f"{tmp_path}/two/a.csv", log="2")
@@ -770,5 +755,5 @@ def test_sources_without_options_that_are_known_are_not_watched(
 ):
     monkeypatch.setattr(queries, "_start_facts", {})
     monkeypatch.setattr(logical_plan, "file_options", lambda _: {})
-    query: Any = Query(spark.readStream.text(str(folder)), LocalPlace(str(root), root))
+    query: Any = Query(spark.readStream.text(str(folder)), place(root))
     assert Files(query).counted(batch(None), now=True) is None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import refusal
-from support.checkpoint_texts import batches, commit, plan, write
+from support.checkpoint_files import commit, plan, whole_checkpoint
 
 from sparkstream_kit import sinks
 from sparkstream_kit._internal.spark import queries
@@ -208,15 +208,14 @@ def test_a_query_with_a_state_and_a_watermark_may_have_windows(spark, timed, tmp
     assert not has_windows(starting(timed, "complete"), place)
     plain = spark.readStream.format("rate").load()
     assert not has_windows(starting(plain), place)
-    last = plan("-").replace('"batchWatermarkMs": 0', f'"batchWatermarkMs": {END}')
-    write(tmp_path, {"offsets/0": last})
+    plan(tmp_path, 0, "-", watermark=END)
     assert has_windows(starting(timed), place)  # it is being drained
-    write(tmp_path, {"commits/0": commit()})
+    commit(tmp_path, 0)
     assert not has_windows(starting(timed), place)
 
 
 def test_a_last_batch_reads_nothing_and_closes_every_window(tmp_path):
-    logs = batches(tmp_path, 2)
+    logs = Logs(whole_checkpoint(tmp_path, 2))
     plan_last_batch(logs, NOTHING)
     last = logs.plan(2)
     assert (last.files, last.watermark) == ((1,), END)
@@ -226,13 +225,13 @@ def test_a_last_batch_reads_nothing_and_closes_every_window(tmp_path):
 def test_a_last_batch_is_planned_on_another_file_system_too(spark, tmp_path):
     hadoop = spark.sparkContext._jsc.hadoopConfiguration()  # noqa: SLF001
     hadoop.set("fs.viewfs.mounttable.last.link./far", tmp_path.as_uri())
-    logs = batches(tmp_path / "copy", 1)
+    logs = Logs(whole_checkpoint(tmp_path / "copy", 1))
     (tmp_path / "ckpt/offsets").mkdir(parents=True)
     plan_last_batch(logs, locate(spark, "viewfs://last/far/ckpt"))
     [there] = (tmp_path / "ckpt/offsets").glob("[!.]*")
     assert there.name == "1"
     assert there.read_text() == (tmp_path / "copy/offsets/1").read_text()
-    here = Logs(batches(tmp_path / "here", 1).root)
+    here = Logs(whole_checkpoint(tmp_path / "here", 1))
     plan_last_batch(here, locate(spark, tmp_path / "here"))
     [_, query, _] = (tmp_path / "here/offsets/1").read_text().split("\n")
     assert json.loads(query)["batchWatermarkMs"] == END

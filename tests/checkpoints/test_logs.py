@@ -7,8 +7,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.checkpoint_files import (
+    AT,
+    commit,
+    commit_text,
+    log_text,
+    place,
+    plan,
+    plan_text,
+    put,
+    put_all,
+)
 
-from sparkstream_kit._internal.spark.place import LocalPlace, Place
+from sparkstream_kit._internal.spark.place import Place
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.logs import (
     BatchPlan,
@@ -24,46 +35,18 @@ from sparkstream_kit.checkpoints.logs import (
 )
 from sparkstream_kit.errors import InvalidInputError, TransientError
 
-AT = 1_700_000_000_000  # in milliseconds since 1970
-
-
-def laid(root, files):
-    """Write files below a folder, and return the folder."""
-    for name, text in files.items():
-        file = root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return root
-
 
 def dated(file, seconds):
     os.utime(file, (seconds, seconds))
 
 
-def planned(*offsets, at=AT, watermark=0):
-    """A file `offsets/N`; a number is the last entry of a file source's log."""
-    query = {"batchWatermarkMs": watermark, "batchTimestampMs": at, "conf": {}}
-    lines = [
-        f'{{"logOffset":{offset}}}' if isinstance(offset, int) else offset
-        for offset in offsets
-    ]
-    return "\n".join(["v1", json.dumps(query), *lines])
-
-
 def listed(*entries):
-    """A file of a source's log, with a file `N.csv` for each entry N."""
-    lines = [
-        f'{{"path":"file:///in/{entry}.csv","timestamp":{AT + entry},"batchId":{entry}}}'
-        for entry in entries
-    ]
-    return "\n".join(["v1", *lines])
+    """Return a file of a source's log, with a file `N.csv` for each entry N."""
+    return log_text(0, *((f"/in/{each}.csv", AT + each, each) for each in entries))
 
 
 def entries_of(inputs):
     return [each.entry for each in inputs]
-
-
-COMMIT = 'v1\n{"nextBatchWatermarkMs":0}'
 
 
 class Far(Place):
@@ -90,7 +73,7 @@ class Far(Place):
             shutil.copy(source, target)
 
     def write(self, name, text):
-        laid(self.root, {name: text})
+        put(self.root / name, text)
 
 
 # What is wrong with a file
@@ -149,7 +132,7 @@ def test_a_checkpoint_is_local_or_elsewhere(path, wanted):
     ],
 )
 def test_the_lines_of_a_log_file_are_returned(tmp_path, text, lines):
-    laid(tmp_path, {"0": text})
+    put(tmp_path / "0", text)
     assert logs.versioned(tmp_path / "0", "v1", "v2") == lines
 
 
@@ -175,7 +158,7 @@ def test_a_log_file_that_is_damaged_is_told_apart(tmp_path, text, says):
 
 
 def test_a_log_file_of_a_newer_spark_is_not_damaged(tmp_path):
-    laid(tmp_path, {"0": "v3\n{}"})
+    put(tmp_path / "0", "v3\n{}")
     with pytest.raises(
         InvalidInputError, match=r"/0 has format v3, .* a newer kit"
     ) as told:
@@ -193,7 +176,7 @@ def test_a_log_file_of_a_newer_spark_is_not_damaged(tmp_path):
     ],
 )
 def test_a_query_s_id_is_read_or_its_file_is_damaged(tmp_path, text, wanted):
-    laid(tmp_path, {"metadata": text})
+    put(tmp_path / "metadata", text)
     try:
         found = logs.query_id(tmp_path / "metadata")
     except DamagedError as err:
@@ -206,7 +189,7 @@ def test_a_query_s_id_is_read_or_its_file_is_damaged(tmp_path, text, wanted):
 
 def test_a_plan_has_what_its_lines_say(tmp_path):
     query = '{"batchWatermarkMs":5,"batchTimestampMs":1700000000000,"conf":{"a.b":"c"}}'
-    laid(tmp_path, {"7": f'v1\n{query}\n{{"logOffset":3}}\n-\n12'})
+    put(tmp_path / "7", f'v1\n{query}\n{{"logOffset":3}}\n-\n12')
     assert logs.plan(tmp_path / "7") == BatchPlan(
         conf={"a.b": "c"},
         offsets=('{"logOffset":3}', None, "12"),
@@ -240,7 +223,7 @@ def test_the_sources_of_a_plan_with_names_are_in_order(lines, names, offsets):
     ids=["no source", "no JSON", "an offset cut off", "no name", "no settings"],
 )
 def test_a_plan_that_is_cut_off_is_damaged(tmp_path, text):
-    laid(tmp_path, {"7": text})
+    put(tmp_path / "7", text)
     with pytest.raises(DamagedError, match=r"7 is cut off or changed$"):
         logs.plan(tmp_path / "7")
 
@@ -275,21 +258,22 @@ def test_only_a_file_source_s_offset_is_an_entry_of_a_log(offset, entry):
     ],
 )
 def test_a_commit_has_spark_s_json_and_a_watermark(tmp_path, text, content):
-    laid(tmp_path, {"commits/3": text})
+    put(tmp_path / "commits/3", text)
     assert logs.commit(tmp_path / "commits/3") == content
     assert Logs(tmp_path).commit(3) == content
 
 
 @pytest.mark.parametrize("text", ["v1\n", "v1\n[]"])
 def test_a_commit_that_is_cut_off_is_damaged(tmp_path, text):
-    laid(tmp_path, {"3": text})
+    put(tmp_path / "3", text)
     with pytest.raises(DamagedError, match=r"3 is cut off or changed$"):
         logs.commit(tmp_path / "3")
 
 
 @pytest.mark.parametrize("text", ["v1\né", ["v1", "\né"], [b"v1\n", "é"]])
 def test_a_file_is_replaced_and_loses_its_checksum(tmp_path, text):
-    laid(tmp_path, {"7": "v1\nold and longer", ".7.crc": "of the old one"})
+    put(tmp_path / "7", "v1\nold and longer")
+    put(tmp_path / ".7.crc", "of the old one")
     logs.replace(tmp_path / "7", text if isinstance(text, str) else iter(text))
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
         "7": "v1\né"
@@ -301,7 +285,7 @@ def test_a_file_is_replaced_and_loses_its_checksum(tmp_path, text):
 
 def test_a_log_is_listed_by_number_and_its_compacted_files_count(tmp_path):
     names = ["10", "9", "9.compact", "8", ".8.crc", "8.tmp", "metadata"]
-    laid(tmp_path, {f"log/{name}": "" for name in names})
+    put_all(tmp_path, {f"log/{name}": "" for name in names})
     assert list(logs.numbered(tmp_path / "log").items()) == [
         (8, tmp_path / "log/8"),
         (9, tmp_path / "log/9.compact"),
@@ -311,15 +295,17 @@ def test_a_log_is_listed_by_number_and_its_compacted_files_count(tmp_path):
 
 @pytest.mark.parametrize("folder", ["gone", "file", "file/below"])
 def test_a_log_that_is_not_there_is_empty(tmp_path, folder):
-    laid(tmp_path, {"file": ""})
+    put(tmp_path / "file")
     assert logs.numbered(tmp_path / folder) == {}
 
 
 def test_a_log_is_listed_once_until_it_is_refreshed(tmp_path):
-    laid(tmp_path, {"commits/0": COMMIT, "offsets/0": planned("-")})
+    commit(tmp_path, 0)
+    plan(tmp_path, 0, "-")
     found = Logs(tmp_path)
     assert (found.planned, found.done) == (0, 0)
-    laid(tmp_path, {"commits/1": COMMIT, "offsets/2": planned("-")})
+    commit(tmp_path, 1)
+    plan(tmp_path, 2, "-")
     assert (found.planned, found.done) == (0, 0)
     assert found.refresh() is found
     assert (found.planned, found.done) == (2, 1)
@@ -332,19 +318,22 @@ def test_before_the_first_batch_the_last_one_is_minus_one(tmp_path):
 
 
 def test_a_file_is_read_once_until_it_is_replaced(tmp_path):
-    laid(tmp_path, {"offsets/0": planned(0), "offsets/1": planned(1)})
+    plan(tmp_path, 0, 0)
+    plan(tmp_path, 1, 1)
     found = Logs(tmp_path)
     assert [found.plan(batch).files for batch in (0, 1)] == [(0,), (1,)]
-    laid(tmp_path, {"offsets/0": planned(5), "offsets/1": planned(6)})
+    plan(tmp_path, 0, 5)
+    plan(tmp_path, 1, 6)
     assert [found.plan(batch).files for batch in (0, 1)] == [(0,), (1,)]
-    found.replace(tmp_path / "offsets/1", planned(7))
+    found.replace(tmp_path / "offsets/1", plan_text(7))
     assert [found.plan(batch).files for batch in (0, 1)] == [(0,), (7,)]
 
 
 def test_a_file_that_is_replaced_is_listed_then(tmp_path):
-    found = Logs(laid(tmp_path, {"offsets/0": planned(0)}))
+    plan(tmp_path, 0, 0)
+    found = Logs(tmp_path)
     assert found.planned == 0
-    found.replace(tmp_path / "offsets/1", planned(1))
+    found.replace(tmp_path / "offsets/1", plan_text(1))
     assert found.planned == 1
 
 
@@ -362,7 +351,8 @@ def test_a_result_is_kept_for_each_reader_and_file():
 
 
 def test_of_one_file_each_reader_has_its_own_result(tmp_path):
-    found = Logs(laid(tmp_path, {"sources/0/0": listed(4)}))
+    put(tmp_path / "sources/0/0", listed(4))
+    found = Logs(tmp_path)
     file = tmp_path / "sources/0/0"
     assert entries_of(found.read(log_file, file)) == [4]
     assert found.read(lambda path: path.name, file) == "0"
@@ -376,7 +366,8 @@ def test_of_one_file_each_reader_has_its_own_result(tmp_path):
 def test_a_commit_has_its_file_s_time_if_the_plan_s_file_has_its_own(
     tmp_path, seconds, is_known
 ):
-    laid(tmp_path, {"offsets/3": planned("-"), "commits/3": COMMIT})
+    plan(tmp_path, 3, "-")
+    commit(tmp_path, 3)
     dated(tmp_path / "offsets/3", AT / 1000 + seconds)
     dated(tmp_path / "commits/3", AT / 1000 + 5)
     # The 14th of November 2023, 22:13:20, is 1,700,000,000 seconds after 1970
@@ -387,22 +378,24 @@ def test_a_commit_has_its_file_s_time_if_the_plan_s_file_has_its_own(
 @pytest.mark.parametrize(
     "files",
     [
-        {"offsets/3": planned("-")},
-        {"commits/3": COMMIT},
-        {"offsets/3": "v1", "commits/3": COMMIT},
-        {"offsets/2": planned("-"), "commits/2": COMMIT},
+        {"offsets/3": plan_text("-")},
+        {"commits/3": commit_text()},
+        {"offsets/3": "v1", "commits/3": commit_text()},
+        {"offsets/2": plan_text("-"), "commits/2": commit_text()},
     ],
     ids=["no commit", "no plan", "a damaged plan", "another batch"],
 )
 def test_the_time_of_a_commit_is_not_known(tmp_path, files):
-    laid(tmp_path, files)
+    put_all(tmp_path, files)
     for name in files:
         dated(tmp_path / name, AT / 1000)
     assert Logs(tmp_path).committed_at(3) is None
 
 
 def test_a_commit_that_spark_removes_meanwhile_has_no_time(tmp_path):
-    found = Logs(laid(tmp_path, {"offsets/3": planned("-"), "commits/3": COMMIT}))
+    plan(tmp_path, 3, "-")
+    commit(tmp_path, 3)
+    found = Logs(tmp_path)
     assert (found.planned, found.done) == (3, 3)
     dated(tmp_path / "offsets/3", AT / 1000)
     (tmp_path / "commits/3").unlink()
@@ -410,18 +403,21 @@ def test_a_commit_that_spark_removes_meanwhile_has_no_time(tmp_path):
 
 
 def test_the_last_plan_is_the_newest_one_that_can_be_read(tmp_path):
-    laid(tmp_path, {"offsets/8": planned(1), "offsets/9": planned(2)})
-    laid(tmp_path, {"offsets/10": "v1\n{"})
+    plan(tmp_path, 8, 1)
+    plan(tmp_path, 9, 2)
+    put(tmp_path / "offsets/10", "v1\n{")
     last = Logs(tmp_path).last_plan
     assert last is not None
     assert last.files == (2,)
-    laid(tmp_path, {"offsets/11": "v9\n{}\n-"})
+    put(tmp_path / "offsets/11", "v9\n{}\n-")
     with pytest.raises(InvalidInputError, match="format v9"):
         _ = Logs(tmp_path).last_plan
 
 
 def test_no_plan_is_the_last_one_if_all_are_damaged(tmp_path):
-    found = Logs(laid(tmp_path, {"offsets/0": "v1", "offsets/1": ""}))
+    put(tmp_path / "offsets/0", "v1")
+    put(tmp_path / "offsets/1")
+    found = Logs(tmp_path)
     assert found.last_plan is None
     assert found.until_planned == {}
 
@@ -433,7 +429,8 @@ NOTE_FILE = "sparkstream-kit/query.json"
 
 
 def noted(root, note):
-    return Logs(laid(root, {NOTE_FILE: json.dumps(note)}))
+    put(root / NOTE_FILE, json.dumps(note))
+    return Logs(root)
 
 
 @pytest.mark.parametrize(
@@ -465,7 +462,8 @@ def test_a_checkpoint_of_plain_spark_has_no_note(tmp_path):
     ],
 )
 def test_a_damaged_note_is_refused_with_the_ways_out(tmp_path, note):
-    found = Logs(laid(tmp_path, {NOTE_FILE: note}))
+    put(tmp_path / NOTE_FILE, note)
+    found = Logs(tmp_path)
     with pytest.raises(InvalidInputError, match="is damaged: .* put it back, or dele"):
         _ = found.note
     assert found.noted == {}
@@ -474,7 +472,7 @@ def test_a_damaged_note_is_refused_with_the_ways_out(tmp_path, note):
 def test_on_another_file_system_the_newest_part_of_the_note_counts(tmp_path):
     for number, at in ((1, 20), (2, 30), (3, 10)):
         name = f"{NOTE_FILE}/part-{number}"
-        laid(tmp_path, {name: json.dumps(NOTE | {"mode": str(number)})})
+        put(tmp_path / name, json.dumps(NOTE | {"mode": str(number)}))
         dated(tmp_path / name, at)
     note = Logs(tmp_path).note
     assert note is not None
@@ -498,17 +496,15 @@ BEFORE = {"mode": "append", "fingerprint": "of the one before"}
 def test_a_query_that_took_over_counts_from_its_first_batch_on(
     tmp_path, before, planned_batch, done, counts
 ):
-    laid(
-        tmp_path, {f"offsets/{planned_batch}": planned("-"), f"commits/{done}": COMMIT}
-    )
+    plan(tmp_path, planned_batch, "-")
+    commit(tmp_path, done)
     note = NOTE | {"before": [3, before]}
     found = noted(tmp_path, note)
     assert found.note == (before if counts == "before" else note)
 
 
 def test_a_note_is_written_for_the_next_start(tmp_path):
-    place = LocalPlace(str(tmp_path), tmp_path)
-    write_note(place, NOTE)
+    write_note(place(tmp_path), NOTE)
     assert (tmp_path / NOTE_FILE).read_text() == (
         '{"name": "totals", "mode": "complete", "fingerprint": ""}\n'
     )
@@ -519,11 +515,11 @@ def test_a_note_is_written_for_the_next_start(tmp_path):
     "is_copy", [False, True], ids=["there", "in a copy from there"]
 )
 def test_on_another_file_system_each_note_is_a_file_of_its_own(tmp_path, is_copy):
-    place = LocalPlace(str(tmp_path), tmp_path) if is_copy else Far(tmp_path)
+    where = place(tmp_path) if is_copy else Far(tmp_path)
     first = f"{NOTE_FILE}/part-1"
-    laid(tmp_path, {first: json.dumps(BEFORE)})
+    put(tmp_path / first, json.dumps(BEFORE))
     dated(tmp_path / first, 1)
-    write_note(place, NOTE)
+    write_note(where, NOTE)
     parts = [file.name for file in (tmp_path / NOTE_FILE).iterdir()]
     assert len(parts) == 2
     assert Logs(tmp_path).note == NOTE
@@ -548,7 +544,7 @@ def test_a_file_of_a_log_knows_its_path(tmp_path):
 
 
 def test_a_file_that_has_gone_or_changed_is_known(tmp_path):
-    file = laid(tmp_path, {"a b.csv": "1"}) / "a b.csv"
+    file = put(tmp_path / "a b.csv", "1")
     dated(file, AT / 1000)
     there = InputFile(0, AT, f"file://{tmp_path}/a%20b.csv")
     assert (there.is_gone, there.is_changed) == (False, False)
@@ -564,12 +560,10 @@ def test_of_a_file_elsewhere_nothing_is_known():
 
 
 def test_a_file_of_a_log_is_read_with_its_times_and_entries(tmp_path):
-    laid(
-        tmp_path,
-        {
-            "3": 'v1\n{"path":"file:///in/a%20b.csv","timestamp":-5,"batchId":3}\n\n'
-            '{"path":"hdfs://n/c.csv","timestamp":1700000000000,"batchId":12}\n'
-        },
+    put(
+        tmp_path / "3",
+        'v1\n{"path":"file:///in/a%20b.csv","timestamp":-5,"batchId":3}\n\n'
+        '{"path":"hdfs://n/c.csv","timestamp":1700000000000,"batchId":12}\n',
     )
     wanted = [
         InputFile(3, -5, "file:///in/a%20b.csv"),
@@ -580,7 +574,7 @@ def test_a_file_of_a_log_is_read_with_its_times_and_entries(tmp_path):
 
 @pytest.mark.parametrize("text", ["v1\n{", "v1\n\n{}", listed(1) + " ", "v1", "1\n"])
 def test_a_line_that_spark_did_not_write_is_damage(tmp_path, text):
-    file = laid(tmp_path, {"3": text}) / "3"
+    file = put(tmp_path / "3", text)
     for read in (log_file, lambda file: log_after(file, -1)):
         with pytest.raises(DamagedError, match=r"3 is cut off or changed$"):
             read(file)
@@ -592,14 +586,16 @@ def test_the_error_about_a_line_shows_the_line():
 
 
 def test_a_log_of_a_newer_spark_is_told_apart(tmp_path):
-    file = laid(tmp_path, {"3": "v2\n{}"}) / "3"
+    file = put(tmp_path / "3", "v2\n{}")
     for read in (log_file, lambda file: log_after(file, -1)):
         with pytest.raises(InvalidInputError, match="has format v2"):
             read(file)
 
 
 def test_the_lines_of_a_log_come_without_their_ends_and_the_version(tmp_path):
-    laid(tmp_path, {"0": "v1\na \nb\n", "1": "v1", "2": ""})
+    put(tmp_path / "0", "v1\na \nb\n")
+    put(tmp_path / "1", "v1")
+    put(tmp_path / "2")
     assert list(log_lines(tmp_path / "0")) == [b"a ", b"b"]
     assert list(log_lines(tmp_path / "1")) == []
     for name in ("2", "gone"):
@@ -613,7 +609,7 @@ def test_a_log_without_files_is_its_version():
 
 
 def test_what_was_added_after_an_entry_leaves_the_entry_out(tmp_path):
-    file = laid(tmp_path, {"7.compact": listed(4, 5, 5, 6)}) / "7.compact"
+    file = put(tmp_path / "7.compact", listed(4, 5, 5, 6))
     assert entries_of(log_after(file, 3)) == [4, 5, 5, 6]
     assert entries_of(log_after(file, 4)) == [5, 5, 6]
     assert entries_of(log_after(file, 5)) == [6]
@@ -686,8 +682,8 @@ def test_a_log_that_begins_with_another_version_is_read_whole(tmp_path):
 
 def test_sources_are_in_the_order_of_their_numbers(tmp_path):
     names = ["10", "9", "0", "lines"]
-    laid(tmp_path, {f"sources/{name}/0": listed(0) for name in names})
-    laid(tmp_path, {"sources/1": "a file"})
+    put_all(tmp_path, {f"sources/{name}/0": listed(0) for name in names})
+    put(tmp_path / "sources/1", "a file")
     assert Logs(tmp_path).sources == ["0", "9", "10", "lines"]
 
 
@@ -719,7 +715,7 @@ def test_sources_are_in_the_order_of_their_numbers(tmp_path):
 def test_the_log_of_a_file_source_is_known_by_its_beginning(
     tmp_path, files, is_of_files
 ):
-    laid(tmp_path, {f"sources/0/{name}": text for name, text in files.items()})
+    put_all(tmp_path, {f"sources/0/{name}": text for name, text in files.items()})
     assert Logs(tmp_path).is_of_files("0") is is_of_files
 
 
@@ -730,7 +726,7 @@ def logged(root, **lasts):
             f"sources/{name.removeprefix('s')}/{entry}": listed(entry)
             for entry in range(last + 1)
         }
-        laid(root, files)
+        put_all(root, files)
     return Logs(root)
 
 
@@ -757,13 +753,14 @@ def logged(root, **lasts):
     ],
 )
 def test_each_source_of_a_plan_has_its_log(tmp_path, offsets, lasts, names):
-    plan = logs.plan_in(planned(*offsets))
+    plan = logs.plan_in(plan_text(*offsets))
     assert logged(tmp_path, **lasts).names(plan) == names
 
 
 def test_the_sources_of_files_have_the_last_entries_of_a_plan(tmp_path):
     found = logged(tmp_path, s0=4, s2=6)
-    laid(tmp_path, {"offsets/0": planned(3, "-", 5), "offsets/1": planned(4, "-", 6)})
+    plan(tmp_path, 0, 3, "-", 5)
+    plan(tmp_path, 1, 4, "-", 6)
     assert found.read_by(found.plan(0)) == {"0": 3, "2": 5}
     assert found.until(0) == {"0": 3, "2": 5}
     assert found.until(1) == found.until_planned == {"0": 4, "2": 6}
@@ -773,7 +770,7 @@ def test_the_sources_of_files_have_the_last_entries_of_a_plan(tmp_path):
 
 
 def test_where_a_source_began_is_the_last_line_of_its_log(tmp_path):
-    laid(tmp_path, {"sources/1/0": b'\0v1\n{"topic":{"0":12}}'})
+    put(tmp_path / "sources/1/0", b'\0v1\n{"topic":{"0":12}}')
     assert Logs(tmp_path).first_offset("1") == '{"topic":{"0":12}}'
 
 
@@ -790,7 +787,7 @@ def test_where_a_source_began_is_the_last_line_of_its_log(tmp_path):
 )
 def test_a_log_is_read_from_its_newest_compacted_file(tmp_path, until, names):
     there = ["2", "3", "3.compact", "4", "5", "6.compact", "7"]
-    laid(tmp_path, {f"sources/0/{name}": "" for name in there})
+    put_all(tmp_path, {f"sources/0/{name}": "" for name in there})
     folder = tmp_path / "sources/0"
     assert Logs(tmp_path).files("0", until) == [folder / name for name in names]
 
@@ -809,18 +806,21 @@ def test_a_log_is_read_from_its_newest_compacted_file(tmp_path, until, names):
     ],
 )
 def test_the_inputs_of_a_range_of_entries_are_found(tmp_path, limits, entries):
-    laid(tmp_path, {"sources/0/2.compact": listed(0, 1, 2)})
-    laid(tmp_path, {"sources/0/3": listed(3), "sources/0/4": listed(4)})
+    put(tmp_path / "sources/0/2.compact", listed(0, 1, 2))
+    put(tmp_path / "sources/0/3", listed(3))
+    put(tmp_path / "sources/0/4", listed(4))
     assert entries_of(Logs(tmp_path).inputs("0", **limits)) == entries
 
 
 def test_of_a_range_of_entries_no_file_before_or_after_it_is_read(tmp_path):
-    laid(tmp_path, {"sources/0/1": "", "sources/0/2": listed(2), "sources/0/3": ""})
+    put(tmp_path / "sources/0/1")
+    put(tmp_path / "sources/0/2", listed(2))
+    put(tmp_path / "sources/0/3")
     assert entries_of(Logs(tmp_path).inputs("0", after=1, until=2)) == [2]
 
 
 def test_entries_of_a_compacted_file_after_a_range_are_left_out(tmp_path):
-    laid(tmp_path, {"sources/0/2.compact": listed(0, 1, 2, 3)})
+    put(tmp_path / "sources/0/2.compact", listed(0, 1, 2, 3))
     assert entries_of(Logs(tmp_path).inputs("0", until=2)) == [0, 1, 2]
 
 
@@ -832,7 +832,7 @@ def test_the_folders_of_a_log_are_those_of_its_files(tmp_path):
     line = '{{"path":"file:///in/day={}/a%20b.csv","timestamp":1,"batchId":{}}}'
     for entry, day in enumerate((1, 1, 2, 3)):
         text = f"v1\n{line.format(day, entry)}"
-        laid(tmp_path, {f"sources/0/{entry}": text})
+        put(tmp_path / f"sources/0/{entry}", text)
     found = Logs(tmp_path)
     assert found.folders("0", 0) == found.folders("0", 1) == {"file:///in/day=1"}
     assert found.folders("0", 2) == {"file:///in/day=1", "file:///in/day=2"}
@@ -842,14 +842,16 @@ def test_the_folders_of_a_log_are_those_of_its_files(tmp_path):
 
 @pytest.mark.parametrize("text", ["v1\n{}", f"{listed(1)}\nfile:///in/a.csv"])
 def test_a_log_with_another_line_has_no_folders(tmp_path, text):
-    laid(tmp_path, {"sources/0/0": listed(0), "sources/0/1": text})
+    put(tmp_path / "sources/0/0", listed(0))
+    put(tmp_path / "sources/0/1", text)
     with pytest.raises(DamagedError, match=r"sources/0/1 is cut off or changed$"):
         Logs(tmp_path).folders("0", 1)
 
 
 def test_files_wait_that_no_batch_up_to_a_given_one_has_read(tmp_path):
     found = logged(tmp_path, s0=3, s1=2)
-    laid(tmp_path, {"offsets/0": planned(0, 1), "offsets/1": planned(2, 1)})
+    plan(tmp_path, 0, 0, 1)
+    plan(tmp_path, 1, 2, 1)
 
     def waiting(batch):
         return entries_of(found.pending(batch))
@@ -857,7 +859,7 @@ def test_files_wait_that_no_batch_up_to_a_given_one_has_read(tmp_path):
     assert waiting(1) == [3, 2]
     assert waiting(0) == [1, 2, 3, 2]
     assert waiting(-1) == [0, 1, 2, 3, 0, 1, 2]
-    laid(tmp_path, {"sources/0/3": "v1\n{"})
+    put(tmp_path / "sources/0/3", "v1\n{")
     assert waiting(1) == [2]
 
 
@@ -878,7 +880,9 @@ def test_files_wait_that_no_batch_up_to_a_given_one_has_read(tmp_path):
 )
 def test_logs_are_assigned_so_that_each_has_a_source(offsets, last_entries, assigned):
     plan = (
-        logs.plan_in(planned(*offsets)) if offsets else BatchPlan({}, (), (), 0, (), 0)
+        logs.plan_in(plan_text(*offsets))
+        if offsets
+        else BatchPlan({}, (), (), 0, (), 0)
     )
     assert logs._assignment(plan, last_entries) == assigned  # noqa: SLF001
 
@@ -887,10 +891,10 @@ def test_logs_are_assigned_so_that_each_has_a_source(offsets, last_entries, assi
 
 
 def test_the_logs_of_a_local_checkpoint_are_its_own(tmp_path):
-    place = LocalPlace(str(tmp_path), tmp_path)
-    with at_hand(place) as found:
-        assert (found.root, found.place) == (tmp_path, place)
-    with of_batch(place, 3) as found:
+    here = place(tmp_path)
+    with at_hand(here) as found:
+        assert (found.root, found.place) == (tmp_path, here)
+    with of_batch(here, 3) as found:
         assert found.root == tmp_path
 
 
@@ -899,12 +903,12 @@ def test_the_logs_of_a_checkpoint_elsewhere_are_copied_for_the_time_of_a_block(
 ):
     there = {
         "metadata": '{"id":"ad7c"}',
-        "offsets/0": planned(0),
-        "commits/0": COMMIT,
+        "offsets/0": plan_text(0),
+        "commits/0": commit_text(),
         "sources/0/0": listed(0),
         NOTE_FILE: json.dumps(NOTE),
     }
-    laid(tmp_path, there | {"state/0/0/1.delta": "not needed"})
+    put_all(tmp_path, there | {"state/0/0/1.delta": "not needed"})
     place = Far(tmp_path)
     with at_hand(place) as found:
         copy = found.root
@@ -917,7 +921,7 @@ def test_the_logs_of_a_checkpoint_elsewhere_are_copied_for_the_time_of_a_block(
 
 
 def test_an_error_about_a_copy_names_the_checkpoint(tmp_path):
-    laid(tmp_path, {"offsets/7": "v1"})
+    put(tmp_path / "offsets/7", "v1")
     with (
         pytest.raises(DamagedError) as told,
         at_hand(Far(tmp_path)) as found,
@@ -965,11 +969,11 @@ def test_for_one_batch_only_the_files_that_it_needs_are_copied(
     tmp_path, number, plans, entries
 ):
     for batch, last in enumerate((0, 2, 2, 3)):
-        laid(tmp_path, {f"offsets/{batch}": planned(last, "5")})
+        plan(tmp_path, batch, last, "5")
     for entry in ("0", "1", "2", "3.compact", "4"):
         text = listed(*range(4)) if entry == "3.compact" else listed(int(entry))
-        laid(tmp_path, {f"sources/0/{entry}": text})
-    laid(tmp_path, {"sources/1/0": "v1\n[5]"})
+        put(tmp_path / f"sources/0/{entry}", text)
+    put(tmp_path / "sources/1/0", "v1\n[5]")
     place = Far(tmp_path)
     with of_batch(place, number) as found:
         copy = found.root

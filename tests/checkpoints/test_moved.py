@@ -1,16 +1,24 @@
 """Folders that have moved: what a start says of them, and how their files are named then."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.checkpoint_files import (
+    AT,
+    commit,
+    entry,
+    log_text,
+    logs,
+    metadata,
+    plan,
+    put,
+)
 
 from sparkstream_kit._internal.spark.logical_plan import Input
-from sparkstream_kit._internal.spark.place import LocalPlace
 from sparkstream_kit.checkpoints.guard import StartingQuery, _has_its_folders
-from sparkstream_kit.checkpoints.logs import InputFile, Logs, log_text
+from sparkstream_kit.checkpoints.logs import InputFile, Logs
 from sparkstream_kit.checkpoints.moved import (
     Move,
     _former_base,
@@ -27,28 +35,18 @@ from sparkstream_kit.checkpoints.moved import (
 )
 from sparkstream_kit.errors import InvalidInputError
 
-AT = 1_700_000_000_000  # in milliseconds since 1970
-
 
 def checkpoint(root, *sources, planned=0, committed=0):
     """Write a checkpoint whose sources have read these folders, one file of each an entry."""
-    offsets = [f'{{"logOffset":{len(folders) - 1}}}' for folders in sources]
+    metadata(root)
     for batch in range(planned + 1):
-        file = root / "offsets" / str(batch)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("\n".join(["v1", json.dumps({"conf": {}}), *offsets]))
+        plan(root, batch, *(len(folders) - 1 for folders in sources))
     for batch in range(committed + 1):
-        file = root / "commits" / str(batch)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("v1\n{}")
-    for number, folders in enumerate(sources):
-        for entry, folder in enumerate(folders):
-            file = root / "sources" / str(number) / str(entry)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            uri = folder if ":" in str(folder) else f"file://{folder}"
-            file.write_text(log_text([InputFile(entry, AT, f"{uri}/{entry}.csv")]))
-    (root / "metadata").write_text('{"id":"ad7c6d5c-1f2e-4b6a-9c3d-0a1b2c3d4e5f"}')
-    return Logs(root, LocalPlace(str(root), root))
+        commit(root, batch)
+    for source, folders in enumerate(sources):
+        for number, folder in enumerate(folders):
+            entry(root, number, f"{folder}/{number}.csv", log=str(source))
+    return logs(root)
 
 
 def moves_of(logs, reads, **how):
@@ -79,8 +77,7 @@ def test_a_checkpoint_without_a_plan_has_read_nothing(tmp_path):
 
 def test_a_folder_that_was_found_after_the_last_plan_does_not_count(tmp_path):
     logs = checkpoint(tmp_path, ["/in", "/in"])
-    later = tmp_path / "sources/0/2"
-    later.write_text(log_text([InputFile(2, AT, "file:///elsewhere/2.csv")]))
+    entry(tmp_path, 2, "/elsewhere/2.csv")
     assert moves_of(logs, {"0": "/in"}) == []
 
 
@@ -194,7 +191,7 @@ def test_folders_that_the_user_has_moved_are_as_spark_finds_them(spark, tmp_path
 
 def test_a_log_names_its_files_under_the_new_folder(tmp_path, caplog):
     caplog.set_level("INFO")
-    logs = checkpoint(tmp_path, ["/old/a%20b", "/other", "/old"])
+    logs = checkpoint(tmp_path, ["/old/a b", "/other", "/old"])
     rewrite(logs, Move("0", Path("/old"), Path("/new")))
     assert [str(each.uri) for each in logs.inputs("0")] == [
         "file:///new/a%20b/0.csv",
@@ -217,14 +214,9 @@ def test_another_source_s_log_stays_as_it_is(tmp_path):
 
 def test_what_was_taken_out_of_a_log_comes_back_first(tmp_path):
     logs = checkpoint(tmp_path, ["/old"])
-    taken, rest = (
-        InputFile(0, 5, "file:///old/0.csv"),
-        InputFile(1, AT, "file:///old/1.csv"),
-    )
     folder = tmp_path / "sparkstream-kit/trimmed/0"
-    folder.mkdir(parents=True)
-    (folder / "1.6.7").write_text(log_text([taken]))
-    (tmp_path / "sources/0/1.compact").write_text(log_text([rest]))
+    put(folder / "1.6.7", log_text(0, ("/old/0.csv", 5)))
+    entry(tmp_path, 1, "/old/1.csv", compact=True)
     rewrite(logs, Move("0", Path("/old"), Path("/new")))
     assert list(folder.iterdir()) == []
     assert logs.inputs("0") == [

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from conftest import refusal
-from support import by_hand
+from support.checkpoint_files import commit, put
 
 from sparkstream_kit._internal.spark.place import LocalPlace, Place
 from sparkstream_kit.checkpoints.pins import (
@@ -57,7 +57,7 @@ def test_records_go_with_the_commits_of_their_batches(place, tmp_path):
     assert first_kept(place) == 0, "no batch is committed: the first may run again"
     assert set(pins(place)) == {0, 1, 2, 3, 4}
     for batch in (3, 4):
-        by_hand.commit(tmp_path, batch)
+        commit(tmp_path, batch)
     assert first_kept(place) == 3
     pinned(place, 4, "model spam", never)
     assert set(pins(place)) == {0, 1, 2, 3, 4}, "nothing new was noted"
@@ -66,7 +66,7 @@ def test_records_go_with_the_commits_of_their_batches(place, tmp_path):
 
 
 def test_a_record_that_cannot_be_read_is_named_with_the_way_out(place, tmp_path):
-    file = by_hand.write(tmp_path, "sparkstream-kit/pins/4", "{")
+    file = put(tmp_path / "sparkstream-kit/pins/4", "{")
     said = refusal(pinned, place, 4, "model spam", lambda: "v1")
     assert said.startswith(f"{file} is damaged, which says what batch 4 was made with;")
     assert "put it back, or delete it" in said
@@ -75,7 +75,7 @@ def test_a_record_that_cannot_be_read_is_named_with_the_way_out(place, tmp_path)
 
 @pytest.mark.parametrize("content", ["5", "[5]", "null"])
 def test_a_record_of_another_kind_is_damaged_too(place, tmp_path, content):
-    by_hand.write(tmp_path, "sparkstream-kit/pins/4", content)
+    put(tmp_path / "sparkstream-kit/pins/4", content)
     assert "is damaged" in refusal(versions_in_use, place, "model spam")
 
 

@@ -18,10 +18,12 @@ from support.checkpoint_files import (
     ID,
     commit,
     entry,
-    of_files,
+    log_text,
     plan,
     put,
+    state,
     until,
+    whole_checkpoint,
 )
 
 from sparkstream_kit._internal.spark.logical_plan import Input
@@ -90,7 +92,7 @@ def lines(spark, folder):
 @pytest.fixture
 def root(tmp_path, folder):
     """A checkpoint that has read three files of the folder in three batches."""
-    return of_files(tmp_path / "ckpt", folder, 3)
+    return whole_checkpoint(tmp_path / "ckpt", 3, folder)
 
 
 # --- the folder of a run
@@ -244,9 +246,9 @@ def test_each_entry_of_a_log_is_a_split(tmp_path, monkeypatch):
         put(tmp_path / name, "x" * size) for name, size in (("a", 500), ("b", 7), ("c", 200))
     ]  # fmt: skip
     times = [file.stat().st_mtime_ns // 1_000_000 for file in files]
-    entry(tmp_path, "0", 0, (files[2], times[2]))
-    entry(tmp_path, "0", 1, (files[0], times[0]), (files[1], times[1]))
-    entry(tmp_path, "0", 2, (tmp_path / "gone", 1))
+    entry(tmp_path, 0, (files[2], times[2]))
+    entry(tmp_path, 1, (files[0], times[0]), (files[1], times[1]))
+    entry(tmp_path, 2, (tmp_path / "gone", 1))
     found = list(_file_splits(Logs(tmp_path), "0", until(1), []))
     assert found == [
         InputSplit("0", until(0), 0.2, 1, "file"),
@@ -259,26 +261,21 @@ def test_each_entry_of_a_log_is_a_split(tmp_path, monkeypatch):
 
 def test_files_that_were_taken_out_of_a_log_are_read_again(root, folder):
     file = put(folder / "old.txt", "line")
-    [(_, time, uri)] = listed(file)
-    taken = f'{{"path":"{uri}","timestamp":{time},"batchId":0}}'
-    put(root / "sparkstream-kit/trimmed/0/2.4.9", "v1", taken)
+    [(_, time, _)] = listed(file)
+    put(root / "sparkstream-kit/trimmed/0/2.4.9", log_text(0, (file, time)))
     found = list(_file_splits(Logs(root), "0", until(2), []))
     assert [split.amount for split in found] == [2, 1, 1]
 
 
 def test_a_file_of_another_file_system_counts_as_one_of_many(tmp_path, monkeypatch):
-    put(
-        tmp_path / "sources/0/0",
-        "v1",
-        '{"path":"hdfs://node/in/a","timestamp":1,"batchId":0}',
-    )
+    entry(tmp_path, 0, "hdfs://node/in/a")
     [split] = _file_splits(Logs(tmp_path), "0", until(0), [])
     assert split == InputSplit("0", until(0), 1 / 2_000, 1, "file")
 
 
 def test_a_file_whose_name_is_a_pattern_is_refused(tmp_path):
     file = put(tmp_path / "a[1].txt", "line")
-    entry(tmp_path, "0", 0, (file, listed(file)[0].time))
+    entry(tmp_path, 0, (file, listed(file)[0].time))
     with pytest.raises(Unreadable) as caught:
         list(_file_splits(Logs(tmp_path), "0", until(0), []))
     assert str(caught.value) == (
@@ -556,9 +553,8 @@ OF_ALL = {"metadata", "sources/0/0", "sources/0/1", "sources/0/2"}
 def test_the_logs_of_the_sources_are_copied_whole(root, folder, tmp_path):
     file = put(folder / "old.txt", "line")
     [listing] = listed(file)
-    entry(root, "0", 2, (file, listing.time, 2), compact=True)
-    taken = f'{{"path":"{file.as_uri()}","timestamp":3,"batchId":0}}'
-    put(root / "sparkstream-kit/trimmed/0/2.4.9", "v1", taken)
+    entry(root, 2, (file, listing.time, 2), compact=True)
+    put(root / "sparkstream-kit/trimmed/0/2.4.9", log_text(0, (file, 3)))
     new = tmp_path / "new"
     moved = tmp_path / "moved"
     for target, moves, where in (
@@ -809,7 +805,7 @@ def copied(spark, monkeypatch):
 
 
 def test_a_batch_is_run_again_on_a_copy_of_what_it_needs(spark, lines, root, copied):
-    put(root / "state/0/0/2.delta", "rows")
+    state(root, 2)
     before = files_of(root)
     assert batch(spark, root, 2, lines).count() == 2
     assert copied["files"] == OF_ALL | {"offsets/1", "offsets/2", "commits/1"}
@@ -824,8 +820,7 @@ def test_a_batch_with_state_is_run_with_the_state_before_it(spark, lines, root, 
     counts = lines.groupBy("value").count()
     note = {"mode": "update", "fingerprint": fingerprint(counts, "update")}
     put(root / "sparkstream-kit/query.json", json.dumps(note))
-    for version in (1, 2, 3):
-        put(root / f"state/0/0/{version}.delta", "rows")
+    state(root, 1, 2, 3)
     schema = '{{"a":"file:{0}/state/0/_stateSchema/default/1"}}'
     put(root / "state/0/_metadata/v2/0", "v2", schema.format(root))
     batch(spark, root, 2, counts)

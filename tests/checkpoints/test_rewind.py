@@ -12,11 +12,13 @@ from conftest import process, refusal, running
 from support.checkpoint_files import (
     commit,
     entry,
+    log_text,
     logs,
-    of_files,
     plan,
     put,
+    state,
     until,
+    whole_checkpoint,
 )
 
 from sparkstream_kit.checkpoints import lock
@@ -41,9 +43,9 @@ BACKUP = re.compile(r"rewound-\d{8}T\d{6}")
 @pytest.fixture
 def root(tmp_path):
     """A checkpoint of four batches with a state and the versions of a model."""
-    root = of_files(tmp_path / "ckpt", tmp_path / "in", 4)
+    root = whole_checkpoint(tmp_path / "ckpt", 4, tmp_path / "in")
     for number in range(4):
-        put(root / f"state/0/0/{number + 1}.delta", "rows")
+        state(root, number + 1)
         put(root / f"state/0/0/.{number + 1}.delta.crc", "crc")
         put(root / f"sparkstream-kit/pins/{number}", "a model")
     return root
@@ -105,7 +107,7 @@ def test_a_plan_that_cannot_stay_is_moved(change, root):
 
 
 def test_at_its_last_batch_there_is_nothing_to_rewind(root):
-    entry(root, "0", 4, (root / "metadata", 1))
+    entry(root, 4, (root / "metadata", 1))
     seen = rewind(root, to=3)
     assert (seen.moved, seen.to, seen.last, seen.same) == ((), 3, 3, False)
     assert str(seen) == f"{root} is at batch 3; nothing to rewind"
@@ -124,7 +126,7 @@ def test_a_plan_that_is_not_committed_is_the_last_batch(root):
 
 def test_a_source_that_began_to_read_later_loses_all_entries(root, tmp_path):
     for number in (0, 1):
-        entry(root, "1", number, (tmp_path / "in/0.txt", 1))
+        entry(root, number, (tmp_path / "in/0.txt", 1), log="1")
     for number in range(4):
         plan(root, number, until(number), "-" if number < 3 else until(1))
     moved = names(root, rewind(root, to=1).moved)
@@ -151,7 +153,7 @@ def test_the_first_and_the_last_batch_can_be_gone_back_to(root):
 
 
 def test_a_checkpoint_without_a_commit_has_nothing_to_rewind(tmp_path):
-    of_files(tmp_path / "ckpt", tmp_path / "in", 0, planned=1)
+    whole_checkpoint(tmp_path / "ckpt", 0, tmp_path / "in", planned=1)
     assert refusal(rewind, tmp_path / "ckpt", to=0) == (
         f"no batch of {tmp_path}/ckpt is committed; there is nothing to rewind"
     )
@@ -410,8 +412,8 @@ def test_a_backup_has_the_time_of_day_in_utc(tmp_path):
 def test_a_batch_that_gets_another_plan_is_set_aside(root, tmp_path):
     plan(root, 4, until(4))
     plan(root, 5, until(4))
-    entry(root, "0", 4, (tmp_path / "in/0.txt", 1))
-    put(root / "state/0/0/5.delta", "rows")
+    entry(root, 4, (tmp_path / "in/0.txt", 1))
+    state(root, 5)
     put(root / "sources/1/0", "\0v1", '{"orders":{"0":4}}')
     put(root / "sparkstream-kit/pins/4", "a model")
     before = files_of(root)
@@ -424,7 +426,7 @@ def test_a_batch_that_gets_another_plan_is_set_aside(root, tmp_path):
 
 
 def test_a_first_batch_is_set_aside_with_all_entries_of_its_logs(tmp_path):
-    root = of_files(tmp_path / "ckpt", tmp_path / "in", 0, planned=1)
+    root = whole_checkpoint(tmp_path / "ckpt", 0, tmp_path / "in", planned=1)
     set_aside(logs(root), 0)
     assert files_of(root) - {
         str(file.relative_to(root)) for file in root.glob("sparkstream-kit/*/**/*")
@@ -436,10 +438,9 @@ def test_entries_that_were_taken_out_of_logs_come_back(root, tmp_path):
     assert untrim(root) == 0
     file = tmp_path / "in/0.txt"
     for log in ("0", "7"):
-        entry(root, log, 3, (file, 5, 3), compact=True)
+        entry(root, 3, (file, 5, 3), log=log, compact=True)
     put(root / "sources/1/0", "\0v1", '{"orders":{"0":4}}')
-    taken = root / "sparkstream-kit/trimmed/0/3.4.9"
-    put(taken, "v1", f'{{"path":"{file.as_uri()}","timestamp":3,"batchId":0}}')
+    taken = put(root / "sparkstream-kit/trimmed/0/3.4.9", log_text(0, (file, 3)))
     assert untrim(str(root)) == 1
     assert not taken.exists()
     listed = Logs(root).inputs("0")

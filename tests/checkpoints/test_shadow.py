@@ -14,11 +14,11 @@ from pyspark.sql import functions as F
 from support.checkpoint_files import (
     commit,
     entry,
-    of_files,
     place,
     plan,
     put,
     until,
+    whole_checkpoint,
 )
 
 from sparkstream_kit.checkpoints.drain import END
@@ -61,7 +61,7 @@ def lines(spark, folder):
 @pytest.fixture
 def root(tmp_path, folder):
     """A checkpoint that has read four files of the folder in four batches."""
-    return of_files(tmp_path / "ckpt", folder, 4)
+    return whole_checkpoint(tmp_path / "ckpt", 4, folder)
 
 
 def noted(root, **fields):
@@ -463,7 +463,7 @@ def test_input_that_cannot_be_read_again_is_refused_before_any_is_read(
 
 
 def test_all_sources_are_read_again(trial, spark, lines, root, tmp_path, monkeypatch):
-    entry(root, "1", 0, (tmp_path / "in/0.txt", 1))
+    entry(root, 0, (tmp_path / "in/0.txt", 1), log="1")
     plan(root, 3, until(3), until(0))
     other = spark.readStream.text(str(tmp_path))
     asked = []

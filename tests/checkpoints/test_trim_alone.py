@@ -2,16 +2,17 @@
 
 # ruff: noqa: SLF001 - the lines of a log are its own
 import pytest
-from support import by_hand
+from support.checkpoint_files import AT, commit, entry, line, plan, put
 
 from sparkstream_kit.checkpoints import trim
 from sparkstream_kit.checkpoints.logs import DamagedError, Logs
 
 DAY = 86_400_000
 AGE = 1000
-NEWEST = by_hand.PLANNED
+NEWEST = AT
 LIMIT = NEWEST - AGE  # files that are older are taken out
 LINES = 40
+OUT = "sparkstream-kit/trimmed/0"  # where the files with what was taken out are
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_the_age_from_which_spark_reads_no_file(options, age):
 
 
 @pytest.mark.parametrize(
-    ("entry", "time", "is_out"),
+    ("number", "time", "is_out"),
     [
         (7, LIMIT - 1, True),
         (8, LIMIT - 1, False),
@@ -53,16 +54,18 @@ def test_the_age_from_which_spark_reads_no_file(options, age):
         (8, LIMIT, False),
     ],
 )
-def test_which_lines_are_taken_out(tmp_path, entry, time, is_out):
-    line = by_hand.line("a.csv", entry, time)
-    file = by_hand.log(tmp_path, "9.compact", line)
+def test_which_lines_are_taken_out(tmp_path, number, time, is_out):
+    listed = line(number, ("/in/a.csv", time))
+    file = put(tmp_path / "sources/0/9.compact", "v1", listed)
     taken = b"".join(trim._lines(file, 8, LIMIT, out=True)).decode()
     left = b"".join(trim._lines(file, 8, LIMIT, out=False)).decode()
-    assert (taken, left) == ((f"v1\n{line}", "v1") if is_out else ("v1", f"v1\n{line}"))
+    assert (taken, left) == (
+        (f"v1\n{listed}", "v1") if is_out else ("v1", f"v1\n{listed}")
+    )
 
 
 def test_a_line_that_spark_has_not_written_is_damage(tmp_path):
-    file = by_hand.log(tmp_path, "9.compact", '{"path":"file:///in/a.csv"}')
+    file = put(tmp_path / "sources/0/9.compact", "v1", '{"path":"file:///in/a.csv"}')
     with pytest.raises(DamagedError, match="9.compact is cut off or changed"):
         list(trim._lines(file, 8, LIMIT, out=True))
     with pytest.raises(ValueError, match="not a line of a file source's log: b'v1'"):
@@ -84,15 +87,15 @@ def made(root, *, out=LINES, until=8, name="9.compact", newest=NEWEST):
     """
     lines = []
     for number in range(LINES):
-        entry = number // 5  # 0 to 7
         time = LIMIT - 1 if number < out else LIMIT
-        lines.append(by_hand.line(f"{number:02}.csv", entry, time))
-    lines.append(by_hand.line("40.csv", 8, newest))
-    lines.append(by_hand.line("41.csv", 9, NEWEST + 500))
-    by_hand.log(root, name, *lines)
-    by_hand.plan(root, 8, by_hand.until(until))
-    by_hand.plan(root, 9, by_hand.until(9))
-    by_hand.commit(root, 8)
+        # Of the entries 0 to 7
+        lines.append(line(number // 5, (f"/in/{number:02}.csv", time)))
+    lines.append(line(8, ("/in/40.csv", newest)))
+    lines.append(line(9, ("/in/41.csv", NEWEST + 500)))
+    put(root / "sources/0" / name, "v1", *lines)
+    plan(root, 8, until)
+    plan(root, 9, 9)
+    commit(root, 8)
     return Logs(root), lines
 
 
@@ -114,7 +117,7 @@ def test_a_log_is_trimmed_once_a_quarter_of_it_can_be_taken_out(tmp_path, out, i
     assert make is not None
     make()
     left = (tmp_path / "sources/0/9.compact").read_text()
-    taken = tmp_path / "sparkstream-kit/trimmed/0" / f"9.{LIMIT}.{AGE}"
+    taken = tmp_path / OUT / f"9.{LIMIT}.{AGE}"
     assert left.split("\n") == ["v1", *lines[out:]]
     assert taken.read_text().split("\n") == ["v1", *lines[:out]]
     assert trim.trimmed(tmp_path, "0") == [taken]
@@ -142,8 +145,8 @@ def test_a_log_without_a_compacted_file_is_left_as_it_is(tmp_path):
 
 def test_entries_after_the_compacted_file_do_not_hide_it(tmp_path):
     logs, _ = made(tmp_path)
-    for entry in (10, 11):
-        by_hand.log(tmp_path, str(entry), by_hand.line("x.csv", entry))
+    for number in (10, 11):
+        entry(tmp_path, number, "/in/x.csv")
     make = trim.due(logs.refresh(), "0", AGE)
     assert make is not None
     make()
@@ -174,8 +177,8 @@ def test_files_are_old_beside_those_that_the_oldest_batch_has_read(
 def test_files_before_those_of_the_oldest_batch_do_not_count_however_new(tmp_path):
     logs, _ = made(tmp_path)
     lines = (tmp_path / "sources/0/9.compact").read_text().split("\n")
-    lines[LINES] = by_hand.line("39.csv", 7, NEWEST + 5000)
-    by_hand.write(tmp_path, "sources/0/9.compact", *lines)
+    lines[LINES] = line(7, ("/in/39.csv", NEWEST + 5000))
+    put(tmp_path / "sources/0/9.compact", *lines)
     make = trim.due(logs, "0", AGE)
     assert make is not None
     make()
@@ -184,13 +187,13 @@ def test_files_before_those_of_the_oldest_batch_do_not_count_however_new(tmp_pat
 
 def test_of_a_source_that_the_oldest_batch_has_not_read_all_stays(tmp_path):
     logs, _ = made(tmp_path)
-    by_hand.plan(tmp_path, 8, "-")
+    plan(tmp_path, 8, "-")
     assert trim.due(logs, "0", AGE) is None
 
 
 def test_a_damaged_log_is_left_as_it_is(tmp_path):
     logs, _ = made(tmp_path)
-    by_hand.log(tmp_path, "9.compact", *["x" * 100] * 20)
+    put(tmp_path / "sources/0/9.compact", "v1", *["x" * 100] * 20)
     assert trim.due(logs, "0", AGE) is None
 
 
@@ -218,10 +221,8 @@ def test_a_log_comes_back_when_its_source_looks_further_back(tmp_path, age, come
 def test_what_a_crash_has_left_in_both_comes_back_once(tmp_path):
     logs, lines = made(tmp_path, out=30)
     for limit, out in (("5", lines[:10]), ("7", lines[5:20])):
-        by_hand.write(
-            tmp_path, f"sparkstream-kit/trimmed/0/9.{limit}.{AGE}", "v1", *out
-        )
-    by_hand.write(tmp_path, "sparkstream-kit/trimmed/0/.9.8.1000.1.tmp", "v1", "cut")
+        put(tmp_path / f"{OUT}/9.{limit}.{AGE}", "v1", *out)
+    put(tmp_path / f"{OUT}/.9.8.1000.1.tmp", "v1", "cut")
     trim.restore(logs, "0")
     assert (tmp_path / "sources/0/9.compact").read_text().split("\n") == ["v1", *lines]
     assert trim.trimmed(tmp_path, "0") == []
@@ -229,7 +230,7 @@ def test_what_a_crash_has_left_in_both_comes_back_once(tmp_path):
 
 def test_after_a_rewind_a_log_has_all_entries_and_what_was_taken_out_goes(tmp_path):
     logs, lines = made(tmp_path, name="9")
-    by_hand.write(tmp_path, f"sparkstream-kit/trimmed/0/9.5.{AGE}", "v1", *lines[:5])
+    put(tmp_path / f"{OUT}/9.5.{AGE}", "v1", *lines[:5])
     trim.restore(logs, "0")
     assert (tmp_path / "sources/0/9").read_text().split("\n") == ["v1", *lines]
     assert trim.trimmed(tmp_path, "0") == []

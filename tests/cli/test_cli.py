@@ -24,6 +24,7 @@ import pytest
 import typer
 from conftest import HANGS, ROOT, process
 from pyspark.sql.types import StructType
+from support.checkpoint_files import commit, metadata, plan
 
 from sparkstream_kit import feeds
 from sparkstream_kit.cli import doctor, main
@@ -371,16 +372,11 @@ def test_schema_prints_code_that_makes_the_schema(spark, tmp_path):
 def checkpoint(tmp_path):
     """What a query of another source than files leaves that was killed in batch 3."""
     path = tmp_path / "ckpt"
-    for name in ("offsets", "commits"):
-        (path / name).mkdir(parents=True)
-    (path / "metadata").write_text('{"id":"0b1e"}')
-    planned = json.dumps(
-        {"batchWatermarkMs": 0, "batchTimestampMs": int(time.time() * 1000), "conf": {}}
-    )
+    metadata(path, "0b1e")
     for batch in range(4):
-        (path / "offsets" / str(batch)).write_text(f"v1\n{planned}\n{10 * batch}")
+        plan(path, batch, str(10 * batch), time=int(time.time() * 1000))
     for batch in range(3):
-        (path / "commits" / str(batch)).write_text('v1\n{"nextBatchWatermarkMs":0}')
+        commit(path, batch)
     return path
 
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import refusal
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
-from support.made_checkpoints import MadeCheckpoint
+from support.checkpoint_files import place, plan
 
 from sparkstream_kit import sinks
 from sparkstream_kit._internal.spark.batch import rows_set_aside
@@ -376,9 +376,8 @@ def times(spark):
 
 
 def test_rows_go_by_the_watermark_that_the_checkpoint_has(spark, tmp_path):
-    made = MadeCheckpoint(tmp_path)
-    made.planned(6, 1, watermark=9_000)
-    made.planned(7, 2, watermark=5_000)
+    plan(tmp_path, 6, 1, watermark=9_000)
+    plan(tmp_path, 7, 2, watermark=5_000)
     rows = spark.sql(
         "SELECT n, timestamp_millis(n) AS `a time.` FROM VALUES (4999L), (5000L),"
         " (5001L), (NULL) AS t(n)"
@@ -400,7 +399,7 @@ def test_rows_go_by_the_watermark_that_the_checkpoint_has(spark, tmp_path):
     spark.sparkContext.setLocalProperty("sql.streaming.queryId", query)
     try:
         batches._write_by_watermark(  # noqa: SLF001
-            "a time.", made.place, note("on time"), note("late"), rows, 7
+            "a time.", place(tmp_path), note("on time"), note("late"), rows, 7
         )
     finally:
         spark.sparkContext.setLocalProperty("sql.streaming.queryId", None)
@@ -417,12 +416,11 @@ def test_rows_go_by_the_watermark_that_the_checkpoint_has(spark, tmp_path):
 
 
 def test_a_batch_whose_watermark_is_not_known_is_refused(tmp_path):
-    made = MadeCheckpoint(tmp_path)
-    made.planned(6, 1)
+    plan(tmp_path, 6, 1)
     assert refusal(
         batches._write_by_watermark,  # noqa: SLF001
         "time",
-        made.place,
+        place(tmp_path),
         print,
         print,
         NO_FRAME,

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from conftest import refusal
-from support.made_checkpoints import MadeCheckpoint, packed
+from support.checkpoint_files import place, whole_checkpoint
+from support.kept_plans import packed
 
 from sparkstream_kit import sinks
 from sparkstream_kit._internal.spark.place import LocalPlace, Place, RemotePlace
@@ -716,7 +717,7 @@ def test_a_local_path_that_would_be_on_other_disks_is_refused(
 def test_a_sink_that_opens_makes_its_folder_and_takes_an_epoch_at_the_end(
     stream, out, tmp_path
 ):
-    checkpoint = MadeCheckpoint(tmp_path / "ckpt").place
+    checkpoint = place(whole_checkpoint(tmp_path / "ckpt", 0))
     dry_run = Opening(makes=False)
     open_batch_sink(sinks.batch_files(out), stream, checkpoint, dry_run)
     assert not out.exists()

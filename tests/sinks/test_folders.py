@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import refusal
-from support.made_checkpoints import QUERY, MadeCheckpoint
+from support.checkpoint_files import ID, commit, metadata, place, plan, whole_checkpoint
 
 from sparkstream_kit._internal.spark.place import LocalPlace, Place, RemotePlace
 from sparkstream_kit.sinks import folders
@@ -46,19 +46,20 @@ def target(tmp_path):
 
 
 @pytest.fixture
-def made(tmp_path):
-    return MadeCheckpoint(tmp_path / "ckpt")
+def root(tmp_path):
+    return whole_checkpoint(tmp_path / "ckpt", 0)
 
 
-def check(target, made):
-    folders.check_log("files: folder out", target.place, made.place)
+def check(target, root):
+    folders.check_log("files: folder out", target.place, place(root))
 
 
-def reached(made, planned, committed):
+def reached(root, planned, committed):
     """Let a checkpoint have plans and commits up to these batches."""
     for batch in range(planned + 1):
-        made.planned(batch, batch)
-    made.committed(*range(committed + 1))
+        plan(root, batch, batch)
+    for batch in range(committed + 1):
+        commit(root, batch)
 
 
 # ---- A folder that fits its checkpoint
@@ -68,18 +69,18 @@ def reached(made, planned, committed):
     ("planned", "committed", "written", "owner"),
     [
         (-1, -1, [], None),
-        (-1, -1, [], QUERY),
+        (-1, -1, [], ID),
         (-1, -1, [], OTHER),
         (0, -1, [], None),
         (0, -1, [], OTHER),
-        (0, -1, [0], QUERY),
-        (0, 0, [0], QUERY),
+        (0, -1, [0], ID),
+        (0, 0, [0], ID),
         (0, 0, [0], None),
-        (3, 2, [0, 1, 2, 3], QUERY),
-        (3, 2, [0, 1, 2], QUERY),
-        (3, 3, [0, 1, 2, 3], QUERY),
-        (3, 3, ["2.compact", 3], QUERY),
-        (3, 3, ["1.compact", 2, "3.compact"], QUERY),
+        (3, 2, [0, 1, 2, 3], ID),
+        (3, 2, [0, 1, 2], ID),
+        (3, 3, [0, 1, 2, 3], ID),
+        (3, 3, ["2.compact", 3], ID),
+        (3, 3, ["1.compact", 2, "3.compact"], ID),
     ],
     ids=[
         "nothing there",
@@ -98,23 +99,23 @@ def reached(made, planned, committed):
     ],
 )
 def test_a_folder_fits_the_checkpoint_of_its_query(
-    target, made, planned, committed, written, owner
+    target, root, planned, committed, written, owner
 ):
     target.has(*written, owner=owner)
-    reached(made, planned, committed)
-    check(target, made)
+    reached(root, planned, committed)
+    check(target, root)
 
 
-def test_a_folder_may_have_hidden_names_before_its_query_starts(target, made):
+def test_a_folder_may_have_hidden_names_before_its_query_starts(target, root):
     for name in (".hidden", "_hidden"):
         (target.path / name).touch()
-    check(target, made)
+    check(target, root)
 
 
-def test_a_folder_may_have_files_that_a_crash_left_of_the_first_batch(target, made):
-    reached(made, 0, -1)
+def test_a_folder_may_have_files_that_a_crash_left_of_the_first_batch(target, root):
+    reached(root, 0, -1)
     (target.path / "part-0").touch()
-    check(target, made)
+    check(target, root)
 
 
 # ---- Others have written
@@ -124,11 +125,11 @@ def test_a_folder_may_have_files_that_a_crash_left_of_the_first_batch(target, ma
     ("owner", "named"), [(OTHER, OTHER), (None, "unknown")], ids=["known", "unknown"]
 )
 def test_batches_of_another_query_are_refused_at_a_first_start(
-    target, made, owner, named
+    target, root, owner, named
 ):
     target.has(0, 1, owner=owner)
     assert (
-        refusal(check, target, made)
+        refusal(check, target, root)
         == f"files: folder out has the batches of another query ({named}), up to its"
         " batch 1, which Spark would take for this query's, or no longer show; start on"
         " the checkpoint of the query that wrote them, use another folder, or remove"
@@ -136,27 +137,27 @@ def test_batches_of_another_query_are_refused_at_a_first_start(
     )
 
 
-def test_one_batch_of_another_query_is_enough(target, made):
+def test_one_batch_of_another_query_is_enough(target, root):
     target.has(0)
-    assert "another query (unknown), up to its batch 0," in refusal(check, target, made)
+    assert "another query (unknown), up to its batch 0," in refusal(check, target, root)
 
 
-def test_batches_of_another_query_are_refused_at_any_start(target, made):
+def test_batches_of_another_query_are_refused_at_any_start(target, root):
     target.has(0, 1, owner=OTHER)
-    reached(made, 1, 1)
-    assert f"another query ({OTHER}), up to its batch 1" in refusal(check, target, made)
+    reached(root, 1, 1)
+    assert f"another query ({OTHER}), up to its batch 1" in refusal(check, target, root)
 
 
 def test_a_checkpoint_without_an_id_owns_no_folder(target, tmp_path):
     target.has(0, owner=OTHER)
-    made = MadeCheckpoint(tmp_path / "ckpt", query=None)
-    assert f"another query ({OTHER}), up to its" in refusal(check, target, made)
+    said = refusal(check, target, tmp_path / "ckpt")
+    assert f"another query ({OTHER}), up to its" in said
 
 
-def test_files_that_no_query_has_written_are_refused_at_a_first_start(target, made):
+def test_files_that_no_query_has_written_are_refused_at_a_first_start(target, root):
     for name in ("_hidden", "part-0"):
         (target.path / name).touch()
-    said = refusal(check, target, made)
+    said = refusal(check, target, root)
     assert said.startswith(
         "files: folder out has files that no query has written, which Spark would"
     )
@@ -171,26 +172,26 @@ def running(monkeypatch):
 
 @pytest.mark.usefixtures("running")
 def test_a_folder_that_a_running_query_has_claimed_is_refused_before_its_first_batch(
-    target, made
+    target, root
 ):
     target.has(owner=OTHER)
     assert (
-        refusal(check, target, made)
+        refusal(check, target, root)
         == "files: folder out is written by query sales, which runs; end that query"
         " first, or give each query a target of its own"
     )
 
 
 @pytest.mark.usefixtures("running")
-def test_a_running_query_that_has_not_claimed_the_folder_is_no_obstacle(target, made):
-    check(target.has(), made)
-    check(target.has(owner=QUERY), made)
+def test_a_running_query_that_has_not_claimed_the_folder_is_no_obstacle(target, root):
+    check(target.has(), root)
+    check(target.has(owner=ID), root)
 
 
 @pytest.mark.usefixtures("running")
 def test_a_folder_of_the_query_itself_which_runs_is_refused_by_others(target, tmp_path):
-    made = MadeCheckpoint(tmp_path / "ckpt", query=OTHER)
-    check(target.has(owner=OTHER), made)
+    metadata(tmp_path / "ckpt", OTHER)
+    check(target.has(owner=OTHER), tmp_path / "ckpt")
 
 
 # ---- Batches are missing, or too many
@@ -216,12 +217,12 @@ def test_a_folder_of_the_query_itself_which_runs_is_refused_by_others(target, tm
     ],
 )
 def test_a_folder_that_lacks_batches_is_refused(
-    target, made, planned, committed, written, lacks
+    target, root, planned, committed, written, lacks
 ):
-    target.has(*written, owner=QUERY)
-    reached(made, planned, committed)
+    target.has(*written, owner=ID)
+    reached(root, planned, committed)
     assert (
-        refusal(check, target, made)
+        refusal(check, target, root)
         == f"files: folder out lacks {lacks} of this query: it was removed, emptied or"
         " made again, or is another folder than before, in which Spark's file sink"
         " cannot go on; restore it, or start anew with another target and another"
@@ -229,35 +230,35 @@ def test_a_folder_that_lacks_batches_is_refused(
     )
 
 
-def test_a_checkpoint_from_before_the_folder_is_refused(target, made):
-    target.has(0, 1, 2, 3, owner=QUERY)
-    reached(made, 2, 1)
+def test_a_checkpoint_from_before_the_folder_is_refused(target, root):
+    target.has(0, 1, 2, 3, owner=ID)
+    reached(root, 2, 1)
     assert (
-        refusal(check, target, made)
-        == f"files: folder out has batches up to 3, and checkpoint {made.folder} was"
+        refusal(check, target, root)
+        == f"files: folder out has batches up to 3, and checkpoint {root} was"
         " rewound or restored to batch 2: Spark would skip what comes between by its"
         " number, whatever is in it; start anew with another folder and another"
         " checkpoint"
     )
 
 
-def test_a_folder_from_before_the_checkpoint_is_refused(target, made):
-    target.has(0, 1, owner=QUERY)
-    reached(made, 3, 2)
+def test_a_folder_from_before_the_checkpoint_is_refused(target, root):
+    target.has(0, 1, owner=ID)
+    reached(root, 3, 2)
     assert (
-        refusal(check, target, made)
-        == f"files: folder out has batches up to 1 only, and checkpoint {made.folder}"
+        refusal(check, target, root)
+        == f"files: folder out has batches up to 1 only, and checkpoint {root}"
         " has committed batches up to 2: the others are missing; put the folder back as"
         " it was, or start anew with another folder and another checkpoint"
     )
 
 
 def test_what_only_a_server_reaches_is_not_checked_and_a_warning_says_so(
-    target, made, caplog
+    target, root, caplog
 ):
     target.has(0, owner=OTHER)
     folders.check_log("files: folder out", target.place, Place("hdfs://nn/ckpt"))
-    folders.check_log("files: folder out", Place("hdfs://nn/out"), made.place)
+    folders.check_log("files: folder out", Place("hdfs://nn/out"), place(root))
     assert [message.split(", as ")[1] for message in caplog.messages] == [
         f"{place} is on a Spark Connect server; let no other query use it"
         for place in ("hdfs://nn/ckpt", "hdfs://nn/out")
@@ -267,47 +268,47 @@ def test_what_only_a_server_reaches_is_not_checked_and_a_warning_says_so(
 # ---- A folder is claimed, and looked at while its query runs
 
 
-def claimed(place, made):
+def claimed(where, root):
     """Return what looks at a folder that a query has claimed."""
-    look = folders.claim(place, made.place)
+    look = folders.claim(where, place(root))
     assert look is not None
     return look
 
 
 @pytest.mark.parametrize("before", [None, OTHER])
-def test_a_query_that_starts_writes_its_id_into_its_folder(target, made, before):
+def test_a_query_that_starts_writes_its_id_into_its_folder(target, root, before):
     target.has(owner=before)
-    assert claimed(target.place, made)(-1) is None
-    assert target.owner == f"{QUERY}\n"
+    assert claimed(target.place, root)(-1) is None
+    assert target.owner == f"{ID}\n"
 
 
-def test_a_folder_that_names_its_query_already_is_not_written_to(target, made):
-    target.has(owner=QUERY)
+def test_a_folder_that_names_its_query_already_is_not_written_to(target, root):
+    target.has(owner=ID)
     note = target.path / "_sparkstream_query"
     before = note.stat().st_ino
-    assert claimed(target.place, made)(-1) is None
+    assert claimed(target.place, root)(-1) is None
     assert note.stat().st_ino == before
 
 
 def test_nothing_is_claimed_without_a_checkpoint_an_id_or_the_folder_in_reach(
-    target, made, tmp_path
+    target, root, tmp_path
 ):
-    without_id = MadeCheckpoint(tmp_path / "another", query=None).place
+    without_id = place(tmp_path / "another")
     away = Place("hdfs://nn/path")
-    for place, checkpoint in (
+    for where, checkpoint in (
         (target.place, None),
         (target.place, without_id),
         (target.place, away),
-        (away, made.place),
+        (away, place(root)),
     ):
-        assert folders.claim(place, checkpoint) is None
+        assert folders.claim(where, checkpoint) is None
     assert target.owner is None
 
 
 @pytest.fixture
-def look(target, made):
+def look(target, root):
     """What looks at the folder, whose log has the batches 0 and 1."""
-    return claimed(target.has(0, 1).place, made)
+    return claimed(target.has(0, 1).place, root)
 
 
 @pytest.mark.parametrize("batch", [-1, 0, 1])
@@ -350,7 +351,7 @@ def test_a_note_of_the_owner_that_alone_has_gone_is_written_again(look, target, 
     if left == "an empty file":
         note.touch()
     assert look(1) is None
-    assert target.owner == f"{QUERY}\n"
+    assert target.owner == f"{ID}\n"
 
 
 class NoAtomicRename(LocalPlace):
@@ -360,10 +361,10 @@ class NoAtomicRename(LocalPlace):
 
 
 def test_without_an_atomic_rename_no_owner_is_noted_and_batches_are_looked_for(
-    target, made
+    target, root
 ):
     place = NoAtomicRename(str(target.path), target.path)
-    look = claimed(place, made)
+    look = claimed(place, root)
     target.has(0)
     assert look(0) is None
     assert target.owner is None
@@ -372,9 +373,9 @@ def test_without_an_atomic_rename_no_owner_is_noted_and_batches_are_looked_for(
     assert "lacks batch 1" in (look(1) or "")
 
 
-def test_a_folder_elsewhere_is_told_by_its_address(spark, target, made):
+def test_a_folder_elsewhere_is_told_by_its_address(spark, target, root):
     place = RemotePlace(spark, f"file://{target.path}")
-    said = claimed(place, made)(0) or ""
+    said = claimed(place, root)(0) or ""
     assert f"folder file://{target.path} lacks batch 0" in said
 
 

@@ -10,17 +10,19 @@ from typing import Any
 
 import pytest
 from conftest import refusal
-from support.made_checkpoints import (
-    DRAINED,
-    QUERY,
-    MadeCheckpoint,
-    landed,
-    packed,
-    unpacked,
+from support.checkpoint_files import (
+    AT,
+    ID,
+    commit,
+    metadata,
+    place,
+    plan,
+    put,
+    whole_checkpoint,
 )
+from support.kept_plans import DRAINED, packed, unpacked
 from support.spark_jobs import counting_jobs
 
-from sparkstream_kit._internal.spark.place import LocalPlace
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import ledger
 from sparkstream_kit.sinks.base import LedgerContext, Opening, Target
@@ -448,24 +450,23 @@ def stream(spark):
 def test_a_query_that_starts_again_is_known_by_its_id_and_its_next_batch(
     stream, tmp_path
 ):
-    made = MadeCheckpoint(tmp_path / "ckpt")
-    made.committed(0, 1)
+    root = whole_checkpoint(tmp_path / "ckpt", 2)
     target, opening = Recording(), Opening()
-    write: Any = ledger.open_target(target, stream, made.place, opening)
+    write: Any = ledger.open_target(target, stream, place(root), opening)
     [(call, query, batch, makes)] = target.calls
-    assert (call, query, makes) == ("prepare", QUERY, True)
-    assert (batch.query, batch.number, batch.plan) == (QUERY, 2, None)
+    assert (call, query, makes) == ("prepare", ID, True)
+    assert (batch.query, batch.number, batch.plan) == (ID, 2, None)
     assert batch.checkpoint == str(tmp_path / "ckpt")
     assert write.__self__.own_id is None
     opening.end()
-    assert target.calls[1:] == [("take", QUERY, batch.driver)]
+    assert target.calls[1:] == [("take", ID, batch.driver)]
     assert batch.driver.startswith(f"process {os.getpid()} on ")
 
 
 def test_a_query_without_a_commit_has_the_first_batch_next(stream, tmp_path):
     target, opening = Recording(), Opening(makes=False)
-    made = MadeCheckpoint(tmp_path)
-    ledger.open_target(target, stream, made.place, opening)
+    root = whole_checkpoint(tmp_path, 0)
+    ledger.open_target(target, stream, place(root), opening)
     [(_, _, batch, makes)] = target.calls
     assert (batch.number, makes) == (0, False)
 
@@ -474,8 +475,7 @@ def test_a_query_that_was_never_started_has_no_id_and_takes_nothing_yet(
     stream, tmp_path
 ):
     target, opening = Recording(), Opening()
-    place = LocalPlace(str(tmp_path), tmp_path)
-    ledger.open_target(target, stream, place, opening)
+    ledger.open_target(target, stream, place(tmp_path), opening)
     opening.end()
     assert target.calls == [("prepare", None, None, True)]
 
@@ -494,12 +494,12 @@ def test_each_start_without_a_checkpoint_is_a_new_query(stream):
 def test_a_batch_of_a_running_query_opens_a_sink_without_looking_for_a_plan(
     spark, tmp_path
 ):
-    made = MadeCheckpoint(tmp_path)
-    made.committed(0)
+    metadata(tmp_path)
+    commit(tmp_path, 0)
     target, opening = Recording(plan=PLAN), Opening()
     spark.sparkContext.setLocalProperty("sql.streaming.queryId", "of-spark")
     try:
-        ledger.open_target(target, spark.range(1), made.place, opening)
+        ledger.open_target(target, spark.range(1), place(tmp_path), opening)
     finally:
         spark.sparkContext.setLocalProperty("sql.streaming.queryId", None)
     opening.end()
@@ -512,25 +512,26 @@ def test_the_plan_that_a_target_keeps_is_put_back_into_a_checkpoint_that_lost_it
     spark, folder, tmp_path
 ):
     frame = spark.readStream.text(str(folder))
-    made = MadeCheckpoint(tmp_path / "ckpt")
-    made.planned(0, 0)
-    made.committed(0)
+    root = tmp_path / "ckpt"
+    metadata(root)
+    plan(root, 0, 0)
+    commit(root, 0)
     offsets = 'v1\n{"conf":{}}\n{"logOffset":1}'
-    file = landed(folder, "1.txt", 1)
+    file = [1, AT, put(folder / "1.txt").as_uri()]
     source = {"folder": str(folder), "files": [file], "compact": []}
-    plan = packed(offsets=offsets, others=[], logs={"0": source})
+    kept = packed(offsets=offsets, others=[], logs={"0": source})
     for makes in (False, True):
         opening = Opening(makes=makes)
-        ledger.open_target(Recording(plan=plan), frame, made.place, opening)
-        assert (made.folder / "offsets" / "1").exists() == makes
+        ledger.open_target(Recording(plan=kept), frame, place(root), opening)
+        assert (root / "offsets" / "1").exists() == makes
         assert opening.ledgers.folders == {"0": str(folder)}
-    assert (made.folder / "offsets" / "1").read_text() == offsets
+    assert (root / "offsets" / "1").read_text() == offsets
 
 
 def test_a_target_that_refuses_gets_no_epoch(stream, tmp_path):
     target, opening = Recording(refuses=True), Opening()
-    made = MadeCheckpoint(tmp_path)
-    assert "refused" in refusal(ledger.open_target, target, stream, made.place, opening)
+    here = place(whole_checkpoint(tmp_path, 0))
+    assert "refused" in refusal(ledger.open_target, target, stream, here, opening)
     assert opening.at_end == []
 
 
@@ -570,8 +571,8 @@ def test_a_batch_names_the_former_targets_if_this_is_none_of_them(
 ):
     target = Recording()
     opening = Opening(ledgers=LedgerContext(former=former))
-    made = MadeCheckpoint(tmp_path)
-    ledger.open_target(target, stream, made.place, opening)
+    root = whole_checkpoint(tmp_path, 0)
+    ledger.open_target(target, stream, place(root), opening)
     assert target.calls[0][2].former == told
 
 
@@ -580,13 +581,12 @@ def test_a_batch_names_the_former_targets_if_this_is_none_of_them(
 ROWS: Any = "the rows"
 
 
-def written(made, context=None, number=3, **more):
+def written(root, context=None, number=3, **more):
     """Return the batch that a target gets, of a query with an id of its own."""
     target = Recording()
     opening = Opening(ledgers=context or LedgerContext())
     how = {"driver": "this one", "former": (), "own_id": "q", **more}
-    place = None if made is None else made.place
-    writer = ledger._Writer(target, place, opening, **how)  # noqa: SLF001
+    writer = ledger._Writer(target, place(root), opening, **how)  # noqa: SLF001
     writer.write(ROWS, number)
     [(_, batch, rows)] = target.calls
     assert rows is ROWS
@@ -596,17 +596,16 @@ def written(made, context=None, number=3, **more):
 @pytest.fixture
 def planned(tmp_path):
     """A checkpoint with the plans of the batches 2 and 3."""
-    made = MadeCheckpoint(tmp_path)
     for number in (2, 3):
-        made.planned(number, f"offset {number}")
-    return made
+        plan(tmp_path, number, f"offset {number}")
+    return tmp_path
 
 
 def test_a_batch_has_all_by_which_a_ledger_knows_it(planned):
     batch = written(planned, former=("table s",))
     assert (batch.query, batch.number, batch.before) == ("q", 3, None)
     assert (batch.driver, batch.former) == ("this one", ("table s",))
-    assert batch.checkpoint == str(planned.folder)
+    assert batch.checkpoint == str(planned)
     assert unpacked(batch.plan)["others"] == [["offset 2", "offset 3"]]
 
 
@@ -616,7 +615,7 @@ def test_all_sinks_of_a_query_share_the_plan_of_its_batch_and_forget_the_one_bef
     context = LedgerContext(plans={2: "of the batch before"})
     first = written(planned, context)
     assert context.plans == {3: first.plan}
-    planned.planned(3, "offset 9")
+    plan(planned, 3, "offset 9")
     assert written(planned, context).plan == first.plan
     assert written(planned).plan != first.plan
 

@@ -6,16 +6,19 @@ import zlib
 
 import pytest
 from conftest import refusal
-from support.made_checkpoints import (
-    DRAINED,
-    MadeCheckpoint,
-    landed,
-    packed,
-    unpacked,
+from support.checkpoint_files import (
+    AT,
+    commit,
+    entry,
+    place,
+    plan,
+    put,
+    whole_checkpoint,
 )
+from support.kept_plans import DRAINED, packed, unpacked
 
 from sparkstream_kit._internal.spark.place import RemotePlace
-from sparkstream_kit.checkpoints.logs import DamagedError, InputFile
+from sparkstream_kit.checkpoints.logs import DamagedError
 from sparkstream_kit.sinks import plans
 from sparkstream_kit.sinks.base import Target
 
@@ -23,29 +26,29 @@ WHERE = Target("table", "t")
 
 
 @pytest.fixture
-def made(tmp_path):
+def root(tmp_path):
     """A checkpoint of a query that reads a folder, one file in each entry of its log.
 
     Batch 0 has read entry 0, and batch 1 the entries 1 and 2.
     """
-    checkpoint = MadeCheckpoint(tmp_path / "ckpt")
-    for entry in range(3):
-        checkpoint.logged(entry, landed(tmp_path / "in", f"{entry}.csv", entry))
-    checkpoint.planned(0, 0)
-    checkpoint.planned(1, 2, watermark=5)
-    checkpoint.committed(0)
-    return checkpoint
+    root = whole_checkpoint(tmp_path / "ckpt", 0)
+    for number in range(3):
+        entry(root, number, put(tmp_path / f"in/{number}.csv"))
+    plan(root, 0, 0)
+    plan(root, 1, 2, watermark=5)
+    commit(root, 0)
+    return root
 
 
-def kept_of(made, batch, folders=None):
+def kept_of(root, batch, folders=None):
     """Return the plan of a batch as a sink keeps it."""
-    kept = plans.plan_of(made.place, batch, folders or {})
+    kept = plans.plan_of(place(root), batch, folders or {})
     assert kept is not None
     return kept
 
 
-def plan_of(made, batch, folders=None):
-    return unpacked(kept_of(made, batch, folders))
+def plan_of(root, batch, folders=None):
+    return unpacked(kept_of(root, batch, folders))
 
 
 # ---- What a plan has
@@ -57,9 +60,9 @@ def test_without_a_checkpoint_there_is_no_plan():
 
 @pytest.mark.parametrize(("batch", "entries"), [(0, [0]), (1, [1, 2])])
 def test_a_plan_has_the_files_that_its_batch_reads_and_no_others(
-    made, tmp_path, batch, entries
+    root, tmp_path, batch, entries
 ):
-    plan = plan_of(made, batch, {"0": f"{tmp_path}/in", "1": "another"})
+    plan = plan_of(root, batch, {"0": f"{tmp_path}/in", "1": "another"})
     assert plan["logs"] == {
         "0": {
             "folder": f"{tmp_path}/in",
@@ -72,57 +75,54 @@ def test_a_plan_has_the_files_that_its_batch_reads_and_no_others(
     }
     assert plan["others"] == []
     assert plan["watermark"] == 5 * batch
-    assert plan["offsets"] == (made.folder / "offsets" / str(batch)).read_text()
+    assert plan["offsets"] == (root / "offsets" / str(batch)).read_text()
 
 
 def test_a_plan_of_spark_4_2_with_named_sources_is_kept_as_it_is(tmp_path):
-    made = MadeCheckpoint(tmp_path)
     text = 'v2\n{"batchWatermarkMs":7,"conf":{}}\n0:3\n1:4'
-    made.write("offsets/0", text)
-    plan = plan_of(made, 0)
-    assert (plan["offsets"], plan["others"]) == (text, [[None, "3"], [None, "4"]])
+    put(tmp_path / "offsets/0", text)
+    found = plan_of(tmp_path, 0)
+    assert (found["offsets"], found["others"]) == (text, [[None, "3"], [None, "4"]])
 
 
-def test_a_folder_that_is_not_known_is_none(made):
-    assert plan_of(made, 0)["logs"]["0"]["folder"] is None
+def test_a_folder_that_is_not_known_is_none(root):
+    assert plan_of(root, 0)["logs"]["0"]["folder"] is None
 
 
-def test_which_entries_of_its_batch_list_all_files_before_them(made, tmp_path):
-    for entry in (0, 1, 2, 3):
-        made.logged(entry, InputFile(entry, 7, f"file:///{entry}"), suffix=".compact")
-    made.logged(3, InputFile(3, 7, "file:///3"))
-    made.planned(2, 3)
-    compacted = [plan_of(made, batch)["logs"]["0"]["compact"] for batch in range(3)]
+def test_which_entries_of_its_batch_list_all_files_before_them(root, tmp_path):
+    for number in (0, 1, 2, 3):
+        entry(root, number, f"/{number}", compact=True)
+    entry(root, 3, "/3")
+    plan(root, 2, 3)
+    compacted = [plan_of(root, batch)["logs"]["0"]["compact"] for batch in range(3)]
     assert compacted == [[0], [1, 2], [3]]
 
 
 def test_of_a_source_that_is_not_of_files_a_plan_has_where_its_batch_begins_and_ends(
     tmp_path,
 ):
-    made = MadeCheckpoint(tmp_path)
-    made.logged(0, InputFile(0, 7, "file:///a"), log="1")
-    made.logged(1, InputFile(1, 7, "file:///b"), log="1")
-    made.planned(0, "-", 0, '{"t":{"0":1}}')
-    made.planned(1, "5", 1, '{"t":{"0":2}}')
-    assert plan_of(made, 0)["others"] == [[None, None], [None, '{"t":{"0":1}}']]
-    assert plan_of(made, 1)["others"] == [
+    entry(tmp_path, 0, "/a", log="1")
+    entry(tmp_path, 1, "/b", log="1")
+    plan(tmp_path, 0, "-", 0, '{"t":{"0":1}}')
+    plan(tmp_path, 1, "5", 1, '{"t":{"0":2}}')
+    assert plan_of(tmp_path, 0)["others"] == [[None, None], [None, '{"t":{"0":1}}']]
+    assert plan_of(tmp_path, 1)["others"] == [
         [None, "5"],
         ['{"t":{"0":1}}', '{"t":{"0":2}}'],
     ]
-    assert [file[0] for file in plan_of(made, 1)["logs"]["1"]["files"]] == [1]
+    assert [file[0] for file in plan_of(tmp_path, 1)["logs"]["1"]["files"]] == [1]
 
 
 def test_a_source_that_is_new_in_a_batch_begins_nowhere(tmp_path):
-    made = MadeCheckpoint(tmp_path)
-    made.planned(0, "5")
-    made.planned(1, "5", "6")
-    assert plan_of(made, 1)["others"] == [["5", "5"], [None, "6"]]
+    plan(tmp_path, 0, "5")
+    plan(tmp_path, 1, "5", "6")
+    assert plan_of(tmp_path, 1)["others"] == [["5", "5"], [None, "6"]]
 
 
-def test_a_plan_whose_batch_before_cannot_be_read_is_damage(made):
-    (made.folder / "offsets" / "0").unlink()
+def test_a_plan_whose_batch_before_cannot_be_read_is_damage(root):
+    (root / "offsets" / "0").unlink()
     with pytest.raises(DamagedError, match="offsets/0 is missing"):
-        plans.plan_of(made.place, 1, {})
+        plans.plan_of(place(root), 1, {})
 
 
 # ---- Whether two plans read the same input
@@ -277,12 +277,12 @@ def test_a_text_that_is_no_plan_is_one_line_with_the_ways_on(damaged):
         )
 
 
-def test_a_plan_that_was_made_can_be_read(made):
+def test_a_plan_that_was_made_can_be_read(root):
     for batch in (0, 1):
-        text = kept_of(made, batch, {"0": "/in"})
+        text = kept_of(root, batch, {"0": "/in"})
         assert plans.is_same_input(text, text)
         assert not plans.ends_the_input(text)
-    first, second = (kept_of(made, batch) for batch in (0, 1))
+    first, second = (kept_of(root, batch) for batch in (0, 1))
     assert not plans.is_same_input(first, second)
 
 
@@ -302,70 +302,69 @@ def texts(folder):
     }
 
 
-def lose(made, *names):
+def lose(root, *names):
     for name in names:
-        (made.folder / name).unlink()
+        (root / name).unlink()
 
 
 @pytest.fixture
-def kept(made, tmp_path):
+def kept(root, tmp_path):
     """The plan of batch 1, as a sink keeps it."""
-    return kept_of(made, 1, {"0": f"{tmp_path}/in"})
+    return kept_of(root, 1, {"0": f"{tmp_path}/in"})
 
 
-def test_a_checkpoint_that_has_the_plan_stays_as_it_is(made, kept, caplog):
-    made.write("offsets/.1.crc", "a checksum")
-    before = texts(made.folder)
-    put_back(made.place, 1, kept)
-    assert (texts(made.folder), caplog.messages) == (before, [])
+def test_a_checkpoint_that_has_the_plan_stays_as_it_is(root, kept, caplog):
+    put(root / "offsets/.1.crc", "a checksum")
+    before = texts(root)
+    put_back(place(root), 1, kept)
+    assert (texts(root), caplog.messages) == (before, [])
 
 
-def test_the_plan_of_the_batch_that_ended_the_input_is_not_put_back(made, caplog):
-    before = texts(made.folder)
-    lose(made, "offsets/1")
-    put_back(made.place, 1, packed(watermark=DRAINED, offsets="v1"))
+def test_the_plan_of_the_batch_that_ended_the_input_is_not_put_back(root, caplog):
+    before = texts(root)
+    lose(root, "offsets/1")
+    put_back(place(root), 1, packed(watermark=DRAINED, offsets="v1"))
     before.pop("offsets/1")
-    assert (texts(made.folder), caplog.messages) == (before, [])
+    assert (texts(root), caplog.messages) == (before, [])
 
 
 @pytest.mark.parametrize("lost", [["offsets/1"], ["offsets/1", "sources/0/2"]])
-def test_a_plan_that_was_lost_is_put_back_with_what_it_reads(made, kept, caplog, lost):
-    before = texts(made.folder)
-    lose(made, *lost)
-    damaged = texts(made.folder)
+def test_a_plan_that_was_lost_is_put_back_with_what_it_reads(root, kept, caplog, lost):
+    before = texts(root)
+    lose(root, *lost)
+    damaged = texts(root)
     # They are checksums of what was there, which Spark would not read then
-    made.write("offsets/.1.crc", "a checksum")
-    made.write("sources/0/.2.crc", "a checksum")
+    put(root / "offsets/.1.crc", "a checksum")
+    put(root / "sources/0/.2.crc", "a checksum")
     said = (
-        f"checkpoint {made.folder} has lost the plan of batch 1, whose rows table t has;"
+        f"checkpoint {root} has lost the plan of batch 1, whose rows table t has;"
         " it is put back, so that the replayed batch has the same rows"
     )
     with caplog.at_level(logging.WARNING):
-        put_back(made.place, 1, kept, makes=False)
+        put_back(place(root), 1, kept, makes=False)
         assert damaged == {
             name: text
-            for name, text in texts(made.folder).items()
+            for name, text in texts(root).items()
             if not name.endswith(".crc")
         }
-        put_back(made.place, 1, kept)
+        put_back(place(root), 1, kept)
     assert caplog.messages == [said, said]
-    now = texts(made.folder)
+    now = texts(root)
     assert not [name for name in now if name.startswith(("offsets/.1", "sources/0/.2"))]
     rest = {name: text for name, text in now.items() if "rewound-" not in name}
     assert rest == before
 
 
 def test_a_plan_of_other_files_is_set_aside_and_the_kept_one_put_back(
-    made, kept, tmp_path, caplog
+    root, kept, tmp_path, caplog
 ):
-    before = texts(made.folder)
-    other = landed(tmp_path / "in", "other.csv", 1)
-    made.logged(1, other)
-    lose(made, "sources/0/2")
-    made.planned(1, 1)
-    put_back(made.place, 1, kept)
+    before = texts(root)
+    entry(root, 1, put(tmp_path / "in/other.csv"))
+    lose(root, "sources/0/2")
+    plan(root, 1, 1)
+    put_back(place(root), 1, kept)
     assert "has another plan of batch 1, whose rows table t has; it is" in caplog.text
-    now = texts(made.folder)
+    now = texts(root)
     aside = {
         name.partition("/rewound-")[2].partition("/")[2]: text
         for name, text in now.items()
@@ -377,34 +376,34 @@ def test_a_plan_of_other_files_is_set_aside_and_the_kept_one_put_back(
 
 
 def test_a_plan_whose_files_have_gone_is_refused_with_the_first_of_them(
-    made, kept, tmp_path
+    root, kept, tmp_path
 ):
-    lose(made, "offsets/1")
+    lose(root, "offsets/1")
     for name in ("1.csv", "2.csv"):
         (tmp_path / "in" / name).unlink()
-    before = texts(made.folder)
+    before = texts(root)
     for makes in (True, False):
-        said = refusal(put_back, made.place, 1, kept, makes=makes)
+        said = refusal(put_back, place(root), 1, kept, makes=makes)
         assert said.endswith(
             "has lost the plan of batch 1, whose rows table t has; to put the plan back"
             f" the files that it reads are needed, and {tmp_path}/in/1.csv has gone;"
             " restore it first"
         )
-    assert texts(made.folder) == before
+    assert texts(root) == before
 
 
-def test_a_file_that_another_batch_read_may_have_gone(made, kept, tmp_path):
-    lose(made, "offsets/1")
+def test_a_file_that_another_batch_read_may_have_gone(root, kept, tmp_path):
+    lose(root, "offsets/1")
     (tmp_path / "in" / "0.csv").unlink()
-    put_back(made.place, 1, kept)
-    assert (made.folder / "offsets" / "1").exists()
+    put_back(place(root), 1, kept)
+    assert (root / "offsets" / "1").exists()
 
 
 @pytest.mark.parametrize("now", ["moved", "the same", "not known"])
 def test_the_files_of_a_folder_that_has_moved_get_the_names_that_they_have_now(
-    made, kept, tmp_path, now
+    root, kept, tmp_path, now
 ):
-    lose(made, "offsets/1", "sources/0/1")
+    lose(root, "offsets/1", "sources/0/1")
     folders = {
         "moved": {"0": f"{tmp_path}/new"},
         "the same": {"0": f"{tmp_path}/in"},
@@ -412,29 +411,27 @@ def test_the_files_of_a_folder_that_has_moved_get_the_names_that_they_have_now(
     }
     if now == "moved":
         (tmp_path / "in").rename(tmp_path / "new")
-    put_back(made.place, 1, kept, folders[now])
+    put_back(place(root), 1, kept, folders[now])
     name = "new" if now == "moved" else "in"
-    text = (made.folder / "sources" / "0" / "1").read_text()
+    text = (root / "sources" / "0" / "1").read_text()
     assert f'"file://{tmp_path}/{name}/1.csv","timestamp":1700000000000' in text
 
 
-def test_a_file_whose_folder_is_not_known_keeps_its_name(made, tmp_path):
-    kept = kept_of(made, 1)
-    lose(made, "offsets/1", "sources/0/1")
-    put_back(made.place, 1, kept, {"0": f"{tmp_path}/new"})
-    assert f"{tmp_path}/in/1.csv" in (made.folder / "sources/0/1").read_text()
+def test_a_file_whose_folder_is_not_known_keeps_its_name(root, tmp_path):
+    kept = kept_of(root, 1)
+    lose(root, "offsets/1", "sources/0/1")
+    put_back(place(root), 1, kept, {"0": f"{tmp_path}/new"})
+    assert f"{tmp_path}/in/1.csv" in (root / "sources/0/1").read_text()
 
 
-def test_an_entry_that_lists_all_before_it_is_put_back_with_them(made, tmp_path):
-    files = [landed(tmp_path / "in", f"{entry}.csv", entry) for entry in range(3)]
-    lose(made, "sources/0/2")
-    whole = made.logged(2, *files, suffix=".compact").read_text()
-    kept = kept_of(made, 1)
-    lose(made, "offsets/1", "sources/0/1", "sources/0/2.compact")
-    put_back(made.place, 1, kept)
-    log = {
-        file.name: file.read_text() for file in (made.folder / "sources/0").iterdir()
-    }
+def test_an_entry_that_lists_all_before_it_is_put_back_with_them(root, tmp_path):
+    files = [(tmp_path / f"in/{number}.csv", AT, number) for number in range(3)]
+    lose(root, "sources/0/2")
+    whole = entry(root, 2, *files, compact=True).read_text()
+    kept = kept_of(root, 1)
+    lose(root, "offsets/1", "sources/0/1", "sources/0/2.compact")
+    put_back(place(root), 1, kept)
+    log = {file.name: file.read_text() for file in (root / "sources/0").iterdir()}
     assert sorted(log) == ["0", "1", "2.compact"]
     assert log["2.compact"] == whole
     assert '"batchId":1' in log["1"]
@@ -442,51 +439,51 @@ def test_an_entry_that_lists_all_before_it_is_put_back_with_them(made, tmp_path)
 
 
 def test_an_entry_that_is_no_log_of_files_any_more_is_replaced_with_its_checksum(
-    made, tmp_path
+    root, tmp_path
 ):
-    kept = kept_of(made, 0)
-    lose(made, "offsets/0", "offsets/1", "commits/0", "sources/0/1", "sources/0/2")
-    log = made.folder / "sources" / "0"
+    kept = kept_of(root, 0)
+    lose(root, "offsets/0", "offsets/1", "commits/0", "sources/0/1", "sources/0/2")
+    log = root / "sources" / "0"
     whole = (log / "0").read_text()
     (log / "0").write_text("of a broken disk")
     (log / ".0.crc").write_text("a checksum")
-    put_back(made.place, 0, kept)
+    put_back(place(root), 0, kept)
     assert {file.name: file.read_text() for file in log.iterdir()} == {"0": whole}
 
 
-def test_a_damaged_plan_is_not_put_back(made):
-    assert "is damaged; restore" in refusal(put_back, made.place, 1, "no plan")
+def test_a_damaged_plan_is_not_put_back(root):
+    assert "is damaged; restore" in refusal(put_back, place(root), 1, "no plan")
 
 
 # ---- Elsewhere than on this machine
 
 
 @pytest.fixture
-def elsewhere(spark, made):
+def elsewhere(spark, root):
     """The same checkpoint as one that only Hadoop reaches."""
-    return RemotePlace(spark, f"file://{made.folder}")
+    return RemotePlace(spark, f"file://{root}")
 
 
-def test_a_plan_that_was_lost_elsewhere_is_put_back_there(made, kept, elsewhere):
-    before = texts(made.folder)
-    lose(made, "offsets/1", "sources/0/1")
+def test_a_plan_that_was_lost_elsewhere_is_put_back_there(root, kept, elsewhere):
+    before = texts(root)
+    lose(root, "offsets/1", "sources/0/1")
     put_back(elsewhere, 1, kept)
-    now = texts(made.folder)
+    now = texts(root)
     assert {name: text for name, text in now.items() if ".crc" not in name} == before
 
 
-def test_another_plan_elsewhere_is_refused_with_the_way_on(made, kept, elsewhere):
+def test_another_plan_elsewhere_is_refused_with_the_way_on(root, kept, elsewhere):
     put_back(elsewhere, 1, kept)
-    made.planned(1, 1)
-    before = texts(made.folder)
+    plan(root, 1, 1)
+    before = texts(root)
     assert (
         refusal(put_back, elsewhere, 1, kept)
-        == f"checkpoint file://{made.folder} has another plan of batch 1, whose rows"
+        == f"checkpoint file://{root} has another plan of batch 1, whose rows"
         " table t has; copy the checkpoint to this machine (hdfs dfs -get), run"
         " sparkstream checkpoint rewind COPY --to 0 --apply, remove COPY/offsets/1, and"
         " put the copy back"
     )
-    assert texts(made.folder) == before
+    assert texts(root) == before
 
 
 # ---- The folders that a query reads
