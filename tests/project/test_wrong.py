@@ -53,7 +53,7 @@ RESULTS = (
 # Messages without an entry that has their words, and why.
 EXCEPTIONS = {
     " is no …; …; ": "its words are a type: `is no int`",
-    "(?P<quoted>[^']*)": "a regular expression",
+    "(?P<quoted>(?:[^']|'')*)": "a regular expression",
     "Kafka at …: …": "has the words of Kafka's client",
     "at least once; exactly once with": "a promise",
     "cannot read …: …": "its words are the thing: `cannot read DDL`",
