@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyspark
@@ -515,13 +516,18 @@ class Slow:
 
 def test_a_python_that_is_slow_to_start_is_started_again(monkeypatch, caplog):
     writer: Any = Slow()
+    pauses: list[int] = []
+    clock = SimpleNamespace(sleep=pauses.append)
+    monkeypatch.setattr(connect_only, "time", clock)
     query: Any = connect_only.begin(writer)
     assert query == "a query"
+    # Those that came too late have time to end
+    assert pauses == [0, 1, 4]
     said = (
         "the server's Python did not start within ten seconds; trying for two minutes"
     )
     assert caplog.messages == [said] * 2
-    monkeypatch.setattr(connect_only, "_TRIES", 1)
+    monkeypatch.setattr(connect_only, "_PAUSES", (0,))
     writer.tries = 0
     with pytest.raises(
         KitError,

@@ -17,6 +17,7 @@ import os
 import re
 import struct
 import sys
+import time
 from contextlib import redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
 # Spark's database of the views that all sessions of one driver share
 _GLOBAL = "global_temp"
 _SLOW_PYTHON = "Python worker failed to connect back"
-_TRIES = 12  # attempts, of ten seconds each
+# Seconds before each attempt, which takes ten. A process that came too late still runs
+# for a while: at once, each attempt would slow down the next one.
+_PAUSES = (0, 1, 4, 8, 16, 32)
 # Formats of files
 _OF_FILES = ("csv", "json", "orc", "parquet", "text", "binaryFile", "xml", "avro")
 
@@ -113,7 +116,7 @@ def bring_printed(spark: Any, name: str) -> None:
 
 
 def begin(writer: DataStreamWriter) -> StreamingQuery:
-    """Start a query; retry for two minutes if the server's Python starts too slowly.
+    """Start a query; retry for two minutes, more and more seldom, if the server's Python is slow.
 
     The server waits ten seconds for the Python process that will run the batch
     function, which can be too short on a busy machine. A retry is safe, because the
@@ -122,7 +125,8 @@ def begin(writer: DataStreamWriter) -> StreamingQuery:
     Raises:
         KitError: the server's Python has not started within two minutes.
     """
-    for _ in range(_TRIES):
+    for pause in _PAUSES:
+        time.sleep(pause)
         try:
             return writer.start()
         except PySparkException as err:
