@@ -534,13 +534,22 @@ def _leftovers(_query: StartingQuery, logs: Logs) -> Iterator[Answer]:
 def _has_its_folders(query: StartingQuery, logs: Logs) -> Iterator[Answer]:
     """Refuse file sources with other folders than before; a moved folder is a `Change`."""
     folders = bases(query.spark, query.inputs)
-    how: dict[str, Any] = {"forget": query.allow_changed}
+    forget = query.allow_changed
+    reread_hint = "start(…, allow_changed_query=True)"
     # Forgotten files get local names, at which Spark fails on another file system
     paths = [each.path for each in query.inputs if each.path is not None]
     if any(locate(query.spark, path).folder is None for path in paths):
-        how = {"reread_hint": "start anew on another checkpoint"}
+        forget = False
+        reread_hint = "start anew on another checkpoint"
     try:
-        moves = find_moves(query.spark, logs, folders, query.moved, **how)
+        moves = find_moves(
+            query.spark,
+            logs,
+            folders,
+            query.moved,
+            forget=forget,
+            reread_hint=reread_hint,
+        )
     except InvalidInputError as err:
         raise InvalidInputError(explained(logs) or str(err)) from err
     if moves and logs.place.folder is None:

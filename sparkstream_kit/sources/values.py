@@ -195,7 +195,7 @@ def lacks(value: Column, kind: T.DataType, *, required: bool) -> Column:
     return reduce(or_, conditions, F.lit(False))
 
 
-def _lacks_inside(value: Column, kind: Any) -> list[Column]:
+def _lacks_inside(value: Column, kind: T.DataType) -> list[Column]:
     """Return for each part of an array, a map or a struct whether it lacks a value."""
     if isinstance(kind, T.ArrayType):
         item = kind.elementType
@@ -211,10 +211,11 @@ def _lacks_inside(value: Column, kind: Any) -> list[Column]:
             )
         ]
     conditions = []
-    for field in kind.fields:
-        part = value.getField(field.name)
-        is_missing_inside = lacks(part, field.dataType, required=not field.nullable)
-        conditions.append(value.isNotNull() & is_missing_inside)
+    if isinstance(kind, T.StructType):
+        for field in kind.fields:
+            part = value.getField(field.name)
+            is_missing_inside = lacks(part, field.dataType, required=not field.nullable)
+            conditions.append(value.isNotNull() & is_missing_inside)
     return conditions
 
 

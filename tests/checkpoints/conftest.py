@@ -34,6 +34,12 @@ def made(spark, tmp_path_factory):
 
 
 @pytest.fixture
+def lines(spark, folder):
+    """The lines of the files of a folder, as a stream."""
+    return spark.readStream.text(str(folder))
+
+
+@pytest.fixture
 def checkpoint(made, tmp_path):
     """A copy of that checkpoint, to change."""
     return shutil.copytree(made[1], tmp_path / "checkpoint")

@@ -102,7 +102,6 @@ def test_each_value_that_differs_is_a_row_with_both_values_as_texts(spark):
 GROUPS = {
     "no state": ("facts 3", ["n"], []),
     "nothing": ("groups by: nothing\ncomputes: count(1)", ["count"], []),
-    "nothing, as Spark prints it": ("groups by: count(1) AS count#0", ["count"], []),
     "a column": (
         "facts 3\ngroups by: shop#0\ncomputes: sum(n#1)",
         ["shop", "n"],

@@ -16,6 +16,7 @@ from support.checkpoint_files import (
     entry,
     logs,
     metadata,
+    noted,
     place,
     plan,
     put,
@@ -62,22 +63,9 @@ def query(frame, mode="append", name="q"):
 
 
 @pytest.fixture
-def lines(spark, folder):
-    """The lines of the files of a folder, as a stream."""
-    return spark.readStream.text(str(folder))
-
-
-@pytest.fixture
 def old(tmp_path, folder):
     """A checkpoint that has read three files of the folder in three batches."""
     return whole_checkpoint(tmp_path / "old", 3, folder)
-
-
-def noted(root, **fields):
-    """Write the note of a query, and return its fields."""
-    note = {"name": "q", "mode": "append", "fingerprint": "", **fields}
-    put(root / "sparkstream-kit/query.json", json.dumps(note))
-    return note
 
 
 def files_of(root):

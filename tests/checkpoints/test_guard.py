@@ -15,6 +15,7 @@ from support.checkpoint_files import (
     commit,
     entry,
     logs,
+    noted,
     place,
     plan,
     put,
@@ -69,12 +70,6 @@ def query(frame, mode="append", name="q", moved=None, *, allow_changed=False):
 
 
 @pytest.fixture
-def lines(spark, folder):
-    """The lines of the files of a folder, as a stream."""
-    return spark.readStream.text(str(folder))
-
-
-@pytest.fixture
 def root(tmp_path, folder):
     """A checkpoint that has read two files of the folder, and planned a third one."""
     return whole_checkpoint(tmp_path / "ckpt", 2, folder, planned=1)
@@ -82,13 +77,6 @@ def root(tmp_path, folder):
 
 def note_of(root):
     return json.loads((root / "sparkstream-kit/query.json").read_text())
-
-
-def noted(root, **fields):
-    """Write the note of a query, and return its fields."""
-    note = {"name": "q", "mode": "append", "fingerprint": "", **fields}
-    put(root / "sparkstream-kit/query.json", json.dumps(note))
-    return note
 
 
 # --- the answers

@@ -85,11 +85,6 @@ def table(number=0, **options):
 
 
 @pytest.fixture
-def lines(spark, folder):
-    return spark.readStream.text(str(folder))
-
-
-@pytest.fixture
 def root(tmp_path, folder):
     """A checkpoint that has read three files of the folder in three batches."""
     return whole_checkpoint(tmp_path / "ckpt", 3, folder)

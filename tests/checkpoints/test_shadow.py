@@ -3,7 +3,6 @@
 Spark runs no batch here: the test gives the sink the rows, and commits the batch.
 """
 
-import json
 from functools import partial
 from typing import Any
 
@@ -14,6 +13,7 @@ from pyspark.sql import functions as F
 from support.checkpoint_files import (
     commit,
     entry,
+    noted,
     place,
     plan,
     put,
@@ -54,19 +54,9 @@ def query(frame, mode="append", name="q"):
 
 
 @pytest.fixture
-def lines(spark, folder):
-    return spark.readStream.text(str(folder))
-
-
-@pytest.fixture
 def root(tmp_path, folder):
     """A checkpoint that has read four files of the folder in four batches."""
     return whole_checkpoint(tmp_path / "ckpt", 4, folder)
-
-
-def noted(root, **fields):
-    note = {"name": "q", "mode": "append", "fingerprint": "", **fields}
-    put(root / "sparkstream-kit/query.json", json.dumps(note))
 
 
 def sink(open=lambda *_: print, kind="kept", **more):  # noqa: A002 - as of the class

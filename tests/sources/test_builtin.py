@@ -1,6 +1,7 @@
 """Sources that come with Spark: generated rows, a socket and tables, without a query."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 
 import pytest
 from conftest import refusal
@@ -64,13 +65,19 @@ def test_generated_rows_come_one_a_second_unless_more_are_asked_for(spark):
     assert (rate(), rate(rows_per_second=7)) == ("1", "7")
 
 
-def test_each_source_looks_at_its_arguments(spark):
-    for wrong, said in (
-        (lambda: sources.rate(spark, rows_per_second="2"), "rate(): rows_per_second"),
-        (lambda: sources.socket_lines(spark, "a", "9999"), "socket_lines(): port"),
-        (lambda: sources.table(spark, 5), "table(): name"),
-    ):
-        assert refusal(wrong).startswith(f"sources.{said} is ")
+@pytest.mark.parametrize(
+    ("make", "argument", "wrong"),
+    [
+        (sources.rate, "rows_per_second", "2"),
+        (partial(sources.socket_lines, host="a"), "port", "9999"),
+        (sources.table, "name", 5),
+    ],
+    ids=["rate", "socket_lines", "table"],
+)
+def test_each_source_looks_at_its_arguments(spark, make, argument, wrong, request):
+    call = request.node.callspec.id
+    said = refusal(make, spark, **{argument: wrong})
+    assert said.startswith(f"sources.{call}(): {argument} is ")
 
 
 def test_a_socket_has_a_host_and_a_port_and_is_not_asked_yet(spark):

@@ -34,6 +34,13 @@ def metadata(root, query=ID):
     return put(root / "metadata", _json({"id": query}))
 
 
+def noted(root, **fields):
+    """Write the note of a query, and return its fields."""
+    note = {"name": "q", "mode": "append", "fingerprint": "", **fields}
+    put(root / "sparkstream-kit/query.json", json.dumps(note))
+    return note
+
+
 # --- plans and commits
 
 

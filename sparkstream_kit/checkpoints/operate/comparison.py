@@ -264,7 +264,7 @@ def _group_keys(fingerprint: str, columns: Sequence[str]) -> list[str]:
         name = re.sub(r"#\d+", "", key)
         if name in columns:
             names.append(name)
-        elif " AS " not in key:  # what a query computes that groups by nothing
+        else:
             names += re.findall(r"(\w+)#\d", key)
     keys: list[str] = []
     for name in dict.fromkeys(names):
