@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from conftest import refusal
+from conftest import HANGS, refusal
 from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from pyspark import SparkContext
 from pyspark.sql import DataFrame
@@ -467,14 +467,17 @@ def test_grace_bounds_how_long_a_batch_may_hold_up_the_stop(
 
 @pytest.mark.classic_only("the server of Spark Connect ends a function that hangs")
 def test_a_stop_that_spark_itself_gives_up_is_told(spark, line, until):
+    is_hanging = threading.Event()
     release = threading.Event()
 
     def hang(_batch, _batch_id):
-        release.wait(60)
+        is_hanging.set()
+        release.wait(HANGS)
 
     with in_force(spark, {"spark.sql.streaming.stopTimeout": "100ms"}):
         query = start(line, sinks.foreach_batch(hang), name="hangs")
-    until(lambda: query.status["isTriggerActive"])
+    # A stop before that would end the batch at once
+    until(is_hanging.is_set)
     with pytest.raises(QueryFailed, match="query hangs failed: it did not stop; the"):
         run(query, run_for=0.1, grace=0)
     release.set()
