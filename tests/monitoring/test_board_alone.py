@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import refusal
+from pyspark.sql import DataFrame
 from support.pictures import AT, batch, picture
 from support.played import Played
 from support.recorded import LINES, OTHER, TOLD, progress
@@ -109,7 +110,8 @@ def test_the_processing_rate_is_of_the_last_five_batches_and_their_own_time():
 
 
 @pytest.mark.parametrize(
-    ("rows", "time", "rate"), [(6, 2, 3), (0, 2, 0), (6, 0, None), (6, -1, None)]
+    ("rows", "time", "rate"),
+    [(6, 2, 3), (0, 2, 0), (6, 0.5, 12), (6, 0, None), (6, -1, None)],
 )
 def test_a_rate_is_of_a_time_above_zero(rows, time, rate):
     assert module.rate(rows, time) == rate
@@ -246,6 +248,22 @@ def test_ctrl_c_stops_the_query_of_live(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         module.live(query)
     assert query.calls == ["stop"]
+
+
+def test_live_starts_a_query_for_a_frame(ran, monkeypatch):
+    query = Played(session=Views(), targets=(Target("memory", "mine"),))
+    started: list[Any] = []
+
+    def start(*given):
+        started.append(given)
+        return query
+
+    monkeypatch.setattr(module, "_started", start)
+    frame = object.__new__(DataFrame)
+    shown: Any = module.live(frame, name="mine", mode="update", availableNow=True)
+    assert shown == "rows of mine"
+    assert started == [(frame, "mine", "update", {"availableNow": True})]
+    assert [given for given, _ in ran] == [(query,)]
 
 
 @pytest.mark.parametrize(
