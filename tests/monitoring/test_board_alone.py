@@ -3,6 +3,7 @@
 # ruff: noqa: SLF001 - the steps of the board are its own
 import json
 import os
+import threading
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from support.pictures import AT, batch, picture
 from support.played import Played
 from support.recorded import LINES, OTHER, TOLD, progress
 
+from sparkstream_kit._internal.spark import logical_plan
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.monitoring import board as module
 from sparkstream_kit.monitoring.board import SHOWN, Board, QueryState
@@ -197,8 +199,8 @@ class Views:
 
 def test_live_runs_a_query_and_returns_its_rows(ran):
     query = Played(session=Views(), targets=(Target("view", "totals"),))
-    shown: Any = query
-    assert module.live(shown, run_for=3, idle=4, max_batches=5) == "rows of totals"
+    rows: Any = module.live(query, run_for=3, idle=4, max_batches=5)
+    assert rows == "rows of totals"
     how = {"run_for": 3, "idle": 4, "max_batches": 5, "show": "notebook"}
     assert ran == [((query,), how)]
     assert query.calls == []
@@ -290,7 +292,7 @@ def test_live_starts_a_frame_in_the_mode_that_its_plan_allows(
         started.append((frame, to, how))
         return "a query"
 
-    monkeypatch.setattr(module.logical_plan, "has", has)
+    monkeypatch.setattr(logical_plan, "has", has)
     monkeypatch.setattr(module, "start", start)
     monkeypatch.setattr(
         module,
@@ -814,7 +816,7 @@ def test_who_waits_is_woken_by_a_change(until):
     board = Board()
     version = board.wait(-1, 0)
     told: list[int] = []
-    waiting = module.threading.Thread(
+    waiting = threading.Thread(
         target=lambda: told.append(board.wait(version, 600)), daemon=True
     )
     waiting.start()

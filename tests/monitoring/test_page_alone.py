@@ -9,6 +9,7 @@ import threading
 from contextlib import suppress
 from datetime import timedelta
 from email.message import Message
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFa
 from sparkstream_kit.monitoring import page as module
 from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.monitoring.page import Page, Server, metrics
-from sparkstream_kit.monitoring.pictures import Results
+from sparkstream_kit.monitoring.pictures import Results, Sent
 from sparkstream_kit.verdicts import Verdict
 
 BAD = Verdict("bad", "it falls behind", "backlog")
@@ -82,7 +83,7 @@ def test_each_number_of_a_query_is_a_metric():
         log_writes=0.25,
         looking=0.125,
     )
-    counted = {
+    counted: dict[str, Any] = {
         "batches": 29,
         "input_rows": 31,
         "output_rows": 37,
@@ -91,8 +92,10 @@ def test_each_number_of_a_query_is_a_metric():
         "busy_seconds": 47.0,
     }
     shown = picture(batch(6), last, verdicts=[WARN, WARN, BAD], **counted)
-    assert named(shown) == {
-        **{(f"{name}_total", "q"): value for name, value in counted.items()},
+    totals: dict[Any, Any] = {
+        (f"{name}_total", "q"): value for name, value in counted.items()
+    }
+    assert named(shown) == totals | {
         ("last_batch_id", "q"): 7,
         ("last_batch_rows", "q"): 11,
         ("last_batch_seconds", "q"): 3.0,
@@ -241,14 +244,14 @@ def test_a_picture_has_the_end_and_spark_s_own_page():
     page = page_of(spark="http://host:4040")
     page.ended = "it has ended"
     page.board.add(progress())
-    told = json.loads(page._picture(module.Sent(page.results)))
+    told = json.loads(page._picture(Sent(page.results)))
     assert (told["ended"], told["spark"]) == ("it has ended", "http://host:4040")
     assert [query["name"] for query in told["queries"]] == ["sales_clean"]
 
 
 def test_an_error_is_the_picture_and_is_logged_once(monkeypatch, caplog):
     page = page_of()
-    sent = module.Sent(page.results)
+    sent = Sent(page.results)
     page.ended = "it\nended"
     monkeypatch.setattr(page.board, "pictures", lambda: fail(ValueError("no\x1broom")))
     for _ in range(2):
@@ -264,7 +267,7 @@ def test_a_board_with_a_problem_is_not_asked(monkeypatch):
     page = page_of()
     page.board.problem = "ValueError: no such part"
     monkeypatch.setattr(page.board, "pictures", lambda: pytest.fail("it was asked"))
-    told = json.loads(page._picture(module.Sent(page.results)))
+    told = json.loads(page._picture(Sent(page.results)))
     assert told == {"error": "ValueError: no such part", "ended": ""}
 
 
@@ -338,7 +341,7 @@ def test_a_file_of_the_page_is_answered_whole_with_its_kind(server, path, file):
     name, kind = file
     assert status == 200
     assert headers["Content-Type"] == f"{kind}; charset=utf-8"
-    folder = module.resources.files("sparkstream_kit.monitoring") / "web"
+    folder = Path(module.__file__).parent / "web"
     assert body == (folder / name).read_text("utf-8")
 
 

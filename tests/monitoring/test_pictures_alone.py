@@ -311,7 +311,7 @@ VIEW, TABLE = Target("view", "totals"), Target("memory", "rows")
 )
 def test_the_place_of_a_result_is_what_the_query_writes(targets, memory, place):
     query = Played("q", session="session", targets=targets)
-    found = pictures.places([query], memory=memory)
+    found: dict[str, Any] = pictures.places([query], memory=memory)
     assert found == ({} if place is None else {"q": ("session", place)})
 
 
@@ -322,7 +322,7 @@ def test_places_are_by_name_or_else_by_id():
         Played("without a session", targets=(VIEW,)),
         Played("without a target", session="three"),
     ]
-    found = pictures.places(queries)
+    found: dict[str, Any] = pictures.places(queries)
     assert found == {Played.id: ("one", VIEW), "q": ("two", VIEW)}
     assert OTHER not in found
 

@@ -238,7 +238,7 @@ def test_a_view_that_fails_is_left_out_and_the_others_go_on(caplog):
 def test_a_board_that_takes_no_batch_has_a_problem(caplog):
     board = Board()
     wrong: Any = SimpleNamespace()
-    listeners = [board.add]
+    listeners: list[Any] = [board.add]
     monitoring._call_listeners(listeners, board, wrong)
     said = "AttributeError: 'types.SimpleNamespace' object has no attribute 'id'"
     assert board.problem == said
