@@ -3,7 +3,7 @@
 # ruff: noqa: SLF001 - the steps of the package are its own
 import json
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
@@ -412,6 +412,17 @@ def test_what_is_left_at_the_end_is_said_and_not_posted_later(answers, caplog):
         f" answer): {alert}"
         for alert in alerts
     ]
+
+
+def test_the_end_of_a_run_says_what_its_thread_has_not_posted(monkeypatch, caplog):
+    monkeypatch.setattr(
+        "sparkstream_kit.monitoring.pictures.drawing", lambda _: nullcontext()
+    )
+    with ExitStack() as faces:
+        monitoring._alert_callback(URL, faces)(Alert("one", BAD, AT))
+        assert caplog.messages == []
+    [said] = caplog.messages
+    assert "the run ended before" in said
 
 
 def test_what_was_given_up_during_its_post_is_said_once(monkeypatch, caplog):
