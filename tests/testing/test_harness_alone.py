@@ -60,7 +60,7 @@ NAMES = ["product", "amount"]
         ({"amount": 1}, {"amount": 1}),
         ({}, {}),
         (Row(amount=1, product="tea"), {"amount": 1, "product": "tea"}),
-        (Row("tea", 1), {"product": "tea", "amount": 1}),
+        (ROW("tea", 1), {"product": "tea", "amount": 1}),
     ],
     ids=["tuple", "list", "dict", "empty-dict", "row", "row-without-names"],
 )
