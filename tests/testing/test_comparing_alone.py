@@ -137,8 +137,10 @@ def same(frame):
         (
             Rows(1),
             {"mode": "update"},
-            ("keys=[] in update mode; give the result's key columns in update mode, and"
-            " leave keys out in the other modes"),
+            (
+                "keys=[] in update mode; give the result's key columns in update mode, and"
+                " leave keys out in the other modes"
+            ),
         ),
         (Rows(1), {"keys": ["a"]}, "keys=['a'] in append mode; give the result's key"),
         (
@@ -360,8 +362,10 @@ def test_a_stream_that_gives_the_rows_of_a_batch_does_not_differ():
 def test_a_stream_that_differs_shows_its_input_and_both_results():
     made, _, _ = streamed([batch(7, ("pen", 4))])
     assert made.differences(((2,),)).splitlines() == [
-        ("in append mode the stream's result is not that of a batch run; the smallest"
-        " input found:"),
+        (
+            "in append mode the stream's result is not that of a batch run; the smallest"
+            " input found:"
+        ),
         *("rows of batch 0:", "  ('pen', 3)"),
         *("missing:", "  ('pen', 3)"),
         *("unexpected:", "  ('pen', 4)"),
