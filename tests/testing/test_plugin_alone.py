@@ -77,7 +77,8 @@ def opened(monkeypatch, on_server):
     @contextmanager
     def spark_session(*given, **how):
         played.calls.append((given, how, time.tzname, os.environ["TZ"]))
-        played.folder = Path(how["conf"].get("spark.sql.warehouse.dir", ".")).parent
+        warehouse = how["conf"].get("spark.sql.warehouse.dir", "")
+        played.folder = Path(warehouse.removeprefix("file://")).parent
         yield played.session
         played.ended = True
 
@@ -97,7 +98,7 @@ def test_the_session_of_a_run_is_local_and_in_utc(opened, monkeypatch):
     assert (given, how["profile"]) == (("pytest",), "test")
     assert how["conf"] == {
         "spark.master": "local[2]",
-        "spark.sql.warehouse.dir": str(opened.folder / "warehouse"),
+        "spark.sql.warehouse.dir": f"file://{opened.folder}/warehouse",
     }
     assert (names, zone) == (("UTC", "UTC"), "UTC")
     assert opened.folder.is_dir()
