@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -172,6 +172,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     ({"watermark": "3000000 days"}, "reach out of the years 1 to 9999"),
 ]
+
+
+@pytest.mark.parametrize("given", [5, b"12:47", date(2026, 1, 14)], ids=str)
+def test_what_is_no_time_is_refused(given):
+    assert refusal(windows.explain, length="1 hour", at=given) == (
+        f"cannot read the time {given!r}; write it like '12:47' or '2026-01-14"
+        " 12:47:30'"
+    )
 
 
 @pytest.mark.parametrize(("given", "message"), WRONG)

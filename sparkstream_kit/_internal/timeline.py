@@ -164,7 +164,7 @@ def _wrapped(text: str) -> list[str]:
 def _moment(at: str | datetime | None) -> datetime:
     """Return the row's time in UTC; without a date it gets an example date."""
     moment = at or "12:47"
-    if isinstance(moment, str):
+    if not isinstance(moment, datetime):
         moment = _parsed(moment)
     if moment.tzinfo is None:
         return moment
@@ -173,9 +173,9 @@ def _moment(at: str | datetime | None) -> datetime:
 
 def _parsed(text: str) -> datetime:
     """Return a time from text in ISO 8601; one without a date is on an example date."""
-    is_time_alone = text[2:3] == ":"
     try:
+        is_time_alone = text[2:3] == ":"
         return datetime.fromisoformat(f"2026-01-14 {text}" if is_time_alone else text)
-    except ValueError:
+    except (TypeError, ValueError):
         fix = "write it like '12:47' or '2026-01-14 12:47:30'"
         raise InvalidInputError(f"cannot read the time {text!r}; {fix}") from None

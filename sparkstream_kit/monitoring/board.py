@@ -49,8 +49,14 @@ if TYPE_CHECKING:
 
 # Batches over which a rate is averaged, because the rate of a single batch jumps
 _LAST = 5
-# From which value on a number is divided by what, and its unit then
-_UNITS = ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
+# From which value on a number is divided by what, and its unit then. 999,950 is 1.0M:
+# as 1000.0k it would have seven characters.
+_UNITS = (
+    (999_950e6, 1e12, "T"),
+    (999_950e3, 1e9, "G"),
+    (999_950, 1e6, "M"),
+    (10_000, 1e3, "k"),
+)
 
 
 def arriving(batches: Sequence[BatchRecord]) -> float | None:
@@ -110,6 +116,8 @@ def rate(rows: float, seconds: float) -> float | None:
 
 def short(value: float | None) -> str:
     """Format a number in at most six characters for a narrow column; None becomes "-".
+
+    A number from 10^15 on has more.
 
     Examples:
         >>> [short(value) for value in (None, 0, 3.25, 812, 9999, 12345, 3_400_000)]

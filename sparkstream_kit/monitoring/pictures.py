@@ -329,7 +329,8 @@ def bars(numeric: Sequence[bool], rows: Sequence[_Row]) -> list[tuple[str, str, 
     largest_value = max((number for number, _ in largest), default=0)
     result = []
     for number, row in largest:
-        label = " · ".join(row[place] or "NULL" for place in label_places)
+        texts = [row[place] for place in label_places]
+        label = " · ".join("NULL" if text is None else text for text in texts)
         share = max(number, 0) / largest_value if largest_value > 0 else 0.0
         result.append((label, str(row[value_place]), share))
     return result

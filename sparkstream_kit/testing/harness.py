@@ -444,18 +444,18 @@ class Query:
     def _milliseconds(self, watermark: str | datetime) -> int:
         """Convert a time to ms since 1970; one without a date is on the day of the watermark."""
         try:
-            if isinstance(watermark, str):
-                if re.match(r"\d\d?:", watermark):
-                    watermark = self._with_date(watermark)
-                time = datetime.fromisoformat(watermark)
-            else:
+            if isinstance(watermark, datetime):
                 time = watermark
-        except ValueError as err:
+            elif re.match(r"\d\d?:", watermark):
+                time = datetime.fromisoformat(self._with_date(watermark))
+            else:
+                time = datetime.fromisoformat(watermark)
+            return int(time.timestamp() * 1000)
+        except (TypeError, ValueError) as err:
             raise InvalidInputError(
                 f"step(): watermark is {watermark!r}; give a time, such as '12:10' or"
                 " '2026-01-31 12:10'"
             ) from err
-        return int(time.timestamp() * 1000)
 
     def _with_date(self, time_of_day: str) -> str:
         """Put the day of the watermark before a time such as `9:30`, which becomes `09:30`."""
