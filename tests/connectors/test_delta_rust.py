@@ -18,6 +18,7 @@ from deltalake.schema import PrimitiveType
 from pyspark.sql import types as T
 from support.sink_streams import table_target
 
+from sparkstream_kit.connectors import _arrow as arrow
 from sparkstream_kit.connectors._tables import ConflictError
 from sparkstream_kit.connectors.delta import rust
 from sparkstream_kit.connectors.delta.rust import RustTable
@@ -372,7 +373,7 @@ def frame(monkeypatch):
         def gathered(_frame, schema):
             yield rows.cast(pa.schema([schema.field(name) for name in schema.names]))
 
-        monkeypatch.setattr(rust._arrow, "gathered", gathered)
+        monkeypatch.setattr(arrow, "gathered", gathered)
         schema = T.StructType()
         for field in rows.schema:
             kind = T.StringType() if field.type == pa.string() else T.IntegerType()

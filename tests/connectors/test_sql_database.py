@@ -385,20 +385,21 @@ def test_what_is_not_committed_is_rolled_back(url):
         assert rows(connection) == [(1,)]
 
 
-def test_an_error_of_a_database_is_one_line_and_ends_the_connection(url):
+def test_an_error_of_a_database_is_one_line(url):
     with pytest.raises(KitError) as no, database.connected(url) as connection:
-        raw = connection.connection.driver_connection
         connection.exec_driver_sql("SELECT * FROM missing")
     assert type(no.value) is KitError
     assert str(no.value) == f"database {url}: no such table: missing"
-    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-        raw.execute("SELECT 1")
 
 
-def test_so_is_one_of_its_driver(url):
+def test_so_is_one_of_its_driver_and_of_a_connection_that_is_lost(url):
     with pytest.raises(KitError) as no, database.connected(url) as connection:
-        connection.connection.driver_connection.execute("SELECT * FROM missing")
-    assert str(no.value) == f"database {url}: no such table: missing"
+        connection.exec_driver_sql("SELECT 1")
+        driver: Any = connection.connection.driver_connection
+        driver.close()  # so that no rollback can be made
+        driver.execute("SELECT 1")
+    said = f"database {url}: Cannot operate on a closed database."
+    assert str(no.value) == said
 
 
 def test_an_error_of_the_block_itself_is_raised_as_it_is(url):

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from conftest import refusal
 from pyspark.sql import types as T
 
+from sparkstream_kit.connectors import _arrow as arrow
 from sparkstream_kit.connectors._tables import ConflictError
 from sparkstream_kit.connectors.sql_table import database
 from sparkstream_kit.connectors.sql_table import table as tables
@@ -61,7 +62,8 @@ def ledger(connection, target):
 
 def sql(url, statement):
     """Run a statement of another program, and return its rows."""
-    with closing(sqlite3.connect(sa.make_url(str(url)).database, timeout=0)) as other:
+    path = str(sa.make_url(url).database)
+    with closing(sqlite3.connect(path, timeout=0)) as other:
         found = other.execute(statement).fetchall()
         other.commit()
         return found
@@ -415,7 +417,7 @@ def waits(monkeypatch):
 @contextmanager
 def locked(url):
     """Lock a database, as another process does."""
-    path = sa.make_url(url).database
+    path = str(sa.make_url(url).database)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         yield
@@ -467,7 +469,8 @@ def test_a_start_waits_for_another_driver_and_names_it(target, url, waits):
 def test_the_driver_that_holds_the_lock_is_named(target, url, waits):
     target.prepare(FRAME, None, None, True)
     target.take("q", "first", FRAME)
-    with closing(sqlite3.connect(target.url.database, isolation_level=None)) as other:
+    path = str(target.url.database)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # others may read
         with pytest.raises(TransientError, match=r"driver \(epoch 1, first\); end"):
             target.take("q", "second", FRAME)
@@ -592,7 +595,7 @@ def kept(monkeypatch):
         yield [part(("a", 1))]
 
     # The rows would come from Spark
-    monkeypatch.setattr(tables._arrow, "kept", keep)
+    monkeypatch.setattr(arrow, "kept", keep)
     return computed
 
 
@@ -618,7 +621,7 @@ def test_a_batch_that_gave_way_to_another_transaction_is_tried_again(
 ):
     target.prepare(FRAME, None, None, True)
     merge = tables._merge
-    given_up = []
+    given_up: list[Any] = []
 
     def merge_later(*given):
         merge(*given)
@@ -876,7 +879,7 @@ def test_who_replaces_all_rows_forgets_the_others(connection, url, how, left):
 
 
 def test_a_first_batch_waits_for_that_of_another_query(ledger, monkeypatch):
-    patience = []
+    patience: list[int] = []
     monkeypatch.setattr(ledger, "lock", patience.append)
     tables._advance(ledger, batch(0))
     tables._advance(ledger, batch(1))
@@ -1040,8 +1043,9 @@ def test_values_without_a_kind_of_the_query_are_texts_too(connection):
     connection.exec_driver_sql("INSERT INTO u VALUES (1, 'x')")
     others = {"b": {"is": "other", "fits": True}}
     table = sa.Table("u", sa.MetaData())
-    rows, columns = tables._as_json(
+    read: Any = tables._as_json(
         SPARK, connection, table, ["a", "b"], T.StructType(), others
     )
+    rows, columns = read
     assert rows == [["1", json.dumps("x")]]
     assert columns == {"a": {}, "b": {OTHER_TYPE: {"is": "other", "fits": True}}}
