@@ -677,8 +677,6 @@ def as_json(value: Any, kind: T.DataType | None) -> str | None:
         return None
     if isinstance(kind, T.BooleanType) and value in (0, 1):
         return "true" if value else "false"
-    if isinstance(value, bool):
-        return _as_number(int(value))
     if isinstance(value, (int, float, decimal.Decimal)) and math.isfinite(value):
         return _as_number(value)
     return json.dumps(_as_text(value, kind), ensure_ascii=False)
