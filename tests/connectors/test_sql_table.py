@@ -1049,3 +1049,40 @@ def test_values_without_a_kind_of_the_query_are_texts_too(connection):
     rows, columns = read
     assert rows == [["1", json.dumps("x")]]
     assert columns == {"a": {}, "b": {OTHER_TYPE: {"is": "other", "fits": True}}}
+
+
+def test_rows_are_staged_in_the_database_of_a_server(monkeypatch, kept):
+    asked = []
+
+    def connected(url):
+        asked.append(url.get_backend_name())
+        raise TransientError("away")
+
+    # The server would be another process
+    monkeypatch.setattr(database, "connected", connected)
+    for url in (POSTGRESQL, "sqlite:////data/t.db"):
+        with pytest.raises(TransientError):
+            target_of(url).written(FRAME, "folder")
+    assert asked == ["postgresql", "sqlite"]
+
+
+def test_an_entry_without_an_epoch_takes_the_first(ledger, connection):
+    ledger._enter("q", "D", 3)
+    connection.exec_driver_sql("UPDATE sparkstream_ledger SET epoch = NULL")
+    ledger.take("q", "E")
+    assert ledger.epoch("q") == (1, "E")
+    assert ledger.last_batch("q") == 3
+
+
+def test_the_ledger_has_room_for_names_and_plans():
+    asked: Any = Asked(MARIADB)
+    ledger = ledger_at(asked, MARIADB, "s.t")
+    made = str(sa.schema.CreateTable(ledger.table).compile(dialect=asked.dialect))
+    lines = [line.strip("\t ,") for line in made.splitlines()]
+    assert "CREATE TABLE s.sparkstream_ledger (" in lines
+    assert "table_name VARCHAR(255) NOT NULL" in lines
+    assert "query_id VARCHAR(64) NOT NULL" in lines
+    assert "batch_id BIGINT NOT NULL" in lines
+    assert "plan LONGTEXT" in lines
+    assert "driver VARCHAR(255)" in lines
+    assert "PRIMARY KEY (table_name, query_id)" in lines
