@@ -42,6 +42,12 @@ class Held(Entries):
     def entries(self):
         return self._entries
 
+    def has_rows(self):
+        return False
+
+    def set_back_command(self, query_id, batch_id):
+        return f"set {query_id} back to {batch_id}"
+
 
 def test_an_entry_is_found_by_its_query():
     held = Held(q={"batch": 3, "plan": "p", "epoch": 2, "driver": "D"}, None_={})
@@ -135,9 +141,9 @@ def test_every_value_may_be_null():
 
 
 def test_a_command_is_one_for_a_shell():
-    assert _tables.command(_tables.gone_error, "it's", 3) == (
-        "run python -c 'from sparkstream_kit.connectors._tables import gone_error;"
-        """ gone_error("it'"'"'s", 3)'"""
+    assert _tables.command(_tables.take, "it's", 3) == (
+        "run python -c 'from sparkstream_kit.connectors._tables import take;"
+        """ take("it'"'"'s", 3)'"""
     )
 
 
@@ -149,7 +155,7 @@ class Played:
 
     format = DELTA
 
-    def __init__(self, columns: T.StructType | None = SCHEMA, **properties):
+    def __init__(self, columns=SCHEMA, **properties):
         self.columns = columns
         self.noted = dict(properties)
         self.batches: dict[str, int] = {}
@@ -308,6 +314,14 @@ def test_a_gap_is_refused_before_a_table_is_made(makes):
     given = (TARGET, played, SCHEMA, "q", Batch("q", 3), makes)
     said = refusal(_tables.prepare, *given)
     assert said.startswith("batch 3 is next, but table t holds none of this query's")
+    assert played.made == []
+
+
+def test_a_column_that_the_format_does_not_have_is_refused_before_a_table_is_made():
+    played: Any = Played(None)
+    schema = T.StructType().add("a b", "long")
+    said = refusal(_tables.prepare, TARGET, played, schema, None)
+    assert said.startswith("column a b: Delta allows no ' ' in a name; rename it")
     assert played.made == []
 
 
