@@ -625,3 +625,11 @@ def test_columns_are_left_out_of_the_statistics(folder):
     actions = [json.loads(line) for line in log.splitlines()]
     [stats] = [json.loads(each["add"]["stats"]) for each in actions if "add" in each]
     assert stats["maxValues"] == {"b": 2}
+
+
+def test_at_the_end_of_the_wait_there_is_no_other_look(folder, sleeps, monkeypatch):
+    monkeypatch.setattr(rust, "_PAUSE", 0.5)
+    monkeypatch.setattr(rust, "_MAKING", 1.0)
+    (folder / "_delta_log").mkdir(parents=True)
+    assert RustTable(str(folder)).schema() is None
+    assert sleeps.seconds == [0.5, 0.5]
