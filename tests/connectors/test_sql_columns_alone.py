@@ -1,6 +1,7 @@
 """`connectors.sql_table.columns` without Spark: types of columns, and tables that do not fit."""
 
 # ruff: noqa: SLF001 - the steps of the module are its own
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from conftest import refusal
 from pyspark.sql import types as T
 from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.exc import SAWarning
 
 from sparkstream_kit.connectors.sql_table import columns
 
@@ -206,6 +208,9 @@ HOLDS: dict[str, tuple[Any, Any, Any, bool]] = {
     ),
     "a time of mariadb": (MARIADB, mysql.DATETIME(), mysql.DATETIME(fsp=6), False),
     "a time of sqlite": (SQLITE, sa.TIMESTAMP(), TIME(), True),
+    "a date": (POSTGRESQL, sa.DATE(), sa.Date(), True),
+    "a text in a time": (POSTGRESQL, postgresql.TIMESTAMP(), TEXT, False),
+    "a text in a time of sqlite": (SQLITE, sa.TIMESTAMP(), TEXT, False),
     "a time in a date": (POSTGRESQL, sa.Date(), TIME(), False),
 }
 
@@ -443,3 +448,32 @@ def test_columns_of_other_types_are_told_for_a_comparison(connection):
             "fits": False,
         },
     }
+
+
+def test_a_type_that_sqlalchemy_does_not_know_is_no_warning(monkeypatch):
+    def get_columns(table, schema):
+        warnings.warn("Did not recognize type 'bpchar'", SAWarning, stacklevel=2)
+        return ({"name": f"{schema}.{table}"},)
+
+    inspector = SimpleNamespace(get_columns=get_columns)
+    monkeypatch.setattr(sa, "inspect", lambda _: inspector)
+    assert columns.existing_columns(POSTGRESQL, "t", "s") == [{"name": "s.t"}]
+
+
+def test_a_table_is_asked_for_its_engine_in_mariadb_alone(connection, monkeypatch):
+    asked: list[Any] = []
+    monkeypatch.setattr(columns, "_check_engine", lambda *given: asked.append(given))
+    table = wanted("a")
+    check(connection, "CREATE TABLE t (a BIGINT)", table)
+    assert asked == []
+    monkeypatch.setattr(connection.dialect, "name", "mariadb")
+    columns.check_columns(connection, table, "table t")
+    assert asked == [(connection, table, "table t")]
+
+
+def test_each_unique_index_is_looked_at(connection, monkeypatch):
+    asked: list[Any] = []
+    monkeypatch.setattr(columns, "_check_one_key", lambda *given: asked.append(given))
+    made = "CREATE TABLE t (a BIGINT PRIMARY KEY, b BIGINT UNIQUE)"
+    check(connection, made, wanted("a", "b", keys=["a"]))
+    assert asked == [(connection, {"a"}, [{"a"}, {"b"}], "table t")]

@@ -1,6 +1,7 @@
 """The arguments of `sinks.delta`, `sinks.iceberg` and `sinks.sql_table`, without Spark."""
 
 # ruff: noqa: SLF001 - the steps of the modules are their own
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from sparkstream_kit.connectors.delta import sink as delta
 from sparkstream_kit.connectors.delta import writers
 from sparkstream_kit.connectors.iceberg import sink as iceberg
 from sparkstream_kit.connectors.sql_table.sink import sql_table
+from sparkstream_kit.errors import MissingExtraError
 from sparkstream_kit.sinks.base import Target
 
 SPARK: Any = SimpleNamespace(conf=SimpleNamespace(get=lambda *_: ""))
@@ -273,3 +275,25 @@ def test_a_sink_of_sql_refuses_what_it_cannot_use(tmp_path):
     )
     number: Any = 5
     assert "sql_table(): table is 5; give a string" in refusal(sql_table, url, number)
+
+
+# --- libraries and writers
+
+
+@pytest.mark.parametrize(
+    ("call", "library"),
+    [
+        (lambda: iceberg.iceberg("shop.t"), "pyiceberg"),
+        (lambda: sql_table("sqlite:////tmp/t.db", "t"), "sqlalchemy"),
+    ],
+    ids=["iceberg", "sql"],
+)
+def test_a_library_that_is_missing_is_named_by_the_call(monkeypatch, call, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtraError):
+        call()
+
+
+def test_a_writer_that_there_is_not_is_refused():
+    said = refusal(delta.delta, "out/t", writer="rust")
+    assert said == "unknown writer rust; known: auto, delta-rs, spark"
