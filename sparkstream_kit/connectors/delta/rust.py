@@ -45,6 +45,7 @@ from sparkstream_kit.connectors.delta.writers import (
     NOT_IN_PARTITIONS,
     application,
     is_text,
+    no_table,
     not_in_partitions,
     set_back,
 )
@@ -90,7 +91,8 @@ class RustTable:
 
         It has the commits of others, too.
         """
-        if not DeltaTable.is_deltatable(self.place):
+        # delta-rs fails on a file
+        if not Path(self.place).is_dir() or not DeltaTable.is_deltatable(self.place):
             self._known = None
         elif self._known is None or self._stat() != self._newest:
             # delta-rs adds the commits of a table that was made again to what it knows
@@ -116,7 +118,8 @@ class RustTable:
         """Return the table's columns in its newest version; None if there is no table.
 
         Raises:
-            InvalidInputError: there is no table, but the folder has other files.
+            InvalidInputError: there is no table, but the folder has other files, or is
+                a file.
         """
         table = self._now() or self._being_made()
         if table is None:
@@ -136,10 +139,9 @@ class RustTable:
     def _check_folder(self) -> None:
         """Refuse a file, and a folder with more than the log of a table."""
         folder = Path(self.place)
-        if folder.is_file() or any(path.name != _LOG for path in folder.glob("*")):
-            raise InvalidInputError(
-                f"{self.place} is no Delta table, but not empty; use another folder"
-            )
+        is_file = folder.is_file() or (folder / _LOG).is_file()
+        if is_file or any(path.name != _LOG for path in folder.glob("*")):
+            raise no_table(self.place)
 
     def _being_made(self) -> DeltaTable | None:
         """Wait for the first commit of a table that another query is creating.

@@ -75,6 +75,13 @@ def not_in_partitions(where: object, name: str) -> str:
     )
 
 
+def no_table(place: str) -> InvalidInputError:
+    """Return the error for a folder with other files, or for a file in its place."""
+    return InvalidInputError(
+        f"{place} is no Delta table, but not empty; use another folder"
+    )
+
+
 def is_text(schema: T.StructType, name: str) -> bool:
     """Return whether a schema has a column of this name that is a text."""
     return name in schema.names and isinstance(schema[name].dataType, T.StringType)
@@ -226,8 +233,13 @@ class SparkTable:
         """Return the table's columns in its newest version; None if there is no table.
 
         Raises:
-            InvalidInputError: there is no table, but its folder has other files.
+            InvalidInputError: there is no table, but its folder has other files, or is
+                a file.
         """
+        if self._location is not None:
+            folder = self._location.folder
+            if folder is not None and folder.is_file():
+                raise no_table(self.place)
         try:
             if self._name is not None:
                 return self._spark.table(self._name).schema
@@ -239,9 +251,7 @@ class SparkTable:
         # commit leaves it.
         names = [] if self._location is None else self._location.names()
         if any(name != "_delta_log" for name in names):
-            raise InvalidInputError(
-                f"{self.place} is no Delta table, but not empty; use another folder"
-            )
+            raise no_table(self.place)
         return None
 
     def properties(self) -> dict[str, str]:

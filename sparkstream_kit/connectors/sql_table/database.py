@@ -38,13 +38,14 @@ from sparkstream_kit.errors import (
     KitError,
     TransientError,
     hint,
+    reject_unknown,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from sqlalchemy import Table
-    from sqlalchemy.engine import URL, Connection
+    from sqlalchemy.engine import URL, Connection, Engine
 
 
 CHANGED = {  # the values that `load` changes in each database, and into what
@@ -343,6 +344,15 @@ _TOO_LARGE = (
     " the server's configuration"
 )
 _DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mariadb": "pymysql"}
+# The options that a URL of SQLite may have. SQLAlchemy leaves out any other without an
+# error; `uri` would make another file of the path.
+_OF_SQLITE = (
+    "cached_statements",
+    "check_same_thread",
+    "detect_types",
+    "isolation_level",
+    "timeout",
+)
 _TITLES = {"postgresql": "PostgreSQL", "mariadb": "MariaDB"}
 # Seconds to wait while another process has locked an SQLite file; Python's default of 5
 # is short
@@ -362,7 +372,7 @@ _CONFLICTS = (1020, 1213, "40001", "40P01", "SQLITE_BUSY_SNAPSHOT")
 # What a server says in English that answers, and will refuse the next start, too.
 _REFUSES = re.compile(
     "FATAL: (?!.*(start|shut|recover|too many))|no password supplied|unable to"
-    " open|invalid (connection|port)"
+    r" open|invalid (connection|port|\w+ value)|bad value for"
 )
 # MariaDB has numbers for it: those of the server, but when it has too many connections,
 # or is shut down.
@@ -412,7 +422,7 @@ def parse(text: str) -> URL:
         InvalidInputError: the text is not a URL (the message does not show it, because
             it may hold a password), names another kind of database or another driver,
             an SQLite database without a file or in a missing folder, or a MariaDB
-            server without a database.
+            server without a database; or an option in it cannot be used.
         MissingExtraError: the database's driver is not installed.
     """
     try:
@@ -443,6 +453,7 @@ def parse(text: str) -> URL:
         raise InvalidInputError(
             f"the URL names no database; write {url.drivername}://user@host/name"
         )
+    _engine(url)  # which refuses an option
     return url
 
 
@@ -450,7 +461,8 @@ def _of_file(url: URL) -> URL:
     """Return the URL of an SQLite database with the absolute path of its file, without links.
 
     Raises:
-        InvalidInputError: it has no file, or the file's folder is missing.
+        InvalidInputError: it has no file, the file's folder is missing, or an option
+            cannot be used.
     """
     if url.database in (None, "", ":memory:"):
         raise InvalidInputError(
@@ -463,7 +475,10 @@ def _of_file(url: URL) -> URL:
         raise InvalidInputError(
             f"database {file}: folder {file.parent} does not exist; create it"
         )
-    return url.set(drivername="sqlite", database=str(file))  # as a user writes it
+    reject_unknown("option of an SQLite URL", url.query, _OF_SQLITE)
+    url = url.set(drivername="sqlite", database=str(file))  # as a user writes it
+    _engine(url)  # which refuses an option
+    return url
 
 
 def shown(url: URL) -> str:
@@ -513,25 +528,12 @@ def connected(url: URL) -> Iterator[Connection]:
 
     Raises:
         TransientError: the database cannot be reached; an InvalidInputError if it
-            refuses the log-in.
+            refuses the log-in, or an option of the URL cannot be used.
         KitError: the database reported an error later; a TransientError if it is away,
             a LockedError if another process holds a lock, and a ConflictError if the
             transaction was given up for that of another, so that it can be tried again.
     """
-    isolation: dict[str, Any] = {}
-    if url.get_backend_name() != "sqlite":
-        # Whatever the server's default is: a transaction sees ledger entries that other
-        # queries commit while it runs.
-        isolation["isolation_level"] = "READ COMMITTED"
-    # A new connection for each batch: a pooled one would be dead after a restart of the
-    # database.
-    engine = sa.create_engine(
-        url,
-        poolclass=NullPool,
-        hide_parameters=True,
-        connect_args=_driver_options(url),
-        **isolation,
-    )
+    engine = _engine(url)
     errors = (SQLAlchemyError, engine.dialect.loaded_dbapi.Error)
     try:
         connection = engine.connect()
@@ -545,6 +547,31 @@ def connected(url: URL) -> Iterator[Connection]:
             connection.invalidate()
             kind = _kind_of(err)
             raise kind(f"database {shown(url)}: {_cause(err, url)}") from None
+
+
+def _engine(url: URL) -> Engine:
+    """Return what makes connections to a database; it makes none yet.
+
+    Raises:
+        InvalidInputError: an option of the URL has a value that cannot be used.
+    """
+    isolation: dict[str, Any] = {}
+    if url.get_backend_name() != "sqlite":
+        # Whatever the server's default is: a transaction sees ledger entries that other
+        # queries commit while it runs.
+        isolation["isolation_level"] = "READ COMMITTED"
+    try:
+        # A new connection for each batch: a pooled one would be dead after a restart of
+        # the database.
+        return sa.create_engine(
+            url,
+            poolclass=NullPool,
+            hide_parameters=True,
+            connect_args=_driver_options(url),
+            **isolation,
+        )
+    except Exception as err:  # noqa: BLE001 - SQLAlchemy raises anything for a wrong value
+        raise _unconnected(err, url, is_of_database=False) from None
 
 
 def _driver_options(url: URL) -> dict[str, Any]:
@@ -650,8 +677,6 @@ def as_json(value: Any, kind: T.DataType | None) -> str | None:
         return None
     if isinstance(kind, T.BooleanType) and value in (0, 1):
         return "true" if value else "false"
-    if isinstance(value, bool):
-        return _as_number(int(value))
     if isinstance(value, (int, float, decimal.Decimal)) and math.isfinite(value):
         return _as_number(value)
     return json.dumps(_as_text(value, kind), ensure_ascii=False)

@@ -253,7 +253,6 @@ class SqlTarget:
             if self.how == "replace":
                 connection.execute(sa.delete(table).where(sa.false()))
             _insert(connection, self, table, stage)
-            connection.rollback()
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
         """Give a query its next epoch, so that no older driver can write a batch.
