@@ -135,8 +135,11 @@ def test_an_offset_moves_by_what_was_found(shards, found, after):
     assert offset["shards"] == shards
 
 
-def test_an_offset_does_not_move_without_records():
-    offset = offset_of({"a": place("5")})
+@pytest.mark.parametrize(
+    "shards", [{"a": place("5")}, {}], ids=["a read shard", "an unread one"]
+)
+def test_an_offset_does_not_move_without_records(shards):
+    offset = offset_of(shards)
     found = {"a": ShardRecords(seen=9e9)}
     assert service.moved(offset, found, {"a": OPEN}) is offset
 
