@@ -959,7 +959,7 @@ def test_no_rows_are_no_request():
     assert rows.calls == []
 
 
-@pytest.mark.parametrize("times", [3, 5])
+@pytest.mark.parametrize("times", [4, 5])
 def test_documents_that_others_change_are_tried_five_times(times):
     errors = [refused(of_id(0))] * times
     attempt, rows = attempt_of("upsert", ("k",), bulk_write=[*errors, None])
