@@ -742,6 +742,16 @@ def test_a_document_is_no_stream(answers, headers):
     )
 
 
+def test_the_connection_of_a_document_is_ended(answers, monkeypatch):
+    closed: list[Any] = []
+    monkeypatch.setattr(Stream, "close", closed.append)
+    url, _ = answers(b"", Content_Type="text/html")
+    with pytest.raises(TurnedAway):
+        Stream(url, NONE, stall=20)
+    [stream] = closed
+    stream._socket.close()
+
+
 def test_a_connection_can_be_ended_twice(answers):
     url, _ = answers(b"", Content_Type=LINES)
     stream = Stream(url, NONE, stall=20)
@@ -805,6 +815,18 @@ def test_an_answer_that_is_compressed_is_refused(answers):
         200,
         f"{url}?password=*** comes compressed (gzip), which it was not asked for",
     )
+
+
+def test_the_connection_of_a_compressed_answer_is_ended(monkeypatch):
+    closed: list[str] = []
+    answer = SimpleNamespace(
+        headers={"Content-Encoding": "gzip"}, close=lambda: closed.append("closed")
+    )
+    opener = SimpleNamespace(open=lambda request, timeout: answer)
+    monkeypatch.setattr(wire, "_opener", opener)
+    with pytest.raises(TurnedAway):
+        wire._answer("https://h/s", NONE, {}, 20)
+    assert closed == ["closed"]
 
 
 def test_who_cannot_be_reached_is_an_error_of_the_connection(free_port):
