@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 from conftest import refusal
+from pyspark.sql import SparkSession
 
+from sparkstream_kit import sources
 from sparkstream_kit._internal.threads import in_thread as in_thread_of_the_kit
 from sparkstream_kit.connectors.posts import source, wire
 from sparkstream_kit.connectors.posts.spool import Facts
@@ -383,6 +385,21 @@ def test_a_spool_is_closed_though_the_last_posts_cannot_be_written(web, monkeypa
     feeder._spool.lands = [OSError("full")]
     with pytest.raises(InvalidInputError, match="of the last moments are lost"):
         run_with(feeder, monkeypatch, Thread(), Stops(0))
+
+
+def test_an_interrupt_while_the_thread_starts_ends_the_run(web, monkeypatch):
+    connection, stop = Connection(), Stops(9)
+    feeder = feeder_of(web, connection)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(source, "in_thread", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        feeder.run(stop)
+    assert stop.is_set()
+    assert connection.closed == 1
+    assert feeder._spool.calls == ["land", "close"]
 
 
 # --- the connections
@@ -896,3 +913,81 @@ def test_the_feeder_of_another_stream_is_not_ended(fed, fill):
 
 def test_two_spools_have_two_feeders(fed, fill, tmp_path):
     assert fill() is not fill(spool=tmp_path / "other")
+
+
+# --- the arguments
+
+
+class Asked(Exception):  # noqa: N818 - no error
+    """The folder was to be read by Spark."""
+
+
+@pytest.fixture
+def asks(monkeypatch):
+    """A function that calls `posts`, and returns what Spark is to read and what is fed."""
+    fed: list[Any] = []
+
+    def feed(spark, url, spool, options):
+        fed.append((url, spool, options))
+        return "the spool"
+
+    def text(spark, place, **options):
+        raise Asked(place, options)
+
+    monkeypatch.setattr(source, "_fed", feed)
+    monkeypatch.setattr(source, "text", text)
+    monkeypatch.setenv("MINE", "hush")
+    monkeypatch.delenv("POSTS_TOKEN", raising=False)
+
+    def asked(url, **given):
+        fed.clear()
+        session = object.__new__(SparkSession)  # without a JVM, which nobody asks for
+        with pytest.raises(Asked) as raised:
+            source.posts(session, url, **given)
+        return (*raised.value.args, list(fed))
+
+    return asked
+
+
+ALL = {"token": Token("POSTS_TOKEN"), "timeline": None, "every": 1.0, "stall": 30.0}
+
+
+def test_a_url_is_fed_and_a_folder_is_read(asks):
+    every = {"max_files_per_trigger": None}
+    assert asks(URL) == ("the spool", every, [(URL, None, ALL)])
+    assert asks("in/") == ("in/", every, [])
+    assert asks(Path("in"), max_files_per_trigger=3, maxFileAge="1d") == (
+        "in",
+        {"max_files_per_trigger": 3, "maxFileAge": "1d"},
+        [],
+    )
+    # What is no URL is told by the feeder
+    assert asks("x.example", spool="in") == (
+        "the spool",
+        every,
+        [("x.example", "in", ALL)],
+    )
+
+
+def test_a_feeder_has_the_arguments(asks):
+    given = {"timeline": "https://t", "every": 2.0, "stall": 3.0}
+    [_, _, fed] = asks(URL, spool="in", token_env="MINE", **given)  # noqa: S106 - a name
+    assert fed == [(URL, "in", {"token": Token("MINE", "hush"), **given})]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"timeline": "https://t"}, {"token_env": "MINE"}, {"every": 2}, {"stall": 3}],
+)
+def test_a_folder_takes_no_arguments_of_a_feeder(given):
+    session = object.__new__(SparkSession)
+    assert refusal(source.posts, session, "in", **given) == (
+        "in is a folder, which another process fills; give timeline, token_env, every"
+        " and stall to its feeder, sparkstream feed posts"
+    )
+
+
+def test_arguments_of_another_type_are_refused():
+    session = object.__new__(SparkSession)
+    said = refusal(sources.posts, session, URL, spool=5)
+    assert said == "sources.posts(): spool is 5; give a path"

@@ -7,10 +7,10 @@ A feeder that fills it, and one that is killed, are in test_posts.py.
 import json
 import os
 import sqlite3
+import stat
 import threading
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from conftest import refusal
@@ -414,7 +414,6 @@ def test_the_oldest_posts_are_forgotten(spool, monkeypatch):
 def test_a_file_that_cannot_be_written_leaves_the_posts_waiting(spool, monkeypatch):
     spool.take(post(1))
     before = spool.facts
-    synced: list[Any] = []
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -425,10 +424,8 @@ def test_a_file_that_cannot_be_written_leaves_the_posts_waiting(spool, monkeypat
             spool.land()
     assert spool.facts is before
     assert spool._waiting == {"1": (b'{"id": 1}', False)}
-    monkeypatch.setattr(os, "fsync", synced.append)
     spool.land()
     assert spool.facts.posts == 1
-    assert synced, "the folder"
 
 
 def test_a_file_whose_name_was_not_reached_gets_it_before_the_next_one(
@@ -444,8 +441,29 @@ def test_a_file_whose_name_was_not_reached_gets_it_before_the_next_one(
     assert list(visible(spool)) == ["posts-1000500.jsonl", "posts-1000501.jsonl"]
 
 
-def test_a_folder_that_is_synced_is_closed_again(spool, monkeypatch):
+def test_a_file_and_its_folder_are_synced_before_its_posts_are_kept(spool, monkeypatch):
+    synced: list[bool] = []
+
+    def fsync(number):
+        synced.append(stat.S_ISDIR(os.fstat(number).st_mode))
+
+    monkeypatch.setattr(os, "fsync", fsync)
     opened = len(names("/proc/self/fd"))
     spool._write(5, [b"a"])
+    assert synced[-1] is True
     assert len(names("/proc/self/fd")) == opened
-    assert (spool.folder / ".posts-5.jsonl").read_bytes() == b"a\n"
+    found = spool.folder / ".posts-5.jsonl"
+    times = found.stat()
+    assert (times.st_atime_ns, times.st_mtime_ns) == (5_000_000, 5_000_000)
+    assert found.read_bytes() == b"a\n"
+
+
+def test_an_interrupt_while_a_spool_opens_is_none_of_its_errors(tmp_path, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "_name_decided", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Spool(tmp_path, print)
+    Spool(tmp_path, print).close()

@@ -744,7 +744,11 @@ def test_a_document_is_no_stream(answers, headers):
 
 def test_the_connection_of_a_document_is_ended(answers, monkeypatch):
     closed: list[Any] = []
-    monkeypatch.setattr(Stream, "close", closed.append)
+
+    def close(stream):
+        closed.append(stream)
+
+    monkeypatch.setattr(Stream, "close", close)
     url, _ = answers(b"", Content_Type="text/html")
     with pytest.raises(TurnedAway):
         Stream(url, NONE, stall=20)
