@@ -154,6 +154,7 @@ def test_a_topic_has_offsets(parts, described):
         (0, -3, "-3"),
         (0, "end", "the string 'end'"),
         (0, 1.5, "1.5"),
+        (0, [1], "a list"),
     ],
 )
 def test_a_partition_has_a_number_and_an_offset(part, value, described):

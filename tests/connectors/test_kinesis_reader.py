@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from conftest import refusal
 from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
 from pyspark.sql.datasource import InputPartition
 
+from sparkstream_kit import sources
 from sparkstream_kit.connectors.kinesis import service, source
 from sparkstream_kit.connectors.kinesis.service import (
     Page,
@@ -447,6 +449,130 @@ def test_another_beginning_is_refused(starting, said):
     assert refusal(source._starting, starting) == (
         f"sources.kinesis(): starting is {said}"
     )
+
+
+class Column:
+    """A column that says how it was made."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def cast(self, kind):
+        return Column(f"{self.name} as {kind}")
+
+    def alias(self, name):
+        return f"{self.name} called {name}"
+
+
+@pytest.fixture
+def asks(monkeypatch):
+    """A function that calls `sources.kinesis`; the options, and the columns."""
+    seen: list[Any] = []
+    frame = SimpleNamespace(
+        columns=["value", "partition_key", "shard_id"],
+        select=lambda *columns: columns,
+    )
+
+    def loaded(spark, options):
+        seen.append(options)
+        return frame
+
+    for name in ("AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KINESIS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(source, "_loaded", loaded)
+    monkeypatch.setattr(source, "F", SimpleNamespace(col=Column))
+
+    def asked(stream="sales", **given):
+        seen.clear()
+        session = object.__new__(SparkSession)  # without a JVM, which nobody asks for
+        columns: Any = sources.kinesis(session, stream, **given)
+        return (*seen, columns)
+
+    return asked
+
+
+FIRST = {
+    "stream": "sales",
+    "starting": "",
+    "max_records_per_trigger": "100000",
+    "retry_for": "300.0",
+    "fail_on_data_loss": "true",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({}, {}),
+        ({"region": "r"}, {"region": "r"}),
+        ({"endpoint": "http://h:1"}, {"endpoint": "http://h:1"}),
+        (
+            {
+                "starting": "latest",
+                "retry_for": 0,
+                "max_records_per_trigger": 1,
+                "fail_on_data_loss": False,
+            },
+            {
+                "starting": "latest",
+                "retry_for": "0.0",
+                "max_records_per_trigger": "1",
+                "fail_on_data_loss": "false",
+            },
+        ),
+    ],
+    ids=["none", "a region", "an address", "the rest"],
+)
+def test_arguments_become_options(asks, given, options):
+    assert asks(**given)[0] == FIRST | options
+
+
+def test_the_region_of_the_environment_is_used_if_none_is_given(asks, monkeypatch):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "there")
+    assert asks()[0]["region"] == "there"
+    assert asks(region="here")[0]["region"] == "here"
+
+
+def test_values_are_texts_unless_they_are_to_be_bytes(asks):
+    rest = ("partition_key", "shard_id")
+    assert asks()[1] == ("value as string called value", *rest)
+    assert asks(binary=True)[1] == ("value called value", *rest)
+
+
+@pytest.mark.parametrize("name", ["a", "A-z_0.9", "a" * 128])
+def test_a_name_of_a_stream_is_taken(asks, name):
+    assert asks(name)[0]["stream"] == name
+
+
+@pytest.mark.parametrize("name", ["", "a,b", "a" * 129, "ä"])
+def test_what_is_no_name_of_a_stream_is_refused(asks, name):
+    assert refusal(asks, name) == (
+        f"sources.kinesis(): {name!r} is no name of a stream; give up to 128 letters,"
+        " digits, dots, underscores and dashes"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"retry_for": -0.1},
+            "retry_for is -0.1; give a number of seconds, 0 or more",
+        ),
+        (
+            {"retry_for": float("inf")},
+            "retry_for is inf; give a number of seconds, 0 or more",
+        ),
+        (
+            {"max_records_per_trigger": 0},
+            "max_records_per_trigger must be 1 or more, not 0",
+        ),
+        ({"region": 5}, "sources.kinesis(): region is 5; give a string"),
+    ],
+    ids=["less than nothing", "without end", "no records", "a type"],
+)
+def test_arguments_that_cannot_be_used_are_refused(asks, given, said):
+    assert refusal(asks, **given) == said
 
 
 class Session:
