@@ -558,6 +558,14 @@ def test_rows_become_documents_with_the_names_of_the_columns():
     assert list(encoder.documents(rows.slice(0, 0))) == []
 
 
+def test_values_that_are_kept_stand_in_documents_as_they_are():
+    rows = part_of(pa.array([0.5, None]), pa.array([True, False]))
+    assert list(encoder_of(T.DoubleType(), T.BooleanType()).documents(rows)) == [
+        {"c0": 0.5, "c1": True},
+        {"c0": None, "c1": False},
+    ]
+
+
 def test_a_key_that_would_be_changed_is_refused_and_another_column_is_not():
     rows = part_of(TIMES, pa.array([1, 2]))
     said = refusal(list, encoder_of(TIME, LONG, keys=["c0"]).documents(rows))
