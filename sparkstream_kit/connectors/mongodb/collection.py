@@ -481,10 +481,11 @@ class _WriteAttempt:
             changes = [self._replace(document) for document in documents]
             documents = self._refused(changes, documents)
             self._explain(documents)
-        raise KitError(
-            f"other writers change {self._target.where} faster than this query; stop"
-            " one of them"
-        )
+        if documents:
+            raise KitError(
+                f"other writers change {self._target.where} faster than this query;"
+                " stop one of them"
+            )
 
     def _document(self, row: _Document) -> _Document:
         """Return the next document of the batch: a row with its `_id` and the write's number."""
