@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 import shutil
 import subprocess
@@ -114,6 +115,27 @@ STYLE = """\
 .md-typeset table:not([class]) th code { word-break: normal; }
 @media (min-width: 60em) { .md-typeset table:not([class]) th { min-width: 0; } }
 """
+# The theme fetches this from elsewhere for a site that is opened as a file.
+FETCHED = re.compile(r'<script src="https://unpkg\.com/iframe-worker/shim"[^>]*>')
+# Nobody who asks a question looks for what has changed.
+NOT_SEARCHED = ("changelog.html",)
+# The page for an address that is not there is shown at that address, in whatever folder
+# of a host the site lies: the folder above it that has the site's style is the site's.
+BASE = """\
+<script>
+  let folder = location.pathname
+  let asked
+  do {
+    folder = folder.replace(/[^/]*[/]?$/, "")
+    asked = new XMLHttpRequest()
+    asked.open("HEAD", folder + "site.css", false)
+    asked.send()
+  } while (asked.status !== 200 && folder.length > 1)
+  const base = document.createElement("base")
+  base.href = folder
+  document.head.append(base)
+</script>
+"""
 _LINK = re.compile(r"(\]\()(?!https?:)([^)#\s]*)")
 
 
@@ -206,7 +228,7 @@ def flags() -> str:
             capture_output=True,
             text=True,
             check=True,
-            env={"COLUMNS": "100"},
+            env={"COLUMNS": "88"},
         )
         parts.append(f"## {path.stem}\n\n```text\n{done.stdout.strip()}\n```\n")
     (SOURCE / "reference" / "flags.md").write_text("\n".join(parts), "utf-8")
@@ -227,7 +249,7 @@ def commands() -> str:
             capture_output=True,
             text=True,
             check=True,
-            env={"COLUMNS": "100", "PATH": ""},
+            env={"COLUMNS": "88", "PATH": ""},
         )
         parts.append(
             f"## sparkstream {' '.join(words)}\n\n```text\n{done.stdout.strip()}\n```\n"
@@ -332,6 +354,40 @@ filters = ["!^_"]
 """
 
 
+def searchable() -> None:
+    """Make the search answer questions, also where the site is opened as a file."""
+    [worker] = (SITE / "assets" / "javascripts" / "workers").glob("search.*.js")
+    script = (ROOT / "scripts" / "search.js").read_text("utf-8")
+    source = json.dumps(worker.read_text("utf-8"))
+    (SITE / "starts-search.js").write_text(script.replace('"SOURCE"', source), "utf-8")
+    for path in SITE.rglob("*.html"):
+        root = "../" * len(path.relative_to(SITE).parent.parts)
+        mine = f'<script src="{root}starts-search.js">'
+        text, times = FETCHED.subn(mine, path.read_text("utf-8"))
+        if times != 1:
+            msg = f"{path}: the theme starts its search in another way"
+            raise RuntimeError(msg)
+        path.write_text(text, "utf-8")
+    index = json.loads((SITE / "search.json").read_text("utf-8"))
+    index["items"] = [
+        item
+        for item in index["items"]
+        if not item["location"].startswith(NOT_SEARCHED)
+    ]
+    text = json.dumps(index, ensure_ascii=False)
+    (SITE / "search.json").write_text(text, "utf-8")
+    (SITE / "search.js").write_text(f"var __index = {text};", "utf-8")
+
+
+def page_for_missing_addresses() -> None:
+    """Let 404.html find its style and its links from the address at which it is shown."""
+    path = SITE / "404.html"
+    text = path.read_text("utf-8").replace('new URL("/",location)', "new URL(base.href)")
+    text = re.sub(r'(?<=href=)"/"', '"index.html"', text).replace('"base":"/"', '"base":"."')
+    text = re.sub(r'(?<=")/(?=\w)', "", text)
+    path.write_text(text.replace("<head>", f"<head>\n{BASE}", 1), "utf-8")
+
+
 class _Built(HTMLParser):
     """A page of the site: the names in it that a link can lead to, and its links."""
 
@@ -399,6 +455,8 @@ def main() -> int:
     ]
     if failed := subprocess.run(build, check=False, cwd=config.parent).returncode:
         return failed
+    searchable()
+    page_for_missing_addresses()
     if dead := dead_links():
         sys.stderr.write(f"links that lead nowhere: {dead}\n")
         return 1
