@@ -52,6 +52,7 @@ MENU = {
             "kafka-to-kafka",
             "many-targets",
             "joins",
+            "session-windows",
             "days",
             "silence",
             "model",
@@ -65,6 +66,8 @@ MENU = {
             "tuning",
             "secrets",
             "service",
+            "container",
+            "airflow",
         ),
         *(
             "from-pyspark",
@@ -370,9 +373,7 @@ def searchable() -> None:
         path.write_text(text, "utf-8")
     index = json.loads((SITE / "search.json").read_text("utf-8"))
     index["items"] = [
-        item
-        for item in index["items"]
-        if not item["location"].startswith(NOT_SEARCHED)
+        item for item in index["items"] if not item["location"].startswith(NOT_SEARCHED)
     ]
     text = json.dumps(index, ensure_ascii=False)
     (SITE / "search.json").write_text(text, "utf-8")
@@ -382,8 +383,12 @@ def searchable() -> None:
 def page_for_missing_addresses() -> None:
     """Let 404.html find its style and its links from the address at which it is shown."""
     path = SITE / "404.html"
-    text = path.read_text("utf-8").replace('new URL("/",location)', "new URL(base.href)")
-    text = re.sub(r'(?<=href=)"/"', '"index.html"', text).replace('"base":"/"', '"base":"."')
+    text = path.read_text("utf-8").replace(
+        'new URL("/",location)', "new URL(base.href)"
+    )
+    text = re.sub(r'(?<=href=)"/"', '"index.html"', text).replace(
+        '"base":"/"', '"base":"."'
+    )
     text = re.sub(r'(?<=")/(?=\w)', "", text)
     path.write_text(text.replace("<head>", f"<head>\n{BASE}", 1), "utf-8")
 
