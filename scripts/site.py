@@ -1,8 +1,9 @@
 """Build the site of the documentation in build/site/.
 
 It has the pages of docs/, and a reference of the docstrings. `make docs` runs it. A
-link or anchor that leads nowhere, or a page outside of the menu, ends it with 1. For
-agents the site has each page as Markdown, too, and llms.txt, a list of all pages.
+link or anchor that leads nowhere, or a page outside of the menu, ends it with 1. Its
+search answers questions, also where the site is opened as a file. For agents the site
+has each page as Markdown, too, and llms.txt, a list of all pages.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from sparkstream_kit import connectors
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEMS = [
@@ -139,6 +144,7 @@ BASE = """\
   document.head.append(base)
 </script>
 """
+_MANY = 5  # names of a room, from which on its page begins with a table of them
 _LINK = re.compile(r"(\]\()(?!https?:)([^)#\s]*)")
 
 
@@ -185,19 +191,32 @@ def reference() -> list[str]:
         )
         paragraphs = text.split("\n\n")
         parts = [f"# {room or 'sparkstream_kit'}\n", *map(_paragraph, paragraphs)]
-        for name in names:
-            found = getattr(module, name)
-            own = callable(found) and hasattr(found, "__qualname__")
-            where = (
-                f"{found.__module__}.{found.__qualname__}"
-                if own
-                else f"{module.__name__}.{name}"
-            )
-            parts.append(f"::: {where}\n")
+        where = {name: _defined(module, name) for name in names}
+        if len(names) >= _MANY:
+            parts += ["| name | what it is for |", "| --- | --- |"]
+            parts += [_row(name, getattr(module, name), where[name]) for name in names]
+            parts.append("")
+        parts += [f"::: {each}\n" for each in where.values()]
         page = f"reference/{room or 'package'}.md"
         (SOURCE / page).write_text("\n".join(parts), "utf-8")
         written.append(page)
     return written
+
+
+def _defined(module: ModuleType, name: str) -> str:
+    """Return the name by which the reference finds what a module calls so."""
+    found = getattr(module, name)
+    if callable(found) and hasattr(found, "__qualname__"):
+        return f"{found.__module__}.{found.__qualname__}"
+    return f"{module.__name__}.{name}"
+
+
+def _row(name: str, found: object, where: str) -> str:
+    """Return a row of a page's table: a name, and the first line of its docstring."""
+    first = ""
+    if callable(found):
+        first = (inspect.getdoc(found) or "").partition("\n")[0]
+    return f"| [`{name}`](#{where}) | {first.replace('|', chr(92) + '|')} |"
 
 
 def _paragraph(text: str) -> str:
