@@ -117,11 +117,15 @@ ROOMS = (
     "jobflags",
 )
 # Tables of figures have eight columns: the theme gives each column too much for a
-# screen of 1280.
+# screen of 1280. There a box of code holds 88 characters; help, settings and values of
+# constants, which nobody copies as they stand, are wrapped.
 STYLE = """\
 .md-typeset table:not([class]) :is(th, td) { padding: .6em .8em; }
 .md-typeset table:not([class]) th code { word-break: normal; }
 @media (min-width: 60em) { .md-typeset table:not([class]) th { min-width: 0; } }
+.md-typeset td:first-child a code { word-break: normal; }
+.md-typeset pre > code { font-size: .8em; }
+:is(.language-text, .language-properties, .doc) pre > code { white-space: pre-wrap; }
 """
 # The theme fetches this from elsewhere for a site that is opened as a file.
 FETCHED = re.compile(r'<script src="https://unpkg\.com/iframe-worker/shim"[^>]*>')

@@ -114,3 +114,17 @@ def test_a_missing_page_has_its_style_and_leads_back(hosted, tab, until, missing
         "return [...document.querySelectorAll('.md-tabs a')].map((each) => each.href)"
     )
     assert f"{hosted}/index.html" in links
+
+
+def test_code_fits_its_box(site, tab):
+    cut = """
+        return [...document.querySelectorAll("pre code")]
+          .filter((each) => each.scrollWidth > each.clientWidth + 1)
+          .map((each) => each.innerText.slice(0, 80))
+    """
+    wrong = {}
+    for page in sorted(site.rglob("*.html")):
+        tab.browser.get(page.as_uri())
+        if found := tab.run(cut):
+            wrong[page.name] = found
+    assert wrong == {}
