@@ -32,7 +32,7 @@ test-all: setup ## run all tests there are, also those of which CI runs a part: 
 	@$(MAKE) test test-slow browser faults systems cluster-jobs
 	@$(MAKE) test-connect ALL=1
 
-browser: setup ## run the tests of the page of a run in Chromium, which is installed first
+browser: docs ## run the tests of the page of a run and of the site in Chromium, which is installed first
 	@bash scripts/browser.sh
 	@$(ENTER) python -m pytest tests/browser
 

@@ -1,23 +1,29 @@
 """Build the site of the documentation in build/site/.
 
 It has the pages of docs/, and a reference of the docstrings. `make docs` runs it. A
-link or anchor that leads nowhere, or a page outside of the menu, ends it with 1. For
-agents the site has each page as Markdown, too, and llms.txt, a list of all pages.
+link or anchor that leads nowhere, or a page outside of the menu, ends it with 1. Its
+search answers questions, also where the site is opened as a file. For agents the site
+has each page as Markdown, too, and llms.txt, a list of all pages.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from sparkstream_kit import connectors
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEMS = [
@@ -51,6 +57,7 @@ MENU = {
             "kafka-to-kafka",
             "many-targets",
             "joins",
+            "session-windows",
             "days",
             "silence",
             "model",
@@ -64,6 +71,8 @@ MENU = {
             "tuning",
             "secrets",
             "service",
+            "container",
+            "airflow",
         ),
         *(
             "from-pyspark",
@@ -108,12 +117,38 @@ ROOMS = (
     "jobflags",
 )
 # Tables of figures have eight columns: the theme gives each column too much for a
-# screen of 1280.
+# screen of 1280. There a box of code holds 88 characters; help, settings and values of
+# constants, which nobody copies as they stand, are wrapped.
 STYLE = """\
 .md-typeset table:not([class]) :is(th, td) { padding: .6em .8em; }
 .md-typeset table:not([class]) th code { word-break: normal; }
 @media (min-width: 60em) { .md-typeset table:not([class]) th { min-width: 0; } }
+.md-typeset td:first-child a code { word-break: normal; }
+.md-typeset pre > code { font-size: .8em; }
+:is(.language-text, .language-properties, .doc) pre > code { white-space: pre-wrap; }
 """
+# The theme fetches this from elsewhere for a site that is opened as a file.
+FETCHED = re.compile(r'<script src="https://unpkg\.com/iframe-worker/shim"[^>]*>')
+# Nobody who asks a question looks for what has changed.
+NOT_SEARCHED = ("changelog.html",)
+# The page for an address that is not there is shown at that address, in whatever folder
+# of a host the site lies: the folder above it that has the site's style is the site's.
+BASE = """\
+<script>
+  let folder = location.pathname
+  let asked
+  do {
+    folder = folder.replace(/[^/]*[/]?$/, "")
+    asked = new XMLHttpRequest()
+    asked.open("HEAD", folder + "site.css", false)
+    asked.send()
+  } while (asked.status !== 200 && folder.length > 1)
+  const base = document.createElement("base")
+  base.href = folder
+  document.head.append(base)
+</script>
+"""
+_MANY = 5  # names of a room, from which on its page begins with a table of them
 _LINK = re.compile(r"(\]\()(?!https?:)([^)#\s]*)")
 
 
@@ -160,19 +195,32 @@ def reference() -> list[str]:
         )
         paragraphs = text.split("\n\n")
         parts = [f"# {room or 'sparkstream_kit'}\n", *map(_paragraph, paragraphs)]
-        for name in names:
-            found = getattr(module, name)
-            own = callable(found) and hasattr(found, "__qualname__")
-            where = (
-                f"{found.__module__}.{found.__qualname__}"
-                if own
-                else f"{module.__name__}.{name}"
-            )
-            parts.append(f"::: {where}\n")
+        where = {name: _defined(module, name) for name in names}
+        if len(names) >= _MANY:
+            parts += ["| name | what it is for |", "| --- | --- |"]
+            parts += [_row(name, getattr(module, name), where[name]) for name in names]
+            parts.append("")
+        parts += [f"::: {each}\n" for each in where.values()]
         page = f"reference/{room or 'package'}.md"
         (SOURCE / page).write_text("\n".join(parts), "utf-8")
         written.append(page)
     return written
+
+
+def _defined(module: ModuleType, name: str) -> str:
+    """Return the name by which the reference finds what a module calls so."""
+    found = getattr(module, name)
+    if callable(found) and hasattr(found, "__qualname__"):
+        return f"{found.__module__}.{found.__qualname__}"
+    return f"{module.__name__}.{name}"
+
+
+def _row(name: str, found: object, where: str) -> str:
+    """Return a row of a page's table: a name, and the first line of its docstring."""
+    first = ""
+    if callable(found):
+        first = (inspect.getdoc(found) or "").partition("\n")[0]
+    return f"| [`{name}`](#{where}) | {first.replace('|', chr(92) + '|')} |"
 
 
 def _paragraph(text: str) -> str:
@@ -206,7 +254,7 @@ def flags() -> str:
             capture_output=True,
             text=True,
             check=True,
-            env={"COLUMNS": "100"},
+            env={"COLUMNS": "88"},
         )
         parts.append(f"## {path.stem}\n\n```text\n{done.stdout.strip()}\n```\n")
     (SOURCE / "reference" / "flags.md").write_text("\n".join(parts), "utf-8")
@@ -227,7 +275,7 @@ def commands() -> str:
             capture_output=True,
             text=True,
             check=True,
-            env={"COLUMNS": "100", "PATH": ""},
+            env={"COLUMNS": "88", "PATH": ""},
         )
         parts.append(
             f"## sparkstream {' '.join(words)}\n\n```text\n{done.stdout.strip()}\n```\n"
@@ -332,6 +380,42 @@ filters = ["!^_"]
 """
 
 
+def searchable() -> None:
+    """Make the search answer questions, also where the site is opened as a file."""
+    [worker] = (SITE / "assets" / "javascripts" / "workers").glob("search.*.js")
+    script = (ROOT / "scripts" / "search.js").read_text("utf-8")
+    source = json.dumps(worker.read_text("utf-8"))
+    (SITE / "starts-search.js").write_text(script.replace('"SOURCE"', source), "utf-8")
+    for path in SITE.rglob("*.html"):
+        root = "../" * len(path.relative_to(SITE).parent.parts)
+        mine = f'<script src="{root}starts-search.js">'
+        text, times = FETCHED.subn(mine, path.read_text("utf-8"))
+        if times != 1:
+            msg = f"{path}: the theme starts its search in another way"
+            raise RuntimeError(msg)
+        path.write_text(text, "utf-8")
+    index = json.loads((SITE / "search.json").read_text("utf-8"))
+    index["items"] = [
+        item for item in index["items"] if not item["location"].startswith(NOT_SEARCHED)
+    ]
+    text = json.dumps(index, ensure_ascii=False)
+    (SITE / "search.json").write_text(text, "utf-8")
+    (SITE / "search.js").write_text(f"var __index = {text};", "utf-8")
+
+
+def page_for_missing_addresses() -> None:
+    """Let 404.html find its style and its links from the address at which it is shown."""
+    path = SITE / "404.html"
+    text = path.read_text("utf-8").replace(
+        'new URL("/",location)', "new URL(base.href)"
+    )
+    text = re.sub(r'(?<=href=)"/"', '"index.html"', text).replace(
+        '"base":"/"', '"base":"."'
+    )
+    text = re.sub(r'(?<=")/(?=\w)', "", text)
+    path.write_text(text.replace("<head>", f"<head>\n{BASE}", 1), "utf-8")
+
+
 class _Built(HTMLParser):
     """A page of the site: the names in it that a link can lead to, and its links."""
 
@@ -399,6 +483,8 @@ def main() -> int:
     ]
     if failed := subprocess.run(build, check=False, cwd=config.parent).returncode:
         return failed
+    searchable()
+    page_for_missing_addresses()
     if dead := dead_links():
         sys.stderr.write(f"links that lead nowhere: {dead}\n")
         return 1

@@ -95,6 +95,50 @@ def test_a_page_shows_what_the_queries_do_and_follows_them(shown, tab):
         tab.until("td", lambda found: found == ["tea", "12346"])
 
 
+# How many files wait after each batch, and what a card says that has no verdict yet.
+CALM = {
+    (None, None): ["ok", "nothing is wrong"],
+    (0, 0): ["ok", "nothing is wrong"],
+    (4, 0): ["ok", "nothing is wrong"],
+    (0, 62): ["warn", "62 files wait to be read, 62 more than a batch ago"],
+    (9, 0, 0, 1): [
+        "ok",
+        "nothing is wrong; 1 file waits to be read, and they become fewer",
+    ],
+    (3, 3): ["ok", "nothing is wrong; 3 files wait to be read"],
+    (0, *range(1000, 8000, 1000)): [
+        "warn",
+        "7,000 files wait to be read, 5,000 more than 5 batches ago",
+    ],
+}
+
+
+def test_it_does_not_say_that_all_is_well_beside_a_backlog_that_grows(shown, tab):
+    tab.browser.get(shown.address)
+    for waiting, said in CALM.items():
+        batches = [{"waiting": each, "files_waiting": each} for each in waiting]
+        assert tab.run("return calm(arguments[0])", batches) == said
+    kafka = [{"waiting": each, "files_waiting": None} for each in (1, 2)]
+    assert "2 records wait" in tab.run("return calm(arguments[0])", kafka)[1]
+
+
+def test_what_is_read_and_what_arrives_are_two_numbers(shown, tab):
+    tab.browser.get(shown.address)
+    full = """
+        const card = newCard("full")
+        const all = [[0, 19, 9], [2, 20, 8]].map(([at, files, waiting]) => ({
+          batch: at, at, files, waiting, files_waiting: waiting, rows: 100, seconds: 1,
+        }))
+        card.batches = all
+        numbers(card, {rows: 200}, all[1])
+        return [...card.numbers.children].slice(0, 2).map((each) => each.innerText)
+    """
+    read, arriving = tab.run(full)
+    assert read.startswith("rows read")
+    assert arriving.startswith("new rows arriving")
+    assert [re.sub(r"\D", "", each) for each in (read, arriving)] == ["50", "0"]
+
+
 def test_what_a_job_says_is_text(shown, tab):
     shown.result = [SCRIPT, "n"], [False, True], [(SCRIPT, "2")]
     shown.page.results = shown.results(SCRIPT)

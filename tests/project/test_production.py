@@ -57,11 +57,15 @@ def test_systemd_understands_the_unit(place):
 def test_the_line_for_cron_runs_one_job_at_a_time_and_goes_on_after_a_kill(
     place, until
 ):
-    *times, line = block("cron").strip().split(" ", 5)
+    *times, shell, script = block("cron").split()
     assert times == ["*"] * 5
+    assert shell == "/bin/sh"
+    assert f"`{script}`" in PAGE
     # The flag is for jobs that end by themselves.
-    line = line.replace("/srv/sales", str(place)).replace(
-        "ckpt", "ckpt --max-files-per-trigger 1"
+    line = (
+        block("sh")
+        .replace("/srv/sales", str(place))
+        .replace("ckpt", "ckpt --max-files-per-trigger 1")
     )
     endless = line.replace(" --available-now", "")
     sales = Sales(place / "incoming")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+from support.pages import unfolded
 
 from sparkstream_kit import connectors, sinks
 
@@ -37,7 +38,7 @@ EXECUTED = "\n".join(
 )
 BLOCKS = re.findall(r"```bash\n(.*?)```", EXECUTED, re.DOTALL)
 PRINTED = [
-    text
+    unfolded(text)
     for kind, text in re.findall(r"```(\w*)\n(.*?)```", EXECUTED, re.DOTALL)
     if not kind
 ]
@@ -239,6 +240,17 @@ def test_each_page_is_linked():
     }
     assert {*re.findall(r"\]\(((?:docs/)?\w+\.md)", README)} | of_systems == pages
     assert set(re.findall(r"\]\((guides/[\w-]+\.md)", PAGES["start.md"])) == set(GUIDES)
+
+
+WIDE = 88  # characters, which a box of the site holds at 1280 pixels
+
+
+@pytest.mark.parametrize("page", LINKING, ids=str)
+def test_code_fits_its_box(page):
+    text = (ROOT / page).read_text("utf-8")
+    blocks = re.findall(r"^ *```[^\n]*\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert [line for line in lines if len(line) > WIDE] == []
 
 
 def test_the_readme_is_short():

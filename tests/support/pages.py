@@ -22,10 +22,19 @@ def shell(code):
 """
 
 
+def unfolded(shown):
+    """Return what a page shows, in the lines that are printed.
+
+    A line that would not fit its box goes on in the next one, after four spaces.
+    """
+    return re.sub(r"\n {4}(?=\S)", " ", shown)
+
+
 def run_page(page, folder, replaced=()):
     """Run a page in a folder: its `bash` and `python` blocks in their order.
 
-    What its `text` blocks say must be printed. A block with a title becomes a file of
+    What its `text` blocks say must be printed; `unfolded` says how long lines are shown.
+    A block with a title becomes a file of
     that name, where the blocks before have gone with `cd`. All `python` blocks without
     one are one process. `replaced` are pairs: what the page says and what it is on this
     machine, such as a server's address.
@@ -46,7 +55,7 @@ def run_page(page, folder, replaced=()):
         elif kind == "python":
             script.append(code)
         elif kind == "text":
-            shown.append(code)
+            shown.append(unfolded(code))
     done = process([sys.executable, "-u", "-c", "\n".join(script)], cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     rest = _MEASURED.sub("…", done.stdout)

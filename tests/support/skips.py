@@ -10,6 +10,7 @@ ALLOWED = (
     "needs a disk of its own",  # neither root, nor sudo without a password
     "needs a pseudo-terminal",
     "needs actionlint",
+    "needs a Docker engine",
     "needs a Java 25.0.3",
     "the published sales log is not in ../shared/data",
     "no IPv6 on this machine",

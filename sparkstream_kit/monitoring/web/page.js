@@ -2,6 +2,7 @@
 // Everything that comes from the job is put on the page as text, never as markup.
 
 const SHOWN = 300; // batches of a query, as many as the job keeps
+const WAITED = 6; // batches over which it is seen whether more files or records wait
 const byId = (id) => document.getElementById(id);
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const cards = new Map(); // by the query's name
@@ -43,9 +44,9 @@ const CHARTS = {
   rate: {
     title: "Rows a second", cut: true,
     series: [
-      ["in", "one", (each, before) => before && each.at > before.at ? arrived(each, before) / (each.at - before.at) : null],
-      ["out", "two", (each, before) => before && each.at > before.at && each.rows_out != null ? each.rows_out / (each.at - before.at) : null],
-      ["in, if always busy", "four", (each) => each.rows && each.seconds ? each.rows / each.seconds : null],
+      ["arriving", "one", (each, before) => before && each.at > before.at ? arrived(each, before) / (each.at - before.at) : null],
+      ["written", "two", (each, before) => before && each.at > before.at && each.rows_out != null ? each.rows_out / (each.at - before.at) : null],
+      ["read, while a batch runs", "four", (each) => each.rows && each.seconds ? each.rows / each.seconds : null],
     ],
   },
   parts: {
@@ -141,7 +142,7 @@ function update(query, ended) {
   card.batches = card.batches.concat(query.batches.map(read)).slice(-SHOWN);
   const last = card.batches.at(-1);
   card.about.textContent = last ? `batch ${last.batch.toLocaleString("en")}` : "waits for its first batch";
-  const said = query.verdicts.length ? query.verdicts : last && !ended ? [["ok", "nothing is wrong"]] : [];
+  const said = query.verdicts.length ? query.verdicts : last && !ended ? [calm(card.batches)] : [];
   card.verdicts.replaceChildren(...said.map(([level, text]) => make("li", { className: level, textContent: text })));
   if (query.result) table(card, query.result);
   if (!last) {
@@ -154,17 +155,29 @@ function update(query, ended) {
   return card;
 }
 
+// What a card says that has no verdict: verdicts need ten batches with rows.
+function calm(batches) {
+  const last = batches.at(-1), known = batches.slice(-WAITED).filter((each) => each.waiting != null);
+  if (!last.waiting || known.length < 2) return ["ok", "nothing is wrong"];
+  const unit = last.files_waiting == null ? "records" : last.waiting === 1 ? "file" : "files";
+  const wait = `${last.waiting.toLocaleString("en")} ${unit} ${last.waiting === 1 && unit === "file" ? "waits" : "wait"} to be read`;
+  const more = last.waiting - known[0].waiting, ago = known.length - 1;
+  if (more > 0) return ["warn", `${wait}, ${more.toLocaleString("en")} more than ${ago === 1 ? "a batch" : `${ago} batches`} ago`];
+  return ["ok", `nothing is wrong; ${wait}${more < 0 ? ", and they become fewer" : ""}`];
+}
+
 function numbers(card, totals, last) {
   const before = card.batches.at(-2);
-  const rate = CHARTS.rate.series[0][2](last, before);
+  const apart = before && last.at > before.at ? last.at - before.at : null;
   const all = [
-    ["rows in", short(rate), "a second"],
+    ["rows read", short(apart && last.rows / apart), "a second"],
+    ["new rows arriving", short(apart && arrived(last, before) / apart), "a second"],
     ["time of a batch", ...lasting(last.seconds)],
-    ["rows so far", short(totals.rows), ""],
+    ["rows read so far", short(totals.rows), ""],
   ];
   if (last.state_rows != null) all.push(["rows in state", short(last.state_rows), `in ${memory(last.state_bytes)}`]);
   if (last.lag != null) all.push(["watermark", ...(last.lag < 0 ? [lasting(-last.lag)[0], `${lasting(-last.lag)[1]} ahead`] : [lasting(last.lag)[0], `${lasting(last.lag)[1]} behind`])]);
-  if (last.waiting != null) all.push(["waiting", short(last.waiting), ""]);
+  if (last.waiting != null) all.push([last.files_waiting == null ? "records waiting" : "files waiting", short(last.waiting), ""]);
   if (totals.late != null) all.push(["late, dropped", short(totals.late), ""]);
   if (totals.bad != null) all.push(["bad rows", short(totals.bad), ""]);
   card.numbers.replaceChildren(...all.map(([name, value, unit]) =>
