@@ -55,6 +55,9 @@ def _check(
     tables = [_looked_at(found, name) for name in names]
     for table in tables:
         _show(table)
+    promises = [str(each.property) for each in found.model.slaProperties or []]
+    if promises:
+        show(f"not checked, as they are of the whole delivery: {', '.join(promises)}")
     if not data:
         return 0
     return _tried(tables[0], data)
@@ -86,12 +89,19 @@ class _Table(NamedTuple):
 
 
 def _looked_at(found: Contract, name: str) -> _Table:
+    from pyspark.sql.types import StructType
+
     from sparkstream_kit.quarantine.contracts import checks_of
     from sparkstream_kit.schemas import contracts
 
     remarks: list[str] = []
-    schema = contracts.schema_of(found, name, remarks.append)
+    schema = StructType()
+    if found.table(name).properties:
+        schema = contracts.schema_of(found, name, remarks.append)
+    else:
+        remarks.append(f"{name} has no properties, which another schema may have")
     checks = checks_of(found, name)
+    remarks = [each.removeprefix(f"{found.path}: ") for each in remarks]
     return _Table(name, schema, contracts.formats(found, name), checks, remarks)
 
 
@@ -202,10 +212,8 @@ def _counted(rows: DataFrame, rules: list[Rule]) -> tuple[int, Counter[str]]:
     if quarantine.REASON not in checked.columns:
         return checked.count(), Counter()
     groups = checked.groupBy(quarantine.REASON).count().collect()
-    counts = dict(groups)
-    total = sum(counts.values())
-    counts.pop(None, None)
-    return total, Counter(counts)
+    counts = {str(reason): count for reason, count in groups if reason is not None}
+    return sum(count for _, count in groups), Counter(counts)
 
 
 def _warned(rows: DataFrame, rules: list[Rule]) -> Iterator[tuple[str, int]]:
@@ -247,7 +255,7 @@ def _diff(
     for what in breaking:
         show(f"  {what}")
     if others:
-        show("fits:")
+        show("does not break it:")
     for what in others:
         show(f"  {what}")
     if not found:

@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyspark.sql import types as T
 
 from sparkstream_kit._internal.arguments import check
-from sparkstream_kit._internal.columns import quoted
+from sparkstream_kit._internal.columns import holds, quoted
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.schemas.contracts import (
     column_name,
     columns,
     inner_parts,
     is_required,
+    keys_of,
     kind_of,
+    logical_of,
     options_of,
     read,
 )
@@ -86,6 +88,8 @@ _NOT_OF_A_ROW = re.compile(
 )
 _OBJECT = r"\$?\{(?:object|table|model|schema)\}"
 _PROPERTY = r"\$?\{(?:property|column|field)\}"
+# What Python says of an expression that is none in any language
+_BROKEN = ("missing )", "nothing to repeat", "unbalanced", "unterminated character set")
 _SHOWN = 60  # characters of a description that names a rule
 
 
@@ -228,9 +232,16 @@ def checks_of(contract: Contract, name: str | None) -> list[Rule | Left]:
     whole = _Value(str(table.name), "")
     for number, rule in enumerate(table.quality or [], 1):
         found.append(_of_quality(rule, number, whole, table, None))
-    for promise in contract.model.slaProperties or []:
-        found.append(Left(f"slaProperties: {promise.property}", _ALL_ROWS))
+    keys = keys_of(table)
+    if keys:
+        found.append(whole.left(f"primaryKey {', '.join(keys)}", _once(keys)))
     return found
+
+
+def _once(keys: list[str]) -> str:
+    """Say why a key is not checked, and what drops the rows that come again."""
+    names = repr(keys[0]) if len(keys) == 1 else repr(keys)
+    return f"{_ALL_ROWS}; state.once(rows, {names}, …) drops what comes again"
 
 
 def _of_property(
@@ -247,10 +258,9 @@ def _of_property(
     if part.enum:
         values = [each.value for each in part.enum]
         yield value.unless_null("enum", _is_one_of(values, value, kind, "enum"))
-    for key in ("unique", "primaryKey"):
-        if getattr(part, key):
-            call = f"state.once(rows, {value.path!r}, …)"
-            yield value.left(key, f"{_ALL_ROWS}; {call} drops what comes again")
+    if part.unique:
+        is_column = value.sql == quoted(value.path)
+        yield value.left("unique", _once([value.path]) if is_column else _ALL_ROWS)
     for number, rule in enumerate(part.quality or [], 1):
         yield _of_quality(rule, number, value, table, kind)
     yield from _of_parts(part, value, table, kind)
@@ -295,7 +305,7 @@ def _of_options(
             yield _bound(key, part, value, kind)
     yield from _of_numbers(part, value)
     if isinstance(kind, T.ArrayType):
-        yield from _of_sizes(options, value)
+        yield from _of_sizes(options, value, kind)
     for key in ("minProperties", "maxProperties"):
         if options.get(key) is not None:
             yield value.left(key, "the number of fields is that of the type")
@@ -335,19 +345,23 @@ def _of_text(part: SchemaProperty, value: _Value) -> Iterator[Rule | Left]:
     if options.get("pattern") is not None:
         yield value.unless_null("pattern", _matches(options["pattern"], value))
     form = str(options.get("format") or "")
-    if part.logicalType == "time" and form.replace("'", "") in _TIMES:
+    if logical_of(part) == "time" and form.replace("'", "") in _TIMES:
         yield value.unless_null("time", f"{value.sql} RLIKE {_text(_TIME)}")
     elif form:
         yield value.left(f"format {form}", "it says what the text is for")
 
 
-def _of_sizes(options: dict[str, Any], value: _Value) -> Iterator[Rule]:
+def _of_sizes(
+    options: dict[str, Any], value: _Value, kind: T.ArrayType
+) -> Iterator[Rule | Left]:
     """Yield the rules of the number of elements in an array."""
     for key, sign in (("minItems", ">="), ("maxItems", "<="), ("dimensions", "=")):
         if options.get(key) is not None:
             size = _whole(options[key], value, key)
             yield value.unless_null(f"{key} {size}", f"size({value.sql}) {sign} {size}")
-    if options.get("uniqueItems"):
+    if options.get("uniqueItems") and holds(kind, T.MapType, T.VariantType):
+        yield value.left("uniqueItems", "Spark cannot compare its elements")
+    elif options.get("uniqueItems"):
         distinct = f"size(array_distinct({value.sql}))"
         yield value.unless_null("uniqueItems", f"{distinct} = size({value.sql})")
 
@@ -519,8 +533,21 @@ def _is_one_of(values: list[Any], value: _Value, kind: T.DataType, key: str) -> 
 
 
 def _matches(pattern: Any, value: _Value) -> str:
+    """Return the condition that a value has a pattern.
+
+    Raises:
+        InvalidInputError: it is no regular expression, at which a query would fail.
+    """
     if not isinstance(pattern, str):
         raise _wrong(pattern, value, "pattern", "a text; write it in quotes")
+    # What Python does not know of Java's and ECMA's expressions
+    plain = re.sub(r"\\[pPuxc]\{[^}]*\}|\\.", "a", pattern).replace("(?<", "(?P<")
+    try:
+        re.compile(plain)
+    except re.error as err:
+        if err.msg.startswith(_BROKEN):
+            fix = f"a regular expression ({err.msg}); correct it"
+            raise _wrong(pattern, value, "pattern", fix) from None
     return f"{value.sql} RLIKE {_text(of_java(pattern))}"
 
 

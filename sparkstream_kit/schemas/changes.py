@@ -61,8 +61,8 @@ def changes(old: Contract, new: Contract) -> list[Change]:
 
 def _of_columns(name: str, old: Contract, new: Contract) -> Iterator[Change]:
     """Yield the differences of an object's columns."""
-    former = dict(_columns(schema_of(old, name, lambda _: None), name))
-    now = dict(_columns(schema_of(new, name, lambda _: None), name))
+    former = dict(_columns(_schema(old, name), name))
+    now = dict(_columns(_schema(new, name), name))
     for place, column in former.items():
         if place not in now:
             yield _gone(place, column)
@@ -78,6 +78,13 @@ def _of_columns(name: str, old: Contract, new: Contract) -> Iterator[Change]:
                 f"{place} {column.kind} is new and required: rows from before lack it"
             )
         yield Change(not column.nullable, what)
+
+
+def _schema(contract: Contract, name: str) -> T.StructType:
+    """Return the columns of an object, which may have none in the contract."""
+    if not contract.table(name).properties:
+        return T.StructType()
+    return schema_of(contract, name, lambda _: None)
 
 
 def _gone(place: str, column: _Column) -> Change:

@@ -19,7 +19,7 @@ from pyspark.sql import types as T
 from sparkstream_kit._internal.columns import refuse_twice
 from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import InvalidInputError, hint
-from sparkstream_kit.schemas.physical import physical_type
+from sparkstream_kit.schemas.physical import physical_type, word_of
 
 if TYPE_CHECKING:
     import os
@@ -421,6 +421,13 @@ def columns(parts: Iterable[SchemaProperty]) -> list[SchemaProperty]:
     return [part for part in parts if part.semanticType != "measure"]
 
 
+def keys_of(table: SchemaObject) -> list[str]:
+    """Return the columns of an object's primary key, in their order."""
+    parts = [part for part in columns(table.properties or []) if part.primaryKey]
+    parts.sort(key=lambda part: part.primaryKeyPosition or 0)
+    return [column_name(part) for part in parts]
+
+
 def is_required(part: SchemaProperty, required: Iterable[str | None] = ()) -> bool:
     """Return whether a property may not be null, by itself or by the object around it."""
     return bool(part.required) or part.name in {*required}
@@ -469,6 +476,26 @@ def kind_of(part: SchemaProperty, where: str, say: Say) -> T.DataType:
     return _scalar(part, where, say)
 
 
+def logical_of(part: SchemaProperty) -> str | None:
+    """Return the logical type of a property.
+
+    ODCS 3.0 has no `timestamp` and no `time`: a `date` is one of these if its physical
+    type or its format says so.
+    """
+    if part.logicalType != "date":
+        return part.logicalType
+    word = word_of(part.physicalType)
+    form = re.sub("'[^']*'", "", str(options_of(part).get("format") or ""))
+    if isinstance(physical_type(word), (T.TimestampType, T.TimestampNTZType)):
+        return "timestamp"
+    has_hour = re.search("[HhKk]", form)
+    if has_hour and re.search("[dD]", form):
+        return "timestamp"
+    if has_hour or word in ("time", "timetz"):
+        return "time"
+    return "date"
+
+
 def _object(part: SchemaProperty, where: str, say: Say) -> T.DataType:
     if part.properties:
         required = options_of(part).get("required") or ()
@@ -511,7 +538,8 @@ def _scalar(part: SchemaProperty, where: str, say: Say) -> T.DataType:
     """
     given = part.physicalType
     physical = physical_type(given)
-    if part.logicalType not in _SCALARS:
+    logical = logical_of(part)
+    if logical not in _SCALARS:
         if physical is not None:
             return physical
         shown = ", ".join(str(each) for each in (part.logicalType, given) if each)
@@ -519,12 +547,12 @@ def _scalar(part: SchemaProperty, where: str, say: Say) -> T.DataType:
             f"{where} has no type that is known ({shown or 'it has none'}); give it a"
             f" logicalType: {', '.join(sorted(_OPTIONS))}"
         )
-    fitting, default = _SCALARS[part.logicalType]
+    fitting, default = _SCALARS[logical]
     wanted = str(options_of(part).get("format", ""))
     kind = default
-    if part.logicalType in ("integer", "number"):
+    if logical in ("integer", "number"):
         kind = _FORMATS.get(wanted, default)
-    if part.logicalType == "integer" and isinstance(physical, T.DecimalType):
+    if logical == "integer" and isinstance(physical, T.DecimalType):
         physical = T.DecimalType(max(physical.precision - physical.scale, 1), 0)
     if isinstance(physical, T.DecimalType) and "(" not in str(given):
         say(f"{where}: {given} without its digits is {physical.simpleString()}")
@@ -559,7 +587,7 @@ def formats(contract: Contract, name: str | None) -> Formats:
 
 
 def _is(placed: tuple[str, SchemaProperty], logical: str) -> bool:
-    return placed[1].logicalType == logical
+    return logical_of(placed[1]) == logical
 
 
 def _one_pattern(parts: list[tuple[str, SchemaProperty]], where: str) -> str | None:
@@ -609,7 +637,7 @@ def pattern_of(part: SchemaProperty) -> str | None:
     given = str(options_of(part).get("format") or "")
     plain = given.replace("'", "").strip()
     is_iso = _ISO_DATE.fullmatch(plain)
-    if part.logicalType == "timestamp":
+    if logical_of(part) == "timestamp":
         is_iso = is_iso or _ISO_TIME.fullmatch(plain)
     if not plain or is_iso:
         return None

@@ -18,10 +18,11 @@ _NAMES: dict[T.DataType, str] = {
     T.IntegerType(): "int int32 int4 integer mediumint serial",
     T.LongType(): "bigint bigserial int64 int8 long",
     T.ShortType(): "int16 int2 short smallint",
+    # A time of a day is a text, too: Spark's readers of text have no type for it
     T.StringType(): (
         "bpchar char character character varying citext clob enum longtext mediumtext"
-        " nchar nclob ntext nvarchar nvarchar2 string text tinytext uniqueidentifier"
-        " uuid varchar varchar2 xml"
+        " nchar nclob ntext nvarchar nvarchar2 string text time timetz tinytext"
+        " uniqueidentifier uuid varchar varchar2 xml"
     ),
     T.TimestampNTZType(): "timestamp_ntz",
     T.TimestampType(): (
@@ -79,9 +80,11 @@ def physical_type(name: str | None) -> T.DataType | None:
     nested = re.fullmatch(r"(?i)(array|map|struct) ?<(.*)>", given)
     if nested:
         return _nested(nested[1].lower(), _top_level(nested[2]))
+    if given.endswith("[]"):
+        element = physical_type(given.removesuffix("[]"))
+        return None if element is None else T.ArrayType(element)
     text = given.lower()
-    word = " ".join(re.sub(r"\([^)]*\)", " ", text).split())
-    word = re.sub("^timestamp (with|without)( local)? time ?zone$", "timestamp", word)
+    word = word_of(text)
     if word in _DECIMALS:
         return _decimal(text)
     if word in _MONEY:
@@ -92,16 +95,30 @@ def physical_type(name: str | None) -> T.DataType | None:
     return _KINDS.get(word)
 
 
+def word_of(name: str | None) -> str:
+    """Return the name of a type without its digits and zone.
+
+    Examples:
+        >>> word_of("Timestamp(6) WITHOUT TIME ZONE"), word_of("varchar[15]")
+        ('timestamp', 'varchar')
+    """
+    text = re.sub(r"\([^)]*\)|\[\d+\]", " ", str(name or "").lower())
+    word = " ".join(text.split())
+    return re.sub(r"^(time(?:stamp)?) (with|without)( local)? time ?zone$", r"\1", word)
+
+
 def length_of(name: str | None) -> int | None:
     """Return how many characters a type of a database holds; None if it does not say.
 
     Examples:
-        >>> length_of("VARCHAR(18)"), length_of("text"), length_of("decimal(12,2)")
+        >>> length_of("VARCHAR(18)"), length_of("text"), length_of("time(6)")
         (18, None, None)
     """
-    found = re.fullmatch(r"(.+?)\( ?(\d+)( char)? ?\)", str(name or "").lower())
-    if found and _KINDS.get(" ".join(found[1].split())) == T.StringType():
-        return int(found[2])
+    found = re.fullmatch(r".+?[(\[] ?(\d+)( char)? ?[)\]]", str(name or "").lower())
+    word = word_of(name)
+    is_text = _KINDS.get(word) == T.StringType() and not word.startswith("time")
+    if found and is_text:
+        return int(found[1])
     return None
 
 
