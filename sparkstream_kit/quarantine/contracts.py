@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
+import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -89,7 +90,13 @@ _NOT_OF_A_ROW = re.compile(
 _OBJECT = r"\$?\{(?:object|table|model|schema)\}"
 _PROPERTY = r"\$?\{(?:property|column|field)\}"
 # What Python says of an expression that is none in any language
-_BROKEN = ("missing )", "nothing to repeat", "unbalanced", "unterminated character set")
+_BROKEN = (
+    "missing )",
+    "multiple repeat",
+    "nothing to repeat",
+    "unbalanced",
+    "unterminated character set",
+)
 _SHOWN = 60  # characters of a description that names a rule
 
 
@@ -224,18 +231,23 @@ def checks_of(contract: Contract, name: str | None) -> list[Rule | Left]:
             column's type.
     """
     table = contract.table(name)
-    found: list[Rule | Left] = []
+    try:
+        return list(_of_table(table))
+    except InvalidInputError as err:
+        raise InvalidInputError(f"{contract.path}: {table.name}.{err}") from None
+
+
+def _of_table(table: SchemaObject) -> Iterator[Rule | Left]:
     for part in columns(table.properties or []):
         column = column_name(part)
         value = _Value(column, quoted(column))
-        found += _of_property(part, value, table, required=is_required(part))
+        yield from _of_property(part, value, table, required=is_required(part))
     whole = _Value(str(table.name), "")
     for number, rule in enumerate(table.quality or [], 1):
-        found.append(_of_quality(rule, number, whole, table, None))
+        yield _of_quality(rule, number, whole, table, None)
     keys = keys_of(table)
     if keys:
-        found.append(whole.left(f"primaryKey {', '.join(keys)}", _once(keys)))
-    return found
+        yield whole.left(f"primaryKey {', '.join(keys)}", _once(keys))
 
 
 def _once(keys: list[str]) -> str:
@@ -540,15 +552,31 @@ def _matches(pattern: Any, value: _Value) -> str:
     """
     if not isinstance(pattern, str):
         raise _wrong(pattern, value, "pattern", "a text; write it in quotes")
-    # What Python does not know of Java's and ECMA's expressions
-    plain = re.sub(r"\\[pPuxc]\{[^}]*\}|\\.", "a", pattern).replace("(?<", "(?P<")
+    for_java = of_java(pattern)
+    why = _why_broken(for_java)
+    if why:
+        fix = f"a regular expression ({why}); correct it"
+        raise _wrong(pattern, value, "pattern", fix)
+    return f"{value.sql} RLIKE {_text(for_java)}"
+
+
+def _why_broken(pattern: str) -> str | None:
+    r"""Return why a pattern is none in any language; None if it may be one.
+
+    Examples:
+        >>> _why_broken("(a|[b"), _why_broken(r"^\p{L}(?<year>[0-9]++)")
+        ('unterminated character set', None)
+    """
+    # What Python does not know of Java's expressions
+    plain = re.sub(r"\\[pPux]\{[^}]*\}|\\.", "a", pattern).replace("(?<", "(?P<")
     try:
-        re.compile(plain)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            re.compile(plain)
     except re.error as err:
         if err.msg.startswith(_BROKEN):
-            fix = f"a regular expression ({err.msg}); correct it"
-            raise _wrong(pattern, value, "pattern", fix) from None
-    return f"{value.sql} RLIKE {_text(of_java(pattern))}"
+            return err.msg
+    return None
 
 
 def of_java(pattern: str) -> str:
