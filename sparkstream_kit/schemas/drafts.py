@@ -88,6 +88,8 @@ def _part(kind: T.DataType, *, nullable: bool = True) -> SchemaProperty:
     elif isinstance(kind, T.MapType):
         value = _part(kind.valueType, nullable=kind.valueContainsNull)
         part.map = MapDefinition(key=_part(kind.keyType), value=value)
+    elif isinstance(kind, T.FloatType):
+        part.physicalType = "real"  # FLOAT has 8 bytes in most databases
     else:
         part.physicalType = kind.simpleString()
     return part
