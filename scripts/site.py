@@ -42,6 +42,7 @@ MENU = {
         *(
             "files",
             "bad-lines",
+            "contract",
             "watermarks",
             "postgresql",
             "kafka-to-delta",

@@ -294,7 +294,7 @@ def test_an_object_is_found_by_both_names(tmp_path):
     )
     assert from_contract(path, "orders_1") == from_contract(path, "orders")
     assert refusal(from_contract, path, "order") == (
-        f"{path} has no object order in its schema; did you mean orders?"
+        f"{path} has no object order in its schema; did you mean orders?; it has: orders"
     )
     assert "; it has: orders" in refusal(from_contract, path, "zzz")
 
@@ -358,7 +358,7 @@ def test_a_draft_is_a_contract_that_gives_the_same_schema(tmp_path):
     assert from_contract(path, "orders") == schema
     raw = yaml.safe_load(path.read_text())
     assert (raw["apiVersion"], raw["status"]) == ("v3.2.0", "draft")
-    assert "apiVersion: v3.1.0\n" in draft(T.StructType().add("a", "int"), "a")
+    assert "apiVersion: v3.1.0\n" in draft(T.StructType().add("a", "integer"), "a")
 
 
 # --- changes

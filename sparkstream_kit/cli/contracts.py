@@ -158,7 +158,8 @@ def _tried(table: _Table, data: list[str]) -> int:
                 total, reasons = _counted(sample.rows, table.rules)
                 bad = sum(reasons.values())
                 show(f"{path}: {total} rows, {bad} bad")
-                for reason, count in reasons.most_common():
+                by_count = sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
+                for reason, count in by_count:
                     show(f"  {count} bad: {reason}")
                 for rule, count in _warned(sample.rows, table.rules):
                     show(f"  {count} counted: {rule}")
@@ -192,7 +193,8 @@ def _read(spark: SparkSession, path: str, table: _Table) -> _Sample:
         rows = spark.read.format(form).load(path)
     except AnalysisException as err:
         raise InvalidInputError(
-            f"cannot read {path}: {said_by_spark(err)}; give the path of a sample"
+            f"cannot read the sample {path}: {said_by_spark(err)}; give the path of"
+            " its files"
         ) from None
     problems = [
         line

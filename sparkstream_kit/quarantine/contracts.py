@@ -89,6 +89,8 @@ _NOT_OF_A_ROW = re.compile(
 )
 _OBJECT = r"\$?\{(?:object|table|model|schema)\}"
 _PROPERTY = r"\$?\{(?:property|column|field)\}"
+_IN_QUOTES = "write it in quotes"
+_LIKE_A_DATE = "write it like 2026-01-31"
 # What Python says of an expression that is none in any language
 _BROKEN = (
     "missing )",
@@ -551,12 +553,12 @@ def _matches(pattern: Any, value: _Value) -> str:
         InvalidInputError: it is no regular expression, at which a query would fail.
     """
     if not isinstance(pattern, str):
-        raise _wrong(pattern, value, "pattern", "a text; write it in quotes")
+        raise _wrong(pattern, value, "pattern", "a text", _IN_QUOTES)
     for_java = of_java(pattern)
     why = _why_broken(for_java)
     if why:
-        fix = f"a regular expression ({why}); correct it"
-        raise _wrong(pattern, value, "pattern", fix)
+        kind = f"a regular expression ({why})"
+        raise _wrong(pattern, value, "pattern", kind, "correct it")
     return f"{value.sql} RLIKE {_text(for_java)}"
 
 
@@ -614,11 +616,11 @@ def _literal(
     """
     if isinstance(kind, T.StringType):
         if not isinstance(given, str):
-            raise _wrong(given, value, key, "a text; write it in quotes")
+            raise _wrong(given, value, key, "a text", _IN_QUOTES)
         return _text(given)
     if isinstance(kind, T.BooleanType):
         if not isinstance(given, bool):
-            raise _wrong(given, value, key, "true or false; write one of them")
+            raise _wrong(given, value, key, "true or false", "write one of them")
         return str(given).lower()
     if isinstance(kind, T.NumericType):
         return _number(given, value, key)
@@ -648,7 +650,7 @@ def _text(given: str) -> str:
 def _number(given: Any, value: _Value, key: str) -> str:
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
     if not is_number or not math.isfinite(given):
-        raise _wrong(given, value, key, "a number; write one, without quotes")
+        raise _wrong(given, value, key, "a number", "write one, without quotes")
     number = Decimal(str(given))
     digits = format(number, "f")
     if len(re.sub(r"\D", "", digits)) > _MOST_DIGITS:
@@ -658,7 +660,7 @@ def _number(given: Any, value: _Value, key: str) -> str:
 
 def _whole(given: Any, value: _Value, key: str) -> int:
     if isinstance(given, bool) or not isinstance(given, int) or given < 0:
-        raise _wrong(given, value, key, "a whole number; write 0 or more")
+        raise _wrong(given, value, key, "a whole number", "write 0 or more")
     return given
 
 
@@ -666,7 +668,7 @@ def _date(given: Any, value: _Value, key: str) -> str:
     try:
         day = dt.date.fromisoformat(str(given))
     except ValueError:
-        raise _wrong(given, value, key, "a date; write it like 2026-01-31") from None
+        raise _wrong(given, value, key, "a date", _LIKE_A_DATE) from None
     return f"DATE'{day.isoformat()}'"
 
 
@@ -675,8 +677,7 @@ def _timestamp(given: Any, value: _Value, kind: T.DataType, key: str, zone: str)
     try:
         time = dt.datetime.fromisoformat(str(given))
     except ValueError:
-        fix = "a time; write it like 2026-01-31 10:30:00"
-        raise _wrong(given, value, key, fix) from None
+        raise _wrong(given, value, key, "a time", f"{_LIKE_A_DATE} 10:30:00") from None
     text = time.isoformat(sep=" ")
     if isinstance(kind, T.TimestampNTZType):
         return f"TIMESTAMP_NTZ'{time.replace(tzinfo=None).isoformat(sep=' ')}'"
@@ -685,7 +686,10 @@ def _timestamp(given: Any, value: _Value, kind: T.DataType, key: str, zone: str)
     return f"TIMESTAMP'{text}'"
 
 
-def _wrong(given: Any, value: _Value, key: str, wanted: str) -> InvalidInputError:
+def _wrong(
+    given: Any, value: _Value, key: str, kind: str, fix: str
+) -> InvalidInputError:
+    """Return the error for a value of a contract that is not of the kind it must be."""
     return InvalidInputError(
-        f"{value.path}: {key} has {given!r}, which is not {wanted}"
+        f"{value.path}: {key} has {given!r}, which is not {kind}; {fix}"
     )

@@ -147,8 +147,10 @@ class Contract:
         for table in self.tables:
             if name in (table.name, table.physicalName):
                 return table
-        near = hint(name, names) or f"; it has: {', '.join(names)}"
-        raise InvalidInputError(f"{self.path} has no object {name} in its schema{near}")
+        raise InvalidInputError(
+            f"{self.path} has no object {name} in its schema{hint(name, names)}; it has:"
+            f" {', '.join(names)}"
+        )
 
 
 # --- reading
@@ -211,9 +213,9 @@ def _loaded(path: str) -> dict[str, Any]:
         twice = next(_twice(yaml.compose(text, Loader=yaml.SafeLoader)), None)
         raw = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as err:
-        why = " ".join(str(err).split())
+        mistake = " ".join(str(err).split())
         raise InvalidInputError(
-            f"the contract {path} is no YAML: {why}; correct it"
+            f"the contract {path} is no YAML: {mistake}; correct it"
         ) from None
     if twice is not None:
         raise InvalidInputError(

@@ -91,5 +91,5 @@ def _part(kind: T.DataType, *, nullable: bool = True) -> SchemaProperty:
     elif isinstance(kind, T.FloatType):
         part.physicalType = "real"  # FLOAT has 8 bytes in most databases
     else:
-        part.physicalType = kind.simpleString()
+        part.physicalType = str(kind.simpleString())
     return part
