@@ -196,7 +196,7 @@ def rules_of(
         MissingExtraError: open-data-contract-standard is not installed.
 
     Examples:
-        With a contract, and in a session::
+        In a session::
 
             rules = quarantine.rules_of("orders.odcs.yaml", "orders")
             rows = quarantine.expect(orders, rules)

@@ -282,7 +282,7 @@ def from_contract(
         MissingExtraError: open-data-contract-standard is not installed.
 
     Examples:
-        With a contract::
+        In a session::
 
             schema = schemas.from_contract("orders.odcs.yaml", "orders")
             rows = quarantine.parse_json(lines, schema)
@@ -311,10 +311,10 @@ def formats_of(contract: str | os.PathLike[str], name: str | None = None) -> For
         MissingExtraError: open-data-contract-standard is not installed.
 
     Examples:
-        With a contract::
+        In a session::
 
             formats = schemas.formats_of("orders.odcs.yaml", "orders")
-            rows = quarantine.parse_json(lines, schema, **formats)
+            rows = quarantine.parse_json(lines, "product STRING, day DATE", **formats)
     """
     check(formats_of, locals())
     from sparkstream_kit.schemas import contracts
