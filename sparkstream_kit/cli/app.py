@@ -37,7 +37,7 @@ from sparkstream_kit.cli.common import (
 )
 from sparkstream_kit.cli.contracts import contract
 from sparkstream_kit.cli.feeding import feed
-from sparkstream_kit.connectors import _packages
+from sparkstream_kit.connectors import _packages, need
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.profiles import submit_properties
 
@@ -260,6 +260,8 @@ def _schema(
     # Before the session, which takes some seconds to start.
     if format is not None:
         reject_unknown("--format", [format], _FORMATS)
+    if contract:
+        need("schema --contract", "contract", "open_data_contract_standard")
     is_local = plain(path) is not None
     is_glob = re.search(r"[*?\[{]", path) is not None
     if is_local and not is_glob and not Path(path).exists():

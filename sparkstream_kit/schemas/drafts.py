@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from pyspark.sql import types as T
 
 from sparkstream_kit._internal.columns import holds
-from sparkstream_kit.connectors import need
 
 if TYPE_CHECKING:
     from open_data_contract_standard.model import SchemaProperty
@@ -39,11 +38,7 @@ def draft(schema: T.StructType, name: str) -> str:
     Args:
         schema: the columns.
         name: the name of the table.
-
-    Raises:
-        MissingExtraError: open-data-contract-standard is not installed.
     """
-    need("sparkstream schema --contract", "contract", "open_data_contract_standard")
     from open_data_contract_standard.model import OpenDataContractStandard, SchemaObject
 
     table = SchemaObject(

@@ -1,6 +1,7 @@
 """The commands `sparkstream contract`, and `schema --contract`."""
 
 import json
+import sys
 
 import pytest
 from cli.test_cli import run
@@ -153,4 +154,15 @@ def test_schema_writes_a_contract_as_a_start(spark, tmp_path):
             "  id bigint",
             "  lines array<struct<x:string>>",
         ],
+    )
+
+
+def test_without_the_library_no_session_starts(monkeypatch, tmp_path):
+    (tmp_path / "a.json").write_text("{}\n")
+    monkeypatch.setitem(sys.modules, "open_data_contract_standard", None)
+    done = run("schema", tmp_path / "a.json", "--contract")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "sparkstream: schema --contract needs an optional library; run: pip install"
+        " 'sparkstream-kit[contract]'\n"
     )
