@@ -38,6 +38,13 @@ EXTRAS = {
     "commands": ("cli", "jobflags", "_internal/stopping/exits"),
     "operators": ("checkpoints/operate",),
     "tests": ("testing", "feeds", "schemas/samples"),
+    "contracts": (
+        "quarantine/contracts",
+        "schemas/changes",
+        "schemas/contracts",
+        "schemas/drafts",
+        "schemas/physical",
+    ),
     "dashboards": ("monitoring", "display", "sinks/views"),
     "systems": (
         "connectors",

@@ -48,6 +48,7 @@ MENU = {
         *(
             "files",
             "bad-lines",
+            "contract",
             "watermarks",
             "postgresql",
             "kafka-to-delta",

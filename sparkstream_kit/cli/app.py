@@ -35,8 +35,9 @@ from sparkstream_kit.cli.common import (
     show_json,
     switch,
 )
+from sparkstream_kit.cli.contracts import contract
 from sparkstream_kit.cli.feeding import feed
-from sparkstream_kit.connectors import _packages
+from sparkstream_kit.connectors import _packages, need
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.profiles import submit_properties
 
@@ -51,7 +52,7 @@ _FORMATS = ("csv", "json", "orc", "parquet")
 _NAMES = "Connectors with commas between them, such as kafka,delta."
 
 # In which a new user needs the commands.
-_ORDER = "doctor new feed schema windows conf connectors warm serve watch checkpoint"
+_ORDER = "doctor new feed schema contract windows conf connectors warm serve watch checkpoint"
 
 
 class _InOrder(TyperGroup):
@@ -65,6 +66,7 @@ app = group(
     "Tools for Spark streams, in the order of their use.", completion=True, cls=_InOrder
 )
 app.add_typer(feed, name="feed")
+app.add_typer(contract, name="contract")
 _checkpoint = group("Look into a checkpoint, copy it, or rewind it.")
 app.add_typer(_checkpoint, name="checkpoint")
 _windows = group("Explain event time: draw the windows of a row.")
@@ -250,11 +252,16 @@ def _schema(
             "Line 1 of CSV files is a header. Default: by its look.",
         ),
     ] = None,
+    contract: Annotated[
+        bool, switch("--contract", "Write a data contract (ODCS), as a start.")
+    ] = False,
     json: Json = False,
 ) -> None:
     # Before the session, which takes some seconds to start.
     if format is not None:
         reject_unknown("--format", [format], _FORMATS)
+    if contract:
+        need("schema --contract", "contract", "open_data_contract_standard")
     is_local = plain(path) is not None
     is_glob = re.search(r"[*?\[{]", path) is not None
     if is_local and not is_glob and not Path(path).exists():
@@ -262,13 +269,17 @@ def _schema(
             f"{path} does not exist; give the path of a file, a folder or a glob"
         )
     from sparkstream_kit import schemas, spark_session
+    from sparkstream_kit.schemas.drafts import draft
 
     with spark_session("sparkstream schema", profile="local") as spark:
         options = {}
         if header is not None:
             options["header"] = header
         found = schemas.infer(spark, path, format=format, **options)
-        if json:
+        if contract:
+            name = re.sub(r"\W+", "_", Path(path).stem).strip("_")
+            typer.echo(draft(found, name or "rows"), nl=False)
+        elif json:
             show_json(schema=found.jsonValue())
         else:
             typer.echo(schemas.to_code(found), nl=False)

@@ -8,7 +8,8 @@ where the schema has a string.
 
 `parse_csv`, `parse_json`, `parse_log` and `parse_avro` add a column `_reason` to the
 parsed columns: null in a good row, else the reason why the row is bad. `expect` and
-`mark_bad` find further bad rows by rules of your own. `good_rows` and `bad_rows` select
+`mark_bad` find further bad rows by rules of your own, or by those of a data contract
+(`rules_of`). `good_rows` and `bad_rows` select
 one kind of rows, and `split` writes both kinds in one query:
 
 parsed = quarantine.parse_csv(sources.text(spark, "in/"), schema)
@@ -24,6 +25,7 @@ from sparkstream_kit._internal.arguments import attributes
 
 if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.quarantine.avro import parse_avro as parse_avro
+    from sparkstream_kit.quarantine.contracts import rules_of as rules_of
     from sparkstream_kit.quarantine.lines import parse_csv as parse_csv
     from sparkstream_kit.quarantine.lines import parse_json as parse_json
     from sparkstream_kit.quarantine.rows import BYTES as BYTES

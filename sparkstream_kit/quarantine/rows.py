@@ -30,6 +30,7 @@ from sparkstream_kit._internal.columns import (
     column,
     number,
     quoted,
+    refuse_twice,
 )
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
 
@@ -52,7 +53,8 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
     A rule is a condition in SQL. A row breaks the rule if the condition is false or
     NULL: write `amount IS NULL OR amount > 0` to let rows without an amount pass. Rows
     that already have a reason in `_reason`, such as lines that could not be parsed, are
-    not checked.
+    not checked. A comment at the end of a condition is the rule's name, which reasons
+    and counts have in its place: `amount > 0 /* positive */`.
 
     The summary of `run` has the number of rows that broke each rule
     (`QuerySummary.broken`), and a verdict for each broken rule. A batch that is
@@ -131,6 +133,7 @@ def _check_rules(frame: DataFrame, rules: Mapping[str, str]) -> None:
         raise InvalidInputError(
             "expect() needs a rule, such as {'amount > 0': 'quarantine'}"
         )
+    refuse_twice("expect(): rule", [_on_one_line(condition) for condition in rules])
     for condition, level in rules.items():
         reject_unknown(f"word for rule {condition}:", [str(level)], LEVELS)
         try:
@@ -190,8 +193,15 @@ def _are_counted(frame: DataFrame) -> bool:
 
 
 def _on_one_line(condition: str) -> str:
-    """Return a condition on one line, as messages and counts show it."""
-    return " ".join(condition.split())
+    r"""Return a condition on one line, or its name, as messages and counts show it.
+
+    Examples:
+        >>> _on_one_line("amount\n  > 0"), _on_one_line("amount > 0 /* positive */")
+        ('amount > 0', 'positive')
+    """
+    name = re.search(r"/\*((?:(?!\*/).)*)\*/\s*$", condition, re.DOTALL)
+    shown = name[1] if name and name[1].strip() else condition
+    return " ".join(shown.split())
 
 
 REASON = "_reason"

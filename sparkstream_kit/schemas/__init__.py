@@ -1,8 +1,9 @@
 """Thin: build, compare, require and infer schemas; all of them are plain `StructType` objects.
 
-`from_ddl`, `schema_of` and `from_dataclass` build a schema, `infer` reads one from
-sample files, and `to_code` writes one as Python source. `diff` lists the differences
-between two schemas; `require` refuses a DataFrame that has any.
+`from_ddl`, `schema_of` and `from_dataclass` build a schema, `from_contract` reads one
+from a data contract and `infer` one from sample files, and `to_code` writes one as
+Python source. `diff` lists the differences between two schemas; `require` refuses a
+DataFrame that has any.
 """
 
 from __future__ import annotations
@@ -42,8 +43,12 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from sparkstream_kit.schemas.contracts import Formats
+
 __all__ = [
     "diff",
+    "formats_of",
+    "from_contract",
     "from_dataclass",
     "from_ddl",
     "infer",
@@ -249,6 +254,72 @@ def _bare_type(annotation: Any, path: str) -> T.DataType:
             " Annotated[T, DataType], X | None"
         )
     return _PYTHON_TYPES[annotation]
+
+
+def from_contract(
+    contract: str | os.PathLike[str], name: str | None = None
+) -> T.StructType:
+    """Make the schema of a table from a data contract (ODCS).
+
+    The Open Data Contract Standard describes a table, a topic or a file by properties.
+    The logical type of a property says what it is, and its physical type how many
+    digits and bits it has: `number` is DOUBLE, and with `decimal(12,2)` it is
+    DECIMAL(12,2). `integer` alone is BIGINT, a time of a day STRING, and an object
+    without properties VARIANT. `sparkstream contract check` prints the types.
+
+    Args:
+        contract: the file, of ODCS 3.
+        name: the object in its schema (its name or physical name). Default: the only
+            one.
+
+    Returns:
+        A column for each property, by its physical name if it has one. A property that
+        is `required` is not null; its description is the column's comment.
+
+    Raises:
+        InvalidInputError: the file cannot be read or is no contract of ODCS 3, there is
+            no such object, or a property has no type that is known.
+        MissingExtraError: open-data-contract-standard is not installed.
+
+    Examples:
+        In a session::
+
+            schema = schemas.from_contract("orders.odcs.yaml", "orders")
+            rows = quarantine.parse_json(lines, schema)
+    """
+    check(from_contract, locals())
+    from sparkstream_kit.schemas import contracts
+
+    found = contracts.read("schemas.from_contract", contract)
+    return contracts.schema_of(found, name, lambda _: None)
+
+
+def formats_of(contract: str | os.PathLike[str], name: str | None = None) -> Formats:
+    """Read the formats of dates and times from a data contract, for a parser of `quarantine`.
+
+    Args:
+        contract: the file, as in `from_contract`.
+        name: the object in its schema. Default: the only one.
+
+    Returns:
+        The arguments `date_format` and `timestamp_format` of `parse_csv` and
+        `parse_json`; without those that are ISO 8601, which need no pattern.
+
+    Raises:
+        InvalidInputError: as in `from_contract`, or two columns of one type have
+            different formats.
+        MissingExtraError: open-data-contract-standard is not installed.
+
+    Examples:
+        In a session::
+
+            formats = schemas.formats_of("orders.odcs.yaml", "orders")
+            rows = quarantine.parse_json(lines, "product STRING, day DATE", **formats)
+    """
+    check(formats_of, locals())
+    from sparkstream_kit.schemas import contracts
+
+    return contracts.formats(contracts.read("schemas.formats_of", contract), name)
 
 
 def diff(

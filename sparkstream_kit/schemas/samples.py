@@ -105,7 +105,7 @@ def inferred(
         InvalidInputError: as for `schemas.infer`.
     """
     if form is None:
-        form = _format_of(path)
+        form = format_of(path)
     reject_unknown("format", [form], _FORMATS)
     check_options(call, options, getattr(spark.read, form))
     settings = _as_spark_names_them(options)
@@ -589,7 +589,7 @@ def _line_ends(read: partial[DataFrame]) -> dict[str, str]:
     return {}
 
 
-def _format_of(path: str) -> str:
+def format_of(path: str) -> str:
     """Return the format of the first file at a path: by its name, or csv."""
     local = file_system.plain(path)
     first = path

@@ -44,11 +44,13 @@ RESULTS = (
     "sparkstream_kit/_internal/timeline.py",  # windows explain
     "sparkstream_kit/checkpoints/operate/show.py",
     "sparkstream_kit/cli/app.py",  # what has been done
+    "sparkstream_kit/cli/contracts.py",  # a report
     "sparkstream_kit/cli/doctor.py",  # a report, of which each line has its fix
     "sparkstream_kit/cli/feeding.py",  # what has been done
     "sparkstream_kit/feeds/generators/",  # made-up input
     "sparkstream_kit/jobflags/groups.py",  # --help
     "sparkstream_kit/monitoring/page.py",  # what a browser gets
+    "sparkstream_kit/schemas/changes.py",  # a report
 )
 # Messages without an entry that has their words, and why.
 EXCEPTIONS = {

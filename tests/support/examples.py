@@ -45,6 +45,10 @@ FILES = {
     "samples/1.csv": "product,amount\ntea,2\n",
     "events/1.json": '{"time": "2026-01-14T09:00:00Z", "action": "Open"}\n',
     "logs/1.log": '10.0.0.1 - - [14/Jan/2026:09:00:00 +0000] "GET / HTTP/1.0" 200 12\n',
+    "orders.odcs.yaml": (
+        "{apiVersion: v3.1.0, kind: DataContract, id: a, schema: [{name: orders,"
+        " properties: [{name: product, logicalType: string, required: true}]}]}"
+    ),
     "actions.csv": "time,action\n2026-01-14T09:00:00Z,Open\n",
 }
 

@@ -1,0 +1,695 @@
+"""Extra: the rules of a data contract (ODCS) as conditions for `quarantine.expect`.
+
+`rules_of` is the public function; users find it in `sparkstream_kit.quarantine`.
+`checks_of` also says which rules are left, because one row cannot decide them. A rule is
+a condition in SQL with its name in a comment, by which `expect` calls it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+import warnings
+from collections import Counter
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyspark.sql import types as T
+
+from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.columns import holds, quoted
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.schemas.contracts import (
+    column_name,
+    columns,
+    inner_parts,
+    is_required,
+    keys_of,
+    kind_of,
+    logical_of,
+    options_of,
+    read,
+)
+from sparkstream_kit.schemas.physical import length_of
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from open_data_contract_standard.model import (
+        DataQuality,
+        SchemaObject,
+        SchemaProperty,
+    )
+
+    from sparkstream_kit.schemas.contracts import Contract
+
+
+# Words of `severity` that do not set a row aside; without a word a rule does
+_COUNTED = ("debug", "info", "information", "low", "minor", "notice", "warn", "warning")
+_BOUNDS = {
+    "minimum": ">=",
+    "exclusiveMinimum": ">",
+    "maximum": "<=",
+    "exclusiveMaximum": "<",
+}
+_UNSIGNED = {"u8": 8, "u16": 16, "u32": 32, "u64": 64}
+# A time of a day, which is a text: ISO 8601, or the format of the standard's examples
+_TIME = r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?\z"
+_TIMES = ("", "HH:mm", "HH:mm:ss", "HH:mm:ss.SSS", "HH:mm:ssZ", "HH:mm:ss.SSSZ")
+_MOST_DIGITS = 38  # of a decimal, also of one that is written in SQL
+
+_LIMITS = (
+    "mustBe",
+    "mustNotBe",
+    "mustBeGreaterThan",
+    "mustBeGreaterOrEqualTo",
+    "mustBeLessThan",
+    "mustBeLessOrEqualTo",
+    "mustBeBetween",
+    "mustNotBeBetween",
+)
+# Limits up to which a metric may count rows
+_UPPER = ("mustBe", "mustBeLessThan", "mustBeLessOrEqualTo", "mustBeBetween")
+# As ODCS 3.0 calls them
+_FORMER = {"duplicateCount": "duplicateValues", "validValues": "invalidValues"}
+_ALL_ROWS = "it needs all rows of the table"
+
+# A query that counts rows by a condition, which each row decides by itself
+_COUNT = re.compile(
+    r"SELECT\s+COUNT\s*\(\s*(?:\*|1)\s*\)(?:\s+AS\s+\w+)?"
+    r"\s+FROM\s+(?P<table>[^\s;]+)\s+WHERE\s+(?P<where>.+)",
+    re.IGNORECASE | re.DOTALL,
+)
+_NOT_OF_A_ROW = re.compile(
+    r"\b(SELECT|GROUP\s+BY|HAVING|ORDER\s+BY|LIMIT|UNION|INTERSECT|EXCEPT|JOIN|OVER)\b",
+    re.IGNORECASE,
+)
+_OBJECT = r"\$?\{(?:object|table|model|schema)\}"
+_PROPERTY = r"\$?\{(?:property|column|field)\}"
+_IN_QUOTES = "write it in quotes"
+_LIKE_A_DATE = "write it like 2026-01-31"
+# What Python says of an expression that is none in any language
+_BROKEN = (
+    "missing )",
+    "multiple repeat",
+    "nothing to repeat",
+    "unbalanced",
+    "unterminated character set",
+)
+_SHOWN = 60  # characters of a description that names a rule
+
+
+class Rule(NamedTuple):
+    """A rule that each row decides.
+
+    Attributes:
+        name: what the contract calls it, such as "amount: minimum 0".
+        condition: what is true for a good row (SQL).
+        level: what `expect` does with a row that breaks it.
+        more: what of the rule is not checked; empty if nothing.
+    """
+
+    name: str
+    condition: str
+    level: str = "quarantine"
+    more: str = ""
+
+
+class Left(NamedTuple):
+    """A rule that is not checked, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A value in a row.
+
+    Attributes:
+        path: its place, for names, such as `lines[].price`.
+        sql: the value (SQL).
+        arrays: the arrays in which it lies (SQL), each with the name of its element.
+        within: the struct that it is in (SQL); empty for a column.
+    """
+
+    path: str
+    sql: str
+    arrays: tuple[tuple[str, str], ...] = ()
+    within: str = ""
+
+    def field(self, name: str) -> _Value:
+        """Return a field of this struct."""
+        sql = f"{self.sql}.{quoted(name)}"
+        return replace(self, path=f"{self.path}.{name}", sql=sql, within=self.sql)
+
+    def each(self, array: str, mark: str = "[]") -> _Value:
+        """Return what stands for each element of an array that is made of this value."""
+        element = f"element{len(self.arrays) + 1}"
+        arrays = (*self.arrays, (array, element))
+        return _Value(f"{self.path}{mark}", element, arrays)
+
+    def rule(self, name: str, condition: str) -> Rule:
+        """Return a rule; its condition is about one element of the arrays."""
+        whole = condition
+        for array, element in reversed(self.arrays):
+            whole = f"{array} IS NULL OR forall({array}, {element} -> {whole})"
+        return Rule(f"{self.path}: {name}", whole)
+
+    def unless_null(self, name: str, condition: str) -> Rule:
+        """Return a rule that holds for a value that is null."""
+        return self.rule(name, f"{self.sql} IS NULL OR {condition}")
+
+    def left(self, name: str, why: str) -> Left:
+        """Return a rule that is not checked."""
+        return Left(f"{self.path}: {name}", why)
+
+
+def rules_of(
+    contract: str | os.PathLike[str], name: str | None = None
+) -> dict[str, str]:
+    """Read the rules of a data contract, for `quarantine.expect`.
+
+    These are the rules that each row decides by itself: `required`, ranges, lengths,
+    patterns, valid values, and the quality rules that count rows by a condition. Rules
+    that need all rows, such as `unique` and `rowCount`, are left out;
+    `sparkstream contract check` lists them. Call it once, above the function of a
+    pipeline: it reads the file, and asks Spark nothing.
+
+    Args:
+        contract: the file, of the Open Data Contract Standard (ODCS) 3.
+        name: the object in its schema (its name or physical name), such as a table or a
+            topic. Default: the only one.
+
+    Returns:
+        Each condition, with the name of its rule in a comment, and what `expect` does
+        with a row that breaks it. It is `quarantine`, but `warn` for a quality rule
+        whose `severity` is info or warning, or that allows some rows to break it.
+
+    Raises:
+        InvalidInputError: the file cannot be read or is no contract of ODCS 3, there is
+            no such object, it has no rule that a row decides, or a value in a rule is
+            not of the column's type.
+        MissingExtraError: open-data-contract-standard is not installed.
+
+    Examples:
+        In a session::
+
+            rules = quarantine.rules_of("orders.odcs.yaml", "orders")
+            rows = quarantine.expect(orders, rules)
+    """
+    check(rules_of, locals())
+    found = read("quarantine.rules_of", contract)
+    rules = [each for each in checks_of(found, name) if isinstance(each, Rule)]
+    if not rules:
+        raise InvalidInputError(
+            f"{found.path}: {found.table(name).name} has no rule that a row decides; leave"
+            " out expect()"
+        )
+    return named(rules)
+
+
+def named(rules: list[Rule]) -> dict[str, str]:
+    """Return rules as `expect` takes them: the condition with the name, and the level."""
+    seen: Counter[str] = Counter()
+    conditions = {}
+    for rule in rules:
+        name = " ".join(rule.name.replace("*/", "* /").replace("/*", "/ *").split())
+        seen[name] += 1
+        if seen[name] > 1:
+            name = f"{name} ({seen[name]})"
+        conditions[f"{rule.condition} /* {name} */"] = rule.level
+    return conditions
+
+
+def checks_of(contract: Contract, name: str | None) -> list[Rule | Left]:
+    """Return the rules of an object of a contract, in the order of the file.
+
+    Raises:
+        InvalidInputError: there is no such object, or a value in a rule is not of the
+            column's type.
+    """
+    table = contract.table(name)
+    try:
+        return list(_of_table(table))
+    except InvalidInputError as err:
+        raise InvalidInputError(f"{contract.path}: {table.name}.{err}") from None
+
+
+def _of_table(table: SchemaObject) -> Iterator[Rule | Left]:
+    for part in columns(table.properties or []):
+        column = column_name(part)
+        value = _Value(column, quoted(column))
+        yield from _of_property(part, value, table, required=is_required(part))
+    whole = _Value(str(table.name), "")
+    for number, rule in enumerate(table.quality or [], 1):
+        yield _of_quality(rule, number, whole, table, None)
+    keys = keys_of(table)
+    if keys:
+        yield whole.left(f"primaryKey {', '.join(keys)}", _once(keys))
+
+
+def _once(keys: list[str]) -> str:
+    """Say why a key is not checked, and what drops the rows that come again."""
+    names = repr(keys[0]) if len(keys) == 1 else repr(keys)
+    return f"{_ALL_ROWS}; state.once(rows, {names}, …) drops what comes again"
+
+
+def _of_property(
+    part: SchemaProperty, value: _Value, table: SchemaObject, *, required: bool
+) -> Iterator[Rule | Left]:
+    """Yield the rules of a property, and of what lies in it."""
+    kind = kind_of(part, value.path, lambda _: None)
+    if required:
+        condition = f"{value.sql} IS NOT NULL"
+        if value.within:
+            condition = f"{value.within} IS NULL OR {condition}"
+        yield value.rule("required", condition)
+    yield from _of_options(part, value, kind)
+    if part.enum:
+        values = [each.value for each in part.enum]
+        yield value.unless_null("enum", _is_one_of(values, value, kind, "enum"))
+    if part.unique:
+        is_column = value.sql == quoted(value.path)
+        yield value.left("unique", _once([value.path]) if is_column else _ALL_ROWS)
+    for number, rule in enumerate(part.quality or [], 1):
+        yield _of_quality(rule, number, value, table, kind)
+    yield from _of_parts(part, value, table, kind)
+
+
+def _of_parts(
+    part: SchemaProperty, value: _Value, table: SchemaObject, kind: T.DataType
+) -> Iterator[Rule | Left]:
+    """Yield the rules of what lies in a property: fields, elements, keys, values."""
+    if isinstance(kind, T.StructType):
+        names = options_of(part).get("required") or ()
+        for inner in columns(part.properties or []):
+            field = value.field(column_name(inner))
+            is_needed = is_required(inner, names)
+            yield from _of_property(inner, field, table, required=is_needed)
+    if isinstance(kind, (T.ArrayType, T.MapType)):
+        for inner, mark in inner_parts(part):
+            array = value.sql
+            if isinstance(kind, T.MapType):
+                array = f"{'map_keys' if mark == '[key]' else 'map_values'}({array})"
+            element = value.each(array, mark)
+            is_needed = is_required(inner)
+            yield from _of_property(inner, element, table, required=is_needed)
+
+
+# --- the options of a type
+
+
+def _of_options(
+    part: SchemaProperty, value: _Value, kind: T.DataType
+) -> Iterator[Rule | Left]:
+    """Yield the rules of the options of a property's logical type."""
+    options = options_of(part)
+    if isinstance(kind, T.StringType):
+        yield from _of_text(part, value)
+    elif part.logicalType == "string":
+        for key in options:
+            yield value.left(key, f"the column is {kind.simpleString()}")
+    for key in _BOUNDS:
+        bound = options.get(key)
+        if bound is not None and bound is not False:
+            yield _bound(key, part, value, kind)
+    yield from _of_numbers(part, value)
+    if isinstance(kind, T.ArrayType):
+        yield from _of_sizes(options, value, kind)
+    for key in ("minProperties", "maxProperties"):
+        if options.get(key) is not None:
+            yield value.left(key, "the number of fields is that of the type")
+    if isinstance(kind, T.VariantType) and options.get("required"):
+        yield value.left("required", "the object has no properties")
+
+
+def _of_numbers(part: SchemaProperty, value: _Value) -> Iterator[Rule]:
+    """Yield the rules of a number beside its range: its steps, and that it is unsigned."""
+    options = options_of(part)
+    step = options.get("multipleOf")
+    if step is not None:
+        number = _number(step, value, "multipleOf")
+        exact = f"try_cast({value.sql} AS DECIMAL(38,18))"
+        yield value.unless_null(f"multipleOf {step}", f"{exact} % {number} = 0")
+    bits = _UNSIGNED.get(str(options.get("format")))
+    if bits and part.logicalType in ("integer", "number"):
+        condition = f"{value.sql} BETWEEN 0 AND {2**bits - 1}"
+        yield value.unless_null(f"format {options['format']}", condition)
+
+
+def _of_text(part: SchemaProperty, value: _Value) -> Iterator[Rule | Left]:
+    """Yield the rules of a text; its format is checked if it is a time of a day."""
+    options = options_of(part)
+    length = f"char_length({value.sql})"
+    fewest = options.get("minLength")
+    if fewest is not None:
+        size = _whole(fewest, value, "minLength")
+        yield value.unless_null(f"minLength {size}", f"{length} >= {size}")
+    most = options.get("maxLength")
+    holds = length_of(part.physicalType)
+    if most is not None:
+        size = _whole(most, value, "maxLength")
+        yield value.unless_null(f"maxLength {size}", f"{length} <= {size}")
+    if holds is not None and (most is None or holds < most):
+        yield value.unless_null(str(part.physicalType), f"{length} <= {holds}")
+    if options.get("pattern") is not None:
+        yield value.unless_null("pattern", _matches(options["pattern"], value))
+    form = str(options.get("format") or "")
+    if logical_of(part) == "time" and form.replace("'", "") in _TIMES:
+        yield value.unless_null("time", f"{value.sql} RLIKE {_text(_TIME)}")
+    elif form:
+        yield value.left(f"format {form}", "it says what the text is for")
+
+
+def _of_sizes(
+    options: dict[str, Any], value: _Value, kind: T.ArrayType
+) -> Iterator[Rule | Left]:
+    """Yield the rules of the number of elements in an array."""
+    for key, sign in (("minItems", ">="), ("maxItems", "<="), ("dimensions", "=")):
+        if options.get(key) is not None:
+            size = _whole(options[key], value, key)
+            yield value.unless_null(f"{key} {size}", f"size({value.sql}) {sign} {size}")
+    if options.get("uniqueItems") and holds(kind, T.MapType, T.VariantType):
+        yield value.left("uniqueItems", "Spark cannot compare its elements")
+    elif options.get("uniqueItems"):
+        distinct = f"size(array_distinct({value.sql}))"
+        yield value.unless_null("uniqueItems", f"{distinct} = size({value.sql})")
+
+
+def _bound(
+    key: str, part: SchemaProperty, value: _Value, kind: T.DataType
+) -> Rule | Left:
+    """Return the rule of a smallest or a biggest value.
+
+    In ODCS 3.0 `exclusiveMinimum: true` says how `minimum` is meant.
+    """
+    options = options_of(part)
+    bound = options[key]
+    sign = _BOUNDS[key]
+    if bound is True:
+        return value.left(key, "`minimum` or `maximum` has it")
+    exclusive = f"exclusive{key[0].upper()}{key[1:]}"
+    if options.get(exclusive) is True:
+        sign = _BOUNDS[exclusive]
+        key = exclusive
+    zone = str(options.get("defaultTimezone") or "UTC")
+    literal = _literal(bound, value, kind, key, zone)
+    return value.unless_null(f"{key} {bound}", f"{value.sql} {sign} {literal}")
+
+
+# --- quality rules
+
+
+def _of_quality(
+    rule: DataQuality,
+    number: int,
+    value: _Value,
+    table: SchemaObject,
+    kind: T.DataType | None,
+) -> Rule | Left:
+    """Return a quality rule of a property, or of the whole object (without a type)."""
+    kind_of_rule = rule.type or "library"
+    metric = rule.metric or rule.rule
+    metric = _FORMER.get(str(metric), metric)
+    name = _name(rule, metric if kind_of_rule == "library" else None, number)
+    if kind_of_rule == "text":
+        return value.left(name, "it is a text for people")
+    if kind_of_rule == "custom":
+        return value.left(name, f"it is for {rule.engine or 'another tool'}")
+    if kind_of_rule == "sql":
+        condition = _by_query(str(rule.query or ""), value, table)
+    elif kind_of_rule == "library":
+        condition = _by_metric(str(metric), rule, value, kind)
+    else:
+        return value.left(name, f"a rule of type {kind_of_rule} is not known here")
+    if isinstance(condition, Left):
+        return value.left(name, condition.why)
+    return _limited(rule, value.rule(name, condition), value)
+
+
+def _name(rule: DataQuality, metric: str | None, number: int) -> str:
+    description = " ".join((rule.description or "").split())
+    if len(description) > _SHOWN:
+        description = description[:_SHOWN] + "…"
+    return rule.name or rule.id or metric or description or f"quality rule {number}"
+
+
+def _limited(rule: DataQuality, found: Rule, value: _Value) -> Rule | Left:
+    """Return a rule as its limit and its severity have it.
+
+    If no row may break it, a row that does is bad. If some rows may, which only all rows
+    of a table can show, it is counted.
+    """
+    limits = {key: getattr(rule, key) for key in _LIMITS}
+    given = {key: limit for key, limit in limits.items() if limit is not None}
+    level = "quarantine"
+    if (rule.severity or "").lower() in _COUNTED:
+        level = "warn"
+    name = found.name.removeprefix(f"{value.path}: ")
+    if not given:
+        return value.left(name, "it has no limit, such as mustBe: 0")
+    if _is_none(given, rule.unit):
+        return found._replace(level=level)
+    if not set(given) <= set(_UPPER):
+        return value.left(name, f"{_ALL_ROWS}: {', '.join(given)}")
+    words = [f"{key} {limit}" for key, limit in given.items()]
+    more = f"{' and '.join(words)} {rule.unit or 'rows'} is not checked"
+    return found._replace(level="warn", more=more)
+
+
+def _is_none(given: dict[str, Any], unit: str | None) -> bool:
+    """Return whether limits allow no row at all.
+
+    Examples:
+        >>> _is_none({"mustBe": 0}, "percent"), _is_none({"mustBeLessThan": 1}, None)
+        (True, True)
+        >>> _is_none({"mustBeLessThan": 1}, "percent"), _is_none({"mustBe": 5}, None)
+        (False, False)
+    """
+    if given.get("mustBe") == 0 or given.get("mustBeLessOrEqualTo") == 0:
+        return True
+    if given.get("mustBeBetween") == [0, 0]:
+        return True
+    return given.get("mustBeLessThan") == 1 and (unit or "rows") == "rows"
+
+
+def _by_metric(
+    metric: str, rule: DataQuality, value: _Value, kind: T.DataType | None
+) -> str | Left:
+    """Return the condition of a metric of the standard's library, for a good row."""
+    if metric in ("rowCount", "duplicateValues"):
+        return Left(metric, _ALL_ROWS)
+    if kind is None or metric not in ("nullValues", "missingValues", "invalidValues"):
+        return Left(metric, f"the metric {metric} is not known here")
+    arguments = rule.arguments or {}
+    if metric == "nullValues":
+        return f"{value.sql} IS NOT NULL"
+    if metric == "missingValues":
+        missing = arguments.get("missingValues")
+        if missing is None:
+            missing = [None, ""] if isinstance(kind, T.StringType) else [None]
+        return _is_not_missing(missing, value, kind)
+    conditions = []
+    if arguments.get("validValues") is not None:
+        conditions.append(_is_one_of(arguments["validValues"], value, kind, metric))
+    if arguments.get("pattern") is not None:
+        text = replace(value, sql=f"CAST({value.sql} AS STRING)")
+        conditions.append(_matches(arguments["pattern"], text))
+    if not conditions:
+        return Left(metric, "it has no validValues and no pattern")
+    return f"{value.sql} IS NULL OR {' AND '.join(conditions)}"
+
+
+def _is_not_missing(missing: list[Any], value: _Value, kind: T.DataType) -> str:
+    texts = [
+        _literal(each, value, kind, "missingValues")
+        for each in missing
+        if each is not None
+    ]
+    listed = f"{value.sql} NOT IN ({', '.join(texts)})"
+    if None in missing:
+        return f"{value.sql} IS NOT NULL AND {listed}" if texts else _not_null(value)
+    return f"{value.sql} IS NULL OR {listed}"
+
+
+def _not_null(value: _Value) -> str:
+    return f"{value.sql} IS NOT NULL"
+
+
+def _by_query(query: str, value: _Value, table: SchemaObject) -> str | Left:
+    """Return the condition of a query that counts rows, for a row that is not counted."""
+    plain = re.sub(r"(?m)--[^'\n]*$", "", query).strip().removesuffix(";").strip()
+    counted = _COUNT.fullmatch(plain)
+    if counted is None or _NOT_OF_A_ROW.search(counted["where"]):
+        return Left("", f"{_ALL_ROWS}: only SELECT COUNT(*) … WHERE … is of a row")
+    names = {str(table.name).lower(), str(table.physicalName).lower()}
+    source = counted["table"].strip('`"').lower()
+    is_own = re.fullmatch(_OBJECT, source) or source.rpartition(".")[2] in names
+    if not is_own:
+        return Left("", f"it reads {counted['table']}")
+    if value.arrays:
+        return Left("", "it is of a value in an array")
+    where = re.sub(rf"{_OBJECT}\.", "", counted["where"])
+    where = re.sub(_PROPERTY, lambda _: value.sql, where)
+    return f"({where}) IS NOT TRUE"
+
+
+# --- values in SQL
+
+
+def _is_one_of(values: list[Any], value: _Value, kind: T.DataType, key: str) -> str:
+    texts = [_literal(each, value, kind, key) for each in values if each is not None]
+    return f"{value.sql} IN ({', '.join(texts) or 'NULL'})"
+
+
+def _matches(pattern: Any, value: _Value) -> str:
+    """Return the condition that a value has a pattern.
+
+    Raises:
+        InvalidInputError: it is no regular expression, at which a query would fail.
+    """
+    if not isinstance(pattern, str):
+        raise _wrong(pattern, value, "pattern", "a text", _IN_QUOTES)
+    for_java = of_java(pattern)
+    why = _why_broken(for_java)
+    if why:
+        kind = f"a regular expression ({why})"
+        raise _wrong(pattern, value, "pattern", kind, "correct it")
+    return f"{value.sql} RLIKE {_text(for_java)}"
+
+
+def _why_broken(pattern: str) -> str | None:
+    r"""Return why a pattern is none in any language; None if it may be one.
+
+    Examples:
+        >>> _why_broken("(a|[b"), _why_broken(r"^\p{L}(?<year>[0-9]++)")
+        ('unterminated character set', None)
+    """
+    # What Python does not know of Java's expressions
+    plain = re.sub(r"\\[pPux]\{[^}]*\}|\\.", "a", pattern).replace("(?<", "(?P<")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            re.compile(plain)
+    except re.error as err:
+        if err.msg.startswith(_BROKEN):
+            return err.msg
+    return None
+
+
+def of_java(pattern: str) -> str:
+    r"""Write a regular expression of ECMA-262, as contracts have it, as Java reads it.
+
+    In Java `$` also matches before a last line feed, and a class may hold others.
+
+    Examples:
+        >>> print(of_java(r"^[A-Z[&]{2}\$\d+$"))
+        ^[A-Z\[\&]{2}\$\d+\z
+    """
+    parts = []
+    in_class = False
+    for part in re.findall(r"\\.|.", pattern, re.DOTALL):
+        if in_class and part in ("[", "&"):
+            parts.append("\\" + part)
+        elif part == "$" and not in_class:
+            parts.append(r"\z")
+        else:
+            parts.append(part)
+        if part == "[":
+            in_class = True
+        elif part == "]":
+            in_class = False
+    return "".join(parts)
+
+
+def _literal(
+    given: Any, value: _Value, kind: T.DataType, key: str, zone: str = "UTC"
+) -> str:
+    """Return a value of a contract in SQL.
+
+    Raises:
+        InvalidInputError: it is not of the column's type.
+    """
+    if isinstance(kind, T.StringType):
+        if not isinstance(given, str):
+            raise _wrong(given, value, key, "a text", _IN_QUOTES)
+        return _text(given)
+    if isinstance(kind, T.BooleanType):
+        if not isinstance(given, bool):
+            raise _wrong(given, value, key, "true or false", "write one of them")
+        return str(given).lower()
+    if isinstance(kind, T.NumericType):
+        return _number(given, value, key)
+    if isinstance(kind, T.DateType):
+        return _date(given, value, key)
+    if isinstance(kind, (T.TimestampType, T.TimestampNTZType)):
+        return _timestamp(given, value, kind, key, zone)
+    raise InvalidInputError(
+        f"{value.path}: {key} is for single values, and the column is"
+        f" {kind.simpleString()}; leave it out of the contract"
+    )
+
+
+def _text(given: str) -> str:
+    r"""Return a text in SQL; without quotes in it, it is written as it is.
+
+    Examples:
+        >>> print(_text(r"^\d+$"), _text("it's"))
+        r'^\d+$' 'it\'s'
+    """
+    if "'" not in given:
+        return f"r'{given}'"
+    escaped = given.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _number(given: Any, value: _Value, key: str) -> str:
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not is_number or not math.isfinite(given):
+        raise _wrong(given, value, key, "a number", "write one, without quotes")
+    number = Decimal(str(given))
+    digits = format(number, "f")
+    if len(re.sub(r"\D", "", digits)) > _MOST_DIGITS:
+        return f"{number:e}D"
+    return digits
+
+
+def _whole(given: Any, value: _Value, key: str) -> int:
+    if isinstance(given, bool) or not isinstance(given, int) or given < 0:
+        raise _wrong(given, value, key, "a whole number", "write 0 or more")
+    return given
+
+
+def _date(given: Any, value: _Value, key: str) -> str:
+    try:
+        day = dt.date.fromisoformat(str(given))
+    except ValueError:
+        raise _wrong(given, value, key, "a date", _LIKE_A_DATE) from None
+    return f"DATE'{day.isoformat()}'"
+
+
+def _timestamp(given: Any, value: _Value, kind: T.DataType, key: str, zone: str) -> str:
+    """Return a time in SQL; without an offset it is one of the contract's zone."""
+    try:
+        time = dt.datetime.fromisoformat(str(given))
+    except ValueError:
+        raise _wrong(given, value, key, "a time", f"{_LIKE_A_DATE} 10:30:00") from None
+    text = time.isoformat(sep=" ")
+    if isinstance(kind, T.TimestampNTZType):
+        return f"TIMESTAMP_NTZ'{time.replace(tzinfo=None).isoformat(sep=' ')}'"
+    if time.tzinfo is None:
+        text = f"{text} {zone}"
+    return f"TIMESTAMP'{text}'"
+
+
+def _wrong(
+    given: Any, value: _Value, key: str, kind: str, fix: str
+) -> InvalidInputError:
+    """Return the error for a value of a contract that is not of the kind it must be."""
+    return InvalidInputError(
+        f"{value.path}: {key} has {given!r}, which is not {kind}; {fix}"
+    )
