@@ -297,7 +297,7 @@ _INNER = re.compile(r"\n(?:: (?=\S)|Caused by: )")
 _END = re.compile(
     r"\n\s*(?:at \S|\.\.\. \d+ more|Driver stacktrace:|JVM stacktrace:|"
     r"=== Streaming Query ===|== SQL ==\n|"
-    r'== DataFrame ==\n".*" was called from\njava\.|\^+\s*$)|;\n',
+    r'== DataFrame ==\n".*" was called from\n(?:java|jdk)\.|\^+\s*$)|;\n',
     re.MULTILINE,
 )
 # `run` knows errors of Kafka by their whole names.
@@ -370,6 +370,11 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
     ),
     r"Unexpected character \('{3}.*": (
         r"\g<0>; allowSingleQuotes=True reads names and texts in single quotes"
+    ),
+    r"(?:RuntimeException|FileFormatException): (.* is not a Parquet file|"
+    r"Malformed ORC file).*": (
+        r"\g<0>; if its rows are CSV or JSON, read it with sources.csv or sources.json;"
+        r" else write it again, or move it out of the input"
     ),
     r".*\[FAILED_READ_FILE\.NO_HINT\].*": (
         r"\g<0>; Spark does not say why: the file may be damaged, or have an encoding"
