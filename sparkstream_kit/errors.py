@@ -390,6 +390,13 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
         r" while the query wrote to it; restore it, or start anew with another target"
         r" and another checkpoint"
     ),
+    # Names that Spark makes anew in each process
+    r"(?:NoSuchFileException|FileNotFound(?:Exception|Error)):.*?"
+    r"([^\s':]*)/(?:blockmgr|spark)-[\da-f]{8}-[\da-f-]{27}/.*": (
+        r"Spark's temporary folder in \1 was emptied while Spark ran, as by a program"
+        r" that cleans up /tmp; start a new process, and give Spark a folder that is left"
+        r" alone (SPARK_LOCAL_DIRS or spark.local.dir): a query goes on from its checkpoint"
+    ),
     r"OutOfMemoryError.*": (
         r"\g<0>; give Spark's JVM more memory (spark-submit --driver-memory 4g, or"
         r" conf={'spark.driver.memory': '4g'} in a new process), or less at once: one"
@@ -412,7 +419,8 @@ _OF_LIBRARIES = re.compile(
 _NO_ROOM = re.compile("No space left on device|Disk quota exceeded")
 # In the stacks of errors at Spark's temporary files.
 _TEMPORARY = re.compile(
-    r"DiskBlock|DiskStore|SpillWriter|Spillable|Shuffle\w*(Writer|Resolver)|createTempDir"
+    r"DiskBlock|DiskStore|SpillWriter|Spillable|Shuffle\w*(Writer|Resolver)|createTempDir|"
+    r"/spark-[\da-f]{8}-[\da-f-]{27}/"  # a folder in it
 )
 # The names in a header of CSV that differ.
 _NAMES = re.compile(r"(?<=\n)Expected: (.*) but found: ([^\n]*)(?=\nCSV file: )")

@@ -446,12 +446,12 @@ def _hints(query: QuerySummary, *, at_end_of_input: bool) -> Iterator[str]:
             " --header)"
         )
     if query.absent_fields:
-        absent = ", ".join(query.absent_fields)
+        absent = " or ".join(query.absent_fields)
         others = ", ".join(query.other_fields)
         yield (
-            f"the files of query {query.name} have no field {absent}, so that this is"
-            f" NULL in each row; they have {others}, which the schema lacks: if a field"
-            " was renamed, use its name there"
+            f"the files of query {query.name} have no field {absent}, so that each row"
+            f" has NULL there; they have {others}, which the schema lacks: if a field"
+            " was renamed, rename it in the schema"
         )
     if not query.like_header_rows and _is_all_bad(query):
         hint = f"each row of query {query.name} is bad: its column _reason says why"

@@ -316,7 +316,11 @@ class WatchedSource:
                 self._gone.append(path)
 
     def newest_read(self) -> list[str]:
-        """Return the files that this run has read, the newest first."""
+        """Return the files that this run has read, the newest first.
+
+        Of a temporary checkpoint that Spark has removed, these are all files that are
+        there: such a query has begun with the first one.
+        """
         if self._before is None:
             return []
         read = [
@@ -324,6 +328,10 @@ class WatchedSource:
             for path, file in self._planned.items()
             if self._before < file.entry <= self.done
         ]
+        if self._until < 0:
+            with suppress(OSError):
+                files = self._scan()[_READ]
+                read = [(modified, path) for path, modified in files.items()]
         return [path for _, path in sorted(read, reverse=True)]
 
     def trim(self, logs: Logs) -> None:
