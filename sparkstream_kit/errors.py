@@ -371,6 +371,10 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
     r"Unexpected character \('{3}.*": (
         r"\g<0>; allowSingleQuotes=True reads names and texts in single quotes"
     ),
+    r"StateStoreCommitValidationFailed: (\[STATE_STORE_COMMIT_VALIDATION_FAILED\]).*": (
+        r"\1 the function of the batch has read only a part of it (show, limit, an early"
+        r" return); let it write, count or collect the whole batch"
+    ),
     r"(?:RuntimeException|FileFormatException): (.* is not a Parquet file|"
     r"Malformed ORC file).*": (
         r"\g<0>; if its rows are CSV or JSON, read it with sources.csv or sources.json;"

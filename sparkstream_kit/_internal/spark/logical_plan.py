@@ -55,8 +55,8 @@ _FIXES = {
     r"Window function is not supported": (
         "cannot number or compare rows over a Window, as later rows may belong between"
         " them; keep the highest rows of each batch with"
-        " sink.taking(windows.top(10, by='amount')), or compare a row with those before"
-        " it by the functions of state"
+        " sinks.latest('top').taking(windows.top(10, by='amount')), or compare a row"
+        " with those before it by the functions of state"
     ),
     r"Limits are not supported": (
         "cannot limit the rows; give mode='append', or leave out limit"
