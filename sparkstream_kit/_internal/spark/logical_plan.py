@@ -54,9 +54,9 @@ _FIXES = {
     ),
     r"Window function is not supported": (
         "cannot number or compare rows over a Window, as later rows may belong between"
-        " them; keep the highest rows of each batch with"
-        " sinks.latest('top').taking(windows.top(10, by='amount')), or compare a row"
-        " with those before it by the functions of state"
+        " them; keep the highest rows of each batch by a sink such as"
+        " sinks.foreach_batch(write).taking(windows.top(10, by='amount')), or compare a"
+        " row with those before it by the functions of state"
     ),
     r"Limits are not supported": (
         "cannot limit the rows; give mode='append', or leave out limit"
