@@ -217,7 +217,7 @@ class Files:
             source = self._sources.get(position)
             if source is not None and source.is_utf8:
                 found = other_fields(source.newest_read(), columns)
-                if found.absent:
+                if found.absent_fields:
                     return found
         return OtherFields()
 

@@ -20,10 +20,13 @@ _LISTED = 5  # fields that a hint names
 
 
 class OtherFields(NamedTuple):
-    """The columns that no line has, and the fields that the lines have and the schema lacks."""
+    """The columns that no line has, and the fields that the lines have and the schema lacks.
 
-    absent: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
+    The names are those in a `QuerySummary`.
+    """
+
+    absent_fields: tuple[str, ...] = ()
+    other_fields: tuple[str, ...] = ()
 
 
 def other_fields(files: Iterable[str], columns: Sequence[str]) -> OtherFields:

@@ -420,9 +420,9 @@ def parse(text: str) -> URL:
     except (ArgumentError, ValueError):
         # The whole text may hold a password
         of_java = re.match(r"jdbc:\w+", text)
-        form = f", {of_java[0]}:…, is one of Java's and" if of_java else ""
+        form = f" ({of_java[0]} is a form of Java's)" if of_java else ""
         raise InvalidInputError(
-            f"the database's URL{form} cannot be read; write sqlite:///totals.db,"
+            f"the database's URL cannot be read{form}; write sqlite:///totals.db,"
             " postgresql+psycopg://user@host/name or mariadb+pymysql://user@host/name,"
             " with %40 for an @ in a password"
         ) from None
