@@ -297,7 +297,7 @@ _INNER = re.compile(r"\n(?:: (?=\S)|Caused by: )")
 _END = re.compile(
     r"\n\s*(?:at \S|\.\.\. \d+ more|Driver stacktrace:|JVM stacktrace:|"
     r"=== Streaming Query ===|== SQL ==\n|"
-    r'== DataFrame ==\n".*" was called from\njava\.|\^+\s*$)|;\n',
+    r'== DataFrame ==\n".*" was called from\n(?:java|jdk)\.|\^+\s*$)|;\n',
     re.MULTILINE,
 )
 # `run` knows errors of Kafka by their whole names.
@@ -371,6 +371,15 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
     r"Unexpected character \('{3}.*": (
         r"\g<0>; allowSingleQuotes=True reads names and texts in single quotes"
     ),
+    r"StateStoreCommitValidationFailed: (\[STATE_STORE_COMMIT_VALIDATION_FAILED\]).*": (
+        r"\1 the function of the batch has read only a part of it (show, limit, an early"
+        r" return); let it write, count or collect the whole batch"
+    ),
+    r"(?:RuntimeException|FileFormatException): (.* is not a Parquet file|"
+    r"Malformed ORC file).*": (
+        r"\g<0>; if its rows are CSV or JSON, read it with sources.csv or sources.json;"
+        r" else write it again, or move it out of the input"
+    ),
     r".*\[FAILED_READ_FILE\.NO_HINT\].*": (
         r"\g<0>; Spark does not say why: the file may be damaged, or have an encoding"
         r" or a compression that Spark does not read; write it again, or move it out of"
@@ -384,6 +393,13 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
         r"folder \1 lacks batch \2 of this query: it was removed, emptied or made again"
         r" while the query wrote to it; restore it, or start anew with another target"
         r" and another checkpoint"
+    ),
+    # Names that Spark makes anew in each process
+    r"(?:NoSuchFileException|FileNotFound(?:Exception|Error)):.*?"
+    r"([^\s':]*)/(?:blockmgr|spark)-[\da-f]{8}-[\da-f-]{27}/.*": (
+        r"Spark's temporary folder in \1 was emptied while Spark ran, as by a program"
+        r" that cleans up /tmp; start a new process, and give Spark a folder that is left"
+        r" alone (SPARK_LOCAL_DIRS or spark.local.dir): a query goes on from its checkpoint"
     ),
     r"OutOfMemoryError.*": (
         r"\g<0>; give Spark's JVM more memory (spark-submit --driver-memory 4g, or"
@@ -407,7 +423,8 @@ _OF_LIBRARIES = re.compile(
 _NO_ROOM = re.compile("No space left on device|Disk quota exceeded")
 # In the stacks of errors at Spark's temporary files.
 _TEMPORARY = re.compile(
-    r"DiskBlock|DiskStore|SpillWriter|Spillable|Shuffle\w*(Writer|Resolver)|createTempDir"
+    r"DiskBlock|DiskStore|SpillWriter|Spillable|Shuffle\w*(Writer|Resolver)|createTempDir|"
+    r"/spark-[\da-f]{8}-[\da-f-]{27}/"  # a folder in it
 )
 # The names in a header of CSV that differ.
 _NAMES = re.compile(r"(?<=\n)Expected: (.*) but found: ([^\n]*)(?=\nCSV file: )")

@@ -141,6 +141,9 @@ class QuerySummary:
             `header=True` and whose first line is not the header of the schema; None
             without it, and for lines that come from no files.
         mode: the output mode; None for a query that `start` has not started.
+        absent_fields: columns of JSON for which the files that the run has read have no
+            field, so that they are NULL; empty unless the files have other fields.
+        other_fields: these fields, which are no columns; at most five.
         state_rows: the number of rows in the state store after the last batch; None
             without state.
         waiting_rows: how many of `state_rows` at most wait for the watermark before
@@ -183,6 +186,8 @@ class QuerySummary:
     header_rows: int | None = None
     like_header_rows: int | None = None
     files_without_header: int | None = None
+    absent_fields: tuple[str, ...] = ()
+    other_fields: tuple[str, ...] = ()
     state_rows: int | None = None
     waiting_rows: int | None = None
     records_behind: int | None = None
@@ -440,7 +445,15 @@ def _hints(query: QuerySummary, *, at_end_of_input: bool) -> Iterator[str]:
             f"{rows} of query {query.name} {looks}; parse with header=True (of a job:"
             " --header)"
         )
-    elif _is_all_bad(query):
+    if query.absent_fields:
+        absent = " or ".join(query.absent_fields)
+        others = ", ".join(query.other_fields)
+        yield (
+            f"the files of query {query.name} have no field {absent}, so that each row"
+            f" has NULL there; they have {others}, which the schema lacks: if a field"
+            " was renamed, rename it in the schema"
+        )
+    if not query.like_header_rows and _is_all_bad(query):
         hint = f"each row of query {query.name} is bad: its column _reason says why"
         if query.watermark:
             hint += "; a time of another zone can be too far ahead"

@@ -142,6 +142,7 @@ class _Watched:
         """Count the waiting files once more, at the end of the run."""
         if self.records and self.last is not None:
             self.done = self.done.waiting_in(self.files().counted(self.last, now=True))
+            self.done = replace(self.done, **self.files().other_fields()._asdict())
 
     def trim_logs(self) -> None:
         """Shorten the logs of the query's file sources, if they have grown long."""

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-__all__ = ["PORT", "Server", "folder_of", "reach", "serve", "status", "stop"]
+__all__ = ["PORT", "Server", "folder_of", "reach", "running", "serve", "status", "stop"]
 
 
 PORT = 15002  # Spark's own default
@@ -132,6 +132,18 @@ def status(port: int = PORT) -> Server | None:
     if server.started and _started(server.pid) == server.started:
         return server
     return None
+
+
+def running() -> list[Server]:
+    """Return the servers of this user that run on this machine, by their ports."""
+    found = []
+    prefix = f"connect-{socket.gethostname()}-"
+    for folder in file_system.cache_folder().glob(f"{prefix}*"):
+        number = folder.name.removeprefix(prefix)
+        server = status(int(number)) if number.isdecimal() else None
+        if server is not None:
+            found.append(server)
+    return sorted(found, key=lambda server: server.port)
 
 
 def serve(

@@ -116,6 +116,17 @@ MEMORY = (
     " less at once: one very long line, and a file that is unpacked as a whole,"
     " must fit"
 )
+NUMBER = "1d8b396c-99c7-4065-a14b-9c2fe7650348"
+EMPTIED = (
+    "Spark's temporary folder in /t was emptied while Spark ran, as by a program that"
+    " cleans up /tmp; start a new process, and give Spark a folder that is left alone"
+    " (SPARK_LOCAL_DIRS or spark.local.dir): a query goes on from its checkpoint"
+)
+NO_ROWS = (
+    "; if its rows are CSV or JSON, read it with sources.csv or sources.json; else write"
+    " it again, or move it out of the input"
+)
+IN_PART = "STATE_STORE_COMMIT_VALIDATION_FAILED"
 NO_ROOM = "IOException: No space left on device; make room"
 CAUSES = {
     WORKER: f"{ZERO} helper, called by inv, /jobs/shop.py line 4)",
@@ -130,6 +141,18 @@ CAUSES = {
         f"{NO_ROOM} on the disk of the checkpoint, of the target or of {TEMPORARY}"
     ),
     "java.lang.OutOfMemoryError: Java heap space": MEMORY,
+    f"java.nio.file.NoSuchFileException: /t/blockmgr-{NUMBER}/0c": EMPTIED,
+    f"FileNotFoundError: [Errno 2] No such file: '/t/spark-{NUMBER}/pyspark-1/b'": EMPTIED,
+    f"java.io.IOException: No space left on device (/t/spark-{NUMBER}/b)": (
+        f"in {TEMPORARY}, or set it to a larger disk"
+    ),
+    "java.lang.RuntimeException: file:/in/a.csv is not a Parquet file (length 4)": NO_ROWS,
+    "org.apache.orc.FileFormatException: Malformed ORC file file:/in/a.csv. x": NO_ROWS,
+    f"x.StateStoreCommitValidationFailed: [{IN_PART}] State store …": (
+        f"[{IN_PART}] the function of the batch has read only a part of it (show, limit,"
+        " an early return); let it write, count or collect the whole batch"
+    ),
+    'x.Y: bad\n== DataFrame ==\n"cast" was called from\njdk.internal.A.b(C)\n': "Y: bad",
 }
 
 

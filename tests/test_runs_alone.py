@@ -23,6 +23,7 @@ from sparkstream_kit._internal.spark import queries as spark_queries
 from sparkstream_kit._internal.spark.place import LocalPlace, Place
 from sparkstream_kit._internal.stopping import shutdown
 from sparkstream_kit._internal.stopping.waiting import Inbox
+from sparkstream_kit.checkpoints.json_fields import OtherFields
 from sparkstream_kit.checkpoints.operate.shadow import Planned
 from sparkstream_kit.errors import DryRun, InvalidInputError, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary
@@ -78,6 +79,10 @@ def files(monkeypatch):
         def findings(self, progress):
             asked.append(("findings", progress and progress.batchId))
             return ["a file has gone"]
+
+        def other_fields(self):
+            asked.append("fields")
+            return OtherFields(("amount",), ("price",))
 
         def read_logs(self):
             asked.append("read logs")
@@ -231,7 +236,9 @@ def test_waiting_files_are_counted_at_the_end_if_there_was_a_batch(
         one.last = query.batch(7)
     one.count_waiting()
     assert one.done.files_waiting == waiting
-    assert files == ([] if waiting is None else ["made", ("counted", 7, True)])
+    assert one.done.absent_fields == (() if waiting is None else ("amount",))
+    asked = ["made", ("counted", 7, True), "fields"]
+    assert files == ([] if waiting is None else asked)
 
 
 def test_logs_are_trimmed_while_the_query_runs_and_its_folders_are_known(files):
@@ -1039,7 +1046,7 @@ def test_what_is_left_is_counted_once_the_queries_have_stopped(monkeypatch, file
     of._count_the_rest()
     assert one.done.batches == 2
     assert order == ["printed", "printed", "tick", "printed"]
-    assert files[-2:] == [("findings", 1), ("counted", 1, True)]
+    assert files[-3:] == [("findings", 1), ("counted", 1, True), "fields"]
     assert "its table ends before batch 1" in str(of._raised)
     assert isinstance(of._raised, InvalidInputError)
 

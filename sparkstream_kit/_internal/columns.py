@@ -127,6 +127,11 @@ def types_in(kind: T.DataType) -> Iterator[T.DataType]:
         yield from types_in(each)
 
 
+def is_window(kind: T.DataType) -> bool:
+    """Return whether a type is that of a window: the times of its start and its end."""
+    return isinstance(kind, T.StructType) and kind.names == ["start", "end"]
+
+
 def holds(kind: T.DataType, *types: type[T.DataType]) -> bool:
     """Return whether a type is one of these, or has one of them anywhere inside."""
     return any(isinstance(each, types) for each in types_in(kind))

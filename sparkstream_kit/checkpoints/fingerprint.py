@@ -19,9 +19,9 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from sparkstream_kit._internal.durations import to_microseconds
+from sparkstream_kit._internal.durations import MICROSECONDS, to_microseconds
 from sparkstream_kit._internal.spark.logical_plan import analyzed_plan
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -76,6 +76,10 @@ _WINDOW = re.compile(
     + r".*\+ (?P<length>\d+)\), LongType"
 )
 _SESSION = re.compile(_TIME + r".*\+ cast\((?P<gap>.+?) as interval\)")
+# A length, as a fingerprint has it
+_LENGTH = re.compile(
+    r"(?:(?<=windows of )|(?<= every )|(?<= from ))([\d.]+) (s)\b|\b(\d+) (microseconds)\b"
+)
 # The window of `windows.calendar`, where a unit longer than a day is an argument of
 # trunc().
 _DAYS = re.compile(
@@ -694,11 +698,27 @@ def _caseless(text: str) -> str:
 
 def _phrases(text: str) -> list[tuple[str, ...]]:
     """Return a fingerprint's facts as pairs of verb and object, such as ("groups by", "State")."""
-    readable = re.sub(r"#\d+", "", text)
-    readable = re.sub(
-        r"\b(\d+) microseconds\b", lambda length: _seconds(length[1]), readable
-    )
+    readable = _LENGTH.sub(_in_units, re.sub(r"#\d+", "", text))
     return [tuple(line.split(": ", 1)) for line in readable.split("\n")[1:]]
+
+
+def _in_units(length: re.Match[str]) -> str:
+    """Return a length of a fingerprint in the largest unit of which it is a whole number.
+
+    Examples:
+        >>> text = "windows of 2700 s every 86400 s from 2.5 s, 1500000 microseconds"
+        >>> _LENGTH.sub(_in_units, text)
+        'windows of 45 minutes every 1 day from 2.5 seconds, 1.5 seconds'
+    """
+    number, unit = filter(None, length.groups())
+    size = int(number) if unit == "microseconds" else round(float(number) * 1_000_000)
+    for name in ("day", "hour", "minute"):
+        if size and size % MICROSECONDS[name] == 0:
+            return count(size // MICROSECONDS[name], name)
+    if size == MICROSECONDS["second"]:
+        return "1 second"
+    seconds = f"{size / MICROSECONDS['second']:.6f}".rstrip("0").rstrip(".")
+    return f"{seconds} seconds"
 
 
 def _shortened(text: str, other: str, length: int = 160) -> str:

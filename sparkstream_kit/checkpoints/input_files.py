@@ -22,6 +22,7 @@ from sparkstream_kit._internal.durations import FiftiethOfTheTime
 from sparkstream_kit._internal.spark import logical_plan
 from sparkstream_kit._internal.spark.place import locate
 from sparkstream_kit._internal.spark.queries import checkpoint, entry_at, start_facts
+from sparkstream_kit.checkpoints.json_fields import OtherFields, other_fields
 from sparkstream_kit.checkpoints.logs import (
     DamagedError,
     Logs,
@@ -122,6 +123,7 @@ class Files:
         self._reported: set[str] = (
             set()
         )  # the kinds of ignored entries that were reported
+        self._json_columns: dict[int, list[str]] = {}
         frame = start_facts(query).frame
         root = checkpoint(query)
         if frame is None or root is None:
@@ -129,6 +131,7 @@ class Files:
         folder = locate(frame.sparkSession, root).folder
         if folder is not None:
             self._sources = _file_sources(frame)
+            self._json_columns = logical_plan.json_columns(frame)
             self._root = folder
 
     def read_logs(self) -> None:
@@ -208,6 +211,16 @@ class Files:
                 lines += source.findings(self._root, self._reported)
         return lines
 
+    def other_fields(self) -> OtherFields:
+        """Return what is wrong with the names of the first source of JSON, if something is."""
+        for position, columns in self._json_columns.items():
+            source = self._sources.get(position)
+            if source is not None and source.is_utf8:
+                found = other_fields(source.newest_read(), columns)
+                if found.absent_fields:
+                    return found
+        return OtherFields()
+
     def trim_logs(self) -> None:
         """Shorten the logs of the sources, if they have grown long; only while the query runs."""
         for source in self._sources.values():
@@ -247,6 +260,7 @@ class WatchedSource:
 
     Attributes:
         done: the last entry of the log whose files were read; -1 before the first.
+        is_utf8: whether no option names an encoding.
     """
 
     def __init__(self, log: str, path: str, options: Mapping[str, str]) -> None:
@@ -269,6 +283,8 @@ class WatchedSource:
         self._to_look_for: list[tuple[str, InputFile]] = []
         # Files that were gone after their batch, and have not been reported yet
         self._gone: list[str] = []
+        self._before: int | None = None  # the last entry before the batches of this run
+        self.is_utf8 = not {"encoding", "charset"} & by_name.keys()
         self.done = -1
 
     def read(self, logs: Logs) -> None:
@@ -289,6 +305,8 @@ class WatchedSource:
 
     def look_for(self, before: int, last: int) -> None:
         """Look for a batch's files: those in the log's entries after `before` up to `last`."""
+        if self._before is None:
+            self._before = before
         planned = self._to_look_for
         self._to_look_for = []
         for path, file in planned:
@@ -296,6 +314,25 @@ class WatchedSource:
                 self._to_look_for.append((path, file))
             elif file.entry > before and file.is_gone:
                 self._gone.append(path)
+
+    def newest_read(self) -> list[str]:
+        """Return the files that this run has read, the newest first.
+
+        Of a temporary checkpoint that Spark has removed, these are all files that are
+        there: such a query has begun with the first one.
+        """
+        if self._before is None:
+            return []
+        read = [
+            (file.time, path)
+            for path, file in self._planned.items()
+            if self._before < file.entry <= self.done
+        ]
+        if self._until < 0:
+            with suppress(OSError):
+                files = self._scan()[_READ]
+                read = [(modified, path) for path, modified in files.items()]
+        return [path for _, path in sorted(read, reverse=True)]
 
     def trim(self, logs: Logs) -> None:
         """Take the entries out of the source's log that Spark never looks at again."""

@@ -119,9 +119,17 @@ def _new(
     help="Check that this machine has what streams need. A line for each thing; exit"
     " code 1 if one is bad.",
 )
-def _doctor(*, json: Json = False) -> int:
+def _doctor(
+    folder: Annotated[
+        str, argument("DIR", "Where input and checkpoints are. Default: this folder.")
+    ] = ".",
+    *,
+    json: Json = False,
+) -> int:
+    if not Path(folder).is_dir():
+        raise InvalidInputError(f"{folder} is no folder; give one that is there")
     found = []
-    for each in doctor.examine():
+    for each in doctor.examine(folder):
         found.append(each)
         if not json:
             show(each)

@@ -6,6 +6,7 @@ yields a `Finding` for each thing that it looked at.
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import os
 import pwd
@@ -15,8 +16,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +39,23 @@ _LIMIT = 60.0  # seconds that a Java may take to print its version
 _PANDAS = (2, 2)  # the oldest pandas; Spark does not support pandas 3 yet
 _LEAST = 1  # GB of free disk; less is `bad`
 _LITTLE = 5  # GB of free disk; less is `warn`
+_OF_JAVA = "/tmp"  # noqa: S108 - its folder for temporary files, unless it is told another
+_FEW = 10_000  # files that a disk still takes; fewer is `warn`
+# Seconds by which two clocks may differ: a disk may round the times of files to two
+# seconds
+_CLOCKS_DIFFER = 3.0
+_DAY = 86_400.0
+# By the kinds of file systems that another machine keeps: whether a rename there is one
+# step, on which a checkpoint depends
+_NETWORK = {
+    r"nfs\d?|cifs|smb\d?|smbfs|9p|ceph|glusterfs|lustre|afs|gpfs|fuse\.sshfs|"
+    r"fuse\.glusterfs|fuse\.ceph\S*|virtiofs": True,
+    r"fuse\.(s3fs|gcsfuse|rclone|goofys|blobfuse\d?|mount-s3|geesefs)|mount-s3": False,
+}
+
+
+# Such as: openjdk version "17.0.12", and of Java 8: java version "1.8.0_402"
+_VERSION = re.compile(r'version "(?:1\.)?((\d+)[\d.]*)')
 
 
 @dataclass(frozen=True)
@@ -62,9 +83,26 @@ class Finding:
         return line
 
 
-def examine() -> Iterator[Finding]:
-    """Run all checks, and yield their findings."""
-    for run_check in (java, python, versions, user, host, disks, time_zone, remote):
+def examine(folder: str = ".") -> Iterator[Finding]:
+    """Run all checks, and yield their findings.
+
+    Args:
+        folder: where input and checkpoints are.
+    """
+    for run_check in (
+        java,
+        other_java,
+        python,
+        versions,
+        user,
+        host,
+        disks,
+        partial(checkpoints, folder),
+        partial(clock, folder),
+        time_zone,
+        remote,
+        servers,
+    ):
         yield from run_check()
 
 
@@ -85,8 +123,7 @@ def java() -> Iterator[Finding]:
         yield Finding("bad", "Java", reason, fix)
         return
     output = _output_of(str(found), "-XX:+PrintFlagsFinal", "-version")
-    # Such as: openjdk version "17.0.12", and of Java 8: java version "1.8.0_402"
-    number = re.search(r'version "(?:1\.)?((\d+)[\d.]*)', output)
+    number = _VERSION.search(output)
     if number is None:
         yield Finding("bad", "Java", f"{found} does not say its version", fix)
         return
@@ -107,6 +144,37 @@ def java() -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "Java", f"{version} at {found}")
+
+
+def other_java() -> Iterator[Finding]:
+    """Check whether `java` on PATH is another one than that of the kit.
+
+    Programs other than the kit start that one: `spark-submit` without JAVA_HOME does.
+    """
+    started = find_java()
+    on_path = shutil.which("java")
+    if started is None or on_path is None:
+        return
+    other = Path(on_path).resolve()
+    if other == started:
+        return
+    numbers = [_java_version(path) for path in (started, other)]
+    if numbers[0] == numbers[1]:
+        return
+    who = "other programs start"
+    fix = ""
+    if not os.environ.get("JAVA_HOME"):
+        who = "spark-submit starts"
+        fix = f"for one Java, export JAVA_HOME={started.parent.parent}"
+    level = "ok" if numbers[1] in goes_with_spark()["java"] else "warn"
+    text = f"{numbers[1] or 'unknown'} at {other}, which {who}; the kit starts {numbers[0]}"
+    yield Finding(level, "second Java", text, fix)
+
+
+def _java_version(java: Path) -> int | None:
+    """Return the first number of a Java's version, such as 17; None if it says none."""
+    number = _VERSION.search(_output_of(str(java), "-version"))
+    return int(number[2]) if number else None
 
 
 def python() -> Iterator[Finding]:
@@ -193,8 +261,36 @@ def host() -> Iterator[Finding]:
 
 
 def disks() -> Iterator[Finding]:
-    """Check the free space for temporary files."""
-    folder = tempfile.gettempdir()
+    """Check the folders for temporary files: Python's, and those of Spark and of Java."""
+    chosen = os.environ.get("TMPDIR")
+    if chosen and not _is_writable(chosen):
+        yield Finding(
+            "bad",
+            "temporary",
+            f"TMPDIR={chosen} cannot be written",
+            "create it, correct its rights, or unset TMPDIR",
+        )
+    folders = [tempfile.gettempdir()]
+    for name in os.environ.get("SPARK_LOCAL_DIRS", "").split(","):
+        if name and name not in folders:
+            folders.append(name)
+    for folder in folders:
+        yield _disk(folder)
+    # Java does not read TMPDIR
+    if _forbids_programs(_OF_JAVA):
+        yield Finding(
+            "bad",
+            "temporary",
+            f"{_OF_JAVA} is mounted noexec, and Java loads its libraries from there",
+            "mount it with exec, or export JAVA_TOOL_OPTIONS=-Djava.io.tmpdir=FOLDER",
+        )
+
+
+def _disk(folder: str) -> Finding:
+    """Check the free space in a folder for temporary files, and whether it can be written."""
+    if not _is_writable(folder):
+        fix = "create it, correct its rights, or correct SPARK_LOCAL_DIRS"
+        return Finding("bad", "temporary", f"{folder} cannot be written", fix)
     free = shutil.disk_usage(folder).free / 1e9
     level = "ok"
     fix = ""
@@ -203,7 +299,121 @@ def disks() -> Iterator[Finding]:
         fix = "make room, or set TMPDIR and SPARK_LOCAL_DIRS to a larger disk"
     if free < _LEAST:
         level = "bad"
-    yield Finding(level, "temporary", f"{free:.1f} GB free in {folder}", fix)
+    disk = os.statvfs(folder)
+    if disk.f_files and disk.f_favail < _FEW and level == "ok":
+        text = f"{folder} takes {disk.f_favail:,} more files only"
+        return Finding("warn", "temporary", text, "remove old files there")
+    return Finding(level, "temporary", f"{free:.1f} GB free in {folder}", fix)
+
+
+def _is_writable(folder: str) -> bool:
+    """Return whether a file can be made in a folder."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _forbids_programs(folder: str) -> bool:
+    """Return whether no program can be run from a folder."""
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_NOEXEC)
+    except OSError:
+        return False
+
+
+def checkpoints(folder: str = ".") -> Iterator[Finding]:
+    """Check whether a folder is on a disk on which checkpoints are safe.
+
+    A checkpoint needs locks, and renames that are one step.
+    """
+    path = Path(folder).resolve()
+    kind = file_system_of(path, Path("/proc/self/mountinfo").read_text("utf-8"))
+    for pattern, renames_in_one_step in _NETWORK.items():
+        if not re.fullmatch(pattern, kind):
+            continue
+        found = f"{path} is on a network disk ({kind})"
+        if renames_in_one_step:
+            fix = (
+                "a checkpoint there is as safe as its locks are, and slow: keep it on a"
+                " disk of this machine, or on HDFS or S3 by its own URL"
+            )
+            yield Finding("warn", "checkpoints", found, fix)
+        else:
+            fix = (
+                "a file there is not renamed in one step, so that a crash can damage a"
+                " checkpoint: keep it on a disk of this machine, or give its URL (s3a://…)"
+            )
+            yield Finding("bad", "checkpoints", found, fix)
+        return
+    problem = _without_locks(path)
+    if problem:
+        fix = "keep checkpoints on another disk, or correct the rights of this folder"
+        yield Finding("warn", "checkpoints", f"{path}: {problem}", fix)
+        return
+    yield Finding("ok", "checkpoints", f"{path} is on a disk with locks ({kind})")
+
+
+def _without_locks(folder: Path) -> str:
+    """Return why no file in a folder can be locked; "" if one can."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as err:
+        return f"no file can be made and locked there ({err.strerror})"
+    return ""
+
+
+def file_system_of(path: Path, mounts: str) -> str:
+    r"""Return the kind of file system on which a path is, such as "ext4".
+
+    Args:
+        path: an absolute path without links.
+        mounts: the text of `/proc/self/mountinfo`.
+
+    Examples:
+        >>> mounts = "1 0 0:1 / / rw - ext4 sda rw\n2 1 0:2 / /mnt/a\\040b rw x:1 - nfs4 h:/ rw"
+        >>> file_system_of(Path("/mnt/a b/ckpt"), mounts)
+        'nfs4'
+        >>> file_system_of(Path("/mnt"), mounts)
+        'ext4'
+    """
+    kind, longest = "unknown", -1
+    for line in mounts.splitlines():
+        fields, _, source = line.partition(" - ")
+        point = re.sub(
+            r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), fields.split(" ")[4]
+        )
+        # Of two at one point, the later one is seen
+        if path.is_relative_to(point) and len(point) >= longest:
+            kind, longest = source.split(" ")[0], len(point)
+    return kind
+
+
+def clock(folder: str = ".") -> Iterator[Finding]:
+    """Check this machine's clock against the times of files.
+
+    A file source goes by the times of files, and passes over what is much older than
+    the newest.
+
+    Args:
+        folder: where input is.
+    """
+    now = time.time()
+    shown = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    fix = "set the clock (timedatectl set-ntp true)"
+    if now < Path(__file__).stat().st_mtime - _DAY:
+        yield Finding("bad", "clock", f"{shown}, before the kit was installed", fix)
+        return
+    with suppress(OSError), tempfile.NamedTemporaryFile(dir=folder) as file:
+        ahead = Path(file.name).stat().st_mtime - time.time()
+        if abs(ahead) > _CLOCKS_DIFFER:
+            way = "ahead of" if ahead > 0 else "behind"
+            text = f"that of the disk of {folder} is {abs(ahead):.0f} s {way} this one"
+            yield Finding("warn", "clock", text, f"{fix}, here and on its server")
+            return
+    yield Finding("ok", "clock", shown)
 
 
 def time_zone() -> Iterator[Finding]:
@@ -238,6 +448,24 @@ def remote() -> Iterator[Finding]:
         yield Finding("ok", "SPARK_REMOTE", f"a server listens on {host}:{port}")
     except KitError as err:
         yield Finding("bad", "SPARK_REMOTE", *str(err).split("; ", 1))
+
+
+def servers() -> Iterator[Finding]:
+    """Check whether a server of `sparkstream serve` still runs that no job would use."""
+    running: list[serving.Server] = []
+    with suppress(KitError):  # this user has no folder in which one could be noted
+        running = serving.running()
+    for server in running:
+        found = f"one runs on port {server.port} (profile {server.profile}, process {server.pid})"
+        if os.environ.get("SPARK_REMOTE"):
+            yield Finding("ok", "server", found)
+            continue
+        port = "" if server.port == serving.PORT else f" --port {server.port}"
+        fix = (
+            f"SPARK_REMOTE is not set, so that jobs do not use it: export"
+            f" SPARK_REMOTE={server.url}, or end it: sparkstream serve stop{port}"
+        )
+        yield Finding("warn", "server", found, fix)
 
 
 def goes_with_spark() -> dict[str, Any]:

@@ -379,11 +379,13 @@ def parsed(
             files those are.
 
     Raises:
-        InvalidInputError: two columns would have the same name, or a column is named
-            like one of the four that the kit adds.
+        InvalidInputError: the first column is neither text nor bytes, two columns would
+            have the same name, or a column is named like one of the four that the kit
+            adds.
     """
     if lines.columns[:2] == ["key", "value"]:  # of Kafka's records
         lines = lines.select("value", "key", *map(column, lines.columns[2:]))
+    _refuse_values(lines, kind)
     others = _others(lines, schema)
     lines, hidden = _with_file(lines, with_blocks=with_blocks)
     # Kafka's own are bytes, which the cast keeps
@@ -417,6 +419,17 @@ def parsed(
     frame = _with_counts_of_headers(frame, with_blocks=with_blocks)
     is_row = ~F.equal_null("_header", F.lit(True))
     return frame.where(is_row).drop("_header").alias(_PARSED.format(kind))
+
+
+def _refuse_values(lines: DataFrame, kind: str) -> None:
+    """Refuse rows whose first column is no line, such as those that are parsed already."""
+    first = lines.schema[0]
+    if not isinstance(first.dataType, (T.StringType, T.BinaryType)):
+        raise InvalidInputError(
+            f"parse_{kind}(): column {first.name} is {first.dataType.simpleString()}, and"
+            " a line is a text; read lines with sources.text, which this parses, or leave"
+            " the parser out"
+        )
 
 
 def _with_counts_of_headers(frame: DataFrame, *, with_blocks: bool) -> DataFrame:

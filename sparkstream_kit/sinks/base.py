@@ -314,8 +314,8 @@ class LedgerContext:
             before, by the number of the batch that is being written.
         begins: the first batch of each target that a continuation on a new target has
             got, by its text.
-        former: the targets that the checkpoint's query has written to, as texts; empty
-            if that is not known.
+        former: what the checkpoint's query has written to, as texts: its targets, or of
+            sinks without one their kinds; empty if that is not known.
     """
 
     plans: dict[int, str | None] = field(default_factory=dict)
@@ -327,7 +327,8 @@ class LedgerContext:
     def read_note(self, note: Mapping[str, Any]) -> None:
         """Take the query's targets, and since when, from the note of a checkpoint."""
         self.begins = dict(note.get("begins", {}))
-        self.former = tuple(note.get("targets", ()))
+        kinds = [f"sinks.{sink.partition(' ')[0]}" for sink in note.get("sinks", ())]
+        self.former = tuple(note.get("targets", ()) or kinds)
 
 
 @dataclass(kw_only=True)

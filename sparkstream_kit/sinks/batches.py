@@ -11,7 +11,12 @@ import os
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from inspect import (
+    isasyncgenfunction,
+    iscoroutinefunction,
+    isgeneratorfunction,
+    signature,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +75,7 @@ def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
 
     Raises:
         InvalidInputError: the function is async or a generator, of which a call runs
-            nothing.
+            nothing; or it cannot be called with two arguments.
 
     Examples:
         In a session::
@@ -86,12 +91,29 @@ def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
         raise InvalidInputError(
             "sinks.foreach_batch(): write must be a function without async and yield"
         )
+    _refuse_other_arguments(write)
     return BatchSink(
         kind="foreach_batch",
         modes=MODES,
         promise="at least once",
         open=lambda *_: write,
     )
+
+
+def _refuse_other_arguments(write: Callable[[DataFrame, int], None]) -> None:
+    """Refuse a function that Spark cannot call with a batch and its id."""
+    try:
+        arguments = signature(write)
+    except (TypeError, ValueError):  # some of C do not say what they take
+        return
+    try:
+        arguments.bind("batch", "batch_id")
+    except TypeError:
+        name = getattr(write, "__name__", "the function")
+        raise InvalidInputError(
+            f"sinks.foreach_batch(): write is {name}{arguments}, and Spark calls it with"
+            " a batch and its id; write it as def write(batch, batch_id)"
+        ) from None
 
 
 def snapshot(path: str | Path) -> Sink:

@@ -10,6 +10,7 @@ from sparkstream_kit._internal.columns import (
     STEADY,
     find_column,
     holds,
+    is_window,
     refuse_twice,
     types_in,
 )
@@ -64,6 +65,8 @@ def check_types(sink: str, name: str, columns: Sequence[T.StructField]) -> None:
         instead = _INSTEAD.get(name, "JSON")
         if isinstance(field.dataType, T.BinaryType):
             instead = "JSON, or F.base64(column)"
+        if is_window(field.dataType):
+            instead += "; windows.flatten makes two columns of a window"
         raise InvalidInputError(
             f"{sink}: column {field.name} is {field.dataType.simpleString()}, and a"
             f" file of {form} cannot hold it; leave it out, cast it, or use {instead}"

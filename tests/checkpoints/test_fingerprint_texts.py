@@ -542,7 +542,7 @@ A, B = "groups by: a#0", "groups by: b#0"
         pytest.param(
             ["joins: (a#0 + 2500000 microseconds)"],
             ["joins: (a#0 + 60000000 microseconds)"],
-            ["joins (a + 60 s); the checkpoint's query joins (a + 2.5 s)"],
+            ["joins (a + 1 minute); the checkpoint's query joins (a + 2.5 seconds)"],
             id="a length in microseconds",
         ),
         pytest.param(

@@ -225,8 +225,8 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
     "window length": (
         *both(windowed, "1 minute", "2 minutes"),
         (
-            "computes windows of 120 s every 120 s on time; the checkpoint's query"
-            " computes windows of 60 s"
+            "computes windows of 2 minutes every 2 minutes on time; the checkpoint's query"
+            " computes windows of 1 minute"
         ),
     ),
     "window slide": (
@@ -234,14 +234,14 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
             lambda s, slide: windowed(s, "2 minutes", slide), "30 seconds", "1 minute"
         ),
         (
-            "computes windows of 120 s every 60 s on time; the checkpoint's query"
-            " computes windows of 120 s"
+            "computes windows of 2 minutes every 1 minute on time; the checkpoint's query"
+            " computes windows of 2 minutes"
         ),
     ),
     "window start": (
         lambda s: windowed(s, "1 minute"),
         lambda s: windowed(s, "1 minute", "1 minute", "5 seconds"),
-        "every 60 s from 5 s on time",
+        "every 1 minute from 5 seconds on time",
     ),
     "session gap": (
         *both(

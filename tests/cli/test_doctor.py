@@ -4,12 +4,15 @@ import os
 import shutil
 import socket
 import sys
+import tempfile
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, program
 
+from sparkstream_kit import server as serving
 from sparkstream_kit.cli import doctor, main
 from sparkstream_kit.connectors import _packages
 
@@ -199,6 +202,126 @@ def test_disks(free, level, monkeypatch):
     assert (found.level, "make room" in found.fix) == (level, level != "ok")
 
 
+def test_each_folder_for_temporary_files(tmp_path, monkeypatch):
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", f"{spare},{tmp_path / 'no'}")
+    gone, own, of_spark, no = doctor.disks()
+    assert (gone.level, no.level) == ("bad", "bad")
+    assert gone.found == f"TMPDIR={tmp_path / 'gone'} cannot be written"
+    assert no.found == f"{tmp_path / 'no'} cannot be written"
+    assert own.found.endswith(f"GB free in {tmp_path}")
+    assert of_spark.found.endswith(f"GB free in {spare}")
+
+
+def test_a_disk_that_takes_few_files_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    looks = os.statvfs(tmp_path)
+    few = SimpleNamespace(f_files=10**6, f_favail=99, f_flag=looks.f_flag)
+    monkeypatch.setattr(os, "statvfs", lambda _: few)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=6e9))
+    assert lines(doctor.disks()) == [
+        f"warn: {tmp_path} takes 99 more files only; remove old files there"
+    ]
+
+
+def test_a_folder_from_which_java_can_load_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    disk = SimpleNamespace(f_files=0, f_favail=0, f_flag=os.ST_NOEXEC)
+    monkeypatch.setattr(os, "statvfs", lambda _: disk)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=6e9))
+    *_, last = lines(doctor.disks())
+    assert last.startswith("bad: /tmp is mounted noexec, and Java loads its libraries")
+
+
+MOUNTS = """\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 22 0:50 / /mnt/share rw shared:9 - {} server:/share rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "level", "why"),
+    [
+        ("nfs4", "warn", "is as safe as its locks are"),
+        ("cifs", "warn", "is as safe as its locks are"),
+        ("fuse.sshfs", "warn", "is as safe as its locks are"),
+        ("fuse.s3fs", "bad", "a file there is not renamed in one step"),
+    ],
+)
+def test_checkpoints_on_a_network_disk(kind, level, why, monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda *_: MOUNTS.format(kind))
+    [found] = doctor.checkpoints("/mnt/share/ckpt")
+    assert (found.level, found.found) == (
+        level,
+        f"/mnt/share/ckpt is on a network disk ({kind})",
+    )
+    assert why in found.fix
+
+
+def test_checkpoints_on_a_disk_of_this_machine(tmp_path):
+    [found] = doctor.checkpoints(str(tmp_path))
+    assert found.level == "ok"
+    assert found.found.startswith(f"{tmp_path} is on a disk with locks (")
+    # No file can be made in /proc, whoever asks
+    [line] = lines(doctor.checkpoints("/proc"))
+    assert line.startswith("warn: /proc: no file can be made and locked there (")
+
+
+def test_a_clock_that_is_wrong(tmp_path, monkeypatch):
+    assert [each.level for each in doctor.clock(str(tmp_path))] == ["ok"]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 60)
+    [line] = lines(doctor.clock(str(tmp_path)))
+    assert line == (
+        f"warn: that of the disk of {tmp_path} is 60 s ahead of this one; set the clock"
+        " (timedatectl set-ntp true), here and on its server"
+    )
+    monkeypatch.setattr(time, "time", lambda: 86_400.0)
+    assert lines(doctor.clock(str(tmp_path))) == [
+        (
+            "bad: 1970-01-02 00:00:00 UTC, before the kit was installed; set the clock"
+            " (timedatectl set-ntp true)"
+        )
+    ]
+
+
+def test_a_second_java(tmp_path, monkeypatch, on_spark_4_2):
+    own = java_that_says(tmp_path, "17.0.9", monkeypatch)
+    assert lines(doctor.other_java()) == []
+    monkeypatch.setenv("JAVA_HOME", str(own.parent.parent))
+    java_that_says(tmp_path / "same", "17.0.2", monkeypatch)
+    monkeypatch.setenv("JAVA_HOME", str(own.parent.parent))
+    assert lines(doctor.other_java()) == []
+    other = java_that_says(tmp_path / "other", "11.0.2", monkeypatch)
+    monkeypatch.setenv("JAVA_HOME", str(own.parent.parent))
+    assert lines(doctor.other_java()) == [
+        f"warn: 11 at {other}, which other programs start; the kit starts 17"
+    ]
+
+
+@pytest.mark.slow  # starts a server
+def test_a_server_that_still_runs(tmp_path, free_port, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert lines(doctor.servers()) == []
+    server = serving.serve(free_port, "test")
+    try:
+        [line] = lines(doctor.servers())
+        url = f"sc://localhost:{free_port}"
+        assert line == (
+            f"warn: one runs on port {free_port} (profile test, process {server.pid});"
+            f" SPARK_REMOTE is not set, so that jobs do not use it: export"
+            f" SPARK_REMOTE={url}, or end it: sparkstream serve stop --port {free_port}"
+        )
+        monkeypatch.setenv("SPARK_REMOTE", url)
+        assert [each.level for each in doctor.servers()] == ["ok"]
+    finally:
+        serving.stop(free_port)
+    assert lines(doctor.servers()) == []
+
+
 def test_a_machine_in_another_time_zone(monkeypatch):
     assert lines(doctor.time_zone()) == ["ok: sessions and Python have UTC"]
     # London: in winter it has UTC's time
@@ -242,11 +365,12 @@ def test_the_command_prints_columns_and_says_by_its_exit_code_if_all_is_well(
     tmp_path, monkeypatch, capsys
 ):
     java_that_says(tmp_path, "17.0.9", monkeypatch)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out.splitlines()
     names = (
-        "Java, Python, the kit, PySpark, user, host name, temporary, time zone,"
-        " SPARK_REMOTE"
+        "Java, Python, the kit, PySpark, user, host name, temporary, checkpoints,"
+        " clock, time zone, SPARK_REMOTE"
     )
     assert ", ".join(line[6:20].strip() for line in out) == names
     assert {line[:6].strip() for line in out} <= {"ok", "warn"}

@@ -313,8 +313,20 @@ def test_in_real_time_a_function_changes_the_frame_and_a_part_of_the_kit_cannot(
         ({}, {}, ()),
         ({"begins": {"table t": 3}}, {"table t": 3}, ()),
         ({"targets": ["table s", "table t"]}, {}, ("table s", "table t")),
+        (
+            {"targets": [], "sinks": ["foreach_batch gets the rows a second time"]},
+            {},
+            ("sinks.foreach_batch",),
+        ),
+        ({"targets": ["table t"], "sinks": ["sql_table writes"]}, {}, ("table t",)),
     ],
-    ids=["neither", "where a continuation begins", "the targets"],
+    ids=[
+        "neither",
+        "where a continuation begins",
+        "the targets",
+        "a sink without a target",
+        "a sink with a target",
+    ],
 )
 def test_what_the_note_of_a_checkpoint_says_to_ledgers(note, begins, former):
     context = LedgerContext(begins={"table a": 1}, former=("table a",))

@@ -262,8 +262,8 @@ def test_on_spark_connect_it_reads_and_refuses_the_same(
         ),
         (
             f"no Kafka broker at {nobody} has answered within 2 s; start it, correct"
-            " servers, or give the protocol that it speaks, such as"
-            " **{'kafka.security.protocol': 'SASL_SSL'}"
+            " its address (of a job: --kafka), or give sources.kafka the protocol that"
+            " it speaks, such as **{'kafka.security.protocol': 'SASL_SSL'}"
         ),
     ], done.stderr
     said = [

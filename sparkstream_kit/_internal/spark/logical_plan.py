@@ -52,6 +52,12 @@ _FIXES = {
         " aggregations; give mode='append' and a watermark, or write the first result"
         " and read it in a second query"
     ),
+    r"Window function is not supported": (
+        "cannot number or compare rows over a Window, as later rows may belong between"
+        " them; keep the highest rows of each batch by a sink such as"
+        " sinks.foreach_batch(write).taking(windows.top(10, by='amount')), or compare a"
+        " row with those before it by the functions of state"
+    ),
     r"Limits are not supported": (
         "cannot limit the rows; give mode='append', or leave out limit"
     ),
@@ -63,6 +69,13 @@ _WHOLE = {
     "spark.sql.debug.maxToStringFields": "100000",
     "spark.sql.maxPlanStringLength": "2147483632",
 }
+# Columns of a source of JSON that Spark fills
+_OF_NO_FIELD = ("_metadata", "_corrupt_record")
+# What `quarantine.parse_json` returns, before the columns of the kit; other steps may
+# follow in a plan, but these two lines stand as they are.
+_PARSED_JSON = re.compile(
+    r"SubqueryAlias sparkstream_json\n.*?Project \[(.*?), _reason#"
+)
 # Options, as Delta reads them
 _OF_WHOLE_TABLES = {"path", "maxfilespertrigger", "maxbytespertrigger"}
 
@@ -268,6 +281,29 @@ def file_options(frame: DataFrame) -> dict[int, dict[str, str]]:
     if are_equal:  # it does not matter which source they are of
         return dict.fromkeys(numbers, found[0])
     return {}
+
+
+def json_columns(frame: DataFrame) -> dict[int, list[str]]:
+    """Return the columns of each source of JSON files of a query, by the source's number.
+
+    They are those of `sources.json`, or of `quarantine.parse_json` if the query reads
+    one source of text. The result is empty on Spark Connect.
+    """
+    if is_connect(frame.sparkSession):
+        return {}
+    found: dict[int, list[str]] = {}
+    leaves = {leaf: text for leaf, text, _ in _leaves(_analyzed(frame))}
+    parsed = _PARSED_JSON.findall(analyzed_plan(frame))
+    for number, (leaf, text) in enumerate(leaves.items()):
+        if not text.startswith("FileSource["):
+            continue
+        kind = leaf.dataSource().className()
+        if kind == "json":
+            names = list(leaf.schema().fieldNames())
+            found[number] = [name for name in names if name not in _OF_NO_FIELD]
+        elif kind == "text" and len(leaves) == 1 and parsed:
+            found[number] = re.findall(r"(?:^|, )(.+?)#\d+L?", parsed[0])
+    return found
 
 
 def _file_options(frame: DataFrame) -> list[dict[str, str]]:

@@ -333,6 +333,10 @@ def _hint_at(error: PySparkException) -> str:
     stopped_at = re.search(r"at or near '(\w+|[^\w,:()<>])'", str(error))
     if stopped_at and (stopped_at[1].upper() in _TYPES or not stopped_at[1].isalnum()):
         return "; write a name with blanks or signs in backticks: `unit price` INT"
+    if re.search(r"at or near (','|'\)'|end of input)", str(error)):
+        return "; write a type behind each name: 'a INT, b DECIMAL(12,2)'"
+    if stopped_at:
+        return "; write a comma between two columns: 'a INT, b DECIMAL(12,2)'"
     return ""
 
 

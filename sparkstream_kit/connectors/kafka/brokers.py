@@ -268,9 +268,9 @@ def _refusal(options: Mapping[str, str], cause: str) -> InvalidInputError:
     if "TimeoutException" in cause:
         return TransientError(
             f"no Kafka broker at {servers} has answered within"
-            f" {int(_limit(options)) / 1000:g} s; start it, correct servers, or give"
-            " the protocol that it speaks, such as **{'kafka.security.protocol':"
-            " 'SASL_SSL'}"
+            f" {int(_limit(options)) / 1000:g} s; start it, correct its address (of a"
+            " job: --kafka), or give sources.kafka the protocol that it speaks, such as"
+            " **{'kafka.security.protocol': 'SASL_SSL'}"
         )
     if "No resolvable bootstrap urls" in cause:
         return TransientError(f"Kafka: {unknown_host(servers)}")

@@ -15,7 +15,7 @@ from pyspark.sql import types as T
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.exc import SAWarning
 
-from sparkstream_kit._internal.columns import quoted
+from sparkstream_kit._internal.columns import is_window, quoted
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 
 if TYPE_CHECKING:
@@ -157,17 +157,13 @@ def _no_type(field: T.StructField) -> InvalidInputError:
     if isinstance(field.dataType, _OF_JSON):
         as_text = f"F.to_json('{name}')"
     of_window = ""
-    if _is_window(field.dataType):
+    if is_window(field.dataType):
         of_window = "; windows.flatten makes two columns of a window"
     return InvalidInputError(
         f"sql_table: column {field.name} is {field.dataType.simpleString()}, which a"
         " column of SQL cannot hold; leave it out, cast it, or make it a text:"
         f" {as_text}{of_window}"
     )
-
-
-def _is_window(kind: T.DataType) -> bool:
-    return isinstance(kind, T.StructType) and kind.names == ["start", "end"]
 
 
 def check_columns(connection: Connection, table: sa.Table, where: str) -> None:

@@ -428,8 +428,11 @@ def parse(text: str) -> URL:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
+        # The whole text may hold a password
+        of_java = re.match(r"jdbc:\w+", text)
+        form = f" ({of_java[0]} is a form of Java's)" if of_java else ""
         raise InvalidInputError(
-            "the database's URL cannot be read; write sqlite:///totals.db,"
+            f"the database's URL cannot be read{form}; write sqlite:///totals.db,"
             " postgresql+psycopg://user@host/name or mariadb+pymysql://user@host/name,"
             " with %40 for an @ in a password"
         ) from None
@@ -464,6 +467,12 @@ def _of_file(url: URL) -> URL:
         InvalidInputError: it has no file, the file's folder is missing, or an option
             cannot be used.
     """
+    if url.host:
+        raise InvalidInputError(
+            f"{shown(url)} has {url.host} where other databases have their server; a"
+            " path has three slashes, and an absolute one four:"
+            f" sqlite:///{url.host}/{url.database or ''}"
+        )
     if url.database in (None, "", ":memory:"):
         raise InvalidInputError(
             "an SQLite database without a file is lost at once; name one, such as"
