@@ -10,6 +10,7 @@ import sys
 import tomllib
 import types
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from conftest import ROOT, environment, process
@@ -180,6 +181,8 @@ class Task:
 class Dag:
     """What Airflow's DAG is given."""
 
+    last: ClassVar[dict[str, Any]] = {}
+
     def __init__(self, dag_id, **others):
         assert re.fullmatch(r"[\w.-]+", dag_id)
         assert {*others} <= OF_DAG
@@ -195,11 +198,12 @@ class Dag:
 @pytest.fixture
 def task(monkeypatch, shop):
     """The one task of the guide's DAG, for the project in this folder."""
-    for name, what in {
+    modules: dict[str, dict[str, Any]] = {
         "airflow": {},
         "airflow.sdk": {"DAG": Dag},
         "airflow.providers.standard.operators.bash": {"BashOperator": Task},
-    }.items():
+    }
+    for name, what in modules.items():
         module = types.ModuleType(name)
         vars(module).update(what)
         monkeypatch.setitem(sys.modules, name, module)

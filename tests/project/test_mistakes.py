@@ -134,6 +134,11 @@ def keywords(text):
     return evaluated(f"dict({text})")
 
 
+def counted(batch, batch_id):
+    """Do something with a batch that reads all of it."""
+    batch.count()
+
+
 def evaluated(code, **names):
     """Return the value of what a message says to write."""
     return eval(code, globals(), names)  # noqa: S307 - of a message of the kit
@@ -386,7 +391,7 @@ def a_port_nobody_listens_on(world, fix=""):
 def kafka_without_its_connector(world, fix=""):
     if fix:
         assert keywords(fix) == {"connectors": ["kafka"]}
-        assert "connectors" in get_session.__kwdefaults__
+        assert "connectors" in (get_session.__kwdefaults__ or {})
     else:
         sources.kafka(world.spark, "localhost:1", "sales")
 
@@ -714,7 +719,7 @@ def a_checkpoint_of_another_sink(world, fix=""):
     runs=True,
 )
 def a_window_of_another_length(world, fix=""):
-    sink = sinks.foreach_batch(lambda batch, batch_id: batch.count())
+    sink = sinks.foreach_batch(counted)
     how = keywords(fix)
     folder = world.folder / "ckpt"
     if fix:  # over the input of the first one
@@ -732,7 +737,7 @@ def a_window_of_another_length(world, fix=""):
 
 @mistake("gap of 5 minutes.* gap of 45 minutes", "a checkpoint of its own", runs=True)
 def a_session_of_another_gap(world, fix=""):
-    sink = sinks.foreach_batch(lambda batch, batch_id: batch.count())
+    sink = sinks.foreach_batch(counted)
 
     def sessions(gap):
         return world.timed().groupBy(windows.session("at", gap), "shop").count()
@@ -911,7 +916,8 @@ def an_async_function(world, fix=""):
     def plain(batch, batch_id):
         pass
 
-    sinks.foreach_batch(plain if fix else slow)
+    write: Any = plain if fix else slow
+    sinks.foreach_batch(write)
 
 
 # --- joins and state
