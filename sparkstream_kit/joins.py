@@ -22,6 +22,7 @@ from sparkstream_kit._internal.columns import (
     find_column,
     shape_of,
     streams,
+    with_column,
 )
 from sparkstream_kit._internal.durations import Duration, not_negative
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
@@ -262,7 +263,9 @@ def _joined(
         key = _key(column(ours), column(new_names[theirs]), how)
         joined_keys[ours] = key.alias(ours)
     if not all(shape.is_whole for shape in shapes.values()):
-        both = both.withColumns(joined_keys)
+        if how in ("right", "full"):
+            for name, key in joined_keys.items():
+                both = with_column(both, name, key)
         return both.select(all_but(new_names.values()))
     selected = [joined_keys.get(name, column(name)) for name in shapes["left"].names]
     others = [name for name in shapes["right"].names if name not in new_names]
@@ -273,7 +276,8 @@ def _renamed(frame: DataFrame, new_names: dict[str, str]) -> DataFrame:
     """Return a frame with new names for some of its columns."""
     shape = shape_of(frame)
     if not shape.is_whole:
-        return frame.withColumnsRenamed(new_names)
+        keys = [column(name).alias(new) for name, new in new_names.items()]
+        return frame.select(*keys, all_but(new_names))
     renamed = [column(name).alias(new_names.get(name, name)) for name in shape.names]
     return frame.select(*renamed)
 

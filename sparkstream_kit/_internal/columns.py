@@ -30,6 +30,8 @@ RULES = "sparkstream_rules"
 # Time zones without daylight saving time. Most sessions have one of them, and there
 # every local time exists.
 STEADY = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
+# A whole row, for a moment
+_ROW = "sparkstream_row"
 # Texts that a cast takes for numbers: Java's 1d, 1f and 0x1p3
 _JAVA_FLOAT = r"(?i)[\d.][df]\s*$|0x"
 
@@ -55,6 +57,39 @@ def all_but(names: Iterable[str]) -> Column:
     Spark can do this for a table of a pipeline, too, where `drop` fails.
     """
     return F.expr(f"* EXCEPT ({', '.join(map(quoted, names))})")
+
+
+def without(frame: DataFrame, names: Sequence[str]) -> DataFrame:
+    """Return a frame without some columns, of which it may have a part only.
+
+    The frame can be a table of a pipeline: see `with_column`.
+    """
+    from sparkstream_kit._internal.spark import shapes
+
+    shape = shapes.shape_of(frame)
+    if shape.is_whole:
+        present = [name for name in names if name in shape.names]
+        return frame.select(all_but(present))
+    if shapes.table_of_pipeline(frame) is None:
+        return frame.drop(*names)
+    row = F.struct("*").dropFields(*map(quoted, names))
+    return frame.select(row.alias(_ROW)).select(f"{_ROW}.*")
+
+
+def with_column(frame: DataFrame, name: str, value: Column) -> DataFrame:
+    """Return a frame with a column added, or in place of the one that has this name.
+
+    The frame can be a table of a pipeline. For `withColumn` and `withColumnsRenamed`
+    Spark Connect looks the table up when the pipeline is defined. If an earlier run has
+    made the table, Spark then does not know that this table needs the other one, and
+    may read it before it is updated. A select does no such thing.
+    """
+    from sparkstream_kit._internal.spark import shapes
+
+    if shapes.table_of_pipeline(frame) is None:
+        return frame.withColumn(name, value)
+    row = F.struct("*").withField(quoted(name), value)
+    return frame.select(row.alias(_ROW)).select(f"{_ROW}.*")
 
 
 def shape_of(frame: DataFrame) -> Shape:

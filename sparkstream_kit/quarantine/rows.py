@@ -31,6 +31,8 @@ from sparkstream_kit._internal.columns import (
     column,
     number,
     shape_of,
+    with_column,
+    without,
 )
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
 
@@ -130,10 +132,12 @@ def _with_former_reason(frame: DataFrame) -> tuple[DataFrame, Column | None]:
     If it is not known whether it has one, the frame that is returned has a further
     column, `_FORMER`, with the reason or null.
     """
+    from sparkstream_kit._internal.spark.shapes import table_of_pipeline
+
     shape = shape_of(frame)
     if REASON in shape.names:
         return frame, column(REASON)
-    if shape.is_whole:
+    if shape.is_whole or table_of_pipeline(frame) is None:
         return frame, None
     # Spark takes a name for a column of the frame, or else for a name that the same
     # select gives.
@@ -205,7 +209,7 @@ def _with_reasons(
     ]
     counted = count_bad(frame, is_bad, rows=F.count("*") if count_rows else None)
     kept = [] if former is None else [former]
-    return counted.withColumn(REASON, F.coalesce(*kept, *reasons))
+    return with_column(counted, REASON, F.coalesce(*kept, *reasons))
 
 
 def _are_counted(frame: DataFrame) -> bool:
@@ -351,15 +355,7 @@ def good_rows(rows: DataFrame) -> DataFrame:
     check(good_rows, locals())
     _need_reason("good_rows", rows)
     good = rows.where(F.col(REASON).isNull())
-    left_out = [REASON, RAW, BYTES, FILE]
-    shape = shape_of(rows)
-    if shape.is_whole:
-        left_out = [name for name in left_out if name in shape.names]
-    else:
-        # So that each of them is there
-        unknown = [name for name in left_out if name not in (REASON, *shape.names)]
-        good = good.withColumns(dict.fromkeys(unknown, F.lit(None)))
-    return good.select(all_but(left_out))
+    return without(good, [REASON, RAW, BYTES, FILE])
 
 
 def bad_rows(rows: DataFrame) -> DataFrame:
@@ -553,7 +549,7 @@ def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
             f"mark_bad(): reason is {kind.simpleString()}; give a text: {fix}"
         )
     counted = count_bad(rows, F.col(REASON).isNull() & reason.isNotNull())
-    return counted.withColumn(REASON, F.coalesce(REASON, reason))
+    return with_column(counted, REASON, F.coalesce(REASON, reason))
 
 
 def _need_reason(call: str, rows: DataFrame) -> None:

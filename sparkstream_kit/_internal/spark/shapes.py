@@ -143,16 +143,23 @@ def refuse_table_of_pipeline(frame: DataFrame, call: str) -> None:
     Raises:
         InvalidInputError: the DataFrame reads a table by its name.
     """
+    table = table_of_pipeline(frame)
+    if table is not None:
+        raise InvalidInputError(
+            f"{call}: in a function of a pipeline Spark takes no watermark for the"
+            f" table {table}; read its source in this function, or, if the table is"
+            f" not of the pipeline, call {call} above the function"
+        )
+
+
+def table_of_pipeline(frame: DataFrame) -> str | None:
+    """Return the first table that a DataFrame reads in a function of a pipeline; else None."""
     if may_ask(frame.sparkSession):
-        return
+        return None
     for read in _messages(_relation(frame), "Read"):
         if read.HasField("named_table"):
-            table = read.named_table.unparsed_identifier
-            raise InvalidInputError(
-                f"{call}: in a function of a pipeline Spark takes no watermark for the"
-                f" table {table}; read its source in this function, or, if the table is"
-                f" not of the pipeline, call {call} above the function"
-            )
+            return str(read.named_table.unparsed_identifier)
+    return None
 
 
 def counts_rows(frame: DataFrame, prefix: str) -> bool:

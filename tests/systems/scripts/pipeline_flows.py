@@ -1,15 +1,19 @@
 """Functions of a pipeline, one for each helper, and the same as queries of their own.
 
 In a pipeline: `import pipeline_flows; pipeline_flows.register()`.
-Outside: python pipeline_flows.py run INPUT OUTPUT, and then, for the rows of each table as
-JSON: python pipeline_flows.py show FOLDER, of the output or of the pipeline's warehouse.
+Outside: python pipeline_flows.py run INPUT OUTPUT PART …, and then, for the rows of all
+tables as JSON: python pipeline_flows.py show OUTPUT WAREHOUSE.
 """
 
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import orc
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -28,6 +32,11 @@ SALES = "shop STRING, product STRING NOT NULL, amount DECIMAL(9,2), time TIMESTA
 LIKES = "product STRING, liked TIMESTAMP, tags ARRAY<STRING>, who STRUCT<name: STRING>"
 HOUR = "1 hour"
 RULES = {"amount > 10": "quarantine", "shop <> 'a'": "warn"}
+SETTINGS = {
+    "spark.master": "local[2]",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.ui.enabled": "false",
+}
 INPUT = "PIPELINE_INPUT"  # the environment variable with the folder of all inputs
 
 
@@ -165,45 +174,94 @@ def register():
 
     spark = SparkSession.active()
     for name, flow in FLOWS.items():
-        dp.table(lambda flow=flow: flow(spark, spark.readStream.table), name=name)
+        dp.table(name=name)(partial(flow, spark, spark.readStream.table))
     for name, view in VIEWS.items():
-        dp.materialized_view(lambda view=view: view(spark.table), name=name)
+        dp.materialized_view(name=name)(partial(view, spark.table))
 
 
-def run(given, output):
-    """Run each function as a query, over the tables that the queries before it wrote."""
+def write(given, part):
+    """Write a file into each input folder: of the days, 1 to 9, one for each part."""
+    day = f"2026-01-0{part}"
+    header = "shop,product,amount,time"
+    good = [
+        f"a,tea,12.50,{day}T10:00:00",
+        f"b,tea,3.00,{day}T10:20:00",
+        f"a,rye,7.25,{day}T11:05:00",
+        f"b,oat,99.00,{day}T13:40:00",
+        f"a,oat,,{day}T15:00:00",
+    ]
+    bad = [
+        f"a,,1.00,{day}T10:00:00",
+        f"b,tea,1.005,{day}T10:00:00",
+        "a,b",
+        f"b,rye,-3.00,{day}T12:00:00",
+    ]
+    likes = [
+        f'{{"product":"tea","liked":"{day}T10:10:00","tags":["x"],"who":{{"name":"n"}}}}',
+        f'{{"product":"oat","liked":"{day}T13:45:00"}}',
+    ]
+    log = '::1 - frank [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 2326'
+    texts = {
+        f"good/{part}.csv": [header, *good],
+        f"csv/{part}.csv": [header, *good, *bad],
+        f"json_good/{part}.json": likes,
+        f"json/{part}.json": [*likes, '{"product":7}', "no json"],
+        f"log/{part}.log": [log, "nonsense"],
+        f"by_day/day=0{part}/lines.txt": [f"line {part}"],
+        "products/products.csv": ["tea,1.00", "rye,2.00"],
+    }
+    for name, lines_of_file in texts.items():
+        path = Path(given, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines_of_file) + "\n")
+    numbers = pa.table({"id": pa.array([part]), "n": pa.array([part], pa.int32())})
+    for name, write_file in (("parquet", pq.write_table), ("orc", orc.write_table)):
+        Path(given, name).mkdir(exist_ok=True)
+        write_file(numbers, f"{given}/{name}/{part}.{name}")
+
+
+def run(given, output, *parts):
+    """Run each function as a query, after each part of the input.
+
+    A function that reads tables reads what the queries before it wrote.
+    """
     os.environ[INPUT] = given
-    spark = get_session("outside", conf={"spark.ui.enabled": "false"})
+    spark = get_session("outside", conf=SETTINGS)
 
     def table(name):
         static = spark.read.parquet(f"{output}/{name}")
         return spark.readStream.schema(static.schema).parquet(f"{output}/{name}")
 
-    for name, flow in FLOWS.items():
-        sink = files(f"{output}/{name}", format="parquet")
-        query = start(
-            flow(spark, table),
-            sink,
-            name=name,
-            checkpoint=f"{output}/../checkpoints/{name}",
-            availableNow=True,
-        )
-        query.awaitTermination()
+    for part in parts:
+        write(given, int(part))
+        for name, flow in FLOWS.items():
+            query = start(
+                flow(spark, table),
+                files(f"{output}/{name}", format="parquet"),
+                name=name,
+                checkpoint=f"{output}-checkpoints/{name}",
+                availableNow=True,
+            )
+            query.awaitTermination()
     for name, view in VIEWS.items():
         rows = view(lambda name: spark.read.parquet(f"{output}/{name}"))
         rows.write.mode("overwrite").parquet(f"{output}/{name}")
 
 
-def show(folder):
-    """Print the columns and rows of each table in a folder."""
-    spark = get_session("show", conf={"spark.ui.enabled": "false"})
-    shown = {}
-    for path in sorted(Path(folder).iterdir()):
-        rows = spark.read.parquet(str(path))
-        shown[path.name] = [
-            rows.schema.simpleString(),
-            sorted(row[0] for row in rows.select(F.to_json(F.struct("*"))).collect()),
-        ]
+def show(*folders):
+    """Print the columns and rows of each table in each folder."""
+    spark = get_session("show", conf=SETTINGS)
+    shown = []
+    for folder in folders:
+        tables = {}
+        for path in Path(folder).iterdir():
+            rows = spark.read.parquet(str(path))
+            found = rows.select(F.to_json(F.struct("*"))).collect()
+            tables[path.name] = {
+                "columns": rows.schema.simpleString(),
+                "rows": sorted(row[0] for row in found),
+            }
+        shown.append(tables)
     print(json.dumps(shown))
 
 
