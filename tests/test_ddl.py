@@ -9,11 +9,32 @@ from pyspark.sql import types as T
 from sparkstream_kit._internal import ddl
 from sparkstream_kit._internal.spark.session import timestamp_type
 
-PLAIN = (
-    "BIGINT BINARY BOOLEAN BYTE DATE DEC DECIMAL DOUBLE FLOAT INT INTEGER INTERVAL LONG"
-    " NUMERIC REAL SHORT SMALLINT STRING TIMESTAMP TIMESTAMP_LTZ TIMESTAMP_NTZ TINYINT"
-    " VARIANT VOID"
-).split()
+PLAIN = [
+    "BIGINT",
+    "BINARY",
+    "BOOLEAN",
+    "BYTE",
+    "DATE",
+    "DEC",
+    "DECIMAL",
+    "DOUBLE",
+    "FLOAT",
+    "INT",
+    "INTEGER",
+    "INTERVAL",
+    "LONG",
+    "NUMERIC",
+    "REAL",
+    "SHORT",
+    "SMALLINT",
+    "STRING",
+    "TIMESTAMP",
+    "TIMESTAMP_LTZ",
+    "TIMESTAMP_NTZ",
+    "TINYINT",
+    "VARIANT",
+    "VOID",
+]
 WITH_NUMBERS = (
     "DECIMAL(5)",
     "decimal(38, 38)",

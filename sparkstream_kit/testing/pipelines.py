@@ -25,8 +25,11 @@ def flow(path: Path, name: str, given: Mapping[str, DataFrame]) -> DataFrame:
     flows: dict[str, Callable[[], DataFrame]] = {}
     module = _module(path, flows)
     if name not in flows:
-        near = hint(name, flows) or f"; it has: {', '.join(flows) or 'none'}"
-        raise InvalidInputError(f"pipeline {path} has no table or flow {name}{near}")
+        near = hint(name, flows)
+        raise InvalidInputError(
+            f"pipeline {path} has no table or flow {name}{near}; give one of:"
+            f" {', '.join(flows)}"
+        )
     with _given_to(module, given):
         return flows[name]()
 

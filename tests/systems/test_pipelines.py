@@ -35,8 +35,8 @@ def connector_jars():
 class Pipeline:
     """A pipeline with the functions of pipeline_flows, in a folder of its own."""
 
-    def __init__(self, launch, folder, given):
-        self._launch = launch
+    def __init__(self, begin, folder, given):
+        self._begin = begin
         self._given = given
         self._spec = folder / "spark-pipeline.yml"
         self._storage = folder / "storage"
@@ -50,7 +50,7 @@ class Pipeline:
         paths = f"{environment()['PYTHONPATH']}:{SCRIPTS}"
         settings = {pipeline_flows.INPUT: str(self._given), "PYTHONPATH": paths}
         command = f"{sys.prefix}/bin/spark-pipelines"
-        return self._launch(
+        return self._begin(
             command, "run", *SETTINGS, "--spec", self._spec, **LOOPBACK, **settings
         )
 
@@ -69,7 +69,7 @@ def without(rows, column):
 
 
 @pytest.mark.slow
-def test_each_helper_gives_in_a_pipeline_what_it_gives_outside(launch, tmp_path):
+def test_each_helper_gives_in_a_pipeline_what_it_gives_outside(begin, tmp_path):
     given = tmp_path / "in"
     outside = tmp_path / "outside"
     program = [sys.executable, FLOWS]
@@ -77,7 +77,7 @@ def test_each_helper_gives_in_a_pipeline_what_it_gives_outside(launch, tmp_path)
 
     shutil.rmtree(given)
     pipeline_flows.write(given, 1)
-    pipeline = Pipeline(launch, tmp_path / "pipeline", given)
+    pipeline = Pipeline(begin, tmp_path / "pipeline", given)
     ended(pipeline.start())
     # New input
     pipeline_flows.write(given, 2)

@@ -82,6 +82,9 @@ def test_a_view_and_a_flow_of_several_tables_are_called_too(stream, pipeline):
 
 def test_a_file_or_a_table_that_is_not_there_is_one_line(stream, pipeline):
     said = refusal(stream.flow, pipeline, "god_sales")
-    assert said.endswith("has no table or flow god_sales; did you mean good_sales?")
+    assert said.endswith(
+        "has no table or flow god_sales; did you mean good_sales?; give one of: sales,"
+        " good_sales, totals, from_sales"
+    )
     said = refusal(stream.flow, pipeline.parent, "sales")
     assert "is no file; give the file with its functions" in said
