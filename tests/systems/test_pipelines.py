@@ -6,9 +6,8 @@ import sys
 
 import pytest
 from conftest import environment, process
-from faults.drivers import ended
 from systems.conftest import SCRIPTS
-from systems.launching import LOOPBACK, SMALL
+from systems.launching import LOOPBACK
 from systems.scripts import pipeline_flows
 
 FLOWS = SCRIPTS / "pipeline_flows.py"
@@ -19,12 +18,13 @@ libraries:
   - glob:
       include: flows.py
 """
-# Spark's own defaults for a pipeline, and a catalog that outlives a run
-SETTINGS = (
-    *SMALL,
-    *("--conf", "spark.sql.catalogImplementation=hive"),
-    *("--conf", "spark.sql.session.timeZone=UTC"),
-)
+# Of spark-defaults.conf; the catalog is one that outlives a run
+SETTINGS = """
+spark.sql.catalogImplementation hive
+spark.sql.session.timeZone UTC
+spark.sql.shuffle.partitions 2
+spark.ui.enabled false
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,18 +45,26 @@ class Pipeline:
         self._spec.write_text(SPEC.format(storage=self._storage.as_uri()))
         register = "import pipeline_flows\n\npipeline_flows.register()\n"
         (folder / "flows.py").write_text(register)
+        (folder / "spark-defaults.conf").write_text(SETTINGS)
 
     def start(self):
         paths = f"{environment()['PYTHONPATH']}:{SCRIPTS}"
-        settings = {pipeline_flows.INPUT: str(self._given), "PYTHONPATH": paths}
+        env = {
+            pipeline_flows.INPUT: str(self._given),
+            "PYTHONPATH": paths,
+            "SPARK_CONF_DIR": str(self._spec.parent),
+        }
         command = f"{sys.prefix}/bin/spark-pipelines"
-        return self._begin(
-            command, "run", *SETTINGS, "--spec", self._spec, **LOOPBACK, **settings
-        )
+        return self._begin(command, "run", "--spec", self._spec, **LOOPBACK, **env)
 
     def commits(self):
         """Return how many batches the tables have committed."""
         return len(list(self._storage.rglob("commits/[0-9]*")))
+
+
+def done(driver):
+    """Wait for a run that must do well; Spark merges its errors into the output."""
+    assert driver.ended() == 0, driver.output
 
 
 def without(rows, column):
@@ -78,17 +86,17 @@ def test_each_helper_gives_in_a_pipeline_what_it_gives_outside(begin, tmp_path):
     shutil.rmtree(given)
     pipeline_flows.write(given, 1)
     pipeline = Pipeline(begin, tmp_path / "pipeline", given)
-    ended(pipeline.start())
+    done(pipeline.start())
     # New input
     pipeline_flows.write(given, 2)
-    ended(pipeline.start())
+    done(pipeline.start())
     # And killed amid the next
     pipeline_flows.write(given, 3)
     commits = pipeline.commits()
     killed = pipeline.start()
     killed.until(lambda: pipeline.commits() > commits)
     killed.remove()
-    ended(pipeline.start())
+    done(pipeline.start())
 
     shown = process([*program, "show", outside, pipeline.warehouse], check=True)
     expected, found = json.loads(shown.stdout)
