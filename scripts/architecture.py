@@ -68,6 +68,7 @@ CORE = {
     "checkpoints": ("checkpoints",),
     "sessions": ("session", "server"),
     "what ends a run": ("_internal/stopping",),
+    "columns": ("_internal/columns",),
     "Spark's inside": ("_internal/spark",),
 }
 SMALL = "small things"

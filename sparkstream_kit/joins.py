@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from sparkstream_kit._internal.arguments import check
-from sparkstream_kit._internal.columns import column, event_time, find_column
+from sparkstream_kit._internal.columns import (
+    all_but,
+    column,
+    event_time,
+    find_column,
+    shape_of,
+    streams,
+    with_column,
+)
 from sparkstream_kit._internal.durations import Duration, not_negative
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.quarantine.rows import REASON
@@ -72,7 +80,7 @@ def with_table(
     """
     check(with_table, locals())
     reject_unknown("how of joins.with_table()", [how], _WITH_TABLE)
-    if table.isStreaming:
+    if streams(table):
         fix = "read it with spark.read, or use joins.within"
         raise InvalidInputError(f"joins.with_table(): table is a stream; {fix}")
     keys = _keys({"stream": stream, "table": table}, on)
@@ -152,8 +160,9 @@ def within(
     """
     check(globals()["within"], locals())  # in here the name `within` is the argument
     reject_unknown("how of joins.within()", [how], _WITHIN)
-    if left.isStreaming != right.isStreaming:
-        static = "right" if left.isStreaming else "left"
+    is_stream = {"left": streams(left), "right": streams(right)}
+    if {True, False} <= {*is_stream.values()}:
+        static = "right" if is_stream["left"] else "left"
         fix = "read it with spark.readStream, or use joins.with_table"
         raise InvalidInputError(f"joins.within(): {static} does not stream; {fix}")
     earlier = not_negative("before", before)
@@ -240,20 +249,37 @@ def _joined(
     new_names = {
         theirs: f"_right_{number}_{theirs}" for number, (_, theirs) in enumerate(keys)
     }
-    renamed = [column(name).alias(new_names.get(name, name)) for name in right.columns]
+    shapes = {"left": shape_of(left), "right": shape_of(right)}
+    renamed = _renamed(right, new_names)
     conditions = [column(ours) == column(new_names[theirs]) for ours, theirs in keys]
-    if how == "full" and left.isStreaming:
+    if how == "full" and streams(left):
         # Spark 4.2 matches null keys in this join
         conditions += [column(ours).isNotNull() for ours, _ in keys]
-    both = left.join(right.select(*renamed), reduce(and_, [*conditions, *more]), how)
+    both = left.join(renamed, reduce(and_, [*conditions, *more]), how)
     if how in ("left_semi", "left_anti"):
         return both
-    selected = {name: column(name) for name in left.columns}
+    joined_keys = {}
     for ours, theirs in keys:
         key = _key(column(ours), column(new_names[theirs]), how)
-        selected[ours] = key.alias(ours)
-    others = [column(name) for name in right.columns if name not in new_names]
-    return both.select(*selected.values(), *others)
+        joined_keys[ours] = key.alias(ours)
+    if not all(shape.is_whole for shape in shapes.values()):
+        if how in ("right", "full"):
+            for name, key in joined_keys.items():
+                both = with_column(both, name, key)
+        return both.select(all_but(new_names.values()))
+    selected = [joined_keys.get(name, column(name)) for name in shapes["left"].names]
+    others = [name for name in shapes["right"].names if name not in new_names]
+    return both.select(*selected, *map(column, others))
+
+
+def _renamed(frame: DataFrame, new_names: dict[str, str]) -> DataFrame:
+    """Return a frame with new names for some of its columns."""
+    shape = shape_of(frame)
+    if not shape.is_whole:
+        keys = [column(name).alias(new) for name, new in new_names.items()]
+        return frame.select(*keys, all_but(new_names))
+    renamed = [column(name).alias(new_names.get(name, name)) for name in shape.names]
+    return frame.select(*renamed)
 
 
 def _key(left: Column, right: Column, how: str) -> Column:
@@ -280,8 +306,10 @@ def _keys(
         for name in names
     ]
     for left_key, right_key in keys:
-        our_type = dict(left.dtypes)[left_key]
-        their_type = dict(right.dtypes)[right_key]
+        our_type = _type_of(left, left_key)
+        their_type = _type_of(right, right_key)
+        if our_type is None or their_type is None:
+            continue
         # Spark compares a long with a double as doubles, which rounds it
         are_exact = _is_exact(our_type) and _is_exact(their_type)
         if our_type != their_type and not are_exact:
@@ -292,6 +320,16 @@ def _keys(
     return keys
 
 
+def _type_of(frame: DataFrame, name: str) -> str | None:
+    """Return the type of a column as Spark names it; None if it is not known."""
+    from sparkstream_kit._internal.spark.shapes import is_known
+
+    field = shape_of(frame).find(name)
+    if field is None or not is_known(field.dataType):
+        return None
+    return field.dataType.simpleString()
+
+
 def _is_exact(kind: str) -> bool:
     """Return whether a type is one of the whole numbers and decimals, by its simple name."""
     return re.fullmatch(r"(tiny|small|big)?int|decimal.*", kind) is not None
@@ -300,9 +338,9 @@ def _is_exact(kind: str) -> bool:
 def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> None:
     """Refuse a column that is in both frames and is not a key."""
     (left_name, left), (right_name, right) = sides.items()
-    taken = {name.lower() for name in left.columns}
+    taken = {name.lower() for name in shape_of(left).names}
     right_keys = [theirs for _, theirs in keys]
-    for name in right.columns:
+    for name in shape_of(right).names:
         if name.lower() in taken and name not in right_keys:
             fix = (
                 f"rename one of them: {right_name}.withColumnRenamed({name!r},"

@@ -49,7 +49,10 @@ _PLAIN_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 # Temporary columns, which no result has.
 _EVENT_TIME = "sparkstream_event_time"
 _NUMBER = "sparkstream_number"
+_TIES = "sparkstream_ties"
 _DAY = 86_400_000_000  # microseconds
+# The type of a window, as Spark names it
+_WINDOW = r"struct<start:timestamp(_ntz)?,end:timestamp(_ntz)?>"
 
 
 def tumbling(
@@ -197,21 +200,33 @@ def calendar(frame: DataFrame, time: str, unit: str, *, zone: str) -> DataFrame:
     """
     check(calendar, locals())
     time = columns.event_time(frame, time, "calendar()", watermark=False)
-    columns.refuse_taken(frame.columns, ["window"], "calendar()")
+    shape = columns.shape_of(frame)
+    columns.refuse_taken(shape.names, ["window"], "calendar()")
     reject_unknown("unit", [unit], durations.UNITS)
-    in_zone = F.from_utc_timestamp(F.current_timestamp(), F.lit(zone))
-    try:  # Spark's list of time zones is not Python's
-        frame.sparkSession.sql("SELECT 1").select(in_zone).collect()
-    except DateTimeException as err:
-        raise durations.unknown_zone(zone) from err
+    _refuse_unknown_zone(frame, zone)
     start, end = _bounds(named(time), unit, zone)
     window = F.struct(
         _instant(start, zone).alias("start"), _instant(end, zone).alias("end")
     )
     # Spark closes a group by its column with a watermark. If that column is a struct,
     # as its own windows are, Spark compares the second field.
-    with_watermark = window.alias("window", metadata=_watermark_of(frame.schema[time]))
+    field = shape.find(time)
+    watermark = {} if field is None else columns.watermark_of(field)
+    with_watermark = window.alias("window", metadata=watermark)
     return frame.where(named(time).isNotNull()).select("*", with_watermark)
+
+
+def _refuse_unknown_zone(frame: DataFrame, zone: str) -> None:
+    """Refuse a time zone that Spark does not know; its list is not Python's."""
+    from sparkstream_kit._internal.spark.session import may_ask
+
+    if not may_ask(frame.sparkSession):
+        return
+    in_zone = F.from_utc_timestamp(F.current_timestamp(), F.lit(zone))
+    try:
+        frame.sparkSession.sql("SELECT 1").select(in_zone).collect()
+    except DateTimeException as err:
+        raise durations.unknown_zone(zone) from err
 
 
 def _bounds(time: Column, unit: str, zone: str) -> tuple[Column, Column]:
@@ -228,13 +243,6 @@ def _bounds(time: Column, unit: str, zone: str) -> tuple[Column, Column]:
     first_day = F.trunc(day, unit)
     next_first_day = F.trunc(F.date_add(first_day, durations.UNITS[unit]), unit)
     return F.unix_date(first_day) * _DAY, F.unix_date(next_first_day) * _DAY
-
-
-def _watermark_of(field: T.StructField) -> dict[str, int]:
-    """Return the part of a column's metadata that is its watermark; {} without one."""
-    if columns.WATERMARK not in field.metadata:
-        return {}
-    return {columns.WATERMARK: field.metadata[columns.WATERMARK]}
 
 
 def _instant(midnight: Column, zone: str) -> Column:
@@ -317,6 +325,9 @@ def with_watermark(
             events.groupBy(tumbling("time", "1 hour"), "action").count()
     """
     check(with_watermark, locals())
+    from sparkstream_kit._internal.spark.shapes import refuse_table_of_pipeline
+
+    refuse_table_of_pipeline(frame, "with_watermark()")
     behind = delay_of("delay", delay)
     most_ahead = None if ahead is None else not_negative("ahead", ahead)
     time = columns.event_time(frame, time, "with_watermark()", watermark=False)
@@ -348,11 +359,12 @@ def _without_far_times(
         most_ahead: how far in the future a time may be, in microseconds.
         ahead: the same, as the caller wrote it.
     """
+    from sparkstream_kit._internal.spark.shapes import is_known
+
     former = F.lit(None).cast("string")
-    for field in frame.schema:
-        if field.name.lower() != REASON:
-            continue
-        if not isinstance(field.dataType, T.StringType):
+    field = columns.shape_of(frame).find(REASON)
+    if field is not None:
+        if is_known(field.dataType) and not isinstance(field.dataType, T.StringType):
             raise InvalidInputError(
                 f"with_watermark(): column {REASON} is not a string, and the kit writes"
                 " its reasons there; rename the column"
@@ -431,7 +443,8 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
 
     Returns:
         The same rows, with the timestamps `start` and `end` in place of the window. All
-        other columns and their order are kept.
+        other columns and their order are kept. In a function of a pipeline that reads a
+        table, where its columns are not known, `start` and `end` come first.
 
     Raises:
         InvalidInputError: there is no such column, it is not a window, or `start` or
@@ -444,24 +457,29 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
             flatten(counts)  # start, end, key, count
     """
     check(flatten, locals())
+    from sparkstream_kit._internal.spark.shapes import UNKNOWN, is_known
+
     column = columns.find_column(df, column)
-    field = df.schema[column]
+    shape = columns.shape_of(df)
+    field = shape.find(column) or T.StructField(column, UNKNOWN)
     kind = field.dataType.simpleString()
-    if not re.fullmatch(r"struct<start:timestamp(_ntz)?,end:timestamp(_ntz)?>", kind):
+    if is_known(field.dataType) and not re.fullmatch(_WINDOW, kind):
         raise InvalidInputError(
             f"flatten(): column {column} is {kind}, not a window; give the column of"
             " tumbling, sliding or session"
         )
-    others = [name for name in df.columns if name != column]
+    others = [name for name in shape.names if name != column]
     columns.refuse_taken(others, ("start", "end"), "flatten()")
     # The fields of a struct lose the watermark. Only `end` may get it back: Spark
     # allows one event-time column, and by `start` it would treat the rows of a window
     # that has just closed as late and drop them.
     window = named(column)
     start = window["start"].alias("start")
-    end = window["end"].alias("end", metadata=_watermark_of(field))
+    end = window["end"].alias("end", metadata=columns.watermark_of(field))
+    if not shape.is_whole:
+        return df.select(start, end, columns.all_but([column]))
     selected = []
-    for name in df.columns:
+    for name in shape.names:
         if name == column:
             selected += [start, end]
         else:
@@ -506,24 +524,31 @@ def top(
 
     def keep(batch: DataFrame) -> DataFrame:
         ranked_by, *within = (columns.find_column(batch, name) for name in (by, *each))
-        for name in (ranked_by, *within):
-            kind = batch.schema[name].dataType
-            if not _has_order(kind):
+        shape = columns.shape_of(batch)
+        for field in map(shape.find, (ranked_by, *within)):
+            if field is not None and not _has_order(field.dataType):
                 raise InvalidInputError(
-                    f"top(): column {name} is {kind.simpleString()}, which has no"
-                    " order; give another column"
+                    f"top(): column {field.name} is {field.dataType.simpleString()},"
+                    " which has no order; give another column"
                 )
         chosen = (ranked_by, *within)
-        others = [field for field in batch.schema if field.name not in chosen]
+        others = [field for field in shape.fields if field.name not in chosen]
         ties = [named(field.name) for field in others if _has_order(field.dataType)]
+        added = []
+        if not shape.is_whole:
+            batch = batch.select("*", F.struct("*").alias(_TIES))
+            ties = [F.col(_TIES)]
+            added.append(_TIES)
         order = [named(ranked_by).desc_nulls_last(), *ties]
         if not within:
-            return batch.orderBy(*order).limit(n)
-        groups = [named(name) for name in within]
-        number = F.row_number().over(Window.partitionBy(*groups).orderBy(*order))
-        numbered = batch.select("*", number.alias(_NUMBER))
-        highest = numbered.where(F.col(_NUMBER) <= n)
-        return highest.orderBy(*groups, _NUMBER).drop(_NUMBER)
+            highest = batch.orderBy(*order).limit(n)
+        else:
+            groups = [named(name) for name in within]
+            number = F.row_number().over(Window.partitionBy(*groups).orderBy(*order))
+            numbered = batch.select("*", number.alias(_NUMBER))
+            added.append(_NUMBER)
+            highest = numbered.where(F.col(_NUMBER) <= n).orderBy(*groups, _NUMBER)
+        return highest.select(columns.all_but(added)) if added else highest
 
     return keep
 

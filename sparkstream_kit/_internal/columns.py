@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from sparkstream_kit._internal.spark.shapes import Shape
+
 # The prefixes of the observations of `quarantine`: counts of parsed rows, of files
 # without a header, and of broken rules. `progress` finds them by these.
 OBSERVED = "sparkstream_quarantine"
@@ -28,10 +30,10 @@ RULES = "sparkstream_rules"
 # Time zones without daylight saving time. Most sessions have one of them, and there
 # every local time exists.
 STEADY = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
+# A whole row, for a moment
+_ROW = "sparkstream_row"
 # Texts that a cast takes for numbers: Java's 1d, 1f and 0x1p3
 _JAVA_FLOAT = r"(?i)[\d.][df]\s*$|0x"
-# EventTimeWatermark.delayKey: Spark's metadata of an event-time column
-WATERMARK = "spark.watermarkDelayMs"
 
 
 def quoted(name: str) -> str:
@@ -47,6 +49,61 @@ def quoted(name: str) -> str:
 def column(name: str) -> Column:
     """Return a column by its name, which may contain any characters."""
     return F.col(quoted(name))
+
+
+def all_but(names: Iterable[str]) -> Column:
+    """Return all columns of a frame but these, which it must have, for its `select`.
+
+    Spark can do this for a table of a pipeline, too, where `drop` fails.
+    """
+    return F.expr(f"* EXCEPT ({', '.join(map(quoted, names))})")
+
+
+def without(frame: DataFrame, names: Sequence[str]) -> DataFrame:
+    """Return a frame without some columns, of which it may have a part only.
+
+    The frame can be a table of a pipeline: see `with_column`.
+    """
+    from sparkstream_kit._internal.spark import shapes
+
+    shape = shapes.shape_of(frame)
+    if shape.is_whole:
+        present = [name for name in names if name in shape.names]
+        return frame.select(all_but(present))
+    if shapes.table_of_pipeline(frame) is None:
+        return frame.drop(*names)
+    row = F.struct("*").dropFields(*map(quoted, names))
+    return frame.select(row.alias(_ROW)).select(f"{_ROW}.*")
+
+
+def with_column(frame: DataFrame, name: str, value: Column) -> DataFrame:
+    """Return a frame with a column added, or in place of the one that has this name.
+
+    The frame can be a table of a pipeline. For `withColumn` and `withColumnsRenamed`
+    Spark Connect looks the table up when the pipeline is defined. If an earlier run has
+    made the table, Spark then does not know that this table needs the other one, and
+    may read it before it is updated. A select does no such thing.
+    """
+    from sparkstream_kit._internal.spark import shapes
+
+    if shapes.table_of_pipeline(frame) is None:
+        return frame.withColumn(name, value)
+    row = F.struct("*").withField(quoted(name), value)
+    return frame.select(row.alias(_ROW)).select(f"{_ROW}.*")
+
+
+def shape_of(frame: DataFrame) -> Shape:
+    """Return the columns of a frame, as far as they are known before a query runs."""
+    from sparkstream_kit._internal.spark import shapes
+
+    return shapes.shape_of(frame)
+
+
+def streams(frame: DataFrame) -> bool | None:
+    """Return whether a frame streams; None if that is not known before a query runs."""
+    from sparkstream_kit._internal.spark import shapes
+
+    return shapes.streams(frame)
 
 
 def as_compared(spark: SparkSession, names: Sequence[str]) -> list[str]:
@@ -73,13 +130,16 @@ def find_column(frame: DataFrame, name: str, caller: str = "") -> str:
         InvalidInputError: there is no such column, or two names differ only in case and
             neither is `name`.
     """
-    same = [each for each in frame.columns if each.lower() == name.lower()]
+    shape = shape_of(frame)
+    same = [each for each in shape.names if each.lower() == name.lower()]
     if name in same:
         return name
     if len(same) != 1:
-        near = hint(name, frame.columns)
+        if not shape.is_whole:
+            return name
+        near = hint(name, shape.names)
         if not near:
-            near = f"; the columns are: {', '.join(frame.columns)}"
+            near = f"; the columns are: {', '.join(shape.names)}"
         where = ""
         if caller:
             where = f"{caller}: "
@@ -222,7 +282,16 @@ def finite(value: Column) -> Column:
 
 def columns_with_watermark(frame: DataFrame) -> list[str]:
     """Return the names of the columns that have a watermark."""
-    return [field.name for field in frame.schema if WATERMARK in field.metadata]
+    return [field.name for field in shape_of(frame).fields if watermark_of(field)]
+
+
+def watermark_of(field: T.StructField) -> dict[str, int]:
+    """Return the part of a column's metadata that is its watermark; {} without one."""
+    from sparkstream_kit._internal.spark.shapes import WATERMARK
+
+    if WATERMARK not in field.metadata:
+        return {}
+    return {WATERMARK: field.metadata[WATERMARK]}
 
 
 def event_time(
@@ -247,12 +316,16 @@ def event_time(
         InvalidInputError: there is no such column, it is not a timestamp, or it has no
             watermark.
     """
+    from sparkstream_kit._internal.spark import shapes
+
     name = find_column(frame, name, caller)
-    kind = frame.schema[name].dataType.simpleString()
-    if kind != "timestamp" and not (without_zone and kind == "timestamp_ntz"):
-        raise InvalidInputError(f"{caller}: {no_timestamp(name, kind)}")
+    field = shape_of(frame).find(name)
+    if field is not None and shapes.is_known(field.dataType):
+        kind = field.dataType.simpleString()
+        if kind != "timestamp" and not (without_zone and kind == "timestamp_ntz"):
+            raise InvalidInputError(f"{caller}: {no_timestamp(name, kind)}")
     marked = columns_with_watermark(frame)
-    if watermark and frame.isStreaming and name not in marked:
+    if watermark and name not in marked and streams(frame):
         other = ""
         if marked:
             other = f" (column {marked[0]} has it)"

@@ -32,10 +32,12 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._internal.arguments import check
+from sparkstream_kit._internal.columns import shape_of
+from sparkstream_kit._internal.spark.shapes import is_known
 from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import InvalidInputError, KitError
 from sparkstream_kit.quarantine.lines import NESTED, schema_for
-from sparkstream_kit.quarantine.rows import RAW, not_a, parsed
+from sparkstream_kit.quarantine.rows import RAW, line_of, not_a, parsed
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -466,9 +468,9 @@ def parse_avro(
     need("quarantine.parse_avro", "avro", "fastavro")
     also = (*NESTED, T.BinaryType, T.TimestampNTZType)
     schema = schema_for(records, "Avro", schema, "use another type", also)
-    is_of_kafka = records.columns[:2] == ["key", "value"]  # as `parsed` takes it
-    first = records.schema["value" if is_of_kafka else 0]
-    if not isinstance(first.dataType, T.BinaryType):
+    first = shape_of(records).find(line_of(records))
+    is_other = first is not None and is_known(first.dataType)
+    if first and is_other and not isinstance(first.dataType, T.BinaryType):
         raise InvalidInputError(
             f"parse_avro() reads the first column, and {first.name} is"
             f" {first.dataType.simpleString()}, not binary; give sources.kafka(…,"

@@ -62,12 +62,9 @@ def has_places(lines: DataFrame) -> bool:
     Raises:
         InvalidInputError: they do, but a step before has mixed them, so that it cannot.
     """
-    from sparkstream_kit._internal.spark.logical_plan import analyzed_plan
-
-    plan = analyzed_plan(lines.alias("lines"))
-    if not re.search(_TEXT_FILES, plan):
+    is_text, mixing = _text_below(lines)
+    if not is_text:
         return False
-    mixing = [step for step in steps_of(plan) if step not in _IN_ORDER]
     if not mixing and has(lines, block()):
         return True
     named = ""
@@ -79,6 +76,19 @@ def has_places(lines: DataFrame) -> bool:
         f" and after another step{named} it is not known; parse the lines of"
         " sources.text first"
     )
+
+
+def _text_below(lines: DataFrame) -> tuple[bool, list[str]]:
+    """Return whether lines come from text files, and the steps that have mixed them."""
+    from sparkstream_kit._internal.spark.logical_plan import analyzed_plan
+    from sparkstream_kit._internal.spark.session import may_ask
+    from sparkstream_kit._internal.spark.shapes import text_below
+
+    if not may_ask(lines.sparkSession):
+        return text_below(lines)
+    plan = analyzed_plan(lines.alias("lines"))
+    mixing = [step for step in steps_of(plan) if step not in _IN_ORDER]
+    return re.search(_TEXT_FILES, plan) is not None, mixing
 
 
 def steps_of(plan: str) -> list[str]:

@@ -25,6 +25,7 @@ from sparkstream_kit._internal.columns import (
     holds,
     quoted,
     refuse_twice,
+    shape_of,
     types_in,
 )
 from sparkstream_kit._internal.spark.session import as_schema, refuse_former_patterns
@@ -288,7 +289,7 @@ def _read_csv(
     is_named = is_whole & headers.are_names(fields, schema.names)
     has_names = headers.has_two_names(fields, schema.names)
     looks_like_header |= is_named | (_has_words(schema, texts) & has_names)
-    if BLOCK not in frame.columns:  # no files, so that only the looks are known
+    if BLOCK not in shape_of(frame).names:  # no files, so that only the looks are known
         return frame, *_header_by_names(reason, is_named, looks_like_header)
 
     is_data = reason.isNull() & _is_surely_data(schema, fields, sep)

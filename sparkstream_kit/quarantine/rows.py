@@ -26,16 +26,19 @@ from sparkstream_kit._internal.columns import (
     OBSERVED,
     RULES,
     STEADY,
+    all_but,
     as_compared,
     column,
     number,
-    quoted,
     refuse_twice,
+    shape_of,
+    with_column,
+    without,
 )
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from pyspark.sql import Column, DataFrame
 
@@ -94,8 +97,8 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
     flags = {
         condition: f"_rule{number}_broken" for number, condition in enumerate(rules)
     }
-    has_reason = REASON in frame.columns
-    is_checked = column(REASON).isNull() if has_reason else F.lit(True)
+    frame_with_reason, former = _with_former_reason(frame)
+    is_checked = former.isNull() if former is not None else F.lit(True)
     # A select of its own, so that Spark evaluates each rule once.
     broken = [
         (is_checked & ~F.coalesce(F.expr(condition), F.lit(False))).alias(flag)
@@ -105,7 +108,9 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
         F.count_if(flag).alias(_on_one_line(condition))
         for condition, flag in flags.items()
     ]
-    checked = frame.select("*", *broken).observe(f"{RULES}_{next(_numbers)}", *counts)
+    checked = frame_with_reason.select("*", *broken).observe(
+        f"{RULES}_{next(_numbers)}", *counts
+    )
     for condition, flag in flags.items():
         if rules[condition] == "fail":
             checked = _failing_at(checked, flag, condition)
@@ -115,10 +120,33 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
         if rules[condition] == "quarantine"
     }
     if aside:
-        is_first = not has_reason and not _are_counted(frame)
-        former = [column(REASON)] if has_reason else []
+        is_first = former is None and not _are_counted(frame)
         checked = _with_reasons(checked, aside, former, count_rows=is_first)
-    return checked.drop(*flags.values())
+    added = list(flags.values())
+    if frame_with_reason is not frame:
+        added.append(_FORMER)
+    return checked.select(all_but(added))
+
+
+def _with_former_reason(frame: DataFrame) -> tuple[DataFrame, Column | None]:
+    """Return a frame, and its column `_reason`, or None if it has none.
+
+    If it is not known whether it has one, the frame that is returned has a further
+    column, `_FORMER`, with the reason or null.
+    """
+    from sparkstream_kit._internal.spark.shapes import table_of_pipeline
+
+    shape = shape_of(frame)
+    if REASON in shape.names:
+        return frame, column(REASON)
+    if shape.is_whole or table_of_pipeline(frame) is None:
+        return frame, None
+    # Spark takes a name for a column of the frame, or else for a name that the same
+    # select gives.
+    none = F.lit(None).cast("string").alias(REASON)
+    row = F.struct("*").alias(_ROW)
+    beside = frame.select(row, none, column(REASON).alias(_FORMER))
+    return beside.select(f"{_ROW}.*", _FORMER), F.col(_FORMER)
 
 
 def _check_rules(frame: DataFrame, rules: Mapping[str, str]) -> None:
@@ -127,15 +155,18 @@ def _check_rules(frame: DataFrame, rules: Mapping[str, str]) -> None:
     Raises:
         InvalidInputError: as for `expect`.
     """
-    from sparkstream_kit._internal.spark.session import without_logged_errors
+    from sparkstream_kit._internal.spark.session import may_ask, without_logged_errors
 
     if not rules:
         raise InvalidInputError(
             "expect() needs a rule, such as {'amount > 0': 'quarantine'}"
         )
     refuse_twice("expect(): rule", [_on_one_line(condition) for condition in rules])
+    is_answered = may_ask(frame.sparkSession)
     for condition, level in rules.items():
         reject_unknown(f"word for rule {condition}:", [str(level)], LEVELS)
+        if not is_answered:
+            continue
         try:
             # On Connect only this reads the condition; `where` alone has the schema
             # that is known already.
@@ -161,7 +192,7 @@ def _failing_at(frame: DataFrame, flag: str, condition: str) -> DataFrame:
 def _with_reasons(
     frame: DataFrame,
     flags: Mapping[str, str],
-    former: Sequence[Column],
+    former: Column | None,
     *,
     count_rows: bool,
 ) -> DataFrame:
@@ -170,7 +201,8 @@ def _with_reasons(
     Args:
         frame: rows with a flag for each rule.
         flags: the name of the flag for each rule.
-        former: the column `_reason`, if the rows have it; a reason in it is kept.
+        former: the column `_reason`, or None if the rows have none; a reason in it is
+            kept.
         count_rows: count all rows, too: no parser has counted them.
     """
     is_bad = reduce(or_, (F.col(flag) for flag in flags.values()))
@@ -179,7 +211,8 @@ def _with_reasons(
         for condition, flag in flags.items()
     ]
     counted = count_bad(frame, is_bad, rows=F.count("*") if count_rows else None)
-    return counted.withColumn(REASON, F.coalesce(*former, *reasons))
+    kept = [] if former is None else [former]
+    return with_column(counted, REASON, F.coalesce(*kept, *reasons))
 
 
 def _are_counted(frame: DataFrame) -> bool:
@@ -188,7 +221,11 @@ def _are_counted(frame: DataFrame) -> bool:
     Metadata of `_reason` could show it, too, but a sink would write it with the column.
     """
     from sparkstream_kit._internal.spark.logical_plan import analyzed_plan
+    from sparkstream_kit._internal.spark.session import may_ask
+    from sparkstream_kit._internal.spark.shapes import counts_rows
 
+    if not may_ask(frame.sparkSession):
+        return counts_rows(frame, OBSERVED)
     return re.search(_COUNTS, analyzed_plan(frame)) is not None
 
 
@@ -209,6 +246,11 @@ RAW = "_raw"
 BYTES = "_bytes"
 FILE = "_file"
 BLOCK = "_block"  # of the file, in which a line is; dropped in the end
+# Columns for a moment, where the names of others are not known: all columns of a row,
+# those beside its line, and its former reason
+_ROW = "_row"
+_OTHERS = "_others"
+_FORMER = "_former_reason"
 
 # The types of a column that text can be converted to.
 SCALARS = (
@@ -322,7 +364,8 @@ def good_rows(rows: DataFrame) -> DataFrame:
     """
     check(good_rows, locals())
     _need_reason("good_rows", rows)
-    return rows.where(F.col(REASON).isNull()).drop(REASON, RAW, BYTES, FILE)
+    good = rows.where(F.col(REASON).isNull())
+    return without(good, [REASON, RAW, BYTES, FILE])
 
 
 def bad_rows(rows: DataFrame) -> DataFrame:
@@ -332,7 +375,8 @@ def bad_rows(rows: DataFrame) -> DataFrame:
         The rows where `_reason` is not null. Parsed rows have `_reason`, `_raw`,
         `_bytes` and `_file`, as described in `parse_csv`, and the other columns of
         `lines`, also if a later step found the row to be bad. Other rows have all their
-        columns.
+        columns, and so have the rows of a table in a function of a pipeline, where its
+        columns are not known.
 
     Examples:
         In a session::
@@ -343,10 +387,26 @@ def bad_rows(rows: DataFrame) -> DataFrame:
     """
     check(bad_rows, locals())
     _need_reason("bad_rows", rows)
-    names = rows.columns
-    if RAW in names:
-        names = names[names.index(REASON) :]
-    return rows.where(F.col(REASON).isNotNull()).select(*map(quoted, names))
+    bad = rows.where(F.col(REASON).isNotNull())
+    before = _before_reason(rows)
+    if not before:
+        return bad.select("*")
+    return bad.select(all_but(before))
+
+
+def _before_reason(rows: DataFrame) -> list[str]:
+    """Return the columns with values of parsed rows, which bad rows lack."""
+    shape = shape_of(rows)
+    if RAW not in shape.names:
+        return []
+    values = []
+    for part in shape.parts:
+        if part is None:
+            return []
+        if part.name == REASON:
+            break
+        values.append(part.name)
+    return values
 
 
 def parsed(
@@ -383,14 +443,13 @@ def parsed(
             have the same name, or a column is named like one of the four that the kit
             adds.
     """
-    if lines.columns[:2] == ["key", "value"]:  # of Kafka's records
-        lines = lines.select("value", "key", *map(column, lines.columns[2:]))
+    lines = _with_line_first(lines)
     _refuse_values(lines, kind)
-    others = _others(lines, schema)
-    lines, hidden = _with_file(lines, with_blocks=with_blocks)
+    beside, others = _others(lines, schema)
+    named, hidden = _with_file(lines, with_blocks=with_blocks)
     # Kafka's own are bytes, which the cast keeps
-    line = column(lines.columns[0]).cast("string")
-    frame, reason, header = read(lines.select(line.alias(RAW), *hidden, *others))
+    line = column(line_of(lines)).cast("string")
+    frame, reason, header = read(named.select(line.alias(RAW), *hidden, *beside))
     if header is None:
         header = F.lit(None).cast("boolean")
     # Separate select steps: in a single step Spark would evaluate each value again for
@@ -418,12 +477,41 @@ def parsed(
     )
     frame = _with_counts_of_headers(frame, with_blocks=with_blocks)
     is_row = ~F.equal_null("_header", F.lit(True))
-    return frame.where(is_row).drop("_header").alias(_PARSED.format(kind))
+    rows = frame.where(is_row)
+    if shape_of(lines).is_whole:
+        rows = rows.select(all_but(["_header"]))
+    else:
+        rows = rows.select(all_but(["_header", _OTHERS]), f"{_OTHERS}.*")
+    return rows.alias(_PARSED.format(kind))
+
+
+def line_of(lines: DataFrame) -> str:
+    """Return the name of the column with the lines or records of a parser.
+
+    It is the first one; but of Kafka's records, and of rows whose first column is not
+    known, it is `value`.
+    """
+    shape = shape_of(lines)
+    if shape.names[:2] == ["key", "value"]:
+        return "value"
+    return shape.first() or "value"
+
+
+def _with_line_first(lines: DataFrame) -> DataFrame:
+    """Return lines with their line as the first column, if it is not that already."""
+    shape = shape_of(lines)
+    if shape.first() == line_of(lines):
+        return lines
+    return lines.select("value", all_but(["value"]))
 
 
 def _refuse_values(lines: DataFrame, kind: str) -> None:
     """Refuse rows whose first column is no line, such as those that are parsed already."""
-    first = lines.schema[0]
+    from sparkstream_kit._internal.spark.shapes import is_known
+
+    first = shape_of(lines).find(line_of(lines))
+    if first is None or not is_known(first.dataType):
+        return
     if not isinstance(first.dataType, (T.StringType, T.BinaryType)):
         raise InvalidInputError(
             f"parse_{kind}(): column {first.name} is {first.dataType.simpleString()}, and"
@@ -477,19 +565,23 @@ def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
             rows = quarantine.mark_bad(rows, F.when(F.col("price") < 0, "price: below 0"))
     """
     check(mark_bad, locals())
+    from sparkstream_kit._internal.spark.shapes import is_known
+
     _need_reason("mark_bad", rows)
-    kind = rows.select(reason).schema[0].dataType
-    if not isinstance(kind, (T.StringType, T.NullType)):
+    [field] = shape_of(rows.select(reason)).parts
+    kind = T.StringType() if field is None else field.dataType
+    if is_known(kind) and not isinstance(kind, (T.StringType, T.NullType)):
         fix = "F.when(F.col('price') < 0, 'price: below 0')"
         raise InvalidInputError(
             f"mark_bad(): reason is {kind.simpleString()}; give a text: {fix}"
         )
     counted = count_bad(rows, F.col(REASON).isNull() & reason.isNotNull())
-    return counted.withColumn(REASON, F.coalesce(REASON, reason))
+    return with_column(counted, REASON, F.coalesce(REASON, reason))
 
 
 def _need_reason(call: str, rows: DataFrame) -> None:
-    if REASON not in rows.columns:
+    shape = shape_of(rows)
+    if shape.is_whole and REASON not in shape.names:
         raise InvalidInputError(
             f"{call}(): no column {REASON}; give what a parse returned, or use expect()"
         )
@@ -525,13 +617,20 @@ def count_bad(
     )
 
 
-def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
+def _others(
+    lines: DataFrame, schema: T.StructType
+) -> tuple[list[Column], list[Column | str]]:
     """Return the columns of `lines` after the first, without `_file`.
+
+    Returns:
+        What gives them in a select of `lines`, and what gives them in a later one: if
+        they are not all known, a struct of them.
 
     Raises:
         InvalidInputError: a name occurs twice, or is one of the four that the kit adds.
     """
-    others = [name for name in lines.columns[1:] if name != FILE]
+    shape = shape_of(lines)
+    others = [name for name in shape.names[1:] if name != FILE]
     names = [*schema.names, *others]
     compared = as_compared(lines.sparkSession, names)
     for place, name in enumerate(names):
@@ -547,7 +646,12 @@ def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
                     " sources.text"
                 )
             raise InvalidInputError(f"column {name}: two columns have this name; {fix}")
-    return [column(name) for name in others]
+    if shape.is_whole:
+        return [column(name) for name in others], [column(name) for name in others]
+    first = [shape.names[0]]
+    if FILE in shape.names[1:]:
+        first.append(FILE)
+    return [F.struct(all_but(first)).alias(_OTHERS)], [_OTHERS]
 
 
 def _with_file(
@@ -558,7 +662,7 @@ def _with_file(
     With blocks, the block of the file in which each line is follows.
     """
     path = F.col("_metadata.file_path")
-    has_own_file = FILE in lines.columns[1:]
+    has_own_file = FILE in shape_of(lines).names[1:]
     own = [F.col(FILE)] if has_own_file else []
     hidden = {} if has_own_file else {FILE: path}
     if with_blocks:
@@ -587,9 +691,12 @@ def block() -> Column:
 
 
 def has(frame: DataFrame, what: Column) -> bool:
-    """Return whether a frame can give a column, such as a hidden one."""
-    from sparkstream_kit._internal.spark.session import without_logged_errors
+    """Return whether a frame can give a hidden column of its files, such as their path."""
+    from sparkstream_kit._internal.spark.session import may_ask, without_logged_errors
+    from sparkstream_kit._internal.spark.shapes import gives_file
 
+    if not may_ask(frame.sparkSession):
+        return gives_file(frame)
     with suppress(AnalysisException), without_logged_errors():
         # .schema, because Connect resolves the column only then
         return bool(frame.select(what).schema)

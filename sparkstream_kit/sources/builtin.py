@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.errors import AnalysisException
 
 from sparkstream_kit._internal.arguments import check, check_options
+from sparkstream_kit._internal.columns import shape_of
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
     check_options(table, options)
     try:
         frame = spark.readStream.options(**options).table(name)
-        frame.schema  # noqa: B018 - on Connect, only this looks for the table
+        shape_of(frame)  # on Connect, only this looks for the table
     except AnalysisException as err:
         if not re.match(
             "TABLE_OR_VIEW_NOT_FOUND|REQUIRES_SINGLE_PART|INVALID_IDENTIFIER|PARSE_",

@@ -30,6 +30,7 @@ from pyspark.sql.types import StructType
 
 from sparkstream_kit._internal import file_system
 from sparkstream_kit._internal.arguments import check, check_options
+from sparkstream_kit._internal.columns import column, shape_of
 from sparkstream_kit._internal.spark.place import reached
 from sparkstream_kit._internal.spark.session import as_schema
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
@@ -85,8 +86,9 @@ def csv(
             prints the schema of a sample file, as `schemas.infer` returns it.
         partitions: the columns in the names of subfolders (`day=1`), as a StructType or
             as DDL. Default: as they are found at the start, each a STRING with the text
-            in the name. Give those of a folder that has none yet in the order in which
-            they will be nested: Spark joins them by their place.
+            in the name; in a function of a pipeline, none. Give those of a folder that
+            has none yet in the order in which they will be nested: Spark joins them by
+            their place.
         nulls: the text that stands for a missing value, such as "NA"; an empty field is
             NULL, too. Spark knows one such text; `quarantine.parse_csv` takes a list.
         max_files_per_trigger: the most files that one batch reads. Default: files of
@@ -350,16 +352,20 @@ def _read_stream(
     try:
         with reached("input", str(path)):
             frame = _stream(spark, kind, str(path), read_as, partitions, all_options)
-            names = frame.columns  # on Connect, the server looks at the folders now
+            # On Connect, the server looks at the folders now
+            shape = shape_of(frame)
     except PySparkException as err:
         refusal = _folders_that_differ(path, err)
         if refusal is None:
             raise
         raise InvalidInputError(refusal) from None
-    exact = values.select(names)
-    if exact is None:
+    exact = values.select(shape.names)
+    if exact is not None:
+        return frame.select(exact)
+    if shape.is_whole:
         return frame
-    return frame.select(exact)
+    # Without partition columns that are not declared, whose types Spark would guess
+    return frame.select(*map(column, shape.names))
 
 
 def _stream(
@@ -476,7 +482,7 @@ def _load(
     """
     # On Connect, only the schema of the frame makes Spark look for the path.
     frame = reader.schema(columns).load(place)
-    names = frame.columns[len(columns) :]  # of the partitions that there are
+    names = shape_of(frame).names[len(columns) :]  # of the partitions that there are
     declared = [field.name.lower() for field in partitions]  # Spark ignores case
     if names:
         known_names = [name.lower() for name in (*names, *columns.names)]

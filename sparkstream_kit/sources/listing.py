@@ -47,6 +47,7 @@ from pyspark.sql import functions as F
 from sparkstream_kit._internal import file_system
 from sparkstream_kit._internal.file_system import IN_ORDER
 from sparkstream_kit._internal.spark.place import locate
+from sparkstream_kit._internal.spark.session import may_ask
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -336,7 +337,12 @@ def _matching_files(
 def _find_by_spark(
     spark: SparkSession, place: str, name_filter: str | None
 ) -> list[str]:
-    """Return the same by a Spark job, for what this process cannot list."""
+    """Return the same by a Spark job, for what this process cannot list.
+
+    Where Spark may not be asked, the paths are not known.
+    """
+    if not may_ask(spark):
+        return []
     names = name_filter
     if not names:
         names = "*" if file_system.is_pattern(place) else _names_to_misread()

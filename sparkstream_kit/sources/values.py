@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._internal.columns import holds, types_in
-from sparkstream_kit._internal.spark.session import refuse_former_patterns
+from sparkstream_kit._internal.spark.session import may_ask, refuse_former_patterns
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -255,6 +255,12 @@ def marks_of(
     if "locale" not in options or not holds(columns, T.DecimalType):
         return None
     locale = str(options["locale"])
+    if not may_ask(spark):
+        raise InvalidInputError(
+            f"locale {locale} in a function of a pipeline, where Spark may not be asked"
+            " for its decimal mark; call the source above the function, or declare the"
+            " decimals as STRING"
+        )
     csv_options = {"locale": locale, "sep": "\u0001"}
     # With a decimal mark in the middle this is one and a part, with a mark between
     # digits over a thousand.

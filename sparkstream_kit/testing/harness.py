@@ -698,6 +698,44 @@ class Streams:
         self._queries.append(query)
         return query
 
+    def flow(
+        self, path: str | Path, name: str, **given: Source | DataFrame
+    ) -> DataFrame:
+        """Call a function of a Spark pipeline, with streams of the test as its input.
+
+        Step the result with `query`, such as
+        `stream.query(stream.flow("shop.py", "hours", sales=sales))`. The file runs in
+        the session of the test; Spark neither makes a table nor runs another function.
+
+        Args:
+            path: the file of the pipeline with the function.
+            name: the name of the table, or of the flow if it has its own name.
+            **given: by the name of a table of the pipeline, the stream that the
+                function reads in its place, by `spark.readStream.table` or
+                `spark.table`. By the name of a function of the file that reads a source
+                and is not a table itself, the stream that it returns.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            InvalidInputError: there is no such file, or it has no such table or flow.
+
+        Examples:
+            In a session::
+
+                sales = stream("shop STRING, amount INT")
+                good = stream.flow("transformations/shop.py", "good", sales=sales)
+                query = stream.query(good)
+        """
+        check(Streams.flow, locals())
+        from sparkstream_kit.testing import pipelines
+
+        frames = {}
+        for key, value in given.items():
+            frames[key] = value.to_df() if isinstance(value, Source) else value
+        return pipelines.flow(Path(path), name, frames)
+
     def stop(self) -> None:
         """Stop all queries; the next step of a query starts it again."""
         for query in self._queries:

@@ -24,7 +24,6 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from pyspark.errors import PySparkException
 
-from sparkstream_kit._internal.columns import quoted
 from sparkstream_kit.errors import KitError
 from sparkstream_kit.profiles import is_local
 
@@ -60,10 +59,11 @@ def show(rows: DataFrame, table: str) -> Callable[[DataFrame], None]:
     spark = rows.sparkSession
     shared = f"{_shared(spark)}_{uuid4().hex}"
     rows.createOrReplaceGlobalTempView(shared)
+    in_sql = table.replace("`", "``")
     # A view defined in SQL: Spark looks up the global view on every read and so finds
     # its latest rows.
     spark.sql(
-        f"CREATE OR REPLACE TEMPORARY VIEW {quoted(table)} AS TABLE {_GLOBAL}.{shared}"
+        f"CREATE OR REPLACE TEMPORARY VIEW `{in_sql}` AS TABLE {_GLOBAL}.{shared}"
     )
     return lambda others: others.createOrReplaceGlobalTempView(shared)
 

@@ -1,8 +1,9 @@
 """Answer questions about a session: on its kind, classic or Spark Connect, and on its settings.
 
-`is_connect` is the basic one. The functions after it name the consequence that a caller
-needs, such as where output is printed (`on_server`) or whose files a path means
-(`server_folder`), so that callers do not depend on the kind of session itself.
+`is_connect` is the basic one, and `may_ask` says whether Spark answers questions at
+all. The functions after them name the consequence that a caller needs, such as where
+output is printed (`on_server`) or whose files a path means (`server_folder`), so that
+callers do not depend on the kind of session itself.
 
 `active` makes a session the active one of a thread, and `as_schema` reads DDL with a
 session's settings. `in_force` and `put_settings` change runtime settings.
@@ -58,6 +59,42 @@ def is_connect(made: object) -> bool:
             DataStreamWriter.
     """
     return ".connect." in type(made).__module__
+
+
+def may_ask(spark: Any) -> bool:
+    """Return whether Spark answers questions, such as which columns a DataFrame has.
+
+    It does not in a function of a pipeline (`pyspark.pipelines`), which only builds a
+    plan: the client then names the function's flow in each request, and the server
+    refuses the request. Settings of the session may be read there, too.
+    """
+    if not is_connect(spark):
+        return True
+    client = spark.client
+    of_thread = getattr(client.thread_local, "user_context_extensions", [])
+    extensions = [*client.global_user_context_extensions, *of_thread]
+    return not any(_names_a_flow(extension) for _, extension in extensions)
+
+
+def _names_a_flow(extension: Any) -> bool:
+    """Return whether a part of the context that a client sends names a flow of a pipeline.
+
+    In the file of a pipeline, above its functions, the context names the pipeline alone.
+    """
+    from pyspark.sql.connect import proto
+
+    context = proto.PipelineAnalysisContext()
+    if not extension.Unpack(context):
+        return False
+    return any(field.name.startswith("flow") for field, _ in context.ListFields())
+
+
+def timestamp_type(spark: Any) -> T.DataType:
+    """Return the type that TIMESTAMP stands for in a session."""
+    setting = spark.conf.get("spark.sql.timestampType", "TIMESTAMP_LTZ")
+    if str(setting).upper() == "TIMESTAMP_NTZ":
+        return T.TimestampNTZType()
+    return T.TimestampType()
 
 
 def java(spark: Any) -> Any:
@@ -277,6 +314,9 @@ def schema_of_ddl(ddl: str, spark: Any = None) -> T.StructType:
 
 def type_of_ddl(ddl: str, what: str, spark: Any = None) -> T.DataType:
     """Return the types that DDL text names; an error says what it is, such as "DDL 'a INT'"."""
+    asked = current() if spark is None else spark
+    if asked is not None and not may_ask(asked):
+        return _type_without_spark(ddl, what, asked)
     try:
         return _types_of(ddl, spark)
     except PySparkRuntimeError as error:
@@ -290,6 +330,21 @@ def type_of_ddl(ddl: str, what: str, spark: Any = None) -> T.DataType:
         raise InvalidInputError(
             f"cannot read {what}: {reason}{_hint_at(error)}"
         ) from error
+
+
+def _type_without_spark(text: str, what: str, spark: Any) -> T.DataType:
+    """Return the types that DDL text names, where Spark's parser may not be asked."""
+    from sparkstream_kit._internal import ddl
+
+    try:
+        return ddl.read(text, timestamp_type(spark))
+    except ddl.UnreadError as error:
+        place = f" at {error.word!r}" if error.word else " at its end"
+        raise InvalidInputError(
+            f"cannot read {what}{place} in a function of a pipeline, where Spark may not"
+            " be asked; make the schema above the function:"
+            f" schemas.from_ddl(…){hint(error.word, _TYPES)}"
+        ) from None
 
 
 # The types that a user may misspell; INT and INTEGER are one type, as are TINYINT and

@@ -17,6 +17,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
 from sparkstream_kit._internal.arguments import check, check_options, said
+from sparkstream_kit._internal.columns import shape_of
+from sparkstream_kit._internal.spark.session import may_ask
 from sparkstream_kit.connectors._packages import missing_source
 from sparkstream_kit.connectors.kafka import brokers
 from sparkstream_kit.errors import InvalidInputError, hint
@@ -251,7 +253,7 @@ def _loaded(spark: SparkSession, options: Mapping[str, str]) -> DataFrame:
     """
     try:
         frame = spark.readStream.format("kafka").options(**options).load()
-        frame.schema  # noqa: B018 - on Connect, only this checks the options
+        shape_of(frame)  # on Connect, only this checks the options
     except PySparkException as err:
         lines = [line.strip() for line in str(err).splitlines()]
         cause = missing_source(err) or next(line for line in lines if line)
@@ -280,7 +282,8 @@ def _check_broker(
                 "sources.kafka(): lag_group needs a session without Spark Connect;"
                 " leave it out"
             )
-        brokers.try_to_read(spark, options)
+        if may_ask(spark):
+            brokers.try_to_read(spark, options)
         return
     with brokers.client(spark, options) as client:
         if not names:

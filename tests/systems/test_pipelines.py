@@ -1,0 +1,118 @@
+"""Spark's own pipelines: each helper gives in a function the rows that it gives outside."""
+
+import json
+import shutil
+import sys
+
+import pytest
+from conftest import environment, process
+from systems.conftest import SCRIPTS
+from systems.launching import LOOPBACK
+from systems.scripts import pipeline_flows
+
+FLOWS = SCRIPTS / "pipeline_flows.py"
+SPEC = """
+name: flows
+storage: {storage}
+libraries:
+  - glob:
+      include: flows.py
+"""
+# Of spark-defaults.conf; the catalog is one that outlives a run
+SETTINGS = """
+spark.sql.catalogImplementation hive
+spark.sql.session.timeZone UTC
+spark.sql.shuffle.partitions 2
+spark.ui.enabled false
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def connector_jars():
+    """No jars, which the functions do not need."""
+
+
+class Pipeline:
+    """A pipeline with the functions of pipeline_flows, in a folder of its own."""
+
+    def __init__(self, begin, folder, given):
+        self._begin = begin
+        self._given = given
+        self._spec = folder / "spark-pipeline.yml"
+        self._storage = folder / "storage"
+        self.warehouse = folder.parent / "home" / "spark-warehouse"
+        folder.mkdir()
+        self._spec.write_text(SPEC.format(storage=self._storage.as_uri()))
+        register = "import pipeline_flows\n\npipeline_flows.register()\n"
+        (folder / "flows.py").write_text(register)
+        (folder / "spark-defaults.conf").write_text(SETTINGS)
+
+    def start(self):
+        paths = f"{environment()['PYTHONPATH']}:{SCRIPTS}"
+        env = {
+            pipeline_flows.INPUT: str(self._given),
+            "PYTHONPATH": paths,
+            "SPARK_CONF_DIR": str(self._spec.parent),
+        }
+        command = f"{sys.prefix}/bin/spark-pipelines"
+        return self._begin(command, "run", "--spec", self._spec, **LOOPBACK, **env)
+
+    def commits(self):
+        """Return how many batches the tables have committed."""
+        return len(list(self._storage.rglob("commits/[0-9]*")))
+
+
+def done(driver):
+    """Wait for a run that must do well; Spark merges its errors into the output."""
+    assert driver.ended() == 0, driver.output
+
+
+def without(rows, column):
+    """Return rows, as JSON, without a column."""
+    kept = []
+    for row in map(json.loads, rows):
+        row.pop(column, None)
+        kept.append(json.dumps(row))
+    return sorted(kept)
+
+
+@pytest.mark.slow
+def test_each_helper_gives_in_a_pipeline_what_it_gives_outside(begin, tmp_path):
+    given = tmp_path / "in"
+    outside = tmp_path / "outside"
+    program = [sys.executable, FLOWS]
+    process([*program, "run", given, outside, 1, 2, 3], check=True)
+
+    shutil.rmtree(given)
+    pipeline_flows.write(given, 1)
+    pipeline = Pipeline(begin, tmp_path / "pipeline", given)
+    done(pipeline.start())
+    # New input
+    pipeline_flows.write(given, 2)
+    done(pipeline.start())
+    # And killed amid the next
+    pipeline_flows.write(given, 3)
+    commits = pipeline.commits()
+    killed = pipeline.start()
+    killed.until(lambda: pipeline.commits() > commits)
+    killed.remove()
+    done(pipeline.start())
+
+    shown = process([*program, "show", outside, pipeline.warehouse], check=True)
+    expected, found = json.loads(shown.stdout)
+    tables = {*pipeline_flows.FLOWS, *pipeline_flows.VIEWS}
+    assert found.keys() == expected.keys() == tables
+    for name in tables:
+        mine = found[name]
+        other = expected[name]
+        if name == "bad":
+            # The function does not know which columns of the table had values
+            assert mine["columns"].endswith(other["columns"].partition("<")[2])
+        else:
+            assert mine["columns"] == other["columns"], name
+        if name == "parsed_again":
+            # Outside the table is a folder, and its lines have a file
+            other["rows"] = without(other["rows"], "_file")
+            mine["rows"] = without(mine["rows"], "_file")
+        assert mine["rows"] == other["rows"], name
+        assert mine["rows"] or name == "days", name
