@@ -70,7 +70,7 @@ def test_ddl_reads_as_spark_reads_it(ddl):
             "a INT b STRING",
             (
                 "cannot read DDL 'a INT b STRING': Syntax error at or near 'b' (line 1,"
-                " pos 6)"
+                " pos 6); write a comma between two columns: 'a INT, b DECIMAL(12,2)'"
             ),
         ),
         (

@@ -190,7 +190,7 @@ def test_no_test_makes_up_a_metric():
     named = {
         name
         for text in texts
-        for name in re.findall(r'"(\w+(?:BehindLatest|Waiting))"', text)
+        for name in re.findall(r'"([a-z]\w+(?:BehindLatest|Waiting))"', text)
     }
     assert named <= OF_KAFKA
     assert [

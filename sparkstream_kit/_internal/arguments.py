@@ -170,6 +170,7 @@ _CLASSES = {
     "Part": "a Part",
     "Query": "a Query",
     "Sink": "a sink, such as sinks.console()",
+    "Source": "a stream of the test: stream('name STRING')",
     "SparkSession": "a session, such as get_session('name')",
     "StreamingContext": "a StreamingContext",
     "StreamingQuery": "a query that start(…) returned",

@@ -427,8 +427,8 @@ LOG_IN = (
             "TimeoutException: late",
             (
                 "no Kafka broker at h:1 has answered within 1.5 s; start it, correct"
-                " servers, or give the protocol that it speaks, such as"
-                " **{'kafka.security.protocol': 'SASL_SSL'}"
+                " its address (of a job: --kafka), or give sources.kafka the protocol"
+                " that it speaks, such as **{'kafka.security.protocol': 'SASL_SSL'}"
             ),
             TransientError,
         ),

@@ -185,8 +185,9 @@ OPTIONS = {
     "a host before a file": (
         "sqlite://u:hush@host//tmp/t.db",
         (
-            "database sqlite://u:***@host//tmp/t.db cannot be used: Invalid SQLite URL:"
-            " sqlite://u:***@host//tmp/t.db; correct the URL"
+            "sqlite://u:***@host//tmp/t.db has host where other databases have their"
+            " server; a path has three slashes, and an absolute one four:"
+            " sqlite:///host//tmp/t.db"
         ),
     ),
     "no number for mariadb": (
@@ -219,10 +220,21 @@ def test_an_option_that_is_no_use_is_refused_by_the_call(what):
     assert refusal(database.parse, given) == said
 
 
-@pytest.mark.parametrize("what", ["no number", "a host before a file"])
-def test_and_so_it_is_by_a_connection(what):
-    given, said = OPTIONS[what]
-
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        OPTIONS["no number"],
+        (
+            OPTIONS["a host before a file"][0],
+            (
+                "database sqlite://u:***@host//tmp/t.db cannot be used: Invalid SQLite"
+                " URL: sqlite://u:***@host//tmp/t.db; correct the URL"
+            ),
+        ),
+    ],
+    ids=["no number", "a host before a file"],
+)
+def test_and_so_it_is_by_a_connection(given, said):
     def connect():
         with database.connected(sa.make_url(given)):
             pytest.fail("there is a connection")
