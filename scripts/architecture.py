@@ -40,6 +40,7 @@ EXTRAS = {
     "tests": ("testing", "feeds", "schemas/samples"),
     "contracts": (
         "quarantine/contracts",
+        "quarantine/patterns",
         "schemas/changes",
         "schemas/contracts",
         "schemas/drafts",

@@ -62,6 +62,7 @@ MENU = {
             "days",
             "silence",
             "model",
+            "pipelines",
             "exactly-once",
         ),
         *(

@@ -244,6 +244,22 @@ REFUSED = {
     "apiVersion: v3.1.0\nschema: [{name: a, quality: [{metrik: rowCount}]}]": (
         "a: quality: unknown key of a contract: metrik; did you mean metric?"
     ),
+    (
+        "apiVersion: v3.1.0\nschema: [{name: a, properties: [{name: b, logicalType: Integer}]}]"
+    ): "a.b: unknown key of a contract: logicalType Integer; did you mean integer?",
+    (
+        "apiVersion: v3.1.0\nschema: [{name: a, properties: [{name: b, physicalType: int,"
+        " logicalTypeOptions: {minimun: 0}}]}]"
+    ): "a.b: unknown key of a contract: minimun; did you mean minimum?",
+    "apiVersion: v3.1.0\nname: {{ name }}\nschema: []": "is no YAML: ",
+    "apiVersion: v3.1.0\nname: &a [*a]": "is no YAML: maximum recursion depth exceeded",
+    "apiVersion: v3.1.0\non: 1\nschema: []": "has 0 objects in its schema",
+    "apiVersion: v3.1.0\nschema: [{name: a, quality: [{1: 2}]}]": (
+        "a has no properties; it needs its columns"
+    ),
+    "apiVersion: v3.1.0\nschema: [{name: a, properties: [{name: b, map: {key: }}]}]": (
+        "a.b has no type that is known"
+    ),
     "apiVersion: v3.1.0\nschema: [{name: a, properties: [{name: b, required: often}]}]": (
         "schema.a.properties.b.required: Input should be a valid boolean"
     ),

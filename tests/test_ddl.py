@@ -168,3 +168,9 @@ def test_an_error_has_the_word_at_which_reading_stops(text, word):
     with pytest.raises(ddl.UnreadError) as found:
         ddl.read(text, T.TimestampType())
     assert found.value.word == word
+
+
+@pytest.mark.parametrize("text", ["a INT\u00a0", "\u3000", "a INT \u00a0 b"])
+def test_a_blank_that_is_none_of_sparks_is_not_read(text):
+    with pytest.raises(ddl.UnreadError):
+        ddl.read(text, T.TimestampType())

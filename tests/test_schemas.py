@@ -67,6 +67,20 @@ def test_ddl_reads_as_spark_reads_it(ddl):
     ("ddl", "message"),
     [
         (
+            "a DECIMAL(10,2",
+            (
+                "cannot read DDL 'a DECIMAL(10,2': Syntax error at or near end of input"
+                " (line 1, pos 14)"
+            ),
+        ),
+        (
+            "a INT NOT NUL",
+            (
+                "cannot read DDL 'a INT NOT NUL': Syntax error at or near 'NUL' (line 1,"
+                " pos 10)"
+            ),
+        ),
+        (
             "a INT b STRING",
             (
                 "cannot read DDL 'a INT b STRING': Syntax error at or near 'b' (line 1,"

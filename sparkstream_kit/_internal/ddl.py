@@ -110,7 +110,8 @@ def _tokens(ddl: str) -> list[_Token]:
     while place < len(ddl):
         found = _TOKEN.match(ddl, place)
         if found is None:
-            raise UnreadError(ddl[place:].split(maxsplit=1)[0])
+            words = ddl[place:].split(maxsplit=1)
+            raise UnreadError(words[0] if words else ddl[place])
         place = found.end()
         kind = str(found.lastgroup)
         text = found[kind]

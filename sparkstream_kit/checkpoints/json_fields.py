@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _MOST = 8_000_000  # bytes to look at, so that the end of a run stays quick
 _LISTED = 5  # fields that a hint names
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 
 class OtherFields(NamedTuple):
@@ -36,42 +38,44 @@ def other_fields(files: Iterable[str], columns: Sequence[str]) -> OtherFields:
     may be missing is no mistake. Upper and lower case count as equal.
 
     Args:
-        files: local files of JSON, UTF-8, plain or packed with gzip. Only the first
-            8 MB of them together are looked at.
+        files: local files of JSON, UTF-8, plain or packed with gzip.
         columns: the names that the schema has.
 
     Returns:
-        Both are empty if each column is in some line, or if the first file is no JSON.
+        Both are empty if each column is in some line, if the first file is no JSON, or
+        if there is more to look at than 8 MB.
     """
     absent = {name.lower(): name for name in columns}
     others: list[str] = []
     left = _MOST
     for number, file in enumerate(files):
-        text = _beginning(file, left)
-        left -= len(text)
+        content = _beginning(file, left + 1)
+        left -= len(content)
+        text = content.decode("utf-8", "replace")
         if number == 0:
             others = [each for each in _fields(text) if each.lower() not in absent]
         in_folders = re.findall(r"/([^/=]+)=[^/]*(?=/)", file.lower())
-        lowered = text.lower()
+        # Many writers escape each letter that is not ASCII
+        lowered = _ESCAPED.sub(lambda code: chr(int(code[1], 16)), text).lower()
         for name in list(absent):
             is_there = re.search(rf'"{re.escape(name)}"\s*:', lowered)
             if is_there or name in in_folders:
                 del absent[name]
-        if not absent or not others or left <= 0:
-            break
-    if not absent or not others:
+        if not absent or not others or left < 0:
+            return OtherFields()
+    if not others:  # there is no file
         return OtherFields()
     return OtherFields(tuple(absent.values()), tuple(others[:_LISTED]))
 
 
-def _beginning(file: str, most: int) -> str:
-    """Return the first characters of a file; "" if it cannot be read."""
+def _beginning(file: str, most: int) -> bytes:
+    """Return the first bytes of a file; none if it cannot be read."""
     opened: Any = gzip.open if file.endswith(".gz") else open
     try:
         with opened(file, "rb") as content:
-            return bytes(content.read(most)).decode("utf-8", "replace")
-    except (OSError, EOFError):
-        return ""
+            return bytes(content.read(most))
+    except (OSError, EOFError, zlib.error):
+        return b""
 
 
 def _fields(text: str) -> list[str]:
@@ -79,7 +83,7 @@ def _fields(text: str) -> list[str]:
     for candidate in (text.lstrip().partition("\n")[0], text):
         try:
             value = json.loads(candidate)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(value, list) and value:
             value = value[0]

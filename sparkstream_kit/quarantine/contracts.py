@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -21,6 +20,7 @@ from pyspark.sql import types as T
 from sparkstream_kit._internal.arguments import check
 from sparkstream_kit._internal.columns import holds, quoted
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.quarantine.patterns import of_java, why_broken
 from sparkstream_kit.schemas.contracts import (
     column_name,
     columns,
@@ -31,6 +31,7 @@ from sparkstream_kit.schemas.contracts import (
     logical_of,
     options_of,
     read,
+    required_names,
 )
 from sparkstream_kit.schemas.physical import length_of
 
@@ -59,6 +60,7 @@ _UNSIGNED = {"u8": 8, "u16": 16, "u32": 32, "u64": 64}
 # A time of a day, which is a text: ISO 8601, or the format of the standard's examples
 _TIME = r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?\z"
 _TIMES = ("", "HH:mm", "HH:mm:ss", "HH:mm:ss.SSS", "HH:mm:ssZ", "HH:mm:ss.SSSZ")
+_TIMESTAMPS = (T.TimestampType, T.TimestampNTZType)
 _MOST_DIGITS = 38  # of a decimal, also of one that is written in SQL
 
 _LIMITS = (
@@ -92,13 +94,6 @@ _PROPERTY = r"\$?\{(?:property|column|field)\}"
 _IN_QUOTES = "write it in quotes"
 _LIKE_A_DATE = "write it like 2026-01-31"
 # What Python says of an expression that is none in any language
-_BROKEN = (
-    "missing )",
-    "multiple repeat",
-    "nothing to repeat",
-    "unbalanced",
-    "unterminated character set",
-)
 _SHOWN = 60  # characters of a description that names a rule
 
 
@@ -285,7 +280,7 @@ def _of_parts(
 ) -> Iterator[Rule | Left]:
     """Yield the rules of what lies in a property: fields, elements, keys, values."""
     if isinstance(kind, T.StructType):
-        names = options_of(part).get("required") or ()
+        names = required_names(part, value.path)
         for inner in columns(part.properties or []):
             field = value.field(column_name(inner))
             is_needed = is_required(inner, names)
@@ -310,28 +305,51 @@ def _of_options(
     options = options_of(part)
     if isinstance(kind, T.StringType):
         yield from _of_text(part, value)
-    elif part.logicalType == "string":
-        for key in options:
-            yield value.left(key, f"the column is {kind.simpleString()}")
     for key in _BOUNDS:
         bound = options.get(key)
-        if bound is not None and bound is not False:
+        if bound is not None and bound is not False and _is_of(key, kind):
             yield _bound(key, part, value, kind)
-    yield from _of_numbers(part, value)
+    yield from _of_numbers(part, value, kind)
     if isinstance(kind, T.ArrayType):
         yield from _of_sizes(options, value, kind)
     for key in ("minProperties", "maxProperties"):
         if options.get(key) is not None:
             yield value.left(key, "the number of fields is that of the type")
-    if isinstance(kind, T.VariantType) and options.get("required"):
+    for key in options:
+        if not _is_of(key, kind):
+            yield value.left(key, f"the column is {kind.simpleString()}")
+    if isinstance(kind, T.VariantType) and required_names(part, value.path):
         yield value.left("required", "the object has no properties")
 
 
-def _of_numbers(part: SchemaProperty, value: _Value) -> Iterator[Rule]:
+def _is_of(key: str, kind: T.DataType) -> bool:
+    """Return whether an option of a contract is for values of a type.
+
+    Examples:
+        >>> _is_of("minimum", T.LongType()), _is_of("minimum", T.StringType())
+        (True, False)
+    """
+    if key in _BOUNDS:
+        # A time of a day is a text, and 09:00 and 09:00:00 are two texts
+        return isinstance(kind, (T.NumericType, T.DateType, *_TIMESTAMPS))
+    if key == "multipleOf":
+        return isinstance(kind, T.NumericType)
+    if key in ("minLength", "maxLength", "pattern"):
+        return isinstance(kind, T.StringType)
+    if key in ("minItems", "maxItems", "uniqueItems", "dimensions"):
+        return isinstance(kind, T.ArrayType)
+    return True
+
+
+def _of_numbers(
+    part: SchemaProperty, value: _Value, kind: T.DataType
+) -> Iterator[Rule]:
     """Yield the rules of a number beside its range: its steps, and that it is unsigned."""
     options = options_of(part)
     step = options.get("multipleOf")
-    if step is not None:
+    if step == 0:
+        raise _wrong(step, value, "multipleOf", "a step", "give another number")
+    if step is not None and _is_of("multipleOf", kind):
         number = _number(step, value, "multipleOf")
         exact = f"try_cast({value.sql} AS DECIMAL(38,18))"
         yield value.unless_null(f"multipleOf {step}", f"{exact} % {number} = 0")
@@ -444,6 +462,10 @@ def _limited(rule: DataQuality, found: Rule, value: _Value) -> Rule | Left:
     If no row may break it, a row that does is bad. If some rows may, which only all rows
     of a table can show, it is counted.
     """
+    for key in ("mustBe", "mustNotBe"):
+        limit = getattr(rule, key)
+        if isinstance(limit, (bool, str)):
+            raise _wrong(limit, value, key, "a number", "write one, without quotes")
     limits = {key: getattr(rule, key) for key in _LIMITS}
     given = {key: limit for key, limit in limits.items() if limit is not None}
     level = "quarantine"
@@ -489,19 +511,28 @@ def _by_metric(
     if metric == "nullValues":
         return f"{value.sql} IS NOT NULL"
     if metric == "missingValues":
-        missing = arguments.get("missingValues")
+        missing = _listed(arguments, "missingValues", value)
         if missing is None:
             missing = [None, ""] if isinstance(kind, T.StringType) else [None]
         return _is_not_missing(missing, value, kind)
     conditions = []
-    if arguments.get("validValues") is not None:
-        conditions.append(_is_one_of(arguments["validValues"], value, kind, metric))
+    valid = _listed(arguments, "validValues", value)
+    if valid is not None:
+        conditions.append(_is_one_of(valid, value, kind, metric))
     if arguments.get("pattern") is not None:
         text = replace(value, sql=f"CAST({value.sql} AS STRING)")
         conditions.append(_matches(arguments["pattern"], text))
     if not conditions:
         return Left(metric, "it has no validValues and no pattern")
     return f"{value.sql} IS NULL OR {' AND '.join(conditions)}"
+
+
+def _listed(arguments: dict[str, Any], key: str, value: _Value) -> list[Any] | None:
+    """Return the list that a rule has as an argument, if it has it."""
+    given = arguments.get(key)
+    if given is None or isinstance(given, list):
+        return given
+    raise _wrong(given, value, key, "a list", "write it like [NA, none]")
 
 
 def _is_not_missing(missing: list[Any], value: _Value, kind: T.DataType) -> str:
@@ -526,11 +557,20 @@ def _by_query(query: str, value: _Value, table: SchemaObject) -> str | Left:
     counted = _COUNT.fullmatch(plain)
     if counted is None or _NOT_OF_A_ROW.search(counted["where"]):
         return Left("", f"{_ALL_ROWS}: only SELECT COUNT(*) … WHERE … is of a row")
-    names = {str(table.name).lower(), str(table.physicalName).lower()}
+    names = [
+        name.lower().rpartition(".")[2]
+        for name in (table.name, table.physicalName)
+        if name
+    ]
     source = counted["table"].strip('`"').lower()
     is_own = re.fullmatch(_OBJECT, source) or source.rpartition(".")[2] in names
     if not is_own:
         return Left("", f"it reads {counted['table']}")
+    if re.search(r"--|/\*", counted["where"]):
+        return Left("", "its condition has a comment")
+    with_table = "|".join(map(re.escape, names))
+    if re.search(rf"(?i)\b({with_table})[`\"]?\.", counted["where"]):
+        return Left("", "its condition has the name of the table before a column")
     if value.arrays:
         return Left("", "it is of a value in an array")
     where = re.sub(rf"{_OBJECT}\.", "", counted["where"])
@@ -555,55 +595,11 @@ def _matches(pattern: Any, value: _Value) -> str:
     if not isinstance(pattern, str):
         raise _wrong(pattern, value, "pattern", "a text", _IN_QUOTES)
     for_java = of_java(pattern)
-    why = _why_broken(for_java)
+    why = why_broken(for_java)
     if why:
         kind = f"a regular expression ({why})"
         raise _wrong(pattern, value, "pattern", kind, "correct it")
     return f"{value.sql} RLIKE {_text(for_java)}"
-
-
-def _why_broken(pattern: str) -> str | None:
-    r"""Return why a pattern is none in any language; None if it may be one.
-
-    Examples:
-        >>> _why_broken("(a|[b"), _why_broken(r"^\p{L}(?<year>[0-9]++)")
-        ('unterminated character set', None)
-    """
-    # What Python does not know of Java's expressions
-    plain = re.sub(r"\\[pPux]\{[^}]*\}|\\.", "a", pattern).replace("(?<", "(?P<")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            re.compile(plain)
-    except re.error as err:
-        if err.msg.startswith(_BROKEN):
-            return err.msg
-    return None
-
-
-def of_java(pattern: str) -> str:
-    r"""Write a regular expression of ECMA-262, as contracts have it, as Java reads it.
-
-    In Java `$` also matches before a last line feed, and a class may hold others.
-
-    Examples:
-        >>> print(of_java(r"^[A-Z[&]{2}\$\d+$"))
-        ^[A-Z\[\&]{2}\$\d+\z
-    """
-    parts = []
-    in_class = False
-    for part in re.findall(r"\\.|.", pattern, re.DOTALL):
-        if in_class and part in ("[", "&"):
-            parts.append("\\" + part)
-        elif part == "$" and not in_class:
-            parts.append(r"\z")
-        else:
-            parts.append(part)
-        if part == "[":
-            in_class = True
-        elif part == "]":
-            in_class = False
-    return "".join(parts)
 
 
 def _literal(
@@ -623,10 +619,12 @@ def _literal(
             raise _wrong(given, value, key, "true or false", "write one of them")
         return str(given).lower()
     if isinstance(kind, T.NumericType):
-        return _number(given, value, key)
+        number = _number(given, value, key)
+        # As a decimal, 0.1 is not the value that a FLOAT has
+        return f"CAST({number} AS FLOAT)" if isinstance(kind, T.FloatType) else number
     if isinstance(kind, T.DateType):
         return _date(given, value, key)
-    if isinstance(kind, (T.TimestampType, T.TimestampNTZType)):
+    if isinstance(kind, _TIMESTAMPS):
         return _timestamp(given, value, kind, key, zone)
     raise InvalidInputError(
         f"{value.path}: {key} is for single values, and the column is"
@@ -649,13 +647,26 @@ def _text(given: str) -> str:
 
 def _number(given: Any, value: _Value, key: str) -> str:
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not is_number or not math.isfinite(given):
+    if not is_number or not _is_finite(given):
         raise _wrong(given, value, key, "a number", "write one, without quotes")
     number = Decimal(str(given))
     digits = format(number, "f")
     if len(re.sub(r"\D", "", digits)) > _MOST_DIGITS:
         return f"{number:e}D"
     return digits
+
+
+def _is_finite(number: float) -> bool:
+    """Return whether a number is one that a column can hold.
+
+    Examples:
+        >>> _is_finite(10**38), _is_finite(10**400), _is_finite(float("inf"))
+        (True, False, False)
+    """
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 def _whole(given: Any, value: _Value, key: str) -> int:

@@ -235,8 +235,11 @@ def _on_one_line(condition: str) -> str:
     Examples:
         >>> _on_one_line("amount\n  > 0"), _on_one_line("amount > 0 /* positive */")
         ('amount > 0', 'positive')
+        >>> _on_one_line("path RLIKE r'^/*a' /* a path */")
+        'a path'
     """
-    name = re.search(r"/\*((?:(?!\*/).)*)\*/\s*$", condition, re.DOTALL)
+    # The last comment: a text such as r'/*' can stand before it
+    name = re.search(r"/\*((?:(?!\*/|/\*).)*)\*/\s*$", condition, re.DOTALL)
     shown = name[1] if name and name[1].strip() else condition
     return " ".join(shown.split())
 

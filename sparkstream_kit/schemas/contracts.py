@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -212,7 +213,7 @@ def _loaded(path: str) -> dict[str, Any]:
     try:
         twice = next(_twice(yaml.compose(text, Loader=yaml.SafeLoader)), None)
         raw = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as err:
+    except (yaml.YAMLError, ValueError, RecursionError) as err:
         mistake = " ".join(str(err).split())
         raise InvalidInputError(
             f"the contract {path} is no YAML: {mistake}; correct it"
@@ -238,9 +239,10 @@ def _twice(node: Any) -> Iterator[str]:
         inner = part
         if isinstance(part, tuple):
             key, inner = part
-            if key.value in seen:
-                yield f"{key.value} (line {key.start_mark.line + 1})"
+            # A key can be a list, too: {{ name }} of a template that was not filled in
             if isinstance(key.value, str):
+                if key.value in seen:
+                    yield f"{key.value} (line {key.start_mark.line + 1})"
                 seen.add(key.value)
         yield from _twice(inner)
 
@@ -281,8 +283,10 @@ def _as_now(node: Any) -> None:
             _as_now(each)
     if isinstance(node, dict):
         if "validValues" in node and ("rule" in node or "metric" in node):
-            arguments = node.setdefault("arguments", {})
-            arguments.setdefault("validValues", node.pop("validValues"))
+            arguments = node.get("arguments") or {}
+            if isinstance(arguments, dict):
+                arguments.setdefault("validValues", node.pop("validValues"))
+                node["arguments"] = arguments
         for each in node.values():
             _as_now(each)
 
@@ -322,9 +326,11 @@ def _refuse_or_note(
 
 def _unknown_at_top(
     raw: dict[str, Any], fields: dict[str, Any]
-) -> list[tuple[str, str, str]]:
+) -> list[tuple[str, Any, str]]:
     known = [name.rstrip("_") for name in fields]  # schema_ is `schema`
-    return [("the contract", key, hint(key, known)) for key in raw if key not in known]
+    return [
+        ("the contract", key, hint(str(key), known)) for key in raw if key not in known
+    ]
 
 
 def _unknown(raw: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -344,17 +350,22 @@ def _unknown_of_property(
     from open_data_contract_standard.model import SchemaProperty
 
     yield from _unknown_in(raw, place, SchemaProperty.model_fields)
-    options = _OPTIONS.get(str(raw.get("logicalType")))
-    if options is not None:
-        for key in raw.get("logicalTypeOptions") or {}:
-            if key not in options:
-                yield place, key, hint(key, options)
+    logical = raw.get("logicalType")
+    # Without a logical type it could be any of the options
+    every = {*chain.from_iterable(_OPTIONS.values())}
+    options = _OPTIONS.get(str(logical), every)
+    if logical is not None and logical not in _OPTIONS:
+        yield place, f"logicalType {logical}", hint(str(logical), _OPTIONS)
+    for key in raw.get("logicalTypeOptions") or {}:
+        if key not in options:
+            yield place, str(key), hint(str(key), options)
     for part in raw.get("properties") or []:
         yield from _unknown_of_property(part, f"{place}.{part.get('name')}")
     if raw.get("items"):
         yield from _unknown_of_property(raw["items"], f"{place}[]")
     for part in (raw.get("map") or {}).values():
-        yield from _unknown_of_property(part, f"{place}[]")
+        if isinstance(part, dict):
+            yield from _unknown_of_property(part, f"{place}[]")
 
 
 def _unknown_in(
@@ -365,11 +376,12 @@ def _unknown_in(
 
     for key in raw:
         if key not in fields:
-            yield place, key, hint(key, fields)
+            yield place, str(key), hint(str(key), fields)
     for rule in raw.get("quality") or []:
         for key in rule:
             if key not in DataQuality.model_fields:
-                yield f"{place}: quality", key, hint(key, DataQuality.model_fields)
+                near = hint(str(key), DataQuality.model_fields)
+                yield f"{place}: quality", str(key), near
 
 
 def _check_names(contract: Contract) -> None:
@@ -440,6 +452,36 @@ def options_of(part: SchemaProperty) -> dict[str, Any]:
     return part.logicalTypeOptions or {}
 
 
+def required_names(part: SchemaProperty, where: str) -> list[str]:
+    """Return the fields that an object needs, as its option `required` names them.
+
+    Args:
+        part: the object.
+        where: its place, for messages.
+
+    Raises:
+        InvalidInputError: it is no list of names, or the object has no such field.
+    """
+    given = options_of(part).get("required")
+    if given is None:
+        return []
+    is_list = isinstance(given, list)
+    if not is_list or not all(isinstance(name, str) for name in given):
+        raise InvalidInputError(
+            f"{where}: required has {given!r}, which is not a list of names; write it"
+            " like [id, time]"
+        )
+    names: list[str] = given
+    known = [str(inner.name) for inner in part.properties or []]
+    for name in names:
+        if known and name not in known:
+            raise InvalidInputError(
+                f"{where}: required names {name}, and the object has no such property"
+                f"{hint(name, known)}; it has: {', '.join(known)}"
+            )
+    return names
+
+
 def _struct(
     parts: Iterable[SchemaProperty], required: Iterable[str], where: str, say: Say
 ) -> T.StructType:
@@ -500,7 +542,7 @@ def logical_of(part: SchemaProperty) -> str | None:
 
 def _object(part: SchemaProperty, where: str, say: Say) -> T.DataType:
     if part.properties:
-        required = options_of(part).get("required") or ()
+        required = required_names(part, where)
         return _struct(part.properties, required, where, say)
     kind = physical_type(part.physicalType)
     if isinstance(kind, (T.MapType, T.StructType)):

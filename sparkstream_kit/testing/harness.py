@@ -643,7 +643,7 @@ def streams(spark: SparkSession) -> Iterator[Streams]:
         try:
             yield workspace
         finally:
-            workspace.stop()
+            workspace.close()
 
 
 class Streams:
@@ -660,6 +660,9 @@ class Streams:
         self.folder = folder
         self._sources: list[Source] = []
         self._queries: list[Query] = []
+        # Tables of a pipeline that a test has given, and the frames of its sources
+        self._tables: dict[str, DataFrame] = {}
+        self._frames: dict[Source, DataFrame] = {}
         # The file source reads files in the order of their modification times. Times in
         # the past are used, because a file from the future would make Spark ignore the
         # others as too old.
@@ -712,14 +715,16 @@ class Streams:
             name: the name of the table, or of the flow if it has its own name.
             **given: by the name of a table of the pipeline, the stream that the
                 function reads in its place, by `spark.readStream.table` or
-                `spark.table`. By the name of a function of the file that reads a source
-                and is not a table itself, the stream that it returns.
+                `spark.table`; it stands for the table until the end of the test. By the
+                name of a function of the file that reads a source and is not a table
+                itself, the stream that it returns.
 
         Returns:
             What the function returns.
 
         Raises:
-            InvalidInputError: there is no such file, or it has no such table or flow.
+            InvalidInputError: there is no such file, it has no such table or flow, or a
+                table was another stream before.
 
         Examples:
             In a session::
@@ -733,8 +738,18 @@ class Streams:
 
         frames = {}
         for key, value in given.items():
-            frames[key] = value.to_df() if isinstance(value, Source) else value
-        return pipelines.flow(Path(path), name, frames)
+            if isinstance(value, Source):
+                frames[key] = self._frames.setdefault(value, value.to_df())
+            else:
+                frames[key] = value
+        return pipelines.flow(Path(path), name, frames, self._tables)
+
+    def close(self) -> None:
+        """Stop all queries and remove the tables that `flow` was given, as a test's end does."""
+        from sparkstream_kit.testing import pipelines
+
+        self.stop()
+        pipelines.forget(self._tables)
 
     def stop(self) -> None:
         """Stop all queries; the next step of a query starts it again."""

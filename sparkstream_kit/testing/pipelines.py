@@ -6,7 +6,6 @@ pipeline that the function reads is a temporary view of a test's stream.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,26 @@ from typing import TYPE_CHECKING, Any
 from sparkstream_kit.errors import InvalidInputError, hint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from pyspark.sql import DataFrame
 
 
-def flow(path: Path, name: str, given: Mapping[str, DataFrame]) -> DataFrame:
-    """Call a function of a pipeline; see `Streams.flow`."""
+def flow(
+    path: Path,
+    name: str,
+    given: Mapping[str, DataFrame],
+    tables: dict[str, DataFrame],
+) -> DataFrame:
+    """Call a function of a pipeline; see `Streams.flow`.
+
+    Args:
+        path: the file of the pipeline.
+        name: the name of a table or a flow.
+        given: what the function finds, by name.
+        tables: the tables that the test has so far; gets those of `given`.
+    """
     flows: dict[str, Callable[[], DataFrame]] = {}
     module = _module(path, flows)
     if name not in flows:
@@ -30,8 +41,14 @@ def flow(path: Path, name: str, given: Mapping[str, DataFrame]) -> DataFrame:
             f"pipeline {path} has no table or flow {name}{near}; give one of:"
             f" {', '.join(flows)}"
         )
-    with _given_to(module, given):
-        return flows[name]()
+    _give(module, given, tables)
+    return flows[name]()
+
+
+def forget(tables: Mapping[str, DataFrame]) -> None:
+    """Remove the tables of a test."""
+    for name, frame in tables.items():
+        frame.sparkSession.catalog.dropTempView(name)
 
 
 def _module(path: Path, flows: dict[str, Callable[[], DataFrame]]) -> Any:
@@ -78,27 +95,30 @@ def _module(path: Path, flows: dict[str, Callable[[], DataFrame]]) -> Any:
     return module
 
 
-@contextmanager
-def _given_to(module: Any, given: Mapping[str, DataFrame]) -> Iterator[None]:
+def _give(
+    module: Any, given: Mapping[str, DataFrame], tables: dict[str, DataFrame]
+) -> None:
     """Let the functions of a module find what a test gives, each by its name.
 
     A function that is not one of a table is replaced in this module by one that returns
     what is given. Any other name is that of a table, for which a temporary view stands.
+    On Spark Connect a query looks the view up at each start, so it stays until the end
+    of the test.
+
+    Raises:
+        InvalidInputError: the test has given another stream for a table before.
     """
-    tables = {}
     for name, frame in given.items():
         # In place of the function of a table, its decorator leaves None
         if callable(getattr(module, name, None)):
             setattr(module, name, _returning(frame))
+        elif tables.setdefault(name, frame) is frame:
+            frame.createOrReplaceTempView(name)
         else:
-            tables[name] = frame
-    for name, frame in tables.items():
-        frame.createOrReplaceTempView(name)
-    try:
-        yield
-    finally:
-        for name, frame in tables.items():
-            frame.sparkSession.catalog.dropTempView(name)
+            raise InvalidInputError(
+                f"flow(): table {name} is another stream than before in this test; give"
+                " the same one, or write a test for each"
+            )
 
 
 def _returning(frame: DataFrame) -> Callable[..., DataFrame]:

@@ -47,6 +47,8 @@ def test_a_field_that_was_renamed(text, tmp_path):
         '{"id": 1, "note": ""}\n{"id": 2, "amount" : 2}',
         '{"id": 1}\n{"id": 2}',
         '{"ID": 1, "Amount": 2, "note": ""}',
+        '{"id": 1, "amo\\u0075nt": 2, "note": ""}',
+        '{"a":' + "[" * 100_000 + "]" * 100_000 + ',"note": ""}',
         '{"id": 1, "note": {"amount": 2}}',
         "id,price\n1,2\n",
         "",
@@ -56,6 +58,8 @@ def test_a_field_that_was_renamed(text, tmp_path):
         "in another line",
         "no other field in its place",
         "in another case",
+        "with an escape",
+        "too deep to be read",
         "inside of another",
         "no JSON",
         "no line",
@@ -71,6 +75,14 @@ def test_an_older_file_of_the_run_counts_too(tmp_path):
     assert found(tmp_path, renamed, '{"id": 1, "amount": 2}') == RIGHT
 
 
+def test_of_more_than_8_mb_nothing_is_said(tmp_path):
+    line = '{"id": 1, "price": 2}\n'
+    most = line + " " * (8_000_000 - len(line))
+    assert found(tmp_path, most) == RENAMED
+    assert found(tmp_path, f"{most} ") == RIGHT
+    assert found(tmp_path, most, line) == RIGHT
+
+
 def test_a_column_of_a_folder_is_no_field(tmp_path):
     columns = ("id", "day")
     text = '{"id": 1, "price": 2}'
@@ -82,8 +94,9 @@ def test_a_packed_file_is_read_and_a_missing_one_is_not(tmp_path):
     file = tmp_path / "a.json.gz"
     file.write_bytes(gzip.compress(b'{"id": 1, "price": 2}\n'))
     assert other_fields([str(file)], ("id", "amount")) == RENAMED
-    file.write_bytes(b"not packed")
-    assert other_fields([str(file)], ("id", "amount")) == RIGHT
+    for damaged in (b"not packed", gzip.compress(b"")[:10] + b"no such block"):
+        file.write_bytes(damaged)
+        assert other_fields([str(file)], ("id", "amount")) == RIGHT
     assert other_fields([str(tmp_path / "gone.json")], ("id",)) == RIGHT
 
 

@@ -321,6 +321,7 @@ class Session:
         self.error = error
         self.asked: list[Any] = []
         self.readStream = self
+        self.sparkSession = self
 
     def format(self, name):
         self.asked.append(name)
@@ -338,6 +339,7 @@ class Session:
         self.asked.append("schema")
         if self.error is not None:
             raise self.error
+        return T.StructType([T.StructField("value", T.BinaryType())])
 
 
 def test_a_stream_is_sparks_own_and_its_columns_are_asked_for():

@@ -23,7 +23,12 @@ SYSTEMS = connectors.names("sink")
 # Own sinks: in `make soak` alone
 SPARKS = () if "BATCHES" in os.environ else ("files", "memory", "table")
 KINDS = (
-    *(name for name in sinks.__all__ if name not in ("Sink", *SYSTEMS, *SPARKS)),
+    # Without classes, such as BatchSink
+    *(
+        each
+        for each in sinks.__all__
+        if each.islower() and each not in (*SYSTEMS, *SPARKS)
+    ),
     *(f"sql_table-{how}" for how in connectors.systems()["sql_table"].ways),
     "year",  # files dated as they come in a year, into a table by `upsert`
 )

@@ -10,7 +10,8 @@ from support.contracts import written
 
 from sparkstream_kit import quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit.errors import MissingExtraError
-from sparkstream_kit.quarantine.contracts import Left, Rule, checks_of, of_java
+from sparkstream_kit.quarantine.contracts import Left, Rule, checks_of
+from sparkstream_kit.quarantine.patterns import of_java, why_broken
 from sparkstream_kit.schemas.contracts import read
 
 # A property, the name of its rule, values that pass, and values that do not.
@@ -38,6 +39,12 @@ RULES = [
         "logicalType: number, logicalTypeOptions: {exclusiveMaximum: 0.1}",
         "exclusiveMaximum 0.1",
         [0.09, None],
+        [0.1],
+    ),
+    (
+        "logicalType: number, physicalType: real, logicalTypeOptions: {exclusiveMinimum: 0.1}",
+        "exclusiveMinimum 0.1",
+        [0.2, None],
         [0.1],
     ),
     (
@@ -382,6 +389,18 @@ ALL_ROWS = "it needs all rows of the table"
 ONCE = f"{ALL_ROWS}; state.once(rows, {{}}, …) drops what comes again"
 ONLY = f"{ALL_ROWS}: only SELECT COUNT(*) … WHERE … is of a row"
 LEFT = {
+    "logicalType: string, logicalTypeOptions: {minimum: '5'}": (
+        "v: minimum",
+        "the column is string",
+    ),
+    "physicalType: int, logicalTypeOptions: {pattern: x}": (
+        "v: pattern",
+        "the column is int",
+    ),
+    "physicalType: json, logicalTypeOptions: {multipleOf: 5}": (
+        "v: multipleOf",
+        "the column is variant",
+    ),
     "logicalType: string, unique: true": ("v: unique", ONCE.format("'v'")),
     "logicalType: string, primaryKey: true": (
         "orders: primaryKey v",
@@ -474,6 +493,44 @@ LEFT = {
 }
 
 
+def test_limits_of_a_time_of_a_day_are_not_compared_as_texts(tmp_path):
+    words = "logicalType: time, logicalTypeOptions: {exclusiveMinimum: '09:00'}"
+    path = written(tmp_path, f"name: v, {words}")
+    time, limit = checks_of(read("test", path), None)
+    assert time.name == "v: time"
+    assert limit == Left("v: exclusiveMinimum", "the column is string")
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("SELECT COUNT(*) FROM shop.Sales WHERE v < 0", None),
+        ("SELECT COUNT(*) FROM sales WHERE v < 0", None),
+        ("SELECT COUNT(*) FROM none WHERE v < 0", "it reads none"),
+        (
+            "SELECT COUNT(*) FROM orders WHERE v < 0 -- don't",
+            "its condition has a comment",
+        ),
+        (
+            "SELECT COUNT(*) FROM orders WHERE v < 0 /* it */",
+            "its condition has a comment",
+        ),
+        (
+            "SELECT COUNT(*) FROM orders WHERE orders.v < 0",
+            "its condition has the name of the table before a column",
+        ),
+    ],
+)
+def test_which_queries_are_of_a_row_of_the_table(tmp_path, query, why):
+    table = {
+        "physicalName": "shop.Sales",
+        "quality": [{"name": "negative", "type": "sql", "query": query, "mustBe": 0}],
+    }
+    path = written(tmp_path, "name: v, logicalType: integer", table=table)
+    [found] = checks_of(read("test", path), None)
+    assert getattr(found, "why", None) == why
+
+
 @pytest.mark.parametrize("words", LEFT, ids=range(len(LEFT)))
 def test_what_a_row_does_not_decide_is_named_and_not_checked(tmp_path, words):
     path = written(tmp_path, f"name: v, {words}")
@@ -526,6 +583,36 @@ WRONG = {
         "v: pattern has '[a', which is not a regular expression (unterminated character"
         " set); correct it"
     ),
+    "logicalType: object, logicalTypeOptions: {required: x}, properties: [{name: x}]": (
+        "v: required has 'x', which is not a list of names; write it like [id, time]"
+    ),
+    "logicalType: object, logicalTypeOptions: {required: true}": (
+        "v: required has True, which is not a list of names; write it like [id, time]"
+    ),
+    (
+        "logicalType: object, logicalTypeOptions: {required: [emial]},"
+        " properties: [{name: email, logicalType: string}]"
+    ): (
+        "v: required names emial, and the object has no such property; did you mean"
+        " email?; it has: email"
+    ),
+    f"logicalType: integer, logicalTypeOptions: {{minimum: {10**400}}}": (
+        f"v: minimum has {10**400}, which is not a number; write one, without quotes"
+    ),
+    "logicalType: integer, logicalTypeOptions: {multipleOf: 0}": (
+        "v: multipleOf has 0, which is not a step; give another number"
+    ),
+    "logicalType: string, quality: [{metric: nullValues, mustBe: '0'}]": (
+        "v: mustBe has '0', which is not a number; write one, without quotes"
+    ),
+    (
+        "logicalType: string, quality: [{metric: missingValues, mustBe: 0,"
+        " arguments: {missingValues: NA}}]"
+    ): "v: missingValues has 'NA', which is not a list; write it like [NA, none]",
+    (
+        "logicalType: string, quality: [{metric: invalidValues, mustBe: 0,"
+        " arguments: {validValues: abc}}]"
+    ): "v: validValues has 'abc', which is not a list; write it like [NA, none]",
     "logicalType: array, items: {logicalType: date}, enum: [{value: 1}]": (
         "v: enum is for single values, and the column is array<date>; leave it out of the"
         " contract"
@@ -537,6 +624,23 @@ WRONG = {
 def test_a_value_of_another_type_is_one_line(tmp_path, words):
     path = written(tmp_path, f"name: v, {words}", apiVersion="v3.2.0")
     assert refusal(quarantine.rules_of, path) == f"{path}: orders.{WRONG[words]}"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("[z-a]", "bad character range z-a"),
+        ("abc\\", "bad escape (end of pattern)"),
+        ("a{3,1}", "min repeat greater than max repeat"),
+        ("(?P<y>a)", "(?P is a form of Python's"),
+        (r"[\t-a(?P]", None),
+        (r"[\p{L}-Z]", None),
+        ("(?<y>a)", None),
+    ],
+    ids=["range", "backslash", "repeat", "name", "class", "escape", "name of Java"],
+)
+def test_a_pattern_that_java_refuses_is_found(pattern, why):
+    assert why_broken(pattern) == why
 
 
 @pytest.mark.parametrize(

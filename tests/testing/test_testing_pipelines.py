@@ -3,6 +3,8 @@
 import pytest
 from conftest import program, refusal
 
+from sparkstream_kit.testing import streams
+
 PIPELINE = """
 from pyspark import pipelines as dp
 from pyspark.sql import SparkSession
@@ -49,9 +51,7 @@ def pipeline(tmp_path):
 
 
 @pytest.mark.connect
-def test_a_source_and_a_table_of_a_pipeline_are_streams_of_the_test(
-    spark, stream, pipeline
-):
+def test_a_source_and_a_table_of_a_pipeline_are_streams_of_the_test(stream, pipeline):
     given, checked = stream(SALES), stream(f"{SALES}, _reason STRING")
     sales = stream.query(stream.flow(pipeline, "sales", incoming=given))
     good = stream.query(stream.flow(pipeline, "good_sales", checked=checked))
@@ -59,14 +59,34 @@ def test_a_source_and_a_table_of_a_pipeline_are_streams_of_the_test(
     checked.add_data([("a", 1, None), ("b", 0, "breaks")])
     [of_sales], [of_good] = sales.step(), good.step()
     assert of_sales.rows == of_good.rows == [("a", 1)]
+    good.kill_before_commit()
+    assert [batch.rows for batch in good.step()] == [[("a", 1)]]
+
+
+@pytest.mark.connect
+def test_a_table_of_a_test_is_gone_after_it(spark, pipeline):
+    with streams(spark) as stream:
+        checked = stream(f"{SALES}, _reason STRING")
+        stream.flow(pipeline, "good_sales", checked=checked)
+        assert spark.catalog.tableExists("checked")
     assert not spark.catalog.tableExists("checked")
+
+
+def test_a_table_is_one_stream_in_a_test(stream, pipeline):
+    checked, other = (stream(f"{SALES}, _reason STRING") for _ in range(2))
+    stream.flow(pipeline, "good_sales", checked=checked)
+    stream.flow(pipeline, "good_sales", checked=checked)
+    assert refusal(stream.flow, pipeline, "good_sales", checked=other) == (
+        "flow(): table checked is another stream than before in this test; give the same"
+        " one, or write a test for each"
+    )
 
 
 @pytest.mark.slow
 def test_a_view_and_a_flow_of_several_tables_are_called_too(stream, pipeline):
     sales, good = stream(SALES), stream(SALES)
     totals = stream.query(
-        stream.flow(pipeline, "totals", good_sales=good.to_df()), mode="complete"
+        stream.flow(pipeline, "totals", good_sales=good), mode="complete"
     )
     both = stream.query(
         stream.flow(pipeline, "from_sales", sales=sales, good_sales=good)

@@ -293,7 +293,6 @@ def json_columns(frame: DataFrame) -> dict[int, list[str]]:
         return {}
     found: dict[int, list[str]] = {}
     leaves = {leaf: text for leaf, text, _ in _leaves(_analyzed(frame))}
-    parsed = _PARSED_JSON.findall(analyzed_plan(frame))
     for number, (leaf, text) in enumerate(leaves.items()):
         if not text.startswith("FileSource["):
             continue
@@ -301,8 +300,10 @@ def json_columns(frame: DataFrame) -> dict[int, list[str]]:
         if kind == "json":
             names = list(leaf.schema().fieldNames())
             found[number] = [name for name in names if name not in _OF_NO_FIELD]
-        elif kind == "text" and len(leaves) == 1 and parsed:
-            found[number] = re.findall(r"(?:^|, )(.+?)#\d+L?", parsed[0])
+        elif kind == "text" and len(leaves) == 1:
+            parsed = _PARSED_JSON.search(analyzed_plan(frame))
+            if parsed is not None:
+                found[number] = re.findall(r"(?:^|, )(.+?)#\d+L?", parsed[1])
     return found
 
 

@@ -328,7 +328,7 @@ def type_of_ddl(ddl: str, what: str, spark: Any = None) -> T.DataType:
         if ddl not in what:  # a position in a text that the user has not written
             reason = re.sub(r" \(line \d+, pos \d+\)", "", reason)
         raise InvalidInputError(
-            f"cannot read {what}: {reason}{_hint_at(error)}"
+            f"cannot read {what}: {reason}{_hint_at(error, ddl)}"
         ) from error
 
 
@@ -378,7 +378,7 @@ _TYPES = (
 )
 
 
-def _hint_at(error: PySparkException) -> str:
+def _hint_at(error: PySparkException, ddl: str) -> str:
     """Return what may be wrong with DDL that Spark cannot read, beginning with a semicolon."""
     unknown = re.search(r'Unsupported data type "(\w+)', str(error))
     if unknown:
@@ -388,9 +388,10 @@ def _hint_at(error: PySparkException) -> str:
     stopped_at = re.search(r"at or near '(\w+|[^\w,:()<>])'", str(error))
     if stopped_at and (stopped_at[1].upper() in _TYPES or not stopped_at[1].isalnum()):
         return "; write a name with blanks or signs in backticks: `unit price` INT"
-    if re.search(r"at or near (','|'\)'|end of input)", str(error)):
+    if re.fullmatch(r"\s*\w+\s*(,\s*\w+\s*)*", ddl):
         return "; write a type behind each name: 'a INT, b DECIMAL(12,2)'"
-    if stopped_at:
+    kind = rf"({'|'.join(_TYPES)})\b(\([\d\s,]*\))?"
+    if re.search(rf"(?i)\b{kind}\s+\w+\s+{kind}", ddl):
         return "; write a comma between two columns: 'a INT, b DECIMAL(12,2)'"
     return ""
 
