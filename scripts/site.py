@@ -63,6 +63,7 @@ MENU = {
             "silence",
             "model",
             "pipelines",
+            "job-and-pipeline",
             "exactly-once",
         ),
         *(

@@ -105,11 +105,24 @@ def _new(
     like: Annotated[
         str, flag("JOB", f"What to copy: {', '.join(projects.LIKE)}.")
     ] = projects.DEFAULT,
+    pipeline: Annotated[
+        bool, switch("--pipeline", "Make a pipeline of Spark, in place of a job.")
+    ] = False,
 ) -> None:
-    made = projects.make(name, like.removesuffix(".py").replace("-", "_"))
+    if pipeline and like != projects.DEFAULT:
+        raise InvalidInputError(
+            f"new: --like {like} copies a job, and --pipeline makes a pipeline; give one"
+            " of the two"
+        )
+    if pipeline:
+        made = projects.make_pipeline(name)
+        what = "the pipeline, and its tests"
+    else:
+        made = projects.make(name, like.removesuffix(".py").replace("-", "_"))
+        what = "the job, and its test"
     for file in made.files:
         show(f"{made.folder}/{file}")
-    say(f"made {made.folder}{made.beside}; to run the job, and its test:")
+    say(f"made {made.folder}{made.beside}; to run {what}:")
     for line in (f"cd {made.folder}", *made.commands):
         say(f"    {line}")
 

@@ -1,9 +1,10 @@
 """`sparkstream new`: make a folder with a copy of a job, to write a job of your own.
 
-Beside the copy are its test, sample data, a README and notes for agents.
+Beside the copy are its test, sample data, a README and notes for agents. With
+`--pipeline` the folder has a pipeline of Spark in place of a job.
 
-`make` does the work. `LIKE` lists the jobs that can be copied, each with its sample
-data and its command.
+`make` and `make_pipeline` do the work. `LIKE` lists the jobs that can be copied, each
+with its sample data and its command.
 """
 
 from __future__ import annotations
@@ -31,14 +32,18 @@ DEFAULT = "hourly_sales"
 _LONGEST = 100
 _ROWS = 200  # rows of sample data, in two files of 100
 _SEED = 1
+_TEST = "python -m pytest"
+_PAGES = (".gitignore", "AGENTS.md", "README.md")
+_TABLES = "shop_tables"  # the module of the template of a pipeline
+# Keeps the list of tables in the folder, from one run of a pipeline to the next
+_KEPT = "--conf spark.sql.catalogImplementation=hive"
 
 
 class _Like(NamedTuple):
     """A job that can be copied, with its sample data and the command that runs the job on them.
 
     Attributes:
-        file: the pattern of the names of data files: `sales.csv` stands for
-            `sales-1.csv`.
+        file: the name of the data files without their numbers, such as `sales.csv`.
         lines: makes the data, called as `lines(count, seed)`.
         run: the command that runs the job on the data; {job} stands for the file of the
             job.
@@ -82,6 +87,19 @@ def _hourly_sales(count: int, seed: int) -> Iterable[str]:
         yield feeds.json_line(
             {"time": time, "product": row["product"], "amount": 1 + number % 9}
         )
+
+
+def _sales_of_a_pipeline(count: int, seed: int) -> Iterable[str]:
+    """Yield sales as lines of JSON, three of which are bad."""
+    for number, line in enumerate(_hourly_sales(count, seed)):
+        if number == count // 4:
+            yield re.sub('"amount": .*', '"amount": "two"}', line)
+        elif number == count // 3:
+            yield re.sub('"amount": .*', '"amount": 0}', line)
+        elif number == count // 2:
+            yield line[:-8]
+        else:
+            yield line
 
 
 _ON_DATA = "python {job} data --available-now"
@@ -130,7 +148,7 @@ LIKE = {
 
 
 class Project(NamedTuple):
-    """The result of `make`: the folder, its files, and the commands that run the job and its test.
+    """What was made: the folder, its files, and the commands that run the job and its test.
 
     `beside` says in brackets what the file of the other job is for; it is empty if
     there is none.
@@ -162,7 +180,7 @@ def make(name: str, like: str = DEFAULT) -> Project:
     known = LIKE[like]
     module = _module(name, known.beside)
     job = f"{module}.py"
-    commands = [known.run.format(job=job), "python -m pytest"]
+    commands = [known.run.format(job=job), _TEST]
     beside = _said_beside(like, module)
     page_words = {
         "name": name,
@@ -174,23 +192,83 @@ def make(name: str, like: str = DEFAULT) -> Project:
         "run": commands[0],
         "test": commands[1],
     }
+
+    def fill(made: Path) -> None:
+        _write_jobs(made, like, module)
+        _write_pages(made, "templates", _PAGES, page_words)
+        _write_data(made / "data", known.file, known.lines(_ROWS, _SEED))
+
+    return Project(folder, _made_whole(folder, fill), commands, beside)
+
+
+def make_pipeline(name: str) -> Project:
+    """Make a folder with a pipeline of Spark, its tests, sample data and two pages, or nothing.
+
+    Args:
+        name: the folder to make in the current folder, and the name of the pipeline,
+            such as "my-shop".
+
+    Raises:
+        InvalidInputError: the name cannot be the name of a Python module or a module
+            already has it, or the folder exists and is not empty.
+    """
+    folder = Path(name)
+    _refuse_taken(name, folder)
+    module = _module(name, "")
+    file = f"transformations/{module}.py"
+    commands = [f"spark-pipelines run {_KEPT}", _TEST]
+    page_words = {
+        "name": name,
+        "module": module,
+        "file": file,
+        "storage": (Path.cwd() / name / "storage").as_uri(),
+        "run": commands[0],
+        "dry_run": f"spark-pipelines dry-run {_KEPT}",
+        "kept": _KEPT,
+        "test": commands[1],
+    }
+
+    def fill(made: Path) -> None:
+        (made / "transformations").mkdir()
+        for target, source in (
+            (file, _TABLES),
+            (f"test_{module}.py", f"test_{_TABLES}"),
+        ):
+            text = _template(f"templates/pipeline/{source}.py")
+            (made / target).write_text(_renamed(text, _TABLES, module), "utf-8")
+        pages = (*_PAGES, "spark-pipeline.yml")
+        _write_pages(made, "templates/pipeline", pages, page_words)
+        lines = _sales_of_a_pipeline(_ROWS, _SEED)
+        _write_data(made / "data", "sales.json", lines)
+
+    return Project(folder, _made_whole(folder, fill), commands, "")
+
+
+def _made_whole(folder: Path, fill: Callable[[Path], None]) -> list[str]:
+    """Make a folder, completely or not at all, and return the names of its files.
+
+    Args:
+        folder: the folder, which does not exist or is empty.
+        fill: writes the files into a folder of the same name.
+
+    Raises:
+        InvalidInputError: the folder cannot be written.
+    """
     try:
         with tempfile.TemporaryDirectory(
             dir=".", prefix=".new-", ignore_cleanup_errors=True
         ) as hidden:
-            made = Path(hidden, name)
+            made = Path(hidden, folder.name)
             made.mkdir()
-            _write_jobs(made, like, module)
-            _write_pages(made, page_words)
-            _write_data(made / "data", known)
+            fill(made)
             paths = [path for path in made.rglob("*") if path.is_file()]
             files = sorted(str(path.relative_to(made)) for path in paths)
             made.rename(folder)  # replaces an empty folder, too
     except OSError as err:
         raise InvalidInputError(
-            f"cannot make {name} ({err.strerror}); go to a folder to write in"
+            f"cannot make {folder} ({err.strerror}); go to a folder to write in"
         ) from err
-    return Project(folder, files, commands, beside)
+    return files
 
 
 def _said_beside(like: str, module: str) -> str:
@@ -217,22 +295,23 @@ def _write_jobs(folder: Path, like: str, module: str) -> None:
         (folder / file).write_text(text, "utf-8")
 
 
-def _write_pages(folder: Path, words: dict[str, str]) -> None:
-    """Write the README and what else a project has beside its job."""
-    for page in (".gitignore", "AGENTS.md", "README.md"):
-        text = _template(f"templates/{page}").format(**words)
+def _write_pages(
+    folder: Path, templates: str, pages: Iterable[str], words: dict[str, str]
+) -> None:
+    """Write the README and what else a project has beside its code."""
+    for page in pages:
+        text = _template(f"{templates}/{page}").format(**words)
         (folder / page).write_text(text, "utf-8")
     # So that pytest does not take the settings of a folder above
     (folder / "pytest.ini").write_text("[pytest]\n", "utf-8")
 
 
-def _write_data(folder: Path, like: _Like) -> None:
-    """Write the sample data of a job, in two files."""
+def _write_data(folder: Path, name: str, lines: Iterable[str]) -> None:
+    """Write sample data in two files: `sales.json` stands for `sales-1.json` and so on."""
     folder.mkdir()
-    lines = like.lines(_ROWS, _SEED)
     halves = feeds.line_files(lines, rows=_ROWS // 2, name="{}")
     for number, (_, text) in enumerate(halves, 1):
-        file = like.file.replace(".", f"-{number}.")
+        file = name.replace(".", f"-{number}.")
         (folder / file).write_text(text, "utf-8")
 
 

@@ -59,6 +59,37 @@ def test_a_project_is_a_job_its_test_sample_data_and_two_commands(here, capsys):
     assert rows == [100, 100]
 
 
+def test_a_pipeline_is_functions_their_tests_sample_data_and_two_commands(here, capsys):
+    assert main(["new", "my-shop", "--pipeline"]) == 0
+    out, err = capsys.readouterr()
+    files = [".gitignore", "AGENTS.md", "README.md"]
+    files += ["data/sales-1.json", "data/sales-2.json", "pytest.ini"]
+    files += ["spark-pipeline.yml", "test_my_shop.py", "transformations/my_shop.py"]
+    assert out.split() == [f"my-shop/{name}" for name in files]
+    run = "spark-pipelines run --conf spark.sql.catalogImplementation=hive"
+    assert err.splitlines() == [
+        "sparkstream: made my-shop; to run the pipeline, and its tests:",
+        "sparkstream:     cd my-shop",
+        f"sparkstream:     {run}",
+        "sparkstream:     python -m pytest",
+    ]
+    made = {name: (here / "my-shop" / name).read_text() for name in files}
+    assert f"\n{run}\n" in made["README.md"]
+    assert f"`{run}`" in made["AGENTS.md"]
+    assert f"storage: {here.as_uri()}/my-shop/storage\n" in made["spark-pipeline.yml"]
+    assert '"transformations/my_shop.py"' in made["test_my_shop.py"]
+    assert not [name for name, text in made.items() if "shop_tables" in text]
+
+
+def test_a_project_is_a_job_or_a_pipeline(here, capsys):
+    assert main(["new", "x", "--pipeline", "--like", "sales_totals"]) == 2
+    assert capsys.readouterr().err == (
+        "sparkstream: new: --like sales_totals copies a job, and --pipeline makes a"
+        " pipeline; give one of the two\n"
+    )
+    assert list(here.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("like", "what"),
     [
@@ -192,6 +223,7 @@ def test_its_tests_are_found_below_a_project_with_other_settings(here):
 def test_the_tests_of_all_projects_pass(remote, here, request):
     for like in projects.LIKE:
         projects.make(f"my-{like.replace('_', '-')}", like)
+    projects.make_pipeline("my-shop")
     given = {"SPARK_REMOTE": request.getfixturevalue("connect")} if remote else {}
     done = process(
         [

@@ -4,11 +4,15 @@ import json
 import shutil
 import sys
 
+import pyarrow.parquet as pq
 import pytest
 from conftest import environment, process
+from support.pages import run_page
 from systems.conftest import SCRIPTS
 from systems.launching import LOOPBACK
 from systems.scripts import pipeline_flows
+
+from sparkstream_kit.cli import projects
 
 FLOWS = SCRIPTS / "pipeline_flows.py"
 SPEC = """
@@ -116,3 +120,23 @@ def test_each_helper_gives_in_a_pipeline_what_it_gives_outside(begin, tmp_path):
             mine["rows"] = without(mine["rows"], "_file")
         assert mine["rows"] == other["rows"], name
         assert mine["rows"] or name == "days", name
+
+
+@pytest.mark.slow
+def test_the_pipeline_of_new_gives_what_its_readme_shows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = projects.make_pipeline("shop")
+    run_page(made.folder / "README.md", tmp_path / "shop")
+
+    # A second run reads what is new
+    late = '{"time": "2024-03-02T09:00:00Z", "product": "tea", "amount": "many"}\n'
+    (made.folder / "data" / "sales-3.json").write_text(late)
+    command = [*made.commands[0].split()]
+    process(command, cwd=made.folder, env=environment(**LOOPBACK), check=True)
+    reasons = pq.read_table(made.folder / "spark-warehouse" / "bad")["_reason"]
+    assert sorted(reasons.to_pylist()) == [
+        "amount: not an int",
+        "amount: not an int",
+        "breaks amount > 0",
+        "not valid JSON, or a field twice",
+    ]
