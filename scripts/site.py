@@ -89,7 +89,7 @@ MENU = {
         ),
     ],
     "Jobs and systems": ["jobs", *SYSTEMS, "flume"],
-    "Promises and faults": ["promises", "faults", "pipeline-faults", "security"],
+    "Promises and faults": ["promises", "faults", "upstream", "security"],
     "Performance": ["performance"],
     "How it is built": ["architecture", "contributing", "code_of_conduct", "changelog"],
 }
