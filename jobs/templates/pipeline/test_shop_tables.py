@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sparkstream_kit.testing import Streams
 
-TABLES = "transformations/shop_tables.py"
+TABLES = Path(__file__).parent / "transformations/shop_tables.py"
 
 
 def at(clock: str) -> datetime:

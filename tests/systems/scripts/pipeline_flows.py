@@ -5,12 +5,14 @@ Outside: python pipeline_flows.py run INPUT OUTPUT PART …, and then, for the r
 tables as JSON: python pipeline_flows.py show OUTPUT WAREHOUSE.
 """
 
+import io
 import json
 import os
 import sys
 from functools import partial
 from pathlib import Path
 
+import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import orc
@@ -31,6 +33,32 @@ from sparkstream_kit.sinks import files
 SALES = "shop STRING, product STRING NOT NULL, amount DECIMAL(9,2), time TIMESTAMP"
 LIKES = "product STRING, liked TIMESTAMP, tags ARRAY<STRING>, who STRUCT<name: STRING>"
 HOUR = "1 hour"
+CONTRACT = """
+apiVersion: v3.1.0
+kind: DataContract
+id: shop-likes
+version: 1.0.0
+status: active
+schema:
+  - name: likes
+    properties:
+      - name: product
+        logicalType: string
+        required: true
+        logicalTypeOptions: {minLength: 3, pattern: "^[a-z]+$"}
+      - name: liked
+        logicalType: timestamp
+    quality:
+      - name: not_of_oats
+        type: sql
+        query: SELECT COUNT(*) FROM {object} WHERE product = 'oat'
+        mustBe: 0
+"""
+PAYMENT = {
+    "type": "record",
+    "name": "Payment",
+    "fields": [{"name": "amount", "type": "int"}],
+}
 RULES = {"amount > 10": "quarantine", "shop <> 'a'": "warn"}
 SETTINGS = {
     "spark.master": "local[2]",
@@ -58,6 +86,21 @@ def sales(spark):
 
 def timed(spark):
     return windows.with_watermark(sales(spark), "time", "10 minutes")
+
+
+def by_contract(spark):
+    contract = folder("contract/likes.odcs.yaml")
+    rows = quarantine.parse_json(
+        sources.text(spark, folder("json")),
+        schemas.from_contract(contract),
+        **schemas.formats_of(contract),
+    )
+    return quarantine.expect(rows, quarantine.rules_of(contract))
+
+
+def payments(spark):
+    records = sources.parquet(spark, folder("avro"), schema="value BINARY")
+    return quarantine.parse_avro(records, "amount INT", schemas=folder("schemas"))
 
 
 def likes(spark):
@@ -99,6 +142,8 @@ FLOWS = {
     "parsed_json": lambda spark, _: quarantine.parse_json(
         sources.text(spark, folder("json")), LIKES
     ),
+    "parsed_avro": lambda spark, _: payments(spark),
+    "contract": lambda spark, _: by_contract(spark),
     "parsed_log": lambda spark, _: quarantine.parse_log(
         sources.text(spark, folder("log"))
     ),
@@ -214,6 +259,19 @@ def write(given, part):
         path = Path(given, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(lines_of_file) + "\n")
+    for name, text in (
+        ("contract/likes.odcs.yaml", CONTRACT),
+        ("schemas/7.avsc", json.dumps(PAYMENT)),
+    ):
+        path = Path(given, name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    record = io.BytesIO(b"\0\0\0\0\7")
+    record.seek(5)
+    fastavro.schemaless_writer(record, PAYMENT, {"amount": part})
+    records = pa.table({"value": [record.getvalue(), b"no record"]})
+    Path(given, "avro").mkdir(exist_ok=True)
+    pq.write_table(records, f"{given}/avro/{part}.parquet")
     numbers = pa.table({"id": pa.array([part]), "n": pa.array([part], pa.int32())})
     for name, write_file in (("parquet", pq.write_table), ("orc", orc.write_table)):
         Path(given, name).mkdir(exist_ok=True)
