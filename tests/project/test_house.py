@@ -33,6 +33,7 @@ DOORS = {
     ("sparkstream_kit.runs", "checkpoints/operate"),
     ("sparkstream_kit.runs", "connectors"),
     ("sparkstream_kit.runs", "monitoring"),
+    ("sparkstream_kit.schemas", "connectors"),
     ("sparkstream_kit.schemas", "schemas/contracts"),
     ("sparkstream_kit.schemas", "schemas/samples"),
     ("sparkstream_kit.session", "connectors"),
