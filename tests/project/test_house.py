@@ -27,6 +27,7 @@ DOORS = {
     ("sparkstream_kit.joins", "checkpoints/pins"),
     ("sparkstream_kit.quarantine", "quarantine/avro"),
     ("sparkstream_kit.quarantine", "quarantine/contracts"),
+    ("sparkstream_kit.quarantine", "quarantine/protobuf"),
     ("sparkstream_kit.quarantine", "quarantine/weblogs"),
     ("sparkstream_kit.queries", "checkpoints/operate"),
     ("sparkstream_kit.queries", "connectors"),
