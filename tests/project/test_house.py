@@ -29,6 +29,8 @@ DOORS = {
     ("sparkstream_kit.quarantine", "quarantine/contracts"),
     ("sparkstream_kit.quarantine", "quarantine/protobuf"),
     ("sparkstream_kit.quarantine", "quarantine/weblogs"),
+    ("sparkstream_kit.quarantine.lines", "quarantine/decoded"),
+    ("sparkstream_kit.quarantine.lines", "quarantine/schema_ids"),
     ("sparkstream_kit.queries", "checkpoints/operate"),
     ("sparkstream_kit.queries", "connectors"),
     ("sparkstream_kit.runs", "checkpoints/operate"),

@@ -204,7 +204,7 @@ def header(number, *indexes):
 def known(monkeypatch, **more):
     """Give this process a registry that knows schemas already."""
     monkeypatch.setattr(protobuf, "_answers", {})
-    found = {
+    found: dict[Any, Schema] = {
         7: SCHEMA,
         8: Schema("AVRO", '"long"'),
         9: Schema("PROTOBUF", "message {"),
