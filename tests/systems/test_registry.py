@@ -5,7 +5,8 @@ import json
 
 import fastavro
 import pytest
-from conftest import HANGS, refusal
+from conftest import HANGS, ROOT, refusal
+from support.pages import run_page
 from support.ports import free_port
 from systems.conftest import jars
 from systems.daemons import running
@@ -133,3 +134,23 @@ def test_a_registry_that_is_away_is_waited_for(spark, registry):
     given = frame(spark, record(number, {"id": 1}, FIRST))
     rows = quarantine.parse_avro(given, "id BIGINT", registry=client)
     assert rows.select("id", "_reason").collect() == [(1, None)]
+
+
+@pytest.mark.slow
+def test_the_guide_runs_from_top_to_bottom(registry, broker, tmp_path, request):
+    registry.start()
+    client = schemas.registry(registry.url)
+    first = client.register("orders-value", Schema("AVRO", json.dumps(FIRST)))
+    second = client.register("orders-value", Schema("AVRO", json.dumps(SECOND)))
+    sent = [
+        record(first, {"id": 1}, FIRST),
+        record(second, {"id": 2, "amount": 1.5}, SECOND),
+        b"no Avro",
+    ]
+    topic = broker.topic(records=sent)
+    page = ROOT / "docs" / "guides" / "schema-registry.md"
+    replaced = [
+        ('"localhost:9092", "orders"', f'"{broker.servers}", "{topic}"'),
+        ("http://localhost:8081", registry.url),
+    ]
+    run_page(page, tmp_path, replaced)
