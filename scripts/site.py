@@ -56,6 +56,7 @@ MENU = {
         ),
         *(
             "kafka-to-kafka",
+            "schema-registry",
             "many-targets",
             "joins",
             "session-windows",

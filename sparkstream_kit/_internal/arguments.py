@@ -169,6 +169,7 @@ _CLASSES = {
     "DataType": "a DataType",
     "Part": "a Part",
     "Query": "a Query",
+    "Registry": "a registry, such as schemas.registry('http://localhost:8081')",
     "Sink": "a sink, such as sinks.console()",
     "Source": "a stream of the test: stream('name STRING')",
     "SparkSession": "a session, such as get_session('name')",

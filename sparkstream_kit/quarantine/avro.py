@@ -2,77 +2,85 @@
 
 `parse_avro` is the public function; users find it in `sparkstream_kit.quarantine`. It
 gives Spark's Python workers a `Decoder`, which decodes a record with the library
-fastavro and checks each value against the type of its column. `Schemas` is where the
-records' schemas come from: a folder (`in_folder`), or a schema registry
-(`of_registry`).
+fastavro and checks each value against the type of its column. The records' schemas come
+from a folder (`in_folder`), or from a schema registry (`connectors/registry`).
 """
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import datetime as dt
 import hashlib
 import io
 import json
-import math
-import re
-import struct
 import time
 from dataclasses import dataclass
-from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit, urlunsplit
-from urllib.request import Request, urlopen
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._internal.arguments import check
-from sparkstream_kit._internal.columns import shape_of
-from sparkstream_kit._internal.spark.shapes import is_known
 from sparkstream_kit.connectors import need
-from sparkstream_kit.errors import InvalidInputError, KitError
+from sparkstream_kit.connectors.registry.client import Schema
+from sparkstream_kit.connectors.registry.client import of as registry_of
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.quarantine.decoded import (
+    BadError,
+    UnfitError,
+    instance_of,
+    read_by,
+    refuse_text,
+    scalar,
+)
 from sparkstream_kit.quarantine.lines import NESTED, schema_for
-from sparkstream_kit.quarantine.rows import RAW, line_of, not_a, parsed
+from sparkstream_kit.quarantine.rows import not_a, parsed
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import DataFrame
+
+    from sparkstream_kit.connectors.registry.client import Registry
 
 
-_SECONDS = 10  # timeout of a request to the registry
-# Seconds until the registry is asked again for an id that it did not know
+# Seconds until a registry is asked again for an id that it did not know
 _AGAIN = 60.0
 # Ids in the cache, which is bounded because damaged records can contain any id
 _MOST = 10_000
-_NOT_FOUND = 404
 
-# The cache of this process, by registry and id: the schema, the reason if there is
-# none, and the monotonic time in seconds until which the entry is valid.
-_answers: dict[tuple[str, int], tuple[Any, str | None, float]] = {}
+# The cache of this process, by what has the schemas and id: the schema as fastavro has
+# parsed it, the reason if there is none, and the monotonic time in seconds until which
+# the entry is valid.
+_answers: dict[tuple[Schemas, int], tuple[Any, str | None, float]] = {}
+
+
+class Schemas(Protocol):
+    """Where the schemas of records come from: a `Folder` that was read, or a registry."""
+
+    def schema(self, number: int) -> Schema | None:
+        """Return the schema with an id; None if the id is unknown."""
 
 
 @dataclass(frozen=True)
-class Schemas:
-    """Where the schemas of records come from: a folder that was read, or a registry.
+class Folder:
+    """The schemas of a folder, which was read.
 
     Attributes:
-        place: the address of the registry, without a slash at the end; for a folder, a
-            checksum of its schemas, which identifies them in the cache.
-        known: for a folder, its schemas by their ids; None for a registry.
-        login: the value of the header `Authorization` for the registry; None to send no
-            such header.
+        digest: a checksum of the schemas, which identifies them in the cache.
+        known: the texts of the schemas by their ids.
     """
 
-    place: str
-    known: dict[int, Any] | None = dataclasses.field(default=None, repr=False)
-    login: str | None = dataclasses.field(default=None, repr=False)
+    digest: str
+    known: dict[int, str] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def schema(self, number: int) -> Schema | None:
+        """Return the schema with an id; None if there is no file of that name."""
+        text = self.known.get(number)
+        return None if text is None else Schema("AVRO", text)
 
 
-def in_folder(folder: Path) -> Schemas:
+def in_folder(folder: Path) -> Folder:
     """Read the schemas in a folder; each is in a file that is named by its id, such as `7.avsc`.
 
     Raises:
@@ -89,40 +97,19 @@ def in_folder(folder: Path) -> Schemas:
             continue
         try:
             schema = json.loads(path.read_text("utf-8"))
-            _parsed(schema)
+            _parsed(schema, {})
         except ValueError as err:
             raise InvalidInputError(
                 f"schema {path} cannot be read: {err}; correct the file"
             ) from None
-        schemas[int(path.stem)] = schema
+        schemas[int(path.stem)] = json.dumps(schema)
     if not schemas:
         fix = "name them 7.avsc and the like"
         raise InvalidInputError(
             f"schemas {folder}: no file there is named by the id of its schema; {fix}"
         )
     digest = hashlib.sha256(json.dumps(schemas, sort_keys=True).encode()).hexdigest()
-    return Schemas(digest, schemas)
-
-
-def of_registry(text: str) -> Schemas:
-    """Parse the address of a registry, and take the login out of it, if there is one.
-
-    Raises:
-        InvalidInputError: the text is not an address with http or https.
-    """
-    if not re.fullmatch(r"https?://(.*@)?[^/@:\s]+(:\d+)?(/.*)?", text):
-        raise InvalidInputError(
-            f"registry {text!r} is no address, such as http://localhost:8081"
-        )
-    parts = urlsplit(text)
-    url = urlunsplit(
-        (parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")
-    )
-    login = None
-    if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        login = f"Basic {base64.b64encode(pair.encode()).decode()}"
-    return Schemas(url.rstrip("/"), login=login)
+    return Folder(digest, schemas)
 
 
 def schema_by_id(number: int, schemas: Schemas) -> tuple[Any, str | None]:
@@ -136,100 +123,99 @@ def schema_by_id(number: int, schemas: Schemas) -> tuple[Any, str | None]:
         KitError: the registry cannot be reached, or answers with an error or without a
             schema.
     """
-    key = (schemas.place, number)
+    key = (schemas, number)
     if key in _answers:
         schema, why, until = _answers[key]
         if until > time.monotonic():
             return schema, why
     if len(_answers) >= _MOST:
         _answers.clear()
-    if schemas.known is None:
-        schema = _asked(schemas, number)
-    else:
-        schema = schemas.known.get(number)
+    found = schemas.schema(number)
+    schema = None
     why = None
     until = float("inf")
-    if schema is None:
+    if found is None:
         why = "unknown schema id"
         until = time.monotonic() + _AGAIN
     else:
         try:
-            schema = _parsed(schema)
+            schema = _of_text(found)
         except ValueError:
-            schema = None
             why = "a schema that cannot be read"
     _answers[key] = schema, why, until
     return schema, why
 
 
-def _parsed(schema: Any) -> Any:
+def _of_text(schema: Schema) -> Any:
+    """Parse a schema with fastavro, and before it those that it refers to.
+
+    Raises:
+        ValueError: one of them is not an Avro schema.
+    """
+    named: dict[str, Any] = {}
+    for name, other in schema.imported().items():
+        # Two schemas can refer to the same third one
+        if name not in named:
+            _parsed(_json_of(other), named)
+    return _parsed(_json_of(schema), named)
+
+
+def _json_of(schema: Schema) -> Any:
+    if schema.kind != "AVRO":
+        raise ValueError("not Avro")
+    try:
+        return json.loads(schema.text)
+    except ValueError:
+        return schema.text  # the bare name of a type, such as string
+
+
+def _parsed(schema: Any, named: dict[str, Any]) -> Any:
     """Parse a schema with fastavro.
+
+    Args:
+        schema: the schema, as parsed JSON.
+        named: the types that have been defined before, to which those here are added.
 
     Raises:
         ValueError: it is not an Avro schema.
     """
     import fastavro
 
+    before = dict(named)
     try:
-        return fastavro.parse_schema(schema)
+        parsed = fastavro.parse_schema(schema, named)
     except (TypeError, LookupError, fastavro.schema.SchemaParseException) as err:
         raise ValueError(str(err) or type(err).__name__) from None
+    return _with_types(parsed, before) if before else parsed
 
 
-def _asked(registry: Schemas, number: int) -> Any:
-    """Return a registry's schema for an id, as parsed JSON; None if the id is unknown.
+def _with_types(schema: Any, missing: dict[str, Any]) -> Any:
+    """Put the definitions of types that a schema only names into it, each where it comes first.
 
-    Raises:
-        KitError: the registry cannot be reached, or answers with an error or without a
-            schema.
+    Args:
+        schema: the schema, as fastavro has parsed it.
+        missing: the types, by their full names; those that are put in are removed.
     """
-    headers = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
-    request = Request(f"{registry.place}/schemas/ids/{number}", headers=headers)  # noqa: S310 - http or https
-    if registry.login:
-        request.add_unredirected_header("Authorization", registry.login)
-    try:
-        with urlopen(request, timeout=_SECONDS) as response:  # noqa: S310 - as above
-            answer = json.load(response)
-        kind = answer.get("schemaType", "AVRO")
-        schema = answer["schema"]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as err:
-        if getattr(err, "code", None) == _NOT_FOUND:
-            return None
-        raise KitError(
-            f"schema registry {registry.place} gives no schema {number}: {err}"
-        ) from None
-    if kind != "AVRO":
-        return {"type": "not Avro"}  # not a valid schema, so that the record is bad
-    try:
-        return json.loads(schema)
-    except ValueError:
-        return schema  # the bare name of a type, such as string
+    if isinstance(schema, str):
+        if schema in missing:
+            return _with_types(missing.pop(schema), missing)
+        return schema
+    if isinstance(schema, list):
+        return [_with_types(each, missing) for each in schema]
+    whole = dict(schema)
+    whole.pop("__named_schemas", None)
+    if "fields" in whole:
+        whole["fields"] = [
+            {**field, "type": _with_types(field["type"], missing)}
+            for field in whole["fields"]
+        ]
+    for part in ("items", "values"):
+        if part in whole:
+            whole[part] = _with_types(whole[part], missing)
+    return whole
 
 
 _HEADER = 5  # bytes: a zero byte, and the schema's id in four bytes
-# Bits without the sign.
-_INTEGERS: dict[Any, int] = {
-    T.ByteType: 7,
-    T.ShortType: 15,
-    T.IntegerType: 31,
-    T.LongType: 63,
-}
-_PLAIN: dict[type[T.DataType], type] = {
-    T.BooleanType: bool,
-    T.BinaryType: bytes,
-    T.DateType: dt.date,
-}
-# To change a decimal's scale without rounding; 100 digits are more than any decimal of
-# Spark's has.
-_EXACT = Context(prec=100, traps=[InvalidOperation, Inexact])
-
-
-class _BadError(Exception):
-    """A record is bad; the message is the reason."""
-
-
-class _UnfitError(Exception):
-    """A value cannot be held exactly by its column's type."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +244,7 @@ class Decoder:
         try:
             fields = self._read(None if record is None else bytes(record))
             return (*self._typed(fields), None)
-        except _BadError as err:
+        except BadError as err:
             nulls = [None] * len(self.schema)
             return (*nulls, str(err))
 
@@ -266,22 +252,22 @@ class Decoder:
         import fastavro
 
         if record is None:
-            raise _BadError("no value")
+            raise BadError("no value")
         if len(record) < _HEADER or record[0] != 0:
-            raise _BadError("not Avro with a schema id")
+            raise BadError("not Avro with a schema id")
         number = int.from_bytes(record[1:_HEADER], "big")
         schema, why = schema_by_id(number, self.schemas)
         if why is not None:
-            raise _BadError(why)
+            raise BadError(why)
         content = io.BytesIO(record[_HEADER:])
         try:
             value = fastavro.schemaless_reader(content, schema, None)
         except Exception:  # noqa: BLE001 - bytes of any kind raise errors of any kind
-            raise _BadError("not valid for its schema") from None
+            raise BadError("not valid for its schema") from None
         if content.read():
-            raise _BadError("not valid for its schema")
+            raise BadError("not valid for its schema")
         if not isinstance(value, dict):
-            raise _BadError("not a record with fields")
+            raise BadError("not a record with fields")
         return value
 
     def _typed(self, record: dict[str, Any]) -> list[Any]:
@@ -289,11 +275,11 @@ class Decoder:
         for field in self.schema.fields:
             value = record.get(field.name)
             if value is None and not field.nullable:
-                raise _BadError(f"{field.name}: missing")
+                raise BadError(f"{field.name}: missing")
             try:
                 values.append(_fitted(value, field.dataType))
-            except _UnfitError:
-                raise _BadError(f"{field.name}: {not_a(field.dataType)}") from None
+            except UnfitError:
+                raise BadError(f"{field.name}: {not_a(field.dataType)}") from None
         return values
 
 
@@ -301,14 +287,14 @@ def _fitted(value: Any, kind: T.DataType, nullable: bool = True) -> Any:
     """Convert a value that fastavro has decoded to one that Spark accepts for a column of a type.
 
     Raises:
-        _UnfitError: the value is not of that type, or does not fit into it exactly.
+        UnfitError: the value is not of that type, or does not fit into it exactly.
     """
     if value is None:
         if not nullable:
-            raise _UnfitError
+            raise UnfitError
         return None
     if isinstance(kind, T.StructType):
-        record = _of(value, dict)
+        record = instance_of(value, dict)
         return {
             field.name: _fitted(record.get(field.name), field.dataType, field.nullable)
             for field in kind
@@ -316,88 +302,14 @@ def _fitted(value: Any, kind: T.DataType, nullable: bool = True) -> Any:
     if isinstance(kind, T.ArrayType):
         return [
             _fitted(element, kind.elementType, kind.containsNull)
-            for element in _of(value, list)
+            for element in instance_of(value, list)
         ]
     if isinstance(kind, T.MapType):
         return {
             key: _fitted(inner, kind.valueType, kind.valueContainsNull)
-            for key, inner in _of(value, dict).items()
+            for key, inner in instance_of(value, dict).items()
         }
-    return _scalar(value, kind)
-
-
-def _of(value: Any, *kinds: type) -> Any:
-    """Return a value that is of one of these types of Python, and refuse any other.
-
-    Raises:
-        _UnfitError: it is of another type.
-    """
-    # Not isinstance: a bool is an int, and a datetime is a date
-    if type(value) not in kinds:
-        raise _UnfitError
-    return value
-
-
-def _scalar(value: Any, kind: T.DataType) -> Any:
-    """Convert a value for a column whose type has no types inside.
-
-    Raises:
-        _UnfitError: the value is not of that type, or does not fit into it exactly.
-    """
-    if type(kind) in _INTEGERS:
-        limit = 1 << _INTEGERS[type(kind)]
-        if not -limit <= _of(value, int) < limit:
-            raise _UnfitError
-        return value
-    if isinstance(kind, T.DecimalType):
-        return _decimal(_of(value, int, Decimal), kind)
-    if isinstance(kind, (T.DoubleType, T.FloatType)):
-        return _floating(_of(value, int, float), kind)
-    if isinstance(kind, (T.TimestampType, T.TimestampNTZType)):
-        is_local = _of(value, dt.datetime).tzinfo is None
-        if is_local != isinstance(kind, T.TimestampNTZType):
-            raise _UnfitError
-        return value
-    if isinstance(kind, T.StringType):
-        return str(_of(value, str, UUID))
-    return _of(value, _PLAIN[type(kind)])
-
-
-def _decimal(value: int | Decimal, kind: T.DecimalType) -> Decimal:
-    """Convert a number for a column of decimals, without rounding it.
-
-    Raises:
-        _UnfitError: the number has more digits than the column holds, or is no finite
-            one.
-    """
-    try:
-        exact = _EXACT.quantize(Decimal(value), Decimal(1).scaleb(-kind.scale))
-    except (Inexact, InvalidOperation):
-        raise _UnfitError from None
-    if not exact.is_finite() or len(exact.as_tuple().digits) > kind.precision:
-        raise _UnfitError
-    return exact
-
-
-def _floating(value: float, kind: T.DataType) -> float:
-    """Convert a number for a column of floats or doubles.
-
-    An integer must stay exact, a float may be rounded.
-
-    Raises:
-        _UnfitError: an integer would be rounded, or a finite number would become
-            infinite.
-    """
-    try:
-        number = float(value)
-        if isinstance(kind, T.FloatType):
-            [number] = struct.unpack("f", struct.pack("f", number))
-    except OverflowError:
-        raise _UnfitError from None
-    is_rounded = type(value) is int and number != value
-    if is_rounded or (math.isinf(number) and not math.isinf(value)):
-        raise _UnfitError
-    return number
+    return scalar(value, kind)
 
 
 def parse_avro(
@@ -405,7 +317,7 @@ def parse_avro(
     schema: T.StructType | str,
     *,
     schemas: str | Path | None = None,
-    registry: str | None = None,
+    registry: Registry | str | None = None,
 ) -> DataFrame:
     """Parse Avro records that begin with their schema's id; each record gives one row, good or bad.
 
@@ -424,8 +336,9 @@ def parse_avro(
 
     Each Python worker process of Spark asks for the schema of an id once, and caches
     it; the workers need fastavro, too. It asks again after a minute for an id that the
-    registry does not know. If the registry cannot be reached, the query fails, because
-    it is then unknown which records are bad.
+    registry does not know. A registry that is away is asked again for a minute (`wait`
+    of `schemas.registry`). After that the query fails, because it is then unknown which
+    records are bad.
 
     Args:
         records: a DataFrame, streaming or static, whose first column is the record
@@ -440,9 +353,10 @@ def parse_avro(
             named by its id:
             `7.avsc`. It is read when this function is called, so a new file needs a
             restart.
-        registry: the address of a schema registry, in place of a folder, such as
-            "http://registry:8081" or "https://user:password@registry". It must answer
-            `GET /schemas/ids/7`. Schemas that refer to other schemas cannot be read.
+        registry: a schema registry, in place of a folder, from `schemas.registry`, or
+            its address, such as "http://registry:8081" or
+            "https://user:password@registry". It must answer `GET /schemas/ids/7`, and,
+            for a schema that refers to others, `GET /subjects/NAME/versions/1`.
 
     Returns:
         The same columns as `parse_csv`: those of `schema` (all null in a bad row), then
@@ -468,33 +382,14 @@ def parse_avro(
     need("quarantine.parse_avro", "avro", "fastavro")
     also = (*NESTED, T.BinaryType, T.TimestampNTZType)
     schema = schema_for(records, "Avro", schema, "use another type", also)
-    first = shape_of(records).find(line_of(records))
-    is_other = first is not None and is_known(first.dataType)
-    if first and is_other and not isinstance(first.dataType, T.BinaryType):
-        raise InvalidInputError(
-            f"parse_avro() reads the first column, and {first.name} is"
-            f" {first.dataType.simpleString()}, not binary; give sources.kafka(…,"
-            " binary=True), with the record first"
-        )
+    refuse_text("parse_avro", records)
     if (schemas is None) == (registry is None):
         choice = "schemas='folder' or registry='http://host:8081'"
         raise InvalidInputError(f"parse_avro() takes {choice}; give one of them")
     if registry:
-        decode = Decoder(schema, of_registry(registry))
+        decode = Decoder(schema, registry_of(registry))
     else:
         decode = Decoder(schema, in_folder(Path(str(schemas))))
-    return parsed(records, schema, partial(_read_avro, decode=decode), "avro")
-
-
-def _read_avro(
-    frame: DataFrame, decode: Decoder
-) -> tuple[DataFrame, Column, Column | None]:
-    """Read the values of records; the result is that of a `Read` of `rows`."""
-    result = T.StructType()
-    for index, field in enumerate(decode.schema.fields):
-        result.add(f"_v{index}", field.dataType)
-    result.add("_why", T.StringType())
-    decoded = F.udf(decode, result, useArrow=False)(F.col(RAW).cast("binary"))
-    # A separate step: it decodes each record once
-    frame = frame.select("*", decoded.alias("_read"))
-    return frame.select("*", "_read.*"), F.col("_why"), None
+    return parsed(
+        records, schema, partial(read_by, decode=decode, schema=schema), "avro"
+    )

@@ -3,7 +3,7 @@
 `from_ddl`, `schema_of` and `from_dataclass` build a schema, `from_contract` reads one
 from a data contract and `infer` one from sample files, and `to_code` writes one as
 Python source. `diff` lists the differences between two schemas; `require` refuses a
-DataFrame that has any.
+DataFrame that has any. `registry` names the schema registry of Kafka's records.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+    from sparkstream_kit.connectors.registry.client import Registry
     from sparkstream_kit.schemas.contracts import Formats
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "from_dataclass",
     "from_ddl",
     "infer",
+    "registry",
     "require",
     "schema_of",
     "to_code",
@@ -320,6 +322,72 @@ def formats_of(contract: str | os.PathLike[str], name: str | None = None) -> For
     from sparkstream_kit.schemas import contracts
 
     return contracts.formats(contracts.read("schemas.formats_of", contract), name)
+
+
+def registry(
+    address: str,
+    *,
+    user: str | None = None,
+    password: str | None = None,
+    token: str | None = None,
+    ca: str | os.PathLike[str] | None = None,
+    certificate: str | os.PathLike[str] | None = None,
+    key: str | os.PathLike[str] | None = None,
+    wait: float = 60,
+) -> Registry:
+    """Name a schema registry and how to log in to it, for what reads and writes its records.
+
+    It must have the API of Confluent's registry, which others have too, often below a
+    path. Nothing is asked yet: the first request is that of a worker that meets the id
+    of a schema. A registry that is away is asked again until `wait` is over, and then
+    the query fails. The login goes to Spark's workers, and is in no plan, message or
+    `repr`.
+
+    Each process asks once for the schema of an id, which never changes. It asks again
+    after a minute for an id that the registry did not know.
+
+    Args:
+        address: its address, such as "http://localhost:8081", with its path if it has
+            one: "https://registry/apis/ccompat/v7". A user and a password can be in it:
+            "https://user:password@registry".
+        user: who logs in, with `password` (HTTP's Basic).
+        password: the password of `user`.
+        token: a token to log in with, in place of a user (HTTP's Bearer).
+        ca: a file on the driver's machine with the certificates to trust, PEM. Default:
+            those of the system.
+        certificate: a file on the driver's machine with the certificate to log in with,
+            PEM.
+        key: a file with the key of `certificate`, PEM, without a password. Default: it
+            is in the same file.
+        wait: the seconds for which a registry that is away is asked again. It is away
+            if it does not answer, or answers with 429, 500, 502, 503 or 504.
+
+    Returns:
+        The registry, as `registry=` takes it. Where no login is needed, the text of the
+        address is enough there.
+
+    Raises:
+        InvalidInputError: the address is none with http or https, a user and a token
+            are given, a password without a user or a key without a certificate, or a
+            file cannot be read or used.
+
+    Examples:
+        >>> registry("https://registry/apis/ccompat/v7", user="job", password="secret")
+        Registry(place='https://registry/apis/ccompat/v7', wait=60.0)
+    """
+    check(registry, locals())
+    from sparkstream_kit.connectors.registry import client
+
+    return client.made(
+        address,
+        user=user,
+        password=password,
+        token=token,
+        ca=None if ca is None else str(ca),
+        certificate=None if certificate is None else str(certificate),
+        key=None if key is None else str(key),
+        wait=wait,
+    )
 
 
 def diff(

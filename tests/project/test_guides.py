@@ -12,7 +12,13 @@ OTHERS = [
     DOCS / "agents/sparkstream/SKILL.md",
 ]
 # These need a server: below, and in tests/systems/test_kafka_docs.py.
-SERVED = {"kafka-to-delta", "kafka-to-iceberg", "kafka-to-kafka", "postgresql"}
+SERVED = {
+    "kafka-to-delta",
+    "kafka-to-iceberg",
+    "kafka-to-kafka",
+    "postgresql",
+    "schema-registry",
+}
 DATABASE = "postgresql+psycopg://shop@localhost/shop"
 # What plain PySpark waits for by the clock, the test waits for.
 WAITS = {

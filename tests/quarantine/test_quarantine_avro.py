@@ -19,8 +19,8 @@ from conftest import refusal
 
 from sparkstream_kit.errors import MissingExtraError, innermost_cause
 from sparkstream_kit.quarantine import bad_rows, good_rows, parse_avro
-from sparkstream_kit.quarantine.avro import of_registry
 from sparkstream_kit.schemas import from_ddl
+from sparkstream_kit.schemas import registry as schema_registry
 
 
 def field(name, kind):
@@ -258,16 +258,14 @@ def test_a_registry_that_fails_ends_the_query_and_its_password_is_nowhere(
             "<urlopen error [Errno 111] Connection refused>"
         ),
     }.items():
+        away = schema_registry(url, wait=0)
         rows = parse_avro(
-            frame(spark, record({"id": 1})), from_ddl(PAYMENTS), registry=url
+            frame(spark, record({"id": 1})), from_ddl(PAYMENTS), registry=away
         )
         with pytest.raises(Exception, match="schema registry") as raised:
             rows.collect()
         cause = innermost_cause(raised.value)
-        assert (
-            f"schema registry {of_registry(url).place} gives no schema 7: {said}"
-            in cause
-        )
+        assert f"schema registry {away.place} gives no schema 7: {said}" in cause
         rows.explain(True)
         assert "h@sh" not in f"{raised.value}{raised.getrepr()}{capsys.readouterr()}"
 

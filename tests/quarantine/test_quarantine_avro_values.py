@@ -4,11 +4,9 @@ import io
 import json
 import math
 import re
-import threading
 import uuid
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import fastavro
@@ -16,9 +14,10 @@ import pytest
 from conftest import refusal
 from pyspark.sql import types as T
 
-from sparkstream_kit.errors import KitError
+from sparkstream_kit.connectors.registry.client import Reference, Schema
 from sparkstream_kit.quarantine import avro
-from sparkstream_kit.quarantine.avro import Decoder, Schemas, in_folder, of_registry
+from sparkstream_kit.quarantine.avro import Decoder, Folder, in_folder
+from sparkstream_kit.quarantine.decoded import UnfitError
 
 INT, LONG, TEXT = T.IntegerType(), T.LongType(), T.StringType()
 UNFIT = "does not fit"
@@ -116,7 +115,7 @@ def test_a_value_fits_its_column_exactly_or_not_at_all(case):
     kind, pairs = VALUES[case]
     for given, expected in pairs:
         if expected is UNFIT:
-            with pytest.raises(avro._UnfitError):  # noqa: SLF001
+            with pytest.raises(UnfitError):
                 avro._fitted(given, kind)  # noqa: SLF001
         else:
             found = avro._fitted(given, kind)  # noqa: SLF001
@@ -140,7 +139,13 @@ ORDER = {
     ],
 }
 NOTHING = {"type": "record", "name": "Nothing", "fields": []}
-KNOWN = {7: ORDER, 8: "long", 9: NOTHING, 10: {"type": "other.Type"}, 2**24: ORDER}
+KNOWN = {
+    7: json.dumps(ORDER),
+    8: '"long"',
+    9: json.dumps(NOTHING),
+    10: '{"type": "other.Type"}',
+    2**24: json.dumps(ORDER),
+}
 
 
 def record(value, schema=ORDER, number=7):
@@ -192,12 +197,12 @@ def no_answers(monkeypatch):
 def test_a_record_is_its_columns_or_a_reason(case):
     given, expected = RECORDS[case]
     columns = struct_of(shop=(TEXT, True), id=(INT, False))
-    decode = Decoder(columns, Schemas("here", KNOWN))
+    decode = Decoder(columns, Folder("here", KNOWN))
     assert decode(given) == expected
 
 
 def test_a_field_that_a_record_does_not_have_is_null():
-    decode = Decoder(struct_of(more=(INT, True)), Schemas("here", KNOWN))
+    decode = Decoder(struct_of(more=(INT, True)), Folder("here", KNOWN))
     assert decode(NORTH) == (None, None)
 
 
@@ -210,11 +215,11 @@ def test_a_folder_gives_its_schemas_by_the_numbers_of_their_files(tmp_path):
     for name in ("order.avsc", "\u00b2.avsc", "9.txt"):
         (tmp_path / name).write_text("no schema")
     found = in_folder(tmp_path)
-    assert found.known == {7: ORDER, 8: "long"}
-    assert re.fullmatch("[0-9a-f]{64}", found.place)
-    assert in_folder(tmp_path).place == found.place
+    assert found.known == {7: json.dumps(ORDER), 8: '"long"'}
+    assert re.fullmatch("[0-9a-f]{64}", found.digest)
+    assert in_folder(tmp_path) == found
     (tmp_path / "9.avsc").write_text('"int"')
-    assert in_folder(tmp_path).place != found.place
+    assert in_folder(tmp_path) != found
 
 
 def test_a_folder_without_schemas_is_refused(tmp_path):
@@ -243,137 +248,91 @@ def test_a_folder_without_schemas_is_refused(tmp_path):
         assert refusal(in_folder, tmp_path) == said
 
 
-@pytest.mark.parametrize(
-    ("text", "place", "login"),
-    [
-        ("http://host", "http://host", None),
-        ("https://host:8081/", "https://host:8081", None),
-        ("http://host/apis/v2/", "http://host/apis/v2", None),
-        ("http://host/a?q=1#f", "http://host/a", None),
-        ("http://kit:pw@host:1/a", "http://host:1/a", "Basic a2l0OnB3"),
-        ("http://kit:h%40sh@host", "http://host", "Basic a2l0OmhAc2g="),
-        ("http://kit@host", "http://host", "Basic a2l0Og=="),
-        ("http://:pw@host", "http://host", "Basic OnB3"),
-    ],
-)
-def test_the_address_of_a_registry_is_told_apart_from_its_login(text, place, login):
-    found = of_registry(text)
-    assert (found.place, found.login, found.known) == (place, login, None)
-    assert "Basic" not in repr(found)
-
-
-@pytest.mark.parametrize(
-    "text", ["host:8081", "ftp://host", "http://", "http://host:port", "http://a b"]
-)
-def test_what_is_no_address_is_refused(text):
-    assert refusal(of_registry, text) == (
-        f"registry {text!r} is no address, such as http://localhost:8081"
+def test_a_schema_that_refers_to_others_is_whole():
+    """Each type is where it comes first, as if one had written them all into one schema."""
+    place = {
+        "type": "record",
+        "name": "a.Place",
+        "fields": [{"name": "x", "type": "int"}],
+    }
+    shop = {
+        "type": "record",
+        "name": "a.Shop",
+        "fields": [{"name": "at", "type": "Place"}, {"name": "was", "type": "Place"}],
+    }
+    of_place = Reference("a.Place", "place", 1, Schema("AVRO", json.dumps(place)))
+    of_shop = Reference(
+        "a.Shop", "shop", 1, Schema("AVRO", json.dumps(shop), (of_place,))
     )
-
-
-class Registry(BaseHTTPRequestHandler):
-    """A registry that answers with what a test gives it, by the id."""
-
-    answers: dict[int, bytes]
-    asked: list[tuple[str, str | None, str | None]]
-
-    def do_GET(self):
-        heads = self.headers["Authorization"], self.headers["Accept"]
-        self.asked.append((self.path, *heads))
-        number = int(self.path.rpartition("/")[2])
-        if number == 500:
-            code = 503
-        else:
-            code = 200 if number in self.answers else 404
-        self.send_response(code)
-        self.end_headers()
-        self.wfile.write(self.answers.get(number, b"{}"))
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def registry():
-    """A registry of this test alone; its `place` is in it."""
-    handler = type("Handler", (Registry,), {"asked": [], "answers": {}})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        handler.place = f"http://127.0.0.1:{server.server_port}/apis"  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield handler
-        server.shutdown()
-        thread.join()
-
-
-def test_a_registry_is_asked_for_a_schema_by_its_id(registry):
-    registry.answers = {
-        7: json.dumps({"schema": json.dumps(ORDER)}).encode(),
-        8: b'{"schema": "\\"long\\"", "schemaType": "AVRO"}',
-        9: b'{"schema": "string"}',
-        10: b'{"schema": "message M {}", "schemaType": "PROTOBUF"}',
+    sale = {
+        "type": "record",
+        "name": "Sale",
+        "fields": [
+            {"name": "shops", "type": {"type": "array", "items": "a.Shop"}},
+            {"name": "place", "type": ["null", "a.Place"]},
+        ],
     }
-    schemas = Schemas(registry.place, login="Basic eDp5")
-    answers = {number: avro._asked(schemas, number) for number in range(7, 12)}  # noqa: SLF001
-    assert answers == {
-        7: ORDER,
-        8: "long",
-        9: "string",
-        10: {"type": "not Avro"},
-        11: None,
+    value: dict[str, Any] = {
+        "shops": [{"at": {"x": 1}, "was": {"x": 2}}],
+        "place": {"x": 3},
     }
-    accepted = "application/vnd.schemaregistry.v1+json, application/json"
-    assert registry.asked[0] == ("/apis/schemas/ids/7", "Basic eDp5", accepted)
-    avro._asked(Schemas(registry.place), 7)  # noqa: SLF001
-    assert registry.asked[-1] == ("/apis/schemas/ids/7", None, accepted)
+    text = json.dumps(sale).replace('"a.Shop"', json.dumps(shop), 1)
+    whole: dict[str, Any] = json.loads(text)
+    inner = whole["fields"][0]["type"]["items"]["fields"]
+    inner[0]["type"] = place
+    schema = Schema("AVRO", json.dumps(sale), (of_shop, of_place))
+    either = Schema("AVRO", '["a.Place", "a.Shop"]', (of_place, of_shop))
+    both = [place, shop]
+    one = struct_of(x=(INT, True))
+    decode = Decoder(
+        struct_of(x=(INT, True), place=(one, True), was=(one, True)),
+        Folder("here", {}),
+    )
+    cases = [
+        (record(value, whole, 7), (None, {"x": 3}, None, None)),
+        (record(value["shops"][0], both, 8), (None, None, {"x": 2}, None)),
+    ]
+    found = {7: schema, 8: either}
+    for given, expected in cases:
+        number = given[4]
+        parsed = avro._of_text(found[number])  # noqa: SLF001
+        avro._answers[decode.schemas, number] = parsed, None, math.inf  # noqa: SLF001
+        assert decode(given) == expected
 
 
-def test_an_answer_without_a_schema_is_an_error_that_names_the_registry(registry):
-    registry.answers = {1: b"no JSON", 2: b"{}", 3: b"[]", 4: b'{"schema": null}'}
-    schemas = Schemas(registry.place, login="Basic eDp5")
-    reasons = {
-        1: "Expecting value: line 1 column 1 (char 0)",
-        2: "'schema'",
-        3: "'list' object has no attribute 'get'",
-        500: "HTTP Error 503: Service Unavailable",
-    }
-    for number, why in reasons.items():
-        with pytest.raises(KitError) as caught:
-            avro._asked(schemas, number)  # noqa: SLF001
-        said = f"schema registry {registry.place} gives no schema {number}: {why}"
-        assert str(caught.value) == said
+@pytest.mark.parametrize(
+    "schema",
+    [
+        Schema("PROTOBUF", "message M {}"),
+        Schema("AVRO", "other.Type"),
+        Schema(
+            "AVRO", '"M"', (Reference("M", "m", 1, Schema("PROTOBUF", "message M {}")),)
+        ),
+    ],
+    ids=["not Avro", "of an unknown type", "that refers to what is not Avro"],
+)
+def test_a_schema_that_cannot_be_read_makes_records_bad(schema, monkeypatch):
+    monkeypatch.setattr(Folder, "schema", lambda *_: schema)
+    why = avro.schema_by_id(7, Folder("here", {}))
+    assert why == (None, "a schema that cannot be read")
 
 
-def test_a_registry_is_asked_once_for_what_it_knows_and_again_for_what_it_does_not(
-    registry, monkeypatch
-):
-    registry.answers = {
-        7: json.dumps({"schema": json.dumps(ORDER)}).encode(),
-        10: b'{"schema": "message M {}", "schemaType": "PROTOBUF"}',
-    }
-    schemas = Schemas(registry.place)
-
-    def looked_up(number):
-        schema, why = avro.schema_by_id(number, schemas)
-        assert (schema is None) == (why is not None)
-        return why
-
-    reasons = {7: None, 10: "a schema that cannot be read", 99: "unknown schema id"}
-    for _ in range(2):
-        assert {number: looked_up(number) for number in reasons} == reasons
-    assert len(registry.asked) == 3
-    # After a minute
-    monkeypatch.setattr(avro, "_AGAIN", 0.0)
+def test_an_id_that_was_unknown_is_looked_up_again(monkeypatch):
+    known: dict[int, str] = {}
+    folder = Folder("here", known)
+    assert avro.schema_by_id(7, folder) == (None, "unknown schema id")
+    known[7] = '"long"'
+    assert avro.schema_by_id(7, folder) == (None, "unknown schema id")
     avro._answers.clear()  # noqa: SLF001
-    registry.asked.clear()
-    for _ in range(2):
-        assert {number: looked_up(number) for number in reasons} == reasons
-    paths = [path.rpartition("/")[2] for path, *_ in registry.asked]
-    assert paths == ["7", "10", "99", "99"]
+    monkeypatch.setattr(avro, "_AGAIN", 0.0)
+    del known[7]
+    assert avro.schema_by_id(7, folder) == (None, "unknown schema id")
+    known[7] = '"long"'
+    assert avro.schema_by_id(7, folder) == (fastavro.parse_schema("long"), None)
 
 
 def test_the_same_id_in_another_place_is_another_schema():
-    first, second = Schemas("a", {7: "long"}), Schemas("b", {7: "int"})
+    first, second = Folder("a", {7: "long"}), Folder("b", {7: "int"})
     assert avro.schema_by_id(7, first)[0] == fastavro.parse_schema("long")
     assert avro.schema_by_id(7, second)[0] == fastavro.parse_schema("int")
 
@@ -382,6 +341,6 @@ def test_damaged_records_do_not_fill_the_memory(monkeypatch):
     monkeypatch.setattr(avro, "_MOST", 3)
     known = []
     for number in range(7):
-        avro.schema_by_id(number, Schemas("here", {}))
+        avro.schema_by_id(number, Folder("here", {}))
         known.append(len(avro._answers))  # noqa: SLF001
     assert known == [1, 2, 3, 1, 2, 3, 1]
