@@ -101,6 +101,7 @@ ROOMS = (
         "quarantine",
         "windows",
         "schemas",
+        "formats",
         "joins",
         "state",
         "models",

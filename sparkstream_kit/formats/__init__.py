@@ -26,7 +26,6 @@ from sparkstream_kit.formats import json_schema as of_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pyarrow as pa
     from pyspark.sql import Column, DataFrame
 
     from sparkstream_kit.connectors.registry.client import Registry
@@ -250,13 +249,16 @@ class Records:
 
 def _encoded(encoder: of_avro.Encoder, value: Column) -> Column:
     """Return a column that an encoder makes of a column, in Python workers."""
-    from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
+    import pyarrow as pa
+    from pyspark.sql.pandas.functions import arrow_udf
 
-    def encode(values: pa.Array) -> pa.Array:
+    def encode(values: Any) -> Any:
         return encoder(values)
 
-    made: Any = arrow_udf(encode, "binary", ArrowUDFType.SCALAR)
-    encoded: Column = made(value)
+    # By which Spark knows what to call it with
+    encode.__annotations__.update({"values": pa.Array, "return": pa.Array})
+    to_udf: Any = arrow_udf  # its overloads name no function that makes bytes
+    encoded: Column = to_udf(encode, "binary")(value)
     return encoded
 
 
@@ -288,7 +290,8 @@ def avro(
     start, and nothing is written or registered. Otherwise the schema is registered.
     With the same columns a restart registers nothing.
 
-    The Python workers encode the values; they need fastavro and pyarrow. If the records
+    The Python workers encode the values; they need the extras `avro` and `kafka`
+    (fastavro, pyarrow). If the records
     go to several topics (`to=` of `sinks.kafka`), all have the one schema of `subject`;
     no schema is registered for the other topics, as readers find it by its id.
 
@@ -313,14 +316,15 @@ def avro(
         InvalidInputError: the address is none. When the query starts: a column does not
             exist, Avro or the schema cannot hold it, or the registry refuses the
             schema.
-        MissingExtraError: fastavro or pyarrow is not installed.
+        MissingExtraError: fastavro, pandas or pyarrow is not installed.
 
     Examples:
         >>> avro("http://localhost:8081", columns="product").register
         True
     """
     check(avro, locals())
-    need("formats.avro", "avro", "fastavro", "pyarrow")
+    need("formats.avro", "avro", "fastavro")
+    need("formats.avro", "kafka", "pandas", "pyarrow")
     if schema is not None:
         of_avro.parsed(schema)
     of = client.of(registry)
