@@ -26,7 +26,7 @@ from sparkstream_kit.connectors import _packages
 from sparkstream_kit.connectors.kafka import SYSTEM, brokers
 from sparkstream_kit.connectors.kafka.source import check_topics
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.formats import Format, Records
+from sparkstream_kit.formats.records import Format, Records
 from sparkstream_kit.sinks.base import JSON, MODES, NO_OPTIONS, BatchSink, Sink, Target
 from sparkstream_kit.sinks.ledger import exactly_once as with_ledger
 from sparkstream_kit.sinks.ledger import open_target
