@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._internal.arguments import check
 from sparkstream_kit.connectors import need
 from sparkstream_kit.connectors.registry import client
-from sparkstream_kit.formats import avro as of_avro
-from sparkstream_kit.formats import json_schema as of_json
+from sparkstream_kit.formats import avro_records as of_avro
+from sparkstream_kit.formats import json_records as of_json
 from sparkstream_kit.formats.records import Format
 
 if TYPE_CHECKING:

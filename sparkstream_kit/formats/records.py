@@ -18,8 +18,8 @@ from pyspark.sql import types as T
 from sparkstream_kit._internal.columns import column, refuse_twice
 from sparkstream_kit.connectors.registry import client
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.formats import avro as of_avro
-from sparkstream_kit.formats import json_schema as of_json
+from sparkstream_kit.formats import avro_records as of_avro
+from sparkstream_kit.formats import json_records as of_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
