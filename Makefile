@@ -51,7 +51,7 @@ bench-full: setup ## measure what docs/performance.md shows, and put it there
 	@bash scripts/databases.sh
 	@$(ENTER) python benchmarks/run.py --full --page docs/performance.md $(NAMES)
 
-systems: setup ## run the tests against real systems, which they start: Kafka, Kinesis, posts, Delta Lake, Iceberg, MongoDB, Flume, HDFS, S3, a cluster
+systems: setup ## run the tests against real systems, which they start: Kafka, a schema registry, Kinesis, posts, Delta Lake, Iceberg, MongoDB, Flume, HDFS, S3, a cluster
 	@bash scripts/systems.sh
 	@$(ENTER) python -m pytest tests/systems -n 3 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 

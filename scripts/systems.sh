@@ -18,10 +18,15 @@ install() { # a program, and Debian's packages that have it
 
 jars() {
     install mvn maven
+    local goal=copy-dependencies archive
+    ! grep -q '<artifactItems>' "$1" || goal=copy # an archive that has all its jars
     # A repository of its own: Spark's Ivy looks into Maven's, and stumbles over what is half there.
     mvn --batch-mode --quiet --strict-checksums -Dmaven.repo.local="$cache/maven" -f "$1" \
-        dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$2" >"$log" 2>&1 ||
+        "dependency:$goal" -DincludeScope=runtime -DoutputDirectory="$2" >"$log" 2>&1 ||
         die "Maven failed: $(grep -m1 '^\[ERROR\]' "$log")"
+    for archive in "$2"/*.tar.gz; do
+        [ ! -f "$archive" ] || { tar -xzf "$archive" -C "$2" && rm "$archive"; }
+    done
 }
 
 packages() { # of the versions in the lock file, each with the checksum there; no code of theirs runs

@@ -6,11 +6,11 @@ not parse into null. `spark.readStream.json` keeps the last of two fields with t
 name, ignores any text after the object on its line, and reads a number as a string
 where the schema has a string.
 
-`parse_csv`, `parse_json`, `parse_log` and `parse_avro` add a column `_reason` to the
-parsed columns: null in a good row, else the reason why the row is bad. `expect` and
-`mark_bad` find further bad rows by rules of your own, or by those of a data contract
-(`rules_of`). `good_rows` and `bad_rows` select
-one kind of rows, and `split` writes both kinds in one query:
+`parse_csv`, `parse_json`, `parse_log`, `parse_avro` and `parse_protobuf` add a column
+`_reason` to the parsed columns: null in a good row, else the reason why the row is bad.
+`expect` and `mark_bad` find further bad rows by rules of your own, or by those of a
+data contract (`rules_of`). `good_rows` and `bad_rows` select one kind of rows, and
+`split` writes both kinds in one query:
 
 parsed = quarantine.parse_csv(sources.text(spark, "in/"), schema)
 good, bad = sinks.batch_files("out/good"), sinks.batch_files("out/bad")
@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.quarantine.contracts import rules_of as rules_of
     from sparkstream_kit.quarantine.lines import parse_csv as parse_csv
     from sparkstream_kit.quarantine.lines import parse_json as parse_json
+    from sparkstream_kit.quarantine.protobuf import parse_protobuf as parse_protobuf
     from sparkstream_kit.quarantine.rows import BYTES as BYTES
     from sparkstream_kit.quarantine.rows import FILE as FILE
     from sparkstream_kit.quarantine.rows import RAW as RAW

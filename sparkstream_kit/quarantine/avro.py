@@ -9,35 +9,35 @@ from a folder (`in_folder`), or from a schema registry (`connectors/registry`).
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import hashlib
 import io
 import json
-import math
-import struct
 import time
 from dataclasses import dataclass
-from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from uuid import UUID
 
-from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._internal.arguments import check
-from sparkstream_kit._internal.columns import shape_of
-from sparkstream_kit._internal.spark.shapes import is_known
 from sparkstream_kit.connectors import need
 from sparkstream_kit.connectors.registry.client import Schema
 from sparkstream_kit.connectors.registry.client import of as registry_of
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.quarantine.decoded import (
+    BadError,
+    UnfitError,
+    instance_of,
+    read_by,
+    refuse_text,
+    scalar,
+)
 from sparkstream_kit.quarantine.lines import NESTED, schema_for
-from sparkstream_kit.quarantine.rows import RAW, line_of, not_a, parsed
+from sparkstream_kit.quarantine.rows import not_a, parsed
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import DataFrame
 
     from sparkstream_kit.connectors.registry.client import Registry
 
@@ -216,29 +216,6 @@ def _with_types(schema: Any, missing: dict[str, Any]) -> Any:
 
 
 _HEADER = 5  # bytes: a zero byte, and the schema's id in four bytes
-# Bits without the sign.
-_INTEGERS: dict[Any, int] = {
-    T.ByteType: 7,
-    T.ShortType: 15,
-    T.IntegerType: 31,
-    T.LongType: 63,
-}
-_PLAIN: dict[type[T.DataType], type] = {
-    T.BooleanType: bool,
-    T.BinaryType: bytes,
-    T.DateType: dt.date,
-}
-# To change a decimal's scale without rounding; 100 digits are more than any decimal of
-# Spark's has.
-_EXACT = Context(prec=100, traps=[InvalidOperation, Inexact])
-
-
-class _BadError(Exception):
-    """A record is bad; the message is the reason."""
-
-
-class _UnfitError(Exception):
-    """A value cannot be held exactly by its column's type."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +244,7 @@ class Decoder:
         try:
             fields = self._read(None if record is None else bytes(record))
             return (*self._typed(fields), None)
-        except _BadError as err:
+        except BadError as err:
             nulls = [None] * len(self.schema)
             return (*nulls, str(err))
 
@@ -275,22 +252,22 @@ class Decoder:
         import fastavro
 
         if record is None:
-            raise _BadError("no value")
+            raise BadError("no value")
         if len(record) < _HEADER or record[0] != 0:
-            raise _BadError("not Avro with a schema id")
+            raise BadError("not Avro with a schema id")
         number = int.from_bytes(record[1:_HEADER], "big")
         schema, why = schema_by_id(number, self.schemas)
         if why is not None:
-            raise _BadError(why)
+            raise BadError(why)
         content = io.BytesIO(record[_HEADER:])
         try:
             value = fastavro.schemaless_reader(content, schema, None)
         except Exception:  # noqa: BLE001 - bytes of any kind raise errors of any kind
-            raise _BadError("not valid for its schema") from None
+            raise BadError("not valid for its schema") from None
         if content.read():
-            raise _BadError("not valid for its schema")
+            raise BadError("not valid for its schema")
         if not isinstance(value, dict):
-            raise _BadError("not a record with fields")
+            raise BadError("not a record with fields")
         return value
 
     def _typed(self, record: dict[str, Any]) -> list[Any]:
@@ -298,11 +275,11 @@ class Decoder:
         for field in self.schema.fields:
             value = record.get(field.name)
             if value is None and not field.nullable:
-                raise _BadError(f"{field.name}: missing")
+                raise BadError(f"{field.name}: missing")
             try:
                 values.append(_fitted(value, field.dataType))
-            except _UnfitError:
-                raise _BadError(f"{field.name}: {not_a(field.dataType)}") from None
+            except UnfitError:
+                raise BadError(f"{field.name}: {not_a(field.dataType)}") from None
         return values
 
 
@@ -310,14 +287,14 @@ def _fitted(value: Any, kind: T.DataType, nullable: bool = True) -> Any:
     """Convert a value that fastavro has decoded to one that Spark accepts for a column of a type.
 
     Raises:
-        _UnfitError: the value is not of that type, or does not fit into it exactly.
+        UnfitError: the value is not of that type, or does not fit into it exactly.
     """
     if value is None:
         if not nullable:
-            raise _UnfitError
+            raise UnfitError
         return None
     if isinstance(kind, T.StructType):
-        record = _of(value, dict)
+        record = instance_of(value, dict)
         return {
             field.name: _fitted(record.get(field.name), field.dataType, field.nullable)
             for field in kind
@@ -325,88 +302,14 @@ def _fitted(value: Any, kind: T.DataType, nullable: bool = True) -> Any:
     if isinstance(kind, T.ArrayType):
         return [
             _fitted(element, kind.elementType, kind.containsNull)
-            for element in _of(value, list)
+            for element in instance_of(value, list)
         ]
     if isinstance(kind, T.MapType):
         return {
             key: _fitted(inner, kind.valueType, kind.valueContainsNull)
-            for key, inner in _of(value, dict).items()
+            for key, inner in instance_of(value, dict).items()
         }
-    return _scalar(value, kind)
-
-
-def _of(value: Any, *kinds: type) -> Any:
-    """Return a value that is of one of these types of Python, and refuse any other.
-
-    Raises:
-        _UnfitError: it is of another type.
-    """
-    # Not isinstance: a bool is an int, and a datetime is a date
-    if type(value) not in kinds:
-        raise _UnfitError
-    return value
-
-
-def _scalar(value: Any, kind: T.DataType) -> Any:
-    """Convert a value for a column whose type has no types inside.
-
-    Raises:
-        _UnfitError: the value is not of that type, or does not fit into it exactly.
-    """
-    if type(kind) in _INTEGERS:
-        limit = 1 << _INTEGERS[type(kind)]
-        if not -limit <= _of(value, int) < limit:
-            raise _UnfitError
-        return value
-    if isinstance(kind, T.DecimalType):
-        return _decimal(_of(value, int, Decimal), kind)
-    if isinstance(kind, (T.DoubleType, T.FloatType)):
-        return _floating(_of(value, int, float), kind)
-    if isinstance(kind, (T.TimestampType, T.TimestampNTZType)):
-        is_local = _of(value, dt.datetime).tzinfo is None
-        if is_local != isinstance(kind, T.TimestampNTZType):
-            raise _UnfitError
-        return value
-    if isinstance(kind, T.StringType):
-        return str(_of(value, str, UUID))
-    return _of(value, _PLAIN[type(kind)])
-
-
-def _decimal(value: int | Decimal, kind: T.DecimalType) -> Decimal:
-    """Convert a number for a column of decimals, without rounding it.
-
-    Raises:
-        _UnfitError: the number has more digits than the column holds, or is no finite
-            one.
-    """
-    try:
-        exact = _EXACT.quantize(Decimal(value), Decimal(1).scaleb(-kind.scale))
-    except (Inexact, InvalidOperation):
-        raise _UnfitError from None
-    if not exact.is_finite() or len(exact.as_tuple().digits) > kind.precision:
-        raise _UnfitError
-    return exact
-
-
-def _floating(value: float, kind: T.DataType) -> float:
-    """Convert a number for a column of floats or doubles.
-
-    An integer must stay exact, a float may be rounded.
-
-    Raises:
-        _UnfitError: an integer would be rounded, or a finite number would become
-            infinite.
-    """
-    try:
-        number = float(value)
-        if isinstance(kind, T.FloatType):
-            [number] = struct.unpack("f", struct.pack("f", number))
-    except OverflowError:
-        raise _UnfitError from None
-    is_rounded = type(value) is int and number != value
-    if is_rounded or (math.isinf(number) and not math.isinf(value)):
-        raise _UnfitError
-    return number
+    return scalar(value, kind)
 
 
 def parse_avro(
@@ -479,14 +382,7 @@ def parse_avro(
     need("quarantine.parse_avro", "avro", "fastavro")
     also = (*NESTED, T.BinaryType, T.TimestampNTZType)
     schema = schema_for(records, "Avro", schema, "use another type", also)
-    first = shape_of(records).find(line_of(records))
-    is_other = first is not None and is_known(first.dataType)
-    if first and is_other and not isinstance(first.dataType, T.BinaryType):
-        raise InvalidInputError(
-            f"parse_avro() reads the first column, and {first.name} is"
-            f" {first.dataType.simpleString()}, not binary; give sources.kafka(…,"
-            " binary=True), with the record first"
-        )
+    refuse_text("parse_avro", records)
     if (schemas is None) == (registry is None):
         choice = "schemas='folder' or registry='http://host:8081'"
         raise InvalidInputError(f"parse_avro() takes {choice}; give one of them")
@@ -494,18 +390,6 @@ def parse_avro(
         decode = Decoder(schema, registry_of(registry))
     else:
         decode = Decoder(schema, in_folder(Path(str(schemas))))
-    return parsed(records, schema, partial(_read_avro, decode=decode), "avro")
-
-
-def _read_avro(
-    frame: DataFrame, decode: Decoder
-) -> tuple[DataFrame, Column, Column | None]:
-    """Read the values of records; the result is that of a `Read` of `rows`."""
-    result = T.StructType()
-    for index, field in enumerate(decode.schema.fields):
-        result.add(f"_v{index}", field.dataType)
-    result.add("_why", T.StringType())
-    decoded = F.udf(decode, result, useArrow=False)(F.col(RAW).cast("binary"))
-    # A separate step: it decodes each record once
-    frame = frame.select("*", decoded.alias("_read"))
-    return frame.select("*", "_read.*"), F.col("_why"), None
+    return parsed(
+        records, schema, partial(read_by, decode=decode, schema=schema), "avro"
+    )

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
+    from sparkstream_kit.connectors.registry.client import Registry
+    from sparkstream_kit.quarantine.rows import Read
+
 
 NESTED = (T.ArrayType, T.MapType, T.StructType)
 
@@ -465,6 +468,8 @@ def parse_json(
     timestamp_format: str | None = None,
     nulls: str | Sequence[str] = (),
     refuse_unknown: bool = False,
+    header: bool = False,
+    registry: Registry | str | None = None,
 ) -> DataFrame:
     """Parse lines that hold one JSON object each; each line gives one row, good or bad.
 
@@ -509,6 +514,12 @@ def parse_json(
         nulls: the strings that stand for a missing value, in a column of any type, such
             as "NA".
         refuse_unknown: a line with a field that the schema does not have is bad, too.
+        header: the lines are records (binary) with the id of their schema in front of
+            the JSON, a zero byte and four bytes, as Confluent's serializers write it.
+            It is left out; a record without it is bad ("not JSON with a schema id").
+        registry: as `header`, and the id must be that of a schema of JSON in this
+            registry, from `schemas.registry` or given by its address. The values are
+            checked by `schema` alone. `parse_avro` says how a registry is asked.
 
     Returns:
         The same as `parse_csv`: the columns of `schema` (all null in a bad row), then
@@ -517,7 +528,9 @@ def parse_json(
 
     Raises:
         InvalidInputError: DDL that cannot be read, a column type that JSON cannot hold,
-            two columns of the same name, or a column name that `parse_csv` refuses.
+            two columns of the same name, a column name that `parse_csv` refuses, a
+            first column that is not binary, with `header`, or a `registry` that is no
+            address.
 
     Examples:
         In a session::
@@ -534,9 +547,15 @@ def parse_json(
     settings = _settings(
         lines.sparkSession, schema, date_format, timestamp_format, nulls
     )
-    read = partial(
+    read: Read = partial(
         _read_json, schema=schema, settings=settings, refuse_unknown=refuse_unknown
     )
+    if header or registry is not None:
+        from sparkstream_kit.quarantine.decoded import refuse_text
+        from sparkstream_kit.quarantine.schema_ids import with_header
+
+        refuse_text("parse_json", lines)
+        read = with_header(read, registry)
     return parsed(lines, schema, read, "json")
 
 

@@ -23,6 +23,7 @@ WITHOUT_EXAMPLE = {"jobflags.take_standard_streams"}
 # What needs more than a session, and the test that runs the same calls.
 ELSEWHERE = {
     "quarantine.parse_avro": "a broker: tests/systems/test_kafka_docs.py",
+    "quarantine.parse_protobuf": "a registry: tests/systems/test_registry.py",
     "sources.delta": "Delta's jars: tests/systems/test_delta.py",
     "monitoring.live": "a notebook: tests/project/test_notebook.py",
 }

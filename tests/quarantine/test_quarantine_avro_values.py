@@ -17,6 +17,7 @@ from pyspark.sql import types as T
 from sparkstream_kit.connectors.registry.client import Reference, Schema
 from sparkstream_kit.quarantine import avro
 from sparkstream_kit.quarantine.avro import Decoder, Folder, in_folder
+from sparkstream_kit.quarantine.decoded import UnfitError
 
 INT, LONG, TEXT = T.IntegerType(), T.LongType(), T.StringType()
 UNFIT = "does not fit"
@@ -114,7 +115,7 @@ def test_a_value_fits_its_column_exactly_or_not_at_all(case):
     kind, pairs = VALUES[case]
     for given, expected in pairs:
         if expected is UNFIT:
-            with pytest.raises(avro._UnfitError):  # noqa: SLF001
+            with pytest.raises(UnfitError):
                 avro._fitted(given, kind)  # noqa: SLF001
         else:
             found = avro._fitted(given, kind)  # noqa: SLF001
@@ -271,8 +272,12 @@ def test_a_schema_that_refers_to_others_is_whole():
             {"name": "place", "type": ["null", "a.Place"]},
         ],
     }
-    value = {"shops": [{"at": {"x": 1}, "was": {"x": 2}}], "place": {"x": 3}}
-    whole = json.loads(json.dumps(sale).replace('"a.Shop"', json.dumps(shop), 1))
+    value: dict[str, Any] = {
+        "shops": [{"at": {"x": 1}, "was": {"x": 2}}],
+        "place": {"x": 3},
+    }
+    text = json.dumps(sale).replace('"a.Shop"', json.dumps(shop), 1)
+    whole: dict[str, Any] = json.loads(text)
     inner = whole["fields"][0]["type"]["items"]["fields"]
     inner[0]["type"] = place
     schema = Schema("AVRO", json.dumps(sale), (of_shop, of_place))
