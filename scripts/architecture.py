@@ -49,6 +49,7 @@ EXTRAS = {
     "dashboards": ("monitoring", "display", "sinks/views"),
     "systems": (
         "connectors",
+        "formats",
         "quarantine/avro",
         "quarantine/weblogs",
         "sinks/routing",

@@ -103,6 +103,7 @@ ROOMS = (
         "quarantine",
         "windows",
         "schemas",
+        "formats",
         "joins",
         "state",
         "models",

@@ -167,6 +167,7 @@ _CLASSES = {
     "DataFrame": "a DataFrame",
     "DataStreamWriter": "a DataStreamWriter",
     "DataType": "a DataType",
+    "Format": "a format, such as formats.avro(registry)",
     "Part": "a Part",
     "Query": "a Query",
     "Registry": "a registry, such as schemas.registry('http://localhost:8081')",

@@ -10,7 +10,7 @@ confluent-kafka, and is imported only then.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +26,20 @@ from sparkstream_kit.connectors import _packages
 from sparkstream_kit.connectors.kafka import SYSTEM, brokers
 from sparkstream_kit.connectors.kafka.source import check_topics
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.formats.records import Format, Records
 from sparkstream_kit.sinks.base import JSON, MODES, NO_OPTIONS, BatchSink, Sink, Target
 from sparkstream_kit.sinks.ledger import exactly_once as with_ledger
 from sparkstream_kit.sinks.ledger import open_target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pyspark.sql import Column, DataFrame
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
     from sparkstream_kit._internal.spark.batch import Write
     from sparkstream_kit._internal.spark.place import Place
+    from sparkstream_kit.sinks.base import Opening
 
 
 _QUERY = "sparkstream.query"
@@ -57,8 +59,8 @@ def kafka(
     servers: str,
     topic: str,
     *,
-    key: str | None = None,
-    value: str | None = None,
+    key: str | Format | None = None,
+    value: str | Format | None = None,
     partition: str | None = None,
     headers: str | None = None,
     to: str | None = None,
@@ -128,11 +130,15 @@ def kafka(
         topic: the topic, which must exist.
         key: the column for the record's key; Kafka puts records with the same key into
             one partition. A string or binary column is written unchanged; of whole
-            numbers, decimals, dates and booleans the text is written. Default: no key.
+            numbers, decimals, dates and booleans the text is written. Or a format with
+            a schema registry, such as `formats.avro(registry, columns="product")`.
+            Default: no key.
         value: the string or binary column for the record's value; null is a tombstone.
-            Default: the whole row as JSON, with nulls as null, timestamps with
-            microseconds and offset, decimals with all digits, and binary columns in
-            Base64.
+            Or a format with a schema registry: `formats.avro(registry)` or
+            `formats.json_schema(registry)`, which with the name of one column write a
+            tombstone where this column is null. Default: the whole row as JSON, with
+            nulls as null, timestamps with microseconds and offset, decimals with all
+            digits, and binary columns in Base64.
         partition: the column of whole numbers for the record's partition. Default, and
             for null: Kafka's client chooses it, by the key if there is one.
         headers: the column for the record's headers, such as `headers` of
@@ -159,7 +165,8 @@ def kafka(
             belongs to the other way to write. When the query starts: a column does not
             exist or cannot be a key or a value, no broker answers, or the topic does
             not exist (on Spark Connect, Spark reports the last two in the first batch);
-            with `exactly_once`, another query has written to the topic.
+            with `exactly_once`, another query has written to the topic; of a format,
+            the registry refuses the schema.
         MissingExtraError: with `exactly_once`, confluent-kafka, pyarrow or pandas is
             not installed.
 
@@ -231,10 +238,21 @@ def _by_transactions(
         target.check,
         target.records,
     )
-    open_kafka = partial(
-        open_target, exactly_once_target, identity=exactly_once_target.identity
-    )
-    return with_ledger("kafka", exactly_once_target.where, MODES, open_kafka)
+
+    def open_with_schemas(
+        frame: DataFrame, location: Place | None, opening: Opening
+    ) -> Write:
+        # The ids of the schemas are those of the stream's columns, for all batches
+        target.check(frame)
+        ready = replace(exactly_once_target, records=target.ready(frame).records)
+        return open_target(ready, frame, location, opening, identity=ready.identity)
+
+    opens: Callable[[DataFrame, Place | None, Opening], Write] = open_with_schemas
+    if not target.has_format:
+        opens = partial(
+            open_target, exactly_once_target, identity=exactly_once_target.identity
+        )
+    return with_ledger("kafka", exactly_once_target.where, MODES, opens)
 
 
 def _ledger_of(topic: str, ledger: str | None) -> str:
@@ -264,8 +282,8 @@ class _TopicTarget:
 
     servers: str
     topic: str
-    key: str | None
-    value: str | None
+    key: str | Format | Records | None
+    value: str | Format | Records | None
     partition: str | None
     headers: str | None
     to: str | None
@@ -279,7 +297,7 @@ class _TopicTarget:
             InvalidInputError: a column or the topic does not exist or cannot be used.
         """
         self.check(frame)
-        return partial(_write, self, location)
+        return partial(_write, self.ready(frame), location)
 
     def stream(self, frame: DataFrame) -> DataStreamWriter:
         """Check columns and topic, and return Spark's writer for the real-time trigger.
@@ -288,8 +306,29 @@ class _TopicTarget:
             InvalidInputError: a column or the topic does not exist or cannot be used.
         """
         self.check(frame)
-        writer = self.records(frame).writeStream.format("kafka")
+        writer = self.ready(frame).records(frame).writeStream.format("kafka")
         return writer.options(**self.all_options)
+
+    @property
+    def has_format(self) -> bool:
+        """Whether key or value has a format of a schema registry."""
+        return isinstance(self.key, Format) or isinstance(self.value, Format)
+
+    def ready(self, frame: DataFrame) -> _TopicTarget:
+        """Return this with the ids of the schemas, which formats register if they are new.
+
+        Raises:
+            InvalidInputError: as `Format.ready`.
+        """
+        columns = (self.partition, self.headers, self.to)
+        without = [name for name in columns if name]
+        key = self.key
+        value = self.value
+        if isinstance(value, Format):
+            value = value.ready(frame, self.topic, "value", without)
+        if isinstance(key, Format):
+            key = key.ready(frame, self.topic, "key")
+        return replace(self, key=key, value=value)
 
     @property
     def all_options(self) -> dict[str, Any]:
@@ -317,7 +356,9 @@ class _TopicTarget:
     @property
     def key_column(self) -> Column:
         """The records' key (binary); null without a key column."""
-        if self.key is None:
+        if isinstance(self.key, Records):
+            return self.key.column()
+        if not isinstance(self.key, str):
             return F.lit(None).cast("binary")
         # The first cast leaves bytes unchanged
         return column(self.key).cast("string").cast("binary")
@@ -325,7 +366,9 @@ class _TopicTarget:
     @property
     def value_column(self) -> Column:
         """The records' value (binary); without a value column, the whole row as JSON."""
-        if self.value is None:
+        if isinstance(self.value, Records):
+            return self.value.column()
+        if not isinstance(self.value, str):
             return F.to_json(F.struct("*"), JSON).cast("binary")
         return column(self.value).cast("binary")
 
@@ -357,25 +400,32 @@ class _TopicTarget:
         kinds = {field.name: field.dataType for field in frame.schema}
         columns = [self.key, self.value, self.partition, self.headers, self.to]
         columns += self.row_id
-        reject_unknown(call, [name for name in columns if name], kinds)
-        if self.value and not isinstance(kinds[self.value], _BYTES):
+        names = [name for name in columns if isinstance(name, str)]
+        reject_unknown(call, [name for name in names if name], kinds)
+        value = self.value
+        if value and isinstance(value, str) and not isinstance(kinds[value], _BYTES):
             raise InvalidInputError(
-                f"sinks.kafka(): value {self.value} is"
-                f" {kinds[self.value].simpleString()}, not a string or binary; leave"
+                f"sinks.kafka(): value {value} is"
+                f" {kinds[value].simpleString()}, not a string or binary; leave"
                 " value out to write the whole row as JSON, or make it a text with"
                 " F.to_json"
             )
-        if self.key and not isinstance(kinds[self.key], (*_BYTES, *_TEXTS)):
+        key = self.key
+        if (
+            key
+            and isinstance(key, str)
+            and not isinstance(kinds[key], (*_BYTES, *_TEXTS))
+        ):
             raise InvalidInputError(
-                f"sinks.kafka(): key {self.key} is {kinds[self.key].simpleString()},"
+                f"sinks.kafka(): key {key} is {kinds[key].simpleString()},"
                 " whose bytes are not plain; make it a text: frame.withColumn('key',"
                 " …cast('string')) or F.to_json"
             )
         if self.value is None or self.row_id:
             refuse_former_patterns("sinks.kafka()", frame.sparkSession)
         if self.value is None:
-            names = as_compared(frame.sparkSession, frame.columns)
-            refuse_twice("sinks.kafka(): column", names)
+            compared = as_compared(frame.sparkSession, frame.columns)
+            refuse_twice("sinks.kafka(): column", compared)
         _packages.check_session(frame.sparkSession, ("kafka",))
         # Without the topic Spark fails in the first batch, after a minute. On Connect a
         # test read, as of a source, needs a permission that a writer may lack.
