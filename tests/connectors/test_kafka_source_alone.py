@@ -519,7 +519,11 @@ OTHER_WAY = (
                 " the key into a file, and give kafka.ssl.keystore.location"
             ),
         ),
-        ({"key": 5}, "sinks.kafka(): key is 5; give a string"),
+        (
+            {"key": 5},
+            "sinks.kafka(): key is 5; give a string or a format, such as"
+            " formats.avro(registry)",
+        ),
     ],
     ids=["ledger", "take over", "row_id", "topic", "servers", "a secret", "a type"],
 )
