@@ -230,12 +230,11 @@ def make_pipeline(name: str) -> Project:
 
     def fill(made: Path) -> None:
         (made / "transformations").mkdir()
-        for target, source in (
-            (file, _TABLES),
-            (f"test_{module}.py", f"test_{_TABLES}"),
-        ):
-            text = _template(f"templates/pipeline/{source}.py")
-            (made / target).write_text(_renamed(text, _TABLES, module), "utf-8")
+        copies = {
+            file: f"templates/pipeline/{_TABLES}.py",
+            f"test_{module}.py": f"templates/pipeline/test_{_TABLES}.py",
+        }
+        _write_copies(made, copies, _TABLES, module)
         pages = (*_PAGES, "spark-pipeline.yml")
         _write_pages(made, "templates/pipeline", pages, page_words)
         lines = _sales_of_a_pipeline(_ROWS, _SEED)
@@ -290,8 +289,13 @@ def _write_jobs(folder: Path, like: str, module: str) -> None:
     beside = LIKE[like].beside
     if beside:
         copies[beside] = beside
+    _write_copies(folder, copies, like, module)
+
+
+def _write_copies(folder: Path, copies: dict[str, str], name: str, module: str) -> None:
+    """Write copies of templates, each by its new file, with new names in place of the old one."""
     for file, source in copies.items():
-        text = _renamed(_template(source), like, module)
+        text = _renamed(_template(source), name, module)
         (folder / file).write_text(text, "utf-8")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._internal.arguments import check
 from sparkstream_kit.connectors import need
-from sparkstream_kit.connectors.registry import client
+from sparkstream_kit.connectors._registry import client
 from sparkstream_kit.formats import avro_records as of_avro
 from sparkstream_kit.formats import json_records as of_json
 from sparkstream_kit.formats.records import Format
@@ -19,7 +19,7 @@ from sparkstream_kit.formats.records import Format
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sparkstream_kit.connectors.registry.client import Registry
+    from sparkstream_kit.connectors._registry.client import Registry
 
 __all__ = ["avro", "json_schema"]
 

@@ -156,7 +156,8 @@ def parsed(text: str, named: Mapping[str, str] | None = None) -> Any:
         named: the schemas that it refers to, each after those that itself refers to.
 
     Returns:
-        The schema as JSON has it, with the schemas that it refers to in their places.
+        The schema as JSON has it, with the definition of a type wherever its name
+        stands: to look into it, and not to write with, as Avro defines a type once.
 
     Raises:
         InvalidInputError: it is not a schema.
@@ -304,7 +305,7 @@ class Encoder:
 
     Attributes:
         number: the id of the schema.
-        text: the schema, in which all that it refers to is in its place.
+        text: the schema, in which what it refers to is defined where it comes first.
     """
 
     number: int
@@ -316,6 +317,11 @@ class Encoder:
         import fastavro
 
         return fastavro.parse_schema(_without_times(json.loads(self.text)))
+
+    @cached_property
+    def expanded(self) -> Any:
+        """The schema with the definition of a type wherever its name stands."""
+        return parsed(self.text)
 
     def __call__(self, values: pa.Array) -> pa.Array:
         """Encode an array of values; null stays null.
@@ -330,7 +336,7 @@ class Encoder:
         header = b"\0" + self.number.to_bytes(4, "big")
         records: list[bytes | None] = []
         try:
-            rows = _rows(as_numbers(values, json.loads(self.text)))
+            rows = _rows(as_numbers(values, self.expanded))
             for row in rows:
                 if row is None:
                     records.append(None)
@@ -354,9 +360,6 @@ def _without_times(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     changed = dict(schema)
-    # What fastavro has noted about it
-    for name in [name for name in changed if name.startswith("__")]:
-        del changed[name]
     if _logical(schema).startswith(_TIMES):
         del changed["logicalType"]
     for name in ("type", "items", "values"):

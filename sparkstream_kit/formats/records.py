@@ -16,7 +16,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._internal.columns import column, refuse_twice
-from sparkstream_kit.connectors.registry import client
+from sparkstream_kit.connectors._registry import client
+from sparkstream_kit.connectors._registry.avros import text_of, whole
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.formats import avro_records as of_avro
 from sparkstream_kit.formats import json_records as of_json
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
     from pyspark.sql import Column, DataFrame
 
-    from sparkstream_kit.connectors.registry.client import Registry
+    from sparkstream_kit.connectors._registry.client import Registry
 
+_NO_ID = 0  # of a schema that a dry run does not register
 _CALLS = {"AVRO": "formats.avro()", "JSON": "formats.json_schema()"}
 
 
@@ -55,7 +57,13 @@ class Format:
     name: str | None = None
 
     def ready(
-        self, frame: DataFrame, topic: str, part: str, without: Sequence[str] = ()
+        self,
+        frame: DataFrame,
+        topic: str,
+        part: str,
+        without: Sequence[str] = (),
+        *,
+        makes: bool = True,
     ) -> Records:
         """Make or check the schema of a query's columns, and ask the registry for its id.
 
@@ -64,6 +72,9 @@ class Format:
             topic: the topic of the records.
             part: "key" or "value".
             without: columns that are no field if `columns` does not name them.
+            makes: register the schema if it may be; if False, as in a dry run, only
+                check that the registry would take it. The records then have no id, and
+                must not be written.
 
         Raises:
             InvalidInputError: a column does not exist, the format cannot hold it, it
@@ -79,11 +90,10 @@ class Format:
         )
         subject = self.subject or f"{topic}-{part}"
         schema = self._schema(kind, name, subject, fields[0].name if is_bare else "")
-        number = self._id(subject, schema)
+        number = self._id(subject, schema, makes=makes)
         text = schema.text
         if self.kind == "AVRO":
-            imported = {key: each.text for key, each in schema.imported().items()}
-            text = json.dumps(of_avro.parsed(text, imported))
+            text = text_of(whole(schema))
         names = tuple(field.name for field in fields)
         return Records(self.kind, names, is_bare, kind, number, text)
 
@@ -139,7 +149,7 @@ class Format:
             of_json.check_fits(of_json.parsed(schema.text), kind, where=where)
         return schema
 
-    def _id(self, subject: str, schema: client.Schema) -> int:
+    def _id(self, subject: str, schema: client.Schema, *, makes: bool) -> int:
         """Return the id of a schema, which is registered if it may be.
 
         Raises:
@@ -163,6 +173,8 @@ class Format:
                 f" {' '.join(breaks[0].split())}; change the columns, or the subject's"
                 " compatibility"
             )
+        if not makes:
+            return _NO_ID
         return self.registry.register(subject, schema)
 
     def _unregistered(self, subject: str) -> str:
@@ -220,7 +232,7 @@ class Records:
             record; else the columns are the fields of a record.
         type: the type of the record.
         number: the id of the schema.
-        text: the schema, in which all that it refers to is in its place.
+        text: the schema, in which what it refers to is defined where it comes first.
     """
 
     kind: str

@@ -3,7 +3,7 @@
 `parse_avro` is the public function; users find it in `sparkstream_kit.quarantine`. It
 gives Spark's Python workers a `Decoder`, which decodes a record with the library
 fastavro and checks each value against the type of its column. The records' schemas come
-from a folder (`in_folder`), or from a schema registry (`connectors/registry`).
+from a folder (`in_folder`), or from a schema registry (`connectors/_registry`).
 """
 
 from __future__ import annotations
@@ -12,20 +12,23 @@ import dataclasses
 import hashlib
 import io
 import json
-import time
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import types as T
 
 from sparkstream_kit._internal.arguments import check
 from sparkstream_kit.connectors import need
-from sparkstream_kit.connectors.registry.client import Schema
-from sparkstream_kit.connectors.registry.client import of as registry_of
+from sparkstream_kit.connectors._registry.avros import parsed as parsed_schema
+from sparkstream_kit.connectors._registry.avros import whole
+from sparkstream_kit.connectors._registry.client import Schema
+from sparkstream_kit.connectors._registry.client import of as registry_of
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine.decoded import (
+    HEADER,
+    MOST_SCHEMAS,
     BadError,
     UnfitError,
     instance_of,
@@ -39,25 +42,7 @@ from sparkstream_kit.quarantine.rows import not_a, parsed
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from sparkstream_kit.connectors.registry.client import Registry
-
-
-# Seconds until a registry is asked again for an id that it did not know
-_AGAIN = 60.0
-# Ids in the cache, which is bounded because damaged records can contain any id
-_MOST = 10_000
-
-# The cache of this process, by what has the schemas and id: the schema as fastavro has
-# parsed it, the reason if there is none, and the monotonic time in seconds until which
-# the entry is valid.
-_answers: dict[tuple[Schemas, int], tuple[Any, str | None, float]] = {}
-
-
-class Schemas(Protocol):
-    """Where the schemas of records come from: a `Folder` that was read, or a registry."""
-
-    def schema(self, number: int) -> Schema | None:
-        """Return the schema with an id; None if the id is unknown."""
+    from sparkstream_kit.connectors._registry.client import Registry
 
 
 @dataclass(frozen=True)
@@ -97,7 +82,7 @@ def in_folder(folder: Path) -> Folder:
             continue
         try:
             schema = json.loads(path.read_text("utf-8"))
-            _parsed(schema, {})
+            parsed_schema(schema, {})
         except ValueError as err:
             raise InvalidInputError(
                 f"schema {path} cannot be read: {err}; correct the file"
@@ -112,8 +97,8 @@ def in_folder(folder: Path) -> Folder:
     return Folder(digest, schemas)
 
 
-def schema_by_id(number: int, schemas: Schemas) -> tuple[Any, str | None]:
-    """Look up a schema by its id, in this process's cache or else in the folder or registry.
+def schema_by_id(number: int, schemas: Folder | Registry) -> tuple[Any, str | None]:
+    """Look up a schema by its id in the folder or registry.
 
     Returns:
         The schema as fastavro has parsed it, and None; or None, and the reason why
@@ -123,99 +108,25 @@ def schema_by_id(number: int, schemas: Schemas) -> tuple[Any, str | None]:
         KitError: the registry cannot be reached, or answers with an error or without a
             schema.
     """
-    key = (schemas, number)
-    if key in _answers:
-        schema, why, until = _answers[key]
-        if until > time.monotonic():
-            return schema, why
-    if len(_answers) >= _MOST:
-        _answers.clear()
     found = schemas.schema(number)
-    schema = None
-    why = None
-    until = float("inf")
     if found is None:
-        why = "unknown schema id"
-        until = time.monotonic() + _AGAIN
-    else:
-        try:
-            schema = _of_text(found)
-        except ValueError:
-            why = "a schema that cannot be read"
-    _answers[key] = schema, why, until
-    return schema, why
+        return None, "unknown schema id"
+    schema = _readable(schemas, found)
+    if schema is None:
+        return None, "a schema that cannot be read"
+    return schema, None
 
 
-def _of_text(schema: Schema) -> Any:
-    """Parse a schema with fastavro, and before it those that it refers to.
+@lru_cache(MOST_SCHEMAS)
+def _readable(_: Folder | Registry, found: Schema) -> Any:
+    """Return a schema as fastavro has parsed it, once in a process; None if it is not Avro.
 
-    Raises:
-        ValueError: one of them is not an Avro schema.
+    Two registries can have the same text with other schemas behind its references.
     """
-    named: dict[str, Any] = {}
-    for name, other in schema.imported().items():
-        # Two schemas can refer to the same third one
-        if name not in named:
-            _parsed(_json_of(other), named)
-    return _parsed(_json_of(schema), named)
-
-
-def _json_of(schema: Schema) -> Any:
-    if schema.kind != "AVRO":
-        raise ValueError("not Avro")
     try:
-        return json.loads(schema.text)
+        return whole(found)
     except ValueError:
-        return schema.text  # the bare name of a type, such as string
-
-
-def _parsed(schema: Any, named: dict[str, Any]) -> Any:
-    """Parse a schema with fastavro.
-
-    Args:
-        schema: the schema, as parsed JSON.
-        named: the types that have been defined before, to which those here are added.
-
-    Raises:
-        ValueError: it is not an Avro schema.
-    """
-    import fastavro
-
-    before = dict(named)
-    try:
-        parsed = fastavro.parse_schema(schema, named)
-    except (TypeError, LookupError, fastavro.schema.SchemaParseException) as err:
-        raise ValueError(str(err) or type(err).__name__) from None
-    return _with_types(parsed, before) if before else parsed
-
-
-def _with_types(schema: Any, missing: dict[str, Any]) -> Any:
-    """Put the definitions of types that a schema only names into it, each where it comes first.
-
-    Args:
-        schema: the schema, as fastavro has parsed it.
-        missing: the types, by their full names; those that are put in are removed.
-    """
-    if isinstance(schema, str):
-        if schema in missing:
-            return _with_types(missing.pop(schema), missing)
-        return schema
-    if isinstance(schema, list):
-        return [_with_types(each, missing) for each in schema]
-    whole = dict(schema)
-    whole.pop("__named_schemas", None)
-    if "fields" in whole:
-        whole["fields"] = [
-            {**field, "type": _with_types(field["type"], missing)}
-            for field in whole["fields"]
-        ]
-    for part in ("items", "values"):
-        if part in whole:
-            whole[part] = _with_types(whole[part], missing)
-    return whole
-
-
-_HEADER = 5  # bytes: a zero byte, and the schema's id in four bytes
+        return None
 
 
 @dataclass(frozen=True)
@@ -228,7 +139,7 @@ class Decoder:
     """
 
     schema: T.StructType
-    schemas: Schemas
+    schemas: Folder | Registry
 
     def __call__(self, record: bytes | None) -> tuple[Any, ...]:
         """Decode a record.
@@ -253,13 +164,13 @@ class Decoder:
 
         if record is None:
             raise BadError("no value")
-        if len(record) < _HEADER or record[0] != 0:
+        if len(record) < HEADER or record[0] != 0:
             raise BadError("not Avro with a schema id")
-        number = int.from_bytes(record[1:_HEADER], "big")
+        number = int.from_bytes(record[1:HEADER], "big")
         schema, why = schema_by_id(number, self.schemas)
         if why is not None:
             raise BadError(why)
-        content = io.BytesIO(record[_HEADER:])
+        content = io.BytesIO(record[HEADER:])
         try:
             value = fastavro.schemaless_reader(content, schema, None)
         except Exception:  # noqa: BLE001 - bytes of any kind raise errors of any kind
@@ -386,7 +297,7 @@ def parse_avro(
     if (schemas is None) == (registry is None):
         choice = "schemas='folder' or registry='http://host:8081'"
         raise InvalidInputError(f"parse_avro() takes {choice}; give one of them")
-    if registry:
+    if registry is not None:
         decode = Decoder(schema, registry_of(registry))
     else:
         decode = Decoder(schema, in_folder(Path(str(schemas))))

@@ -45,6 +45,11 @@ _PLAIN: dict[type[T.DataType], type] = {
 _EXACT = Context(prec=100, traps=[InvalidOperation, Inexact])
 
 
+HEADER = 5  # bytes: a zero byte, and the schema's id in four bytes
+# Schemas that a process keeps parsed
+MOST_SCHEMAS = 10_000
+
+
 class BadError(Exception):
     """A record is bad; the message is the reason."""
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit.connectors.registry.client import Registry
+    from sparkstream_kit.connectors._registry.client import Registry
     from sparkstream_kit.quarantine.rows import Read
 
 

@@ -3,15 +3,14 @@
 `parse_protobuf` is the public function; users find it in `sparkstream_kit.quarantine`.
 It gives Spark's Python workers a `Decoder`, which parses a record with the library
 protobuf and checks each value against the type of its column. The records' schemas come
-from a registry (`connectors/registry`), or from a descriptor, which was read.
+from a registry (`connectors/_registry`), or from a descriptor, which was read.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import time
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +19,13 @@ from pyspark.sql import types as T
 from sparkstream_kit._internal.arguments import check
 from sparkstream_kit._internal.spark.session import as_schema
 from sparkstream_kit.connectors import need
-from sparkstream_kit.connectors.registry.client import Registry
-from sparkstream_kit.connectors.registry.client import of as registry_of
-from sparkstream_kit.connectors.registry.protos import Messages, compiled, indexes
+from sparkstream_kit.connectors._registry.client import Registry
+from sparkstream_kit.connectors._registry.client import of as registry_of
+from sparkstream_kit.connectors._registry.protos import Messages, compiled, indexes
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine.decoded import (
+    HEADER,
+    MOST_SCHEMAS,
     BadError,
     UnfitError,
     read_by,
@@ -37,11 +38,8 @@ from sparkstream_kit.quarantine.rows import not_a, parsed
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-_HEADER = 5  # bytes: a zero byte, and the schema's id in four bytes
-# Seconds until a registry is asked again for an id that it did not know
-_AGAIN = 60.0
-# Ids in the cache, which is bounded because damaged records can contain any id
-_MOST = 10_000
+    from sparkstream_kit.connectors._registry.client import Schema
+
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _NANOS = 1_000  # of a microsecond, the unit of Spark's times
 _WRAPPERS = {
@@ -60,10 +58,6 @@ _WRAPPERS = {
 }
 _JSON = {f"google.protobuf.{name}" for name in ("Struct", "Value", "ListValue")}
 _INTEGERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
-
-# The cache of this process, by registry and id: the messages of the schema, the reason
-# if there are none, and the monotonic time in seconds until which the entry is valid.
-_answers: dict[tuple[Registry, int], tuple[Messages | None, str, float]] = {}
 
 
 @dataclass(frozen=True)
@@ -123,14 +117,14 @@ class Decoder:
 
     def _of_registry(self, record: bytes, registry: Registry) -> tuple[Any, bytes]:
         """Return the class of a record's message, and the bytes of the message."""
-        if len(record) < _HEADER or record[0] != 0:
+        if len(record) < HEADER or record[0] != 0:
             raise BadError("not Protobuf with a schema id")
-        number = int.from_bytes(record[1:_HEADER], "big")
+        number = int.from_bytes(record[1:HEADER], "big")
         messages, why = _messages(registry, number)
         if messages is None:
             raise BadError(why)
         try:
-            places, start = indexes(record, _HEADER)
+            places, start = indexes(record, HEADER)
             name = messages.by_index(places)
         except (ValueError, LookupError):
             raise BadError("a message that its schema does not have") from None
@@ -164,36 +158,31 @@ def _of_descriptor(descriptor: bytes) -> Messages:
 
 
 def _messages(registry: Registry, number: int) -> tuple[Messages | None, str]:
-    """Look up the messages of a schema by its id, in this process's cache or the registry.
+    """Look up the messages of a schema by its id in the registry.
 
     Returns:
-        The messages; or None and the reason why there are none.
+        The messages, or None; and the reason why there are none.
 
     Raises:
         KitError: the registry cannot be reached, or answers with an error or without a
             schema.
     """
-    key = (registry, number)
-    if key in _answers:
-        messages, why, until = _answers[key]
-        if until > time.monotonic():
-            return messages, why
-    if len(_answers) >= _MOST:
-        _answers.clear()
     found = registry.schema(number)
-    messages = None
-    until = float("inf")
     if found is None:
-        why = "unknown schema id"
-        until = time.monotonic() + _AGAIN
-    else:
-        why = "a schema that cannot be read"
-        try:
-            messages = Messages(compiled(found))
-        except ValueError:
-            messages = None
-    _answers[key] = messages, why, until
-    return messages, why
+        return None, "unknown schema id"
+    return _readable(registry, found), "a schema that cannot be read"
+
+
+@lru_cache(MOST_SCHEMAS)
+def _readable(_: Registry, found: Schema) -> Messages | None:
+    """Return the messages of a schema, compiled once in a process; None if it is not Protobuf.
+
+    Two registries can have the same text with other schemas behind its references.
+    """
+    try:
+        return Messages(compiled(found))
+    except ValueError:
+        return None
 
 
 def _field(message: Any, name: str, kind: T.DataType) -> Any:
@@ -219,17 +208,26 @@ def _field(message: Any, name: str, kind: T.DataType) -> Any:
 def _refuse_unknown(message: Any, found: Any) -> None:
     """Refuse a field with a value that its closed enum (proto2) does not have.
 
-    The library keeps such a value with the fields that the schema does not know.
+    The library keeps such a value with the fields that the schema does not know; of a
+    map, the whole entry.
 
     Raises:
         _UnknownEnumError: the field has one.
     """
+    from google.protobuf.message_factory import GetMessageClass
     from google.protobuf.unknown_fields import UnknownFieldSet
 
-    if found.enum_type is None or not found.enum_type.is_closed:
+    entry = found.message_type
+    is_map = entry is not None and entry.GetOptions().map_entry
+    of_values = entry.fields_by_name["value"] if is_map else found
+    if of_values.enum_type is None or not of_values.enum_type.is_closed:
         return
     for unknown in UnknownFieldSet(message):
-        if unknown.field_number == found.number:
+        if unknown.field_number != found.number:
+            continue
+        if is_map:
+            _refuse_unknown(GetMessageClass(entry).FromString(unknown.data), of_values)
+        else:
             raise _UnknownEnumError(unknown.data)
 
 
@@ -408,7 +406,7 @@ def parse_protobuf(
     if (registry is None) == (descriptor is None):
         choice = "registry='http://host:8081' or descriptor='file'"
         raise InvalidInputError(f"parse_protobuf() takes {choice}; give one of them")
-    if registry:
+    if registry is not None:
         decode = Decoder(columns, registry_of(registry), message=message or "")
     else:
         content, name = _described(str(descriptor), message)

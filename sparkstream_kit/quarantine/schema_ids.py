@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from sparkstream_kit._internal.columns import with_column
-from sparkstream_kit.connectors.registry.client import of as registry_of
+from sparkstream_kit.connectors._registry.client import of as registry_of
+from sparkstream_kit.quarantine.decoded import HEADER
 from sparkstream_kit.quarantine.rows import RAW
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-    from sparkstream_kit.connectors.registry.client import Registry
+    from sparkstream_kit.connectors._registry.client import Registry
     from sparkstream_kit.quarantine.rows import Read
 
-_HEADER = 5  # bytes
 _REST = 2**31 - 1  # of a record, the most bytes that it can have
 _RECORD = "_record"  # the whole record, for a moment
 
@@ -41,7 +41,7 @@ def with_header(read: Read, registry: Registry | str | None) -> Read:
         record = F.col(RAW).cast("binary")
         # A step of its own, so that the line is made once
         with_record = frame.select("*", F.col(RAW).alias(_RECORD))
-        line = F.substring(record, _HEADER + 1, _REST).cast("string")
+        line = F.substring(record, HEADER + 1, _REST).cast("string")
         lines, reason, header = read(with_column(with_record, RAW, line))
         whole = F.col(_RECORD).cast("binary")
         why = F.coalesce(_wrong_header(whole, asked), reason)
@@ -54,13 +54,13 @@ def with_header(read: Read, registry: Registry | str | None) -> Read:
 def _wrong_header(record: Column, registry: Registry | None) -> Column:
     """Return why the header of a record is wrong; null if it is right."""
     begins = F.hex(F.substring(record, 1, 1)) == F.lit("00")
-    is_headed = (F.length(record) >= F.lit(_HEADER)) & begins
+    is_headed = (F.length(record) >= F.lit(HEADER)) & begins
     reasons = [
         F.when(record.isNull(), F.lit("no value")),
         F.when(~is_headed, F.lit("not JSON with a schema id")),
     ]
     if registry is not None:
-        number = F.conv(F.hex(F.substring(record, 2, _HEADER - 1)), 16, 10)
+        number = F.conv(F.hex(F.substring(record, 2, HEADER - 1)), 16, 10)
         ask = F.udf(_Ask(registry), "string", useArrow=False)
         reasons.append(ask(F.when(is_headed, number)))
     return F.coalesce(*reasons)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from sparkstream_kit.connectors.registry.client import Registry
+    from sparkstream_kit.connectors._registry.client import Registry
     from sparkstream_kit.schemas.contracts import Formats
 
 __all__ = [
@@ -376,7 +376,7 @@ def registry(
         Registry(place='https://registry/apis/ccompat/v7', wait=60.0)
     """
     check(registry, locals())
-    from sparkstream_kit.connectors.registry import client
+    from sparkstream_kit.connectors._registry import client
 
     return client.made(
         address,

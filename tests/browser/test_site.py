@@ -30,8 +30,12 @@ def pages(links):
     return [*dict.fromkeys(link.partition("?")[0].rpartition("/")[2] for link in links)]
 
 
-def ask(tab, until, question):
-    """Return the pages of the first three results."""
+def ask(tab, until, question, page=None):
+    """Ask the search, and wait for results; for those with a page among the first three.
+
+    The links have the words of the question before the answer comes, which on a slow
+    machine is later: the results are then those of the question before.
+    """
     words = question.replace(" ", "+").rstrip("?")
     field = """
         const shadow = [...document.body.children].find((each) => each.shadowRoot)
@@ -44,10 +48,11 @@ def ask(tab, until, question):
 
     def answered():
         links[:] = tab.run(_FOUND)
-        return bool(links) and all(f"h={words}" in link for link in links)
+        if not links or not all(f"h={words}" in link for link in links):
+            return False
+        return page is None or page in pages(links[:3])
 
     until(answered)
-    return pages(links[:3])
 
 
 @pytest.fixture
@@ -66,18 +71,13 @@ def search(site, tab, until):
 
 
 def test_the_search_of_the_opened_file_finds_the_page_for_each_question(search, until):
-    found = {question: ask(search, until, question) for question in QUESTIONS}
-    missed = {
-        question: names
-        for question, names in found.items()
-        if QUESTIONS[question] not in names
-    }
-    assert missed == {}
+    for question, page in QUESTIONS.items():
+        ask(search, until, question, page)
     assert [each["message"] for each in search.logged("browser")] == []
 
 
 def test_words_that_are_all_common_are_searched_for(search, until):
-    assert ask(search, until, "from")
+    ask(search, until, "from")
 
 
 @pytest.fixture

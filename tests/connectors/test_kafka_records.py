@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sparkstream_kit.connectors.kafka import sink
+from sparkstream_kit.sinks.base import Opening
 
 ROWS = [("a", 1, "x"), ("a", 1, "x"), (None, 2, "y")]
 
@@ -174,6 +175,6 @@ def test_a_batch_writer_is_opened_once_the_columns_were_checked(frame, monkeypat
         sink._TopicTarget, "check", lambda *given: checked.append(given)
     )
     target = target_of(value="v")
-    write: Any = target.open(frame, "ckpt", None)
+    write: Any = target.open(frame, "ckpt", Opening())
     assert (write.func, write.args) == (sink._write, (target, "ckpt"))
     assert checked == [(target, frame)]

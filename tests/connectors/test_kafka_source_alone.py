@@ -521,8 +521,10 @@ OTHER_WAY = (
         ),
         (
             {"key": 5},
-            "sinks.kafka(): key is 5; give a string or a format, such as"
-            " formats.avro(registry)",
+            (
+                "sinks.kafka(): key is 5; give a string or a format, such as"
+                " formats.avro(registry)"
+            ),
         ),
     ],
     ids=["ledger", "take over", "row_id", "topic", "servers", "a secret", "a type"],

@@ -2,9 +2,11 @@
 
 import json
 import pickle
+import socket
 import ssl
 import subprocess
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -12,8 +14,8 @@ import pytest
 from conftest import refusal
 
 from sparkstream_kit import schemas
-from sparkstream_kit.connectors.registry import client
-from sparkstream_kit.connectors.registry.client import Reference, Registry, Schema
+from sparkstream_kit.connectors._registry import client
+from sparkstream_kit.connectors._registry.client import Reference, Registry, Schema
 from sparkstream_kit.errors import InvalidInputError, KitError, TransientError
 
 ORDER = '{"type": "record", "name": "Order", "fields": []}'
@@ -292,6 +294,23 @@ def test_a_registry_that_stays_away_is_an_error_that_may_pass(server, free_port)
     gone = Registry(f"http://127.0.0.1:{free_port}", wait=0)
     with pytest.raises(TransientError, match="Connection refused"):
         gone.schema(7)
+
+
+def test_a_registry_behind_a_proxy_that_hangs_up_is_away(free_port):
+    def hang_up(listener):
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connection.recv(65_536)
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", free_port)) as listener:
+        proxy = threading.Thread(target=hang_up, args=(listener,))
+        proxy.start()
+        with pytest.raises(TransientError, match="gives no schema 7"):
+            Registry(f"https://127.0.0.1:{free_port}", wait=0.2).schema(7)
+        listener.shutdown(socket.SHUT_RDWR)
+        proxy.join()
 
 
 def test_an_id_is_asked_for_once_and_again_if_it_was_unknown(server, monkeypatch):

@@ -4,6 +4,7 @@ import datetime as dt
 import io
 import json
 from decimal import Decimal
+from functools import partial
 
 import fastavro
 import pytest
@@ -13,8 +14,8 @@ from pyspark.sql import functions as F
 from support import registry as registries
 
 from sparkstream_kit import formats, quarantine
+from sparkstream_kit.connectors._registry.client import Schema
 from sparkstream_kit.connectors.kafka import sink
-from sparkstream_kit.connectors.registry.client import Schema
 
 KINDS = (
     "a BOOLEAN, b TINYINT, c SMALLINT, d INT, e BIGINT, f FLOAT, g DOUBLE, h STRING,"
@@ -154,6 +155,18 @@ def test_a_restart_registers_nothing_and_a_change_that_breaks_is_refused(
     assert registry.registered == ["t-value"]
     nullable = frame.withColumn("more", F.lit(None).cast("int"))
     assert target_of(value=value).ready(nullable).value.number == 2
+
+
+def test_a_dry_run_registers_nothing_and_refuses_what_a_start_refuses(spark, registry):
+    frame = spark.sql("SELECT 'a' AS k, 3 AS n")
+    target = target_of(value=formats.avro(registry.address))
+    target.ready(frame, makes=False)
+    assert registry.registered == []
+    target.ready(frame)
+    more = frame.withColumn("more", F.lit(1))
+    refused = refusal(partial(target.ready, makes=False), more)
+    assert refused == refusal(target.ready, more)
+    assert registry.registered == ["t-value"]
 
 
 WIDER = {

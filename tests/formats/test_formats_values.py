@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import types as T
 
+from sparkstream_kit.connectors._registry import avros
+from sparkstream_kit.connectors._registry.client import Reference, Schema
 from sparkstream_kit.errors import KitError
 from sparkstream_kit.formats import avro_records as of_avro
 
@@ -154,12 +156,49 @@ def test_what_is_read_is_what_the_columns_held(found):
     kind, rows = found
     text = json.dumps(of_avro.schema_of(kind, "shop.Row"))
     of_avro.check_fits(of_avro.parsed(text), kind)
-    encoder = of_avro.Encoder(NUMBER, json.dumps(of_avro.parsed(text)))
+    encoder = of_avro.Encoder(NUMBER, text)
     values = array_of([*rows, None], kind)
     for first in (0, 1):  # Arrow's arrays are often parts of others
         encoded = encoder(values.slice(first)).to_pylist()
         assert encoded.pop() is None
         assert [read(each, text) for each in encoded] == rows[first:]
+
+
+LOCAL = "local-timestamp-micros"
+STAMP = {
+    "type": "record",
+    "name": "shop.Stamp",
+    "fields": [{"name": "at", "type": {"type": "long", "logicalType": LOCAL}}],
+}
+TWICE = {
+    "type": "record",
+    "name": "shop.Row",
+    "fields": [
+        {"name": "sent", "type": STAMP},
+        {"name": "paid", "type": ["null", "shop.Stamp"]},
+        {"name": "seen", "type": {"type": "array", "items": "shop.Stamp"}},
+    ],
+}
+
+
+@pytest.mark.parametrize("where", ["inside", "referred to"])
+def test_a_type_that_a_schema_names_twice_is_written(where):
+    schema = Schema("AVRO", json.dumps(TWICE))
+    if where == "referred to":
+        other = Reference("shop.Stamp", "s", 1, Schema("AVRO", json.dumps(STAMP)))
+        named = json.loads(schema.text)
+        named["fields"][0]["type"] = "shop.Stamp"
+        schema = Schema("AVRO", json.dumps(named), (other,))
+    stamp = T.StructType().add("at", T.TimestampNTZType(), nullable=False)
+    kind = T.StructType().add("sent", stamp, nullable=False).add("paid", stamp)
+    kind = kind.add("seen", T.ArrayType(stamp, False), nullable=False)
+    text = avros.text_of(avros.whole(schema))
+    of_avro.check_fits(of_avro.parsed(text), kind)
+    first = {"at": dt.datetime.fromisoformat("2026-01-14T09:00:00")}
+    second = {"at": dt.datetime.fromisoformat("2026-01-14T10:00:00")}
+    row = {"sent": first, "paid": second, "seen": [second, first]}
+    [record] = of_avro.Encoder(NUMBER, text)(array_of([row], kind)).to_pylist()
+    assert read(record, json.dumps(TWICE)) == row
 
 
 def test_what_is_not_exact_is_refused():

@@ -296,6 +296,7 @@ def test_a_registry_that_fails_ends_the_query_and_its_password_is_nowhere(
             {"registry": "localhost:8081"},
             "registry 'localhost:8081' is no address, such as http",
         ),
+        ("id INT", {"registry": ""}, "registry '' is no address, such as http"),
         (
             "a STRUCT<b: ARRAY<INTERVAL DAY>>",
             {"registry": "http://host"},

@@ -14,7 +14,8 @@ import pytest
 from conftest import refusal
 from pyspark.sql import types as T
 
-from sparkstream_kit.connectors.registry.client import Reference, Schema
+from sparkstream_kit.connectors._registry import avros
+from sparkstream_kit.connectors._registry.client import Reference, Schema
 from sparkstream_kit.quarantine import avro
 from sparkstream_kit.quarantine.avro import Decoder, Folder, in_folder
 from sparkstream_kit.quarantine.decoded import UnfitError
@@ -187,12 +188,6 @@ RECORDS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_answers(monkeypatch):
-    """What this process knows of schemas is that of the test alone."""
-    monkeypatch.setattr(avro, "_answers", {})
-
-
 @pytest.mark.parametrize("case", RECORDS)
 def test_a_record_is_its_columns_or_a_reason(case):
     given, expected = RECORDS[case]
@@ -248,7 +243,7 @@ def test_a_folder_without_schemas_is_refused(tmp_path):
         assert refusal(in_folder, tmp_path) == said
 
 
-def test_a_schema_that_refers_to_others_is_whole():
+def test_a_schema_that_refers_to_others_is_whole(monkeypatch):
     """Each type is where it comes first, as if one had written them all into one schema."""
     place = {
         "type": "record",
@@ -293,10 +288,8 @@ def test_a_schema_that_refers_to_others_is_whole():
         (record(value["shops"][0], both, 8), (None, None, {"x": 2}, None)),
     ]
     found = {7: schema, 8: either}
+    monkeypatch.setattr(Folder, "schema", lambda _, number: found[number])
     for given, expected in cases:
-        number = given[4]
-        parsed = avro._of_text(found[number])  # noqa: SLF001
-        avro._answers[decode.schemas, number] = parsed, None, math.inf  # noqa: SLF001
         assert decode(given) == expected
 
 
@@ -317,15 +310,9 @@ def test_a_schema_that_cannot_be_read_makes_records_bad(schema, monkeypatch):
     assert why == (None, "a schema that cannot be read")
 
 
-def test_an_id_that_was_unknown_is_looked_up_again(monkeypatch):
+def test_that_an_id_is_unknown_is_not_kept():
     known: dict[int, str] = {}
     folder = Folder("here", known)
-    assert avro.schema_by_id(7, folder) == (None, "unknown schema id")
-    known[7] = '"long"'
-    assert avro.schema_by_id(7, folder) == (None, "unknown schema id")
-    avro._answers.clear()  # noqa: SLF001
-    monkeypatch.setattr(avro, "_AGAIN", 0.0)
-    del known[7]
     assert avro.schema_by_id(7, folder) == (None, "unknown schema id")
     known[7] = '"long"'
     assert avro.schema_by_id(7, folder) == (fastavro.parse_schema("long"), None)
@@ -337,10 +324,15 @@ def test_the_same_id_in_another_place_is_another_schema():
     assert avro.schema_by_id(7, second)[0] == fastavro.parse_schema("int")
 
 
-def test_damaged_records_do_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(avro, "_MOST", 3)
-    known = []
-    for number in range(7):
-        avro.schema_by_id(number, Folder("here", {}))
-        known.append(len(avro._answers))  # noqa: SLF001
-    assert known == [1, 2, 3, 1, 2, 3, 1]
+def test_a_schema_is_parsed_once(monkeypatch):
+    parsed = []
+
+    def counted(schema):
+        parsed.append(schema.text)
+        return avros.whole(schema)
+
+    monkeypatch.setattr(avro, "whole", counted)
+    folder = Folder("once", {7: '"long"', 8: '"nothing"'})
+    for number in (7, 8, 7, 8):
+        avro.schema_by_id(number, folder)
+    assert parsed == ['"long"', '"nothing"']

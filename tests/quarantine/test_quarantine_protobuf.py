@@ -13,8 +13,8 @@ from conftest import refusal
 from pyspark.sql import types as T
 
 from sparkstream_kit import schemas
-from sparkstream_kit.connectors.registry import protos
-from sparkstream_kit.connectors.registry.client import Reference, Registry, Schema
+from sparkstream_kit.connectors._registry import protos
+from sparkstream_kit.connectors._registry.client import Reference, Registry, Schema
 from sparkstream_kit.errors import MissingExtraError
 from sparkstream_kit.quarantine import bad_rows, good_rows, parse_protobuf, protobuf
 from sparkstream_kit.quarantine.protobuf import Decoder
@@ -42,7 +42,8 @@ message Order {
 OLD = """syntax = "proto2"; package shop;
 enum Kind { A = 0; B = 1; }
 message Old { required int32 id = 1; optional int32 size = 2 [default = 5];
-  optional int32 depth = 3; optional Kind kind = 4; }"""
+  optional int32 depth = 3; optional Kind kind = 4;
+  map<string, Kind> kinds = 5; }"""
 ORDERS = """id BIGINT, maybe INT, big BIGINT, ratio FLOAT, share DOUBLE, paid BOOLEAN,
     name STRING, raw BINARY, state STRING, prices ARRAY<INT>, counts MAP<STRING, INT>,
     places MAP<BIGINT, STRUCT<x: INT>>, place STRUCT<x: INT, n: BIGINT>, card STRING,
@@ -197,13 +198,25 @@ def test_of_proto2_there_are_defaults_and_required_fields(old, record, expected)
     assert Decoder(columns, None, old, "shop.Old")(record) == expected
 
 
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        (b"\x0a\x01a\x10\x01", ({"a": "B"}, None)),
+        (b"\x0a\x01a\x10\x07", (None, "kinds: unknown enum value 7")),
+    ],
+)
+def test_of_proto2_a_map_has_no_unknown_enum_value(old, entry, expected):
+    columns = one("kinds", T.MapType(T.StringType(), T.StringType()))
+    record = b"\x08\x07\x2a" + bytes([len(entry)]) + entry
+    assert Decoder(columns, None, old, "shop.Old")(record) == expected
+
+
 def header(number, *indexes):
     return b"\0" + number.to_bytes(4, "big") + bytes(indexes)
 
 
 def known(monkeypatch, **more):
     """Give this process a registry that knows schemas already."""
-    monkeypatch.setattr(protobuf, "_answers", {})
     found: dict[Any, Schema] = {
         7: SCHEMA,
         8: Schema("AVRO", '"long"'),
@@ -261,16 +274,27 @@ def test_with_a_name_other_messages_are_bad(monkeypatch):
     assert decode(header(7, 0)) == (None, "another message: shop.Refund")
 
 
-def test_a_schema_is_compiled_once_and_an_unknown_one_asked_for_again(monkeypatch):
+def test_a_schema_is_compiled_once_and_an_unknown_id_is_not_kept(monkeypatch):
     registry = known(monkeypatch)
     first, _ = protobuf._messages(registry, 7)  # noqa: SLF001
     assert first is not None
     assert protobuf._messages(registry, 7)[0] is first  # noqa: SLF001
     assert protobuf._messages(registry, 10) == (None, "unknown schema id")  # noqa: SLF001
     monkeypatch.setattr(Registry, "schema", lambda *_: SCHEMA)
-    assert protobuf._messages(registry, 10)[0] is None  # noqa: SLF001
-    protobuf._answers.clear()  # noqa: SLF001
     assert protobuf._messages(registry, 10)[0] is not None  # noqa: SLF001
+
+
+def test_an_entry_of_a_map_is_no_message(messages):
+    order = messages.names().index("shop.Order")
+    descriptor = messages.of("shop.Order").DESCRIPTOR
+    inner = [each.name for each in descriptor.nested_types]
+    refused = []
+    for place, name in enumerate(inner):
+        try:
+            messages.by_index([order, place])
+        except LookupError:
+            refused.append(name)
+    assert sorted(refused) == ["CountsEntry", "PlacesEntry"]
 
 
 def test_an_import_cannot_write_elsewhere(tmp_path):

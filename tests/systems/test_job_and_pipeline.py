@@ -37,6 +37,7 @@ class Both:
 
     def __init__(self, begin, tmp_path):
         self._begin = begin
+        self._root = tmp_path
         self._folder = tmp_path / "guide"
         self._folder.mkdir()
         self.home = tmp_path / "home"
@@ -69,6 +70,10 @@ class Both:
         command = f"{sys.prefix}/bin/spark-pipelines"
         spec = ("--spec", self._folder / "spark-pipeline.yml")
         return self._begin(command, *RUN, *spec, *more, **LOOPBACK, PYTHONPATH=path)
+
+    def batches(self):
+        """Return how many batches all queries have begun."""
+        return len([*self._root.rglob("offsets/[0-9]*")])
 
     def of_job(self, table):
         return self.home / "out" / table
@@ -164,9 +169,12 @@ def changed(both):
     assert "hours has a watermark of 5 minutes on time" in refused(both.job())
     did_well(both.pipeline())
 
+    both.land(5, '{"time": "2026-01-14T13:20:00Z", "product": "tea", "amount": 1}\n')
+    batches = both.batches()
     both.change('F.sum("amount")', 'F.sum("amont")')
     assert "amont" in refused(both.job())
     assert "UNRESOLVED_COLUMN" in refused(both.pipeline())
+    assert both.batches() == batches
     both.change('F.sum("amont")', 'F.sum("amount")')
 
 

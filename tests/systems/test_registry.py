@@ -13,7 +13,7 @@ from systems.daemons import running
 from systems.registry import ASchemaRegistry
 
 from sparkstream_kit import quarantine, schemas
-from sparkstream_kit.connectors.registry.client import Reference, Schema
+from sparkstream_kit.connectors._registry.client import Reference, Schema
 
 PLACE = {
     "type": "record",

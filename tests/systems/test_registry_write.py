@@ -66,6 +66,8 @@ def test_rows_are_records_with_the_id_of_their_schema(
         exactly_once=exactly_once,
     )
     checkpoint = tmp_path / "checkpoint"
+    start(frame, sink, name="q", checkpoint=checkpoint, dry_run=True)
+    assert versions(registry, topic) == {}
     for _ in range(2):
         finish(frame, sink, checkpoint)
     # The second start has registered nothing

@@ -244,7 +244,8 @@ def _by_transactions(
     ) -> Write:
         # The ids of the schemas are those of the stream's columns, for all batches
         target.check(frame)
-        ready = replace(exactly_once_target, records=target.ready(frame).records)
+        formatted = target.ready(frame, makes=opening.makes)
+        ready = replace(exactly_once_target, records=formatted.records)
         return open_target(ready, frame, location, opening, identity=ready.identity)
 
     opens: Callable[[DataFrame, Place | None, Opening], Write] = open_with_schemas
@@ -290,14 +291,14 @@ class _TopicTarget:
     row_id: tuple[str, ...]
     options: Mapping[str, Any] = field(repr=False)
 
-    def open(self, frame: DataFrame, location: Place | None, _: object) -> Write:
+    def open(self, frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         """Check the columns and the topic, and return the function that writes a batch.
 
         Raises:
             InvalidInputError: a column or the topic does not exist or cannot be used.
         """
         self.check(frame)
-        return partial(_write, self.ready(frame), location)
+        return partial(_write, self.ready(frame, makes=opening.makes), location)
 
     def stream(self, frame: DataFrame) -> DataStreamWriter:
         """Check columns and topic, and return Spark's writer for the real-time trigger.
@@ -314,8 +315,10 @@ class _TopicTarget:
         """Whether key or value has a format of a schema registry."""
         return isinstance(self.key, Format) or isinstance(self.value, Format)
 
-    def ready(self, frame: DataFrame) -> _TopicTarget:
+    def ready(self, frame: DataFrame, *, makes: bool = True) -> _TopicTarget:
         """Return this with the ids of the schemas, which formats register if they are new.
+
+        With makes=False, as in a dry run, nothing is registered.
 
         Raises:
             InvalidInputError: as `Format.ready`.
@@ -325,9 +328,9 @@ class _TopicTarget:
         key = self.key
         value = self.value
         if isinstance(value, Format):
-            value = value.ready(frame, self.topic, "value", without)
+            value = value.ready(frame, self.topic, "value", without, makes=makes)
         if isinstance(key, Format):
-            key = key.ready(frame, self.topic, "key")
+            key = key.ready(frame, self.topic, "key", makes=makes)
         return replace(self, key=key, value=value)
 
     @property

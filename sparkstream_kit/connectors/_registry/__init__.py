@@ -3,7 +3,3 @@
 `client` has `Registry`, which users make by `schemas.registry`, and what a registry
 gives. It is no source and no sink: the parsers of `quarantine` and the sinks ask it.
 """
-
-from sparkstream_kit.connectors import System
-
-SYSTEM = System()

@@ -262,7 +262,10 @@ class Registry:
             except ssl.SSLCertVerificationError as err:
                 raise self._distrusted(what, err) from None
             except (OSError, HTTPException) as err:
-                if isinstance(getattr(err, "reason", None), ssl.SSLError):
+                reason = getattr(err, "reason", None)
+                # A peer that hangs up is away, like one that does not answer
+                hung_up = isinstance(reason, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+                if isinstance(reason, ssl.SSLError) and not hung_up:
                     raise self._distrusted(what, err) from None
                 away = self.error(what, err, TransientError)
             except (ValueError, LookupError, TypeError, AttributeError) as err:

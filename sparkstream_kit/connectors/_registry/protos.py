@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sparkstream_kit.connectors.registry.client import Schema
+    from sparkstream_kit.connectors._registry.client import Schema
 
 _MAIN = "sparkstream_record.proto"  # the file of the schema itself
 _SECONDS = 60.0  # that the compiler may take
@@ -119,7 +119,7 @@ class Messages:
                 inside of it.
 
         Raises:
-            LookupError: there is no such message.
+            LookupError: there is no such message, or it is the entry of a map.
         """
         if min(indexes, default=-1) < 0:
             raise IndexError("no message")
@@ -127,6 +127,9 @@ class Messages:
         names = [found.name]
         for index in indexes[1:]:
             found = found.nested_type[index]
+            if found.options.map_entry:
+                # Protobuf's own form of a map field, never the message of a record
+                raise LookupError("an entry of a map")
             names.append(found.name)
         package = [self._last.package] if self._last.package else []
         return ".".join(package + names)
