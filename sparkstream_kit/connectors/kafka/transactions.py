@@ -100,6 +100,8 @@ _SETTINGS: dict[str, Any] = {
     "fetch.wait.max.ms": "50",
     # Asked for by every consumer; nothing is committed to it
     "group.id": "sparkstream-ledger",
+    # A topic that is gone is noticed after this time; librdkafka's default is 5 minutes
+    "topic.metadata.refresh.interval.ms": "10000",
 }
 # The brokers refuse a whole package of records that is larger than the topic's limit
 # for a record. Packages of this size, that of Kafka's Java client, fit into every
