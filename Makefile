@@ -53,7 +53,7 @@ bench-full: setup ## measure what docs/performance.md shows, and put it there
 
 systems: setup ## run the tests against real systems, which they start: Kafka, a schema registry, Kinesis, posts, Delta Lake, Iceberg, MongoDB, Flume, HDFS, S3, a cluster
 	@bash scripts/systems.sh
-	@$(ENTER) python -m pytest tests/systems -n 3 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
+	@$(ENTER) python -m pytest tests/systems -n 3 --dist loadfile -m "not slow" $(ARGS)
 
 cluster: setup zip ## start a small cluster on this machine, Spark's own with HDFS, and say what to type next
 	@bash scripts/systems.sh hadoop

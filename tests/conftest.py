@@ -32,7 +32,7 @@ from sparkstream_kit.profiles import STATE_STORE, STATE_STORES, read_profile
 
 ROOT = Path(__file__).resolve().parent.parent
 # Choose a part of the tests; see pytest_collection_modifyitems
-PARTS = ("PART", "SHARE")
+PARTS = ("PART", "SLOW")
 # Seconds: what has not come by then hangs. On two busy cores a driver has taken minutes
 HANGS = 600.0
 
@@ -98,12 +98,10 @@ def pytest_runtest_makereport(item, call):
 def pytest_collection_modifyitems(config, items):
     """Mark what is slow and what Connect cannot run; ORDER=7 is a random order.
 
-    SHARE=1/4 leaves the tests of a quarter of the files, SLOW=1/4 all fast tests and the
-    slow ones of a quarter of the files, and PART=1/4 a quarter of the slow tests alone.
+    SLOW=1/4 leaves all fast tests and the slow ones of a quarter of the files, and
+    PART=1/4 a quarter of the slow tests alone.
     """
     _mark_slow(config, items)
-    if share := os.environ.get("SHARE"):
-        _leave_files_of(share, items, config, items)
     if share := os.environ.get("SLOW"):
         slow = [item for item in items if item.get_closest_marker("slow")]
         _leave_files_of(share, slow, config, items)

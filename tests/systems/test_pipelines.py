@@ -5,10 +5,12 @@ import shutil
 import sys
 
 import pyarrow.parquet as pq
+import pyspark
 import pytest
 from conftest import environment, process
 from support.pages import run_page
-from systems.conftest import SCRIPTS
+from systems import kafka
+from systems.conftest import SCRIPTS, jars
 from systems.launching import LOOPBACK
 from systems.scripts import pipeline_flows
 
@@ -33,15 +35,25 @@ spark.ui.enabled false
 
 @pytest.fixture(scope="module", autouse=True)
 def connector_jars():
-    """No jars, which the functions do not need."""
+    """The jars of connectors, or None if they are for another version of Spark."""
+    folder = jars("spark")
+    is_ours = [*folder.glob(f"spark-sql-kafka-*-{pyspark.__version__}.jar")]
+    return folder if is_ours else None
 
 
 class Pipeline:
-    """A pipeline with the functions of pipeline_flows, in a folder of its own."""
+    """A pipeline with the functions of pipeline_flows, in a folder of its own.
 
-    def __init__(self, begin, folder, given):
+    Args:
+        begin: starts a process.
+        folder: the folder, which is made.
+        jars: files that Spark takes into its class path.
+        env: further variables of the environment.
+    """
+
+    def __init__(self, begin, folder, jars, **env):
         self._begin = begin
-        self._given = given
+        self._env = env
         self._spec = folder / "spark-pipeline.yml"
         self._storage = folder / "storage"
         self.warehouse = folder.parent / "home" / "spark-warehouse"
@@ -49,12 +61,14 @@ class Pipeline:
         self._spec.write_text(SPEC.format(storage=self._storage.as_uri()))
         register = "import pipeline_flows\n\npipeline_flows.register()\n"
         (folder / "flows.py").write_text(register)
-        (folder / "spark-defaults.conf").write_text(SETTINGS)
+        classes = ",".join(map(str, jars))
+        settings = f"{SETTINGS}spark.jars {classes}\n" if classes else SETTINGS
+        (folder / "spark-defaults.conf").write_text(settings)
 
     def start(self):
         paths = f"{environment()['PYTHONPATH']}:{SCRIPTS}"
         env = {
-            pipeline_flows.INPUT: str(self._given),
+            **self._env,
             "PYTHONPATH": paths,
             "SPARK_CONF_DIR": str(self._spec.parent),
         }
@@ -80,22 +94,53 @@ def without(rows, column):
     return sorted(kept)
 
 
+class Input:
+    """The input of all functions: a folder of files, and a topic of Kafka if there are jars."""
+
+    def __init__(self, folder, jars):
+        self._folder = folder
+        self.env = {pipeline_flows.INPUT: str(folder)}
+        if jars is not None:
+            self._broker = kafka.broker()
+            self._topic = self._broker.topic(partitions=1)
+            topic = f"{self._broker.servers} {self._topic}"
+            self.env[pipeline_flows.TOPIC] = topic
+
+    def write(self, part):
+        """Add the files and the records of a part."""
+        pipeline_flows.write(self._folder, part)
+        self.send(part)
+
+    def send(self, part):
+        """Add the records of a part."""
+        if pipeline_flows.TOPIC in self.env:
+            self._broker.send(self._topic, kafka.ids(5, first=10 * part))
+
+
 @pytest.mark.slow
-def test_each_helper_gives_in_a_pipeline_what_it_gives_outside(begin, tmp_path):
-    given = tmp_path / "in"
+def test_each_helper_gives_in_a_pipeline_what_it_gives_outside(
+    begin, tmp_path, connector_jars
+):
+    folder = tmp_path / "in"
     outside = tmp_path / "outside"
     program = [sys.executable, FLOWS]
-    process([*program, "run", given, outside, 1, 2, 3], check=True)
+    given = Input(folder, connector_jars)
+    for part in (1, 2, 3):
+        given.send(part)
+    env = environment(**given.env, SPARKSTREAM_JARS=str(connector_jars))
+    process([*program, "run", folder, outside, 1, 2, 3], env=env, check=True)
 
-    shutil.rmtree(given)
-    pipeline_flows.write(given, 1)
-    pipeline = Pipeline(begin, tmp_path / "pipeline", given)
+    shutil.rmtree(folder)
+    given = Input(folder, connector_jars)
+    used = [] if connector_jars is None else connector_jars.glob("*.jar")
+    pipeline = Pipeline(begin, tmp_path / "pipeline", used, **given.env)
+    given.write(1)
     done(pipeline.start())
     # New input
-    pipeline_flows.write(given, 2)
+    given.write(2)
     done(pipeline.start())
     # And killed amid the next
-    pipeline_flows.write(given, 3)
+    given.write(3)
     commits = pipeline.commits()
     killed = pipeline.start()
     killed.until(lambda: pipeline.commits() > commits)
@@ -105,6 +150,8 @@ def test_each_helper_gives_in_a_pipeline_what_it_gives_outside(begin, tmp_path):
     shown = process([*program, "show", outside, pipeline.warehouse], check=True)
     expected, found = json.loads(shown.stdout)
     tables = {*pipeline_flows.FLOWS, *pipeline_flows.VIEWS}
+    if pipeline_flows.TOPIC in given.env:
+        tables.add("kafka")
     assert found.keys() == expected.keys() == tables
     for name in tables:
         mine = found[name]
@@ -118,7 +165,12 @@ def test_each_helper_gives_in_a_pipeline_what_it_gives_outside(begin, tmp_path):
             # Outside the table is a folder, and its lines have a file
             other["rows"] = without(other["rows"], "_file")
             mine["rows"] = without(mine["rows"], "_file")
-        assert mine["rows"] == other["rows"], name
+        if name == "rate":
+            # As many as there is time for, each once
+            values = sorted(json.loads(row)["value"] for row in mine["rows"])
+            assert values == [*range(len(values))]
+        else:
+            assert mine["rows"] == other["rows"], name
         assert mine["rows"] or name == "days", name
 
 

@@ -66,6 +66,9 @@ SETTINGS = {
     "spark.ui.enabled": "false",
 }
 INPUT = "PIPELINE_INPUT"  # the environment variable with the folder of all inputs
+# That with a broker's address and a topic; the records are the test's, and without
+# it no table reads Kafka
+TOPIC = "PIPELINE_TOPIC"
 
 
 def folder(name):
@@ -114,6 +117,11 @@ def products(spark):
     return reader.csv(folder("products"))
 
 
+def records(spark):
+    servers, topic = os.environ[TOPIC].split()
+    return sources.kafka(spark, servers, topic).select("value", "partition", "offset")
+
+
 def by_hour(rows):
     return rows.groupBy(windows.tumbling("time", HOUR), "shop").agg(
         F.sum("amount").alias("total")
@@ -137,6 +145,7 @@ FLOWS = {
     "by_day": lambda spark, _: sources.text(
         spark, folder("by_day"), partitions="day STRING"
     ),
+    "rate": lambda spark, _: sources.rate(spark, rows_per_second=100),
     # quarantine, of a source
     "parsed_csv": lambda spark, _: parsed(spark),
     "parsed_json": lambda spark, _: quarantine.parse_json(
@@ -204,6 +213,8 @@ FLOWS = {
         how="left",
     ),
 }
+if TOPIC in os.environ:
+    FLOWS["kafka"] = lambda spark, _: records(spark)
 # Tables of a batch, each from all rows of a table
 VIEWS = {
     "top_sales": lambda table: windows.top(2, by="amount")(table("csv")),
@@ -219,7 +230,7 @@ def register():
 
     spark = SparkSession.active()
     for name, flow in FLOWS.items():
-        dp.table(name=name)(partial(flow, spark, spark.readStream.table))
+        dp.table(name=name)(partial(flow, spark, partial(sources.table, spark)))
     for name, view in VIEWS.items():
         dp.materialized_view(name=name)(partial(view, spark.table))
 
@@ -284,7 +295,8 @@ def run(given, output, *parts):
     A function that reads tables reads what the queries before it wrote.
     """
     os.environ[INPUT] = given
-    spark = get_session("outside", conf=SETTINGS)
+    connectors = ["kafka"] if TOPIC in os.environ else []
+    spark = get_session("outside", conf=SETTINGS, connectors=connectors)
 
     def table(name):
         static = spark.read.parquet(f"{output}/{name}")
