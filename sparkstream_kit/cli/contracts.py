@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
-    from sparkstream_kit.quarantine.contracts import Left, Rule
+    from sparkstream_kit.quarantine.contract_values import Left, Rule
     from sparkstream_kit.schemas.contracts import Contract, Formats
 
 _File = Annotated[
@@ -83,7 +83,7 @@ class _Table(NamedTuple):
     @property
     def rules(self) -> list[Rule]:
         """The rules that are checked."""
-        from sparkstream_kit.quarantine.contracts import Rule
+        from sparkstream_kit.quarantine.contract_values import Rule
 
         return [each for each in self.checks if isinstance(each, Rule)]
 

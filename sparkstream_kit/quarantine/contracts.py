@@ -7,20 +7,30 @@ a condition in SQL with its name in a comment, by which `expect` calls it.
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import types as T
 
 from sparkstream_kit._internal.arguments import check
 from sparkstream_kit._internal.columns import holds, quoted
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine.patterns import of_java, why_broken
+from sparkstream_kit.quarantine.contract_values import (
+    TIMESTAMPS,
+    Left,
+    Rule,
+    Value,
+    is_one_of,
+    literal,
+    matches,
+    number_in_sql,
+    text_in_sql,
+    whole,
+    wrong,
+)
 from sparkstream_kit.schemas.contracts import (
     column_name,
     columns,
@@ -33,7 +43,7 @@ from sparkstream_kit.schemas.contracts import (
     read,
     required_names,
 )
-from sparkstream_kit.schemas.physical import length_of
+from sparkstream_kit.schemas.physical import bits_of_unsigned, size_of
 
 if TYPE_CHECKING:
     import os
@@ -56,12 +66,20 @@ _BOUNDS = {
     "maximum": "<=",
     "exclusiveMaximum": "<",
 }
-_UNSIGNED = {"u8": 8, "u16": 16, "u32": 32, "u64": 64}
+# The smallest and the biggest value of a format of numbers, which has Rust's names
+_BITS = (8, 16, 32, 64, 128)
+_SIGNED = {f"i{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in _BITS}
+_UNSIGNED = {f"u{bits}": (0, 2**bits - 1) for bits in _BITS}
+_RANGES = _SIGNED | _UNSIGNED
+_WHOLE: dict[type[T.DataType], str] = {
+    T.ByteType: "i8",
+    T.ShortType: "i16",
+    T.IntegerType: "i32",
+    T.LongType: "i64",
+}
 # A time of a day, which is a text: ISO 8601, or the format of the standard's examples
 _TIME = r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?\z"
 _TIMES = ("", "HH:mm", "HH:mm:ss", "HH:mm:ss.SSS", "HH:mm:ssZ", "HH:mm:ss.SSSZ")
-_TIMESTAMPS = (T.TimestampType, T.TimestampNTZType)
-_MOST_DIGITS = 38  # of a decimal, also of one that is written in SQL
 
 _LIMITS = (
     "mustBe",
@@ -91,76 +109,7 @@ _NOT_OF_A_ROW = re.compile(
 )
 _OBJECT = r"\$?\{(?:object|table|model|schema)\}"
 _PROPERTY = r"\$?\{(?:property|column|field)\}"
-_IN_QUOTES = "write it in quotes"
-_LIKE_A_DATE = "write it like 2026-01-31"
-# What Python says of an expression that is none in any language
 _SHOWN = 60  # characters of a description that names a rule
-
-
-class Rule(NamedTuple):
-    """A rule that each row decides.
-
-    Attributes:
-        name: what the contract calls it, such as "amount: minimum 0".
-        condition: what is true for a good row (SQL).
-        level: what `expect` does with a row that breaks it.
-        more: what of the rule is not checked; empty if nothing.
-    """
-
-    name: str
-    condition: str
-    level: str = "quarantine"
-    more: str = ""
-
-
-class Left(NamedTuple):
-    """A rule that is not checked, and why."""
-
-    name: str
-    why: str
-
-
-@dataclass(frozen=True)
-class _Value:
-    """A value in a row.
-
-    Attributes:
-        path: its place, for names, such as `lines[].price`.
-        sql: the value (SQL).
-        arrays: the arrays in which it lies (SQL), each with the name of its element.
-        within: the struct that it is in (SQL); empty for a column.
-    """
-
-    path: str
-    sql: str
-    arrays: tuple[tuple[str, str], ...] = ()
-    within: str = ""
-
-    def field(self, name: str) -> _Value:
-        """Return a field of this struct."""
-        sql = f"{self.sql}.{quoted(name)}"
-        return replace(self, path=f"{self.path}.{name}", sql=sql, within=self.sql)
-
-    def each(self, array: str, mark: str = "[]") -> _Value:
-        """Return what stands for each element of an array that is made of this value."""
-        element = f"element{len(self.arrays) + 1}"
-        arrays = (*self.arrays, (array, element))
-        return _Value(f"{self.path}{mark}", element, arrays)
-
-    def rule(self, name: str, condition: str) -> Rule:
-        """Return a rule; its condition is about one element of the arrays."""
-        whole = condition
-        for array, element in reversed(self.arrays):
-            whole = f"{array} IS NULL OR forall({array}, {element} -> {whole})"
-        return Rule(f"{self.path}: {name}", whole)
-
-    def unless_null(self, name: str, condition: str) -> Rule:
-        """Return a rule that holds for a value that is null."""
-        return self.rule(name, f"{self.sql} IS NULL OR {condition}")
-
-    def left(self, name: str, why: str) -> Left:
-        """Return a rule that is not checked."""
-        return Left(f"{self.path}: {name}", why)
 
 
 def rules_of(
@@ -237,9 +186,9 @@ def checks_of(contract: Contract, name: str | None) -> list[Rule | Left]:
 def _of_table(table: SchemaObject) -> Iterator[Rule | Left]:
     for part in columns(table.properties or []):
         column = column_name(part)
-        value = _Value(column, quoted(column))
+        value = Value(column, quoted(column))
         yield from _of_property(part, value, table, required=is_required(part))
-    whole = _Value(str(table.name), "")
+    whole = Value(str(table.name), "")
     for number, rule in enumerate(table.quality or [], 1):
         yield _of_quality(rule, number, whole, table, None)
     keys = keys_of(table)
@@ -254,10 +203,12 @@ def _once(keys: list[str]) -> str:
 
 
 def _of_property(
-    part: SchemaProperty, value: _Value, table: SchemaObject, *, required: bool
+    part: SchemaProperty, value: Value, table: SchemaObject, *, required: bool
 ) -> Iterator[Rule | Left]:
     """Yield the rules of a property, and of what lies in it."""
     kind = kind_of(part, value.path, lambda _: None)
+    zone = options_of(part).get("defaultTimezone")
+    value = replace(value, zone=str(zone or "UTC"))
     if required:
         condition = f"{value.sql} IS NOT NULL"
         if value.within:
@@ -266,7 +217,7 @@ def _of_property(
     yield from _of_options(part, value, kind)
     if part.enum:
         values = [each.value for each in part.enum]
-        yield value.unless_null("enum", _is_one_of(values, value, kind, "enum"))
+        yield value.unless_null("enum", is_one_of(values, value, kind, "enum"))
     if part.unique:
         is_column = value.sql == quoted(value.path)
         yield value.left("unique", _once([value.path]) if is_column else _ALL_ROWS)
@@ -276,7 +227,7 @@ def _of_property(
 
 
 def _of_parts(
-    part: SchemaProperty, value: _Value, table: SchemaObject, kind: T.DataType
+    part: SchemaProperty, value: Value, table: SchemaObject, kind: T.DataType
 ) -> Iterator[Rule | Left]:
     """Yield the rules of what lies in a property: fields, elements, keys, values."""
     if isinstance(kind, T.StructType):
@@ -299,7 +250,7 @@ def _of_parts(
 
 
 def _of_options(
-    part: SchemaProperty, value: _Value, kind: T.DataType
+    part: SchemaProperty, value: Value, kind: T.DataType
 ) -> Iterator[Rule | Left]:
     """Yield the rules of the options of a property's logical type."""
     options = options_of(part)
@@ -331,7 +282,7 @@ def _is_of(key: str, kind: T.DataType) -> bool:
     """
     if key in _BOUNDS:
         # A time of a day is a text, and 09:00 and 09:00:00 are two texts
-        return isinstance(kind, (T.NumericType, T.DateType, *_TIMESTAMPS))
+        return isinstance(kind, (T.NumericType, T.DateType, *TIMESTAMPS))
     if key == "multipleOf":
         return isinstance(kind, T.NumericType)
     if key in ("minLength", "maxLength", "pattern"):
@@ -341,55 +292,88 @@ def _is_of(key: str, kind: T.DataType) -> bool:
     return True
 
 
-def _of_numbers(
-    part: SchemaProperty, value: _Value, kind: T.DataType
-) -> Iterator[Rule]:
+def _of_numbers(part: SchemaProperty, value: Value, kind: T.DataType) -> Iterator[Rule]:
     """Yield the rules of a number beside its range: its steps, and that it is unsigned."""
     options = options_of(part)
     step = options.get("multipleOf")
     if step == 0:
-        raise _wrong(step, value, "multipleOf", "a step", "give another number")
+        raise wrong(step, value, "multipleOf", "a step", "give another number")
     if step is not None and _is_of("multipleOf", kind):
-        number = _number(step, value, "multipleOf")
+        number = number_in_sql(step, value, "multipleOf")
         exact = f"try_cast({value.sql} AS DECIMAL(38,18))"
         yield value.unless_null(f"multipleOf {step}", f"{exact} % {number} = 0")
-    bits = _UNSIGNED.get(str(options.get("format")))
-    if bits and part.logicalType in ("integer", "number"):
-        condition = f"{value.sql} BETWEEN 0 AND {2**bits - 1}"
-        yield value.unless_null(f"format {options['format']}", condition)
+    form = str(options.get("format"))
+    if part.logicalType in ("integer", "number") and form in _RANGES:
+        low, high = _RANGES[form]
+        yield from _of_range(f"format {form}", low, high, value, kind)
+    bits = bits_of_unsigned(part.physicalType)
+    if bits is not None and isinstance(kind, T.NumericType):
+        yield from _of_range(str(part.physicalType), 0, 2**bits - 1, value, kind)
 
 
-def _of_text(part: SchemaProperty, value: _Value) -> Iterator[Rule | Left]:
+def _of_range(
+    name: str, low: int, high: int, value: Value, kind: T.DataType
+) -> Iterator[Rule]:
+    """Yield the rule of a range of whole numbers, if the type holds others, too."""
+    least, most = _held(kind)
+    ends = []
+    if least < low:
+        ends.append(f"{value.sql} >= {low}")
+    if high < most:
+        ends.append(f"{value.sql} <= {high}")
+    if ends:
+        yield value.unless_null(name, " AND ".join(ends))
+
+
+def _held(kind: T.DataType) -> tuple[float, float]:
+    """Return the smallest and the biggest number that a type holds, without fractions.
+
+    Examples:
+        >>> _held(T.ByteType()), _held(T.DecimalType(5, 2)), _held(T.DoubleType())
+        ((-128, 127), (-999, 999), (-inf, inf))
+    """
+    if isinstance(kind, T.DecimalType):
+        most = 10 ** (kind.precision - kind.scale) - 1
+        return -most, most
+    form = _WHOLE.get(type(kind))
+    return (-math.inf, math.inf) if form is None else _RANGES[form]
+
+
+def _of_text(part: SchemaProperty, value: Value) -> Iterator[Rule | Left]:
     """Yield the rules of a text; its format is checked if it is a time of a day."""
     options = options_of(part)
     length = f"char_length({value.sql})"
     fewest = options.get("minLength")
     if fewest is not None:
-        size = _whole(fewest, value, "minLength")
+        size = whole(fewest, value, "minLength")
         yield value.unless_null(f"minLength {size}", f"{length} >= {size}")
     most = options.get("maxLength")
-    holds = length_of(part.physicalType)
     if most is not None:
-        size = _whole(most, value, "maxLength")
+        size = whole(most, value, "maxLength")
         yield value.unless_null(f"maxLength {size}", f"{length} <= {size}")
-    if holds is not None and (most is None or holds < most):
-        yield value.unless_null(str(part.physicalType), f"{length} <= {holds}")
+    size_of_type = size_of(part.physicalType)
+    if size_of_type is not None:
+        size, unit = size_of_type
+        measure = "octet_length" if unit == "byte" else "char_length"
+        if unit == "byte" or most is None or size < most:
+            condition = f"{measure}({value.sql}) <= {size}"
+            yield value.unless_null(str(part.physicalType), condition)
     if options.get("pattern") is not None:
-        yield value.unless_null("pattern", _matches(options["pattern"], value))
+        yield value.unless_null("pattern", matches(options["pattern"], value))
     form = str(options.get("format") or "")
     if logical_of(part) == "time" and form.replace("'", "") in _TIMES:
-        yield value.unless_null("time", f"{value.sql} RLIKE {_text(_TIME)}")
+        yield value.unless_null("time", f"{value.sql} RLIKE {text_in_sql(_TIME)}")
     elif form:
         yield value.left(f"format {form}", "it says what the text is for")
 
 
 def _of_sizes(
-    options: dict[str, Any], value: _Value, kind: T.ArrayType
+    options: dict[str, Any], value: Value, kind: T.ArrayType
 ) -> Iterator[Rule | Left]:
     """Yield the rules of the number of elements in an array."""
     for key, sign in (("minItems", ">="), ("maxItems", "<="), ("dimensions", "=")):
         if options.get(key) is not None:
-            size = _whole(options[key], value, key)
+            size = whole(options[key], value, key)
             yield value.unless_null(f"{key} {size}", f"size({value.sql}) {sign} {size}")
     if options.get("uniqueItems") and holds(kind, T.MapType, T.VariantType):
         yield value.left("uniqueItems", "Spark cannot compare its elements")
@@ -399,7 +383,7 @@ def _of_sizes(
 
 
 def _bound(
-    key: str, part: SchemaProperty, value: _Value, kind: T.DataType
+    key: str, part: SchemaProperty, value: Value, kind: T.DataType
 ) -> Rule | Left:
     """Return the rule of a smallest or a biggest value.
 
@@ -414,9 +398,8 @@ def _bound(
     if options.get(exclusive) is True:
         sign = _BOUNDS[exclusive]
         key = exclusive
-    zone = str(options.get("defaultTimezone") or "UTC")
-    literal = _literal(bound, value, kind, key, zone)
-    return value.unless_null(f"{key} {bound}", f"{value.sql} {sign} {literal}")
+    limit = literal(bound, value, kind, key)
+    return value.unless_null(f"{key} {bound}", f"{value.sql} {sign} {limit}")
 
 
 # --- quality rules
@@ -425,7 +408,7 @@ def _bound(
 def _of_quality(
     rule: DataQuality,
     number: int,
-    value: _Value,
+    value: Value,
     table: SchemaObject,
     kind: T.DataType | None,
 ) -> Rule | Left:
@@ -456,7 +439,7 @@ def _name(rule: DataQuality, metric: str | None, number: int) -> str:
     return rule.name or rule.id or metric or description or f"quality rule {number}"
 
 
-def _limited(rule: DataQuality, found: Rule, value: _Value) -> Rule | Left:
+def _limited(rule: DataQuality, found: Rule, value: Value) -> Rule | Left:
     """Return a rule as its limit and its severity have it.
 
     If no row may break it, a row that does is bad. If some rows may, which only all rows
@@ -465,7 +448,7 @@ def _limited(rule: DataQuality, found: Rule, value: _Value) -> Rule | Left:
     for key in ("mustBe", "mustNotBe"):
         limit = getattr(rule, key)
         if isinstance(limit, (bool, str)):
-            raise _wrong(limit, value, key, "a number", "write one, without quotes")
+            raise wrong(limit, value, key, "a number", "write one, without quotes")
     limits = {key: getattr(rule, key) for key in _LIMITS}
     given = {key: limit for key, limit in limits.items() if limit is not None}
     level = "quarantine"
@@ -500,7 +483,7 @@ def _is_none(given: dict[str, Any], unit: str | None) -> bool:
 
 
 def _by_metric(
-    metric: str, rule: DataQuality, value: _Value, kind: T.DataType | None
+    metric: str, rule: DataQuality, value: Value, kind: T.DataType | None
 ) -> str | Left:
     """Return the condition of a metric of the standard's library, for a good row."""
     if metric in ("rowCount", "duplicateValues"):
@@ -518,26 +501,26 @@ def _by_metric(
     conditions = []
     valid = _listed(arguments, "validValues", value)
     if valid is not None:
-        conditions.append(_is_one_of(valid, value, kind, metric))
+        conditions.append(is_one_of(valid, value, kind, metric))
     if arguments.get("pattern") is not None:
         text = replace(value, sql=f"CAST({value.sql} AS STRING)")
-        conditions.append(_matches(arguments["pattern"], text))
+        conditions.append(matches(arguments["pattern"], text))
     if not conditions:
         return Left(metric, "it has no validValues and no pattern")
     return f"{value.sql} IS NULL OR {' AND '.join(conditions)}"
 
 
-def _listed(arguments: dict[str, Any], key: str, value: _Value) -> list[Any] | None:
+def _listed(arguments: dict[str, Any], key: str, value: Value) -> list[Any] | None:
     """Return the list that a rule has as an argument, if it has it."""
     given = arguments.get(key)
     if given is None or isinstance(given, list):
         return given
-    raise _wrong(given, value, key, "a list", "write it like [NA, none]")
+    raise wrong(given, value, key, "a list", "write it like [NA, none]")
 
 
-def _is_not_missing(missing: list[Any], value: _Value, kind: T.DataType) -> str:
+def _is_not_missing(missing: list[Any], value: Value, kind: T.DataType) -> str:
     texts = [
-        _literal(each, value, kind, "missingValues")
+        literal(each, value, kind, "missingValues")
         for each in missing
         if each is not None
     ]
@@ -547,11 +530,11 @@ def _is_not_missing(missing: list[Any], value: _Value, kind: T.DataType) -> str:
     return f"{value.sql} IS NULL OR {listed}"
 
 
-def _not_null(value: _Value) -> str:
+def _not_null(value: Value) -> str:
     return f"{value.sql} IS NOT NULL"
 
 
-def _by_query(query: str, value: _Value, table: SchemaObject) -> str | Left:
+def _by_query(query: str, value: Value, table: SchemaObject) -> str | Left:
     """Return the condition of a query that counts rows, for a row that is not counted."""
     plain = re.sub(r"(?m)--[^'\n]*$", "", query).strip().removesuffix(";").strip()
     counted = _COUNT.fullmatch(plain)
@@ -576,131 +559,3 @@ def _by_query(query: str, value: _Value, table: SchemaObject) -> str | Left:
     where = re.sub(rf"{_OBJECT}\.", "", counted["where"])
     where = re.sub(_PROPERTY, lambda _: value.sql, where)
     return f"({where}) IS NOT TRUE"
-
-
-# --- values in SQL
-
-
-def _is_one_of(values: list[Any], value: _Value, kind: T.DataType, key: str) -> str:
-    texts = [_literal(each, value, kind, key) for each in values if each is not None]
-    return f"{value.sql} IN ({', '.join(texts) or 'NULL'})"
-
-
-def _matches(pattern: Any, value: _Value) -> str:
-    """Return the condition that a value has a pattern.
-
-    Raises:
-        InvalidInputError: it is no regular expression, at which a query would fail.
-    """
-    if not isinstance(pattern, str):
-        raise _wrong(pattern, value, "pattern", "a text", _IN_QUOTES)
-    for_java = of_java(pattern)
-    why = why_broken(for_java)
-    if why:
-        kind = f"a regular expression ({why})"
-        raise _wrong(pattern, value, "pattern", kind, "correct it")
-    return f"{value.sql} RLIKE {_text(for_java)}"
-
-
-def _literal(
-    given: Any, value: _Value, kind: T.DataType, key: str, zone: str = "UTC"
-) -> str:
-    """Return a value of a contract in SQL.
-
-    Raises:
-        InvalidInputError: it is not of the column's type.
-    """
-    if isinstance(kind, T.StringType):
-        if not isinstance(given, str):
-            raise _wrong(given, value, key, "a text", _IN_QUOTES)
-        return _text(given)
-    if isinstance(kind, T.BooleanType):
-        if not isinstance(given, bool):
-            raise _wrong(given, value, key, "true or false", "write one of them")
-        return str(given).lower()
-    if isinstance(kind, T.NumericType):
-        number = _number(given, value, key)
-        # As a decimal, 0.1 is not the value that a FLOAT has
-        return f"CAST({number} AS FLOAT)" if isinstance(kind, T.FloatType) else number
-    if isinstance(kind, T.DateType):
-        return _date(given, value, key)
-    if isinstance(kind, _TIMESTAMPS):
-        return _timestamp(given, value, kind, key, zone)
-    raise InvalidInputError(
-        f"{value.path}: {key} is for single values, and the column is"
-        f" {kind.simpleString()}; leave it out of the contract"
-    )
-
-
-def _text(given: str) -> str:
-    r"""Return a text in SQL; without quotes in it, it is written as it is.
-
-    Examples:
-        >>> print(_text(r"^\d+$"), _text("it's"))
-        r'^\d+$' 'it\'s'
-    """
-    if "'" not in given:
-        return f"r'{given}'"
-    escaped = given.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def _number(given: Any, value: _Value, key: str) -> str:
-    is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not is_number or not _is_finite(given):
-        raise _wrong(given, value, key, "a number", "write one, without quotes")
-    number = Decimal(str(given))
-    digits = format(number, "f")
-    if len(re.sub(r"\D", "", digits)) > _MOST_DIGITS:
-        return f"{number:e}D"
-    return digits
-
-
-def _is_finite(number: float) -> bool:
-    """Return whether a number is one that a column can hold.
-
-    Examples:
-        >>> _is_finite(10**38), _is_finite(10**400), _is_finite(float("inf"))
-        (True, False, False)
-    """
-    try:
-        return math.isfinite(number)
-    except OverflowError:
-        return False
-
-
-def _whole(given: Any, value: _Value, key: str) -> int:
-    if isinstance(given, bool) or not isinstance(given, int) or given < 0:
-        raise _wrong(given, value, key, "a whole number", "write 0 or more")
-    return given
-
-
-def _date(given: Any, value: _Value, key: str) -> str:
-    try:
-        day = dt.date.fromisoformat(str(given))
-    except ValueError:
-        raise _wrong(given, value, key, "a date", _LIKE_A_DATE) from None
-    return f"DATE'{day.isoformat()}'"
-
-
-def _timestamp(given: Any, value: _Value, kind: T.DataType, key: str, zone: str) -> str:
-    """Return a time in SQL; without an offset it is one of the contract's zone."""
-    try:
-        time = dt.datetime.fromisoformat(str(given))
-    except ValueError:
-        raise _wrong(given, value, key, "a time", f"{_LIKE_A_DATE} 10:30:00") from None
-    text = time.isoformat(sep=" ")
-    if isinstance(kind, T.TimestampNTZType):
-        return f"TIMESTAMP_NTZ'{time.replace(tzinfo=None).isoformat(sep=' ')}'"
-    if time.tzinfo is None:
-        text = f"{text} {zone}"
-    return f"TIMESTAMP'{text}'"
-
-
-def _wrong(
-    given: Any, value: _Value, key: str, kind: str, fix: str
-) -> InvalidInputError:
-    """Return the error for a value of a contract that is not of the kind it must be."""
-    return InvalidInputError(
-        f"{value.path}: {key} has {given!r}, which is not {kind}; {fix}"
-    )

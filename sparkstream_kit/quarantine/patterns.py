@@ -20,6 +20,8 @@ _BROKEN = (
     "unbalanced",
     "unterminated character set",
 )
+# Of a pattern: an escape, how many times something comes, or a character
+_PARTS = re.compile(r"\\[pPux]\{[^}]*\}|\\.|\{\d+(?:,\d*)?\}|.", re.DOTALL)
 _ESCAPED = "\ue000"  # a character that no pattern has
 
 
@@ -49,19 +51,24 @@ def why_broken(pattern: str) -> str | None:
 def of_java(pattern: str) -> str:
     r"""Write a regular expression of ECMA-262, as contracts have it, as Java reads it.
 
-    In Java `$` also matches before a last line feed, and a class may hold others.
+    In Java `$` also matches before a last line feed, a class may hold others, and a `{`
+    always begins a number of times.
 
     Examples:
         >>> print(of_java(r"^[A-Z[&]{2}\$\d+$"))
         ^[A-Z\[\&]{2}\$\d+\z
+        >>> print(of_java(r"^\p{L}{2}{[^{]*}$"))
+        ^\p{L}{2}\{[^{]*}\z
     """
     parts = []
     in_class = False
-    for part in re.findall(r"\\.|.", pattern, re.DOTALL):
+    for part in _PARTS.findall(pattern):
         if in_class and part in ("[", "&"):
             parts.append("\\" + part)
         elif part == "$" and not in_class:
             parts.append(r"\z")
+        elif part == "{" and not in_class:
+            parts.append(r"\{")
         else:
             parts.append(part)
         if part == "[":

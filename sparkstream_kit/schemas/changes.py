@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pyspark.sql import types as T
 
-from sparkstream_kit.quarantine.contracts import Rule, checks_of
+from sparkstream_kit.quarantine.contract_values import Rule
+from sparkstream_kit.quarantine.contracts import checks_of
 from sparkstream_kit.schemas.contracts import formats, schema_of
 
 if TYPE_CHECKING:

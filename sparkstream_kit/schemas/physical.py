@@ -43,6 +43,12 @@ _UNSIGNED: dict[T.DataType, T.DataType] = {
     T.IntegerType(): T.LongType(),
     T.LongType(): T.DecimalType(20, 0),
 }
+_BITS: dict[T.DataType | None, int] = {
+    T.ByteType(): 8,
+    T.ShortType(): 16,
+    T.IntegerType(): 32,
+    T.LongType(): 64,
+}
 
 
 def _by_name() -> dict[str, T.DataType]:
@@ -107,19 +113,36 @@ def word_of(name: str | None) -> str:
     return re.sub(r"^(time(?:stamp)?) (with|without)( local)? time ?zone$", r"\1", word)
 
 
-def length_of(name: str | None) -> int | None:
-    """Return how many characters a type of a database holds; None if it does not say.
+def size_of(name: str | None) -> tuple[int, str] | None:
+    """Return how many characters or bytes a type of a database holds, if it says so.
 
     Examples:
-        >>> length_of("VARCHAR(18)"), length_of("text"), length_of("time(6)")
-        (18, None, None)
+        >>> size_of("VARCHAR(18)"), size_of("varchar2(18 byte)"), size_of("text")
+        ((18, 'char'), (18, 'byte'), None)
     """
-    found = re.fullmatch(r".+?[(\[] ?(\d+)( char)? ?[)\]]", str(name or "").lower())
+    pattern = r".+?[(\[] ?(\d+)(?: (char|byte))? ?[)\]]"
+    found = re.fullmatch(pattern, str(name or "").lower())
     word = word_of(name)
     is_text = _KINDS.get(word) == T.StringType() and not word.startswith("time")
     if found and is_text:
-        return int(found[1])
+        return int(found[1]), found[2] or "char"
     return None
+
+
+def bits_of_unsigned(name: str | None) -> int | None:
+    """Return the bits of an unsigned whole number of a database; None for other types.
+
+    Examples:
+        >>> bits_of_unsigned("INT UNSIGNED"), bits_of_unsigned("int(10) unsigned")
+        (32, 32)
+        >>> bits_of_unsigned("mediumint unsigned"), bits_of_unsigned("int")
+        (24, None)
+    """
+    word = word_of(name)
+    signed = word.removesuffix(" unsigned")
+    if signed == word:
+        return None
+    return 24 if signed == "mediumint" else _BITS.get(_KINDS.get(signed))
 
 
 def _decimal(text: str) -> T.DataType:

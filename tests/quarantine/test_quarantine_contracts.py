@@ -2,6 +2,7 @@
 
 import json
 import sys
+from decimal import Decimal
 
 import pytest
 from conftest import refusal
@@ -10,7 +11,8 @@ from support.contracts import written
 
 from sparkstream_kit import quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit.errors import MissingExtraError
-from sparkstream_kit.quarantine.contracts import Left, Rule, checks_of
+from sparkstream_kit.quarantine.contract_values import Left, Rule
+from sparkstream_kit.quarantine.contracts import checks_of
 from sparkstream_kit.quarantine.patterns import of_java, why_broken
 from sparkstream_kit.schemas.contracts import read
 
@@ -76,6 +78,30 @@ RULES = [
         [-1, 256],
     ),
     (
+        "logicalType: integer, physicalType: bigint, logicalTypeOptions: {format: i8}",
+        "format i8",
+        [-128, 127, None],
+        [-129, 128],
+    ),
+    (
+        "logicalType: integer, logicalTypeOptions: {format: u128}",
+        "format u128",
+        [Decimal(0), Decimal(10**38 - 1), None],
+        [Decimal(-1)],
+    ),
+    (
+        "logicalType: number, logicalTypeOptions: {format: u8}, physicalType: 'decimal(5,2)'",
+        "format u8",
+        [Decimal(0), Decimal("255.00"), None],
+        [Decimal("-0.01"), Decimal("255.01")],
+    ),
+    (
+        "logicalType: integer, physicalType: mediumint unsigned",
+        "mediumint unsigned",
+        [0, 2**24 - 1, None],
+        [-1, 2**24],
+    ),
+    (
         'logicalType: date, logicalTypeOptions: {minimum: "2026-01-01"}',
         "minimum 2026-01-01",
         ["2026-01-01", None],
@@ -134,6 +160,36 @@ RULES = [
         ["abc"],
     ),
     ("logicalType: string, physicalType: varchar(2)", "varchar(2)", ["ab"], ["abc"]),
+    (
+        "logicalType: string, physicalType: varchar2(2 byte)",
+        "varchar2(2 byte)",
+        ["ab", "\u00e4"],
+        ["abc", "\u00e4b"],
+    ),
+    (
+        "logicalType: string, logicalTypeOptions: {pattern: '^{[^{]+}$'}",
+        "pattern",
+        ["{a}"],
+        ["a", "{{}"],
+    ),
+    (
+        (
+            "logicalType: timestamp, enum: [{value: '2026-01-01T10:00:00'}],"
+            " logicalTypeOptions: {defaultTimezone: Europe/Berlin}"
+        ),
+        "enum",
+        ["2026-01-01 09:00", None],
+        ["2026-01-01 10:00"],
+    ),
+    (
+        (
+            "logicalType: timestamp, logicalTypeOptions: {defaultTimezone: '-05:30',"
+            " minimum: '2026-01-01T10:00:00'}"
+        ),
+        "minimum 2026-01-01T10:00:00",
+        ["2026-01-01 15:30", None],
+        ["2026-01-01 15:29"],
+    ),
     (
         "logicalType: string, logicalTypeOptions: {pattern: '^[A-Z]{2}$'}",
         "pattern",
@@ -555,6 +611,13 @@ def test_a_key_of_several_columns_is_one_key(tmp_path):
 # --- mistakes
 
 WRONG = {
+    (
+        "logicalType: timestamp, logicalTypeOptions: {minimum: '2026-01-01T10:00:00',"
+        " defaultTimezone: Europ/Berlin}"
+    ): (
+        "v: defaultTimezone: unknown time zone 'Europ/Berlin'; did you mean"
+        " Europe/Berlin?"
+    ),
     "logicalType: string, enum: [{value: no}]": (
         "v: enum has False, which is not a text; write it in quotes"
     ),
