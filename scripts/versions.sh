@@ -42,6 +42,7 @@ for version in "${versions[@]}"; do
         passed=true # bash ignores `set -e` in a list before a ||
         python -m pytest -n 3 --dist loadgroup -m "not slow" || passed=false
         python -m pytest tests/faults -n 2 --dist loadfile -m "not slow" || passed=false
+        python -m pytest tests/systems/test_pipelines.py -n 0 -m slow || passed=false
         # On Spark Connect what the function of a batch shows its client: 4.3 changed whose session it has.
         bash scripts/test-connect.sh -n 0 -k "test_sinks and (latest or prints or console or without_the_kit)" || passed=false
         $passed

@@ -8,14 +8,20 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PYTHON = """#!/usr/bin/env bash
-# Stands for the Python of an environment: pip works, and of the three runs of pytest one fails.
+# Stands for the Python of an environment: pip works, and of the four runs of pytest one fails.
 case "$*" in *version_info*) echo 3.11 ;; *"$FAILS"*) exit 1 ;; esac
 """
 
 
 @pytest.mark.parametrize(
     ("fails", "exit_code"),
-    [("loadgroup", 1), ("tests/faults", 1), ("test_sinks", 1), ("no run", 0)],
+    [
+        ("loadgroup", 1),
+        ("tests/faults", 1),
+        ("test_pipelines", 1),
+        ("test_sinks", 1),
+        ("no run", 0),
+    ],
 )
 def test_one_run_that_fails_is_a_failure(fails, exit_code, tmp_path):
     bin_ = tmp_path / "sparkstream-kit/versions/4.2.0-3.11/bin"
