@@ -66,7 +66,9 @@ def _compile(folder: str, result: Path) -> None:
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["the compiler failed"]
-        raise ValueError(lines[0])
+        # Before what is wrong it may warn of its own log
+        said = [line for line in lines if ".proto:" in line] or lines
+        raise ValueError(said[0].replace(f"{folder}/", ""))
 
 
 class Messages:
