@@ -1,9 +1,11 @@
 """Columns of the schemas in a registry: what the parsers of `quarantine` can read, and no more."""
 
+import base64
 import json
 
 import pytest
 from conftest import refusal
+from google.protobuf import descriptor_pb2
 from pyspark.sql import types as T
 
 from sparkstream_kit.connectors._registry.client import Reference, Schema
@@ -159,6 +161,24 @@ def test_references_are_followed():
     to_json = Reference("other.json", "o", 1, Schema("JSON", json.dumps(document)))
     parts = {"properties": {"n": {"$ref": "other.json#/definitions/N"}}}
     assert shown(of("JSON", parts, to_json)) == ["n bigint"]
+
+
+def test_a_file_of_protobuf_may_be_its_descriptor_beside_others_that_are_texts():
+    """As Confluent's serializers register it, and some registries give it back."""
+    place = descriptor_pb2.FileDescriptorProto(name="any.proto", syntax="proto3")
+    place.message_type.add(name="Place").field.add(name="x", number=1, type=5, label=1)
+    first = base64.b64encode(place.SerializeToString()).decode()
+    sale = descriptor_pb2.FileDescriptorProto(name="place.proto", syntax="proto3")
+    sale.dependency.append("place.proto")
+    sale.message_type.add(name="Sale").field.add(
+        name="p", number=1, type=11, type_name=".Place", label=1
+    )
+    second = base64.b64encode(sale.SerializeToString()).decode()
+    as_text = 'syntax = "proto3"; import "place.proto"; message Sale { Place p = 1; }'
+    text = 'syntax = "proto3"; message Place { int32 x = 1; }'
+    for given, other in [(second, first), (second, text), (as_text, first)]:
+        to_place = Reference("place.proto", "p", 1, Schema("PROTOBUF", other))
+        assert shown(of("PROTOBUF", given, to_place)) == ["p struct<x:int>"]
 
 
 def test_types_of_protobuf():

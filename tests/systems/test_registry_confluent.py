@@ -50,6 +50,7 @@ PLAIN: dict[str, T.DataType] = {
     "local": T.TimestampNTZType(),
 }
 BITS = {T.ByteType: 8, T.ShortType: 16, T.IntegerType: 32, T.LongType: 64}
+ODD = (math.nan, math.inf, -math.inf, -0.0)
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -68,9 +69,9 @@ def columns_of(plain):
 class Values:
     """Makes random values; some are the least and the greatest that there are."""
 
-    def __init__(self, seed, *, with_nan):
+    def __init__(self, seed, *odd):
         self._random = random.Random(seed)  # noqa: S311 - no secrets
-        self._with_nan = with_nan
+        self._odd = odd  # numbers that not each format has
 
     def of(self, kind, *, nullable=True):
         """Return a value of a type."""
@@ -87,42 +88,43 @@ class Values:
         return self._plain(kind)
 
     def _plain(self, kind):
-        pick = self._random
         if type(kind) in BITS:
             most = 1 << BITS[type(kind)] - 1
-            return pick.choice([-most, most - 1, 0, pick.randrange(-most, most)])
+            return self._whole(-most, most - 1)
         if isinstance(kind, T.DecimalType):
-            most = 10**kind.precision
-            digits = pick.choice(
-                [1 - most, most - 1, 0, pick.randrange(1 - most, most)]
-            )
-            return Decimal(f"{digits}E-{kind.scale}")
-        if isinstance(kind, (T.FloatType, T.DoubleType)):
-            odd = [math.nan, math.inf, -math.inf] if self._with_nan else []
-            value = pick.choice([0.0, -0.0, 1e-30, pick.uniform(-1e9, 1e9), *odd])
-            if isinstance(kind, T.DoubleType):
-                return value
-            [short] = struct.unpack("f", struct.pack("f", value))
-            return short
-        if isinstance(kind, T.BooleanType):
-            return pick.random() < 0.5
-        if isinstance(kind, T.StringType):
-            return self._text()
-        if isinstance(kind, T.BinaryType):
-            return pick.randbytes(pick.randrange(5))
-        return self._time(kind)
+            most = 10**kind.precision - 1
+            return Decimal(f"{self._whole(-most, most)}E-{kind.scale}")
+        made = {
+            T.BooleanType: lambda: self._random.random() < 0.5,
+            T.BinaryType: lambda: self._random.randbytes(self._random.randrange(5)),
+            T.DateType: lambda: self._time().date(),
+            T.DoubleType: self._floating,
+            T.FloatType: lambda: short(self._floating()),
+            T.StringType: self._text,
+            T.TimestampType: self._time,
+            T.TimestampNTZType: lambda: self._time().replace(tzinfo=None),
+        }
+        return made[type(kind)]()
+
+    def _whole(self, least, most):
+        return self._random.choice([least, most, 0, self._random.randint(least, most)])
+
+    def _floating(self):
+        usual = [0.0, 1e-30, self._random.uniform(-1e9, 1e9)]
+        return self._random.choice([*usual, *self._odd])
 
     def _text(self):
         return "".join(self._random.choices(TEXTS, k=self._random.randrange(6)))
 
-    def _time(self, kind):
-        micros = self._random.choice(
-            [0, -1, self._random.randrange(-(10**15), 4 * 10**15)]
-        )
-        at = EPOCH + dt.timedelta(microseconds=micros)
-        if isinstance(kind, T.DateType):
-            return at.date()
-        return at if isinstance(kind, T.TimestampType) else at.replace(tzinfo=None)
+    def _time(self):
+        micros = self._random.randrange(-(10**15), 4 * 10**15)
+        return EPOCH + dt.timedelta(microseconds=self._random.choice([0, -1, micros]))
+
+
+def short(value):
+    """Return a number as a FLOAT has it."""
+    [found] = struct.unpack("f", struct.pack("f", value))
+    return found
 
 
 def same(value):
@@ -140,8 +142,8 @@ def sorted_by_id(rows):
     return [same(row) for row in sorted(rows, key=lambda row: row["id"])]
 
 
-def made(columns, *, with_nan):
-    values = Values(SEED, with_nan=with_nan)
+def made(columns, *odd):
+    values = Values(SEED, *odd)
     return [
         {"id": number, **{each.name: values.of(each.dataType) for each in columns}}
         for number in range(ROWS)
@@ -203,7 +205,7 @@ def read(spark, broker, topic, parse):
 
 
 def test_they_read_our_avro(spark, broker, registry, client, tmp_path):
-    rows = made(AVRO[1:], with_nan=True)
+    rows = made(AVRO[1:], *ODD)
     topic, values = written(spark, broker, registry, tmp_path, rows, AVRO, "avro")
     deserialize = AvroDeserializer(client)
     found = [deserialize(value, value_of(topic)) for value in values]
@@ -211,8 +213,8 @@ def test_they_read_our_avro(spark, broker, registry, client, tmp_path):
 
 
 def test_we_read_their_avro(spark, broker, registry, client):
-    rows = made(AVRO[1:], with_nan=True)
-    fields = [{"name": "id", "type": "long"}]
+    rows = made(AVRO[1:], *ODD)
+    fields: list[dict[str, Any]] = [{"name": "id", "type": "long"}]
     fields += [
         {"name": each.name, "type": ["null", of_avro(each.dataType, each.name)]}
         for each in AVRO[1:]
@@ -264,60 +266,59 @@ def of_avro(kind, name):
     return others[type(kind)]
 
 
-def aware(value, kind):
-    """Return values as PySpark gives them back: times without a zone, as of the machine."""
+def each_of(value, kind, convert):
+    """Return a value with each value within it that is of no struct, array or map converted."""
     if value is None:
         return None
     if isinstance(kind, T.StructType):
-        if isinstance(value, list):
-            return [aware(each, kind) for each in value]
-        return {each.name: aware(value[each.name], each.dataType) for each in kind}
+        # In JSON a null field may be left out
+        return {
+            each.name: each_of(value.get(each.name), each.dataType, convert)
+            for each in kind
+        }
     if isinstance(kind, T.ArrayType):
-        return [aware(each, kind.elementType) for each in value]
+        return [each_of(each, kind.elementType, convert) for each in value]
     if isinstance(kind, T.MapType):
-        return {key: aware(each, kind.valueType) for key, each in value.items()}
-    if isinstance(kind, T.TimestampType):
-        return value.astimezone().replace(tzinfo=None)
-    return value
+        return {
+            key: each_of(each, kind.valueType, convert) for key, each in value.items()
+        }
+    return convert(value, kind)
+
+
+def aware(rows, columns):
+    """Return rows as PySpark gives them back: their times without a zone, as of the machine."""
+
+    def convert(value, kind):
+        if isinstance(kind, T.TimestampType):
+            return value.astimezone().replace(tzinfo=None)
+        return value
+
+    return [each_of(row, columns, convert) for row in rows]
 
 
 def test_they_read_our_json(spark, broker, registry, client, tmp_path):
-    rows = made(OF_JSON[1:], with_nan=False)
+    rows = made(OF_JSON[1:], -0.0)
     topic, values = written(spark, broker, registry, tmp_path, rows, OF_JSON, "json")
     schema = schemas.registry(registry.url).latest(f"{topic}-value")
     assert schema is not None
     deserialize = JSONDeserializer(schema.text, schema_registry_client=client)
-    found = [
-        from_json(deserialize(value, value_of(topic)), OF_JSON) for value in values
-    ]
+    given = [deserialize(value, value_of(topic)) for value in values]
+    found = [each_of(each, OF_JSON, from_json) for each in given]
     assert sorted_by_id(found) == sorted_by_id(rows)
 
 
 def from_json(value, kind):
-    """Return values that JSON holds as texts and numbers as those of a type of Spark."""
-    if value is None:
-        return None
-    if isinstance(kind, T.StructType):
-        # A null field may be left out
-        return {
-            each.name: from_json(value.get(each.name), each.dataType) for each in kind
-        }
-    if isinstance(kind, T.ArrayType):
-        return [from_json(each, kind.elementType) for each in value]
-    if isinstance(kind, T.MapType):
-        return {key: from_json(each, kind.valueType) for key, each in value.items()}
+    """Return a value that JSON holds as a text or a number as one of a type of Spark."""
     if isinstance(kind, T.DecimalType):
         return Decimal(repr(value)).quantize(Decimal(1).scaleb(-kind.scale))
-    if isinstance(kind, T.FloatType):
-        [short] = struct.unpack("f", struct.pack("f", value))
-        return short
-    if isinstance(kind, T.BinaryType):
-        return base64.b64decode(value)
-    if isinstance(kind, T.DateType):
-        return dt.date.fromisoformat(value)
-    if isinstance(kind, (T.TimestampType, T.TimestampNTZType)):
-        return dt.datetime.fromisoformat(value)
-    return value
+    converters: dict[type[T.DataType], Any] = {
+        T.BinaryType: base64.b64decode,
+        T.DateType: dt.date.fromisoformat,
+        T.FloatType: short,
+        T.TimestampType: dt.datetime.fromisoformat,
+        T.TimestampNTZType: dt.datetime.fromisoformat,
+    }
+    return converters.get(type(kind), lambda same: same)(value)
 
 
 def as_json(value):
@@ -338,7 +339,8 @@ def test_we_read_their_json(spark, broker, registry, client):
         if name not in ("binary", "float", "long_decimal", "local")
     }  # fmt: skip
     columns = with_id(columns_of(known))
-    rows = made(columns[1:], with_nan=False)
+    # Spark's variant has no -0.0
+    rows = made(columns[1:])
     topic = broker.topic()
     schema = {"$schema": "http://json-schema.org/draft-07/schema#", "type": "object"}
     serialize = JSONSerializer(json.dumps(schema), client)
@@ -438,7 +440,7 @@ def message_of(messages, row):
 
 
 def test_we_read_their_protobuf(spark, broker, registry, client, messages):
-    values = Values(SEED, with_nan=True)
+    values = Values(SEED, *ODD)
     rows = []
     for number in range(ROWS):
         row = {each.name: values.of(each.dataType) for each in OF_PROTO}
