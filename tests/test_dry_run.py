@@ -237,7 +237,11 @@ GIVEN: dict[str, str] = {
     "sensor_alerts": "IN OUT --idle 5",
     "socket_wordcount": "localhost 9",
 }
-ELSEWHERE = {"kafka_orders", "kafka_word_count", "socket_wordcount"}  # whose input is no folder
+ELSEWHERE = {
+    "kafka_orders",
+    "kafka_word_count",
+    "socket_wordcount",
+}  # whose input is no folder
 QUERIES = {
     "action_windows": ["action_counts"],
     "ad_join": ["ad_join_views", "ad_join_bad"],

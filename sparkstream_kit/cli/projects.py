@@ -91,7 +91,7 @@ def _hourly_sales(count: int, seed: int) -> Iterable[str]:
 
 def _orders(count: int, seed: int) -> Iterable[str]:
     for number, row in enumerate(feeds.events_rows(count, seed=seed)):
-        order = {"order_id": row["event_id"], "time": row["time"]}
+        order: dict[str, object] = {"order_id": row["event_id"], "time": row["time"]}
         order |= {"product": row["product"], "quantity": 1 + number % 9}
         yield feeds.json_line(order | {"price": row["price"]})
 

@@ -95,8 +95,8 @@ def merged(found: Sequence[T.StructType]) -> tuple[T.StructType, list[str]]:
         each column with another type in an older schema.
 
     Examples:
-        >>> new = T.StructType().add("a", "bigint", False).add("b", "int", False)
-        >>> both, remarks = merged([new, T.StructType().add("a", "int", False)])
+        >>> new = T.StructType().add("a", "long", False).add("b", "integer", False)
+        >>> both, remarks = merged([new, T.StructType().add("a", "integer", False)])
         >>> both.simpleString(), [field.nullable for field in both], remarks
         ('struct<a:bigint,b:int>', [False, True], ['a is int in an older schema'])
     """
