@@ -63,8 +63,8 @@ cluster-jobs: setup zip ## run jobs on such a cluster, with all of their data on
 	@bash scripts/systems.sh hadoop
 	@$(ENTER) python -m pytest tests/systems/jobs_on_a_cluster.py
 
-kafka: setup ## run a Kafka broker to try things on, with sales coming in
-	@bash scripts/systems.sh kafka spark
+kafka: setup ## run a Kafka broker and a schema registry to try things on, with sales and orders coming in
+	@bash scripts/systems.sh kafka registry spark
 	@$(ENTER) python scripts/server.py kafka
 
 kinesis: setup ## run a server of Kinesis's protocol to try things on, with sales coming in

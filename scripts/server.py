@@ -1,24 +1,36 @@
-"""Run a server to try things on, `kafka` or `kinesis`, with sales coming in, until Ctrl-C."""
+"""Run a server to try things on, `kafka` or `kinesis`, with sales coming in, until Ctrl-C.
+
+Beside Kafka runs a schema registry, and orders come in as records of Avro.
+"""
 
 from __future__ import annotations
 
+import io
 import itertools
+import json
 import signal
 import sys
+import tempfile
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 # Whose fixtures start the same servers
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import fastavro
+from support.ports import free_port
 from systems.conftest import jars
 from systems.daemons import listens
 from systems.kafka import Broker
 from systems.kinesis import REGION, Server
+from systems.registry import ASchemaRegistry
 
-from sparkstream_kit import feeds
+from sparkstream_kit import feeds, schemas
+from sparkstream_kit.connectors._registry.client import Schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,41 +54,105 @@ Ctrl-C here ends the server, and removes its data.
 """
 
 
+_PRICE = {"type": "bytes", "logicalType": "decimal", "precision": 10, "scale": 2}
+_TIME = {"type": "long", "logicalType": "timestamp-millis"}
+_ORDER = {
+    "type": "record",
+    "name": "shop.Order",
+    "fields": [
+        {"name": "order_id", "type": "string"},
+        {"name": "time", "type": _TIME},
+        {"name": "product", "type": "string"},
+        {"name": "quantity", "type": "int"},
+        {"name": "price", "type": _PRICE},
+    ],
+}
+
+
+def orders(address: str) -> Callable[[str], bytes]:
+    """Register the schema of orders, and return what makes a record of a product."""
+    registry = schemas.registry(address)
+    number = registry.register("orders-value", Schema("AVRO", json.dumps(_ORDER)))
+    parsed = fastavro.parse_schema(_ORDER)
+    places = itertools.count(1)
+
+    def record(product: str) -> bytes:
+        place = next(places)
+        order = {
+            "order_id": f"order-{place}",
+            "time": datetime.now(UTC),
+            "product": product,
+            "quantity": place % 9 + 1,
+            "price": Decimal(place % 50 + 100).scaleb(-2),
+        }
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, parsed, order)
+        return b"\0" + number.to_bytes(4, "big") + out.getvalue()
+
+    return record
+
+
+@contextmanager
+def registry() -> Iterator[str]:
+    """Run a schema registry, and give its address."""
+    port = free_port() if _in_use(8081) else 8081  # Confluent's own
+    with tempfile.TemporaryDirectory(prefix="sparkstream-registry-") as home:
+        server = ASchemaRegistry(jars("registry"), Path(home), port)
+        try:
+            server.start()
+            yield server.url
+        finally:
+            server.stop()
+
+
 @contextmanager
 def kafka() -> Iterator[tuple[Send, dict[str, str]]]:
-    """Run a Kafka broker; give what sends a sale to it, and what to type to read them."""
+    """Run a Kafka broker and a registry; give what sends a sale, and what to type to read them."""
     # Kafka's own, as the pages have it
     broker = Broker(jars("kafka"), port=0 if _in_use(9092) else 9092)
     try:
-        for topic in ("sales", "lines"):
-            broker.topic(topic, 2)
-
-        def send(key: str, text: str) -> None:
-            broker.send("sales", [text])
-            broker.send("lines", [key])
-
-        yield (
-            send,
-            {
-                "what": f"Kafka runs at {broker.servers}",
-                "where": "topic",
-                "more": ", and their products into its topic lines",
-                "job": (
-                    f"""
-Or run a job on them:
-
-  python jobs/sales_totals.py --kafka {broker.servers} --topic sales --run-for 30
-  python jobs/kafka_word_count.py --kafka {broker.servers} --topic lines --run-for 30
-"""
-                ),
-                "exports": f"SPARKSTREAM_JARS={jars('spark')}",
-                "session": '"sales", connectors=["kafka"]',
-                "source": f'sources.kafka(spark, "{broker.servers}", "sales")',
-            },
-        )
+        with registry() as address:
+            yield _of_kafka(broker, address)
     finally:
         broker.stop()
         broker.remove()
+
+
+def _of_kafka(broker: Broker, address: str) -> tuple[Send, dict[str, str]]:
+    for topic in ("sales", "lines", "orders", "checked"):
+        broker.topic(topic, 2)
+    order = orders(address)
+
+    def send(key: str, text: str) -> None:
+        broker.send("sales", [text])
+        broker.send("lines", [key])
+        broker.send("orders", [order(key)])
+
+    servers = broker.servers
+    more = ", their products into its topic lines, and orders into its topic orders"
+    more += f", as Avro with the schema registry at {address}"
+    job = f"""
+Or run a job on them:
+
+  python jobs/sales_totals.py --kafka {servers} --topic sales --run-for 30
+  python jobs/kafka_word_count.py --kafka {servers} --topic lines --run-for 30
+  python jobs/kafka_orders.py checked-out --kafka {servers} --topic orders --to checked \\
+    --registry {address} --run-for 30
+
+What is in a topic, and the code that reads it:
+
+  sparkstream schema --topic orders --bootstrap {servers} \\
+    --registry {address}
+"""
+    return send, {
+        "what": f"Kafka runs at {servers}",
+        "where": "topic",
+        "more": more,
+        "job": job,
+        "exports": f"SPARKSTREAM_JARS={jars('spark')}",
+        "session": '"sales", connectors=["kafka"]',
+        "source": f'sources.kafka(spark, "{servers}", "sales")',
+    }
 
 
 @contextmanager

@@ -340,6 +340,23 @@ def test_the_url_of_alerts_is_taken_from_the_environment_where_it_is_a_secret(
     assert "hush" not in said
 
 
+def test_a_registry_with_a_password_is_taken_from_the_environment(monkeypatch):
+    address = "https://ann:hush@host/apis/ccompat/v7"
+    monkeypatch.setenv("REGISTRY", address)
+    assert jobflags.registry("env:REGISTRY") == address
+    assert jobflags.registry("http://localhost:8081") == "http://localhost:8081"
+    parser = jobflags.parser("A job.")
+    parser.add_argument("--registry", type=jobflags.registry)
+    for given, why in [
+        (address, "others can see a password on the command line"),
+        ("localhost", "registry 'localhost' is no address, such as http://localhost"),
+        ("env:NOBODY", "the environment variable NOBODY is not set"),
+    ]:
+        said = refusal(parser.parse_args, ["--registry", given])
+        assert why in said
+        assert "hush" not in said
+
+
 @pytest.mark.parametrize(
     ("counts", "refused"),
     [

@@ -10,7 +10,6 @@ its help text, unless the decorator has a longer one (`help=`).
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 import threading
@@ -22,7 +21,7 @@ from typer.core import TyperGroup
 
 from sparkstream_kit import checkpoints
 from sparkstream_kit import server as serving
-from sparkstream_kit._internal.file_system import cache_folder, plain
+from sparkstream_kit._internal.file_system import cache_folder
 from sparkstream_kit.cli import common, doctor, projects
 from sparkstream_kit.cli.archive import warm
 from sparkstream_kit.cli.common import (
@@ -37,7 +36,8 @@ from sparkstream_kit.cli.common import (
 )
 from sparkstream_kit.cli.contracts import contract
 from sparkstream_kit.cli.feeding import feed
-from sparkstream_kit.connectors import _packages, need
+from sparkstream_kit.cli.schema import SCHEMA, schema
+from sparkstream_kit.connectors import _packages
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.profiles import submit_properties
 
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 _CHECKPOINT = "A checkpoint on a local path."
 _Folder = Annotated[str, argument("DIR", _CHECKPOINT)]
-_FORMATS = ("csv", "json", "orc", "parquet")
 _NAMES = "Connectors with commas between them, such as kafka,delta."
 
 # In which a new user needs the commands.
@@ -67,6 +66,7 @@ app = group(
 )
 app.add_typer(feed, name="feed")
 app.add_typer(contract, name="contract")
+app.command("schema", help=SCHEMA)(schema)
 _checkpoint = group("Look into a checkpoint, copy it, or rewind it.")
 app.add_typer(_checkpoint, name="checkpoint")
 _windows = group("Explain event time: draw the windows of a row.")
@@ -251,59 +251,6 @@ def _warm() -> None:
         )
         raise InvalidInputError(f"cannot write the archive: {err}; {fix}") from err
     typer.echo(archive)
-
-
-@app.command(
-    "schema",
-    help="Print the schema of sample files, as Python code. Spark infers double for"
-    " money; make it decimal.\n\n"
-    "Standard error says what a source of these files must be told, such as"
-    " header=True.",
-)
-def _schema(
-    path: Annotated[str, argument("PATH", "Sample files: a file, a folder or a glob.")],
-    *,
-    format: Annotated[  # noqa: A002
-        str | None, flag("NAME", f"{', '.join(_FORMATS)}. Default: by their names.")
-    ] = None,
-    header: Annotated[
-        bool | None,
-        switch(
-            "--header/--no-header",
-            "Line 1 of CSV files is a header. Default: by its look.",
-        ),
-    ] = None,
-    contract: Annotated[
-        bool, switch("--contract", "Write a data contract (ODCS), as a start.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    # Before the session, which takes some seconds to start.
-    if format is not None:
-        reject_unknown("--format", [format], _FORMATS)
-    if contract:
-        need("schema --contract", "contract", "open_data_contract_standard")
-    is_local = plain(path) is not None
-    is_glob = re.search(r"[*?\[{]", path) is not None
-    if is_local and not is_glob and not Path(path).exists():
-        raise InvalidInputError(
-            f"{path} does not exist; give the path of a file, a folder or a glob"
-        )
-    from sparkstream_kit import schemas, spark_session
-    from sparkstream_kit.schemas.drafts import draft
-
-    with spark_session("sparkstream schema", profile="local") as spark:
-        options = {}
-        if header is not None:
-            options["header"] = header
-        found = schemas.infer(spark, path, format=format, **options)
-        if contract:
-            name = re.sub(r"\W+", "_", Path(path).stem).strip("_")
-            typer.echo(draft(found, name or "rows"), nl=False)
-        elif json:
-            show_json(schema=found.jsonValue())
-        else:
-            typer.echo(schemas.to_code(found), nl=False)
 
 
 @_checkpoint.command(

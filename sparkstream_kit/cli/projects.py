@@ -89,6 +89,13 @@ def _hourly_sales(count: int, seed: int) -> Iterable[str]:
         )
 
 
+def _orders(count: int, seed: int) -> Iterable[str]:
+    for number, row in enumerate(feeds.events_rows(count, seed=seed)):
+        order: dict[str, object] = {"order_id": row["event_id"], "time": row["time"]}
+        order |= {"product": row["product"], "quantity": 1 + number % 9}
+        yield feeds.json_line(order | {"price": row["price"]})
+
+
 def _sales_of_a_pipeline(count: int, seed: int) -> Iterable[str]:
     """Yield sales as lines of JSON, three of which are bad."""
     for number, line in enumerate(_hourly_sales(count, seed)):
@@ -117,11 +124,16 @@ _FROM_KAFKA = (
     "spark-submit $(sparkstream connectors kafka) {job} --kafka localhost:9092 --topic"
     " lines"
 )
+_ORDERS = (
+    "spark-submit $(sparkstream connectors kafka) {job} out --kafka localhost:9092"
+    " --topic orders --registry http://localhost:8081 --to checked"
+)
 _SERVED = (
     "sparkstream feed lines --file data/lines-1.txt --clients 1 & python {job}"
     " localhost 9999"
 )
 _A_TOPIC = ", which are for a topic `lines` of a broker"
+_A_TOPIC_OF_AVRO = ", which are for a topic `orders` of a broker, as records of Avro"
 LIKE = {
     "action_rows": _like("actions", _INTO),
     "action_windows": _like("actions", _SORTED)._replace(beside="action_rows.py"),
@@ -135,6 +147,9 @@ LIKE = {
     ),
     "hashtag_trends": _like("posts", f"{_ON_DATA} --drain"),
     "hourly_sales": _Like("sales.json", _hourly_sales, _INTO),
+    "kafka_orders": _Like(
+        "orders.json", _orders, _ORDERS, ("avro", "kafka"), _A_TOPIC_OF_AVRO
+    ),
     "kafka_word_count": _Like("lines.txt", _words, _FROM_KAFKA, needs=_A_TOPIC),
     "log_errors": _like("logs", _DRAINED),
     "sales_clean": _Like("sales.csv", _sales, _INTO),

@@ -39,6 +39,7 @@ from sparkstream_kit.jobflags.types import (
     checkpoint_folder,
     database,
     existing_folder,
+    registry,
     seconds,
 )
 
@@ -77,6 +78,7 @@ __all__ = [
     "lines",
     "outputs",
     "parser",
+    "registry",
     "seconds",
     "take_standard_streams",
 ]

@@ -220,3 +220,26 @@ def database(text: str) -> str:
             " PGPASSWORD or ~/.pgpass"
         )
     return text
+
+
+def registry(text: str) -> str:
+    """Parse the address of a schema registry; env:NAME reads it from the environment.
+
+    A user and a password can be in the address in the environment; on the command line
+    a password is rejected, as for `database`.
+
+    Raises:
+        ArgumentTypeError: it is no address, or as for `database`.
+
+    Examples:
+        >>> registry("http://localhost:8081")
+        'http://localhost:8081'
+    """
+    from sparkstream_kit.connectors._registry import client
+
+    address = database(text)
+    try:
+        client.of(address)
+    except InvalidInputError as err:
+        raise ArgumentTypeError(str(err)) from None
+    return address

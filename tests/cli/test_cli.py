@@ -655,6 +655,26 @@ def test_a_local_path_may_be_written_as_spark_writes_it(
         ("checkpoint rewind x", "Missing option '--to'; see --help"),
         ("schema /nope", "/nope does not exist; give the path of a file, a folder or a glob"),
         ("schema . --format cvs", "unknown --format cvs; did you mean csv?"),
+        ("schema", "schema: nothing to look into; give PATH, --registry URL SUBJECT, or --topic"),
+        ("schema --topic a", "schema: --topic does nothing without --bootstrap; give both"),
+        ("schema a --key b", "schema: --key does nothing without --registry; give both"),
+        (
+            "schema --topic a --bootstrap b --format csv",
+            "schema: --format and --topic exclude each other; give one of them",
+        ),
+        (
+            "schema --registry http://ann:hush@host a",
+            "--registry: others can see a password on the command line; put the value into an",
+        ),
+        (
+            "schema --registry env:NOBODY a",
+            "--registry: the environment variable NOBODY is not set; put the value there",
+        ),
+        ("schema --registry host a", "registry 'host' is no address, such as http://local"),
+        (
+            "schema --topic a --bootstrap b --option c",
+            "--option c has no value; give NAME=VALUE, such as kafka.security.protocol=",
+        ),
         ("feed sales x --files 0", "Invalid value for '--files': "),
         ("feed lines --count 0", "Invalid value for '--count': "),
         ("feed lines --clients 0", "Invalid value for '--clients': "),

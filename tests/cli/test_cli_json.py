@@ -12,6 +12,7 @@ from sparkstream_kit.checkpoints.operate.check import Problem, State
 from sparkstream_kit.checkpoints.operate.find import Found
 from sparkstream_kit.checkpoints.operate.show import Source
 from sparkstream_kit.cli.doctor import Finding
+from sparkstream_kit.cli.topics import Described
 from sparkstream_kit.progress import QuerySummary, RunSummary, Verdict
 
 PAGE = (ROOT / "docs" / "json.md").read_text("utf-8")
@@ -57,6 +58,12 @@ def test_the_page_names_each_field_and_no_other(part):
     )
     tops = {before.partition(".")[0] for before in PARTS[part]} - {""}
     assert named(part) - tops == expected - tops | MORE.get(part, set())
+
+
+def test_the_page_names_each_field_of_a_topic():
+    part = "sparkstream schema PATH --json"
+    found = {name for name in named(part) if name.startswith("topic.")}
+    assert found == fields(Described, "topic")
 
 
 def test_the_page_names_the_fields_of_a_verdict_and_each_command_that_has_json():

@@ -123,7 +123,8 @@ def test_a_wrong_name_is_refused():
 def test_each_job_that_reads_files_by_the_million_is_measured():
     jobs = {path.stem for path in templates.JOBS.glob("*.py")}
     # Which read no files
-    others = {"dstream_wordcount", "socket_wordcount", "kafka_word_count"}
+    others = {"dstream_wordcount", "socket_wordcount"}
+    others |= {"kafka_orders", "kafka_word_count"}
     others |= {"sales_clean", "sales_totals"}  # in `throughput`
     # Which reads what `action_rows` writes; which is no stream
     others |= {"action_windows", "train_posts"}

@@ -29,6 +29,7 @@ class _Handler(BaseHTTPRequestHandler):
     known: SimpleNamespace
 
     def do_GET(self):
+        self.known.logins.append(self.headers["Authorization"])
         path = urlsplit(self.path).path
         by_id = re.fullmatch(r"/schemas/ids/(\d+)", path)
         if by_id:
@@ -91,10 +92,10 @@ def running():
 
     Yields:
         Its `address`; its `schemas`, each a kind and a text, the first with id 1; its
-        `subjects`, with the ids of their versions; and the subjects of which something
-        was `registered`, one for each request.
+        `subjects`, with the ids of their versions; the subjects of which something was
+        `registered`, one for each request; and the `logins` of requests that read.
     """
-    known = SimpleNamespace(schemas=[], subjects={}, registered=[])
+    known = SimpleNamespace(schemas=[], subjects={}, registered=[], logins=[])
     handler = type("Handler", (_Handler,), {"known": known})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         known.address = f"http://127.0.0.1:{server.server_port}"

@@ -14,6 +14,7 @@ from systems.cluster import Cluster
 from systems.daemons import running
 from systems.hadoop import Hdfs
 from systems.launching import Launcher
+from systems.registry import ASchemaRegistry
 
 from sparkstream_kit import spark_session
 
@@ -66,6 +67,14 @@ def broker():
     from systems import kafka
 
     return kafka.broker()
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    """A schema registry for the tests of a file; a test that stops it starts it again."""
+    home = tmp_path_factory.mktemp("registry")
+    port = ports.free_port()
+    yield from running(ASchemaRegistry(jars("registry"), home, port))
 
 
 @pytest.fixture

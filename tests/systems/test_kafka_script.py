@@ -30,21 +30,30 @@ def test_what_it_prints_to_type_next_reads_the_sales(tmp_path):
         done = process([sys.executable, "-c", short], cwd=tmp_path, env=env)
         assert done.returncode == 0, done.stderr
         assert re.search(r"\|\d+,\d+/\d+/\d+,", done.stdout)
+        printed = printed.replace("\\\n   ", "")
         jobs = re.findall(r"^  python (jobs/(\w+)\.py .*)$", printed, re.MULTILINE)
         said = {
             "sales_totals": r" rows in, 0 bad rows, ",
             "kafka_word_count": r" rows in, (?!.*bad row)",
+            "kafka_orders": r" rows in, .*, 0 bad rows, ",
         }
         assert {name for _, name in jobs} == set(said)
+        out = str(tmp_path / "checked-out")
         for job, name in jobs:
             command = [
                 sys.executable,
                 *job.replace("--run-for 30", "--available-now").split(),
             ]
+            command = [word.replace("checked-out", out) for word in command]
             done = process(command, cwd=ROOT, env=env)
             assert done.returncode == 0, done.stderr
             assert re.search(f"{name}: .*{said[name]}", done.stderr), done.stderr
-            assert "Build" in done.stdout
+            assert ("Build" in done.stdout) != (name == "kafka_orders")
+        [asked] = re.findall(r"^  sparkstream (schema .*)$", printed, re.MULTILINE)
+        done = process(
+            [sys.executable, "-m", "sparkstream_kit", *asked.split()], env=env
+        )
+        assert "#   Avro (schema ids 1): " in done.stdout, done.stderr
         broker.send_signal(signal.SIGINT)
         assert broker.wait(60) == 0
     host, _, port = re.findall(r"Kafka runs at (\S+)\.", printed)[0].partition(":")

@@ -7,10 +7,6 @@ import fastavro
 import pytest
 from conftest import HANGS, ROOT, refusal
 from support.pages import run_page
-from support.ports import free_port
-from systems.conftest import jars
-from systems.daemons import running
-from systems.registry import ASchemaRegistry
 
 from sparkstream_kit import quarantine, schemas
 from sparkstream_kit.connectors._registry.client import Reference, Schema
@@ -27,12 +23,6 @@ FIRST = {
 }
 MORE = {"name": "amount", "type": ["null", "double"], "default": None}
 SECOND = {**FIRST, "fields": [*FIRST["fields"], MORE]}
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    home = tmp_path_factory.mktemp("registry")
-    yield from running(ASchemaRegistry(jars("registry"), home, free_port()))
 
 
 def record(number, value, schema):
@@ -149,8 +139,13 @@ def test_the_guide_runs_from_top_to_bottom(registry, broker, tmp_path, request):
     ]
     topic = broker.topic(records=sent)
     page = ROOT / "docs" / "guides" / "schema-registry.md"
+    reading = f"--topic {topic} --bootstrap {broker.servers}"
     replaced = [
         ('"localhost:9092", "orders"', f'"{broker.servers}", "{topic}"'),
+        ("--topic orders --bootstrap localhost:9092", reading),
+        ("topic orders,", f"topic {topic},"),
+        ("schema ids 1, 2", f"schema ids {first}, {second}"),
+        ('get_session("orders"', f'get_session("{topic}"'),
         ("http://localhost:8081", registry.url),
     ]
     run_page(page, tmp_path, replaced)

@@ -6,21 +6,11 @@ from urllib.request import Request, urlopen
 import pytest
 from conftest import refusal
 from pyspark.sql import functions as F
-from support.ports import free_port
 from support.sink_streams import finish, three_batches
-from systems.conftest import jars
-from systems.daemons import running
-from systems.registry import ASchemaRegistry
 
 from sparkstream_kit import formats, quarantine, sinks, start
 
 COLUMNS = "k STRING, n BIGINT"
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    home = tmp_path_factory.mktemp("registry")
-    yield from running(ASchemaRegistry(jars("registry"), home, free_port()))
 
 
 def asked(registry, path, method="GET", value=None):

@@ -8,6 +8,7 @@ which message of its file a record is, as Confluent's format counts them.
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,9 @@ _KNOWN = ("any", "duration", "empty", "field_mask", "struct", "timestamp", "wrap
 def compiled(schema: Schema) -> bytes:
     """Compile a schema of Protobuf, with those that it refers to.
 
+    Confluent's serializers of Python and others register a file as its descriptor in
+    Base64, which some registries give back as it is; Confluent's own makes text of it.
+
     Returns:
         A `FileDescriptorSet` whose last file is the schema itself.
 
@@ -39,26 +43,51 @@ def compiled(schema: Schema) -> bytes:
     kinds = {each.kind for each in (schema, *schema.imported().values())}
     if kinds != {"PROTOBUF"}:
         raise ValueError("not Protobuf")
+    from google.protobuf import descriptor_pb2
+
     with tempfile.TemporaryDirectory(prefix="sparkstream-proto-") as folder:
+        described = descriptor_pb2.FileDescriptorSet()
         for name, text in {**texts, _MAIN: schema.text}.items():
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts:
                 raise ValueError(f"{name} is no name of an import")
+            descriptor = _descriptor_of(text)
+            if descriptor is not None:
+                descriptor.name = name
+                described.file.append(descriptor)
+                continue
             file = Path(folder, path)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, "utf-8")
+        given = Path(folder, "sparkstream_given.bin")
+        given.write_bytes(described.SerializeToString())
         result = Path(folder, "sparkstream_descriptor.bin")
-        _compile(folder, result)
+        _compile(folder, given, result)
         return result.read_bytes()
 
 
-def _compile(folder: str, result: Path) -> None:
+def _descriptor_of(text: str) -> Any:
+    """Return the descriptor that a text is in Base64; None for the text of a `.proto` file."""
+    from google.protobuf import descriptor_pb2
+    from google.protobuf.message import DecodeError
+
+    try:
+        content = base64.b64decode(text.strip(), validate=True)
+        descriptor = descriptor_pb2.FileDescriptorProto.FromString(content)
+    except (ValueError, DecodeError):
+        return None
+    return descriptor if content else None
+
+
+def _compile(folder: str, given: Path, result: Path) -> None:
+    """Compile the files of a folder, beside which there are descriptors of others."""
     import grpc_tools
 
     known = Path(grpc_tools.__file__).parent / "_proto"
     command = [sys.executable, "-m", "grpc_tools.protoc"]
     # The well-known types first: nobody can give another file in their place
     command += [f"--proto_path={known}", f"--proto_path={folder}"]
+    command += [f"--descriptor_set_in={given}"]
     command += ["--include_imports", f"--descriptor_set_out={result}", _MAIN]
     # A process of its own: in this one it would print its errors
     done = subprocess.run(
@@ -66,7 +95,9 @@ def _compile(folder: str, result: Path) -> None:
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["the compiler failed"]
-        raise ValueError(lines[0])
+        # Before what is wrong it may warn of its own log
+        said = [line for line in lines if ".proto:" in line] or lines
+        raise ValueError(said[0].replace(f"{folder}/", ""))
 
 
 class Messages:
