@@ -32,6 +32,7 @@ from sparkstream_kit._internal.spark.session import as_schema, refuse_former_pat
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine import headers
 from sparkstream_kit.quarantine.fields import not_so_many, split_fields
+from sparkstream_kit.quarantine.plain_json import IS_PLAIN, PlainLines
 from sparkstream_kit.quarantine.rows import (
     BLOCK,
     RAW,
@@ -567,9 +568,16 @@ def _read_json(
     refuse_unknown: bool,
 ) -> tuple[DataFrame, Column, Column | None]:
     """Read the values of lines of JSON; the result is that of a `Read` of `rows`."""
+    line = F.col(RAW)
+    plain = PlainLines(
+        schema, settings.date_format, settings.timestamp_format, settings.nulls
+    )
+    if plain.exist:
+        frame = plain.read(frame)
+        line = F.when(~F.col(IS_PLAIN), line)
     # Separate select steps: in a single step Spark would evaluate each expression again
     # for every use.
-    in_array = F.concat(F.lit("["), F.col(RAW), F.lit(f',"{_END}"]'))
+    in_array = F.concat(F.lit("["), line, F.lit(f',"{_END}"]'))
     frame = frame.select("*", F.try_parse_json(in_array).alias("_read"))
     fields = F.try_variant_get("_read", "$[0]", _json_fields(schema))
     frame = frame.select("*", fields.alias("_whole"))
@@ -582,6 +590,8 @@ def _read_json(
         value, is_exact = _json_value(piece, kind, settings)
         if isinstance(kind, NESTED):
             value = F.when(is_exact, value)
+        if plain.exist:
+            value = F.when(F.col(IS_PLAIN), F.col(f"_p{index}")).otherwise(value)
         values.append(value.alias(f"_v{index}"))
         if not field.nullable:
             problems.append(F.when(_is_absent(piece), f"{field.name}: missing"))
@@ -590,6 +600,8 @@ def _read_json(
     reason = F.coalesce(
         *_json_line_problems(schema, refuse_unknown=refuse_unknown), *problems
     )
+    if plain.exist:
+        reason = F.when(~F.col(IS_PLAIN), reason)
     return frame.select("*", *values), reason, None
 
 
