@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -50,7 +50,7 @@ _ESCAPED = r"\\(?:[\"\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})"
 _NOT_IN_NAMES = {'"', "\\", "\ufffd", *map(chr, range(32))}
 
 # The digits after the first that a type of whole numbers surely holds.
-_MORE_DIGITS = {T.ByteType: 1, T.ShortType: 3, T.IntegerType: 8, T.LongType: 17}
+_MORE_DIGITS: dict[Any, int] = {T.ByteType: 1, T.ShortType: 3, T.IntegerType: 8, T.LongType: 17}
 _NOT_MINUS_ZERO = r"(?:-(?=[0.]*+[1-9]))?+"  # VARIANT has no negative zero
 _DOUBLE = r"(?:0|[1-9][0-9]{0,14}+)(?:\.[0-9]{1,17}+)?+(?:[eE][-+]?+[0-9]{1,2}+)?+"
 _FLOAT = r"(?:0|[1-9][0-9]{0,3}+)(?:\.[0-9]{1,3}+)?+"
@@ -104,7 +104,7 @@ class PlainLines:
         )
 
     def read(self, frame: DataFrame) -> DataFrame:
-        """Add whether a line is plain, as IS_PLAIN, and the values of a plain line, as `_p0`, …"""
+        """Add the columns IS_PLAIN, and `_p0`, `_p1`, … with the values of a plain line."""
         # Separate select steps: in a single step Spark would evaluate each expression
         # again for every use.
         has_form = F.col(RAW).rlike(self._form()) & (F.octet_length(RAW) < _MOST_BYTES)
@@ -138,7 +138,9 @@ class PlainLines:
                 required.append(rf"\k<c{index}>")
         count = f"{{0,{len(fields)}}}+"
         in_order = self._record(self.schema)
-        in_any_order = f"{_OPEN}(?:{'|'.join(fields)}){count}{_CLOSE}{''.join(required)}"
+        in_any_order = (
+            f"{_OPEN}(?:{'|'.join(fields)}){count}{_CLOSE}{''.join(required)}"
+        )
         return rf"\A(?:{in_order}|{in_any_order})\z"
 
     def _record(self, kind: T.StructType) -> str:
@@ -164,18 +166,9 @@ class PlainLines:
         if isinstance(kind, T.ArrayType):
             element = self._literal(kind.elementType, nullable=kind.containsNull)
             return rf"\[(?:{element}(?:, ?+{element}){{0,{_MOST_ELEMENTS}}}+)?+\]"
-        if type(kind) in _MORE_DIGITS:
-            return rf"-?+(?:0|[1-9][0-9]{{0,{_MORE_DIGITS[type(kind)]}}}+)"
-        if isinstance(kind, T.DecimalType):
-            number = _decimal(kind)
-            return f'{number}|"{number}"'
-        if isinstance(kind, T.DoubleType):
-            return _NOT_MINUS_ZERO + _DOUBLE
-        if isinstance(kind, T.FloatType):
-            return _NOT_MINUS_ZERO + _FLOAT
-        if isinstance(kind, T.BooleanType):
-            return "true|false"
-        return self._text(kind)
+        if isinstance(kind, (T.StringType, *_TIMES)):
+            return self._text(kind)
+        return _bare(kind)
 
     def _text(self, kind: T.DataType) -> str:
         """Return a regular expression of a text, or of a date or a timestamp in ISO 8601."""
@@ -214,7 +207,9 @@ class PlainLines:
         if isinstance(kind, T.StructType):
             parts = [
                 self._is_exact(
-                    text.getField(field.name), value.getField(field.name), field.dataType
+                    text.getField(field.name),
+                    value.getField(field.name),
+                    field.dataType,
                 )
                 for field in kind
                 if holds(field.dataType, *_TIMES)
@@ -223,7 +218,8 @@ class PlainLines:
         if isinstance(kind, T.ArrayType):
             element = kind.elementType
             are_exact = F.forall(
-                text, lambda each: self._is_exact(each, self._value(each, element), element)
+                text,
+                lambda each: self._is_exact(each, self._value(each, element), element),
             )
             return text.isNull() | are_exact
         is_exact = ~is_missing(value, kind)
@@ -243,10 +239,24 @@ def _exists(text: Column, value: Column) -> Column:
     Spark moves a local time in the hour that the clock skips in spring.
     """
     is_steady = F.current_timezone().isin(*STEADY)
-    has_offset = text.endswith("Z") | text.rlike(rf"[+-][0-9]{{2}}:[0-9]{{2}}\z")
+    has_offset = text.endswith("Z") | text.rlike(r"[+-][0-9]{2}:[0-9]{2}\z")
     as_written = text.try_cast("timestamp_ntz")
     is_same = F.equal_null(value.cast("timestamp_ntz"), as_written)
     return is_steady | has_offset | is_same
+
+
+def _bare(kind: T.DataType) -> str:
+    """Return a regular expression of the values of a type that JSON writes without quotes."""
+    if isinstance(kind, T.BooleanType):
+        return "true|false"
+    if isinstance(kind, T.DoubleType):
+        return _NOT_MINUS_ZERO + _DOUBLE
+    if isinstance(kind, T.FloatType):
+        return _NOT_MINUS_ZERO + _FLOAT
+    if isinstance(kind, T.DecimalType):
+        number = _decimal(kind)
+        return f'{number}|"{number}"'  # many writers quote decimals
+    return rf"-?+(?:0|[1-9][0-9]{{0,{_MORE_DIGITS[type(kind)]}}}+)"
 
 
 def _decimal(kind: T.DecimalType) -> str:
@@ -272,12 +282,14 @@ def _literally(text: str) -> str:
         a_1 a\x{2e}b
     """
     return "".join(
-        sign if sign.isascii() and (sign.isalnum() or sign == "_") else rf"\x{{{ord(sign):x}}}"
+        sign
+        if sign.isascii() and (sign.isalnum() or sign == "_")
+        else rf"\x{{{ord(sign):x}}}"
         for sign in text
     )
 
 
-def _with_texts(kind: T.DataType) -> T.DataType:
+def _with_texts(kind: T.DataType) -> Any:
     """Return a type with STRING in place of its dates and timestamps, and no NOT NULL."""
     if isinstance(kind, T.StructType):
         return T.StructType(
