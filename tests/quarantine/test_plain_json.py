@@ -200,7 +200,7 @@ def test_a_plain_line_gives_what_any_other_way_gives(spark, zone, options):
         "{}",
         '{"a":1,"t":"x"}',
         '{"t": "x", "a": 1}',
-        '{"t": null}',
+        '{"t":  null,  "a": 1}',
         r'{"t":"\u00e9\n"}',
         '{"d":"2024-02-29","l":[1,2, 3]}',
         '{"l":[' + ",".join(["1"] * 65) + "]}",
@@ -282,6 +282,12 @@ def test_a_very_long_line_is_read_without_deep_calls(spark):
     assert plain_of(spark, lines, schema) == [True, True, False, False]
     found, expected, _ = both_ways(spark, lines, from_ddl(schema))
     assert found == expected
+
+
+def test_spark_prints_the_code_of_a_parse(spark, capsys):
+    lines = spark.createDataFrame([('{"a":1}',)], "line STRING")
+    quarantine.parse_json(lines, "a INT, b STRUCT<c: STRING>").explain("codegen")
+    assert "Generated code:" in capsys.readouterr().out
 
 
 def test_most_lines_that_programs_write_are_plain(spark):
