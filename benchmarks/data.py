@@ -11,7 +11,7 @@ import random
 import shutil
 import uuid
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +85,60 @@ def lines(name: str, rows: int, files: int) -> Path:
         feeds.drip(feeds.line_files(made, rows=rows // files, name="{}.txt"), folder)
 
     return _made(f"{name}-{rows}-lines", make)
+
+
+def orders(rows: int) -> tuple[Path, list[list[int]]]:
+    """Return a folder of orders as lines of JSON, and the truth: their number, and the sum of ids.
+
+    Those in flat/ have seven fields, those in nested/ a struct and an array of structs.
+    """
+    folder = _made(f"orders-{rows}", lambda folder: _make_orders(folder, rows))
+    return folder, json.loads((folder / "truth.json").read_text())
+
+
+def _make_orders(folder: Path, rows: int) -> None:
+    pick = random.Random(1)  # noqa: S311 - data of a benchmark
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    files: dict[str, list[str]] = {"flat": [], "nested": []}
+    for number in range(rows // FILES * _DISTINCT):
+        time = (start + timedelta(seconds=number)).isoformat()
+        user = f"user-{pick.randrange(10_000)}"
+        flat = {
+            "id": number,
+            "user": user,
+            "product": f"product-{pick.randrange(100)}",
+            "amount": pick.randrange(10_000) / 100,
+            "ok": pick.choice([True, False]),
+            "time": time,
+            "note": f"left at the door of number {pick.randrange(1_000_000)}",
+        }
+        items = [
+            {
+                "product": f"product-{pick.randrange(100)}",
+                "price": pick.randrange(10_000) / 100,
+                "count": pick.randrange(1, 9),
+            }
+            for _ in range(pick.randrange(1, 4))
+        ]
+        age = pick.randrange(18, 90)
+        nested = {
+            "id": number,
+            "time": time,
+            "user": {"name": user, "age": age},
+            "items": items,
+        }
+        files["flat"].append(json.dumps(flat) + "\n")
+        files["nested"].append(json.dumps(nested) + "\n")
+    size = rows // FILES
+    for kind, made in files.items():
+        (folder / kind).mkdir()
+        for number in range(FILES):
+            first = number % _DISTINCT * size
+            text = "".join(made[first : first + size])
+            (folder / kind / f"{number:03}.json").write_text(text)
+    ids = range(size * _DISTINCT)
+    times = FILES // _DISTINCT
+    _write_truth(folder, [[len(ids) * times, sum(ids) * times]])
 
 
 def _made(name: str, make: Callable[[Path], None]) -> Path:

@@ -204,10 +204,47 @@ def forget(url: str) -> None:
 
 
 def quarantine(scale: float) -> Iterator[Table]:
-    """Files read strictly, and bad lines kept, against plain `readStream.csv`.
+    """Files read strictly, and bad lines kept, against plain `readStream.csv` and `from_json`.
 
     The figures are CPU seconds from the session's start to the result.
     """
+    yield from _lines_of_csv(scale)
+    yield from _lines_of_json(scale)
+
+
+def _lines_of_json(scale: float) -> Iterator[Table]:
+    """Lines of JSON with their bad lines kept, to Parquet."""
+    rows = int(ROWS * scale)
+    folder, truth = data.orders(rows)
+    for which, title in (
+        ("flat", "seven columns"),
+        ("nested", "with a struct and an array of structs"),
+    ):
+        programs = [
+            Program(
+                name,
+                (HERE / "quarantine" / file, folder / which, which),
+                figure=lambda run: run.query[1],
+                env=env,
+            )
+            for name, file, env in (
+                ("plain from_json", "json_plain.py", tuned("local")),
+                ("kit", "json_kit.py", {}),
+            )
+        ]
+        yield Table(
+            f"{rows:,} lines of JSON, {title}, to Parquet",
+            programs,
+            truth,
+            unit="CPU s",
+            inputs=folder / which,
+            runs=3,
+            limits=(Limit("kit", 2, "plain from_json"),),
+        )
+
+
+def _lines_of_csv(scale: float) -> Iterator[Table]:
+    """Lines of CSV with their bad lines kept, summed by key."""
     rows = int(ROWS * scale)
     folder, truth = data.sales(rows)
     for which, title in (
